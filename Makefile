@@ -1,0 +1,41 @@
+# `make` lists the targets. Each works alone, on a fresh clone: what it needs is installed first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint bench setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install what the project needs (the other targets do this first)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) is '$$($(PYTHON) --version 2>&1)'; expected Python 3.11 to 3.13; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV): about 5 GB, most of it PyTorch; 2 to 4 minutes"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile --progress-bar off \
+	  --constraint constraints.txt --editable '.[pipeline,dev]'
+	@touch $@
+
+repro: $(READY) ## run the pipeline: every stage whose inputs changed, then print the results
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cat reports/table.txt
+	@echo; echo "report: $(CURDIR)/reports/report.md"
+
+test: $(READY) ## run the tests (CPU only)
+	@$(BIN)/python -m pytest -q -n 2
+
+lint: $(READY) ## ruff, mypy, import-linter
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --cache-dir .import_linter_cache
+
+bench: $(READY) ## measure the claims; tables on the screen, figures in reports/bench/*.json
+	@$(BIN)/python -m benchmarks
+
+clean: ## delete unfinished work (work/), not data, reports or .venv
+	rm -rf work

@@ -1,0 +1,179 @@
+"""Files that are whole or absent: atomic writes, fingerprints, tensors (safetensors, never pickle), scratch folders.
+
+DVC deletes a stage's output before it runs the stage, so a long stage works in a `Scratch` and renames it to its
+output at the end. The scratch's name holds a fingerprint of everything that decides the result: a killed stage
+finds its own work again, changed settings start another one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from pipeline.errors import DataError, PipelineError
+
+WORK = Path("work")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Puts `content` at `path` whole or not at all, even if the machine stops."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's entries, so that a rename in it outlasts a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: object) -> None:
+    """`value` as indented JSON; refuses NaN and infinity, which are not JSON."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, *, made_by: str) -> Any:
+    """What `write_json` wrote; `made_by` is the stage to run where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(path, "no such file", mend=f"run `dvc repro {made_by}`") from None
+    except (ValueError, NotADirectoryError) as error:
+        raise DataError(path, f"not a JSON file ({error})", mend=f"delete it and run `dvc repro {made_by}`") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Tensors by name as one safetensors file; the same tensors give the same bytes."""
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
+    """What `write_tensors` wrote, on the CPU; nothing is unpickled."""
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(path, "no such file", mend=f"run `dvc repro {made_by}`") from None
+    except SafetensorError as error:
+        mend = f"delete it and run `dvc repro {made_by}`"
+        raise DataError(path, f"not a safetensors file ({error})", mend=mend) from None
+
+
+def fingerprint(value: object) -> str:
+    """32 hex digits that change when `value` (plain JSON) changes, whatever the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def file_fingerprint(path: Path) -> str:
+    """32 hex digits of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def loaded_code_fingerprint() -> str:
+    """32 hex digits of this project's modules that the process has imported: a stage's code."""
+    top = Path(__file__).parent.parent
+    files = {Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}  # type: ignore[arg-type]
+    own = sorted(f for f in files if f.parent.parent == top / "pipeline" or f.parent in {top / "pipeline", top / "stages"})
+    return fingerprint([[str(file.relative_to(top)), file_fingerprint(file)] for file in own])
+
+
+class Scratch:
+    """A stage's unfinished output, locked by the process that works on it.
+
+    `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says that `out` already
+    holds just this result (another process finished it), so that there is nothing left to do.
+    """
+
+    def __init__(self, out: Path, decides: Mapping[str, Any], work: Path = WORK) -> None:
+        self.out = out
+        self.name = "-".join(out.parts[-2:]).removeprefix("data-")
+        decides = {**decides, "code": loaded_code_fingerprint(), "torch": torch.__version__}
+        self.fingerprint = fingerprint(decides)
+        self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
+        self.output = self.folder / "output"
+        self._decides = decides
+        self._lock = FileLock(work / f"{self.name}.lock")
+
+    @property
+    def done(self) -> bool:
+        """Whether `out` is the finished result of these very settings."""
+        marker = self.out / "fingerprint.json"
+        try:
+            return bool(json.loads(marker.read_text())["fingerprint"] == self.fingerprint)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def __enter__(self) -> Self:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{self.name}: another process is at work on this; waiting until it ends")
+            self._lock.acquire()
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _open(self) -> None:
+        if self.done:
+            say(f"{self.out} is already there, finished and for these settings; nothing to do (delete it to start over)")
+            return
+        others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
+        if self.folder.exists():
+            say(f"{self.name}: going on with unfinished work in {self.folder}")
+        elif others:
+            names = ", ".join(map(str, others))
+            say(f"{self.name}: settings or inputs changed, starting anew; unfinished work of others stays in {names}")
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "decides.json", self._decides)
+
+    def publish(self) -> None:
+        """Gives `output` its final name, in place of what stood there."""
+        write_json(self.output / "fingerprint.json", {"fingerprint": self.fingerprint})
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        if self.out.exists():
+            self.out.rename(self.folder / "replaced")
+        try:
+            self.output.rename(self.out)
+        except OSError as error:
+            mend = "keep work/ and data/ on one file system"
+            raise PipelineError(self.out, f"can't be put in place ({error.strerror})", mend=mend) from error
+        sync_folder(self.out.parent)
+        shutil.rmtree(self.folder)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+def say(line: str) -> None:
+    """One line of progress, at once, on standard error (a terminal or a log)."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,83 @@
+"""One section of `params.yaml` -> one frozen dataclass; unknown, missing or ill-typed keys fail, by name.
+
+The dataclasses live beside the code that they steer. They are pydantic dataclasses made with `STRICT`, so that
+`"3"` is not an integer and a misspelt key is not silently ignored. YAML is read as version 1.2, as DVC reads it
+(`1e-3` is a number).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.errors import ConfigError, suggest
+
+STRICT = ConfigDict(strict=True, extra="forbid")
+PARAMS = Path("params.yaml")
+
+Settings = TypeVar("Settings")
+
+
+def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Settings:
+    """The section of `path` at a dotted name (`students.small`) as a `kind`; raises ConfigError."""
+    node: Any = _read_yaml(path)
+    walked: list[str] = []
+    for key in section.split("."):
+        if not isinstance(node, dict) or key not in node:
+            known = [str(name) for name in node] if isinstance(node, dict) else []
+            raise ConfigError(path, f"no entry {'.'.join([*walked, key])!r}", expected=suggest(key, known))
+        node, walked = node[key], [*walked, key]
+    return validate(kind, node, f"{path}: {section}")
+
+
+def load_table(kind: type[Settings], section: str, path: Path = PARAMS) -> dict[str, Settings]:
+    """Every row of a table (`students`, `encodings`) as a `kind`, by name, in the order of the file."""
+    table = load_section(dict[str, Any], section, path)
+    return {name: validate(kind, row, f"{path}: {section}.{name}") for name, row in table.items()}
+
+
+def validate(kind: type[Settings], node: object, where: str) -> Settings:
+    """`node` (plain dicts, lists and scalars) as a `kind`, or a ConfigError that names the first wrong key."""
+    try:
+        # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay strict.
+        return TypeAdapter(kind).validate_json(json.dumps(node), strict=True)
+    except ValidationError as error:
+        raise _explain(error, kind, where) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(where, f"not plain settings ({error})", expected="maps, lists, numbers and text") from None
+
+
+def _explain(error: ValidationError, kind: type, where: str) -> ConfigError:
+    faults = error.errors(include_url=False)
+    fault = next((f for f in faults if f["type"] in {"unexpected_keyword_argument", "extra_forbidden"}), faults[0])
+    path = [str(part) for part in fault["loc"]]
+    place = ".".join([where, *path])
+    if fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        return ConfigError(place, "unknown key", expected=suggest(path[-1], _keys_at(kind, path[:-1])))
+    if fault["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
+        return ConfigError(place, "this key is missing", mend="add it")
+    found = f"{fault['input']!r} ({type(fault['input']).__name__})"
+    return ConfigError(place, found, expected=fault["msg"].removeprefix("Input should be "))
+
+
+def _keys_at(kind: Any, path: list[str]) -> list[str]:
+    for key in path:
+        field = getattr(kind, "__dataclass_fields__", {}).get(key)
+        kind = field.type if field else None
+    return list(getattr(kind, "__dataclass_fields__", {}))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "no such file", mend="run from the project's top folder, or pass --params") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(line, f"not valid YAML ({error.problem})", mend="mend that line") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not valid YAML ({error})") from None

@@ -1,0 +1,169 @@
+"""The prepared data set on disk: images, hard labels, sample ids and splits, with a manifest.
+
+```
+data/prepare/
+  manifest.json    source, class names, image shape, mean and std of the training split, counts, fingerprints
+  train.zarr       images uint8 [samples, channels, height, width], hard_labels int64 and sample_ids uint64 [samples]
+  val.zarr         the same, taken from the training set, stratified by class
+  test.zarr        the same; only `evaluate` opens it
+```
+
+A sample id is derived from the pixels alone, so labels follow their image wherever it goes.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8, UInt64
+
+from pipeline.arrays import ArrayGroup
+from pipeline.artifacts import read_json, write_json
+from pipeline.errors import DataError
+from pipeline.seeding import philox
+
+FORMAT = "potstill-images"
+VERSION = 1
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split in memory."""
+
+    images: UInt8[torch.Tensor, "samples channels height width"]
+    hard_labels: Int64[torch.Tensor, " samples"]
+    sample_ids: UInt64[np.ndarray, " samples"]
+
+    def __len__(self) -> int:
+        return len(self.hard_labels)
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """What is true of a prepared data set as a whole."""
+
+    source: str
+    class_names: list[str]
+    image_shape: list[int]
+    mean: list[float]
+    std: list[float]
+    num_samples: dict[str, int]
+    fingerprints: dict[str, str]
+    num_repeated_in_train: int
+    num_shared_with_test: int
+    format: str = FORMAT
+    version: int = VERSION
+
+
+class ImageDataset:
+    """A prepared data set; splits are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder / "manifest.json")
+
+    def split(self, name: str) -> Split:
+        """A split (`train`, `val`, `test`) as tensors; raises StoreError where a checksum does not match."""
+        group = ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")
+        split = Split(
+            torch.from_numpy(group.read("images")),
+            torch.from_numpy(group.read("hard_labels")),
+            group.read("sample_ids"),
+        )
+        found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
+        if found != expected:
+            mend = "delete data/prepare and run `dvc repro prepare`"
+            raise DataError(group.path, f"fingerprint {found}", expected=f"{expected} (its manifest)", mend=mend)
+        return split
+
+
+def write_dataset(folder: Path, source: str, class_names: tuple[str, ...], splits: dict[str, Split]) -> DatasetManifest:
+    """Writes all splits and their manifest to `folder`."""
+    mean, std = channel_statistics(splits["train"].images)
+    train_ids = {int(i) for i in splits["train"].sample_ids} | {int(i) for i in splits["val"].sample_ids}
+    manifest = DatasetManifest(
+        source=source,
+        class_names=list(class_names),
+        image_shape=list(splits["train"].images.shape[1:]),
+        mean=mean,
+        std=std,
+        num_samples={name: len(split) for name, split in splits.items()},
+        fingerprints={name: split_fingerprint(split) for name, split in splits.items()},
+        num_repeated_in_train=len(splits["train"]) + len(splits["val"]) - len(train_ids),
+        num_shared_with_test=sum(int(i) in train_ids for i in splits["test"].sample_ids),
+    )
+    for name, split in splits.items():
+        group = ArrayGroup.create(folder / f"{name}.zarr", {"format": FORMAT, "version": VERSION, "split": name})
+        arrays = {"images": split.images.numpy(), "hard_labels": split.hard_labels.numpy(), "sample_ids": split.sample_ids}
+        for field, array in arrays.items():
+            group.create_array(field, array.shape, array.dtype, fill_value=0)
+            group.write(field, array)
+    write_json(folder / "manifest.json", asdict(manifest))
+    return manifest
+
+
+def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
+    """64 bits of BLAKE2b over each image's shape and pixels; never 0, which is the fill value on disk."""
+    shape = ",".join(map(str, images.shape[1:])).encode()
+    digests = b"".join(hashlib.blake2b(np.ascontiguousarray(image), digest_size=8, key=shape).digest() for image in images)
+    ids = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    return np.where(ids == 0, np.uint64(1), ids)
+
+
+def split_off_validation(
+    hard_labels: Int64[np.ndarray, " samples"], ids: UInt64[np.ndarray, " samples"], fraction: float, seed: int
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " val"]]:
+    """Row indices for training and validation: of every class the same fraction, and equal images on one side.
+
+    Whether an image is held out depends on its content, its class's size and the seed, not on its position.
+    """
+    words = ids.view(np.int64)
+    draw, _, _, _ = philox(seed, (words, words >> 32, np.zeros_like(words), np.zeros_like(words)))
+    held_out = np.zeros(len(ids), dtype=bool)
+    for label, count in sorted(Counter(hard_labels.tolist()).items()):
+        rows = np.flatnonzero(hard_labels == label)
+        quota = round(fraction * count)
+        if not 0 < quota < count:
+            found = f"{count} training images, of which a validation fraction of {fraction} takes {quota}"
+            mend = "add images or change prepare.val_fraction in params.yaml"
+            raise DataError(f"class {label}", found, expected="at least one on either side", mend=mend)
+        held_out[rows[np.argsort(draw[rows], kind="stable")[:quota]]] = True
+    held_out = np.isin(ids, ids[held_out])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def channel_statistics(
+    images: UInt8[torch.Tensor, "samples channels height width"],
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, in units of 255 pixel levels; exact counts, so the same anywhere."""
+    levels = np.arange(256, dtype=np.float64) / 255
+    mean, std = [], []
+    for channel in range(images.shape[1]):
+        share = np.bincount(images[:, channel].numpy().ravel(), minlength=256) / images[:, channel].numel()
+        mean.append(float(share @ levels))
+        std.append(max(float(np.sqrt(share @ (levels - mean[-1]) ** 2)), 1e-3))
+    return mean, std
+
+
+def split_fingerprint(split: Split) -> str:
+    """32 hex digits of the samples and their hard labels, in their order."""
+    digest = hashlib.sha256(split.sample_ids.astype("<u8").tobytes())
+    digest.update(split.hard_labels.numpy().astype("<i8").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read_manifest(path: Path) -> DatasetManifest:
+    content = read_json(path, made_by="prepare")
+    mend = "delete data/prepare and run `dvc repro prepare`"
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", mend=mend)
+    if content.get("version") != VERSION:
+        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", mend=mend)
+    try:
+        return DatasetManifest(**content)
+    except TypeError as error:
+        raise DataError(path, f"not a data set's manifest ({error})", mend=mend) from None

@@ -1,0 +1,65 @@
+"""Which device and which number format to compute with."""
+
+import time
+from typing import Literal
+
+import torch
+from torch import nn
+
+from pipeline.artifacts import say
+from pipeline.errors import ConfigError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_TRIAL_STEPS = 4
+_WORTHWHILE = 0.85  # bfloat16 must save at least this much, so that noise does not decide between runs
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device by name; `auto` is CUDA, then MPS, then the CPU. Raises ConfigError where it is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)  # type: ignore[assignment]
+    if not available[name]:
+        there = ", ".join(["auto", *(kind for kind, yes in available.items() if yes)])
+        raise ConfigError(f"device {name!r}", "not on this machine", expected=f"one of: {there}")
+    return torch.device(name)
+
+
+def choose_precision(precision: Precision, model: nn.Module, images: torch.Tensor, device: torch.device) -> torch.dtype:
+    """The number format to train in: `auto` is bfloat16 on CUDA, and on a CPU where a short trial shows it faster.
+
+    A CPU without bfloat16 instructions emulates it and is not tried.
+    """
+    if precision != "auto":
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type != "cpu" or not _cpu_has_bfloat16():
+        return torch.float32
+    seconds = {dtype: _trial_seconds(model, images, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    ratio = seconds[torch.bfloat16] / seconds[torch.float32]
+    chosen = torch.bfloat16 if ratio < _WORTHWHILE else torch.float32
+    say(f"precision: a bfloat16 step takes {ratio:.2f} of a float32 step here, so {str(chosen).removeprefix('torch.')}")
+    return chosen
+
+
+def _cpu_has_bfloat16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _trial_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> float:
+    """The fastest of a few forward and backward passes; parameters, statistics and gradients are left as they were."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fastest = float("inf")
+    for _ in range(_TRIAL_STEPS):
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+            loss = model(images).float().logsumexp(dim=1).mean()
+        loss.backward()
+        fastest = min(fastest, time.perf_counter() - start)
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+    return fastest

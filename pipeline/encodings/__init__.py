@@ -1,0 +1,33 @@
+"""How a label vector is written: one file per encoding, registered here by the name that `params.yaml` uses.
+
+A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}`; the row's name is the store's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import validate
+from pipeline.encodings.base import Encoding, Field
+from pipeline.encodings.dense_float16 import DenseFloat16
+from pipeline.encodings.dense_uint8 import DenseUint8
+from pipeline.encodings.unlabelled import Unlabelled
+from pipeline.errors import ConfigError, suggest
+
+ENCODINGS: dict[str, type[Encoding]] = {
+    "dense_float16": DenseFloat16,
+    "dense_uint8": DenseUint8,
+    "none": Unlabelled,
+}
+
+__all__ = ["ENCODINGS", "Encoding", "Field", "build_encoding"]
+
+
+def build_encoding(row: Mapping[str, Any], where: str) -> Encoding:
+    """The encoding that a row (or a store's manifest) names; raises ConfigError where kind or settings are wrong."""
+    if not isinstance(row, Mapping) or "kind" not in row:
+        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(ENCODINGS))}")
+    settings = dict(row)
+    kind = str(settings.pop("kind"))
+    if kind not in ENCODINGS:
+        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(ENCODINGS)))
+    return validate(ENCODINGS[kind], settings, where)

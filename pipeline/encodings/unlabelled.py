@@ -1,0 +1,32 @@
+"""No labels at all: a store of views, for students that learn from hard labels alone."""
+
+from typing import ClassVar
+
+import torch
+from pydantic.dataclasses import dataclass
+
+from pipeline.config import STRICT
+from pipeline.encodings.base import Encoding, Field
+from pipeline.errors import StoreError
+
+
+@dataclass(frozen=True, config=STRICT)
+class Unlabelled(Encoding):
+    """Keeps nothing of the teacher: sample ids, views and canaries only.
+
+    A hard-label twin reads such a store, so that it trains on the very views that its student trains on, by the same
+    code. Since nothing of the teacher is in it, it stays the same when the teacher changes.
+    """
+
+    kind: ClassVar[str] = "none"
+
+    def fields(self, num_classes: int) -> dict[str, Field]:
+        return {}
+
+    def encode(self, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {}
+
+    def decode(
+        self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float
+    ) -> torch.Tensor:
+        raise StoreError("encoding 'none'", "holds no soft labels", expected="soft_weight 0, or another store")

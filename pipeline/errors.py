@@ -1,0 +1,76 @@
+"""The exception tree: what a user can mend is a `PipelineError`, told in one line.
+
+Everything else (a bug, an invariant that does not hold) keeps its traceback.
+"""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+
+class PipelineError(Exception):
+    """A mistake or a fault that a user can mend: where, what was found, what was expected, what to do."""
+
+    def __init__(self, where: object, found: str, *, expected: str = "", mend: str = "") -> None:
+        parts = [f"{where}: {found}"]
+        if expected:
+            parts.append(f"expected {expected}")
+        if mend:
+            parts.append(mend)
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+class ConfigError(PipelineError):
+    """`params.yaml` asks for something that does not exist or does not fit."""
+
+
+class SourceError(PipelineError):
+    """Raw images can't be had, or are not what they should be."""
+
+
+class DataError(PipelineError):
+    """`data/prepare` is missing, damaged or does not fit the request."""
+
+
+class StoreError(PipelineError):
+    """A soft-label store is missing, damaged, incomplete or made for other data."""
+
+
+class ModelError(PipelineError):
+    """A network or its weights do not fit, or its outputs are not finite."""
+
+
+class VerificationError(PipelineError):
+    """Stored labels are not what the teacher says now."""
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """The known names, the nearest one first if `name` looks like a misspelling of it."""
+    near = get_close_matches(name, known, n=1)
+    listing = ", ".join(known)
+    return f"one of: {listing}" + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the process with one clear line and a non-zero status where the fault is not in the code."""
+    try:
+        yield
+    except PipelineError as error:
+        _stop(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        _stop("interrupted: finished work is kept, run the same command to go on", 130)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise
+        where = error.filename or "disk"
+        _stop(f"error: {where}: {error.strerror}; free space or mend the rights, then run the same command to go on", 1)
+    except MemoryError:
+        _stop("error: memory: none left; expected room for one batch; lower batch_size in params.yaml", 1)
+
+
+def _stop(line: str, status: int) -> None:
+    print(line, file=sys.stderr, flush=True)
+    raise SystemExit(status)

@@ -1,0 +1,38 @@
+"""Progress with the time left: a bar on a terminal, a line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from pipeline.artifacts import say
+
+LOG_EVERY_SECONDS = 15
+
+
+@contextmanager
+def progress(name: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Gives a function to call with the number of units that have been done since the last call."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, initial=done, desc=name, unit=unit, unit_scale=total > 10_000, leave=False) as bar:
+            yield lambda count: void(bar.update(count))
+        return
+    start = said = time.monotonic()
+    first = done
+
+    def update(count: int) -> None:
+        nonlocal done, said
+        done += count
+        now = time.monotonic()
+        if now - said >= LOG_EVERY_SECONDS and done < total:
+            said = now
+            left = (now - start) / max(done - first, 1) * (total - done)
+            say(f"{name}: {done:,} of {total:,} {unit}s ({done / total:.0%}), about {left:.0f} s left")
+
+    yield update
+
+
+def void(_: object) -> None:
+    """Nothing, of anything."""

@@ -1,0 +1,72 @@
+"""Counter-based random numbers: a draw is a pure function of (seed, counter), so nothing has a state to lose.
+
+The same code runs on numpy and torch integers of 64 bits and gives the same bits on any device: a product of two
+32-bit words wraps in a signed 64-bit word without losing a bit, and shifting right then masking recovers both halves.
+
+References:
+    John K. Salmon, Mark A. Moraes, Ron O. Dror, David E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011,
+    doi:10.1145/2063384.2063405, sections 3.3 (Philox) and 4.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt64
+
+Words = TypeVar("Words", np.ndarray, torch.Tensor)
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+def philox(seed: int, counter: tuple[Words, Words, Words, Words]) -> tuple[Words, Words, Words, Words]:
+    """Four random words per element, each in [0, 2^32): Philox4x32-10 keyed by the 64 bits of `seed`.
+
+    Args:
+        seed: The key; only its low 64 bits count.
+        counter: Four int64 arrays or tensors of one shape; only their low 32 bits count.
+    """
+    key0, key1 = seed & _MASK, (seed >> 32) & _MASK
+    c0, c1, c2, c3 = (word & _MASK for word in counter)
+    for _ in range(_ROUNDS):
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((product1 >> 32) & _MASK) ^ c1 ^ key0,
+            product1 & _MASK,
+            ((product0 >> 32) & _MASK) ^ c3 ^ key1,
+            product0 & _MASK,
+        )
+        key0, key1 = (key0 + _WEYL[0]) & _MASK, (key1 + _WEYL[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+def sample_draws(
+    seed: int, sample_ids: UInt64[np.ndarray, " samples"], view: int, slot: int
+) -> Int64[torch.Tensor, "4 samples"]:
+    """Four random words in [0, 2^32) per sample for one view; `slot` numbers the independent uses within it."""
+    ids = torch.from_numpy(sample_ids.view(np.int64))
+    counter = (ids, ids >> 32, torch.full_like(ids, view), torch.full_like(ids, slot))
+    return torch.stack(philox(seed, counter))
+
+
+def integers_below(words: Words, bound: int) -> Words:
+    """Uniform integers in [0, bound) from random words (bias below bound / 2^32)."""
+    return (words * bound) >> 32
+
+
+def permutation(seed: int, count: int, turn: int) -> Int64[np.ndarray, " count"]:
+    """A random order of range(count), another one for each `turn` (an epoch)."""
+    position = np.arange(count, dtype=np.int64)
+    high, low, _, _ = philox(seed, (position, position >> 32, np.full_like(position, turn), np.full_like(position, -1)))
+    return np.argsort((high << 31) | (low >> 1), kind="stable")
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """A seed of its own for a purpose (`order`, `views`), so that two uses of one seed do not share numbers."""
+    word = np.frombuffer(purpose.encode().ljust(16, b"\0")[:16], dtype=np.int32).astype(np.int64)
+    counter = tuple(word[i : i + 1] for i in range(4))
+    high, low, _, _ = philox(seed, counter)  # type: ignore[arg-type]
+    return int(high[0]) << 32 | int(low[0])
