@@ -64,7 +64,7 @@ class ArrayGroup:
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         *,
-        fill_value: float | int,
+        fill_value: float,
         row_axis: int = 0,
         block_rows: int | None = None,
     ) -> None:
@@ -131,7 +131,9 @@ class ArrayGroup:
         try:
             found = self._group[name]
         except KeyError:
-            raise StoreError(f"{self.path}/{name}", "no such array", mend="delete the store and run `dvc repro`") from None
+            raise StoreError(
+                f"{self.path}/{name}", "no such array", mend="delete the store and run `dvc repro`"
+            ) from None
         except Exception as error:  # a damaged zarr.json of the array
             reason = f"{type(error).__name__}: {error}"
             raise StoreError(

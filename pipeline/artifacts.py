@@ -97,7 +97,9 @@ def loaded_code_fingerprint() -> str:
     """32 hex digits of this project's modules that the process has imported: a stage's code."""
     top = Path(__file__).parent.parent
     files = {Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}  # type: ignore[arg-type]
-    own = sorted(f for f in files if f.parent.parent == top / "pipeline" or f.parent in {top / "pipeline", top / "stages"})
+    own = sorted(
+        f for f in files if f.parent.parent == top / "pipeline" or f.parent in {top / "pipeline", top / "stages"}
+    )
     return fingerprint([[str(file.relative_to(top)), file_fingerprint(file)] for file in own])
 
 
@@ -143,7 +145,9 @@ class Scratch:
 
     def _open(self) -> None:
         if self.done:
-            say(f"{self.out} is already there, finished and for these settings; nothing to do (delete it to start over)")
+            say(
+                f"{self.out} is already there, finished and for these settings; nothing to do (delete it to start over)"
+            )
             return
         others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
         if self.folder.exists():

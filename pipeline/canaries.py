@@ -68,7 +68,9 @@ def _render(split: Split, rows: np.ndarray, views: np.ndarray, spec: ViewSpec) -
     for view in sorted(set(views.tolist())):
         chosen = rows[views == view]
         draws = spec.draw(split.sample_ids[chosen], view)
-        parts.append((np.flatnonzero(views == view), thumbnails(render(split.images[torch.from_numpy(chosen)], draws, spec))))
+        parts.append(
+            (np.flatnonzero(views == view), thumbnails(render(split.images[torch.from_numpy(chosen)], draws, spec)))
+        )
     pixels = torch.empty((len(rows), *parts[0][1].shape[1:]), dtype=torch.uint8)
     for position, rendered in parts:
         pixels[torch.from_numpy(position)] = rendered

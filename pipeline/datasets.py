@@ -98,7 +98,11 @@ def write_dataset(folder: Path, source: str, class_names: tuple[str, ...], split
     )
     for name, split in splits.items():
         group = ArrayGroup.create(folder / f"{name}.zarr", {"format": FORMAT, "version": VERSION, "split": name})
-        arrays = {"images": split.images.numpy(), "hard_labels": split.hard_labels.numpy(), "sample_ids": split.sample_ids}
+        arrays = {
+            "images": split.images.numpy(),
+            "hard_labels": split.hard_labels.numpy(),
+            "sample_ids": split.sample_ids,
+        }
         for field, array in arrays.items():
             group.create_array(field, array.shape, array.dtype, fill_value=0)
             group.write(field, array)
@@ -109,7 +113,7 @@ def write_dataset(folder: Path, source: str, class_names: tuple[str, ...], split
 def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
     """64 bits of BLAKE2b over each image's shape and pixels; never 0, which is the fill value on disk."""
     shape = ",".join(map(str, images.shape[1:])).encode()
-    digests = b"".join(hashlib.blake2b(np.ascontiguousarray(image), digest_size=8, key=shape).digest() for image in images)
+    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8, key=shape).digest() for image in images)
     ids = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
     return np.where(ids == 0, np.uint64(1), ids)
 

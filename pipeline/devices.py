@@ -18,9 +18,13 @@ _WORTHWHILE = 0.85  # bfloat16 must save at least this much, so that noise does 
 
 def choose_device(name: DeviceName) -> torch.device:
     """The device by name; `auto` is CUDA, then MPS, then the CPU. Raises ConfigError where it is not there."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available: dict[DeviceName, bool] = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
-        name = next(kind for kind, there in available.items() if there)  # type: ignore[assignment]
+        name = next(kind for kind, there in available.items() if there)
     if not available[name]:
         there = ", ".join(["auto", *(kind for kind, yes in available.items() if yes)])
         raise ConfigError(f"device {name!r}", "not on this machine", expected=f"one of: {there}")
@@ -46,7 +50,7 @@ def choose_precision(precision: Precision, model: nn.Module, images: torch.Tenso
 
 
 def _cpu_has_bfloat16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

@@ -34,7 +34,10 @@ class LabelledViews:
     def __init__(self, split: Split, store: StoreReader, class_names: list[str]) -> None:
         if store.manifest.class_names != class_names:
             raise StoreError(
-                store.path, f"classes {store.manifest.class_names}", expected=f"{class_names} (data/prepare)", mend=_MEND
+                store.path,
+                f"classes {store.manifest.class_names}",
+                expected=f"{class_names} (data/prepare)",
+                mend=_MEND,
             )
         self._split, self._store = split, store
         self._store_rows = torch.from_numpy(match_rows(split, store))
@@ -48,7 +51,13 @@ class LabelledViews:
         view = epoch % self._store.manifest.num_views
         labels = self._store.read_view(view)
         for batch in training_batches(
-            self._split, self._store.views, view=view, epoch=epoch, batch_size=batch_size, seed=seed, start_step=start_step
+            self._split,
+            self._store.views,
+            view=view,
+            epoch=epoch,
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
         ):
             rows = self._store_rows[batch.row_index]
             yield LabelledBatch(batch.images, batch.hard_labels, {name: field[rows] for name, field in labels.items()})
@@ -65,7 +74,7 @@ def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"
         raise StoreError(store.path, "holds labels for other data: none of these images is in it", mend=_MEND)
     if missing:
         raise StoreError(store.path, f"has no label for {missing} of {len(split)} training images", mend=_MEND)
-    return rows.astype(np.int64)
+    return np.asarray(rows, dtype=np.int64)
 
 
 _MEND = "run `dvc repro dump_labels` for this data"

@@ -69,7 +69,9 @@ class Fidelity:
     ) -> "Fidelity":
         """Of log-probabilities by temperature."""
         tallies = {
-            f"{temperature:g}": KlTally.of(kl_divergence_with_log_targets(exact[temperature].double(), log_probs.double()))
+            f"{temperature:g}": KlTally.of(
+                kl_divergence_with_log_targets(exact[temperature].double(), log_probs.double())
+            )
             for temperature, log_probs in decoded.items()
         }
         first = next(iter(exact))

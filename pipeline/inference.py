@@ -6,14 +6,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
-Device = torch.device
-
 
 @torch.inference_mode()
 def predict_logits(
     model: nn.Module,
     batches: Iterable[UInt8[torch.Tensor, "batch channels height width"]],
-    device: Device,
+    device: torch.device,
     *,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> Float[torch.Tensor, "samples classes"]:

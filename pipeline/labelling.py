@@ -66,7 +66,9 @@ def dump_labels(
             writer.write(block, logits)
 
 
-def recompute_fidelity(teacher: Teacher, split: Split, store: StoreReader, num_labels: int, seed: int) -> dict[str, Any]:
+def recompute_fidelity(
+    teacher: Teacher, split: Split, store: StoreReader, num_labels: int, seed: int
+) -> dict[str, Any]:
     """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
     manifest = store.manifest
     by_id = {int(sample): row for row, sample in enumerate(split.sample_ids)}

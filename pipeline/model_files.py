@@ -38,7 +38,9 @@ class ModelMeta:
         )
 
 
-def write_model(folder: Path, meta: ModelMeta, weights: dict[str, torch.Tensor], **others: dict[str, torch.Tensor]) -> None:
+def write_model(
+    folder: Path, meta: ModelMeta, weights: dict[str, torch.Tensor], **others: dict[str, torch.Tensor]
+) -> None:
     """Writes a network; `others` are further weights of it, each to a file of that name."""
     for name, tensors in {"weights": weights, **others}.items():
         write_tensors(folder / f"{name}.safetensors", tensors)

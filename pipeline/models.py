@@ -20,6 +20,9 @@ from pipeline.errors import ModelError, suggest
 class Classifier(nn.Module):
     """A network with the normalisation that it wants: pixels in 0 to 255 -> logits."""
 
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+
     def __init__(self, network: nn.Module, mean: list[float], std: list[float], *, network_channels: int) -> None:
         super().__init__()
         self.network = network
@@ -27,7 +30,9 @@ class Classifier(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(std).view(1, -1, 1, 1) * 255)
         self._network_channels = network_channels
 
-    def forward(self, pixels: UInt8[torch.Tensor, "batch channels height width"]) -> Float[torch.Tensor, "batch classes"]:
+    def forward(
+        self, pixels: UInt8[torch.Tensor, "batch channels height width"]
+    ) -> Float[torch.Tensor, "batch classes"]:
         images = pixels.to(torch.float32, memory_format=torch.channels_last)
         images = (images - self.pixel_mean) / self.pixel_std
         if images.shape[1] == 1 and self._network_channels > 1:

@@ -8,8 +8,8 @@ import matplotlib
 from tabulate import tabulate
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 Rows = dict[str, dict[str, Any]]
 
@@ -38,12 +38,14 @@ def results_table(rows: Rows, style: str) -> str:
         ]
         for name, row in rows.items()
     ]
-    return tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 10)
+    return str(tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 10))
 
 
 def stores_table(stores: Rows, style: str) -> str:
     """Every store in a line: its size, and how far its labels are from the teacher's."""
-    temperatures = sorted({t for store in stores.values() for t in (store["fidelity"] or {}).get("kl_nats", {})}, key=float)
+    temperatures = sorted(
+        {t for store in stores.values() for t in (store["fidelity"] or {}).get("kl_nats", {})}, key=float
+    )
     header = ["store", "views", "samples", "MB", "bytes/label"]
     header += [f"mean KL at {t} (nats)" for t in temperatures] + ["same top-1"]
     body = []
@@ -53,7 +55,7 @@ def stores_table(stores: Rows, style: str) -> str:
         cells.append(f"{store['label_bytes']:.2f}" if fidelity else "no labels")
         cells += [f"{fidelity['kl_nats'][t]['mean']:.1e}" if fidelity else "" for t in temperatures]
         body.append([*cells, f"{fidelity['top1_agreement']:.3%}" if fidelity else ""])
-    return tabulate(body, header, tablefmt=style, disable_numparse=True)
+    return str(tabulate(body, header, tablefmt=style, disable_numparse=True))
 
 
 def verdicts(rows: Rows) -> list[str]:
@@ -113,7 +115,9 @@ def draw_accuracy_against_size(rows: Rows, path: Path) -> None:
     for row in rows.values():
         if "twin" in row:
             twin = rows[row["twin"]]
-            axes.plot([row["parameters"]] * 2, [100 * row["accuracy"], 100 * twin["accuracy"]], color="#999999", zorder=1)
+            axes.plot(
+                [row["parameters"]] * 2, [100 * row["accuracy"], 100 * twin["accuracy"]], color="#999999", zorder=1
+            )
     for role, (colour, marker, size) in _LOOKS.items():
         chosen = [row for row in rows.values() if row["role"] == role]
         x, y = [row["parameters"] for row in chosen], [100 * row["accuracy"] for row in chosen]
@@ -157,7 +161,13 @@ def draw_reliability(bins: list[dict[str, str]], rows: Rows, path: Path) -> None
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
     figure, panels = plt.subplots(
-        lines, columns, figsize=(2.6 * columns, 2.6 * lines + 0.3), layout="constrained", sharex=True, sharey=True, squeeze=False
+        lines,
+        columns,
+        figsize=(2.6 * columns, 2.6 * lines + 0.3),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axes, name in zip(panels.flat, names, strict=False):
         chosen = [row for row in bins if row["name"] == name]

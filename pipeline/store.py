@@ -76,7 +76,12 @@ class StoreWriter:
     """Writes one store block by block; what is already there is kept, so that a killed writer goes on."""
 
     def __init__(
-        self, path: Path, records: Path, manifest: Manifest, sample_ids: UInt64[np.ndarray, " samples"], canaries: Canaries
+        self,
+        path: Path,
+        records: Path,
+        manifest: Manifest,
+        sample_ids: UInt64[np.ndarray, " samples"],
+        canaries: Canaries,
     ) -> None:
         self.path = path
         self._records = records

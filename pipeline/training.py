@@ -137,7 +137,13 @@ class _Run(Generic[AnyBatch]):
     """The state of one training run."""
 
     def __init__(
-        self, model: nn.Module, task: Task[AnyBatch], settings: FitSettings, scratch: Path, device: torch.device, name: str
+        self,
+        model: nn.Module,
+        task: Task[AnyBatch],
+        settings: FitSettings,
+        scratch: Path,
+        device: torch.device,
+        name: str,
     ) -> None:
         self.task, self.settings, self.device, self.name = task, settings, device, name
         self.model = model.to(device)
@@ -204,11 +210,10 @@ class _Run(Generic[AnyBatch]):
         """Moves the average towards the weights; early on by more, so that it forgets where it started."""
         done = float(num_averaged)
         decay = min(self.settings.ema_decay, (1 + done) / (10 + done))
-        floats = [(a, c) for a, c in zip(averaged, current, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - decay)
-        for a, c in zip(averaged, current, strict=True):
-            if not a.is_floating_point():
-                a.copy_(c)
+        if averaged[0].is_floating_point():  # they come grouped by dtype
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+        else:
+            torch._foreach_copy_(averaged, current)
 
     def save(self) -> None:
         """Writes the checkpoint: tensors, then the file that counts, which names what the tensors are of."""

@@ -41,7 +41,7 @@ class ViewSpec:
         return torch.stack([*shift, flip], dim=1)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, content: object, where: str) -> "ViewSpec":

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -14,12 +13,13 @@ from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset
 from pipeline.devices import DeviceName, choose_device
 from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import DataError, one_line_errors
+from pipeline.errors import DataError
 from pipeline.labelling import Teacher, dump_labels
 from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.progress import progress
 from pipeline.store import Manifest, StoreWriter
 from pipeline.views import ViewSpec
+from stages import run_stage
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -59,7 +59,7 @@ def main(
         "calibration_temperature": meta.val["calibration_temperature"],
     }
     decides = {
-        "settings": asdict(settings),  # type: ignore[call-overload]
+        "settings": asdict(settings),
         "encodings": {name: encoding.to_dict() for name, encoding in encodings.items()},
         "teacher": about_teacher,
         "data": dataset.manifest.fingerprints["train"],
@@ -118,5 +118,4 @@ def _tell(name: str, manifest: Manifest) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

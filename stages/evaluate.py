@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -14,13 +13,13 @@ from pipeline.batches import plain_batches
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
-from pipeline.errors import one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.metrics import accuracy, agreement, classification_metrics, kl_to_teacher, reliability
 from pipeline.model_files import ModelMeta, read_meta, read_model
 from pipeline.models import count_multiply_adds, count_parameters
 from pipeline.progress import progress
 from pipeline.store import StoreReader
+from stages import run_stage
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -70,7 +69,10 @@ def main(
     write_json(reports / "evaluate.json", {"models": rows, "stores": stores, "num_test": len(test)})
     write_json(reports / "metrics.json", _headline(rows))
     _write_table(reports / "plots/reliability.tsv", bins)
-    sizes = [{"name": n, "role": r["role"], "parameters": r["parameters"], "accuracy": r["accuracy"]} for n, r in rows.items()]
+    sizes = [
+        {"name": n, "role": r["role"], "parameters": r["parameters"], "accuracy": r["accuracy"]}
+        for n, r in rows.items()
+    ]
     _write_table(reports / "plots/accuracy_against_size.tsv", sizes)
     say(f"evaluate: {len(rows)} networks on {len(test):,} test images, teacher {rows['teacher']['accuracy']:.2%}")
 
@@ -138,5 +140,4 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

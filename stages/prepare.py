@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import typer
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import say
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import Split, sample_ids, split_off_validation, write_dataset
-from pipeline.errors import one_line_errors
 from pipeline.sources import load_source
+from stages import run_stage
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -37,9 +36,7 @@ def main(params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("
         name: Split(images[rows], hard_labels[rows], train_ids[rows])
         for name, rows in (("train", train_rows), ("val", val_rows))
     }
-    splits["test"] = Split(
-        torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_hard_labels), test_ids
-    )
+    splits["test"] = Split(torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_hard_labels), test_ids)
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
@@ -56,5 +53,4 @@ def main(params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import typer
-
 from pipeline.artifacts import read_json, say, write_bytes
-from pipeline.errors import one_line_errors
 from pipeline.report import (
     draw_accuracy_against_size,
     draw_reliability,
@@ -16,13 +13,16 @@ from pipeline.report import (
     stores_table,
     verdicts,
 )
+from stages import run_stage
 
 
 def main(reports: Path = Path("reports")) -> None:
     content = read_json(reports / "evaluate.json", made_by="evaluate")
     verification = read_json(reports / "verify_labels.json", made_by="verify_labels")
     rows = content["models"]
-    files = {name: reports / ("train_teacher.tsv" if name == "teacher" else f"train_student/{name}.tsv") for name in rows}
+    files = {
+        name: reports / ("train_teacher.tsv" if name == "teacher" else f"train_student/{name}.tsv") for name in rows
+    }
     curves = {
         name: [{key: float(value) for key, value in row.items()} for row in read_table(path)]
         for name, path in files.items()
@@ -44,5 +44,4 @@ def main(reports: Path = Path("reports")) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

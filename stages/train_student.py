@@ -15,12 +15,13 @@ from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
 from pipeline.distillation import LabelledBatch, LabelledViews, Objective
-from pipeline.errors import ConfigError, StoreError, one_line_errors, suggest
+from pipeline.errors import ConfigError, StoreError, suggest
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import ModelMeta, write_model
 from pipeline.store import StoreReader
 from pipeline.training import FitSettings, Task, fit, write_reports
+from stages import run_stage
 
 EVAL_BATCH_SIZE = 500
 
@@ -58,7 +59,7 @@ def main(
     manifest = dataset.manifest
     store = _open_store(labels, settings, f"{params}: students.{name}.labels")
     decides = {
-        "settings": asdict(settings),  # type: ignore[call-overload]
+        "settings": (recipe := asdict(settings)),
         "data": manifest.fingerprints,
         "store": file_fingerprint(store.path / "zarr.json"),
         "device": device.type,
@@ -76,14 +77,18 @@ def main(
             image_shape=manifest.image_shape,
             mean=manifest.mean,
             std=manifest.std,
-            settings=decides["settings"],
+            settings=recipe,
             precision="",
             val={},
         )
         task = student_task(settings, views, store, val, device)
         result = fit(meta.build(settings.seed), task, settings.fit, scratch.folder, device, f"train_student@{name}")
         history = result.state.history
-        figures = {"last": history[-1]["val_accuracy"], "best": result.state.best_accuracy, "best_epoch": result.state.best_epoch + 1}
+        figures = {
+            "last": history[-1]["val_accuracy"],
+            "best": result.state.best_accuracy,
+            "best_epoch": result.state.best_epoch + 1,
+        }
         meta = ModelMeta(**(asdict(meta) | {"precision": result.state.precision, "val": figures}))
         write_model(scratch.output, meta, result.last, best=result.best)
         write_reports(reports / name, result, {"val": figures})
@@ -94,7 +99,9 @@ def student_task(
     settings: TrainStudent, views: LabelledViews, store: StoreReader, val: Split, device: torch.device
 ) -> Task[LabelledBatch]:
     """What a student learns: the store's labels on replayed views, judged by the validation split."""
-    objective = Objective(settings.hard_weight, settings.soft_weight, settings.temperature, settings.label_smoothing, store)
+    objective = Objective(
+        settings.hard_weight, settings.soft_weight, settings.temperature, settings.label_smoothing, store
+    )
     batch_size = settings.fit.batch_size
     return Task(
         batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=settings.seed),
@@ -123,10 +130,11 @@ def _open_store(labels: Path, settings: TrainStudent, where: str) -> StoreReader
         raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=f"mend {where}")
     store = StoreReader(path)
     if settings.soft_weight and not store.encoding.fields(store.manifest.num_classes):
-        raise ConfigError(where, f"{settings.labels!r} holds no soft labels", expected="soft_weight: 0 or another store")
+        raise ConfigError(
+            where, f"{settings.labels!r} holds no soft labels", expected="soft_weight: 0 or another store"
+        )
     return store
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 from pydantic import NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -16,7 +15,7 @@ from pipeline.calibration import fit_temperature
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
-from pipeline.errors import ConfigError, one_line_errors
+from pipeline.errors import ConfigError
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
@@ -24,6 +23,7 @@ from pipeline.model_files import ModelMeta, write_model
 from pipeline.models import Classifier, load_weights
 from pipeline.training import FitSettings, Task, fit, write_reports
 from pipeline.views import ViewSpec
+from stages import run_stage
 
 EVAL_BATCH_SIZE = 500
 
@@ -51,12 +51,14 @@ def main(
 ) -> None:
     settings = load_section(TrainTeacher, "train_teacher", params)
     if settings.fit.epochs == 0 and settings.weights is None:
-        raise ConfigError(f"{params}: train_teacher", "epochs: 0 and no weights", expected="epochs, or weights to import")
+        raise ConfigError(
+            f"{params}: train_teacher", "epochs: 0 and no weights", expected="epochs, or weights to import"
+        )
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
     decides = {
-        "settings": asdict(settings),  # type: ignore[call-overload]
+        "settings": (recipe := asdict(settings)),
         "weights": _weights_fingerprint(settings, params),
         "data": manifest.fingerprints,
         "device": device.type,
@@ -72,7 +74,7 @@ def main(
             image_shape=manifest.image_shape,
             mean=manifest.mean,
             std=manifest.std,
-            settings=decides["settings"],
+            settings=recipe,
             precision="",
             val={},
         )
@@ -138,5 +140,4 @@ def _calibrate(model: Classifier, val: Split, device: torch.device) -> dict[str,
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import typer
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -13,12 +12,13 @@ from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
-from pipeline.errors import PipelineError, StoreError, VerificationError, one_line_errors
+from pipeline.errors import PipelineError, StoreError, VerificationError
 from pipeline.inference import predict_logits
 from pipeline.labelling import Teacher, recompute_fidelity
 from pipeline.metrics import accuracy
 from pipeline.model_files import model_fingerprint, read_model
 from pipeline.store import StoreReader
+from stages import run_stage
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -90,7 +90,9 @@ def _compare_teacher(
     drift = abs(stored["val_accuracy"] - teacher_now["val_accuracy"])
     if drift > settings.accuracy_tolerance:
         now = teacher_now["val_accuracy"]
-        faults.append(f"{store.path}: teacher's validation accuracy {stored['val_accuracy']:.4f} when written, now {now:.4f}")
+        faults.append(
+            f"{store.path}: teacher's validation accuracy {stored['val_accuracy']:.4f} when written, now {now:.4f}"
+        )
 
 
 def _compare_labels(
@@ -108,5 +110,4 @@ def _compare_labels(
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        typer.run(main)
+    run_stage(main)

@@ -27,8 +27,6 @@ class DenseFloat16(Encoding):
     def encode(self, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"log_probs": log_probs.clamp(min=LOWEST).half()}
 
-    def decode(
-        self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float
-    ) -> torch.Tensor:
+    def decode(self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float) -> torch.Tensor:
         scores = fields["log_probs"].float()
         return torch.log_softmax(scores * (stored_temperature / temperature), dim=1)

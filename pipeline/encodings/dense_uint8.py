@@ -43,9 +43,7 @@ class DenseUint8(Encoding):
         share = (-log_probs / self.range_nats).clamp(0, 1)
         return {"log_prob_codes": (share.sqrt() * _TOP).round().to(torch.uint8)}
 
-    def decode(
-        self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float
-    ) -> torch.Tensor:
+    def decode(self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float) -> torch.Tensor:
         codes = fields["log_prob_codes"]
         scores = self._levels.to(codes.device)[codes.int()]
         return torch.log_softmax(scores * (stored_temperature / temperature), dim=1)

@@ -26,7 +26,5 @@ class Unlabelled(Encoding):
     def encode(self, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
         return {}
 
-    def decode(
-        self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float
-    ) -> torch.Tensor:
+    def decode(self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float) -> torch.Tensor:
         raise StoreError("encoding 'none'", "holds no soft labels", expected="soft_weight 0, or another store")

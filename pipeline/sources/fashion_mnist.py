@@ -139,7 +139,14 @@ def _unpack_debian_package(raw: Path) -> Path:
         # Lists and cache of our own: works without root, and where the machine's lists were never fetched.
         (folder / "lists/partial").mkdir(parents=True)
         (folder / "cache/archives/partial").mkdir(parents=True)
-        own = ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache", "-o", "Debug::NoLocking=1"]
+        own = [
+            "-o",
+            f"Dir::State::Lists={folder}/lists",
+            "-o",
+            f"Dir::Cache={folder}/cache",
+            "-o",
+            "Debug::NoLocking=1",
+        ]
         _run(["apt-get", "-q", *own, "update"], folder)
         _run(["apt-get", "-q", *own, "download", DEBIAN_PACKAGE], folder)
         package = next(folder.glob("*.deb"), None)

@@ -26,7 +26,9 @@ class RawDataset:
         ):
             place = f"source {where!r}, {split}"
             if len(images) != len(labels) or len(images) == 0:
-                raise SourceError(place, f"{len(images)} images and {len(labels)} hard labels", expected="as many of both")
+                raise SourceError(
+                    place, f"{len(images)} images and {len(labels)} hard labels", expected="as many of both"
+                )
             if images.shape[1:] != self.train_images.shape[1:]:
                 raise SourceError(place, f"images of {images.shape[1:]}", expected=f"{self.train_images.shape[1:]}")
             if labels.min() < 0 or labels.max() >= len(self.class_names):
