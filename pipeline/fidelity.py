@@ -110,7 +110,7 @@ class Fidelity:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Fidelity":
         tallies = {
-            temperature: KlTally(count, total, largest, {n: c for n, c in bins})
+            temperature: KlTally(count, total, largest, dict(bins))
             for temperature, (count, total, largest, bins) in content["kl"].items()
         }
         return cls(tallies, content["num_agreeing"])
