@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -129,7 +129,7 @@ class Scratch:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Scratch":
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)

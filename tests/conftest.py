@@ -1,0 +1,55 @@
+"""What all tests share: shapes checked at run time, one thread, no network, a small data set."""
+
+import socket
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    install_import_hook(["pipeline", "stages"], "typecheck.check")
+    import torch
+
+    from pipeline.datasets import Split, sample_ids
+    from pipeline.views import ViewSpec
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that reaches for the network fails at once; loopback and local sockets work."""
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX and str(address[0]) not in {"127.0.0.1", "::1", "localhost"}:  # type: ignore[index]
+            raise OSError(f"no network in tests: {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield
+
+
+def make_split(count: int = 64, *, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 4, seed: int = 0) -> Split:
+    """Random images whose brightest quarter tells the class, so that a small network learns them."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % classes
+    images = rng.integers(0, 96, size=(count, *shape), dtype=np.uint8)
+    height, width = shape[1] // 2, shape[2] // 2
+    for image, label in zip(images, labels, strict=True):
+        top, left = (label // 2 % 2) * height, (label % 2) * width
+        image[:, top : top + height, left : left + width] += 128
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), sample_ids(images))
+
+
+@pytest.fixture(scope="session")
+def split() -> Split:
+    return make_split()
+
+
+@pytest.fixture
+def spec() -> ViewSpec:
+    return ViewSpec(seed=5, pad_px=2, flip_horizontal=True)

@@ -1,0 +1,5 @@
+"""The run-time checker of annotations; as for a static one, an int will do where a float is asked for."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
