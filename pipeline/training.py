@@ -116,7 +116,7 @@ def fit(
 
     Raises ModelError where the loss stops being a finite number.
     """
-    run = _Run(model, task, settings, scratch, device, name)
+    run = Trainer(model, task, settings, scratch, device, name)
     run.resume()
     done = run.state.epoch * task.steps_per_epoch + run.state.step
     with progress(name, settings.epochs * task.steps_per_epoch, "step", done) as on_steps:
@@ -133,7 +133,7 @@ def write_reports(name: Path, result: FitResult, metrics: dict[str, Any]) -> Non
     write_json(name.with_suffix(".json"), metrics | {"seconds": round(result.state.seconds, 1)})
 
 
-class _Run(Generic[AnyBatch]):
+class Trainer(Generic[AnyBatch]):
     """The state of one training run."""
 
     def __init__(
@@ -156,26 +156,33 @@ class _Run(Generic[AnyBatch]):
         self._saved_at = self._tick = time.monotonic()
 
     def train_epoch(self, on_steps: Callable[[int], None]) -> None:
-        settings, state = self.settings, self.state
-        total = settings.epochs * self.task.steps_per_epoch
         self.model.train()
         for batch in self._batches():
-            factor = learning_rate_factor(state.epoch * self.task.steps_per_epoch + state.step, total, settings)
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.learning_rate * factor
-            self.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=state.precision == "bfloat16"):
-                loss = self.task.loss(self.model, batch)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-            self.optimizer.step()
-            self.average.update_parameters(self.model)
-            self.loss_sum += loss.detach()
-            state.step += 1
+            self.step(batch)
             on_steps(1)
-            if time.monotonic() - self._saved_at > settings.checkpoint_seconds:
+            if time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
                 self.save()
-        self._end_epoch(settings.learning_rate * factor)
+        self._end_epoch()
+
+    def step(self, batch: AnyBatch) -> None:
+        """One update of the weights and of their moving average."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.state.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
+            loss = self.task.loss(self.model, batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.loss_sum += loss.detach()
+        self.state.step += 1
+
+    def _learning_rate(self, step: int) -> float:
+        """At a step of the current epoch."""
+        per_epoch, epochs = self.task.steps_per_epoch, self.settings.epochs
+        factor = learning_rate_factor(self.state.epoch * per_epoch + step, epochs * per_epoch, self.settings)
+        return self.settings.learning_rate * factor
 
     def _batches(self) -> Iterator[AnyBatch]:
         for batch in self.task.batches(self.state.epoch, self.state.step):
@@ -185,7 +192,7 @@ class _Run(Generic[AnyBatch]):
                 self.state.precision = str(chosen).removeprefix("torch.")
             yield batch
 
-    def _end_epoch(self, learning_rate: float) -> None:
+    def _end_epoch(self) -> None:
         state = self.state
         train_loss = float(self.loss_sum) / self.task.steps_per_epoch
         if not math.isfinite(train_loss):
@@ -195,7 +202,8 @@ class _Run(Generic[AnyBatch]):
         if measured["accuracy"] > state.best_accuracy:
             state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
             self.best = _weights(self.average.module)
-        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": learning_rate}
+        last = self._learning_rate(self.task.steps_per_epoch - 1)
+        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": last}
         state.history.append(row | {f"val_{key}": value for key, value in measured.items()})
         state.epoch, state.step = state.epoch + 1, 0
         self.loss_sum.zero_()
@@ -249,12 +257,21 @@ class _Run(Generic[AnyBatch]):
         self.average.load_state_dict(state["average"])
         self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self._restore_layout()
         self.loss_sum.copy_(state["loss_sum"])
         torch.set_rng_state(state["rng"]["cpu"])
         if self._on_cuda:
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
         self.state = RunState(**content["state"])
         say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
+
+    def _restore_layout(self) -> None:
+        """Puts optimizer state back into its parameters' memory order, which a file does not keep: fused optimizers
+        walk both side by side in memory."""
+        for parameter, values in self.optimizer.state.items():
+            for key, value in values.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    values[key] = torch.empty_like(parameter).copy_(value)
 
     def result(self) -> FitResult:
         return FitResult(_weights(self.average.module), self.best, self.state)

@@ -2,7 +2,6 @@
 
 import socket
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that reaches for the network fails at once; loopback and local sockets work."""
     connect = socket.socket.connect
 
@@ -30,7 +29,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    yield
 
 
 def make_split(count: int = 64, *, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 4, seed: int = 0) -> Split:

@@ -1,0 +1,67 @@
+"""Dumping labels (views, teacher, all encodings, checksums, fidelity, disk) against the teacher's bare forward pass."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.measure import in_turn, need_data, report
+from pipeline.canaries import make_canaries
+from pipeline.config import load_section
+from pipeline.datasets import ImageDataset
+from pipeline.devices import choose_device
+from pipeline.labelling import Teacher, dump_labels
+from pipeline.model_files import read_model
+from pipeline.store import Block, StoreReader, StoreWriter
+from stages.dump_labels import DumpLabels
+
+ROUNDS = 5
+LABELS = 4096
+
+
+def main() -> None:
+    need_data()
+    settings = load_section(DumpLabels, "dump_labels")
+    device = choose_device(settings.device)
+    split = ImageDataset(Path("data/prepare")).split("train")
+    model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
+    teacher = Teacher(model, device, settings.batch_size)
+    canaries = make_canaries(split, settings.views, settings.num_views, settings.num_canaries)
+    images = torch.randint(0, 256, (LABELS, *split.images.shape[1:]), dtype=torch.uint8, device=device)
+    with TemporaryDirectory() as folder:
+        writers = []
+        for path in sorted(Path("data/dump_labels").glob("*.zarr")):
+            manifest = replace(StoreReader(path).manifest, block_samples=LABELS, complete=False)
+            writers.append(
+                StoreWriter(Path(folder) / path.name, Path(folder) / path.stem, manifest, split.sample_ids, canaries)
+            )
+        starts = range(0, len(split) - LABELS, LABELS)
+        blocks = iter([Block(view, range(s, s + LABELS)) for view in range(settings.num_views) for s in starts])
+
+        def dump() -> None:
+            dump_labels(teacher, split, settings.views, [next(blocks)], writers, lambda _: None)
+
+        def forward() -> None:
+            with torch.inference_mode():
+                for batch in images.split(settings.batch_size):
+                    model(batch).cpu()
+
+        dumped, bare, ratio = in_turn(dump, forward, ROUNDS)
+    rows = [
+        {
+            "stores": len(writers),
+            "dump labels/s": LABELS / dumped,
+            "forward images/s": LABELS / bare,
+            "share of the bare speed": 1 / ratio,
+        }
+    ]
+    report(
+        "dump_speed",
+        f"all stores in one pass against the forward pass alone, median of {ROUNDS} pairs of {LABELS} labels",
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What all benchmarks share: two things timed in turn, the machine, and the result on disk."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from pipeline.artifacts import write_json
+from pipeline.errors import DataError
+
+RESULTS = Path("reports/bench")
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of both and the median of first / second, pair by pair: noise that lasts hits both alike.
+
+    Who goes first changes from pair to pair; one round goes before that is not counted.
+    """
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(-1, rounds):
+        for which in (0, 1) if number % 2 else (1, 0):
+            start = time.perf_counter()
+            (first, second)[which]()
+            if number >= 0:
+                times[which].append(time.perf_counter() - start)
+    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    return statistics.median(times[0]), statistics.median(times[1]), ratio
+
+
+def need_data() -> None:
+    """Benchmarks run on what `make repro` left."""
+    for folder in ("data/prepare", "data/train_teacher", "data/dump_labels"):
+        if not Path(folder).exists():
+            raise DataError(folder, "no such folder", mend="run `make repro` first")
+
+
+def report(name: str, claim: str, rows: list[dict[str, Any]]) -> None:
+    """Prints a table and writes `reports/bench/<name>.json` with the machine that it was measured on."""
+    print(f"\n{name}: {claim}")
+    print(
+        tabulate([[_show(v) for v in row.values()] for row in rows], list(rows[0]), disable_numparse=True), flush=True
+    )
+    write_json(RESULTS / f"{name}.json", {"claim": claim, "machine": machine(), "rows": rows})
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _show(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,79 @@
+"""Every student of the table against its twin over several seeds, on the labels of `make repro`.
+
+    python -m benchmarks.seeds            # seeds 0 1 2, judged on the test split
+    python -m benchmarks.seeds --split val --seeds 3 --seeds 4
+
+Trained networks are kept in work/seeds, so that it can be interrupted and taken up again.
+"""
+
+import statistics
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from benchmarks.measure import need_data, report
+from pipeline.batches import plain_batches
+from pipeline.config import load_table
+from pipeline.datasets import ImageDataset
+from pipeline.devices import choose_device
+from pipeline.errors import one_line_errors
+from pipeline.inference import predict_logits
+from pipeline.metrics import accuracy
+from pipeline.model_files import read_model
+from stages import train_student
+from stages.train_student import TrainStudent
+
+FOLDER = Path("work/seeds")
+
+
+def main(
+    seeds: Annotated[list[int], typer.Option()] = [0, 1, 2],
+    split: str = "test",
+    names: Annotated[list[str], typer.Option()] = [],
+) -> None:  # noqa: B006
+    need_data()
+    images = ImageDataset(Path("data/prepare")).split(split)
+    students = {name: row for name, row in load_table(TrainStudent, "students").items() if not names or name in names}
+    accuracies: dict[str, list[float]] = {name: [] for name in students}
+    for seed in seeds:
+        for name, row in students.items():
+            model = read_model(_train(f"{name}-{seed}", replace(row, seed=seed)), made_by=f"train_student@{name}")
+            logits = predict_logits(model, plain_batches(images, 500), choose_device("cpu"))
+            accuracies[name].append(100 * accuracy(logits, images.hard_labels))
+    rows: list[dict[str, Any]] = []
+    for name, row in students.items():
+        if row.twin_of in students:
+            gains = [a - b for a, b in zip(accuracies[row.twin_of], accuracies[name], strict=True)]
+            error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+            rows.append(
+                {
+                    "student": row.twin_of,
+                    "distilled %": statistics.mean(accuracies[row.twin_of]),
+                    "hard labels %": statistics.mean(accuracies[name]),
+                    "gain (points)": statistics.mean(gains),
+                    "standard error": round(error, 3) if error == error else None,
+                    "gain by seed": " ".join(f"{gain:+.2f}" for gain in gains),
+                }
+            )
+    report(
+        f"seeds_{split}",
+        f"students against hard-label twins, {split} accuracy, seeds {' '.join(map(str, seeds))}",
+        rows,
+    )
+
+
+def _train(name: str, row: TrainStudent) -> Path:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    params = FOLDER / f"{name}.yaml"
+    with params.open("w") as file:
+        YAML(typ="safe", pure=True).dump({"students": {name: asdict(replace(row, twin_of=None))}}, file)
+    train_student.main(name=name, params=params, out=FOLDER / "trained", reports=FOLDER / "reports", work=FOLDER)
+    return FOLDER / "trained" / name
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)

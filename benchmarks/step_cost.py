@@ -1,0 +1,102 @@
+"""A training step from stored labels, against a hard-label step and against a step with the teacher in the loop."""
+
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.measure import in_turn, need_data, report
+from pipeline.config import load_table
+from pipeline.datasets import ImageDataset, Split
+from pipeline.devices import choose_device
+from pipeline.distillation import LabelledBatch, LabelledViews
+from pipeline.losses import cross_entropy, knowledge_distillation
+from pipeline.model_files import read_meta, read_model
+from pipeline.store import StoreReader
+from pipeline.training import Task, Trainer
+from stages.train_student import TrainStudent, student_task
+
+ROUNDS = 25
+STEPS = 10
+
+
+def main() -> None:
+    need_data()
+    dataset = ImageDataset(Path("data/prepare"))
+    train, val = dataset.split("train"), dataset.split("val")
+    students = {name: row for name, row in load_table(TrainStudent, "students").items() if row.twin_of is None}
+    rows: list[dict[str, Any]] = []
+    online: list[dict[str, Any]] = []
+    for name, row in students.items():
+        hard = replace(row, labels="none", hard_weight=1.0, soft_weight=0.0)
+        for labels in ("dense8", "dense16"):
+            soft = replace(row, labels=labels)
+            stored, plain, ratio = in_turn(_steps(soft, train, val), _steps(hard, train, val), ROUNDS)
+            rows.append(
+                {"student": name, "labels": labels, "distilled ms": _ms(stored), "hard ms": _ms(plain), "ratio": ratio}
+            )
+        offline, with_teacher, ratio = in_turn(_steps(row, train, val), _steps(row, train, val, online=True), ROUNDS)
+        online.append(
+            {
+                "student": name,
+                "offline ms": _ms(offline),
+                "online ms": _ms(with_teacher),
+                "ratio": ratio,
+                "speed-up": 1 / ratio,
+            }
+        )
+    n = f"median of {ROUNDS} pairs of {STEPS} steps"
+    report("step_cost", f"a distilled step against its hard-label twin's, {n}", rows)
+    report("offline_online", f"a step from stored labels against one with the teacher in the loop, {n}", online)
+
+
+def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) -> Any:
+    """A function that trains for some steps, reading and joining included."""
+    device = choose_device(row.device)
+    store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
+    meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
+    views = LabelledViews(train, store, meta.class_names)
+    task = student_task(row, views, store, val, device)
+    if online:
+        task = _with_teacher(
+            row, task, read_model(Path("data/train_teacher"), made_by="train_teacher").to(device), device
+        )
+    model = replace(meta, model=row.model, model_settings=row.model_settings).build(row.seed)
+    with TemporaryDirectory() as scratch:
+        trainer = Trainer(model, task, row.fit, Path(scratch), device, "bench")
+    trainer.model.train()
+    batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
+
+    def train_some() -> None:
+        for _ in range(STEPS):
+            trainer.step(next(batches))
+            trainer.state.step %= task.steps_per_epoch
+
+    return train_some
+
+
+def _with_teacher(
+    row: TrainStudent, task: Task[LabelledBatch], teacher: nn.Module, device: torch.device
+) -> Task[LabelledBatch]:
+    def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
+        images = batch.images.to(device)
+        with torch.no_grad():
+            log_targets = F.log_softmax(teacher(images) / row.temperature, dim=1)
+        logits = model(images)
+        soft = knowledge_distillation(logits, log_targets, temperature=row.temperature)
+        return (row.hard_weight * cross_entropy(logits, batch.hard_labels.to(device)) + row.soft_weight * soft).mean()
+
+    return replace(task, loss=loss)
+
+
+def _ms(seconds: float) -> float:
+    return 1000 * seconds / STEPS
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""A small project on disk: the real stages and DAG, the digits data, networks that train in a second."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from closure import TOP
+from ruamel.yaml import YAML
+
+_FIT = {
+    "epochs": 2,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "schedule": "one_cycle",
+    "warmup_fraction": 0.2,
+    "clip_norm": 5.0,
+    "ema_decay": 0.9,
+    "precision": "float32",
+    "checkpoint_seconds": 0.0,  # every step
+}
+_VIEWS = {"seed": 1, "pad_px": 1, "flip_horizontal": False}
+
+
+def student(**changes: Any) -> dict[str, Any]:
+    """A row of the table `students`."""
+    row = {
+        "model": "convnet_small",
+        "model_settings": {"width": 4, "depth": 1},
+        "labels": "dense8",
+        "twin_of": None,
+        "hard_weight": 0.5,
+        "soft_weight": 0.5,
+        "temperature": 2.0,
+        "label_smoothing": 0.0,
+        "seed": 0,
+        "device": "cpu",
+        "fit": dict(_FIT),
+    }
+    return row | changes
+
+
+def small_params() -> dict[str, Any]:
+    """All of params.yaml, small."""
+    return {
+        "prepare": {"source": "digits", "val_fraction": 0.1, "seed": 0},
+        "train_teacher": {
+            "model": "convnet_small",
+            "model_settings": {"width": 8, "depth": 1},
+            "weights": None,
+            "seed": 0,
+            "device": "cpu",
+            "label_smoothing": 0.0,
+            "views": dict(_VIEWS),
+            "fit": dict(_FIT),
+        },
+        "dump_labels": {
+            "num_views": 2,
+            "temperature": 1.0,
+            "temperatures": [1.0, 2.0],
+            "batch_size": 128,
+            "block_samples": 256,
+            "num_canaries": 32,
+            "device": "cpu",
+            "views": dict(_VIEWS),
+        },
+        "encodings": {
+            "dense16": {"kind": "dense_float16"},
+            "dense8": {"kind": "dense_uint8", "range_nats": 40.0},
+            "none": {"kind": "none"},
+        },
+        "verify_labels": {
+            "num_labels": 200,
+            "seed": 0,
+            "kl_tolerance_nats": 1.0e-3,
+            "accuracy_tolerance": 0.002,
+            "batch_size": 128,
+            "device": "cpu",
+        },
+        "students": {
+            "small": student(),
+            "small_hard": student(labels="none", twin_of="small", hard_weight=1.0, soft_weight=0.0),
+        },
+        "evaluate": {"batch_size": 200, "device": "cpu"},
+    }
+
+
+def write_params(folder: Path, params: dict[str, Any]) -> Path:
+    path = folder / "params.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(params, file)
+    return path
+
+
+def make_project(folder: Path, params: dict[str, Any]) -> Path:
+    """A copy of the project's code and DAG in `folder`, ready for DVC, with these params."""
+    for name in ("pipeline", "stages"):
+        shutil.copytree(TOP / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".dvc/config"):
+        shutil.copy(TOP / name, folder / name)
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    write_params(folder, params)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """For a child process: its own folder comes first, `python` is this one, one thread."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+
+
+def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command in a project's folder."""
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def repro(folder: Path, *targets: str) -> list[str]:
+    """`dvc repro`; the stages that ran, in order."""
+    done = run(folder, sys.executable, "-m", "dvc", "repro", *targets)
+    prefix = "Running stage '"
+    return [line.removeprefix(prefix).rstrip("':") for line in done.stdout.splitlines() if line.startswith(prefix)]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

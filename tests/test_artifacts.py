@@ -1,0 +1,309 @@
+"""Files are whole or absent, damage is told by name, and unfinished work survives what killed it."""
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import artifacts
+from pipeline.artifacts import (
+    Scratch,
+    file_fingerprint,
+    fingerprint,
+    read_json,
+    read_tensors,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+from pipeline.errors import DataError, PipelineError
+
+TOP = Path(__file__).parent.parent
+TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2, 3])}
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
+def test_a_write_that_fails_midway_leaves_the_old_content_and_no_litter(
+    owner: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bytes(tmp_path / "x", b"old")
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "x", b"new and longer")
+    with pytest.raises(OSError, match="No space left"):
+        write_json(tmp_path / "y", {})
+    monkeypatch.undo()
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert files(tmp_path) == ["x"]
+
+
+def test_a_write_is_flushed_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (events.append("flush"), fsync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda path, to: (events.append("rename"), replace(path, to))[1])
+    write_bytes(tmp_path / "folder" / "x", b"content")
+    assert events == ["flush", "rename", "flush"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [1.0, float("-inf")]}])
+def test_json_that_others_could_not_read_is_refused_and_leaves_the_old_file(value: object, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, value)
+    assert read_json(path, made_by="prepare") == {"a": 1}
+
+
+def test_the_same_tensors_give_the_same_bytes_in_any_order_and_layout(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "1", TENSORS)
+    turned = {"a": TENSORS["a"], "b": TENSORS["b"].t().contiguous().t()}
+    write_tensors(tmp_path / "2", turned)
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    found = read_tensors(tmp_path / "2", made_by="train_teacher")
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+
+
+@pytest.mark.parametrize("read", [read_json, read_tensors])
+def test_a_missing_file_is_named_with_the_stage_that_makes_it(read: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.file: no such file; run `dvc repro prepare`"):
+        read(tmp_path / "x.file", made_by="prepare")
+
+
+def test_a_damaged_json_file_is_named_with_the_stage_that_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for content in (b"", b'{"a": 1', b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"x\.json: not a JSON file.*`dvc repro evaluate`"):
+            read_json(path, made_by="evaluate")
+
+
+@pytest.mark.parametrize("length", [0, 5, 40, -1])
+def test_truncated_tensors_are_named_with_the_stage_that_makes_them(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, TENSORS)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"x\.safetensors: not a safetensors file.*`dvc repro train_teacher`"):
+        read_tensors(path, made_by="train_teacher")
+
+
+@settings(deadline=None, max_examples=25, database=None)
+@given(st.permutations([("a", 1), ("b", [1, 2]), ("c", None), ("é", "x")]), st.permutations([("y", 0.5), ("x", 2)]))
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys(outer: list[Any], inner: list[Any]) -> None:
+    in_order = {"a": 1, "b": [1, 2], "c": None, "d": {"x": 2, "y": 0.5}, "é": "x"}
+    assert fingerprint(dict([*outer, ("d", dict(inner))])) == fingerprint(in_order)
+
+
+def test_a_fingerprint_changes_with_values_nesting_and_order_of_lists() -> None:
+    values = [{"a": 1}, {"a": 2}, {"b": 1}, {"a": "1"}, {"a": True}, {"a": {"a": 1}}, {"a": [1, 2]}, {"a": [2, 1]}]
+    assert len({fingerprint(value) for value in values}) == len(values)
+
+
+def test_a_files_fingerprint_is_that_of_its_content(tmp_path: Path) -> None:
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (file_fingerprint(tmp_path / name) for name in "abc")
+    assert a == b != c
+
+
+def scratch(tmp_path: Path, **decides: Any) -> Scratch:
+    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work")
+
+
+def interrupted(tmp_path: Path, **decides: Any) -> None:
+    with contextlib.suppress(KeyboardInterrupt), scratch(tmp_path, **decides) as work:
+        (work.output / "half").write_text("done so far")
+        raise KeyboardInterrupt
+
+
+def published(tmp_path: Path, content: str, **decides: Any) -> None:
+    with scratch(tmp_path, **decides) as work:
+        (work.output / "result").write_text(content)
+        work.publish()
+
+
+def test_work_survives_an_exception_and_is_found_again_with_the_same_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, seed=1, rate=0.1)
+    capsys.readouterr()
+    with scratch(tmp_path, rate=0.1, seed=1) as work:
+        assert (work.output / "half").read_text() == "done so far"
+        assert not work.done
+    assert "going on with unfinished work" in capsys.readouterr().err
+    assert not (tmp_path / "data" / "train").exists()
+
+
+def test_changed_settings_start_anew_say_so_and_keep_the_other_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, seed=1)
+    assert capsys.readouterr().err == ""
+    with scratch(tmp_path, seed=2) as work:
+        assert files(work.output) == []
+    assert "starting anew" in capsys.readouterr().err
+    with scratch(tmp_path, seed=1) as work:
+        assert files(work.output) == ["half"]
+
+
+def test_changed_code_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(tmp_path, seed=1)
+    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "edited")
+    with scratch(tmp_path, seed=1) as work:
+        assert files(work.output) == []
+
+
+def test_outputs_of_several_students_do_not_meet(tmp_path: Path) -> None:
+    names = ["a", "b"]
+    works = [Scratch(tmp_path / "data" / "train_student" / name, {}, tmp_path / "work") for name in names]
+    with works[0] as first, works[1] as second:
+        assert first.output != second.output
+
+
+def test_publishing_replaces_the_old_output_whole_and_leaves_no_scratch(tmp_path: Path) -> None:
+    out = tmp_path / "data" / "train"
+    out.mkdir(parents=True)
+    (out / "of_old").write_text("old")
+    published(tmp_path, "new", seed=1)
+    assert files(out) == ["fingerprint.json", "result"]
+    assert (out / "result").read_text() == "new"
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+
+
+def test_a_finished_output_is_done_for_its_own_settings_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(tmp_path, "new", seed=1)
+    with scratch(tmp_path, seed=1) as work:
+        assert work.done
+    assert "nothing to do" in capsys.readouterr().err
+    with scratch(tmp_path, seed=2) as work:
+        assert not work.done
+
+
+@pytest.mark.parametrize("marker", ["", "[]", "{}", '{"fingerprint": "of another"}'])
+def test_an_output_with_a_damaged_marker_is_not_done(marker: str, tmp_path: Path) -> None:
+    published(tmp_path, "new", seed=1)
+    (tmp_path / "data" / "train" / "fingerprint.json").write_text(marker)
+    with scratch(tmp_path, seed=1) as work:
+        assert not work.done
+        (work.output / "result").write_text("again")
+        work.publish()
+    assert json.loads((tmp_path / "data" / "train" / "fingerprint.json").read_text()) == {
+        "fingerprint": work.fingerprint
+    }
+
+
+@pytest.mark.parametrize("has_old_output", [False, True])
+def test_a_work_folder_on_another_file_system_is_one_clear_line_and_loses_nothing(
+    has_old_output: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_old_output:
+        published(tmp_path, "old", seed=0)
+
+    def cross(path: Path, to: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    with scratch(tmp_path, seed=1) as work:
+        (work.output / "result").write_text("new")
+        monkeypatch.setattr(Path, "rename", cross)
+        with pytest.raises(PipelineError, match="one file system"):
+            work.publish()
+    monkeypatch.undo()
+    with scratch(tmp_path, seed=1) as work:
+        assert (work.output / "result").read_text() == "new"
+        work.publish()
+    assert (tmp_path / "data" / "train" / "result").read_text() == "new"
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from unittest.mock import MagicMock
+# A scratch needs no more of torch than its version, and the import takes seconds.
+sys.modules |= {"torch": MagicMock(__version__=sys.argv[2]), "safetensors.torch": MagicMock()}
+from pipeline import artifacts
+artifacts.loaded_code_fingerprint = lambda: "code"
+top = Path(sys.argv[1])
+with artifacts.Scratch(top / "data" / "train", {"seed": 1}, top / "work") as work:
+    print("done" if work.done else "to do", flush=True)
+    if not work.done:
+        (work.output / "half").write_text("done so far")
+        sys.stdin.read()
+"""
+
+
+def child(tmp_path: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path), torch.__version__],
+        cwd=TOP,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "code")
+
+
+@pytest.mark.usefixtures("same_code")
+def test_a_second_process_waits_until_the_first_has_published_and_finds_it_done(tmp_path: Path) -> None:
+    with scratch(tmp_path, seed=1) as work:
+        (work.output / "result").write_text("new")
+        with child(tmp_path) as other:
+            assert other.stderr is not None
+            assert "another process is at work" in other.stderr.readline()
+            time.sleep(0.2)
+            assert other.poll() is None
+            assert files(work.output) == ["result"]
+            work.publish()
+            work.__exit__(None, None, None)
+            out, err = other.communicate(timeout=60)
+    assert other.returncode == 0, err
+    assert out == "done\n"
+    assert (tmp_path / "data" / "train" / "result").read_text() == "new"
+
+
+@pytest.mark.usefixtures("same_code")
+def test_a_killed_process_leaves_its_work_and_no_lock(tmp_path: Path) -> None:
+    with child(tmp_path) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "to do\n"
+        while not (tmp_path / "work").exists() or not list((tmp_path / "work").glob("*/output/half")):
+            time.sleep(0.01)
+        other.kill()
+        other.communicate()
+    held = threading.Event()
+
+    def go_on() -> None:
+        with scratch(tmp_path, seed=1) as work:
+            assert files(work.output) == ["half"]
+            held.set()
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    assert held.wait(10)
+    thread.join()

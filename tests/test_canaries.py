@@ -1,0 +1,146 @@
+"""Canaries pass on the views that the teacher saw, wherever their images are now, and on no others."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_split
+
+from pipeline import canaries as module
+from pipeline.canaries import Canaries, check_canaries, make_canaries
+from pipeline.datasets import Split
+from pipeline.errors import StoreError
+from pipeline.views import ViewSpec, render
+
+NUM_VIEWS, COUNT = 4, 48
+
+
+def some(split: Split, rows: np.ndarray) -> Split:
+    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+
+
+@pytest.fixture
+def canaries(split: Split, spec: ViewSpec) -> Canaries:
+    return make_canaries(split, spec, NUM_VIEWS, COUNT)
+
+
+def test_canaries_are_spread_over_all_views_and_many_samples(split: Split, canaries: Canaries) -> None:
+    assert np.bincount(canaries.views).tolist() == [COUNT // NUM_VIEWS] * NUM_VIEWS
+    assert len(set(canaries.sample_ids.tolist())) > COUNT // 2
+    assert set(canaries.sample_ids.tolist()) <= set(split.sample_ids.tolist())
+
+
+def test_canaries_are_the_same_again(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    again = make_canaries(split, spec, NUM_VIEWS, COUNT)
+    for field in ("sample_ids", "views", "pixels"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(canaries, field))
+
+
+def test_a_canary_is_the_view_as_it_is_rendered(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    row = {int(sample): row for row, sample in enumerate(split.sample_ids)}
+    for sample, view, pixels in zip(canaries.sample_ids, canaries.views, canaries.pixels, strict=True):
+        draws = spec.draw(np.array([sample]), int(view))
+        shown = render(split.images[[row[int(sample)]]], draws, spec)[0]
+        np.testing.assert_array_equal(shown.numpy(), pixels)
+
+
+def test_a_small_data_set_gives_no_more_canaries_than_it_has_views(spec: ViewSpec) -> None:
+    assert len(make_canaries(make_split(3), spec, num_views=2, count=100).views) == 6
+
+
+def test_all_pass_on_the_same_data(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    assert check_canaries(canaries, split, spec, "store") == COUNT
+
+
+def test_all_pass_on_data_in_another_order_and_with_images_added_and_repeated(
+    split: Split, spec: ViewSpec, canaries: Canaries
+) -> None:
+    assert check_canaries(canaries, some(split, np.arange(63, -1, -1)), spec, "store") == COUNT
+    more = make_split(30, seed=9)
+    larger = Split(
+        torch.cat([more.images, split.images, split.images[:9]]),
+        torch.cat([more.hard_labels, split.hard_labels, split.hard_labels[:9]]),
+        np.concatenate([more.sample_ids, split.sample_ids, split.sample_ids[:9]]),
+    )
+    assert check_canaries(canaries, larger, spec, "store") == COUNT
+
+
+def test_those_of_images_that_are_there_pass_on_half_of_the_data(
+    split: Split, spec: ViewSpec, canaries: Canaries
+) -> None:
+    half = some(split, np.arange(0, 64, 2))
+    expected = int(np.isin(canaries.sample_ids, half.sample_ids).sum())
+    assert 0 < expected < COUNT
+    assert check_canaries(canaries, half, spec, "store") == expected
+
+
+def test_other_data_has_no_canaries(spec: ViewSpec, canaries: Canaries) -> None:
+    assert check_canaries(canaries, make_split(64, seed=1), spec, "store") == 0
+    assert check_canaries(canaries, make_split(64, shape=(3, 8, 8)), spec, "store") == 0
+
+
+CHANGES = {
+    "flipped": lambda views: views.flip(3),
+    "shifted right": lambda views: views.roll(1, dims=3),
+    "shifted down": lambda views: views.roll(1, dims=2),
+    "rescaled": lambda views: (views.float() * 0.97).to(torch.uint8),
+    "brighter": lambda views: views.clamp(max=250) + 3,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("shape", [(1, 12, 12), (3, 64, 64)], ids=["small", "larger than a thumbnail"])
+def test_a_change_of_the_code_that_renders_views_is_an_error_that_says_what_to_run(
+    change: Callable[[torch.Tensor], torch.Tensor],
+    shape: tuple[int, int, int],
+    spec: ViewSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = make_split(16, shape=shape)
+    canaries = make_canaries(split, spec, NUM_VIEWS, COUNT)
+    monkeypatch.setattr(module, "render", lambda images, draws, spec: change(render(images, draws, spec)))
+    with pytest.raises(
+        StoreError, match=r"^store: \d+ of 48 views are not what the teacher saw.*dvc repro dump_labels"
+    ):
+        check_canaries(canaries, split, spec, "store")
+
+
+def test_a_resampling_that_smears_pixels_is_an_error(
+    split: Split, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def smear(images: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tensor:
+        views = render(images, draws, spec).float()
+        return torch.nn.functional.avg_pool2d(views, 3, stride=1, padding=1).to(torch.uint8)
+
+    monkeypatch.setattr(module, "render", smear)
+    with pytest.raises(StoreError, match="not what the teacher saw"):
+        check_canaries(canaries, split, spec, "store")
+
+
+def test_what_rounding_in_another_library_does_passes(
+    split: Split, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "render", lambda images, draws, spec: render(images, draws, spec).clamp(max=254) + 1)
+    assert check_canaries(canaries, split, spec, "store") == COUNT
+
+
+@pytest.mark.parametrize("changes", [{"seed": 6}, {"pad_px": 1}, {"flip_horizontal": False}], ids=str)
+def test_another_spec_is_an_error(changes: dict[str, int], split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    with pytest.raises(StoreError, match="not what the teacher saw"):
+        check_canaries(canaries, split, ViewSpec(**(spec.to_dict() | changes)), "store")
+
+
+def test_one_wrong_view_is_named_by_sample_and_number(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    pixels = canaries.pixels.copy()
+    pixels[17] ^= 0x40
+    wrong = Canaries(canaries.sample_ids, canaries.views, pixels)
+    sample, view = int(canaries.sample_ids[17]), int(canaries.views[17])
+    with pytest.raises(StoreError, match=rf"1 of 48 views .*sample {sample:016x}, view {view}, 64 of 255"):
+        check_canaries(wrong, split, spec, "store")
+
+
+def test_thumbnails_of_another_shape_are_refused(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    cropped = Canaries(canaries.sample_ids, canaries.views, canaries.pixels[:, :, :8])
+    with pytest.raises(StoreError, match=r"store: images of shape \(1, 12, 12\); expected .*\(1, 8, 12\)"):
+        check_canaries(cropped, split, spec, "store")

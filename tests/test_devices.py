@@ -1,0 +1,69 @@
+"""Devices and number formats: what is asked for is given or refused, and the trial leaves no trace."""
+
+import pytest
+import torch
+from conftest import make_split
+
+import pipeline.devices
+from pipeline.devices import choose_device, choose_precision
+from pipeline.errors import ConfigError
+from pipeline.models import Classifier, build_model
+
+CPU = torch.device("cpu")
+IMAGES = make_split(16).images
+
+
+@pytest.fixture
+def model() -> Classifier:
+    return build_model("convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.3], std=[0.2])
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == CPU
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    with pytest.raises(ConfigError, match=r"device 'cuda': not on this machine; expected one of: auto, cpu$"):
+        choose_device("cuda")
+
+
+def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+    assert choose_device("cpu") == CPU
+
+
+def test_a_number_format_that_is_asked_for_is_taken_without_a_trial(
+    model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(pipeline.devices, "_trial_seconds")
+    assert choose_precision("float32", model, IMAGES, CPU) is torch.float32
+    assert choose_precision("bfloat16", model, IMAGES, CPU) is torch.bfloat16
+
+
+@pytest.mark.parametrize(("bfloat16_seconds", "chosen"), [(0.5, torch.bfloat16), (0.95, torch.float32)])
+def test_auto_on_a_cpu_takes_bfloat16_where_it_is_clearly_faster(
+    model: Classifier, monkeypatch: pytest.MonkeyPatch, bfloat16_seconds: float, chosen: torch.dtype
+) -> None:
+    seconds = {torch.float32: 1.0, torch.bfloat16: bfloat16_seconds}
+    monkeypatch.setattr(pipeline.devices, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(pipeline.devices, "_trial_seconds", lambda model, images, dtype: seconds[dtype])
+    assert choose_precision("auto", model, IMAGES, CPU) is chosen
+
+
+def test_auto_on_a_cpu_without_bfloat16_does_not_try_it(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.devices, "_cpu_has_bfloat16", lambda: False)
+    monkeypatch.delattr(pipeline.devices, "_trial_seconds")
+    assert choose_precision("auto", model, IMAGES, CPU) is torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_trial_leaves_the_network_as_it_was(model: Classifier, dtype: torch.dtype) -> None:
+    before = {name: tensor.clone() for name, tensor in model.train().state_dict().items()}
+    assert pipeline.devices._trial_seconds(model, IMAGES, dtype) > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
