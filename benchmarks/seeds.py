@@ -9,7 +9,7 @@ Trained networks are kept in work/seeds, so that it can be interrupted and taken
 import statistics
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from ruamel.yaml import YAML
@@ -30,10 +30,10 @@ FOLDER = Path("work/seeds")
 
 
 def main(
-    seeds: Annotated[list[int], typer.Option()] = [0, 1, 2],
+    seeds: list[int] = typer.Option((0, 1, 2)),
     split: str = "test",
-    names: Annotated[list[str], typer.Option()] = [],
-) -> None:  # noqa: B006
+    names: list[str] = typer.Option((), help="Only these rows of the table."),
+) -> None:
     need_data()
     images = ImageDataset(Path("data/prepare")).split(split)
     students = {name: row for name, row in load_table(TrainStudent, "students").items() if not names or name in names}

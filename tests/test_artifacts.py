@@ -230,6 +230,7 @@ def test_a_work_folder_on_another_file_system_is_one_clear_line_and_loses_nothin
         with pytest.raises(PipelineError, match="one file system"):
             work.publish()
     monkeypatch.undo()
+    assert (tmp_path / "data" / "train" / "result").exists() == has_old_output
     with scratch(tmp_path, seed=1) as work:
         assert (work.output / "result").read_text() == "new"
         work.publish()
