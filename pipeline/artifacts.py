@@ -113,7 +113,12 @@ class Scratch:
     def __init__(self, out: Path, decides: Mapping[str, Any], work: Path = WORK) -> None:
         self.out = out
         self.name = "-".join(out.parts[-2:]).removeprefix("data-")
-        decides = {**decides, "code": loaded_code_fingerprint(), "torch": torch.__version__}
+        decides = {
+            **decides,
+            "code": loaded_code_fingerprint(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"

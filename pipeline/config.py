@@ -23,6 +23,23 @@ Settings = TypeVar("Settings")
 
 def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Settings:
     """The section of `path` at a dotted name (`students.small`) as a `kind`; raises ConfigError."""
+    return validate(kind, _find(section, path), f"{path}: {section}")
+
+
+def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
+    """The rows of a table (`students`, `encodings`) by name, as they stand in the file; raises ConfigError."""
+    rows = _find(section, path)
+    if not isinstance(rows, dict) or not rows:
+        raise ConfigError(f"{path}: {section}", repr(rows), expected="a table with at least one row")
+    return {str(name): row for name, row in rows.items()}
+
+
+def load_table(kind: type[Settings], section: str, path: Path = PARAMS) -> dict[str, Settings]:
+    """Every row of a table as a `kind`, in the order of the file; raises ConfigError."""
+    return {name: validate(kind, row, f"{path}: {section}.{name}") for name, row in load_rows(section, path).items()}
+
+
+def _find(section: str, path: Path) -> Any:
     node: Any = _read_yaml(path)
     walked: list[str] = []
     for key in section.split("."):
@@ -30,13 +47,7 @@ def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Set
             known = [str(name) for name in node] if isinstance(node, dict) else []
             raise ConfigError(path, f"no entry {'.'.join([*walked, key])!r}", expected=suggest(key, known))
         node, walked = node[key], [*walked, key]
-    return validate(kind, node, f"{path}: {section}")
-
-
-def load_table(kind: type[Settings], section: str, path: Path = PARAMS) -> dict[str, Settings]:
-    """Every row of a table (`students`, `encodings`) as a `kind`, by name, in the order of the file."""
-    table = load_section(dict[str, Any], section, path)
-    return {name: validate(kind, row, f"{path}: {section}.{name}") for name, row in table.items()}
+    return node
 
 
 def validate(kind: type[Settings], node: object, where: str) -> Settings:

@@ -2,14 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import Scratch, say
 from pipeline.canaries import make_canaries
-from pipeline.config import PARAMS, STRICT, load_section
+from pipeline.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.datasets import ImageDataset
 from pipeline.devices import DeviceName, choose_device
 from pipeline.encodings import Encoding, build_encoding
@@ -44,7 +44,7 @@ def main(
     work: Path = Path("work"),
 ) -> None:
     settings = load_section(DumpLabels, "dump_labels", params)
-    rows = load_section(dict[str, Any], "encodings", params)
+    rows = load_rows("encodings", params)
     encodings = {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}
     device = choose_device(settings.device)
     dataset = ImageDataset(data)

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import read_json, say, write_bytes, write_json
 from pipeline.batches import plain_batches
-from pipeline.config import PARAMS, STRICT, load_section
+from pipeline.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
 from pipeline.inference import predict_logits
@@ -39,7 +39,7 @@ def main(
     reports: Path = Path("reports"),
 ) -> None:
     settings = load_section(Evaluate, "evaluate", params)
-    names = list(load_section(dict[str, Any], "students", params))
+    names = list(load_rows("students", params))
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     test = dataset.split("test")

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import Scratch, file_fingerprint
 from pipeline.batches import plain_batches
-from pipeline.config import PARAMS, STRICT, load_section
+from pipeline.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
 from pipeline.distillation import LabelledBatch, LabelledViews, Objective
@@ -53,7 +53,7 @@ def main(
     work: Path = Path("work"),
 ) -> None:
     settings = load_section(TrainStudent, f"students.{name}", params)
-    _check(settings, f"{params}: students.{name}", load_section(dict[str, Any], "students", params))
+    _check(settings, f"{params}: students.{name}", load_rows("students", params))
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
@@ -63,7 +63,6 @@ def main(
         "data": manifest.fingerprints,
         "store": file_fingerprint(store.path / "zarr.json"),
         "device": device.type,
-        "threads": torch.get_num_threads(),
     }
     with Scratch(out / name, decides, work) as scratch:
         if scratch.done:

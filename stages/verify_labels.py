@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.artifacts import say, write_json
 from pipeline.batches import plain_batches
 from pipeline.canaries import check_canaries
-from pipeline.config import PARAMS, STRICT, load_section
+from pipeline.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
 from pipeline.errors import PipelineError, StoreError, VerificationError
@@ -41,7 +41,7 @@ def main(
     report: Path = Path("reports/verify_labels.json"),
 ) -> None:
     settings = load_section(VerifyLabels, "verify_labels", params)
-    names = list(load_section(dict[str, Any], "encodings", params))
+    names = list(load_rows("encodings", params))
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     train, val = dataset.split("train"), dataset.split("val")

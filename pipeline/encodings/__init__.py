@@ -22,7 +22,7 @@ ENCODINGS: dict[str, type[Encoding]] = {
 __all__ = ["ENCODINGS", "Encoding", "Field", "build_encoding"]
 
 
-def build_encoding(row: Mapping[str, Any], where: str) -> Encoding:
+def build_encoding(row: object, where: str) -> Encoding:
     """The encoding that a row (or a store's manifest) names; raises ConfigError where kind or settings are wrong."""
     if not isinstance(row, Mapping) or "kind" not in row:
         raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(ENCODINGS))}")

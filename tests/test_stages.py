@@ -1,0 +1,283 @@
+"""Stages without DVC, in one process: what they write, and what they say of a user's mistakes."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from project import files_of, small_params, student, write_params
+
+from pipeline.artifacts import read_tensors, write_tensors
+from pipeline.errors import PipelineError, VerificationError, one_line_errors
+from stages import dump_labels, evaluate, prepare, report, train_student, train_teacher, verify_labels
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def run_prepare(folder: Path) -> None:
+    prepare.main(params=folder / "params.yaml", raw=folder / "data/raw", out=folder / "data/prepare")
+
+
+def run_teacher(folder: Path) -> None:
+    data = folder / "data"
+    train_teacher.main(
+        folder / "params.yaml", data / "prepare", data / "train_teacher", folder / "reports", folder / "work"
+    )
+
+
+def run_dump(folder: Path) -> None:
+    data = folder / "data"
+    dump_labels.main(
+        folder / "params.yaml", data / "prepare", data / "train_teacher", data / "dump_labels", folder / "work"
+    )
+
+
+def run_verify(folder: Path) -> None:
+    data = folder / "data"
+    verify_labels.main(
+        folder / "params.yaml",
+        data / "prepare",
+        data / "train_teacher",
+        data / "dump_labels",
+        folder / "reports/verify_labels.json",
+    )
+
+
+def run_student(folder: Path, name: str = "small") -> None:
+    data = folder / "data"
+    train_student.main(
+        name,
+        folder / "params.yaml",
+        data / "prepare",
+        data / "dump_labels",
+        data / "train_student",
+        folder / "reports/train_student",
+        folder / "work",
+    )
+
+
+def run_evaluate(folder: Path) -> None:
+    data = folder / "data"
+    evaluate.main(
+        folder / "params.yaml",
+        data / "prepare",
+        data / "train_teacher",
+        data / "train_student",
+        data / "dump_labels",
+        folder / "reports",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder after every stage."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_params(folder, small_params())
+    run_prepare(folder)
+    run_teacher(folder)
+    run_dump(folder)
+    run_verify(folder)
+    for name in small_params()["students"]:
+        run_student(folder, name)
+    run_evaluate(folder)
+    report.main(folder / "reports")
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "project"))
+
+
+def change(folder: Path, edit: Change) -> None:
+    params = small_params()
+    edit(params)
+    write_params(folder, params)
+
+
+def test_the_report_says_whether_it_paid(finished: Path) -> None:
+    text = (finished / "reports/report.md").read_text()
+    table = (finished / "reports/table.txt").read_text()
+    rows = json.loads((finished / "reports/evaluate.json").read_text())["models"]
+    gain = 100 * (rows["small"]["accuracy"] - rows["small_hard"]["accuracy"])
+    assert f"{gain:+.2f}" in text
+    assert f"{gain:+.2f}" in table
+    for figure in (finished / "reports/figures").iterdir():
+        assert f"figures/{figure.name}" in text
+    assert rows["small"]["train_seconds"] > 0
+    assert 0 <= rows["small"]["agreement"] <= 1
+
+
+def test_outputs_hold_nothing_of_time_or_place(finished: Path) -> None:
+    for path, content in files_of(finished / "data").items():
+        assert str(finished).encode() not in content, path
+        assert b"seconds" not in content.replace(b"checkpoint_seconds", b""), path
+
+
+def test_the_test_split_is_read_by_evaluate_alone(folder: Path) -> None:
+    shutil.rmtree(folder / "data/prepare/test.zarr")
+    for out in ("train_teacher", "dump_labels", "train_student/small"):
+        shutil.rmtree(folder / "data" / out)
+    run_teacher(folder)
+    run_dump(folder)
+    run_verify(folder)
+    run_student(folder)
+    with pytest.raises(PipelineError, match=r"test\.zarr"):
+        run_evaluate(folder)
+
+
+def test_a_finished_stage_is_not_done_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_student(folder)
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_a_teacher_can_be_imported(folder: Path) -> None:
+    weights = folder / "mine.safetensors"
+    shutil.copy(folder / "data/train_teacher/weights.safetensors", weights)
+
+    def edit(params: dict[str, Any]) -> None:
+        params["train_teacher"]["weights"] = str(weights)
+        params["train_teacher"]["fit"]["epochs"] = 0
+
+    change(folder, edit)
+    run_teacher(folder)
+    imported = read_tensors(folder / "data/train_teacher/weights.safetensors", made_by="")
+    assert all(torch.equal(tensor, imported[name]) for name, tensor in read_tensors(weights, made_by="").items())
+    run_dump(folder)
+    run_verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("run", "edit", "parts"),
+    [
+        (run_prepare, lambda p: p["prepare"].update(source="fashion_mnits"), ["fashion_mnits", "fashion_mnist"]),
+        (run_prepare, lambda p: p["prepare"].update(val_fractoin=0.1), ["prepare.val_fractoin", "val_fraction"]),
+        (run_prepare, lambda p: p["prepare"].update(val_fraction=0.001), ["class 0", "val_fraction"]),
+        (run_teacher, lambda p: p["train_teacher"].update(model="resnet_smal"), ["resnet_smal", "'resnet_small'"]),
+        (run_teacher, lambda p: p["train_teacher"]["model_settings"].update(widht=3), ["widht", "'width'"]),
+        (run_teacher, lambda p: p["train_teacher"]["fit"].update(epochs="2"), ["train_teacher.fit.epochs", "integer"]),
+        (run_teacher, lambda p: p["train_teacher"]["fit"].update(epochs=0), ["epochs: 0", "weights"]),
+        (run_teacher, lambda p: p["train_teacher"].update(weights="none.safetensors"), ["none.safetensors"]),
+        (run_teacher, lambda p: p["train_teacher"]["fit"].update(learning_rate=1e30), ["learning_rate"]),
+        (run_dump, lambda p: p["encodings"].update(x={"kind": "dense_unit8"}), ["encodings.x", "'dense_uint8'"]),
+        (run_dump, lambda p: p["encodings"].update(x={"kind": "dense_uint8"}), ["encodings.x.range_nats", "missing"]),
+        (run_dump, lambda p: p["encodings"].update(x=3), ["encodings.x", "kind"]),
+        (run_student, lambda p: p["students"]["small"].update(labels="dens8"), ["dens8", "'dense8'"]),
+        (run_student, lambda p: p["students"]["small"].update(labels="none"), ["none", "soft_weight"]),
+        (run_student, lambda p: p["students"]["small"].update(twin_of="smal"), ["twin_of", "'small'"]),
+        (run_student, lambda p: p["students"]["small"].update(hard_weight=0.0, soft_weight=0.0), ["both 0"]),
+        (run_student, lambda p: p["students"]["small"]["fit"].update(epochs=0), ["epochs"]),
+        (run_student, lambda p: p["students"].pop("small"), ["students.small", "small_hard"]),
+        (run_student, lambda p: p["students"]["small"].update(device="cuda"), ["cuda"]),
+    ],
+)
+def test_a_mistake_in_params_is_one_clear_line(
+    folder: Path, run: Callable[[Path], None], edit: Change, parts: list[str]
+) -> None:
+    if "cuda" in parts and torch.cuda.is_available():
+        pytest.skip("there is one")
+    before = files_of(folder / "data")
+    change(folder, edit)
+    with pytest.raises(PipelineError) as caught:
+        run(folder)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert all(part in line for part in parts), line
+    assert files_of(folder / "data") == before
+
+
+def shard_of(folder: Path, name: str = "dense8") -> Path:
+    return next((folder / f"data/dump_labels/{name}.zarr/log_prob_codes/c/1/0").rglob("0"))
+
+
+def test_a_flipped_bit_in_a_block_stops_a_student(folder: Path) -> None:
+    shard = shard_of(folder)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 4
+    shard.write_bytes(content)
+    shutil.rmtree(folder / "data/train_student/small")
+    with pytest.raises(PipelineError, match="damaged") as caught:
+        run_student(folder)
+    assert "dense8.zarr/log_prob_codes" in str(caught.value)
+    with pytest.raises(VerificationError):
+        run_verify(folder)
+    faults = json.loads((folder / "reports/verify_labels.json").read_text())["stores"]
+    assert faults["dense8"]["faults"]
+    assert not faults["dense16"]["faults"]
+
+
+def test_a_missing_block_stops_a_student(folder: Path) -> None:
+    shard_of(folder).unlink()
+    shutil.rmtree(folder / "data/train_student/small")
+    with pytest.raises(PipelineError, match="view 1, samples 0 to 255 is missing"):
+        run_student(folder)
+    with pytest.raises(VerificationError, match="view 1, samples 0 to 255 is missing"):
+        run_verify(folder)
+
+
+def test_a_store_for_other_data_is_refused(folder: Path) -> None:
+    from pipeline.datasets import ImageDataset, write_dataset
+    from pipeline.sources.digits import load
+
+    dataset = ImageDataset(folder / "data/prepare")
+    splits = {name: dataset.split(name) for name in ("train", "val", "test")}
+    others = {name: type(s)(255 - s.images, s.hard_labels, s.sample_ids + 1) for name, s in splits.items()}
+    shutil.rmtree(folder / "data/prepare")
+    write_dataset(folder / "data/prepare", "digits", load(Path()).class_names, others)
+    with pytest.raises(PipelineError, match="other data"):
+        run_student(folder)
+
+
+def test_a_teacher_that_says_nan_is_refused_by_sample(folder: Path) -> None:
+    path = folder / "data/train_teacher/weights.safetensors"
+    weights = read_tensors(path, made_by="")
+    name = next(key for key in weights if key.endswith("bias"))
+    write_tensors(path, weights | {name: torch.full_like(weights[name], torch.nan)})
+    with pytest.raises(PipelineError, match=r"sample [0-9a-f]{16}"):
+        run_dump(folder)
+
+
+def test_labels_of_another_teacher_are_drift(folder: Path) -> None:
+    path = folder / "data/train_teacher/weights.safetensors"
+    weights = read_tensors(path, made_by="")
+    name = next(key for key in weights if key.endswith("bias"))
+    write_tensors(path, weights | {name: weights[name] + torch.arange(weights[name].numel())})
+    with pytest.raises(VerificationError, match="teacher"):
+        run_verify(folder)
+    faults = json.loads((folder / "reports/verify_labels.json").read_text())["stores"]["dense16"]["faults"]
+    assert any("nats from the teacher" in fault for fault in faults)
+    assert any("written by teacher" in fault for fault in faults)
+
+
+def test_a_full_disk_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = files_of(folder / "data/dump_labels")
+    shutil.rmtree(folder / "data/dump_labels")
+    real, calls = os.fsync, iter(range(10**6))
+
+    def full(handle: int) -> None:
+        if next(calls) > 40:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SystemExit) as stopped, one_line_errors():
+            run_dump(folder)
+    assert stopped.value.code == 1
+    assert "No space left on device" in capsys.readouterr().err
+    run_dump(folder)
+    assert "going on" in capsys.readouterr().err
+    assert files_of(folder / "data/dump_labels") == expected
+
+
+def test_a_student_may_use_any_store_of_the_table(folder: Path) -> None:
+    change(folder, lambda p: p["students"].update(other=student(labels="dense16")))
+    run_student(folder, "other")
+    assert (folder / "data/train_student/other/weights.safetensors").exists()
