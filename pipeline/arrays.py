@@ -8,6 +8,7 @@ one axis, because random rows cost hundreds of times as much.
 import os
 import warnings
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class ArrayGroup:
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Replaces the manifest, atomically."""
-        self._group.update_attributes(dict(attributes))
+        self._group.attrs.put(dict(attributes))
         sync_folder(self.path)
 
     def create_array(
@@ -74,7 +75,8 @@ class ArrayGroup:
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
         chunk = max(1, min(block, CHUNK_BYTES // row_bytes))
-        shard = -(-block // chunk) * chunk if block_rows is None else block
+        # A block that holds all rows may be declared longer than they are; others must be what the caller said.
+        shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:
             chunk = _largest_divisor(shard, chunk)
         lead, tail = (1,) * row_axis, tuple(max(1, n) for n in shape[row_axis + 1 :])
@@ -104,19 +106,19 @@ class ArrayGroup:
 
     def write(self, name: str, data: np.ndarray, *index: int | slice) -> None:
         """Writes whole files of an array and flushes them; each takes its name only when it is complete."""
-        array = self._array(name)
+        array = self._array(name).with_config({"write_empty_chunks": True})  # the files do not keep this setting
         array[index or ...] = data
-        folder = self.path / name
-        for file in _files_of(folder, array, index):
+        for file in _files_of(self.path / name, array, index):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
+            sync_folder(file.parent)
 
     def read(self, name: str, *index: int | slice) -> np.ndarray:
         """A range of whole rows; raises StoreError where a checksum does not match or a file is damaged."""
         array = self._array(name)
         try:
             return np.asarray(array[index or ...])
-        except PipelineError:
+        except (PipelineError, MemoryError, PermissionError):
             raise
         except Exception as error:  # codecs raise ValueError, RuntimeError and others for damage
             place = f"{self.path}/{name}{list(index) if index else ''}"
@@ -149,11 +151,11 @@ def _largest_divisor(number: int, at_most: int) -> int:
 
 
 def _files_of(folder: Path, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> list[Path]:
-    """The shard files that `index` (integers, then at most one slice) covers."""
+    """The shard files that `index` covers."""
     shards = array.shards or array.chunks
-    entry = [str(i) for i in index if isinstance(i, int)]
-    rows = next((i for i in index if isinstance(i, slice)), slice(0, array.shape[len(entry)]))
-    size = shards[len(entry)]
-    numbers = range((rows.start or 0) // size, -(-(rows.stop or array.shape[len(entry)]) // size))
-    tail = ["0"] * (array.ndim - len(entry) - 1)
-    return [folder.joinpath("c", *entry, str(n), *tail) for n in numbers]
+    numbers = []
+    for axis, (size, shard) in enumerate(zip(array.shape, shards, strict=True)):
+        part = index[axis] if axis < len(index) else slice(None)
+        first, last = (part, part + 1) if isinstance(part, int) else part.indices(size)[:2]
+        numbers.append(range(first // shard, -(-last // shard)))
+    return [folder.joinpath("c", *map(str, place)) for place in product(*numbers)]

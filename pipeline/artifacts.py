@@ -74,7 +74,7 @@ def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
     """What `write_tensors` wrote, on the CPU; nothing is unpickled."""
     try:
         return load(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(path, "no such file", mend=f"run `dvc repro {made_by}`") from None
     except SafetensorError as error:
         mend = f"delete it and run `dvc repro {made_by}`"
@@ -167,9 +167,9 @@ class Scratch:
         """Gives `output` its final name, in place of what stood there."""
         write_json(self.output / "fingerprint.json", {"fingerprint": self.fingerprint})
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        if self.out.exists():
-            self.out.rename(self.folder / "replaced")
         try:
+            if self.out.exists():
+                self.out.rename(self.folder / "replaced")
             self.output.rename(self.out)
         except OSError as error:
             mend = "keep work/ and data/ on one file system"

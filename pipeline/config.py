@@ -84,7 +84,7 @@ def _keys_at(kind: Any, path: list[str]) -> list[str]:
 def _read_yaml(path: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(path, "no such file", mend="run from the project's top folder, or pass --params") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark

@@ -23,11 +23,12 @@ from jaxtyping import Int64, UInt8, UInt64
 from pipeline.arrays import ArrayGroup
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import DataError
-from pipeline.seeding import philox
+from pipeline.seeding import derive_seed, philox
 
 FORMAT = "potstill-images"
 VERSION = 1
 SPLITS = ("train", "val", "test")
+_MEND = "delete data/prepare and run `dvc repro prepare`"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ class ImageDataset:
         )
         found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
         if found != expected:
-            mend = "delete data/prepare and run `dvc repro prepare`"
-            raise DataError(group.path, f"fingerprint {found}", expected=f"{expected} (its manifest)", mend=mend)
+            raise DataError(group.path, f"fingerprint {found}", expected=f"{expected} (its manifest)", mend=_MEND)
+        # A lost file reads as zeros: the pixels themselves must be those that the ids were made of.
+        if not np.array_equal(sample_ids(split.images.numpy()), split.sample_ids):
+            raise DataError(group.path, "some images are not those of their sample ids", mend=_MEND)
         return split
 
 
@@ -126,7 +129,8 @@ def split_off_validation(
     Whether an image is held out depends on its content, its class's size and the seed, not on its position.
     """
     words = ids.view(np.int64)
-    draw, _, _, _ = philox(seed, (words, words >> 32, np.zeros_like(words), np.zeros_like(words)))
+    zero = np.zeros_like(words)
+    draw, _, _, _ = philox(derive_seed(seed, "validation"), (words, words >> 32, zero, zero))
     held_out = np.zeros(len(ids), dtype=bool)
     for label, count in sorted(Counter(hard_labels.tolist()).items()):
         rows = np.flatnonzero(hard_labels == label)
@@ -137,6 +141,8 @@ def split_off_validation(
             raise DataError(f"class {label}", found, expected="at least one on either side", mend=mend)
         held_out[rows[np.argsort(draw[rows], kind="stable")[:quota]]] = True
     held_out = np.isin(ids, ids[held_out])
+    for label in np.setdiff1d(hard_labels, hard_labels[~held_out]).tolist():
+        raise DataError(f"class {label}", "all its images are equal, so none is left to train on", mend="add images")
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -162,12 +168,11 @@ def split_fingerprint(split: Split) -> str:
 
 def _read_manifest(path: Path) -> DatasetManifest:
     content = read_json(path, made_by="prepare")
-    mend = "delete data/prepare and run `dvc repro prepare`"
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", mend=mend)
+        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", mend=_MEND)
     if content.get("version") != VERSION:
-        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", mend=mend)
+        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", mend=_MEND)
     try:
         return DatasetManifest(**content)
     except TypeError as error:
-        raise DataError(path, f"not a data set's manifest ({error})", mend=mend) from None
+        raise DataError(path, f"not a data set's manifest ({error})", mend=_MEND) from None

@@ -123,7 +123,7 @@ class StoreWriter:
         stored = self._manifest.temperature
         encoded = self._encoding.encode(torch.log_softmax(logits / stored, dim=1))
         for name, values in encoded.items():
-            self._group.write(name, values.cpu().numpy()[None], slice(block.view, block.view + 1), _slice(block.rows))
+            self._group.write(name, values.cpu().numpy(), block.view, _slice(block.rows))
         exact = {t: torch.log_softmax(logits / t, dim=1) for t in self._manifest.temperatures}
         decoded = {
             t: self._encoding.decode(encoded, stored_temperature=stored, temperature=t)
@@ -186,7 +186,7 @@ class StoreReader:
         rows = rows or range(self.manifest.num_samples)
         labels = {}
         for name, field in self._fields.items():
-            values = self._group.read(name, slice(view, view + 1), _slice(rows))[0]
+            values = self._group.read(name, view, _slice(rows))
             if field.is_unwritten(values):
                 lost = self._lost_block(name, view, rows)
                 raise StoreError(f"{self.path}/{name}", f"block {lost} is missing", mend=_MEND)
@@ -212,7 +212,7 @@ class StoreReader:
     def _lost_block(self, name: str, view: int, rows: range) -> str:
         for block in self.manifest.blocks():
             if block.view == view and block.rows.start < rows.stop and rows.start < block.rows.stop:
-                values = self._group.read(name, slice(view, view + 1), _slice(block.rows))[0]
+                values = self._group.read(name, view, _slice(block.rows))
                 if self._fields[name].is_unwritten(values):
                     return block.name
         raise AssertionError("a block was missing a moment ago")

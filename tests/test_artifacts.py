@@ -240,71 +240,58 @@ def test_a_work_folder_on_another_file_system_is_one_clear_line_and_loses_nothin
 CHILD = """
 import sys
 from pathlib import Path
-from unittest.mock import MagicMock
-# A scratch needs no more of torch than its version, and the import takes seconds.
-sys.modules |= {"torch": MagicMock(__version__=sys.argv[2]), "safetensors.torch": MagicMock()}
+import torch
 from pipeline import artifacts
+
+torch.set_num_threads(1)
 artifacts.loaded_code_fingerprint = lambda: "code"
 top = Path(sys.argv[1])
-with artifacts.Scratch(top / "data" / "train", {"seed": 1}, top / "work") as work:
-    print("done" if work.done else "to do", flush=True)
-    if not work.done:
-        (work.output / "half").write_text("done so far")
-        sys.stdin.read()
+for seed in (1, 2):
+    with artifacts.Scratch(top / "data" / "train", {"seed": seed}, top / "work") as work:
+        if not work.done:
+            (work.output / "half").write_text("done so far")
+        print("done" if work.done else "at work", flush=True)
+        if not work.done:
+            sys.stdin.read()
 """
 
 
-def child(tmp_path: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path), torch.__version__],
+def test_the_lock_holds_off_another_process_until_work_is_published_and_dies_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "code")
+    other = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)],
         cwd=TOP,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture
-def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "code")
-
-
-@pytest.mark.usefixtures("same_code")
-def test_a_second_process_waits_until_the_first_has_published_and_finds_it_done(tmp_path: Path) -> None:
-    with scratch(tmp_path, seed=1) as work:
-        (work.output / "result").write_text("new")
-        with child(tmp_path) as other:
-            assert other.stderr is not None
-            assert "another process is at work" in other.stderr.readline()
-            time.sleep(0.2)
-            assert other.poll() is None
-            assert files(work.output) == ["result"]
-            work.publish()
-            work.__exit__(None, None, None)
-            out, err = other.communicate(timeout=60)
-    assert other.returncode == 0, err
-    assert out == "done\n"
-    assert (tmp_path / "data" / "train" / "result").read_text() == "new"
-
-
-@pytest.mark.usefixtures("same_code")
-def test_a_killed_process_leaves_its_work_and_no_lock(tmp_path: Path) -> None:
-    with child(tmp_path) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "to do\n"
-        while not (tmp_path / "work").exists() or not list((tmp_path / "work").glob("*/output/half")):
-            time.sleep(0.01)
-        other.kill()
-        other.communicate()
-    held = threading.Event()
+    assert other.stdout is not None
+    assert other.stderr is not None
+    with other:
+        try:
+            with scratch(tmp_path, seed=1) as work:
+                (work.output / "result").write_text("new")
+                assert "another process is at work" in other.stderr.readline()
+                time.sleep(0.2)
+                assert other.poll() is None
+                assert files(work.output) == ["result"]
+                work.publish()
+            assert other.stdout.readline() == "done\n"
+            assert (tmp_path / "data" / "train" / "result").read_text() == "new"
+            assert other.stdout.readline() == "at work\n"
+        finally:
+            other.kill()
+            other.communicate()
+    found = []
 
     def go_on() -> None:
-        with scratch(tmp_path, seed=1) as work:
-            assert files(work.output) == ["half"]
-            held.set()
+        with scratch(tmp_path, seed=2) as work:
+            found.extend(files(work.output))
 
-    thread = threading.Thread(target=go_on, daemon=True)
+    thread = threading.Thread(target=go_on, daemon=True)  # a lock that outlives its owner must not hang the tests
     thread.start()
-    assert held.wait(10)
-    thread.join()
+    thread.join(10)
+    assert found == ["half"]

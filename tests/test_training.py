@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ SPEC = ViewSpec(seed=5, pad_px=1, flip_horizontal=False)
 TRAIN, VAL = make_split(64), make_split(32, seed=1)
 BATCH_SIZE, EPOCHS = 16, 2
 STEPS = num_steps(len(TRAIN), BATCH_SIZE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unflushed() -> Iterator[None]:
+    """Writes without waiting for the disk, which would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 class Net(nn.Module):

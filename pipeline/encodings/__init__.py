@@ -4,7 +4,6 @@ A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.config import validate
 from pipeline.encodings.base import Encoding, Field
