@@ -129,6 +129,16 @@ class ArrayGroup:
                 mend="restore it (`dvc checkout --force`) or delete it and run `dvc repro`",
             ) from error
 
+    def read_whole(self, name: str) -> np.ndarray:
+        """An array that must be there in full; raises StoreError where a file of it is lost (which reads as fill value)."""
+        lost = [file for file in _files_of(self.path / name, self._array(name), ()) if not file.exists()]
+        if lost:
+            mend = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"
+            raise StoreError(
+                f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", mend=mend
+            )
+        return self.read(name)
+
     def _array(self, name: str) -> zarr.Array[Any]:
         try:
             found = self._group[name]

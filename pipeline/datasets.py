@@ -71,9 +71,9 @@ class ImageDataset:
         """A split (`train`, `val`, `test`) as tensors; raises StoreError where a checksum does not match."""
         group = ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")
         split = Split(
-            torch.from_numpy(group.read("images")),
-            torch.from_numpy(group.read("hard_labels")),
-            group.read("sample_ids"),
+            torch.from_numpy(group.read_whole("images")),
+            torch.from_numpy(group.read_whole("hard_labels")),
+            group.read_whole("sample_ids"),
         )
         found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
         if found != expected:

@@ -55,7 +55,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _trial_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> float:
-    """The fastest of a few forward and backward passes; parameters, statistics and gradients are left as they were."""
+    """The fastest of a few forward and backward passes; parameters and statistics are left as they were, gradients cleared."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fastest = float("inf")
     for _ in range(_TRIAL_STEPS):

@@ -10,7 +10,7 @@ from torch import nn
 @torch.inference_mode()
 def predict_logits(
     model: nn.Module,
-    batches: Iterable[UInt8[torch.Tensor, "batch channels height width"]],
+    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
     device: torch.device,
     *,
     on_batch: Callable[[int], object] = lambda count: None,

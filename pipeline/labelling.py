@@ -87,7 +87,7 @@ def recompute_fidelity(
         pixels = render(split.images[rows], view_draws, store.views)
         logits = predict_logits(teacher.model, pixels.split(teacher.batch_size), teacher.device)
         labels = {name: field[torch.from_numpy(store_rows)] for name, field in store.read_view(view).items()}
-        exact = {t: torch.log_softmax(logits / t, dim=1) for t in manifest.temperatures}
+        exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in manifest.temperatures}
         decoded = {t: store.decode(labels, t) for t in manifest.temperatures}
         parts.append(Fidelity.of(exact, decoded))
     return Fidelity.merge(parts).summary()

@@ -145,16 +145,16 @@ def _build_family(name: str, settings: Mapping[str, Any], num_classes: int, chan
 
 def _build_torchvision(name: str, settings: Mapping[str, Any], num_classes: int) -> nn.Module:
     try:
-        from torchvision.models import get_model, list_models
+        from torchvision import models
     except ImportError as error:
         mend = "install the extra `pipeline` (`make repro` does)"
         raise ModelError(f"model {name!r}", f"torchvision can't be imported ({error})", mend=mend) from None
     short = name.removeprefix(_TORCHVISION)
-    known = list_models()
+    known = models.list_models(module=models)  # classifiers only, not detectors and the like
     if short not in known:
         raise ModelError(f"model {name!r}", "unknown to torchvision", expected=suggest(short, known))
     try:
-        network: nn.Module = get_model(short, weights=None, num_classes=num_classes, **settings)
+        network: nn.Module = models.get_model(short, weights=None, num_classes=num_classes, **settings)
     except (TypeError, ValueError) as error:
         raise ModelError(f"model {name!r}", f"can't be built with {dict(settings)} ({error})") from None
     return network

@@ -124,7 +124,7 @@ class StoreWriter:
         encoded = self._encoding.encode(torch.log_softmax(logits / stored, dim=1))
         for name, values in encoded.items():
             self._group.write(name, values.cpu().numpy(), block.view, _slice(block.rows))
-        exact = {t: torch.log_softmax(logits / t, dim=1) for t in self._manifest.temperatures}
+        exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in self._manifest.temperatures}
         decoded = {
             t: self._encoding.decode(encoded, stored_temperature=stored, temperature=t)
             for t in self._manifest.temperatures
@@ -171,15 +171,12 @@ class StoreReader:
     @property
     def sample_ids(self) -> UInt64[np.ndarray, " samples"]:
         """Which image each row belongs to."""
-        ids = self._group.read("sample_id")
-        if (ids == 0).any():
-            raise StoreError(f"{self.path}/sample_id", "has rows that were never written", mend=_MEND)
-        return ids
+        return self._group.read_whole("sample_id")
 
     @property
     def canaries(self) -> Canaries:
         """Thumbnails of a few views."""
-        return Canaries(**{field.name: self._group.read(f"canary_{field.name}") for field in fields(Canaries)})
+        return Canaries(**{field.name: self._group.read_whole(f"canary_{field.name}") for field in fields(Canaries)})
 
     def read_view(self, view: int, rows: range | None = None) -> dict[str, Shaped[torch.Tensor, "samples ..."]]:
         """The fields of a view (of some of its rows); raises StoreError where a block is missing or damaged."""

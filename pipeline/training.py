@@ -199,6 +199,9 @@ class Trainer(Generic[AnyBatch]):
             mend = "lower its learning_rate in params.yaml"
             raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
         measured = self.task.validate(self.average.module)
+        if not all(map(math.isfinite, measured.values())):
+            mend = "lower its learning_rate in params.yaml"
+            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
         if measured["accuracy"] > state.best_accuracy:
             state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
             self.best = _weights(self.average.module)

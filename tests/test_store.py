@@ -251,9 +251,7 @@ def test_a_damaged_block_is_refused_by_name(copy: Copy, row: dict[str, Any], dam
     damage(path / field_of(row) / "c/1/1/0")
     reader = StoreReader(path)
     reader.read_view(0)
-    place = rf"x\.zarr/{field_of(row)}.*" + (
-        blocks()[4].name if damage in {_remove, _empty} else r"slice\(1, 2.*damaged"
-    )
+    place = rf"x\.zarr/{field_of(row)}.*" + (blocks()[4].name if damage in {_remove, _empty} else "damaged")
     with pytest.raises(StoreError, match=place) as caught:
         reader.read_view(1)
     assert "\n" not in str(caught.value)
