@@ -11,9 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from pydantic import PositiveInt
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.config import validate
 from pipeline.errors import ModelError, suggest
 
 
@@ -63,7 +65,7 @@ class _ResidualBlock(nn.Module):
         return F.relu(self.shortcut(features) + self.norm(self.second(self.first(features))), inplace=True)
 
 
-def resnet_small(num_classes: int, channels: int, *, width: int, depth: int) -> nn.Module:
+def resnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
     """A residual network for small images: a stem of `width` at full size, then three stages of `depth` blocks with
     1, 2 and 4 times `width` channels at a half, a quarter and an eighth of the size.
 
@@ -82,7 +84,7 @@ def resnet_small(num_classes: int, channels: int, *, width: int, depth: int) -> 
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
 
 
-def convnet_small(num_classes: int, channels: int, *, width: int, depth: int) -> nn.Module:
+def convnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
     """A plain convolutional network that is cheap to train: it starts at a half of the image's size with `width`
     channels and halves the size twice more while doubling the channels, `depth` convolutions at each size."""
     layers: list[nn.Module] = []
@@ -95,7 +97,31 @@ def convnet_small(num_classes: int, channels: int, *, width: int, depth: int) ->
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
 
 
-FAMILIES: dict[str, Callable[..., nn.Module]] = {"convnet_small": convnet_small, "resnet_small": resnet_small}
+def vgg_small(num_classes: int, channels: int, *, stages: list[list[PositiveInt]]) -> nn.Module:
+    """A plain network of 3 x 3 convolutions with max-pooling between its stages; `stages` lists the channels of each
+    convolution, stage by stage. Pooling comes before norm and ReLU, which then have a quarter of the values to pass.
+
+    References:
+        Karen Simonyan, Andrew Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
+        arXiv 1409.1556, section 2.
+    """
+    layers: list[nn.Module] = []
+    inputs = channels
+    for number, stage in enumerate(stages):
+        for position, outputs in enumerate(stage):
+            layers.append(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False))
+            if position == len(stage) - 1 and number < len(stages) - 1:
+                layers.append(nn.MaxPool2d(2))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+
+
+FAMILIES: dict[str, Callable[..., nn.Module]] = {
+    "convnet_small": convnet_small,
+    "resnet_small": resnet_small,
+    "vgg_small": vgg_small,
+}
 _TORCHVISION = "torchvision/"
 
 
@@ -112,11 +138,12 @@ def build_model(
     """A network of `num_classes` outputs, initialised from `seed`, in channels-last order.
 
     Args:
-        name: `resnet_small`, `convnet_small`, or `torchvision/<name>` (imported only then; always three channels).
+        name: One of `FAMILIES`, or `torchvision/<name>` (imported only then; always three channels).
         settings: Keyword arguments of that family, such as `width` and `depth`.
 
     Raises:
         ModelError: The name or a setting is unknown, or the network can't be built.
+        ConfigError: A setting is not of its type.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -132,14 +159,14 @@ def _build_family(name: str, settings: Mapping[str, Any], num_classes: int, chan
     if name not in FAMILIES:
         raise ModelError(f"model {name!r}", "unknown", expected=suggest(name, [*FAMILIES, f"{_TORCHVISION}<name>"]))
     family = FAMILIES[name]
-    known = [key for key, p in inspect.signature(family).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    parameters = inspect.signature(family).parameters
+    known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     if unknown := [key for key in settings if key not in known]:
         raise ModelError(f"model {name!r}", f"unknown setting {unknown[0]!r}", expected=suggest(unknown[0], known))
     if missing := [key for key in known if key not in settings]:
         raise ModelError(f"model {name!r}", f"setting {missing[0]!r} is missing", expected=", ".join(known))
     for key, value in settings.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelError(f"model {name!r}", f"{key}: {value!r}", expected="a whole number from 1 on")
+        validate(parameters[key].annotation, value, f"model {name!r}: {key}")
     return family(num_classes, channels, **settings)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.models import Classifier, build_model, count_multiply_adds, count_parameters, load_weights
 
 SMALL = {"width": 2, "depth": 1}
@@ -63,16 +63,18 @@ def test_counting_leaves_the_network_as_it_was() -> None:
         ("resnet_smal", SMALL, "model 'resnet_smal': unknown.*did you mean 'resnet_small'"),
         ("convnet_small", {"widht": 2, "depth": 1}, "unknown setting 'widht'.*did you mean 'width'"),
         ("convnet_small", {"width": 2}, "setting 'depth' is missing"),
-        ("convnet_small", {"width": 0, "depth": 1}, "width: 0; expected a whole number from 1"),
-        ("convnet_small", {"width": "2", "depth": 1}, "width: '2'; expected a whole number"),
-        ("convnet_small", {"width": 2, "depth": 1.5}, "depth: 1.5; expected a whole number"),
-        ("convnet_small", {"width": True, "depth": 1}, "width: True; expected a whole number"),
+        ("convnet_small", {"width": 0, "depth": 1}, "width: 0 .*greater than 0"),
+        ("convnet_small", {"width": "2", "depth": 1}, "width: '2' .*integer"),
+        ("convnet_small", {"width": 2, "depth": 1.5}, "depth: 1.5 .*integer"),
+        ("convnet_small", {"width": True, "depth": 1}, "width: True .*integer"),
+        ("vgg_small", {"stages": [[8], [0]]}, "stages.1.0: 0 .*greater than 0"),
+        ("vgg_small", {"stages": 8}, "stages: 8 .*list"),
         ("torchvision/mobilenet_v3_smal", {}, "unknown to torchvision.*did you mean 'mobilenet_v3_small'"),
         ("torchvision/squeezenet1_1", {"colour": 1}, "can't be built with.*colour"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_refused_with_a_hint(name: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises((ModelError, ConfigError), match=message):
         build(name, settings)
 
 
@@ -140,3 +142,14 @@ def test_weights_of_another_network_are_refused_by_tensor_and_nothing_is_loaded(
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     load_weights(model, other, "weights.file")
     assert all(torch.equal(tensor, other[name]) for name, tensor in model.state_dict().items())
+
+
+def test_vgg_small_pools_between_its_stages() -> None:
+    model = build("vgg_small", {"stages": [[4], [8, 8], [16]]})
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [4, 8, 8, 16]
+    sizes: list[int] = []
+    for module in convolutions:
+        module.register_forward_hook(lambda _, __, output: sizes.append(output.shape[2]))
+    model(torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
+    assert sizes == [12, 6, 6, 3]
