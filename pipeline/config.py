@@ -23,7 +23,8 @@ Settings = TypeVar("Settings")
 
 def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Settings:
     """The section of `path` at a dotted name (`students.small`) as a `kind`; raises ConfigError."""
-    return validate(kind, _find(section, path), f"{path}: {section}")
+    settings: Settings = validate(kind, _find(section, path), f"{path}: {section}")
+    return settings
 
 
 def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
@@ -50,8 +51,11 @@ def _find(section: str, path: Path) -> Any:
     return node
 
 
-def validate(kind: type[Settings], node: object, where: str) -> Settings:
-    """`node` (plain dicts, lists and scalars) as a `kind`, or a ConfigError that names the first wrong key."""
+def validate(kind: Any, node: object, where: str) -> Any:
+    """`node` (plain dicts, lists and scalars) as a `kind` (a dataclass or any other annotation).
+
+    Raises ConfigError with the first wrong key.
+    """
     try:
         # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay strict.
         return TypeAdapter(kind).validate_json(json.dumps(node), strict=True)
@@ -61,7 +65,7 @@ def validate(kind: type[Settings], node: object, where: str) -> Settings:
         raise ConfigError(where, f"not plain settings ({error})", expected="maps, lists, numbers and text") from None
 
 
-def _explain(error: ValidationError, kind: type, where: str) -> ConfigError:
+def _explain(error: ValidationError, kind: Any, where: str) -> ConfigError:
     faults = error.errors(include_url=False)
     fault = next((f for f in faults if f["type"] in {"unexpected_keyword_argument", "extra_forbidden"}), faults[0])
     path = [str(part) for part in fault["loc"]]

@@ -46,7 +46,8 @@ class ViewSpec:
     @classmethod
     def from_dict(cls, content: object, where: str) -> "ViewSpec":
         """Raises ConfigError where `content` is not what `to_dict` gave."""
-        return validate(cls, content, where)
+        spec: ViewSpec = validate(cls, content, where)
+        return spec
 
     @property
     def fingerprint(self) -> str:

@@ -68,7 +68,7 @@ def test_counting_leaves_the_network_as_it_was() -> None:
         ("convnet_small", {"width": 2, "depth": 1.5}, "depth: 1.5 .*integer"),
         ("convnet_small", {"width": True, "depth": 1}, "width: True .*integer"),
         ("vgg_small", {"stages": [[8], [0]]}, "stages.1.0: 0 .*greater than 0"),
-        ("vgg_small", {"stages": 8}, "stages: 8 .*list"),
+        ("vgg_small", {"stages": 8}, "stages: 8 .*array"),
         ("torchvision/mobilenet_v3_smal", {}, "unknown to torchvision.*did you mean 'mobilenet_v3_small'"),
         ("torchvision/squeezenet1_1", {"colour": 1}, "can't be built with.*colour"),
     ],

@@ -29,4 +29,5 @@ def build_encoding(row: object, where: str) -> Encoding:
     kind = str(settings.pop("kind"))
     if kind not in ENCODINGS:
         raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(ENCODINGS)))
-    return validate(ENCODINGS[kind], settings, where)
+    encoding: Encoding = validate(ENCODINGS[kind], settings, where)
+    return encoding
