@@ -1,12 +1,13 @@
 """A trained network on disk: `weights.safetensors`, and `meta.json` with all that is needed to build and use it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.artifacts import file_fingerprint, read_json, read_tensors, write_json, write_tensors
+from pipeline.datasets import DatasetManifest
 from pipeline.errors import ModelError
 from pipeline.models import Classifier, build_model, load_weights
 
@@ -24,6 +25,17 @@ class ModelMeta:
     settings: dict[str, Any]
     precision: str
     val: dict[str, Any]
+
+    @classmethod
+    def untrained(
+        cls, model: str, model_settings: dict[str, Any], data: DatasetManifest, settings: dict[str, Any]
+    ) -> "ModelMeta":
+        """Of a network that is to be trained on a data set by `settings`, with that data's normalisation."""
+        return cls(model, model_settings, data.class_names, data.image_shape, data.mean, data.std, settings, "", {})
+
+    def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
+        """The same network after training."""
+        return replace(self, precision=precision, val=val)
 
     def build(self, seed: int = 0) -> Classifier:
         """The network with fresh weights."""

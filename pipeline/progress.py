@@ -13,11 +13,11 @@ LOG_EVERY_SECONDS = 15
 
 
 @contextmanager
-def progress(name: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(name: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], object]]:
     """Gives a function to call with the number of units that have been done since the last call."""
     if sys.stderr.isatty():
         with tqdm(total=total, initial=done, desc=name, unit=unit, unit_scale=total > 10_000, leave=False) as bar:
-            yield lambda count: void(bar.update(count))
+            yield bar.update
         return
     start = said = time.monotonic()
     first = done
@@ -32,7 +32,3 @@ def progress(name: str, total: int, unit: str, done: int = 0) -> Iterator[Callab
             say(f"{name}: {done:,} of {total:,} {unit}s ({done / total:.0%}), about {left:.0f} s left")
 
     yield update
-
-
-def void(_: object) -> None:
-    """Nothing, of anything."""

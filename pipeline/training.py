@@ -4,11 +4,10 @@ It takes callables and knows nothing of stores or labels. Everything that decide
 settings and the step, or is in the checkpoint: a run that was killed goes on to the same bits on the same CPU.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -18,7 +17,8 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from pipeline.artifacts import read_json, read_tensors, say, write_bytes, write_json, write_tensors
+from pipeline.artifacts import say, write_bytes, write_json
+from pipeline.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.config import STRICT
 from pipeline.devices import Precision, choose_precision
 from pipeline.errors import ModelError
@@ -152,10 +152,10 @@ class Trainer(Generic[AnyBatch]):
         self.state = RunState()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.best = _weights(self.average.module)
-        self._paths = scratch / "checkpoint.json", scratch / "checkpoint.safetensors"
+        self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()
 
-    def train_epoch(self, on_steps: Callable[[int], None]) -> None:
+    def train_epoch(self, on_steps: Callable[[int], object]) -> None:
         self.model.train()
         for batch in self._batches():
             self.step(batch)
@@ -227,35 +227,26 @@ class Trainer(Generic[AnyBatch]):
             torch._foreach_copy_(averaged, current)
 
     def save(self) -> None:
-        """Writes the checkpoint: tensors, then the file that counts, which names what the tensors are of."""
+        """Writes the checkpoint."""
         now = time.monotonic()
         self.state.seconds += now - self._tick
         self._tick = self._saved_at = now
-        described, tensors = _flatten(
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
-                "loss_sum": self.loss_sum,
-                "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if self._on_cuda else []},
-            }
-        )
-        tag = f"{self.state.epoch}-{self.state.step}"
-        path = self._paths[1].with_name(f"checkpoint-{tag}.safetensors")
-        write_tensors(path, tensors)
-        write_json(self._paths[0], {"state": self.state.__dict__, "tensors": path.name, "described": described})
-        for old in path.parent.glob("checkpoint-*.safetensors"):
-            if old != path:
-                old.unlink()
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self.loss_sum,
+            "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if self._on_cuda else []},
+            "run": asdict(self.state),
+        }
+        write_checkpoint(self._scratch, f"{self.state.epoch}-{self.state.step}", state)
 
     def resume(self) -> None:
         """Takes the state of the checkpoint, if there is one."""
-        if not self._paths[0].exists():
+        state = read_checkpoint(self._scratch)
+        if state is None:
             return
-        content = read_json(self._paths[0], made_by="")
-        tensors = read_tensors(self._paths[0].with_name(content["tensors"]), made_by="")
-        state = _unflatten(content["described"], tensors)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.best = state["best"]
@@ -265,7 +256,7 @@ class Trainer(Generic[AnyBatch]):
         torch.set_rng_state(state["rng"]["cpu"])
         if self._on_cuda:
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
-        self.state = RunState(**content["state"])
+        self.state = RunState(**state["run"])
         say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
 
     def _restore_layout(self) -> None:
@@ -286,33 +277,3 @@ class Trainer(Generic[AnyBatch]):
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _flatten(state: object) -> tuple[str, dict[str, torch.Tensor]]:
-    """A tree of dicts, lists, numbers and tensors as JSON with places for tensors, and these tensors."""
-    tensors: dict[str, torch.Tensor] = {}
-
-    def place(value: object) -> object:
-        if isinstance(value, torch.Tensor):
-            tensors[name := str(len(tensors))] = value
-            return {"tensor": name}
-        if isinstance(value, dict):
-            return {"items": [[key, place(item)] for key, item in value.items()]}
-        if isinstance(value, list | tuple):
-            return [place(item) for item in value]
-        return value
-
-    return json.dumps(place(state)), tensors
-
-
-def _unflatten(described: str, tensors: dict[str, torch.Tensor]) -> Any:
-    def fill(value: Any) -> Any:
-        if isinstance(value, dict) and "tensor" in value:
-            return tensors[value["tensor"]].clone()
-        if isinstance(value, dict):
-            return {key: fill(item) for key, item in value["items"]}
-        if isinstance(value, list):
-            return [fill(item) for item in value]
-        return value
-
-    return fill(json.loads(described))

@@ -69,17 +69,7 @@ def main(
             return
         train, val = dataset.split("train"), dataset.split("val")
         views = LabelledViews(train, store, manifest.class_names)
-        meta = ModelMeta(
-            model=settings.model,
-            model_settings=settings.model_settings,
-            class_names=manifest.class_names,
-            image_shape=manifest.image_shape,
-            mean=manifest.mean,
-            std=manifest.std,
-            settings=recipe,
-            precision="",
-            val={},
-        )
+        meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
         task = student_task(settings, views, store, val, device)
         result = fit(meta.build(settings.seed), task, settings.fit, scratch.folder, device, f"train_student@{name}")
         history = result.state.history
@@ -88,7 +78,7 @@ def main(
             "best": result.state.best_accuracy,
             "best_epoch": result.state.best_epoch + 1,
         }
-        meta = ModelMeta(**(asdict(meta) | {"precision": result.state.precision, "val": figures}))
+        meta = meta.trained(result.state.precision, figures)
         write_model(scratch.output, meta, result.last, best=result.best)
         write_reports(reports / name, result, {"val": figures})
         scratch.publish()

@@ -67,24 +67,14 @@ def main(
         if scratch.done:
             return
         train, val = dataset.split("train"), dataset.split("val")
-        meta = ModelMeta(
-            model=settings.model,
-            model_settings=settings.model_settings,
-            class_names=manifest.class_names,
-            image_shape=manifest.image_shape,
-            mean=manifest.mean,
-            std=manifest.std,
-            settings=recipe,
-            precision="",
-            val={},
-        )
+        meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
         model = meta.build(settings.seed)
         if settings.weights is not None:
             load_weights(model, read_tensors(Path(settings.weights), made_by="train_teacher"), settings.weights)
         result = fit(model, _task(settings, train, val, device), settings.fit, scratch.folder, device, "train_teacher")
         load_weights(model, result.last, scratch.folder)
         figures = _calibrate(model, val, device)
-        meta = ModelMeta(**(asdict(meta) | {"precision": result.state.precision, "val": figures}))
+        meta = meta.trained(result.state.precision, figures)
         write_model(scratch.output, meta, result.last)
         write_reports(reports / "train_teacher", result, {"val": figures})
         scratch.publish()

@@ -221,12 +221,14 @@ def test_a_missing_block_stops_a_student(folder: Path) -> None:
 
 
 def test_a_store_for_other_data_is_refused(folder: Path) -> None:
-    from pipeline.datasets import ImageDataset, write_dataset
+    from pipeline.datasets import ImageDataset, sample_ids, write_dataset
     from pipeline.sources.digits import load
 
     dataset = ImageDataset(folder / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "val", "test")}
-    others = {name: type(s)(255 - s.images, s.hard_labels, s.sample_ids + 1) for name, s in splits.items()}
+    others = {
+        name: type(s)(255 - s.images, s.hard_labels, sample_ids((255 - s.images).numpy())) for name, s in splits.items()
+    }
     shutil.rmtree(folder / "data/prepare")
     write_dataset(folder / "data/prepare", "digits", load(Path()).class_names, others)
     with pytest.raises(PipelineError, match="other data"):

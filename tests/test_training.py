@@ -13,7 +13,7 @@ from conftest import make_split
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import pipeline.training
+import pipeline.checkpoints
 from pipeline.batches import Batch, num_steps, plain_batches, training_batches
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
@@ -181,7 +181,7 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_same_bits(
 def test_a_run_killed_while_it_saves_goes_on_to_the_same_bits(
     uninterrupted: dict[str, FitResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    write: Callable[..., None] = getattr(pipeline.training, function)
+    write: Callable[..., None] = getattr(pipeline.checkpoints, function)
     calls = 0
 
     def killed(*arguments: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_run_killed_while_it_saves_goes_on_to_the_same_bits(
 
     torch.manual_seed(0)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.training, function, killed)
+        patch.setattr(pipeline.checkpoints, function, killed)
         with pytest.raises(Killed):
             fit(net(), make_task(), recipe(), tmp_path / "killed", CPU, "run")
     assert_same(fit(net(1), make_task(), recipe(), tmp_path / "killed", CPU, "run"), uninterrupted["adamw"])
