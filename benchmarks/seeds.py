@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.measure import need_data, report
 from pipeline.batches import plain_batches
-from pipeline.config import load_table
+from pipeline.config import PARAMS, load_table
 from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import one_line_errors
@@ -33,10 +33,13 @@ def main(
     seeds: list[int] = typer.Option((0, 1, 2)),
     split: str = "test",
     names: list[str] = typer.Option((), help="Only these rows of the table."),
+    params: Path = PARAMS,
 ) -> None:
     need_data()
     images = ImageDataset(Path("data/prepare")).split(split)
-    students = {name: row for name, row in load_table(TrainStudent, "students").items() if not names or name in names}
+    students = {
+        name: row for name, row in load_table(TrainStudent, "students", params).items() if not names or name in names
+    }
     accuracies: dict[str, list[float]] = {name: [] for name in students}
     for seed in seeds:
         for name, row in students.items():

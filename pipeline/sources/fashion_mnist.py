@@ -57,7 +57,7 @@ def load(raw: Path) -> RawDataset:
     """Fashion-MNIST from the first place that has it; raises SourceError with everything that was tried."""
     content = _find(raw)
     images = {
-        split: np.frombuffer(content[f"{split}-images-idx3-ubyte"], np.uint8, offset=16).reshape(-1, 1, 28, 28)
+        split: np.frombuffer(content[f"{split}-images-idx3-ubyte"], np.uint8, offset=16).reshape(-1, 1, 28, 28).copy()
         for split in ("train", "t10k")
     }
     labels = {
