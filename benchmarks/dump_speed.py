@@ -11,6 +11,7 @@ from pipeline.canaries import make_canaries
 from pipeline.config import load_section
 from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
+from pipeline.errors import DataError
 from pipeline.labelling import Teacher, dump_labels
 from pipeline.model_files import read_model
 from pipeline.store import Block, StoreReader, StoreWriter
@@ -25,6 +26,8 @@ def main() -> None:
     settings = load_section(DumpLabels, "dump_labels")
     device = choose_device(settings.device)
     split = ImageDataset(Path("data/prepare")).split("train")
+    if len(split) * settings.num_views < LABELS * (ROUNDS + 2):
+        raise DataError("data/prepare", f"{len(split)} training images", expected=f"more, for blocks of {LABELS}")
     model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
     teacher = Teacher(model, device, settings.batch_size)
     canaries = make_canaries(split, settings.views, settings.num_views, settings.num_canaries)
@@ -36,7 +39,7 @@ def main() -> None:
             writers.append(
                 StoreWriter(Path(folder) / path.name, Path(folder) / path.stem, manifest, split.sample_ids, canaries)
             )
-        starts = range(0, len(split) - LABELS, LABELS)
+        starts = range(0, len(split) - LABELS + 1, LABELS)
         blocks = iter([Block(view, range(s, s + LABELS)) for view in range(settings.num_views) for s in starts])
 
         def dump() -> None:

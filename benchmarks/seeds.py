@@ -19,7 +19,7 @@ from pipeline.batches import plain_batches
 from pipeline.config import PARAMS, load_table
 from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
-from pipeline.errors import one_line_errors
+from pipeline.errors import ConfigError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.metrics import accuracy
 from pipeline.model_files import read_model
@@ -40,6 +40,8 @@ def main(
     students = {
         name: row for name, row in load_table(TrainStudent, "students", params).items() if not names or name in names
     }
+    if not any(row.twin_of in students for row in students.values()):
+        raise ConfigError(params, f"no student with its twin in {sorted(students)}", expected="both of a pair")
     accuracies: dict[str, list[float]] = {name: [] for name in students}
     for seed in seeds:
         for name, row in students.items():

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.measure import in_turn, need_data, report
 from pipeline.config import load_table
 from pipeline.datasets import ImageDataset, Split
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, choose_precision
 from pipeline.distillation import LabelledBatch, LabelledViews
 from pipeline.losses import cross_entropy, knowledge_distillation
 from pipeline.model_files import read_meta, read_model
@@ -70,12 +70,18 @@ def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) ->
     with TemporaryDirectory() as scratch:
         trainer = Trainer(model, task, row.fit, Path(scratch), device, "bench")
     trainer.model.train()
+    sample = train.images[: row.fit.batch_size].to(device)
+    trainer.state.precision = str(choose_precision(row.fit.precision, trainer.model, sample, device)).removeprefix(
+        "torch."
+    )
     batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
 
     def train_some() -> None:
         for _ in range(STEPS):
             trainer.step(next(batches))
             trainer.state.step %= task.steps_per_epoch
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return train_some
 

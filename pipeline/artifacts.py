@@ -5,12 +5,13 @@ output at the end. The scratch's name holds a fingerprint of everything that dec
 finds its own work again, changed settings start another one.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -110,7 +111,7 @@ class Scratch:
     holds just this result (another process finished it), so that there is nothing left to do.
     """
 
-    def __init__(self, out: Path, decides: Mapping[str, Any], work: Path = WORK) -> None:
+    def __init__(self, out: Path, decides: Mapping[str, Any], work: Path = WORK, reports: Sequence[Path] = ()) -> None:
         self.out = out
         self.name = "-".join(out.parts[-2:]).removeprefix("data-")
         decides = {
@@ -123,16 +124,25 @@ class Scratch:
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"
         self._decides = decides
+        self._reports = reports
+        self._marker = work / f"{self.name}.done.json"
         self._lock = FileLock(work / f"{self.name}.lock")
 
     @property
     def done(self) -> bool:
-        """Whether `out` is the finished result of these very settings."""
-        marker = self.out / "fingerprint.json"
+        """Whether `out` is the finished result of these very settings, untouched since, and its reports are there."""
         try:
-            return bool(json.loads(marker.read_text())["fingerprint"] == self.fingerprint)
-        except (OSError, ValueError, KeyError, TypeError):
+            marker = json.loads(self._marker.read_text())
+            return bool(marker == self._done_marker()) and all(path.exists() for path in self._reports)
+        except (OSError, ValueError):
             return False
+
+    def _done_marker(self) -> dict[str, Any]:
+        files = [
+            (str(path.relative_to(self.out)), path.stat()) for path in sorted(self.out.rglob("*")) if path.is_file()
+        ]
+        listing = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
+        return {"fingerprint": self.fingerprint, "out": str(self.out.absolute()), "files": listing}
 
     def __enter__(self) -> "Scratch":
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +167,10 @@ class Scratch:
         others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
         if self.folder.exists():
             say(f"{self.name}: going on with unfinished work in {self.folder}")
+            for partial in self.folder.rglob(
+                "*.partial"
+            ):  # of a file that was being written when the process was killed
+                partial.unlink()
         elif others:
             names = ", ".join(map(str, others))
             say(f"{self.name}: settings or inputs changed, starting anew; unfinished work of others stays in {names}")
@@ -165,15 +179,18 @@ class Scratch:
 
     def publish(self) -> None:
         """Gives `output` its final name, in place of what stood there."""
-        write_json(self.output / "fingerprint.json", {"fingerprint": self.fingerprint})
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder / "replaced", ignore_errors=True)
         try:
             if self.out.exists():
                 self.out.rename(self.folder / "replaced")
             self.output.rename(self.out)
         except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
             mend = "keep work/ and data/ on one file system"
-            raise PipelineError(self.out, f"can't be put in place ({error.strerror})", mend=mend) from error
+            raise PipelineError(self.out, "can't be put in place from another file system", mend=mend) from error
+        write_json(self._marker, self._done_marker())
         sync_folder(self.out.parent)
         shutil.rmtree(self.folder)
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import read_json, read_tensors, write_json, write_tensors
+from pipeline.artifacts import read_json, read_tensors, say, write_json, write_tensors
+from pipeline.errors import DataError
 
 
 def write_checkpoint(folder: Path, tag: str, state: object) -> None:
@@ -25,11 +26,15 @@ def write_checkpoint(folder: Path, tag: str, state: object) -> None:
 
 
 def read_checkpoint(folder: Path) -> Any | None:
-    """The state that was written last, its tensors on the CPU and contiguous, its tuples as lists; None if none was."""
+    """The state that was written last, its tensors on the CPU and contiguous, its tuples as lists; None if none was, or it is damaged."""
     if not (folder / "checkpoint.json").exists():
         return None
-    content = read_json(folder / "checkpoint.json", made_by="")
-    return _put_back(content["state"], read_tensors(folder / content["tensors"], made_by=""))
+    try:
+        content = read_json(folder / "checkpoint.json", made_by="")
+        return _put_back(content["state"], read_tensors(folder / content["tensors"], made_by=""))
+    except (DataError, KeyError, TypeError):
+        say(f"the checkpoint in {folder} is damaged: starting from the beginning")
+        return None
 
 
 def _take_out(value: object, tensors: dict[str, torch.Tensor]) -> object:

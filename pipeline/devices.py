@@ -17,14 +17,14 @@ _WORTHWHILE = 0.85  # bfloat16 must save at least this much, so that noise does 
 
 
 def choose_device(name: DeviceName) -> torch.device:
-    """The device by name; `auto` is CUDA, then MPS, then the CPU. Raises ConfigError where it is not there."""
+    """The device by name; `auto` is CUDA where there is one, else the CPU. Raises ConfigError where it is not there."""
     available: dict[DeviceName, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
+        name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         there = ", ".join(["auto", *(kind for kind, yes in available.items() if yes)])
         raise ConfigError(f"device {name!r}", "not on this machine", expected=f"one of: {there}")

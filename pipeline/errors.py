@@ -53,6 +53,15 @@ def suggest(name: str, known: list[str]) -> str:
     return f"one of: {listing}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
+_AGAIN = "then run the same command to go on"
+_LOST = "run `dvc repro` for the stage that makes it"
+_MENDS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space, {_AGAIN}"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), f"mend the rights, {_AGAIN}"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), _LOST),
+}
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Ends the process with one clear line and a non-zero status where the fault is not in the code."""
@@ -63,10 +72,13 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _stop("interrupted: finished work is kept, run the same command to go on", 130)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}:
+        if error.errno not in _MENDS:
             raise
-        where = error.filename or "disk"
-        _stop(f"error: {where}: {error.strerror}; free space or mend the rights, then run the same command to go on", 1)
+        _stop(f"error: {error.filename or 'disk'}: {error.strerror}; {_MENDS[error.errno]}", 1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which this file does not import
+            raise
+        _stop(f"error: device memory: {str(error).splitlines()[0]}; lower batch_size in params.yaml", 1)
     except MemoryError:
         _stop("error: memory: none left; expected room for one batch; lower batch_size in params.yaml", 1)
 

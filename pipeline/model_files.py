@@ -38,8 +38,8 @@ class ModelMeta:
         return replace(self, precision=precision, val=val)
 
     def build(self, seed: int = 0) -> Classifier:
-        """The network with fresh weights."""
-        return build_model(
+        """The network with fresh weights; raises ModelError where it does not fit the images."""
+        model = build_model(
             self.model,
             self.model_settings,
             num_classes=len(self.class_names),
@@ -48,6 +48,17 @@ class ModelMeta:
             std=self.std,
             seed=seed,
         )
+        try:
+            with torch.no_grad():
+                found = tuple(model.eval()(torch.zeros(1, *self.image_shape, dtype=torch.uint8)).shape)
+        except RuntimeError as error:
+            size = " x ".join(map(str, self.image_shape))
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})") from None
+        if found != (1, len(self.class_names)):
+            expected = f"{(1, len(self.class_names))}: one logit per class"
+            raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)
+        return model.train()
 
 
 def write_model(

@@ -39,7 +39,9 @@ class Classifier(nn.Module):
         images = (images - self.pixel_mean) / self.pixel_std
         if images.shape[1] == 1 and self._network_channels > 1:
             images = images.expand(-1, self._network_channels, -1, -1).contiguous(memory_format=torch.channels_last)
-        logits: torch.Tensor = self.network(images)
+        logits = self.network(images)
+        if not isinstance(logits, torch.Tensor):
+            raise ModelError("model", f"gives a {type(logits).__name__}", expected="one tensor of logits per batch")
         return logits.float()
 
 

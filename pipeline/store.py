@@ -5,6 +5,7 @@ when its record stands beside the store; records hold the block's fidelity and g
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.arrays import ArrayGroup
-from pipeline.artifacts import write_json
+from pipeline.artifacts import fingerprint, write_json
 from pipeline.canaries import Canaries
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import StoreError
@@ -43,6 +44,7 @@ class Manifest:
     fidelity: dict[str, Any] | None = None
     label_bytes: float | None = None
     complete: bool = False
+    fingerprint: str = ""
     format: str = FORMAT
     version: int = VERSION
 
@@ -88,7 +90,9 @@ class StoreWriter:
         self._manifest = manifest
         self._encoding = build_encoding(manifest.encoding, str(path))
         self._fields = self._encoding.fields(manifest.num_classes)
-        if not (records / "begun.json").exists():
+        if not ((records / "begun.json").exists() and (path / "zarr.json").exists()):
+            # Also where the store was moved away and its records are left: they must not speak for a new one.
+            shutil.rmtree(records, ignore_errors=True)
             self._begin(sample_ids, canaries)
         self._group = ArrayGroup.create(path, asdict(manifest))
 
@@ -148,7 +152,9 @@ class StoreWriter:
             "fidelity": fidelity,
             "label_bytes": round(size / num_labels, 4),
             "complete": True,
+            "fingerprint": "",
         }
+        content["fingerprint"] = _manifest_fingerprint(content)
         self._group.set_attributes(content)
         return Manifest(**content)
 
@@ -241,4 +247,10 @@ def _parse_manifest(content: Mapping[str, Any], path: Path) -> Manifest:
         raise StoreError(path, f"its manifest can't be read ({error})", mend=_MEND) from None
     if not manifest.complete:
         raise StoreError(path, "is unfinished", expected="complete: true", mend="run `dvc repro dump_labels`")
+    if manifest.fingerprint != _manifest_fingerprint(content):
+        raise StoreError(path, "its manifest is not as it was written (its fingerprint does not match)", mend=_MEND)
     return manifest
+
+
+def _manifest_fingerprint(content: Mapping[str, Any]) -> str:
+    return fingerprint({key: value for key, value in content.items() if key != "fingerprint"})

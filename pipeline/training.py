@@ -150,7 +150,8 @@ class Trainer(Generic[AnyBatch]):
         self.optimizer = build_optimizer(self.model, settings)
         self.average = AveragedModel(self.model, multi_avg_fn=self._move_average, use_buffers=True)
         self.state = RunState()
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        # MPS has no float64.
+        self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self.best = _weights(self.average.module)
         self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()

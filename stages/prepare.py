@@ -1,6 +1,6 @@
 """prepare: raw images -> data/prepare (images, hard labels, sample ids, splits)."""
 
-import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +8,9 @@ import torch
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
-from pipeline.artifacts import say
+from pipeline.artifacts import WORK, Scratch, say
 from pipeline.config import PARAMS, STRICT, load_section
-from pipeline.datasets import Split, sample_ids, split_off_validation, write_dataset
+from pipeline.datasets import Split, sample_ids, split_fingerprint, split_off_validation, write_dataset
 from pipeline.sources import load_source
 from stages import run_stage
 
@@ -24,7 +24,9 @@ class Prepare:
     seed: NonNegativeInt
 
 
-def main(params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("data/prepare")) -> None:
+def main(
+    params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("data/prepare"), work: Path = WORK
+) -> None:
     settings = load_section(Prepare, "prepare", params)
     dataset = load_source(settings.source, raw)
     train_ids, test_ids = sample_ids(dataset.train_images), sample_ids(dataset.test_images)
@@ -37,11 +39,12 @@ def main(params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("
         for name, rows in (("train", train_rows), ("val", val_rows))
     }
     splits["test"] = Split(torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_hard_labels), test_ids)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(out, ignore_errors=True)
-    manifest = write_dataset(partial, settings.source, dataset.class_names, splits)
-    partial.rename(out)
+    decides = {"settings": asdict(settings), "data": {name: split_fingerprint(split) for name, split in splits.items()}}
+    with Scratch(out, decides, work) as scratch:
+        if scratch.done:
+            return
+        manifest = write_dataset(scratch.output, settings.source, dataset.class_names, splits)
+        scratch.publish()
     counts = ", ".join(f"{count:,} {name}" for name, count in manifest.num_samples.items())
     shape = " x ".join(map(str, manifest.image_shape))
     say(f"prepare: {settings.source}, {len(manifest.class_names)} classes, images {shape}, {counts}")

@@ -64,13 +64,14 @@ def main(
         "store": file_fingerprint(store.path / "zarr.json"),
         "device": device.type,
     }
-    with Scratch(out / name, decides, work) as scratch:
+    with Scratch(out / name, decides, work, [reports / f"{name}.json", reports / f"{name}.tsv"]) as scratch:
         if scratch.done:
             return
         train, val = dataset.split("train"), dataset.split("val")
         views = LabelledViews(train, store, manifest.class_names)
         meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
         task = student_task(settings, views, store, val, device)
+        torch.manual_seed(settings.seed)  # of dropout and the like
         result = fit(meta.build(settings.seed), task, settings.fit, scratch.folder, device, f"train_student@{name}")
         history = result.state.history
         figures = {
@@ -104,6 +105,8 @@ def student_task(
 
 
 def _check(settings: TrainStudent, where: str, table: dict[str, Any]) -> None:
+    if "teacher" in table:
+        raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
     if settings.hard_weight == 0 and settings.soft_weight == 0:
         raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
     if settings.fit.epochs == 0:
@@ -116,6 +119,8 @@ def _open_store(labels: Path, settings: TrainStudent, where: str) -> StoreReader
     path = labels / f"{settings.labels}.zarr"
     if not path.exists():
         there = sorted(p.stem for p in labels.glob("*.zarr"))
+        if not there:
+            raise StoreError(path, "no such store, nor any other", mend="run `dvc repro dump_labels`")
         raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=f"mend {where}")
     store = StoreReader(path)
     if settings.soft_weight and not store.encoding.fields(store.manifest.num_classes):

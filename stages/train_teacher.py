@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -37,7 +37,7 @@ class TrainTeacher:
     weights: str | None
     seed: NonNegativeInt
     device: DeviceName
-    label_smoothing: float
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     views: ViewSpec
     fit: FitSettings
 
@@ -63,14 +63,15 @@ def main(
         "data": manifest.fingerprints,
         "device": device.type,
     }
-    with Scratch(out, decides, work) as scratch:
+    with Scratch(out, decides, work, [reports / "train_teacher.json", reports / "train_teacher.tsv"]) as scratch:
         if scratch.done:
             return
         train, val = dataset.split("train"), dataset.split("val")
         meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
         model = meta.build(settings.seed)
         if settings.weights is not None:
-            load_weights(model, read_tensors(Path(settings.weights), made_by="train_teacher"), settings.weights)
+            load_weights(model, _read_weights(Path(settings.weights), model), settings.weights)
+        torch.manual_seed(settings.seed)  # of dropout and the like
         result = fit(model, _task(settings, train, val, device), settings.fit, scratch.folder, device, "train_teacher")
         load_weights(model, result.last, scratch.folder)
         figures = _calibrate(model, val, device)
@@ -87,6 +88,15 @@ def _weights_fingerprint(settings: TrainTeacher, params: Path) -> str | None:
     if not path.is_file():
         raise ConfigError(f"{params}: train_teacher.weights", f"{path}: no such file", expected="a .safetensors file")
     return file_fingerprint(path)
+
+
+def _read_weights(path: Path, model: Classifier) -> dict[str, torch.Tensor]:
+    """Weights that this project wrote, or those of the bare network, which then gets this data's normalisation."""
+    tensors = read_tensors(path, made_by="train_teacher")
+    if any(name.startswith("network.") for name in tensors):
+        return tensors
+    normalisation = {name: buffer for name, buffer in model.state_dict().items() if not name.startswith("network.")}
+    return normalisation | {f"network.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device) -> Task[Batch]:

@@ -12,6 +12,7 @@ from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
+from pipeline.distillation import match_rows
 from pipeline.errors import PipelineError, StoreError, VerificationError
 from pipeline.inference import predict_logits
 from pipeline.labelling import Teacher, recompute_fidelity
@@ -71,6 +72,7 @@ def _verify(
         result["num_canaries"] = check_canaries(store.canaries, train, store.views, path)
         if result["num_canaries"] == 0:
             raise StoreError(path, "none of its canaries is in the training split", expected="a store for this data")
+        match_rows(train, store)
         if store.manifest.teacher is None:
             return result
         _compare_teacher(store, teacher_now, settings, faults)

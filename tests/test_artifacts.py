@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -185,7 +184,7 @@ def test_publishing_replaces_the_old_output_whole_and_leaves_no_scratch(tmp_path
     out.mkdir(parents=True)
     (out / "of_old").write_text("old")
     published(tmp_path, "new", seed=1)
-    assert files(out) == ["fingerprint.json", "result"]
+    assert files(out) == ["result"]
     assert (out / "result").read_text() == "new"
     assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
 
@@ -204,14 +203,41 @@ def test_a_finished_output_is_done_for_its_own_settings_alone(
 @pytest.mark.parametrize("marker", ["", "[]", "{}", '{"fingerprint": "of another"}'])
 def test_an_output_with_a_damaged_marker_is_not_done(marker: str, tmp_path: Path) -> None:
     published(tmp_path, "new", seed=1)
-    (tmp_path / "data" / "train" / "fingerprint.json").write_text(marker)
+    (tmp_path / "work" / "train.done.json").write_text(marker)
     with scratch(tmp_path, seed=1) as work:
         assert not work.done
         (work.output / "result").write_text("again")
         work.publish()
-    assert json.loads((tmp_path / "data" / "train" / "fingerprint.json").read_text()) == {
-        "fingerprint": work.fingerprint
-    }
+    with scratch(tmp_path, seed=1) as work:
+        assert work.done
+
+
+def test_an_output_that_was_changed_since_is_not_done(tmp_path: Path) -> None:
+    published(tmp_path, "new", seed=1)
+    (tmp_path / "data" / "train" / "result").write_text("of another version")
+    with scratch(tmp_path, seed=1) as work:
+        assert not work.done
+
+
+def test_an_output_without_its_reports_is_not_done(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    for there in (True, False):
+        with Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report]) as work:
+            assert not work.done
+            (work.output / "result").write_text("new")
+            if there:
+                report.write_text("{}")
+            work.publish()
+            assert work.done == there
+        report.unlink(missing_ok=True)
+
+
+def test_what_a_kill_left_half_written_is_not_published(tmp_path: Path) -> None:
+    interrupted(tmp_path, seed=1)
+    with scratch(tmp_path, seed=2) as work:
+        (work.output / "weights.1.partial").write_text("half")
+    with scratch(tmp_path, seed=2) as work:
+        assert files(work.output) == []
 
 
 @pytest.mark.parametrize("has_old_output", [False, True])

@@ -20,7 +20,9 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def run_prepare(folder: Path) -> None:
-    prepare.main(params=folder / "params.yaml", raw=folder / "data/raw", out=folder / "data/prepare")
+    prepare.main(
+        params=folder / "params.yaml", raw=folder / "data/raw", out=folder / "data/prepare", work=folder / "work"
+    )
 
 
 def run_teacher(folder: Path) -> None:

@@ -320,11 +320,24 @@ def test_a_manifest_that_does_not_fit_is_refused(
     copy: Copy, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     path = copy(UINT8)
-    edit_manifest(path, change)
+
+    def signed(manifest: dict[str, Any]) -> None:
+        change(manifest)
+        manifest["fingerprint"] = pipeline.store._manifest_fingerprint(manifest)
+
+    edit_manifest(path, change if "format" in message or "soft-label" in message else signed)
     with pytest.raises(StoreError, match=message) as caught:
         StoreReader(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("temperature", 3.0), ("teacher", {"fingerprint": "x"}), ("views", {})])
+def test_a_manifest_that_was_changed_afterwards_is_refused(copy: Copy, key: str, value: object) -> None:
+    path = copy(UINT8)
+    edit_manifest(path, lambda manifest: manifest.update({key: value}))
+    with pytest.raises(StoreError, match=r"x\.zarr: its manifest is not as it was written"):
+        StoreReader(path)
 
 
 @pytest.mark.parametrize("file", ["zarr.json", "sample_id/zarr.json", "log_prob_codes/zarr.json"])
@@ -353,3 +366,14 @@ def test_a_store_without_labels_holds_samples_views_and_canaries(tmp_path: Path)
     assert reader.read_view(1) == {}
     assert reader.manifest.fidelity is None
     assert [fault for _, fault in reader.check()] == [None] * 6
+
+
+def test_records_of_a_store_that_is_gone_do_not_speak_for_a_new_one(tmp_path: Path) -> None:
+    """A process that was killed while it published leaves its records without their store."""
+    expected = content(make(tmp_path, UINT8))
+    shutil.rmtree(tmp_path / "x.zarr")
+    writer = begin(tmp_path, UINT8)
+    assert not any(writer.has(block) for block in blocks())
+    write(writer, blocks())
+    writer.finish()
+    assert content(tmp_path / "x.zarr") == expected
