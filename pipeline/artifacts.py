@@ -142,7 +142,7 @@ class Scratch:
             (str(path.relative_to(self.out)), path.stat()) for path in sorted(self.out.rglob("*")) if path.is_file()
         ]
         listing = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
-        return {"fingerprint": self.fingerprint, "out": str(self.out.absolute()), "files": listing}
+        return {"fingerprint": self.fingerprint, "files": listing}
 
     def __enter__(self) -> "Scratch":
         self.folder.parent.mkdir(parents=True, exist_ok=True)
