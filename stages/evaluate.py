@@ -54,7 +54,7 @@ def main(
         seconds = read_json(reports / "train_teacher.json", made_by="train_teacher")["seconds"]
         meta = read_meta(teacher, made_by="train_teacher")
         about = {**_describe(meta, seconds), **classification_metrics(teacher_logits, test.hard_labels)}
-        rows = {"teacher": {"role": "teacher", **about, "val": meta.val}}
+        rows = {"teacher": {**about, "role": "teacher", "val": meta.val}}
         bins += [{"name": "teacher", **asdict(b)} for b in reliability(teacher_logits, test.hard_labels)]
         for name in names:
             stage = f"train_student@{name}"

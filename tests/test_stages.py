@@ -112,6 +112,7 @@ def test_the_report_says_whether_it_paid(finished: Path) -> None:
     for figure in (finished / "reports/figures").iterdir():
         assert f"figures/{figure.name}" in text
     assert rows["small"]["train_seconds"] > 0
+    assert [row["role"] for row in rows.values()] == ["teacher", "student", "twin"]
     assert 0 <= rows["small"]["agreement"] <= 1
 
 
