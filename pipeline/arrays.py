@@ -19,17 +19,22 @@ from zarr.errors import ZarrUserWarning
 
 from pipeline.artifacts import sync_folder
 from pipeline.errors import PipelineError, StoreError
+from pipeline.remote import Mirror, is_url
 
 CHUNK_BYTES = 256 * 1024
 SHARD_BYTES = 64 * 1024 * 1024
+
+_MEND_REMOTE = "put a whole store there"
 
 
 class ArrayGroup:
     """A Zarr v3 group with a manifest in its attributes and arrays beside it."""
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
-        self.path = path
+    def __init__(self, path: Path, group: zarr.Group, mirror: Mirror | None = None) -> None:
+        self.path = path  # a local folder, also of a group at a URL
+        self.location = mirror.url if mirror else str(path)  # for messages
         self._group = group
+        self._mirror = mirror
 
     @classmethod
     def create(cls, path: Path, attributes: Mapping[str, Any]) -> "ArrayGroup":
@@ -37,17 +42,24 @@ class ArrayGroup:
         return cls(path, zarr.open_group(path, mode="a", zarr_format=3, attributes=dict(attributes)))
 
     @classmethod
-    def open(cls, path: Path, *, made_by: str) -> "ArrayGroup":
-        """The group at `path`, for reading; raises StoreError where there is none."""
+    def reopen(cls, path: Path) -> "ArrayGroup":
+        """The group at `path` for further writing, as it is."""
+        return cls(path, zarr.open_group(path, mode="r+", zarr_format=3))
+
+    @classmethod
+    def open(cls, place: Path | str, *, made_by: str) -> "ArrayGroup":
+        """The group at a path or URL, for reading; raises StoreError where there is none."""
+        mirror = Mirror(str(place)) if is_url(place) else None
+        path = mirror.folder if mirror else Path(place)
         if not path.exists():
             raise StoreError(path, "no such folder", mend=f"run `dvc repro {made_by}`")
         try:
-            return cls(path, zarr.open_group(path, mode="r", zarr_format=3))
+            return cls(path, zarr.open_group(path, mode="r", zarr_format=3), mirror)
         except Exception as error:  # zarr raises many kinds for a damaged zarr.json
             reason = f"{type(error).__name__}: {error}"
-            raise StoreError(
-                path, f"not a readable Zarr v3 group ({reason})", mend=f"delete it and run `dvc repro {made_by}`"
-            ) from error
+            mend = _MEND_REMOTE if mirror else f"delete it and run `dvc repro {made_by}`"
+            where = mirror.url if mirror else path
+            raise StoreError(where, f"not a readable Zarr v3 group ({reason})", mend=mend) from error
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -68,13 +80,15 @@ class ArrayGroup:
         fill_value: float,
         row_axis: int = 0,
         block_rows: int | None = None,
+        by_column: bool = False,
     ) -> None:
-        """Declares an array that is split along `row_axis` only: into files (shards) of `block_rows` rows, and these
-        into inner chunks of about 256 KiB. Axes before `row_axis` are split into single entries."""
+        """Declares an array whose files (shards) are split along `row_axis` only, at `block_rows` rows, and hold inner
+        chunks of about 256 KiB. Axes before `row_axis` are split into single entries; with `by_column`, inner
+        chunks are so along the axes behind it, too, so that like is compressed with like."""
         row_bytes = max(1, int(np.prod(shape[row_axis + 1 :], dtype=np.int64)) * dtype.itemsize)
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
-        chunk = max(1, min(block, CHUNK_BYTES // row_bytes))
+        chunk = max(1, min(block, CHUNK_BYTES // (dtype.itemsize if by_column else row_bytes)))
         # A block that holds all rows may be declared longer than they are; others must be what the caller said.
         shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:
@@ -86,13 +100,19 @@ class ArrayGroup:
                 name,
                 shape=shape,
                 dtype=dtype,
-                chunks=(*lead, chunk, *tail),
+                chunks=(*lead, chunk, *((1,) * len(tail) if by_column else tail)),
                 shards=(*lead, shard, *tail),
                 compressors=[ZstdCodec(level=3), Crc32cCodec()],
                 fill_value=fill_value,
                 config={"write_empty_chunks": True},
                 overwrite=True,
             )
+
+    def put(self, name: str, data: np.ndarray, *, fill_value: float = 0) -> None:
+        """A small array, whole; one that is there already is replaced at once."""
+        if name not in self._group or self.shape(name) != data.shape:
+            self.create_array(name, data.shape, data.dtype, fill_value=fill_value)
+        self.write(name, data)
 
     def names(self) -> list[str]:
         """The arrays, sorted."""
@@ -114,14 +134,44 @@ class ArrayGroup:
             sync_folder(file.parent)
 
     def read(self, name: str, *index: int | slice) -> np.ndarray:
-        """A range of whole rows; raises StoreError where a checksum does not match or a file is damaged."""
+        """A range of whole rows; raises StoreError where a checksum does not match or a file is damaged.
+
+        Of a group at a URL, the files that the range covers are fetched first, and fetched again where they turn out
+        damaged; there, a lost file is a StoreError, too.
+        """
         array = self._array(name)
+        if self._mirror is None:
+            return self._read(name, array, index)
+        files = [file.relative_to(self.path) for file in _files_of(self.path / name, array, index)]
+        self._mirror.fetch([file.as_posix() for file in files])
+        try:
+            return self._read(name, array, index)
+        except StoreError:
+            for file in files:
+                self._heal(name, array, file, self._mirror)
+            return self._read(name, array, index)
+
+    def _heal(self, name: str, array: "zarr.Array[Any]", file: Path, mirror: Mirror) -> None:
+        """Fetches a file of an array again if it is damaged; raises StoreError if it is so at its URL, too."""
+        sizes = array.shards or array.chunks
+        places = map(int, file.parts[-len(sizes) :])
+        part = tuple(slice(place * size, (place + 1) * size) for place, size in zip(places, sizes, strict=True))
+        try:
+            self._read(name, array, part)
+        except StoreError:
+            mirror.fetch([file.as_posix()], again=True)
+            try:
+                self._read(name, array, part)
+            except StoreError as error:
+                raise StoreError(f"{mirror.url}/{file.as_posix()}", "damaged at its URL", mend=_MEND_REMOTE) from error
+
+    def _read(self, name: str, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> np.ndarray:
         try:
             return np.asarray(array[index or ...])
         except (PipelineError, MemoryError, PermissionError):
             raise
         except Exception as error:  # codecs raise ValueError, RuntimeError and others for damage
-            place = f"{self.path}/{name}{list(index) if index else ''}"
+            place = f"{self.location}/{name}{list(index) if index else ''}"
             raise StoreError(
                 place,
                 f"damaged: {type(error).__name__}: {error}",
@@ -131,7 +181,13 @@ class ArrayGroup:
 
     def read_whole(self, name: str) -> np.ndarray:
         """An array that must be there in full; raises StoreError where a file of it is lost (which reads as fill value)."""
-        lost = [file for file in _files_of(self.path / name, self._array(name), ()) if not file.exists()]
+        if self._mirror is not None:
+            return self.read(name)
+        lost = [
+            file
+            for file in _files_of(self.path / name, self._array(name), ())
+            if not file.exists() or file.stat().st_size == 0
+        ]
         if lost:
             mend = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"
             raise StoreError(
@@ -140,19 +196,27 @@ class ArrayGroup:
         return self.read(name)
 
     def _array(self, name: str) -> zarr.Array[Any]:
+        if self._mirror is None:
+            return self._open_array(name)
+        description = f"{name}/zarr.json"
+        self._mirror.fetch([description])
+        try:
+            return self._open_array(name)
+        except StoreError:
+            self._mirror.fetch([description], again=True)
+            return self._open_array(name)
+
+    def _open_array(self, name: str) -> zarr.Array[Any]:
+        mend = _MEND_REMOTE if self._mirror else "delete the store and run `dvc repro`"
         try:
             found = self._group[name]
         except KeyError:
-            raise StoreError(
-                f"{self.path}/{name}", "no such array", mend="delete the store and run `dvc repro`"
-            ) from None
+            raise StoreError(f"{self.location}/{name}", "no such array", mend=mend) from None
         except Exception as error:  # a damaged zarr.json of the array
             reason = f"{type(error).__name__}: {error}"
-            raise StoreError(
-                f"{self.path}/{name}", f"not a readable array ({reason})", mend="delete the store and run `dvc repro`"
-            ) from error
+            raise StoreError(f"{self.location}/{name}", f"not a readable array ({reason})", mend=mend) from error
         if not isinstance(found, zarr.Array):
-            raise StoreError(f"{self.path}/{name}", "a group", expected="an array")
+            raise StoreError(f"{self.location}/{name}", "a group", expected="an array")
         return found
 
 
@@ -168,4 +232,5 @@ def _files_of(folder: Path, array: "zarr.Array[Any]", index: tuple[int | slice, 
         part = index[axis] if axis < len(index) else slice(None)
         first, last = (part, part + 1) if isinstance(part, int) else part.indices(size)[:2]
         numbers.append(range(first // shard, -(-last // shard)))
-    return [folder.joinpath("c", *map(str, place)) for place in product(*numbers)]
+    # As the metadata says, not as they are written here: a damaged separator would have Zarr look elsewhere.
+    return [folder / array.metadata.encode_chunk_key(place) for place in product(*numbers)]

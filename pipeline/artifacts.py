@@ -109,21 +109,34 @@ class Scratch:
 
     `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says that `out` already
     holds just this result (another process finished it), so that there is nothing left to do.
+
+    A `shared` one is for several processes at a time, who see to it that each does another part; any of them may
+    publish, the first one does.
     """
 
-    def __init__(self, out: Path, decides: Mapping[str, Any], work: Path = WORK, reports: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        out: Path,
+        decides: Mapping[str, Any],
+        work: Path = WORK,
+        reports: Sequence[Path] = (),
+        *,
+        shared: bool = False,
+    ) -> None:
         self.out = out
+        self._shared = shared
         self.name = "-".join(out.parts[-2:]).removeprefix("data-")
         decides = {
             **decides,
             "code": loaded_code_fingerprint(),
             "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
         }
+        if not shared:  # what several processes make must not depend on how many threads each has
+            decides["threads"] = torch.get_num_threads()
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"
-        self._decides = decides
+        self.decides = decides
         self._reports = reports
         self._marker = work / f"{self.name}.done.json"
         self._lock = FileLock(work / f"{self.name}.lock")
@@ -133,14 +146,12 @@ class Scratch:
         """Whether `out` is the finished result of these very settings, untouched since, and its reports are there."""
         try:
             marker = json.loads(self._marker.read_text())
-            return bool(marker == self._done_marker()) and all(path.exists() for path in self._reports)
+            return bool(marker == self._done_marker(self.out)) and all(path.exists() for path in self._reports)
         except (OSError, ValueError):
             return False
 
-    def _done_marker(self) -> dict[str, Any]:
-        files = [
-            (str(path.relative_to(self.out)), path.stat()) for path in sorted(self.out.rglob("*")) if path.is_file()
-        ]
+    def _done_marker(self, tree: Path) -> dict[str, Any]:
+        files = [(str(path.relative_to(tree)), path.stat()) for path in sorted(tree.rglob("*")) if path.is_file()]
         listing = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
         return {"fingerprint": self.fingerprint, "files": listing}
 
@@ -149,13 +160,16 @@ class Scratch:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            say(f"{self.name}: another process is at work on this; waiting until it ends")
+            if not self._shared:
+                say(f"{self.name}: another process is at work on this; waiting until it ends")
             self._lock.acquire()
         try:
             self._open()
         except BaseException:
             self._lock.release()
             raise
+        if self._shared:
+            self._lock.release()
         return self
 
     def _open(self) -> None:
@@ -163,25 +177,41 @@ class Scratch:
             say(
                 f"{self.out} is already there, finished and for these settings; nothing to do (delete it to start over)"
             )
+            shutil.rmtree(self.folder, ignore_errors=True)  # there if the publisher was killed before it had gone
             return
         others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
         if self.folder.exists():
+            if not self._shared:
+                self.sweep()
             say(f"{self.name}: going on with unfinished work in {self.folder}")
-            for partial in self.folder.rglob(
-                "*.partial"
-            ):  # of a file that was being written when the process was killed
-                partial.unlink()
         elif others:
             names = ", ".join(map(str, others))
             say(f"{self.name}: settings or inputs changed, starting anew; unfinished work of others stays in {names}")
         self.output.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "decides.json", self._decides)
+        write_json(self.folder / "decides.json", self.decides)
 
     def publish(self) -> None:
         """Gives `output` its final name, in place of what stood there."""
+        if not self._shared:
+            self._publish()
+            return
+        with self._lock:
+            if not self.done:
+                self.sweep()
+                self._publish()
+
+    def sweep(self) -> None:
+        """Removes what was being written when a process was killed; nobody may be writing to `output`."""
+        with self._lock:
+            for partial in self.folder.rglob("*.partial"):
+                partial.unlink()
+
+    def _publish(self) -> None:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.folder / "replaced", ignore_errors=True)
         try:
+            # First, or a process that is killed just after the last rename would have made `output` for nothing.
+            write_json(self._marker, self._done_marker(self.output))
             if self.out.exists():
                 self.out.rename(self.folder / "replaced")
             self.output.rename(self.out)
@@ -190,7 +220,6 @@ class Scratch:
                 raise
             mend = "keep work/ and data/ on one file system"
             raise PipelineError(self.out, "can't be put in place from another file system", mend=mend) from error
-        write_json(self._marker, self._done_marker())
         sync_folder(self.out.parent)
         shutil.rmtree(self.folder)
 
@@ -198,6 +227,24 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+def link_tree(tree: Path, place: Path) -> bool:
+    """A second name in `place` for every file of `tree`, in place of what stood there: no second copy of the bytes.
+
+    False, and nothing there, where the file system has no hard links.
+    """
+    for left in place.parent.glob(f"{place.name}.*.partial"):  # by a killed process
+        shutil.rmtree(left, ignore_errors=True)
+    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+    try:
+        shutil.copytree(tree, partial, copy_function=os.link)
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+    except (OSError, shutil.Error):
+        shutil.rmtree(partial, ignore_errors=True)
+        return False
+    return True
 
 
 def say(line: str) -> None:

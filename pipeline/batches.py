@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
@@ -25,11 +26,16 @@ def num_steps(num_samples: int, batch_size: int) -> int:
     return max(1, num_samples // batch_size)
 
 
+def epoch_order(num_samples: int, epoch: int, seed: int) -> Int64[torch.Tensor, " samples"]:
+    """The order in which an epoch goes through the rows of a split."""
+    return torch.from_numpy(permutation(derive_seed(seed, "order"), num_samples, epoch))
+
+
 def training_batches(
     split: Split, spec: ViewSpec, *, view: int, epoch: int, batch_size: int, seed: int, start_step: int = 0
 ) -> Iterator[Batch]:
     """A shuffled epoch over one view of every image, from step `start_step` on."""
-    order = torch.from_numpy(permutation(derive_seed(seed, "order"), len(split), epoch))
+    order = epoch_order(len(split), epoch, seed)
     draws = spec.draw(split.sample_ids, view)
     for step in range(start_step, num_steps(len(split), batch_size)):
         rows = order[step * batch_size : (step + 1) * batch_size]
@@ -37,13 +43,14 @@ def training_batches(
 
 
 def view_batches(
-    split: Split, spec: ViewSpec, view: int, rows: range, batch_size: int
+    split: Split, spec: ViewSpec, view: int, rows: range | Int64[np.ndarray, " rows"], batch_size: int
 ) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
-    """One view of a range of rows, in their order."""
-    draws = spec.draw(split.sample_ids[rows.start : rows.stop], view)
-    for start in range(rows.start, rows.stop, batch_size):
-        stop = min(start + batch_size, rows.stop)
-        yield render(split.images[start:stop], draws[start - rows.start : stop - rows.start], spec)
+    """One view of some rows, in their order."""
+    rows = np.asarray(rows, dtype=np.int64)
+    draws = spec.draw(split.sample_ids[rows], view)
+    for start in range(0, len(rows), batch_size):
+        some = slice(start, start + batch_size)
+        yield render(split.images[torch.from_numpy(rows[some])], draws[some], spec)
 
 
 def plain_batches(split: Split, batch_size: int) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:

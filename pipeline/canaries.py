@@ -1,12 +1,13 @@
 """Canaries: thumbnails of a few views, kept in a store, by which a reader proves that it renders what the teacher saw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8, UInt64
 
-from pipeline.datasets import Split
+from pipeline.datasets import Split, find_samples
 from pipeline.errors import StoreError
 from pipeline.seeding import integers_below, philox
 from pipeline.views import ViewSpec, render, thumbnails
@@ -23,15 +24,15 @@ class Canaries:
     pixels: UInt8[np.ndarray, "canaries channels height width"]
 
 
-def make_canaries(split: Split, spec: ViewSpec, num_views: int, count: int) -> Canaries:
-    """About `count` canaries, spread over views and samples by the spec's seed."""
-    position = np.arange(min(count, len(split) * num_views), dtype=np.int64)
+def make_canaries(split: Split, spec: ViewSpec, views: Sequence[int], count: int) -> Canaries:
+    """About `count` canaries, spread over view numbers and samples by the spec's seed."""
+    position = np.arange(min(count, len(split) * len(views)), dtype=np.int64)
     zero = np.zeros_like(position)
     rows = integers_below(philox(spec.seed, (position, zero, zero - 1, zero - 1))[0], len(split))
-    views = position % num_views
-    order = np.argsort(views, kind="stable")
-    ids, views = split.sample_ids[rows[order]], views[order]
-    return Canaries(ids, views, _render(split, rows[order], views, spec).numpy())
+    numbers = np.asarray(views, dtype=np.int64)[position % len(views)]
+    order = np.argsort(numbers, kind="stable")
+    ids, numbers = split.sample_ids[rows[order]], numbers[order]
+    return Canaries(ids, numbers, _render(split, rows[order], numbers, spec).numpy())
 
 
 def check_canaries(canaries: Canaries, split: Split, spec: ViewSpec, where: object) -> int:
@@ -39,10 +40,8 @@ def check_canaries(canaries: Canaries, split: Split, spec: ViewSpec, where: obje
 
     Raises StoreError where a view is not what the teacher saw: then its labels would not fit the pixels.
     """
-    by_id = np.argsort(split.sample_ids, kind="stable")
-    place = np.searchsorted(split.sample_ids[by_id], canaries.sample_ids).clip(max=len(split) - 1)
-    rows = by_id[place]
-    here = split.sample_ids[rows] == canaries.sample_ids
+    rows = find_samples(canaries.sample_ids, split.sample_ids)
+    here = rows >= 0
     if not here.any():
         return 0
     if tuple(canaries.pixels.shape[1:]) != tuple(thumbnails(split.images[:1]).shape[1:]):

@@ -43,6 +43,17 @@ class Split:
         return len(self.hard_labels)
 
 
+def find_samples(
+    sample_ids: UInt64[np.ndarray, " samples"], among: UInt64[np.ndarray, " others"]
+) -> Int64[np.ndarray, " samples"]:
+    """Where each id stands in `among` (the first place of several), -1 where it does not."""
+    if len(among) == 0:
+        return np.full(len(sample_ids), -1, dtype=np.int64)
+    by_id = np.argsort(among, kind="stable")
+    place = by_id[np.searchsorted(among[by_id], sample_ids).clip(max=len(among) - 1)]
+    return np.where(among[place] == sample_ids, place, -1)
+
+
 @dataclass(frozen=True)
 class DatasetManifest:
     """What is true of a prepared data set as a whole."""

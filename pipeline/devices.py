@@ -13,22 +13,26 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _TRIAL_STEPS = 4
-_WORTHWHILE = 0.85  # bfloat16 must save at least this much, so that noise does not decide between runs
+_WORTHWHILE = 0.7  # of a float32 step: far from 1, so that noise does not decide between a student and its twin
 
 
-def choose_device(name: DeviceName) -> torch.device:
-    """The device by name; `auto` is CUDA where there is one, else the CPU. Raises ConfigError where it is not there."""
-    available: dict[DeviceName, bool] = {
+def choose_device(name: str, local_index: int = 0) -> torch.device:
+    """The device by name; `auto` is CUDA where there is one, else the CPU. Raises ConfigError where it is not there.
+
+    Args:
+        local_index: Of this process among those on its machine, which take its GPUs in turn.
+    """
+    available: dict[str, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
         name = "cuda" if available["cuda"] else "cpu"
-    if not available[name]:
+    if not available.get(name):
         there = ", ".join(["auto", *(kind for kind, yes in available.items() if yes)])
         raise ConfigError(f"device {name!r}", "not on this machine", expected=f"one of: {there}")
-    return torch.device(name)
+    return torch.device(name, local_index % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
 
 
 def choose_precision(precision: Precision, model: nn.Module, images: torch.Tensor, device: torch.device) -> torch.dtype:

@@ -57,6 +57,7 @@ _AGAIN = "then run the same command to go on"
 _LOST = "run `dvc repro` for the stage that makes it"
 _MENDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space, {_AGAIN}"),
+    errno.EFBIG: f"raise the limit on file sizes (`ulimit -f`), {_AGAIN}",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), f"mend the rights, {_AGAIN}"),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), _LOST),
 }

@@ -1,22 +1,28 @@
 """What the teacher says of views: writing it into stores, and checking later that they still hold it."""
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.batches import view_batches
-from pipeline.datasets import Split
+from pipeline.claims import Claims
+from pipeline.datasets import Split, find_samples
+from pipeline.derivation import Source, fill_in
 from pipeline.errors import ModelError
 from pipeline.fidelity import Fidelity
 from pipeline.inference import predict_logits
-from pipeline.seeding import integers_below, philox
-from pipeline.store import Block, StoreReader, StoreWriter
-from pipeline.views import ViewSpec, render
+from pipeline.manifest import Block
+from pipeline.seeding import derive_seed, integers_below, philox
+from pipeline.store import Labels, StoreReader, StoreWriter, encode_logits, gather, measure_labels
+from pipeline.views import ViewSpec
+
+_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,18 +34,38 @@ class Teacher:
     batch_size: int
 
 
-def label_block(
-    teacher: Teacher, split: Split, spec: ViewSpec, block: Block, on_batch: Callable[[int], object]
+@dataclass(frozen=True)
+class Target:
+    """A store that is being written, and an earlier one whose labels it takes over where these are the same."""
+
+    writer: StoreWriter
+    source: Source | None = None
+
+    def unknown(self, block: Block) -> Int64[np.ndarray, " rows"]:
+        """The rows of a block whose labels the teacher must make."""
+        rows = np.arange(block.rows.start, block.rows.stop)
+        if self.source is None or not self.source.has_view(block.view):
+            return rows
+        return rows[self.source.rows[rows] < 0]
+
+
+def label_rows(
+    teacher: Teacher,
+    split: Split,
+    spec: ViewSpec,
+    view: int,
+    rows: range | Int64[np.ndarray, " rows"],
+    on_batch: Callable[[int], object] = lambda count: None,
 ) -> Float[torch.Tensor, "rows classes"]:
-    """The teacher's logits for a block of views; raises ModelError with the first sample whose logits are not finite."""
-    batches = view_batches(split, spec, block.view, block.rows, teacher.batch_size)
+    """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite."""
+    batches = view_batches(split, spec, view, rows, teacher.batch_size)
     logits = predict_logits(teacher.model, batches, teacher.device, on_batch=on_batch)
     broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
     if len(broken):
-        row = block.rows.start + int(broken[0])
+        row = int(rows[int(broken[0])])
         raise ModelError(
             "teacher",
-            f"{len(broken)} of {len(logits)} outputs in block {block.name} are NaN or infinite, "
+            f"{len(broken)} of {len(logits)} outputs of view {view} are NaN or infinite, "
             f"the first for sample {int(split.sample_ids[row]):016x} (row {row} of the training split)",
             expected="finite logits",
             mend="train or import the teacher again (a lower learning rate, or precision: float32)",
@@ -47,23 +73,107 @@ def label_block(
     return logits
 
 
+def pilot_log_probs(
+    teacher: Teacher, split: Split, spec: ViewSpec, views: Sequence[int], num_labels: int, temperature: float
+) -> Float[torch.Tensor, "labels classes"]:
+    """What the teacher says of about `num_labels` views drawn at random by the spec's seed, at a temperature.
+
+    Encodings learn their tables from these before the first block, so that a block does not depend on the others.
+    """
+    parts = []
+    per_view = -(-min(num_labels, len(split) * len(views)) // len(views))
+    for view in views:
+        rows = _random_rows(derive_seed(spec.seed, "pilot"), view, per_view, len(split))
+        parts.append(torch.log_softmax(label_rows(teacher, split, spec, view, rows) / temperature, dim=1))
+    return torch.cat(parts)
+
+
 def dump_labels(
     teacher: Teacher,
     split: Split,
     spec: ViewSpec,
-    blocks: Iterable[Block],
-    writers: list[StoreWriter],
-    on_batch: Callable[[int], object],
+    blocks: Sequence[Block],
+    targets: Sequence[Target],
+    on_labels: Callable[[int], object],
+    claims: Claims | None = None,
+    finished: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Runs the teacher once over every block that some store lacks, and writes it to every store that lacks it."""
-    for block in blocks:
-        lacking = [writer for writer in writers if not writer.has(block)]
-        if not lacking:
-            on_batch(len(block.rows))
-            continue
-        logits = label_block(teacher, split, spec, block, on_batch)
-        for writer in lacking:
-            writer.write(block, logits)
+    """Runs the teacher once over every block that some store lacks, and writes it to every store that lacks it.
+
+    With `claims`, any number of processes do so together: each takes blocks that nobody holds, from the first of its own
+    `blocks` on, and waits for those that others hold, in case these die. `finished` says that another process has
+    published the stores meanwhile.
+    """
+    waiting = list(blocks)
+    while waiting:
+        held_by_others = []
+        for block in waiting:
+            if all(target.writer.has(block) for target in targets):
+                on_labels(len(block.rows))
+            elif claims is None:
+                _dump_block(teacher, split, spec, block, targets, on_labels)
+            else:
+                with claims.attempt(f"{block.view}-{block.rows.start}") as mine:
+                    if not mine:
+                        held_by_others.append(block)
+                        continue
+                    if not all(target.writer.has(block) for target in targets) and finished():  # in this order
+                        return
+                    _dump_block(teacher, split, spec, block, targets, on_labels)
+        if len(held_by_others) == len(waiting):
+            time.sleep(_WAIT_SECONDS)
+        waiting = held_by_others
+
+
+def _dump_block(
+    teacher: Teacher,
+    split: Split,
+    spec: ViewSpec,
+    block: Block,
+    targets: Sequence[Target],
+    on_labels: Callable[[int], object],
+) -> None:
+    lacking = [target for target in targets if not target.writer.has(block)]
+    needed = np.unique(np.concatenate([target.unknown(block) for target in lacking])) if lacking else np.empty(0, int)
+    on_labels(len(block.rows) - len(needed))
+    logits = label_rows(teacher, split, spec, block.view, needed, on_labels) if len(needed) else torch.empty(0, 0)
+    for target in lacking:
+        unknown = target.unknown(block)
+        own = logits if len(unknown) == len(needed) else logits[torch.from_numpy(np.isin(needed, unknown))]
+        if len(unknown) == len(block.rows):
+            target.writer.write(block, own)
+        else:
+            labels, fidelity = _complete(target, block, unknown, own)
+            target.writer.write_labels(block, labels, fidelity)
+
+
+def _complete(
+    target: Target, block: Block, unknown: np.ndarray, logits: torch.Tensor
+) -> tuple[Labels, Fidelity | None]:
+    """A block's labels, some or all of them taken over, and the fidelity of the new ones."""
+    assert target.source is not None, "otherwise every label is unknown"
+    labels: Labels = {}
+    rows = np.arange(block.rows.start, block.rows.stop)
+    known = np.setdiff1d(rows, unknown)
+    count = len(rows)
+    fill_in(labels, count, known - block.rows.start, target.source.labels(block.view, target.source.rows[known]))
+    if len(unknown) == 0:
+        return labels, target.source.block_fidelity(block)
+    new = target.writer.encode(block, logits, unknown)
+    fill_in(labels, count, unknown - block.rows.start, new)
+    return labels, measure_labels(target.writer.codec, logits, new)
+
+
+def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
+    """Labels one block again and puts it in its place; whether it is, bit for bit, what was there.
+
+    The split must have the block's samples, in any order.
+    """
+    sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
+    rows = find_samples(sample_ids, split.sample_ids)
+    logits = label_rows(teacher, split, store.views, block.view, rows)
+    labels = encode_logits(store.codec, logits, sample_ids, block.view)
+    return store.replace_block(block, labels, measure_labels(store.codec, logits, labels))
 
 
 def recompute_fidelity(
@@ -71,23 +181,22 @@ def recompute_fidelity(
 ) -> dict[str, Any]:
     """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
     manifest = store.manifest
-    by_id = {int(sample): row for row, sample in enumerate(split.sample_ids)}
-    stored_ids = store.sample_ids
+    split_rows = find_samples(store.sample_ids, split.sample_ids)
     parts = []
     per_view = -(-num_labels // manifest.num_views)
-    for view in range(manifest.num_views):
-        position = np.arange(per_view, dtype=np.int64)
-        draws = philox(seed, (position, np.full_like(position, view), position * 0, position * 0))
-        store_rows = np.unique(integers_below(draws[0], manifest.num_samples))
-        store_rows = np.array([row for row in store_rows.tolist() if int(stored_ids[row]) in by_id], dtype=np.int64)
-        if len(store_rows) == 0:
+    for index, view in enumerate(manifest.view_numbers):
+        rows = np.unique(_random_rows(seed, view, per_view, manifest.num_samples))
+        rows = rows[split_rows[rows] >= 0]
+        if len(rows) == 0:
             continue
-        rows = torch.tensor([by_id[int(stored_ids[row])] for row in store_rows])
-        view_draws = store.views.draw(stored_ids[store_rows], view)
-        pixels = render(split.images[rows], view_draws, store.views)
-        logits = predict_logits(teacher.model, pixels.split(teacher.batch_size), teacher.device)
-        labels = {name: field[torch.from_numpy(store_rows)] for name, field in store.read_view(view).items()}
-        exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in manifest.temperatures}
-        decoded = {t: store.decode(labels, t) for t in manifest.temperatures}
-        parts.append(Fidelity.of(exact, decoded))
+        logits = label_rows(teacher, split, store.views, view, split_rows[rows])
+        labels = gather(store.read_view(index), rows)
+        exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in store.codec_temperatures}
+        parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))
     return Fidelity.merge(parts).summary()
+
+
+def _random_rows(seed: int, view: int, count: int, below: int) -> Int64[np.ndarray, " count"]:
+    position = np.arange(count, dtype=np.int64)
+    draws = philox(seed, (position, np.full_like(position, view), position * 0, position * 0))
+    return integers_below(draws[0], below)

@@ -1,25 +1,41 @@
-"""dump_labels: teacher + data/prepare -> data/dump_labels/<encoding>.zarr, every encoding in one teacher pass."""
+"""dump_labels: teacher + data/prepare -> data/dump_labels/<encoding>.zarr, every encoding in one teacher pass.
 
-from dataclasses import asdict
+Any number of processes may run it at once (torchrun, a SLURM array, a Kubernetes indexed job, or by hand with
+`--worker i/n`): they share one folder and its blocks, and the first one that finds all of them there publishes.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
+import torch
+import typer
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipeline.artifacts import Scratch, say
+from pipeline.artifacts import Scratch, link_tree, read_json, read_tensors, say, write_json, write_tensors
 from pipeline.canaries import make_canaries
+from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, STRICT, load_rows, load_section
-from pipeline.datasets import ImageDataset
+from pipeline.datasets import ImageDataset, Split
+from pipeline.derivation import Source
 from pipeline.devices import DeviceName, choose_device
 from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import DataError
-from pipeline.labelling import Teacher, dump_labels
+from pipeline.errors import ConfigError, DataError, PipelineError, StoreError
+from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs
+from pipeline.manifest import Manifest
 from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.progress import progress
-from pipeline.store import Manifest, StoreWriter
+from pipeline.store import StoreReader, StoreWriter
 from pipeline.views import ViewSpec
 from stages import run_stage
+
+_PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)
+_SAME_CODE = ("code", "torch", "device")  # what an earlier dump's labels must have been made by, to be taken over
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,6 +45,7 @@ class DumpLabels:
     num_views: PositiveInt
     temperature: PositiveFloat
     temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
+    pilot_labels: PositiveInt
     batch_size: PositiveInt
     block_samples: PositiveInt
     num_canaries: PositiveInt
@@ -42,77 +59,229 @@ def main(
     teacher: Path = Path("data/train_teacher"),
     out: Path = Path("data/dump_labels"),
     work: Path = Path("work"),
+    worker: Annotated[str | None, typer.Option(help="i/n: this process is worker i of n that share `work`.")] = None,
+    grow: Annotated[Path | None, typer.Option(help="A folder of finished stores whose labels are taken over.")] = None,
 ) -> None:
     settings = load_section(DumpLabels, "dump_labels", params)
+    _check(settings, f"{params}: dump_labels")
     rows = load_rows("encodings", params)
     encodings = {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}
-    device = choose_device(settings.device)
+    me = this_worker(worker, os.environ)
+    device = choose_device(settings.device, me.local_index)
     dataset = ImageDataset(data)
+    manifests = _manifests(settings, encodings, dataset, teacher)
+    for name, encoding in encodings.items():
+        encoding.check(manifests[name].space, f"{params}: encodings.{name}")
+    decides = {
+        "settings": asdict(settings),
+        "encodings": {name: encoding.to_dict() for name, encoding in encodings.items()},
+        "teacher": _about(teacher),
+        "data": dataset.manifest.fingerprints["train"],
+        "device": device.type,
+    }
+    with Scratch(out, decides, work, shared=True) as scratch:
+        claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
+        try:
+            if not scratch.done:
+                at_work = Teacher(read_model(teacher, made_by="train_teacher").to(device), device, settings.batch_size)
+                split = dataset.split("train")
+                _work(scratch, Claims(claimed), me, settings, encodings, manifests, split, at_work, grow)
+        except FileNotFoundError:
+            if not scratch.done:
+                raise
+            # Another process has published, and cleared away what this one was about to use.
+        shutil.rmtree(claimed, ignore_errors=True)
+
+
+def _work(
+    scratch: Scratch,
+    claims: Claims,
+    me: Worker,
+    settings: DumpLabels,
+    encodings: Mapping[str, Encoding],
+    manifests: Mapping[str, Manifest],
+    split: Split,
+    teacher: Teacher,
+    grow: Path | None,
+) -> None:
+    """One worker's part, from the first block that nobody has to the finished stores."""
+    kept = scratch.folder.parent / f"{scratch.name}.kept"
+    sources = _sources(grow, kept, scratch.decides, manifests, split)
+    with claims.hold("begin"):
+        if scratch.done:
+            return
+        tables = _tables(scratch.folder, encodings, manifests, sources, teacher, split, settings)
+        targets = _targets(scratch, settings, split, manifests, tables, sources)
+    blocks = next(iter(manifests.values())).blocks()
+    first = me.first(len(blocks))
+    with progress(f"dump_labels{me.name}", len(split) * settings.num_views, "label") as on_labels:
+        turn = [*blocks[first:], *blocks[:first]]
+        dump_labels(
+            teacher, split, settings.views, turn, list(targets.values()), on_labels, claims, lambda: scratch.done
+        )
+    with claims.hold("finish"), claims.hold("begin"):  # nobody may begin with what is about to be moved away
+        if scratch.done:
+            return
+        scratch.sweep()  # or what killed workers left would count as bytes of labels
+        for name, target in targets.items():
+            _tell(name, target.writer.finish(), target.source)
+        scratch.publish()
+        _keep(scratch, kept)  # not before: whoever goes on with unfinished stores must find the sources that they have
+
+
+def _check(settings: DumpLabels, where: str) -> None:
+    declared = [f"{temperature:g}" for temperature in settings.temperatures]
+    if len(set(declared)) < len(declared):
+        raise ConfigError(f"{where}.temperatures", str(settings.temperatures), expected="each once (to 6 digits)")
+    if settings.temperature not in settings.temperatures:
+        stored = f"dump_labels.temperature, {settings.temperature:g}, among them"
+        raise ConfigError(f"{where}.temperatures", str(settings.temperatures), expected=stored)
+
+
+def _about(teacher: Path) -> dict[str, Any]:
     meta = read_meta(teacher, made_by="train_teacher")
-    if meta.class_names != dataset.manifest.class_names:
-        raise DataError(teacher, "was trained for other classes", expected=str(dataset.manifest.class_names))
-    about_teacher = {
+    return {
         "fingerprint": model_fingerprint(teacher),
         "model": meta.model,
         "model_settings": meta.model_settings,
         "val_accuracy": meta.val["accuracy"],
         "calibration_temperature": meta.val["calibration_temperature"],
     }
-    decides = {
-        "settings": asdict(settings),
-        "encodings": {name: encoding.to_dict() for name, encoding in encodings.items()},
-        "teacher": about_teacher,
-        "data": dataset.manifest.fingerprints["train"],
-        "device": device.type,
-    }
-    with Scratch(out, decides, work) as scratch:
-        if scratch.done:
-            return
-        split = dataset.split("train")
-        canaries = make_canaries(split, settings.views, settings.num_views, settings.num_canaries)
 
-        def manifest_of(encoding: Encoding) -> Manifest:
-            holds_labels = bool(encoding.fields(len(meta.class_names)))
-            return Manifest(
-                encoding=encoding.to_dict(),
-                class_names=meta.class_names,
-                num_views=settings.num_views,
-                num_samples=len(split),
-                block_samples=min(settings.block_samples, len(split)),
-                temperature=settings.temperature,
-                temperatures=settings.temperatures,
-                views=settings.views.to_dict(),
-                dataset_fingerprint=dataset.manifest.fingerprints["train"],
-                teacher=about_teacher if holds_labels else None,
+
+def _manifests(
+    settings: DumpLabels, encodings: Mapping[str, Encoding], dataset: ImageDataset, teacher: Path
+) -> dict[str, Manifest]:
+    """What each store will say of itself, but for what is measured."""
+    class_names = read_meta(teacher, made_by="train_teacher").class_names
+    if class_names != dataset.manifest.class_names:
+        raise DataError(teacher, "was trained for other classes", expected=str(dataset.manifest.class_names))
+    num_samples = dataset.manifest.num_samples["train"]
+    manifests = {}
+    for name, encoding in encodings.items():
+        manifest = Manifest(
+            encoding=encoding.to_dict(),
+            class_names=class_names,
+            view_numbers=list(range(settings.num_views)),
+            num_samples=num_samples,
+            block_samples=min(settings.block_samples, num_samples),
+            temperature=settings.temperature,
+            temperatures=settings.temperatures,
+            views=settings.views.to_dict(),
+            dataset_fingerprint=dataset.manifest.fingerprints["train"],
+            teacher=_about(teacher),
+        )
+        holds_labels = bool(encoding.fields(manifest.space))
+        manifests[name] = manifest if holds_labels else replace(manifest, teacher=None)
+    return manifests
+
+
+def _sources(
+    grow: Path | None, kept: Path, decides: Mapping[str, Any], manifests: Mapping[str, Manifest], split: Split
+) -> dict[str, Source]:
+    """Stores of an earlier dump that hold the very labels which some of the new ones want."""
+    if grow is None and not _made_alike(kept, decides):
+        return {}
+    sources = {}
+    for name, manifest in manifests.items():
+        path = (grow or kept) / f"{name}.zarr"
+        if not path.exists():
+            continue
+        try:
+            store = StoreReader(path)
+            if not store.manifest.may_share_labels(manifest):
+                continue
+            fault = next((error for _, error in store.check() if error), None)
+            if fault:
+                raise fault
+        except StoreError:
+            if grow:
+                raise
+            continue
+        sources[name] = Source(store, split.sample_ids)
+    if grow and not sources:
+        raise StoreError(
+            grow, "holds no store of this teacher, these encodings and views", expected=", ".join(manifests)
+        )
+    return sources
+
+
+def _made_alike(kept: Path, decides: Mapping[str, Any]) -> bool:
+    try:
+        earlier = read_json(kept / "decides.json", made_by="dump_labels")
+    except PipelineError:
+        return False
+    return all(earlier.get(name) == decides[name] for name in _SAME_CODE)
+
+
+def _tables(
+    folder: Path,
+    encodings: Mapping[str, Encoding],
+    manifests: Mapping[str, Manifest],
+    sources: Mapping[str, Source],
+    teacher: Teacher,
+    split: Split,
+    settings: DumpLabels,
+) -> dict[str, dict[str, np.ndarray]]:
+    """What each encoding learned: taken over with labels, as another worker wrote it, or from a pilot of the teacher."""
+    wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
+    file = folder / "tables.safetensors"
+    if wanting and not file.exists():
+        views = range(settings.num_views)
+        num_classes = manifests[wanting[0]].num_classes
+        if settings.pilot_labels < _PILOT_PER_CLASS * num_classes:
+            few = f"{settings.pilot_labels:,} pilot labels for {num_classes:,} classes are few"
+            say(
+                f"dump_labels: {few}; {_PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
             )
-
-        writers = {
-            name: StoreWriter(
-                scratch.output / f"{name}.zarr",
-                scratch.folder / "records" / name,
-                manifest_of(encoding),
-                split.sample_ids,
-                canaries,
-            )
-            for name, encoding in encodings.items()
-        }
-        blocks = manifest_of(next(iter(encodings.values()))).blocks()
-        at_work = Teacher(read_model(teacher, made_by="train_teacher").to(device), device, settings.batch_size)
-        with progress("dump_labels", len(split) * settings.num_views, "label") as on_labels:
-            dump_labels(at_work, split, settings.views, blocks, list(writers.values()), on_labels)
-        for name, writer in writers.items():
-            _tell(name, writer.finish())
-        scratch.publish()
+        pilot = pilot_log_probs(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature)
+        learned = {n: encodings[n].learn(pilot, manifests[n].space) for n in wanting}
+        write_tensors(
+            file,
+            {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},
+        )
+    read = read_tensors(file, made_by="dump_labels") if wanting else {}
+    tables = {n: source.store.tables for n, source in sources.items()}
+    for n in wanting:
+        tables[n] = {key.removeprefix(f"{n}/"): table.numpy() for key, table in read.items() if key.startswith(f"{n}/")}
+    return tables
 
 
-def _tell(name: str, manifest: Manifest) -> None:
+def _targets(
+    scratch: Scratch,
+    settings: DumpLabels,
+    split: Split,
+    manifests: Mapping[str, Manifest],
+    tables: Mapping[str, dict[str, np.ndarray]],
+    sources: Mapping[str, Source],
+) -> dict[str, Target]:
+    """Every store, begun or as earlier workers left it."""
+    canaries = make_canaries(split, settings.views, range(settings.num_views), settings.num_canaries)
+    targets = {}
+    for name, manifest in manifests.items():
+        source = sources.get(name)
+        inherited = source.other_fidelity(manifest.view_numbers, manifest.blocks()) if source else []
+        path, records = scratch.output / f"{name}.zarr", scratch.folder / "records" / name
+        writer = StoreWriter(path, records, manifest, split.sample_ids, canaries, tables.get(name), inherited)
+        targets[name] = Target(writer, source)
+    return targets
+
+
+def _keep(scratch: Scratch, kept: Path) -> None:
+    """Leaves the labels under second names, so that a dump of more views or images takes them over: DVC removes a
+    stage's output before it runs the stage again."""
+    if link_tree(scratch.out, kept):
+        write_json(kept / "decides.json", {name: scratch.decides[name] for name in _SAME_CODE})
+
+
+def _tell(name: str, manifest: Manifest, source: Source | None) -> None:
     if manifest.fidelity is None:
         say(f"dump_labels: {name}: views only, no labels")
         return
     kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
-    count = manifest.num_views * manifest.num_samples
+    taken = " (some taken over from an earlier dump)" if source else ""
     say(
-        f"dump_labels: {name}: {count:,} labels, {manifest.label_bytes:.2f} bytes each, "
+        f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
         f"mean KL to the teacher in nats by temperature {{{kl}}}, same top-1 class {manifest.fidelity['top1_agreement']:.3%}"
     )
 

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, StoreError, suggest
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import ModelMeta, write_model
+from pipeline.remote import is_url
 from pipeline.store import StoreReader
 from pipeline.training import FitSettings, Task, fit, write_reports
 from stages import run_stage
@@ -47,7 +48,7 @@ def main(
     name: str = typer.Option(help="The student's row in the table `students`."),
     params: Path = PARAMS,
     data: Path = Path("data/prepare"),
-    labels: Path = Path("data/dump_labels"),
+    labels: str = typer.Option("data/dump_labels", help="The folder of the stores, or its http(s):// or s3:// URL."),
     out: Path = Path("data/train_student"),
     reports: Path = Path("reports/train_student"),
     work: Path = Path("work"),
@@ -68,9 +69,10 @@ def main(
         if scratch.done:
             return
         train, val = dataset.split("train"), dataset.split("val")
-        views = LabelledViews(train, store, manifest.class_names)
+        temperature = settings.temperature if settings.soft_weight else None
+        views = LabelledViews(train, store, manifest.class_names, temperature, device)
         meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
-        task = student_task(settings, views, store, val, device)
+        task = student_task(settings, views, val, device)
         torch.manual_seed(settings.seed)  # of dropout and the like
         result = fit(meta.build(settings.seed), task, settings.fit, scratch.folder, device, f"train_student@{name}")
         history = result.state.history
@@ -85,13 +87,9 @@ def main(
         scratch.publish()
 
 
-def student_task(
-    settings: TrainStudent, views: LabelledViews, store: StoreReader, val: Split, device: torch.device
-) -> Task[LabelledBatch]:
+def student_task(settings: TrainStudent, views: LabelledViews, val: Split, device: torch.device) -> Task[LabelledBatch]:
     """What a student learns: the store's labels on replayed views, judged by the validation split."""
-    objective = Objective(
-        settings.hard_weight, settings.soft_weight, settings.temperature, settings.label_smoothing, store
-    )
+    objective = Objective(settings.hard_weight, settings.soft_weight, settings.temperature, settings.label_smoothing)
     batch_size = settings.fit.batch_size
     return Task(
         batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=settings.seed),
@@ -115,18 +113,22 @@ def _check(settings: TrainStudent, where: str, table: dict[str, Any]) -> None:
         raise ConfigError(f"{where}.twin_of", repr(settings.twin_of), expected=suggest(settings.twin_of, list(table)))
 
 
-def _open_store(labels: Path, settings: TrainStudent, where: str) -> StoreReader:
-    path = labels / f"{settings.labels}.zarr"
-    if not path.exists():
-        there = sorted(p.stem for p in labels.glob("*.zarr"))
-        if not there:
-            raise StoreError(path, "no such store, nor any other", mend="run `dvc repro dump_labels`")
-        raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=f"mend {where}")
-    store = StoreReader(path)
-    if settings.soft_weight and not store.encoding.fields(store.manifest.num_classes):
-        raise ConfigError(
-            where, f"{settings.labels!r} holds no soft labels", expected="soft_weight: 0 or another store"
-        )
+def _open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
+    if is_url(labels):
+        store = StoreReader(f"{labels.rstrip('/')}/{settings.labels}.zarr")
+    else:
+        path = Path(labels, f"{settings.labels}.zarr")
+        if not path.exists():
+            there = sorted(p.stem for p in Path(labels).glob("*.zarr"))
+            if not there:
+                raise StoreError(path, "no such store, nor any other", mend="run `dvc repro dump_labels`")
+            raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=f"mend {where}")
+        store = StoreReader(path)
+    if settings.soft_weight:
+        if not store.encoding.fields(store.manifest.space):
+            found = f"{settings.labels!r} holds no soft labels"
+            raise ConfigError(where, found, expected="soft_weight: 0 or another store")
+        store.codec.require(settings.temperature)
     return store
 
 

@@ -62,6 +62,7 @@ def small_params() -> dict[str, Any]:
             "num_views": 2,
             "temperature": 1.0,
             "temperatures": [1.0, 2.0],
+            "pilot_labels": 500,
             "batch_size": 128,
             "block_samples": 256,
             "num_canaries": 32,
@@ -70,7 +71,8 @@ def small_params() -> dict[str, Any]:
         },
         "encodings": {
             "dense16": {"kind": "dense_float16"},
-            "dense8": {"kind": "dense_uint8", "range_nats": 40.0},
+            "dense8": {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255},
+            "top2": {"kind": "topk", "k": 2, "levels": 64, "range_nats": 40.0, "tail": "prior", "tail_classes": 256},
             "none": {"kind": "none"},
         },
         "verify_labels": {

@@ -20,6 +20,7 @@ from pipeline.artifacts import (
     Scratch,
     file_fingerprint,
     fingerprint,
+    link_tree,
     read_json,
     read_tensors,
     write_bytes,
@@ -261,6 +262,192 @@ def test_a_work_folder_on_another_file_system_is_one_clear_line_and_loses_nothin
         assert (work.output / "result").read_text() == "new"
         work.publish()
     assert (tmp_path / "data" / "train" / "result").read_text() == "new"
+
+
+def shared(tmp_path: Path, **decides: Any) -> Scratch:
+    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work", shared=True)
+
+
+def test_several_may_share_a_scratch_and_the_first_publishes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shared(tmp_path) as first, shared(tmp_path) as second:
+        assert first.output == second.output
+        (first.output / "of_first").write_text("1")
+        (second.output / "of_second").write_text("2")
+        assert not first.done
+        first.publish()
+        assert first.done
+        assert second.done
+        second.publish()
+    assert files(tmp_path / "data" / "train") == ["of_first", "of_second"]
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+    assert "another process" not in capsys.readouterr().err
+    with shared(tmp_path) as third:
+        assert third.done
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_what_another_is_writing_in_a_shared_scratch_is_left_until_it_is_published(tmp_path: Path) -> None:
+    with shared(tmp_path) as first:
+        (first.output / "half.1.partial").write_text("half")
+        with shared(tmp_path) as second:
+            assert files(second.output) == ["half.1.partial"]
+            (second.output / "whole").write_text("whole")
+            second.publish()
+    assert files(tmp_path / "data" / "train") == ["whole"]
+
+
+def test_unfinished_shared_work_survives_an_exception(tmp_path: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt), shared(tmp_path) as work:
+        (work.output / "half").write_text("done so far")
+        raise KeyboardInterrupt
+    with shared(tmp_path) as work:
+        assert files(work.output) == ["half"]
+
+
+def test_how_many_threads_there_are_decides_about_work_that_is_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append((scratch(tmp_path, seed=1).folder, shared(tmp_path, seed=1).folder))
+    assert found[0][0] != found[1][0]
+    assert found[0][1] == found[1][1]
+    assert shared(tmp_path, seed=2).folder != found[0][1]
+
+
+SHARER = """
+import sys
+from pathlib import Path
+from pipeline import artifacts
+
+artifacts.loaded_code_fingerprint = lambda: "code"
+top = Path(sys.argv[1])
+with artifacts.Scratch(top / "data" / "train", {}, top / "work", shared=True) as work:
+    (work.output / "of_child").write_text("child")
+    print("at work", work.done, flush=True)
+    sys.stdin.readline()
+    print("done", work.done, flush=True)
+"""
+
+
+def test_two_processes_are_in_a_shared_scratch_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "code")
+    command = [sys.executable, "-c", SHARER, str(tmp_path)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=TOP, **pipes) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdin is not None
+            assert other.stdout.readline() == "at work False\n"
+            with shared(tmp_path) as work:  # while the other is in it
+                (work.output / "of_parent").write_text("parent")
+                work.publish()
+            other.stdin.write("go on\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == "done True\n"
+        finally:
+            other.kill()
+    assert files(tmp_path / "data" / "train") == ["of_child", "of_parent"]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("steps", range(4))
+def test_a_kill_while_publishing_loses_nothing_and_leaves_one_whole_output(
+    steps: int, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before one or another of: the marker, the old output's way out, the new one's way in, the clean-up."""
+    published(tmp_path, "old", seed=0)
+    make: Any = shared if is_shared else scratch
+    left = iter(range(steps))
+
+    def until_killed(real: Any) -> Any:
+        def step(*arguments: Any, **named: Any) -> Any:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return real(*arguments, **named)
+
+        return step
+
+    rmtree = artifacts.shutil.rmtree
+    with contextlib.suppress(KeyboardInterrupt), make(tmp_path, seed=1) as work:
+        (work.output / "result").write_text("new")
+        with monkeypatch.context() as patch:
+            patch.setattr(artifacts, "write_json", until_killed(artifacts.write_json))
+            patch.setattr(Path, "rename", until_killed(Path.rename))
+            ends = until_killed(rmtree)
+            patch.setattr(
+                artifacts.shutil,
+                "rmtree",
+                lambda path, **how: ends(path) if path == work.folder else rmtree(path, **how),
+            )
+            work.publish()
+    assert (tmp_path / "data" / "train").exists() == (steps != 2)
+    with make(tmp_path, seed=1) as work:
+        assert work.done == (steps == 3)
+        if not work.done:
+            assert (work.output / "result").read_text() == "new"
+            work.publish()
+    assert (tmp_path / "data" / "train" / "result").read_text() == "new"
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+
+
+def tree(place: Path, names: list[str], content: str) -> Path:
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(content)
+    return place
+
+
+def listing(place: Path) -> dict[str, str]:
+    return {str(p.relative_to(place)): p.read_text() for p in place.rglob("*") if p.is_file()}
+
+
+def test_a_linked_tree_holds_the_same_files_and_no_second_copy(tmp_path: Path) -> None:
+    one = tree(tmp_path / "one", ["a", "b/c", "b/d/e"], "x")
+    assert link_tree(one, tmp_path / "other")
+    assert listing(tmp_path / "other") == listing(one) == {"a": "x", "b/c": "x", "b/d/e": "x"}
+    assert all((tmp_path / "other" / name).samefile(one / name) for name in listing(one))
+    artifacts.shutil.rmtree(one)
+    assert listing(tmp_path / "other") == {"a": "x", "b/c": "x", "b/d/e": "x"}
+
+
+def test_a_file_that_is_replaced_in_one_tree_stays_in_the_other(tmp_path: Path) -> None:
+    one = tree(tmp_path / "one", ["a", "b"], "x")
+    link_tree(one, tmp_path / "other")
+    write_bytes(one / "a", b"new")
+    assert listing(tmp_path / "other") == {"a": "x", "b": "x"}
+
+
+def test_a_linked_tree_takes_the_place_of_what_stood_there(tmp_path: Path) -> None:
+    tree(tmp_path / "other", ["a", "old"], "old")
+    tree(tmp_path / "other.123.partial", ["a"], "left by a killed process")
+    assert link_tree(tree(tmp_path / "one", ["a"], "new"), tmp_path / "other")
+    assert listing(tmp_path / "other") == {"a": "new"}
+    assert files(tmp_path) == ["one", "other"]
+
+
+@pytest.mark.parametrize("linked", [0, 1])
+@pytest.mark.parametrize("has_old", [False, True])
+def test_where_the_file_system_has_no_links_nothing_half_made_is_left(
+    linked: int, has_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, left, link = tree(tmp_path / "one", ["a", "b"], "new"), iter(range(linked)), os.link
+    if has_old:
+        tree(tmp_path / "other", ["old"], "old")
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        if next(left, None) is None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        link(*arguments, **named)
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert not link_tree(one, tmp_path / "other")
+    assert files(tmp_path) == (["one", "other"] if (tmp_path / "other").exists() else ["one"])
+    assert not (tmp_path / "other").exists() or listing(tmp_path / "other") == {"old": "old"}
+    assert listing(one) == {"a": "new", "b": "new"}
 
 
 CHILD = """

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_split
 
-from pipeline.batches import Batch, num_steps, plain_batches, training_batches, view_batches
+from pipeline.batches import Batch, epoch_order, num_steps, plain_batches, training_batches, view_batches
 from pipeline.datasets import Split
 from pipeline.views import ViewSpec
 
@@ -71,6 +71,29 @@ def test_the_student_gets_the_very_pixels_that_the_teacher_got(split: Split, spe
     some = torch.cat(list(view_batches(split, spec, view, range(10, 40), batch_size=16)))
     assert torch.equal(some, for_teacher[10:40])
     assert not torch.equal(for_teacher, split.images)
+
+
+@pytest.mark.parametrize("rows", [[5, 3, 60, 3], [7], list(range(63, -1, -1))], ids=["some", "one", "all"])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_view_of_any_rows_comes_in_their_order(
+    split: Split, spec: ViewSpec, rows: list[int], batch_size: int
+) -> None:
+    whole = torch.cat(list(view_batches(split, spec, 2, range(len(split)), batch_size=64)))
+    batches = list(view_batches(split, spec, 2, np.array(rows), batch_size))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert torch.equal(torch.cat(batches), whole[rows])
+
+
+@pytest.mark.parametrize("rows", [range(0), np.empty(0, np.int64)], ids=["range", "array"])
+def test_no_rows_are_no_batches(split: Split, spec: ViewSpec, rows: Any) -> None:
+    assert list(view_batches(split, spec, 0, rows, 4)) == []
+
+
+def test_the_order_of_an_epoch_is_the_order_of_its_batches(split: Split, spec: ViewSpec) -> None:
+    for epoch in (0, 3):
+        order = epoch_order(len(split), epoch, seed=3).tolist()
+        assert sorted(order) == list(range(len(split)))
+        assert order_of(split, spec, epoch=epoch) == order
 
 
 def test_plain_batches_are_the_images_in_their_order() -> None:

@@ -13,7 +13,7 @@ from pipeline.datasets import Split
 from pipeline.errors import StoreError
 from pipeline.views import ViewSpec, render
 
-NUM_VIEWS, COUNT = 4, 48
+VIEWS, COUNT = [6, 0, 3, 9], 48
 
 
 def some(split: Split, rows: np.ndarray) -> Split:
@@ -22,17 +22,19 @@ def some(split: Split, rows: np.ndarray) -> Split:
 
 @pytest.fixture
 def canaries(split: Split, spec: ViewSpec) -> Canaries:
-    return make_canaries(split, spec, NUM_VIEWS, COUNT)
+    return make_canaries(split, spec, VIEWS, COUNT)
 
 
 def test_canaries_are_spread_over_all_views_and_many_samples(split: Split, canaries: Canaries) -> None:
-    assert np.bincount(canaries.views).tolist() == [COUNT // NUM_VIEWS] * NUM_VIEWS
+    numbers, counts = np.unique(canaries.views, return_counts=True)
+    assert numbers.tolist() == sorted(VIEWS)
+    assert counts.tolist() == [COUNT // len(VIEWS)] * len(VIEWS)
     assert len(set(canaries.sample_ids.tolist())) > COUNT // 2
     assert set(canaries.sample_ids.tolist()) <= set(split.sample_ids.tolist())
 
 
 def test_canaries_are_the_same_again(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
-    again = make_canaries(split, spec, NUM_VIEWS, COUNT)
+    again = make_canaries(split, spec, np.array(VIEWS).tolist(), COUNT)
     for field in ("sample_ids", "views", "pixels"):
         np.testing.assert_array_equal(getattr(again, field), getattr(canaries, field))
 
@@ -46,7 +48,19 @@ def test_a_canary_is_the_view_as_it_is_rendered(split: Split, spec: ViewSpec, ca
 
 
 def test_a_small_data_set_gives_no_more_canaries_than_it_has_views(spec: ViewSpec) -> None:
-    assert len(make_canaries(make_split(3), spec, num_views=2, count=100).views) == 6
+    canaries = make_canaries(make_split(3), spec, range(5, 7), count=100)
+    assert canaries.views.tolist() == [5, 5, 5, 6, 6, 6]
+
+
+def test_more_views_than_canaries_have_one_each_as_far_as_they_go(split: Split, spec: ViewSpec) -> None:
+    assert make_canaries(split, spec, range(10, 20), count=4).views.tolist() == [10, 11, 12, 13]
+
+
+def test_views_of_other_numbers_are_other_views(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+    """Numbers count, and not places: the second of views 0 and 7 is view 7."""
+    moved = Canaries(canaries.sample_ids, canaries.views + 1, canaries.pixels)
+    with pytest.raises(StoreError, match="not what the teacher saw"):
+        check_canaries(moved, split, spec, "store")
 
 
 def test_all_pass_on_the_same_data(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
@@ -98,7 +112,7 @@ def test_a_change_of_the_code_that_renders_views_is_an_error_that_says_what_to_r
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     split = make_split(16, shape=shape)
-    canaries = make_canaries(split, spec, NUM_VIEWS, COUNT)
+    canaries = make_canaries(split, spec, VIEWS, COUNT)
     monkeypatch.setattr(module, "render", lambda images, draws, spec: change(render(images, draws, spec)))
     with pytest.raises(
         StoreError, match=r"^store: \d+ of 48 views are not what the teacher saw.*dvc repro dump_labels"

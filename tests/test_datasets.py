@@ -16,6 +16,7 @@ from pipeline.datasets import (
     ImageDataset,
     Split,
     channel_statistics,
+    find_samples,
     sample_ids,
     split_fingerprint,
     split_off_validation,
@@ -64,6 +65,25 @@ def test_a_sample_id_changes_with_any_pixel_and_with_the_shape() -> None:
 def test_sample_ids_are_the_same_in_every_version() -> None:
     image = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(1, 2, 3, 4)
     assert [f"{int(i):016x}" for i in sample_ids(image)] == ["eeba4b787c023859"]
+
+
+IDS = st.lists(st.integers(0, 12).map(lambda n: n * 0x1234567890ABCDE), max_size=12)
+
+
+@settings(deadline=None, max_examples=60, database=None)
+@given(IDS, IDS)
+def test_samples_are_found_where_they_stand_first_or_not_at_all(wanted: list[int], among: list[int]) -> None:
+    found = find_samples(np.array(wanted, dtype=np.uint64), np.array(among, dtype=np.uint64))
+    assert found.dtype == np.int64
+    assert found.tolist() == [among.index(sample) if sample in among else -1 for sample in wanted]
+
+
+def test_samples_of_a_shuffled_split_are_found_in_it(split: Split) -> None:
+    order = np.random.default_rng(0).permutation(len(split))
+    np.testing.assert_array_equal(find_samples(split.sample_ids[order], split.sample_ids), order)
+    largest = np.array([0, 2**64 - 1], dtype=np.uint64)
+    assert find_samples(largest, split.sample_ids).tolist() == [-1, -1]
+    assert find_samples(largest, largest[::-1]).tolist() == [1, 0]
 
 
 @settings(deadline=None, max_examples=40, database=None)

@@ -30,10 +30,33 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.M
         choose_device("cuda")
 
 
-def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto").type == "cuda"
-    assert choose_device("cpu") == CPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_auto_takes_the_accelerator_where_there_is_one() -> None:
+    assert choose_device("auto") == torch.device("cuda", 0)
+    assert choose_device("cpu", 2) == CPU
+
+
+@pytest.mark.usefixtures("three_gpus")
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_processes_on_one_machine_take_its_gpus_in_turn(name: str) -> None:
+    devices = [choose_device(name, index) for index in range(7)]
+    assert devices == [torch.device("cuda", index) for index in (0, 1, 2, 0, 1, 2, 0)]
+
+
+def test_processes_without_gpus_share_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [choose_device("auto", index) for index in range(3)] == [CPU] * 3
+
+
+def test_a_device_that_does_not_exist_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"device 'tpu': not on this machine; expected one of: auto, .*cpu$"):
+        choose_device("tpu")
 
 
 def test_a_number_format_that_is_asked_for_is_taken_without_a_trial(

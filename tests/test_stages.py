@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from project import files_of, small_params, student, write_params
+from website import Website
 
 from pipeline.artifacts import read_tensors, write_tensors
-from pipeline.errors import PipelineError, VerificationError, one_line_errors
+from pipeline.errors import PipelineError, StoreError, VerificationError, one_line_errors
 from stages import dump_labels, evaluate, prepare, report, train_student, train_teacher, verify_labels
 
 Change = Callable[[dict[str, Any]], object]
@@ -50,13 +51,13 @@ def run_verify(folder: Path) -> None:
     )
 
 
-def run_student(folder: Path, name: str = "small") -> None:
+def run_student(folder: Path, name: str = "small", labels: str | None = None) -> None:
     data = folder / "data"
     train_student.main(
         name,
         folder / "params.yaml",
         data / "prepare",
-        data / "dump_labels",
+        labels or str(data / "dump_labels"),
         data / "train_student",
         folder / "reports/train_student",
         folder / "work",
@@ -114,6 +115,21 @@ def test_the_report_says_whether_it_paid(finished: Path) -> None:
     assert rows["small"]["train_seconds"] > 0
     assert [row["role"] for row in rows.values()] == ["teacher", "student", "twin"]
     assert 0 <= rows["small"]["agreement"] <= 1
+
+
+def test_a_student_trains_from_a_url_as_from_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", str(folder / "cache"))
+    local = files_of(folder / "data/train_student/small")
+    shutil.rmtree(folder / "data/train_student/small")
+    shutil.move(folder / "data/dump_labels", folder / "site/labels")
+    with Website(folder / "site") as site:
+        run_student(folder, labels=f"{site.url}/labels")
+        assert max(site.blocks().values()) == 1
+        run_student(folder, "small_hard", labels=f"{site.url}/labels/")
+        change(folder, lambda p: p["students"]["small"].update(labels="dense9"))
+        with pytest.raises(StoreError, match=r"/labels/dense9\.zarr/zarr\.json: no such store"):
+            run_student(folder, labels=f"{site.url}/labels")
+    assert files_of(folder / "data/train_student/small") == local
 
 
 def test_outputs_hold_nothing_of_time_or_place(finished: Path) -> None:

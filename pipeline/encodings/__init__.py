@@ -6,19 +6,23 @@ A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}
 from collections.abc import Mapping
 
 from pipeline.config import validate
-from pipeline.encodings.base import Encoding, Field
+from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
 from pipeline.encodings.dense_float16 import DenseFloat16
 from pipeline.encodings.dense_uint8 import DenseUint8
+from pipeline.encodings.sampled import Sampled
+from pipeline.encodings.topk import TopK
 from pipeline.encodings.unlabelled import Unlabelled
 from pipeline.errors import ConfigError, suggest
 
 ENCODINGS: dict[str, type[Encoding]] = {
     "dense_float16": DenseFloat16,
     "dense_uint8": DenseUint8,
+    "topk": TopK,
+    "sampled": Sampled,
     "none": Unlabelled,
 }
 
-__all__ = ["ENCODINGS", "Encoding", "Field", "build_encoding"]
+__all__ = ["ENCODINGS", "Codec", "Encoding", "Field", "LabelSpace", "build_encoding", "log_normalise"]
 
 
 def build_encoding(row: object, where: str) -> Encoding:

@@ -1,5 +1,6 @@
 """Every class's log-probability in 16 bits."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
-from pipeline.encodings.base import Encoding, Field
+from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
 
 LOWEST = -65504.0
 
@@ -21,12 +22,17 @@ class DenseFloat16(Encoding):
 
     kind: ClassVar[str] = "dense_float16"
 
-    def fields(self, num_classes: int) -> dict[str, Field]:
-        return {"log_probs": Field((num_classes,), np.dtype(np.float16), float("nan"))}
+    def fields(self, space: LabelSpace) -> dict[str, Field]:
+        return {"log_probs": Field((space.num_classes,), np.dtype(np.float16), float("nan"))}
 
-    def encode(self, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
+        return _Codec(space)
+
+
+class _Codec(Codec):
+    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
         return {"log_probs": log_probs.clamp(min=LOWEST).half()}
 
-    def decode(self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float) -> torch.Tensor:
+    def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
         scores = fields["log_probs"].float()
-        return torch.log_softmax(scores * (stored_temperature / temperature), dim=1)
+        return log_normalise(scores * (self.space.temperature / temperature))

@@ -1,12 +1,14 @@
 """No labels at all: a store of views, for students that learn from hard labels alone."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
-from pipeline.encodings.base import Encoding, Field
+from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace
 from pipeline.errors import StoreError
 
 
@@ -20,11 +22,16 @@ class Unlabelled(Encoding):
 
     kind: ClassVar[str] = "none"
 
-    def fields(self, num_classes: int) -> dict[str, Field]:
+    def fields(self, space: LabelSpace) -> dict[str, Field]:
         return {}
 
-    def encode(self, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
+        return _Codec(space)
+
+
+class _Codec(Codec):
+    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
         return {}
 
-    def decode(self, fields: dict[str, torch.Tensor], *, stored_temperature: float, temperature: float) -> torch.Tensor:
+    def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
         raise StoreError("encoding 'none'", "holds no soft labels", expected="soft_weight 0, or another store")

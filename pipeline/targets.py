@@ -1,0 +1,25 @@
+"""Soft targets that keep a few classes only: what a sparse encoding gives a loss."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+
+
+@dataclass(frozen=True)
+class SparseTargets:
+    """The teacher's distribution over some classes of each label and, in one bucket, all the others.
+
+    `log_probs` and `log_rest` are normalised together: over kept classes + rest. A class of probability 0 (-inf) is
+    padding, whatever number it has. `log_rest` is None where the kept classes hold all of the mass.
+    """
+
+    classes: Int64[torch.Tensor, "labels kept"]
+    log_probs: Float[torch.Tensor, "labels kept"]
+    log_rest: Float[torch.Tensor, " labels"] | None
+
+    def __getitem__(self, rows: slice) -> "SparseTargets":
+        """Some of the labels."""
+        return SparseTargets(
+            self.classes[rows], self.log_probs[rows], None if self.log_rest is None else self.log_rest[rows]
+        )

@@ -1,0 +1,230 @@
+"""Workers of a dump as forked processes (a fresh interpreter takes seconds to import torch), to be killed, stopped and
+starved; each writes a line for every block that it has the teacher compute."""
+
+import ctypes
+import errno
+import io
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import make_split
+from project import files_of, small_params, write_params
+
+from pipeline import artifacts, labelling
+from pipeline.datasets import DatasetManifest, write_dataset
+from pipeline.errors import one_line_errors
+from pipeline.model_files import ModelMeta, write_model
+from stages import dump_labels
+
+OnBlock = Callable[[int], object]
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_COUNTS = {"train": 240, "val": 24, "test": 24}
+
+
+def make_teacher(folder: Path, **dump_settings: Any) -> Path:
+    """A folder with params, data and a teacher that nobody trained but that is sure of itself; nothing is dumped yet."""
+    params = small_params()
+    params["dump_labels"] |= dump_settings
+    params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "top2")}
+    write_params(folder, params)
+    splits = {name: make_split(count, classes=6, seed=seed) for seed, (name, count) in enumerate(_COUNTS.items())}
+    data = write_dataset(folder / "data/prepare", "made up", tuple("abcdef"), splits)
+    write_teacher(folder / "data/train_teacher", data, seed=0)
+    return folder
+
+
+def write_teacher(folder: Path, data: DatasetManifest, seed: int) -> None:
+    meta = ModelMeta.untrained("convnet_small", {"width": 4, "depth": 1}, data, {})
+    weights = {name: tensor * (30 if tensor.ndim == 2 else 1) for name, tensor in meta.build(seed).state_dict().items()}
+    write_model(folder, meta.trained("float32", {"accuracy": 0.5, "calibration_temperature": 1.0}), weights)
+
+
+class Site:
+    """Where workers dump: their own `out` and `work`, a teacher and data that others use, too."""
+
+    def __init__(self, made: Path, folder: Path) -> None:
+        self.made = made
+        self.out = folder / "data/dump_labels"
+        self.work = folder / "work"
+        self.said = folder / "said.txt"
+        self._computed = folder / "computed.txt"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def dump(self, worker: str | None = None, on_block: OnBlock = lambda count: None) -> None:
+        """The stage, in this process."""
+        data = self.made / "data"
+        with self.counting(on_block):
+            dump_labels.main(
+                self.made / "params.yaml", data / "prepare", data / "train_teacher", self.out, self.work, worker
+            )
+
+    def start(
+        self,
+        worker: str | None = None,
+        on_block: OnBlock = lambda count: None,
+        first: Callable[[], object] = lambda: None,
+    ) -> int:
+        """The stage in a process of its own, `first` before it; its id."""
+
+        def work() -> None:
+            first()
+            with one_line_errors():
+                self.dump(worker, on_block)
+
+        return fork(work, self.said)
+
+    def run(self, on_block: OnBlock = lambda count: None, first: Callable[[], object] = lambda: None) -> int:
+        """The same; waits for its end. Its exit status, or minus the signal that ended it."""
+        return ended(self.start(None, on_block, first))
+
+    def computed(self) -> list[str]:
+        """The blocks that a teacher began with, in that order."""
+        return self._computed.read_text().splitlines() if self._computed.exists() else []
+
+    def written(self) -> dict[str, bytes]:
+        """What is there of unfinished stores."""
+        return {name: data for folder in self.work.glob("*/output") for name, data in files_of(folder).items()}
+
+    def forget(self) -> None:
+        """Leaves nothing but the teacher."""
+        for path in (self.out, self.work):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self._computed, self.said):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def counting(self, on_block: OnBlock = lambda count: None) -> Iterator[None]:
+        """Within, every block that the teacher is asked for is a line in a file, before the answer. `on_block` is
+        called next, with the number of blocks so far in this process."""
+        real = labelling.label_rows
+        count = 0
+
+        def label_rows(teacher: Any, split: Any, spec: Any, view: int, rows: Any, *others: Any) -> Any:
+            nonlocal count
+            rows = np.asarray(rows)
+            if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):  # else a pilot
+                handle = os.open(self._computed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.write(handle, f"{view}-{rows[0]}\n".encode())
+                os.close(handle)
+                count += 1
+                on_block(count)
+            return real(teacher, split, spec, view, rows, *others)
+
+        labelling.label_rows = label_rows
+        try:
+            yield
+        finally:
+            labelling.label_rows = real
+
+
+def fork(work: Callable[[], object], said: Path) -> int:
+    """Does `work` in a child process, whose words go to a file; its id."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that the child will not have
+        process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        sys.stdout = sys.stderr = said.open("a", buffering=1)
+        artifacts.loaded_code_fingerprint = lambda: "this code"  # saves a tenth of a second each
+        work()
+        status = 0
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def ended(process: int) -> int:
+    """Waits for a child; its exit status, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(step: int, log: Path | None = None) -> None:
+    """From now on in this process: SIGKILL just before a step that changes the disk for good, counted from 0."""
+    count = 0
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            nonlocal count
+            if log:
+                with log.open("a") as file:
+                    file.write(f"{name} {' '.join(map(str, arguments))}\n")
+            if count == step:
+                die()
+            count += 1
+            return real(*arguments, **settings)
+
+        return call
+
+    for name in ("fsync", "replace", "rename", "link", "unlink", "rmdir"):
+        setattr(os, name, watched(name, getattr(os, name)))
+
+
+class SmallDisk:
+    """A disk that takes so many bytes and then says that it is full; what fits of the last write stays."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.left = num_bytes
+
+    def use(self) -> None:
+        """From now on, all that this process writes goes there."""
+        real, disk = io.open, self
+
+        class Limited(io.FileIO):
+            def write(self, data: Any) -> int:
+                content = bytes(data)
+                fits = content[: disk.left]
+                disk.left -= len(fits)
+                super().write(fits)
+                if len(fits) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return len(fits)
+
+        def limited(file: Any, mode: str = "r", *others: Any, **settings: Any) -> Any:
+            return io.BufferedWriter(Limited(file, "wb")) if mode == "wb" else real(file, mode, *others, **settings)
+
+        io.open = limited  # pathlib calls it by this name
+
+
+def own_disk(folder: Path, size: str) -> None:
+    """Puts a real disk of a size ("300k") at a folder, for this process alone; raises OSError where that is forbidden."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    resize_disk(folder, size, 0)
+
+
+def resize_disk(folder: Path, size: str, flags: int = 32) -> None:
+    """Gives the disk of `own_disk` another size."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", flags, f"size={size}".encode()):
+        raise OSError(ctypes.get_errno(), "mount")

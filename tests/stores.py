@@ -1,0 +1,150 @@
+"""Small stores for tests: what a made-up teacher says of a view is a pure function of sample id, view and its own seed."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from conftest import make_split
+
+from pipeline.canaries import make_canaries
+from pipeline.datasets import Split
+from pipeline.encodings import build_encoding
+from pipeline.manifest import Block, Manifest
+from pipeline.seeding import sample_draws
+from pipeline.store import StoreReader, StoreWriter
+from pipeline.views import ViewSpec
+
+CLASSES = ["a", "b", "c", "d", "e", "f"]
+SPLIT = make_split(20)
+SPEC = ViewSpec(seed=5, pad_px=2, flip_horizontal=True)
+TEMPERATURES = [1.0, 2.0, 4.0]
+
+Row = dict[str, Any]
+FLOAT16: Row = {"kind": "dense_float16"}
+UINT8: Row = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
+TOPK: Row = {"kind": "topk", "k": 2, "levels": 1000, "range_nats": 40.0, "tail": "prior", "tail_classes": 3}
+REST: Row = TOPK | {"tail": "rest"}
+SAMPLED: Row = {"kind": "sampled", "draws": 12, "seed": 3}
+NONE: Row = {"kind": "none"}
+LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "sampled": SAMPLED}
+
+
+def take(rows: Sequence[int] | np.ndarray | range, split: Split = SPLIT) -> Split:
+    """Some images, in that order."""
+    chosen = np.asarray(rows)
+    return Split(split.images[chosen], split.hard_labels[chosen], split.sample_ids[chosen])
+
+
+def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
+    """What teacher `seed` says of a view of some images."""
+    words = torch.cat([sample_draws(seed, sample_ids, view, slot) for slot in (7, 8)])[: len(CLASSES)]
+    return (words.T.float() / 2**32 - 0.5) * 12
+
+
+def manifest_of(
+    row: Row, split: Split = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
+) -> Manifest:
+    content: dict[str, Any] = {
+        "encoding": row,
+        "class_names": CLASSES,
+        "view_numbers": list(view_numbers),
+        "num_samples": len(split),
+        "block_samples": min(8, len(split)),
+        "temperature": 1.0,
+        "temperatures": TEMPERATURES,
+        "views": SPEC.to_dict(),
+        "dataset_fingerprint": "00ff",
+        "teacher": None if row == NONE else {"fingerprint": f"{seed:04x}", "val_accuracy": 0.9},
+    }
+    return Manifest(**(content | changes))
+
+
+def tables_of(manifest: Manifest, seed: int = 0) -> dict[str, np.ndarray]:
+    """What an encoding learns from teacher `seed`, always of the same pilot."""
+    pilot = torch.log_softmax(logits_of(SPLIT.sample_ids, 99, seed) / manifest.temperature, dim=1)
+    return build_encoding(manifest.encoding, "test").learn(pilot, manifest.space)
+
+
+def begin(
+    path: Path, row: Row, split: Split = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
+) -> StoreWriter:
+    num_canaries = changes.pop("num_canaries", 6)
+    manifest = manifest_of(row, split, view_numbers, seed, **changes)
+    canaries = make_canaries(split, SPEC, manifest.view_numbers, num_canaries)
+    records = path.with_suffix(".records")
+    return StoreWriter(path, records, manifest, split.sample_ids, canaries, tables_of(manifest, seed))
+
+
+def write(writer: StoreWriter, blocks: Iterable[Block], seed: int = 0) -> None:
+    for block in blocks:
+        writer.write(block, block_logits(writer, block, seed))
+
+
+def block_logits(store: StoreWriter | StoreReader, block: Block, seed: int = 0) -> torch.Tensor:
+    return logits_of(store.sample_ids[block.rows.start : block.rows.stop], block.view, seed)
+
+
+def make(
+    path: Path, row: Row, split: Split = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
+) -> StoreReader:
+    """A finished store."""
+    writer = begin(path, row, split, view_numbers, seed, **changes)
+    write(writer, writer.manifest.blocks(), seed)
+    writer.finish()
+    return StoreReader(path)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every file of a store."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def shards(path: Path, array: str) -> list[Path]:
+    """The files that hold an array's values."""
+    return sorted(file for file in (path / array).rglob("*") if file.is_file() and file.name != "zarr.json")
+
+
+def same_labels(one: StoreReader, other: StoreReader, views: Iterable[int] | None = None) -> bool:
+    """Whether two stores of the same samples, in one order, hold the same bits for some views (numbers)."""
+    for view in one.manifest.view_numbers if views is None else views:
+        first, second = (store.read_view(store.manifest.view_numbers.index(view)) for store in (one, other))
+        if first.keys() != second.keys() or not all(torch.equal(first[name], second[name]) for name in first):
+            return False
+    return True
+
+
+def is_sound(store: StoreReader) -> bool:
+    """Whether nothing is wrong with a store; raises StoreError where something beside its blocks is."""
+    store.check_whole()
+    return all(fault is None for _, fault in store.check())
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 4
+    file.write_bytes(bytes(data))
+
+
+def swap(one: Path, other: Path) -> None:
+    aside = one.with_name("aside")
+    shutil.move(one, aside)
+    shutil.move(other, one)
+    shutil.move(aside, other)
+
+
+Damage = Callable[[Path], object]

@@ -1,0 +1,79 @@
+"""A static web server on loopback that counts what it is asked for, and fails as it is told."""
+
+import threading
+import time
+from collections import Counter
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import unquote
+
+
+class Website:
+    """Serves the files of a folder; lists none of its folders.
+
+    Attributes:
+        asked: Requests by file, relative to the folder.
+        status: An answer to give instead of a file.
+        cuts: How many requests for blocks are still to be cut off, after `cut_at` (0 to 1) of the content.
+        silent_s: Seconds to wait before an answer.
+        authorizations: What requests said of who they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: Counter[str] = Counter()
+        self.status: int | None = None
+        self.cuts, self.cut_at = 0, 0.5
+        self.silent_s = 0.0
+        self.authorizations: set[str | None] = set()
+        self._lock = threading.Lock()
+        site = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer(self, request: SimpleHTTPRequestHandler) -> None:
+        name = unquote(request.path).lstrip("/")
+        with self._lock:
+            self.asked[name] += 1
+            self.authorizations.add(request.headers["Authorization"])
+            cut = "/c/" in name and self.cuts > 0
+            self.cuts -= cut
+        time.sleep(self.silent_s)
+        file = self.folder / name
+        status = self.status or (200 if file.is_file() else 404)
+        content = file.read_bytes() if status == 200 else b"sorry"
+        try:
+            request.send_response(status)
+            request.send_header("Content-Length", str(len(content)))
+            request.end_headers()
+            request.wfile.write(content[: int(len(content) * self.cut_at)] if cut else content)
+        except (BrokenPipeError, ConnectionResetError):  # the client gave up
+            pass
+
+    def blocks(self) -> dict[str, int]:
+        """Requests by block file."""
+        return {name: count for name, count in self.asked.items() if "/c/" in name}
+
+    def __enter__(self) -> "Website":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
