@@ -34,7 +34,7 @@ def main() -> None:
     online: list[dict[str, Any]] = []
     for name, row in students.items():
         hard = replace(row, labels="none", hard_weight=1.0, soft_weight=0.0)
-        for labels in ("dense8", "dense16"):
+        for labels in ("dense8", "dense16", "top2"):
             soft = replace(row, labels=labels)
             stored, plain, ratio = in_turn(_steps(soft, train, val), _steps(hard, train, val), ROUNDS)
             rows.append(
@@ -60,8 +60,9 @@ def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) ->
     device = choose_device(row.device)
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
-    views = LabelledViews(train, store, meta.class_names)
-    task = student_task(row, views, store, val, device)
+    temperature = row.temperature if row.soft_weight else None
+    views = LabelledViews(train, store, meta.class_names, temperature, device)
+    task = student_task(row, views, val, device)
     if online:
         task = _with_teacher(
             row, task, read_model(Path("data/train_teacher"), made_by="train_teacher").to(device), device

