@@ -29,7 +29,7 @@ repro: $(READY) ## run the pipeline: every stage whose inputs changed, then prin
 	@echo; echo "report: $(CURDIR)/reports/report.md"
 
 test: $(READY) ## run the tests (CPU only)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --cache-dir .import_linter_cache

@@ -17,6 +17,13 @@ with warnings.catch_warnings():
 
 torch.set_num_threads(1)
 
+# The longest first, so that no process is left alone with one at the end.
+_LONGEST = ["test_dag.py", "test_stages.py", "test_faults.py", "test_commands.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
