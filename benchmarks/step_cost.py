@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.measure import in_turn, need_data, report
+from pipeline.batches import LabelledBatch
 from pipeline.config import load_table
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import choose_device, choose_precision
-from pipeline.distillation import LabelledBatch, LabelledViews
+from pipeline.distillation import LabelledViews
 from pipeline.losses import cross_entropy, knowledge_distillation
 from pipeline.model_files import read_meta, read_model
 from pipeline.store import StoreReader

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from pipeline.datasets import Split
 from pipeline.seeding import derive_seed, permutation
+from pipeline.targets import SparseTargets
 from pipeline.views import ViewSpec, render
 
 
@@ -19,6 +20,22 @@ class Batch:
     images: UInt8[torch.Tensor, "batch channels height width"]
     hard_labels: Int64[torch.Tensor, " batch"]
     row_index: Int64[torch.Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Views as pixels, hard labels, and each view's soft targets (None for students that learn from hard labels alone).
+
+    Where views are mixed of two images, `partner_labels` are the second images' hard labels and `own_shares` (0.5 to 1)
+    the weight of the first. `epoch` counts from 0.
+    """
+
+    images: UInt8[torch.Tensor, "batch channels height width"]
+    hard_labels: Int64[torch.Tensor, " batch"]
+    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None
+    epoch: int = 0
+    partner_labels: Int64[torch.Tensor, " batch"] | None = None
+    own_shares: Float[torch.Tensor, " batch"] | None = None
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:

@@ -35,9 +35,25 @@ def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
     return {str(name): row for name, row in rows.items()}
 
 
-def load_table(kind: type[Settings], section: str, path: Path = PARAMS) -> dict[str, Settings]:
-    """Every row of a table as a `kind`, in the order of the file; raises ConfigError."""
-    return {name: validate(kind, row, f"{path}: {section}.{name}") for name, row in load_rows(section, path).items()}
+def load_row(kind: type[Settings], table: str, name: str, path: Path = PARAMS) -> Settings:
+    """A row of a table as a `kind`, over the section `<table>_defaults`, map by map; raises ConfigError."""
+    content, defaults = _read_yaml(path), f"{table}_defaults"
+    shared = _find(defaults, path) if isinstance(content, dict) and defaults in content else {}
+    row = _over(_find(f"{table}.{name}", path), shared)
+    settings: Settings = validate(kind, row, f"{path}: {table}.{name}")
+    return settings
+
+
+def load_table(kind: type[Settings], table: str, path: Path = PARAMS) -> dict[str, Settings]:
+    """Every row of a table, as `load_row` has it, in the order of the file; raises ConfigError."""
+    return {name: load_row(kind, table, name, path) for name in load_rows(table, path)}
+
+
+def _over(row: Any, defaults: Any) -> Any:
+    """A row with what it does not say taken from its defaults."""
+    if not (isinstance(row, dict) and isinstance(defaults, dict)):
+        return row
+    return defaults | {key: _over(value, defaults[key]) if key in defaults else value for key, value in row.items()}
 
 
 def _find(section: str, path: Path) -> Any:

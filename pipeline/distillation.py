@@ -1,19 +1,16 @@
-"""Joins stored labels to the views they belong to, and the student's objective."""
+"""Joins stored labels to the views they belong to."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
-from torch import nn
+from jaxtyping import Int64
 
-from pipeline.batches import epoch_order, num_steps, training_batches
+from pipeline.batches import LabelledBatch, epoch_order, num_steps, training_batches
 from pipeline.canaries import check_canaries
 from pipeline.datasets import Split, find_samples
 from pipeline.errors import StoreError
-from pipeline.losses import cross_entropy, knowledge_distillation
 from pipeline.store import StoreReader, gather
 from pipeline.targets import SparseTargets
 
@@ -22,15 +19,6 @@ from pipeline.targets import SparseTargets
 _WINDOW_ENTRIES = 1 << 18
 _WINDOW_BATCHES = 64
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class LabelledBatch:
-    """Views as pixels, hard labels, and each view's soft targets (None for students that learn from hard labels alone)."""
-
-    images: UInt8[torch.Tensor, "batch channels height width"]
-    hard_labels: Int64[torch.Tensor, " batch"]
-    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None
 
 
 class LabelledViews:
@@ -122,32 +110,3 @@ def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"
 
 
 _MEND = "run `dvc repro dump_labels` for this data"
-
-
-@dataclass(frozen=True)
-class Objective:
-    """hard_weight * CE + soft_weight * temperature^2 * KL(teacher || student), per example.
-
-    References:
-        Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural Network", 2015,
-        arXiv 1503.02531, section 2.
-    """
-
-    hard_weight: float
-    soft_weight: float
-    temperature: float
-    label_smoothing: float
-
-    def __call__(self, model: nn.Module, batch: LabelledBatch, device: torch.device) -> Float[torch.Tensor, ""]:
-        """The batch's mean loss."""
-        logits = model(batch.images.to(device, non_blocking=True))
-        loss: torch.Tensor | float = 0.0
-        if self.hard_weight:
-            hard_labels = batch.hard_labels.to(device, non_blocking=True)
-            loss = self.hard_weight * cross_entropy(logits, hard_labels, label_smoothing=self.label_smoothing)
-        if self.soft_weight:
-            assert batch.soft_targets is not None, "the views were opened with a temperature"
-            soft = knowledge_distillation(logits, batch.soft_targets, temperature=self.temperature)
-            loss = loss + self.soft_weight * soft
-        assert isinstance(loss, torch.Tensor), "settings are checked: one of the weights is positive"
-        return loss.mean()

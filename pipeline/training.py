@@ -34,6 +34,7 @@ class FitSettings:
 
     epochs: NonNegativeInt
     batch_size: PositiveInt
+    accumulate_batches: PositiveInt
     optimizer: Literal["adamw", "sgd"]
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
@@ -41,6 +42,7 @@ class FitSettings:
     warmup_fraction: Fraction
     clip_norm: PositiveFloat
     ema_decay: Fraction
+    patience_epochs: PositiveInt | None
     precision: Precision
     checkpoint_seconds: NonNegativeFloat
 

@@ -6,19 +6,20 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import Scratch, file_fingerprint
-from pipeline.batches import plain_batches
-from pipeline.config import PARAMS, STRICT, load_rows, load_section
+from pipeline.batches import LabelledBatch, plain_batches
+from pipeline.config import PARAMS, STRICT, load_row, load_rows
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
-from pipeline.distillation import LabelledBatch, LabelledViews, Objective
+from pipeline.distillation import LabelledViews
 from pipeline.errors import ConfigError, StoreError, suggest
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import ModelMeta, write_model
+from pipeline.objective import Objective
 from pipeline.remote import is_url
 from pipeline.store import StoreReader
 from pipeline.training import FitSettings, Task, fit, write_reports
@@ -38,9 +39,12 @@ class TrainStudent:
     hard_weight: NonNegativeFloat
     soft_weight: NonNegativeFloat
     temperature: PositiveFloat
+    loss: dict[str, Any]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     seed: NonNegativeInt
     device: DeviceName
+    memory_budget_mb: PositiveInt
+    group: str | None
     fit: FitSettings
 
 
@@ -53,7 +57,7 @@ def main(
     reports: Path = Path("reports/train_student"),
     work: Path = Path("work"),
 ) -> None:
-    settings = load_section(TrainStudent, f"students.{name}", params)
+    settings = load_row(TrainStudent, "students", name, params)
     _check(settings, f"{params}: students.{name}", load_rows("students", params))
     device = choose_device(settings.device)
     dataset = ImageDataset(data)

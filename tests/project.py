@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 _FIT = {
     "epochs": 2,
     "batch_size": 64,
+    "accumulate_batches": 1,
     "optimizer": "adamw",
     "learning_rate": 0.01,
     "weight_decay": 0.01,
@@ -20,6 +21,7 @@ _FIT = {
     "warmup_fraction": 0.2,
     "clip_norm": 5.0,
     "ema_decay": 0.9,
+    "patience_epochs": None,
     "precision": "float32",
     "checkpoint_seconds": 0.0,  # every step
 }
@@ -36,9 +38,12 @@ def student(**changes: Any) -> dict[str, Any]:
         "hard_weight": 0.5,
         "soft_weight": 0.5,
         "temperature": 2.0,
+        "loss": {"kind": "kd", "standardize": False},
         "label_smoothing": 0.0,
         "seed": 0,
         "device": "cpu",
+        "memory_budget_mb": 100,
+        "group": None,
         "fit": dict(_FIT),
     }
     return row | changes
@@ -83,6 +88,7 @@ def small_params() -> dict[str, Any]:
             "batch_size": 128,
             "device": "cpu",
         },
+        "students_defaults": {},
         "students": {
             "small": student(),
             "small_hard": student(labels="none", twin_of="small", hard_weight=1.0, soft_weight=0.0),

@@ -50,7 +50,8 @@ def test_every_stage_of_the_dag_is_a_script() -> None:
 def test_a_section_of_params_is_a_dataclass_of_its_stage(name: str) -> None:
     params = read_yaml("params.yaml")
     kind = getattr(importlib.import_module(f"stages.{name}"), "".join(word.capitalize() for word in name.split("_")))
-    sections = list(params["students"].values()) if name == "train_student" else [params[name]]
+    defaults = params["students_defaults"]
+    sections = [defaults | row for row in params["students"].values()] if name == "train_student" else [params[name]]
     for section in sections:
         assert set(section) == {field.name for field in fields(kind)}
     tracked = stage_of(name)["params"]

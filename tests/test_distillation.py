@@ -13,13 +13,15 @@ from torch import nn
 
 import pipeline.canaries
 import pipeline.distillation
+from pipeline.batches import LabelledBatch
 from pipeline.canaries import make_canaries
 from pipeline.datasets import Split
-from pipeline.distillation import LabelledBatch, LabelledViews, Objective, match_rows
+from pipeline.distillation import LabelledViews, match_rows
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
 from pipeline.labelling import Target, Teacher, dump_labels
 from pipeline.models import Classifier, build_model
+from pipeline.objective import Objective
 from pipeline.store import StoreReader, StoreWriter
 from pipeline.targets import SparseTargets
 from pipeline.views import ViewSpec, render

@@ -11,13 +11,14 @@ from torch import nn
 
 from pipeline.batches import num_steps, plain_batches, training_batches
 from pipeline.devices import choose_device
-from pipeline.distillation import LabelledViews, Objective
+from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
 from pipeline.inference import predict_logits
 from pipeline.labelling import Target, Teacher, dump_labels
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import build_model
+from pipeline.objective import Objective
 from pipeline.seeding import philox
 from pipeline.targets import SparseTargets
 from pipeline.training import FitSettings, Task, fit
@@ -54,6 +55,8 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         schedule="cosine",
         warmup_fraction=0.1,
         clip_norm=5.0,
+        accumulate_batches=1,
+        patience_epochs=None,
         ema_decay=0.9,
         precision="auto",
         checkpoint_seconds=0.0,

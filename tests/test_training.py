@@ -78,6 +78,8 @@ def recipe(**changes: Any) -> FitSettings:
         "schedule": "cosine",
         "warmup_fraction": 0.2,
         "clip_norm": 5.0,
+        "accumulate_batches": 1,
+        "patience_epochs": None,
         "ema_decay": 0.9,
         "precision": "float32",
         "checkpoint_seconds": 0,
