@@ -40,17 +40,18 @@ from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import Classifier, build_model, load_weights
+from pipeline.recipe import FitSettings
 from pipeline.seeding import permutation
-from pipeline.training import FitSettings, Task, fit
-from pipeline.views import ViewSpec
+from pipeline.training import Task, fit
+from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
 FOLDER = Path("work/cifar10")
 NUM_HELD_OUT = 5_000
 MODEL, MODEL_SETTINGS = "resnet_small", {"width": 32, "depth": 2}
 SEED = 0
-TRAINING_VIEWS = ViewSpec(seed=1, pad_px=2, flip_horizontal=True)
-LABEL_VIEWS = ViewSpec(seed=2, pad_px=2, flip_horizontal=True)
+TRAINING_VIEWS = ViewSpec(seed=1, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
+LABEL_VIEWS = ViewSpec(seed=2, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
 FIT = FitSettings(
     epochs=11,
     batch_size=128,
@@ -81,14 +82,14 @@ def cifar_logits(views: int = 2, archive: Path | None = None) -> tuple[torch.Ten
     Raises:
         DataError: There is no archive and no result of an earlier run.
     """
-    archive = archive or _archive_by_environment()
+    archive = archive or archive_by_environment()
     logits_path, labels_path = FOLDER / "logits.npy", FOLDER / "hard_labels.npy"
     if _is_trained(archive) and logits_path.exists() and labels_path.exists():
         logits = np.load(logits_path)
         if len(logits) >= views:
             return torch.from_numpy(logits[:views].copy()), torch.from_numpy(np.load(labels_path))
-    train, _, _ = read_archive(_need(archive))
-    model = _teacher(_need(archive))
+    train, _, _ = read_archive(need_archive(archive))
+    model = trained_teacher(need_archive(archive))
     say(f"cifar_teacher: logits of {views} views")
     everything = range(len(train))
     by_view = [
@@ -125,7 +126,7 @@ def _decode(files: dict[tuple[str, str], bytes], class_names: list[str]) -> Spli
     return Split(torch.from_numpy(images), labels, sample_ids(images))
 
 
-def _teacher(archive: Path) -> Classifier:
+def trained_teacher(archive: Path) -> Classifier:
     """The trained network, from work/cifar10 if it is there."""
     images, test, class_names = read_archive(archive)
     train, val = _rows(images, slice(None, -NUM_HELD_OUT)), _rows(images, slice(-NUM_HELD_OUT, None))
@@ -216,11 +217,11 @@ def _is_trained(archive: Path | None) -> bool:
     return bool(figures["recipe_fingerprint"] == _recipe_fingerprint() and same_archive)
 
 
-def _archive_by_environment() -> Path | None:
+def archive_by_environment() -> Path | None:
     return Path(os.environ[ARCHIVE_VARIABLE]) if os.environ.get(ARCHIVE_VARIABLE) else None
 
 
-def _need(archive: Path | None) -> Path:
+def need_archive(archive: Path | None) -> Path:
     if archive is None or not archive.is_file():
         found = "no such file" if archive else "not given"
         mend = f"set {ARCHIVE_VARIABLE} to a tar file of CIFAR-10 as JPEG images"

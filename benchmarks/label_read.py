@@ -30,11 +30,11 @@ ROWS = {
     "top2": {"kind": "topk", "k": 2, "levels": 64, "range_nats": 40.0, "tail": "prior", "tail_classes": 256},
 }
 NUM_CLASSES = 10
-BLOCK_SAMPLES = 65_536
+BLOCK_SAMPLES = 131_072
 BATCH = 128
 WINDOW = 8192  # labels that training decodes at once
 ROUNDS = 5
-SPEC = ViewSpec(seed=0, pad_px=0, flip_horizontal=False)
+SPEC = ViewSpec(seed=0, plain_first=False, operations=())
 
 
 def main() -> None:

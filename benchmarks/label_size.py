@@ -111,7 +111,7 @@ def _write(
 ) -> tuple[StoreReader, float]:
     """A store of one view of these labels, and the bytes per label of the files that hold labels."""
     count, num_classes = log_probs.shape
-    spec = ViewSpec(seed=0, pad_px=0, flip_horizontal=False)
+    spec = ViewSpec(seed=0, plain_first=False, operations=())
     ids = np.arange(1, count + 1, dtype=np.uint64)
     split = Split(torch.zeros((count, 1, 1, 1), dtype=torch.uint8), torch.zeros(count, dtype=torch.int64), ids)
     encoding = build_encoding(dict(row), "benchmark")

@@ -7,19 +7,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from benchmarks.measure import in_turn, need_data, report
-from pipeline.batches import LabelledBatch
+from benchmarks.online import with_teacher
 from pipeline.config import load_table
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import choose_device, choose_precision
 from pipeline.distillation import LabelledViews
-from pipeline.losses import cross_entropy, knowledge_distillation
 from pipeline.model_files import read_meta, read_model
 from pipeline.store import StoreReader
-from pipeline.training import Task, Trainer
+from pipeline.training import Trainer
 from stages.train_student import TrainStudent, student_task
 
 ROUNDS = 25
@@ -61,11 +58,11 @@ def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) ->
     device = choose_device(row.device)
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
-    temperature = row.temperature if row.soft_weight else None
+    temperature = row.known_temperature if row.soft_weight else None
     views = LabelledViews(train, store, meta.class_names, temperature, device)
     task = student_task(row, views, val, device)
     if online:
-        task = _with_teacher(
+        task = with_teacher(
             row, task, read_model(Path("data/train_teacher"), made_by="train_teacher").to(device), device
         )
     model = replace(meta, model=row.model, model_settings=row.model_settings).build(row.seed)
@@ -86,20 +83,6 @@ def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) ->
             torch.cuda.synchronize()
 
     return train_some
-
-
-def _with_teacher(
-    row: TrainStudent, task: Task[LabelledBatch], teacher: nn.Module, device: torch.device
-) -> Task[LabelledBatch]:
-    def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
-        images = batch.images.to(device)
-        with torch.no_grad():
-            log_targets = F.log_softmax(teacher(images) / row.temperature, dim=1)
-        logits = model(images)
-        soft = knowledge_distillation(logits, log_targets, temperature=row.temperature)
-        return (row.hard_weight * cross_entropy(logits, batch.hard_labels.to(device)) + row.soft_weight * soft).mean()
-
-    return replace(task, loss=loss)
 
 
 def _ms(seconds: float) -> float:

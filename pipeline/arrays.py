@@ -121,6 +121,10 @@ class ArrayGroup:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._array(name).shape)
 
+    def chunk_rows(self, name: str) -> int:
+        """Rows of an inner chunk of an array that is split along its first axis: what is read at once for one of them."""
+        return int(self._array(name).chunks[0])
+
     def fill_value(self, name: str) -> Any:
         return self._array(name).fill_value
 
@@ -181,8 +185,12 @@ class ArrayGroup:
 
     def read_whole(self, name: str) -> np.ndarray:
         """An array that must be there in full; raises StoreError where a file of it is lost (which reads as fill value)."""
-        if self._mirror is not None:
-            return self.read(name)
+        if self._mirror is None:
+            self.check_files(name)
+        return self.read(name)
+
+    def check_files(self, name: str) -> None:
+        """Raises StoreError where a file of a local array is lost or empty, without reading any."""
         lost = [
             file
             for file in _files_of(self.path / name, self._array(name), ())
@@ -193,7 +201,6 @@ class ArrayGroup:
             raise StoreError(
                 f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", mend=mend
             )
-        return self.read(name)
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if self._mirror is None:

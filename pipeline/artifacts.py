@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -145,15 +146,49 @@ class Scratch:
     def done(self) -> bool:
         """Whether `out` is the finished result of these very settings, untouched since, and its reports are there."""
         try:
-            marker = json.loads(self._marker.read_text())
-            return bool(marker == self._done_marker(self.out)) and all(path.exists() for path in self._reports)
-        except (OSError, ValueError):
+            return self._read_marker() == self._done_marker(self.out) and self._has_reports
+        except OSError:
             return False
+
+    @property
+    def outdated(self) -> bool:
+        """Whether `out` or one of its reports is missing, or `out` was made by other settings.
+
+        Weaker than not `done`: who asks whether it is worth to make `out` as well should not make it again because DVC
+        put the files back with other times, or because they were made on another machine.
+        """
+        made_by = self._read_marker().get("fingerprint", self.fingerprint)
+        return not self.out.exists() or not self._has_reports or made_by != self.fingerprint
+
+    @property
+    def _has_reports(self) -> bool:
+        return all(path.exists() for path in self._reports)
+
+    def _read_marker(self) -> dict[str, Any]:
+        try:
+            marker = json.loads(self._marker.read_text())
+        except (OSError, ValueError):
+            return {}
+        return marker if isinstance(marker, dict) else {}
 
     def _done_marker(self, tree: Path) -> dict[str, Any]:
         files = [(str(path.relative_to(tree)), path.stat()) for path in sorted(tree.rglob("*")) if path.is_file()]
         listing = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
         return {"fingerprint": self.fingerprint, "files": listing}
+
+    @contextmanager
+    def attempt(self) -> Iterator[bool]:
+        """Opens it as `with` does, unless another process is at work on it; whether it did."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            with self:
+                yield True
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> "Scratch":
         self.folder.parent.mkdir(parents=True, exist_ok=True)

@@ -5,21 +5,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8, UInt64
 
-from pipeline.datasets import Split
+from pipeline.datasets import Split, StreamedSplit, find_samples
+from pipeline.errors import StoreError
 from pipeline.seeding import derive_seed, permutation
 from pipeline.targets import SparseTargets
-from pipeline.views import ViewSpec, render
+from pipeline.views import ViewSpec, own_shares, render
+
+Places = slice | Int64[torch.Tensor, " batch"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels, their hard labels, and which rows of the split they are."""
+    """Pixels, their hard labels, and which rows of the split they are; of mixed views also what the second images are,
+    as `LabelledBatch` has it."""
 
     images: UInt8[torch.Tensor, "batch channels height width"]
     hard_labels: Int64[torch.Tensor, " batch"]
     row_index: Int64[torch.Tensor, " batch"]
+    partner_labels: Int64[torch.Tensor, " batch"] | None = None
+    own_shares: Float[torch.Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,26 +54,150 @@ def epoch_order(num_samples: int, epoch: int, seed: int) -> Int64[torch.Tensor, 
     return torch.from_numpy(permutation(derive_seed(seed, "order"), num_samples, epoch))
 
 
+@dataclass(frozen=True)
+class RowOrder:
+    """Which sample each row of a store is, and how many rows make a block: mixed views have their partners in it."""
+
+    sample_ids: UInt64[np.ndarray, " samples"]
+    block_samples: int
+    location: str = "the store"
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """One view of some rows of a split, before its pixels are made: what is drawn for each, and, where views are mixed of
+    two images, which row the second one is.
+
+    Methods take places among the planned rows; where all are planned, these are the rows themselves.
+    """
+
+    split: Split | StreamedSplit
+    spec: ViewSpec
+    rows: Int64[torch.Tensor, " planned"]
+    draws: Int64[torch.Tensor, "planned columns"]
+    partner_rows: Int64[torch.Tensor, " planned"] | None
+    partner_draws: Int64[torch.Tensor, "planned columns"] | None
+
+    def render(self, places: Places) -> UInt8[torch.Tensor, "batch channels height width"]:
+        """The views. Of a split on disk, each image is read by itself."""
+        others = None if self.partner_rows is None else _images(self.split, self.partner_rows[places])
+        return self.render_images(places, _images(self.split, self.rows[places]), others)
+
+    def render_images(
+        self,
+        places: Places,
+        images: UInt8[torch.Tensor, "batch channels height width"],
+        partner_images: UInt8[torch.Tensor, "batch channels height width"] | None = None,
+    ) -> UInt8[torch.Tensor, "batch channels height width"]:
+        """The views, of images that are read elsewhere than from the split: those of `rows` and of `partner_rows`."""
+        partner_draws = None if self.partner_draws is None else self.partner_draws[places]
+        return render(images, self.draws[places], self.spec, partner_images, partner_draws)
+
+    def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
+        """The first image's share of each view, 0.5 to 1; None where views are of one image each."""
+        if self.partner_rows is None:
+            return None
+        return own_shares(self.draws[places], image_shape(self.split), self.spec)
+
+    def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
+        """The second images' hard labels; None where views are of one image each."""
+        return None if self.partner_rows is None else self.split.hard_labels[self.partner_rows[places]]
+
+
+def image_shape(split: Split | StreamedSplit) -> tuple[int, ...]:
+    """Channels, height and width."""
+    return tuple(split.images.shape[1:]) if isinstance(split, Split) else tuple(split.image_shape)
+
+
+def _images(split: Split | StreamedSplit, rows: torch.Tensor) -> torch.Tensor:
+    return split.images[rows] if isinstance(split, Split) else split.take(rows.numpy()).images
+
+
+def plan_view(
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    view: int,
+    *,
+    rows: Int64[np.ndarray, " rows"] | None = None,
+    row_order: RowOrder | None = None,
+) -> ViewPlan:
+    """A view of all rows of a split, or of some.
+
+    Args:
+        row_order: Of the store whose views these are; None: the split's own, all in one block.
+
+    Raises:
+        StoreError: Where views are mixed, and an image's partner in the store is not in the split.
+    """
+    chosen = np.arange(len(split)) if rows is None else rows
+    draws = spec.draw(split.sample_ids[chosen], view)
+    if not spec.mixes:
+        return ViewPlan(split, spec, torch.from_numpy(chosen), draws, None, None)
+    partners = _partner_rows(split, spec, view, chosen, row_order or RowOrder(split.sample_ids, len(split)))
+    partner_draws = spec.draw(split.sample_ids[partners], view)
+    return ViewPlan(split, spec, torch.from_numpy(chosen), draws, torch.from_numpy(partners), partner_draws)
+
+
+def _partner_rows(
+    split: Split | StreamedSplit, spec: ViewSpec, view: int, rows: np.ndarray, order: RowOrder
+) -> np.ndarray:
+    """Which rows of the split are mixed into some others. Equal images count where the store has the first of them, whose
+    label it is that a student finds."""
+    stored = find_samples(split.sample_ids[rows], order.sample_ids)
+    partners = order.sample_ids[spec.partners(order.sample_ids, view, order.block_samples, stored[stored >= 0])]
+    found = find_samples(partners, split.sample_ids)
+    _need_all(len(rows) - int((found >= 0).sum()), len(rows), order)
+    return found
+
+
+def need_partners(split: Split | StreamedSplit, spec: ViewSpec, row_order: RowOrder) -> None:
+    """Raises StoreError where views are mixed and an image of their store is not in the split."""
+    if spec.mixes:
+        lost = int((find_samples(row_order.sample_ids, split.sample_ids) < 0).sum())
+        _need_all(lost, len(row_order.sample_ids), row_order)
+
+
+def _need_all(lost: int, count: int, order: RowOrder) -> None:
+    if lost:
+        raise StoreError(
+            order.location,
+            f"its views are mixed of two images, and {lost} of {count} images are not here",
+            expected="every image of the store",
+            mend="run `dvc repro dump_labels` for this data",
+        )
+
+
 def training_batches(
-    split: Split, spec: ViewSpec, *, view: int, epoch: int, batch_size: int, seed: int, start_step: int = 0
+    split: Split,
+    spec: ViewSpec,
+    *,
+    view: int,
+    epoch: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    row_order: RowOrder | None = None,
 ) -> Iterator[Batch]:
-    """A shuffled epoch over one view of every image, from step `start_step` on."""
+    """A shuffled epoch over one view of every image, from step `start_step` on; `row_order` as for `plan_view`."""
     order = epoch_order(len(split), epoch, seed)
-    draws = spec.draw(split.sample_ids, view)
+    plan = plan_view(split, spec, view, row_order=row_order)
     for step in range(start_step, num_steps(len(split), batch_size)):
         rows = order[step * batch_size : (step + 1) * batch_size]
-        yield Batch(render(split.images[rows], draws[rows], spec), split.hard_labels[rows], rows)
+        yield Batch(plan.render(rows), split.hard_labels[rows], rows, plan.partner_labels(rows), plan.own_shares(rows))
 
 
 def view_batches(
-    split: Split, spec: ViewSpec, view: int, rows: range | Int64[np.ndarray, " rows"], batch_size: int
+    split: Split,
+    spec: ViewSpec,
+    view: int,
+    rows: range | Int64[np.ndarray, " rows"],
+    batch_size: int,
+    row_order: RowOrder | None = None,
 ) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
-    """One view of some rows, in their order."""
-    rows = np.asarray(rows, dtype=np.int64)
-    draws = spec.draw(split.sample_ids[rows], view)
+    """One view of some rows, in their order; `row_order` as for `plan_view`."""
+    plan = plan_view(split, spec, view, rows=np.asarray(rows, dtype=np.int64), row_order=row_order)
     for start in range(0, len(rows), batch_size):
-        some = slice(start, start + batch_size)
-        yield render(split.images[torch.from_numpy(rows[some])], draws[some], spec)
+        yield plan.render(slice(start, start + batch_size))
 
 
 def plain_batches(split: Split, batch_size: int) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:

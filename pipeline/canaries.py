@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8, UInt64
 
-from pipeline.datasets import Split, find_samples
+from pipeline.batches import RowOrder, image_shape, need_partners, plan_view
+from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.errors import StoreError
 from pipeline.seeding import integers_below, philox
-from pipeline.views import ViewSpec, render, thumbnails
+from pipeline.views import ViewSpec, thumbnail_shape, thumbnails
 
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
 
@@ -24,30 +25,41 @@ class Canaries:
     pixels: UInt8[np.ndarray, "canaries channels height width"]
 
 
-def make_canaries(split: Split, spec: ViewSpec, views: Sequence[int], count: int) -> Canaries:
-    """About `count` canaries, spread over view numbers and samples by the spec's seed."""
+def make_canaries(
+    split: Split, spec: ViewSpec, views: Sequence[int], count: int, row_order: RowOrder | None = None
+) -> Canaries:
+    """About `count` canaries, spread over view numbers and samples by the spec's seed; `row_order` as for `plan_view`."""
     position = np.arange(min(count, len(split) * len(views)), dtype=np.int64)
     zero = np.zeros_like(position)
     rows = integers_below(philox(spec.seed, (position, zero, zero - 1, zero - 1))[0], len(split))
     numbers = np.asarray(views, dtype=np.int64)[position % len(views)]
     order = np.argsort(numbers, kind="stable")
     ids, numbers = split.sample_ids[rows[order]], numbers[order]
-    return Canaries(ids, numbers, _render(split, rows[order], numbers, spec).numpy())
+    return Canaries(ids, numbers, _render(split, rows[order], numbers, spec, row_order).numpy())
 
 
-def check_canaries(canaries: Canaries, split: Split, spec: ViewSpec, where: object) -> int:
-    """Renders every canary whose image is in `split` again; returns how many these were.
+def check_canaries(
+    canaries: Canaries,
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    where: object,
+    row_order: RowOrder | None = None,
+) -> int:
+    """Renders every canary whose image is in `split` again; returns how many these were. `row_order` as for `plan_view`.
 
-    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the pixels.
+    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the pixels; or where views
+    are mixed and the split lacks an image of the store.
     """
     rows = find_samples(canaries.sample_ids, split.sample_ids)
     here = rows >= 0
     if not here.any():
         return 0
-    if tuple(canaries.pixels.shape[1:]) != tuple(thumbnails(split.images[:1]).shape[1:]):
-        found = f"images of shape {tuple(split.images.shape[1:])}"
+    if row_order:
+        need_partners(split, spec, row_order)
+    if tuple(canaries.pixels.shape[1:]) != thumbnail_shape(shape := image_shape(split)):
+        found = f"images of shape {shape}"
         raise StoreError(where, found, expected=f"thumbnails of shape {tuple(canaries.pixels.shape[1:])}")
-    rendered = _render(split, rows[here], canaries.views[here], spec)
+    rendered = _render(split, rows[here], canaries.views[here], spec, row_order)
     difference = (rendered.int() - torch.from_numpy(canaries.pixels[here]).int()).abs().amax(dim=(1, 2, 3))
     if wrong := int((difference > TOLERANCE_LEVELS).sum()):
         first = int(torch.nonzero(difference > TOLERANCE_LEVELS)[0])
@@ -62,15 +74,12 @@ def check_canaries(canaries: Canaries, split: Split, spec: ViewSpec, where: obje
     return int(here.sum())
 
 
-def _render(split: Split, rows: np.ndarray, views: np.ndarray, spec: ViewSpec) -> torch.Tensor:
-    parts = []
-    for view in sorted(set(views.tolist())):
-        chosen = rows[views == view]
-        draws = spec.draw(split.sample_ids[chosen], view)
-        parts.append(
-            (np.flatnonzero(views == view), thumbnails(render(split.images[torch.from_numpy(chosen)], draws, spec)))
-        )
-    pixels = torch.empty((len(rows), *parts[0][1].shape[1:]), dtype=torch.uint8)
-    for position, rendered in parts:
-        pixels[torch.from_numpy(position)] = rendered
+def _render(
+    split: Split | StreamedSplit, rows: np.ndarray, views: np.ndarray, spec: ViewSpec, row_order: RowOrder | None
+) -> torch.Tensor:
+    pixels = torch.empty((len(rows), *thumbnail_shape(image_shape(split))), dtype=torch.uint8)
+    for view in np.unique(views):
+        chosen = np.flatnonzero(views == view)
+        plan = plan_view(split, spec, int(view), rows=rows[chosen], row_order=row_order)
+        pixels[torch.from_numpy(chosen)] = thumbnails(plan.render(slice(None)))
     return pixels

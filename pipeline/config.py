@@ -50,8 +50,8 @@ def load_table(kind: type[Settings], table: str, path: Path = PARAMS) -> dict[st
 
 
 def _over(row: Any, defaults: Any) -> Any:
-    """A row with what it does not say taken from its defaults."""
-    if not (isinstance(row, dict) and isinstance(defaults, dict)):
+    """A row with what it does not say taken from its defaults; a map of another `kind` has none."""
+    if not (isinstance(row, dict) and isinstance(defaults, dict)) or row.get("kind") != defaults.get("kind"):
         return row
     return defaults | {key: _over(value, defaults[key]) if key in defaults else value for key, value in row.items()}
 

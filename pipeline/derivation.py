@@ -101,6 +101,13 @@ def subset(
         raise StoreError(
             store.location, f"has no label for {lost} of {len(ids)} samples", expected="samples of this store"
         )
+    if store.views.mixes and not np.array_equal(ids, store.sample_ids):
+        raise StoreError(
+            store.location,
+            "its views are mixed of two images, and some of its samples would lack the other one",
+            expected="all of its samples in their order",
+            mend="choose among its views alone",
+        )
     return _assemble([source], out, records, replace(manifest, view_numbers=views), ids, on_labels)
 
 
@@ -115,9 +122,11 @@ def merge(
     for other in stores[1:]:
         _need_same(first, other)
     views = sorted({view for store in stores for view in store.manifest.view_numbers})
-    ids = np.concatenate([store.sample_ids for store in stores])
-    _, places = np.unique(ids, return_index=True)
-    ids = ids[np.sort(places)]
+    ids = first.sample_ids
+    if not first.views.mixes:  # then samples, and repeated ones, are the same in all, and stay where they are
+        ids = np.concatenate([store.sample_ids for store in stores])
+        _, places = np.unique(ids, return_index=True)
+        ids = ids[np.sort(places)]
     sources = [Source(store, ids) for store in stores]
     for view in views:
         here = np.zeros(len(ids), dtype=bool)
@@ -265,6 +274,7 @@ def _need_same(first: StoreReader, other: StoreReader) -> None:
     for name, (mine, its) in pairs.items():
         if mine != its:
             raise StoreError(other.location, f"{name} {its}", expected=f"{mine} ({first.location})")
+    _need_same_blocks(first, other)
     for name, table in first.tables.items():
         if not np.array_equal(table, other.tables[name]):
             raise StoreError(
@@ -290,3 +300,17 @@ def _need_alike(first: StoreReader, other: StoreReader) -> None:
     if lost := int((find_samples(first.sample_ids, other.sample_ids) < 0).sum()):
         found_ids = f"has no label for {lost} of {mine.num_samples} samples of {first.location}"
         raise StoreError(other.location, found_ids, expected="the same samples")
+    _need_same_blocks(first, other)
+
+
+def _need_same_blocks(first: StoreReader, other: StoreReader) -> None:
+    """Where views are mixed of two images, these are the same in both stores: they were chosen from the same blocks."""
+    if not first.views.mixes:
+        return
+    if first.manifest.block_samples != other.manifest.block_samples:
+        found, expected = (f"blocks of {store.manifest.block_samples} samples" for store in (other, first))
+    elif not np.array_equal(first.sample_ids, other.sample_ids):
+        found, expected = "other samples, or in another order", "the same, because its views are mixed of two images"
+    else:
+        return
+    raise StoreError(other.location, found, expected=f"{expected} ({first.location})", mend="dump it for the same data")

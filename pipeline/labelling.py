@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import nn
 
-from pipeline.batches import view_batches
+from pipeline.batches import RowOrder, view_batches
 from pipeline.claims import Claims
 from pipeline.datasets import Split, find_samples
 from pipeline.derivation import Source, fill_in
@@ -56,9 +56,13 @@ def label_rows(
     view: int,
     rows: range | Int64[np.ndarray, " rows"],
     on_batch: Callable[[int], object] = lambda count: None,
+    row_order: RowOrder | None = None,
 ) -> Float[torch.Tensor, "rows classes"]:
-    """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite."""
-    batches = view_batches(split, spec, view, rows, teacher.batch_size)
+    """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite.
+
+    `row_order` is that of the store whose views these are; without one, mixed views are mixed within the whole split.
+    """
+    batches = view_batches(split, spec, view, rows, teacher.batch_size, row_order)
     logits = predict_logits(teacher.model, batches, teacher.device, on_batch=on_batch)
     broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
     if len(broken):
@@ -136,7 +140,10 @@ def _dump_block(
     lacking = [target for target in targets if not target.writer.has(block)]
     needed = np.unique(np.concatenate([target.unknown(block) for target in lacking])) if lacking else np.empty(0, int)
     on_labels(len(block.rows) - len(needed))
-    logits = label_rows(teacher, split, spec, block.view, needed, on_labels) if len(needed) else torch.empty(0, 0)
+    logits = torch.empty(0, 0)
+    if len(needed):
+        order = lacking[0].writer.row_order  # the same in all
+        logits = label_rows(teacher, split, spec, block.view, needed, on_labels, order)
     for target in lacking:
         unknown = target.unknown(block)
         own = logits if len(unknown) == len(needed) else logits[torch.from_numpy(np.isin(needed, unknown))]
@@ -171,7 +178,7 @@ def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Bloc
     """
     sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
     rows = find_samples(sample_ids, split.sample_ids)
-    logits = label_rows(teacher, split, store.views, block.view, rows)
+    logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order)
     labels = encode_logits(store.codec, logits, sample_ids, block.view)
     return store.replace_block(block, labels, measure_labels(store.codec, logits, labels))
 
@@ -189,7 +196,7 @@ def recompute_fidelity(
         rows = rows[split_rows[rows] >= 0]
         if len(rows) == 0:
             continue
-        logits = label_rows(teacher, split, store.views, view, split_rows[rows])
+        logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=store.row_order)
         labels = gather(store.read_view(index), rows)
         exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in store.codec_temperatures}
         parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.artifacts import fingerprint
 from pipeline.encodings import LabelSpace
 from pipeline.errors import StoreError
+from pipeline.views import ViewSpec
 
 FORMAT = "potstill-soft-labels"
 VERSION = 1
@@ -62,6 +63,11 @@ class Manifest:
         return self.num_views * self.num_samples
 
     @property
+    def mixes(self) -> bool:
+        """Whether its views are mixed of two images."""
+        return ViewSpec.from_dict(self.views, "views").mixes
+
+    @property
     def space(self) -> LabelSpace:
         return LabelSpace(self.num_classes, self.temperature, tuple(self.temperatures))
 
@@ -85,8 +91,12 @@ class Manifest:
 
     def may_share_labels(self, other: "Manifest") -> bool:
         """Whether a label of one may stand in the other for the same view of the same image (the same but for the last
-        bits of the teacher's logits, which other batches may round differently)."""
-        return _decides(self) == _decides(other)
+        bits of the teacher's logits, which other batches may round differently).
+
+        A mixed view shows an image of its block, too, so that with other blocks it is another view.
+        """
+        same_blocks = not self.mixes or _blocks_of(self) == _blocks_of(other)
+        return same_blocks and _decides(self) == _decides(other)
 
 
 def parse_manifest(content: Mapping[str, Any], where: object) -> Manifest:
@@ -124,3 +134,7 @@ def manifest_fingerprint(content: Mapping[str, Any]) -> str:
 def _decides(manifest: Manifest) -> list[Any]:
     m = manifest
     return [m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher, m.version]
+
+
+def _blocks_of(manifest: Manifest) -> list[Any]:
+    return [manifest.dataset_fingerprint, manifest.num_samples, manifest.block_samples]

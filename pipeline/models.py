@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from pydantic import PositiveInt
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config import validate
 from pipeline.errors import ModelError, suggest
@@ -210,6 +209,8 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_multiply_adds(model: nn.Module, image_shape: list[int]) -> int:
     """Multiply-adds of convolutions and linear layers for one image."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings Triton with it, 74 MB that training does without
+
     was_training = model.training
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

@@ -59,8 +59,12 @@ def integers_below(words: Words, bound: int) -> Words:
 
 def permutation(seed: int, count: int, turn: int) -> Int64[np.ndarray, " count"]:
     """A random order of range(count), another one for each `turn` (an epoch)."""
-    position = np.arange(count, dtype=np.int64)
-    high, low, _, _ = philox(seed, (position, position >> 32, np.full_like(position, turn), np.full_like(position, -1)))
+    return shuffle(seed, np.arange(count, dtype=np.int64), turn)
+
+
+def shuffle(seed: int, numbers: Int64[np.ndarray, " some"], turn: int) -> Int64[np.ndarray, " some"]:
+    """Where each of some ascending numbers stands, in the order in which `permutation` has them among all numbers."""
+    high, low, _, _ = philox(seed, (numbers, numbers >> 32, np.full_like(numbers, turn), np.full_like(numbers, -1)))
     return np.argsort((high << 31) | (low >> 1), kind="stable")
 
 

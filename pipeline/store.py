@@ -18,6 +18,7 @@ from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.arrays import ArrayGroup
 from pipeline.artifacts import write_bytes, write_json
+from pipeline.batches import RowOrder
 from pipeline.canaries import Canaries
 from pipeline.encodings import Codec, Encoding, build_encoding, log_normalise
 from pipeline.errors import StoreError
@@ -100,6 +101,11 @@ class StoreWriter:
         ids = self.sample_ids[_slice(block.rows) if rows is None else rows]
         return encode_logits(self.codec, logits, ids, block.view)
 
+    @property
+    def row_order(self) -> RowOrder:
+        """What mixed views depend on, besides their ViewSpec."""
+        return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))
+
     def write(self, block: Block, logits: Float[torch.Tensor, "rows classes"]) -> None:
         """Encodes and commits a block of finite teacher logits, and measures its fidelity."""
         if self._fields:
@@ -178,6 +184,11 @@ class StoreReader:
         self.tables = {name: beside[name] for name in self._tables}
         self._digests = beside.get("block_digest")
         self.codec: Codec = self.encoding.codec(self.manifest.space, self.tables)
+
+    @property
+    def row_order(self) -> RowOrder:
+        """What mixed views depend on, besides their ViewSpec."""
+        return RowOrder(self.sample_ids, self.manifest.block_samples, self.location)
 
     @property
     def fidelity_parts(self) -> list[Fidelity]:

@@ -1,9 +1,14 @@
-"""Soft targets that keep a few classes only: what a sparse encoding gives a loss."""
+"""What soft targets tell a loss, and those that keep a few classes only."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
+
+Detail = Literal["every class", "filled tail", "some classes", "nothing"]
+"""How much of a teacher's distribution soft targets tell: each class's probability in the very label; the same with the
+unlikely classes filled in from a model of how they are on average; some classes (`SparseTargets`); or nothing."""
 
 
 @dataclass(frozen=True)

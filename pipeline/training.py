@@ -1,50 +1,32 @@
-"""fit: the one training loop, for teacher and students alike.
+"""fit: the one training loop, for teacher and students alike, for one network or several in one pass.
 
 It takes callables and knows nothing of stores or labels. Everything that decides a result is a pure function of the
-settings and the step, or is in the checkpoint: a run that was killed goes on to the same bits on the same CPU.
+settings and the step, or is in the checkpoint: a run that was killed goes on to the same bits on the same CPU, and so
+does a run among others.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic.dataclasses import dataclass as settings_dataclass
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from pipeline.artifacts import say, write_bytes, write_json
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
-from pipeline.config import STRICT
-from pipeline.devices import Precision, choose_precision
+from pipeline.devices import choose_precision
 from pipeline.errors import ModelError
 from pipeline.progress import progress
+from pipeline.recipe import FitSettings, build_optimizer, learning_rate_factor
 
 AnyBatch = TypeVar("AnyBatch")
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-@settings_dataclass(frozen=True, kw_only=True, config=STRICT)
-class FitSettings:
-    """The training recipe; every key stands in `params.yaml`."""
-
-    epochs: NonNegativeInt
-    batch_size: PositiveInt
-    accumulate_batches: PositiveInt
-    optimizer: Literal["adamw", "sgd"]
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    schedule: Literal["cosine", "one_cycle"]
-    warmup_fraction: Fraction
-    clip_norm: PositiveFloat
-    ema_decay: Fraction
-    patience_epochs: PositiveInt | None
-    precision: Precision
-    checkpoint_seconds: NonNegativeFloat
+#: (places of some of the runs, epoch, first step) -> at each step a batch for each of these runs
+BatchesTogether = Callable[[Sequence[int], int, int], Iterable[tuple[AnyBatch, ...]]]
 
 
 @dataclass(frozen=True)
@@ -63,10 +45,13 @@ class Task(Generic[AnyBatch]):
 
 @dataclass
 class RunState:
-    """Where a run stands; all of it is in the checkpoint."""
+    """Where a run stands; all of it is in the checkpoint.
+
+    `seconds` are those of its own steps and checkpoints, and its share of the time that batches took.
+    """
 
     epoch: int = 0
-    step: int = 0  # within the epoch
+    step: int = 0  # within the epoch, in batches
     seconds: float = 0.0
     precision: str = ""
     best_accuracy: float = -1.0
@@ -83,34 +68,6 @@ class FitResult:
     state: RunState
 
 
-def learning_rate_factor(step: int, total: int, settings: FitSettings) -> float:
-    """The share of the peak learning rate at a step (0-based) of `total`.
-
-    `cosine`: a linear warm-up over `warmup_fraction` of the steps, then half a cosine down to 0. `one_cycle`: the
-    same, but starting from 1/25 and ending at 1/10,000 of the peak.
-
-    References:
-        Ilya Loshchilov, Frank Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016, arXiv 1608.03983.
-        Leslie N. Smith, Nicholay Topin, "Super-Convergence", 2017, arXiv 1708.07120, section 3.
-    """
-    start, end = (0.04, 1e-4) if settings.schedule == "one_cycle" else (0.0, 0.0)
-    warmup = settings.warmup_fraction * total
-    position = step + 1
-    if position < warmup:
-        return start + (1 - start) * position / warmup
-    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (position - warmup) / max(total - warmup, 1)))
-
-
-def build_optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum 0.9; norms and biases (one-dimensional) are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
-
-
 def fit(
     model: nn.Module, task: Task[AnyBatch], settings: FitSettings, scratch: Path, device: torch.device, name: str
 ) -> FitResult:
@@ -119,12 +76,63 @@ def fit(
     Raises ModelError where the loss stops being a finite number.
     """
     run = Trainer(model, task, settings, scratch, device, name)
-    run.resume()
-    done = run.state.epoch * task.steps_per_epoch + run.state.step
-    with progress(name, settings.epochs * task.steps_per_epoch, "step", done) as on_steps:
-        while run.state.epoch < settings.epochs:
-            run.train_epoch(on_steps)
-    return run.result()
+    return fit_together([run], lambda _, epoch, start: ((batch,) for batch in task.batches(epoch, start)))[0]
+
+
+def fit_together(runs: Sequence["Trainer[AnyBatch]"], batches: BatchesTogether[AnyBatch]) -> list[FitResult]:
+    """Trains several networks in one pass over batches that are made once, each to the bits that it would come to
+    alone (on a CPU).
+
+    Runs that stand at different places, because they were killed between the checkpoint of one and that of another, are
+    brought together: the least advanced goes first, the others let its batches pass. The shorter ones end earlier.
+
+    Args:
+        runs: With the same number of steps per epoch, in whatever place their checkpoints left them.
+        batches: In place of those of the runs' tasks.
+
+    Raises:
+        ModelError: A loss stops being a finite number.
+    """
+    steps = runs[0].task.steps_per_epoch
+    assert all(run.task.steps_per_epoch == steps for run in runs), "who has the same batches has as many"
+    total = steps * max(run.settings.epochs for run in runs)
+    done = min((run.state.epoch * steps + run.state.step for run in runs if not run.finished), default=total)
+    name = runs[0].name + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
+    with progress(name, total, "step", done) as on_steps:
+        while going := [place for place, run in enumerate(runs) if not run.finished]:
+            epoch = min(runs[place].state.epoch for place in going)
+            places = [place for place in going if runs[place].state.epoch == epoch]
+            here = [runs[place] for place in places]
+            start = min(run.state.step for run in here)
+            on_steps(epoch * steps + start - done)  # what none of them has to train
+            _train_epoch(here, batches(places, epoch, start), start, on_steps)
+            done = (epoch + 1) * steps
+        on_steps(total - done)  # what patience left out
+    return [run.result() for run in runs]
+
+
+def _train_epoch(
+    runs: Sequence["Trainer[AnyBatch]"],
+    batches: Iterable[tuple[AnyBatch, ...]],
+    start: int,
+    on_steps: Callable[[int], object],
+) -> None:
+    """The rest of the epoch that all of these runs are in."""
+    for run in runs:
+        run.model.train()
+    tick = time.monotonic()
+    for step, several in enumerate(batches, start):
+        waited = (time.monotonic() - tick) / len(runs)
+        for run, batch in zip(runs, several, strict=True):
+            if run.state.step == step:  # else it is further than the others
+                with run.turn(waited):
+                    run.step(batch)
+                    run.save_if_due()
+        on_steps(1)
+        tick = time.monotonic()
+    for run in runs:
+        with run.turn():
+            run.end_epoch()
 
 
 def write_reports(name: Path, result: FitResult, metrics: dict[str, Any]) -> None:
@@ -136,7 +144,10 @@ def write_reports(name: Path, result: FitResult, metrics: dict[str, Any]) -> Non
 
 
 class Trainer(Generic[AnyBatch]):
-    """The state of one training run."""
+    """The state of one training run, from the checkpoint in `scratch` if there is one.
+
+    Its random numbers (dropout) go on from those of the moment when it is made, whatever others draw meanwhile.
+    """
 
     def __init__(
         self,
@@ -157,68 +168,96 @@ class Trainer(Generic[AnyBatch]):
         self.best = _weights(self.average.module)
         self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()
+        self._generators = _generator_states(device)
+        self._resume()
 
-    def train_epoch(self, on_steps: Callable[[int], object]) -> None:
-        self.model.train()
-        for batch in self._batches():
-            self.step(batch)
-            on_steps(1)
-            if time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
-                self.save()
-        self._end_epoch()
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        return self.state.epoch >= self.settings.epochs or self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience_epochs
+        return patience is not None and self.state.epoch - (self.state.best_epoch + 1) >= patience
+
+    @contextmanager
+    def turn(self, waited: float = 0.0) -> Iterator[None]:
+        """Makes the process's random numbers those of this run, and counts its time."""
+        self.state.seconds += waited
+        self._tick = time.monotonic()
+        _set_generator_states(self._generators, self.device)
+        yield
+        self._generators = _generator_states(self.device)
+        self._count_time()
 
     def step(self, batch: AnyBatch) -> None:
-        """One update of the weights and of their moving average."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.state.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
+        if not self.state.precision:
+            self._choose_precision(batch)
+        first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
+        if self.state.step == first:
+            self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
             loss = self.task.loss(self.model, batch)
-        loss.backward()
+        (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
+        self.loss_sum += loss.detach()
+        self.state.step += 1
+        if self._between_updates:
+            self._update()
+
+    @property
+    def _between_updates(self) -> bool:
+        """Whether no gradients wait for more batches."""
+        step = self.state.step
+        return step % self.settings.accumulate_batches == 0 or step == self.task.steps_per_epoch
+
+    def _update(self) -> None:
+        """One step of the optimizer, and of the weights' moving average."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
-        self.loss_sum += loss.detach()
-        self.state.step += 1
 
-    def _learning_rate(self, step: int) -> float:
-        """At a step of the current epoch."""
-        per_epoch, epochs = self.task.steps_per_epoch, self.settings.epochs
-        factor = learning_rate_factor(self.state.epoch * per_epoch + step, epochs * per_epoch, self.settings)
-        return self.settings.learning_rate * factor
+    def _learning_rate(self) -> float:
+        """Of the update that the last batch belongs to."""
+        accumulate = self.settings.accumulate_batches
+        per_epoch = -(-self.task.steps_per_epoch // accumulate)
+        update = self.state.epoch * per_epoch + (self.state.step - 1) // accumulate
+        return self.settings.learning_rate * learning_rate_factor(
+            update, self.settings.epochs * per_epoch, self.settings
+        )
 
-    def _batches(self) -> Iterator[AnyBatch]:
-        for batch in self.task.batches(self.state.epoch, self.state.step):
-            if not self.state.precision:
-                images = self.task.pixels(batch)
-                chosen = choose_precision(self.settings.precision, self.model, images, self.device)
-                self.state.precision = str(chosen).removeprefix("torch.")
-            yield batch
+    def _choose_precision(self, batch: AnyBatch) -> None:
+        chosen = choose_precision(self.settings.precision, self.model, self.task.pixels(batch), self.device)
+        self.state.precision = str(chosen).removeprefix("torch.")
 
-    def _end_epoch(self) -> None:
+    def end_epoch(self) -> None:
+        """Validates, notes the figures and saves."""
         state = self.state
         train_loss = float(self.loss_sum) / self.task.steps_per_epoch
+        mend = "lower its learning_rate in params.yaml"
         if not math.isfinite(train_loss):
-            mend = "lower its learning_rate in params.yaml"
             raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
         measured = self.task.validate(self.average.module)
         if not all(map(math.isfinite, measured.values())):
-            mend = "lower its learning_rate in params.yaml"
             raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
         if measured["accuracy"] > state.best_accuracy:
             state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
             self.best = _weights(self.average.module)
-        last = self._learning_rate(self.task.steps_per_epoch - 1)
-        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": last}
+        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": self._learning_rate()}
         state.history.append(row | {f"val_{key}": value for key, value in measured.items()})
         state.epoch, state.step = state.epoch + 1, 0
         self.loss_sum.zero_()
-        self.save()
-        left = state.seconds / state.epoch * (self.settings.epochs - state.epoch)
+        self._save()
         say(
             f"{self.name}: epoch {state.epoch}/{self.settings.epochs}, train loss {train_loss:.4f}, "
-            f"val accuracy {measured['accuracy']:.2%}, {state.seconds:.0f} s, about {left:.0f} s left"
+            f"val accuracy {measured['accuracy']:.2%}, {state.seconds:.0f} s"
         )
+        if self._out_of_patience and state.epoch < self.settings.epochs:
+            best = f"{state.best_accuracy:.2%} of epoch {state.best_epoch + 1}"
+            say(f"{self.name}: stops here, patience_epochs ({self.settings.patience_epochs}) after the best, {best}")
 
     def _move_average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
         """Moves the average towards the weights; early on by more, so that it forgets where it started."""
@@ -229,23 +268,31 @@ class Trainer(Generic[AnyBatch]):
         else:
             torch._foreach_copy_(averaged, current)
 
-    def save(self) -> None:
-        """Writes the checkpoint."""
-        now = time.monotonic()
-        self.state.seconds += now - self._tick
-        self._tick = self._saved_at = now
+    def save_if_due(self) -> None:
+        """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
+        if self._between_updates and time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
+            self._save()
+
+    def _save(self) -> None:
+        self._count_time()
+        self._saved_at = self._tick
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum,
-            "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if self._on_cuda else []},
+            "generators": _generator_states(self.device),
             "run": asdict(self.state),
         }
         write_checkpoint(self._scratch, f"{self.state.epoch}-{self.state.step}", state)
 
-    def resume(self) -> None:
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._tick
+        self._tick = now
+
+    def _resume(self) -> None:
         """Takes the state of the checkpoint, if there is one."""
         state = read_checkpoint(self._scratch)
         if state is None:
@@ -256,11 +303,12 @@ class Trainer(Generic[AnyBatch]):
         self.optimizer.load_state_dict(state["optimizer"])
         self._restore_layout()
         self.loss_sum.copy_(state["loss_sum"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if self._on_cuda:
-            torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+        self._generators = state["generators"]
         self.state = RunState(**state["run"])
-        say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
+        if self.finished:
+            say(f"{self.name}: was trained before, to epoch {self.state.epoch}")
+        else:
+            say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
 
     def _restore_layout(self) -> None:
         """Puts optimizer state back into its parameters' memory order, which a file does not keep: fused optimizers
@@ -273,10 +321,17 @@ class Trainer(Generic[AnyBatch]):
     def result(self) -> FitResult:
         return FitResult(_weights(self.average.module), self.best, self.state)
 
-    @property
-    def _on_cuda(self) -> bool:
-        return self.device.type == "cuda"
-
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _generator_states(device: torch.device) -> list[torch.Tensor]:
+    """Of the generators that a step on this device draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_generator_states(states: list[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import Scratch, link_tree, read_json, read_tensors, say, write_json, write_tensors
+from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, STRICT, load_rows, load_section
@@ -69,6 +70,7 @@ def main(
     me = this_worker(worker, os.environ)
     device = choose_device(settings.device, me.local_index)
     dataset = ImageDataset(data)
+    settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
     manifests = _manifests(settings, encodings, dataset, teacher)
     for name, encoding in encodings.items():
         encoding.check(manifests[name].space, f"{params}: encodings.{name}")
@@ -200,9 +202,11 @@ def _sources(
             continue
         sources[name] = Source(store, split.sample_ids)
     if grow and not sources:
-        raise StoreError(
-            grow, "holds no store of this teacher, these encodings and views", expected=", ".join(manifests)
-        )
+        mixed = any(manifest.mixes for manifest in manifests.values())
+        found = "holds no store of this teacher, these encodings and views"
+        if mixed:
+            found += ", with these very images in blocks of this size (views are mixed of two images)"
+        raise StoreError(grow, found, expected=", ".join(manifests))
     return sources
 
 
@@ -256,7 +260,8 @@ def _targets(
     sources: Mapping[str, Source],
 ) -> dict[str, Target]:
     """Every store, begun or as earlier workers left it."""
-    canaries = make_canaries(split, settings.views, range(settings.num_views), settings.num_canaries)
+    order = RowOrder(split.sample_ids, next(iter(manifests.values())).block_samples)
+    canaries = make_canaries(split, settings.views, range(settings.num_views), settings.num_canaries, order)
     targets = {}
     for name, manifest in manifests.items():
         source = sources.get(name)

@@ -16,12 +16,12 @@ import typer
 from tabulate import tabulate
 
 from pipeline.artifacts import say
+from pipeline.batches import plan_view
 from pipeline.canaries import check_canaries
 from pipeline.datasets import ImageDataset, find_samples
 from pipeline.errors import ConfigError, PipelineError, StoreError
 from pipeline.remote import is_url
 from pipeline.store import StoreReader
-from pipeline.views import render
 from stages import run_stage
 
 _FEW = 5  # names that a line has room for
@@ -149,7 +149,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}",
         "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
         "temperatures": _temperatures(facts) if count else "",
-        "views": f"{_numbers(facts['view_numbers'])}: " + ", ".join(f"{k} {v}" for k, v in facts["views"].items()),
+        "views": f"{_numbers(facts['view_numbers'])}: {_views(facts['views'])}",
         "blocks": f"{blocks:,} of up to {facts['block_samples']:,} samples x {count} fields: {there}" if count else "",
         "size": f"{facts['total_bytes']:,} bytes, {facts['bytes_per_label']:.3f} per label with everything in it"
         + (" but what describes the arrays" if facts["arrays"] is None else ""),
@@ -186,6 +186,14 @@ def _temperatures(facts: Mapping[str, Any]) -> str:
     declared, served = ([f"{t:g}" for t in facts[key]] for key in ("temperatures", "served_temperatures"))
     others = "any" if facts["serves_undeclared"] else f"{', '.join(served)} only"
     return f"stored at {facts['temperature']:g}; declared: {', '.join(declared)}; served: {others}"
+
+
+def _views(views: Mapping[str, Any]) -> str:
+    """The seed, and the operations with their settings."""
+    rows = [", ".join(f"{k} {v}" for k, v in row.items() if k != "kind") for row in views["operations"]]
+    operations = [f"{row['kind']} ({own})" for row, own in zip(views["operations"], rows, strict=True)]
+    plain = ["view 0 plain"] if views["plain_first"] else []
+    return ", ".join([f"seed {views['seed']}", *plain, *operations])
 
 
 def _numbers(numbers: list[int]) -> str:
@@ -230,10 +238,13 @@ class Sample:
         place = int(find_samples(sample_ids, split.sample_ids)[0])
         images = None
         if place >= 0:
-            check_canaries(store.canaries, split, store.views, store.location)
-            image = split.images[place : place + 1]
-            views = [render(image, store.views.draw(sample_ids, view), store.views) for view in manifest.view_numbers]
-            images = torch.cat(views)
+            check_canaries(store.canaries, split, store.views, store.location, store.row_order)
+            one = np.array([place])
+            plans = [
+                plan_view(split, store.views, view, rows=one, row_order=store.row_order)
+                for view in manifest.view_numbers
+            ]
+            images = torch.cat([plan.render(slice(None)) for plan in plans])
         return cls(
             store.location,
             int(sample_ids[0]),

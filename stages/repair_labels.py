@@ -52,7 +52,7 @@ def _repair(store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split
         expected = f"the teacher that wrote it, {stored}" if stored else "a store of one teacher"
         mend = "make it again from the stores that it was made of" if stored is None else "run `dvc repro dump_labels`"
         raise StoreError(store.location, f"can't be repaired by teacher {teacher_now}", expected=expected, mend=mend)
-    check_canaries(store.canaries, split, store.views, store.location)
+    check_canaries(store.canaries, split, store.views, store.location, store.row_order)
     ids = store.sample_ids
     for block in blocks:
         lost = int((find_samples(ids[np.array(block.rows)], split.sample_ids) < 0).sum())

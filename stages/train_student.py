@@ -1,28 +1,34 @@
 """train_student: data/prepare + one store -> data/train_student/<name>. Never loads the teacher."""
 
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipeline.artifacts import Scratch, file_fingerprint
-from pipeline.batches import LabelledBatch, plain_batches
-from pipeline.config import PARAMS, STRICT, load_row, load_rows
-from pipeline.datasets import ImageDataset, Split
+from pipeline.artifacts import Scratch, file_fingerprint, say
+from pipeline.batches import LabelledBatch
+from pipeline.config import PARAMS, STRICT, load_row, load_rows, load_table, validate
+from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.devices import DeviceName, choose_device
 from pipeline.distillation import LabelledViews
 from pipeline.errors import ConfigError, StoreError, suggest
+from pipeline.grouping import batches_together, check_alike
 from pipeline.inference import predict_logits
+from pipeline.joining import label_bytes
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import ModelMeta, write_model
-from pipeline.objective import Objective
+from pipeline.objective import Objective, build_loss
+from pipeline.pilot import Choice, Temperature, choose_temperature, shorten
+from pipeline.recipe import FitSettings
 from pipeline.remote import is_url
 from pipeline.store import StoreReader
-from pipeline.training import FitSettings, Task, fit, write_reports
+from pipeline.streaming import MemoryBudget, images_in_order, open_splits
+from pipeline.training import FitResult, Task, Trainer, fit, fit_together, write_reports
 from stages import run_stage
 
 EVAL_BATCH_SIZE = 500
@@ -38,7 +44,7 @@ class TrainStudent:
     twin_of: str | None
     hard_weight: NonNegativeFloat
     soft_weight: NonNegativeFloat
-    temperature: PositiveFloat
+    temperature: Temperature
     loss: dict[str, Any]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     seed: NonNegativeInt
@@ -46,6 +52,13 @@ class TrainStudent:
     memory_budget_mb: PositiveInt
     group: str | None
     fit: FitSettings
+
+    @property
+    def known_temperature(self) -> float:
+        """The temperature as a number; raises ConfigError where it is still to be chosen."""
+        if self.temperature == "auto":
+            raise ConfigError("a student's temperature", "auto", expected="a number here", mend="name one")
+        return self.temperature
 
 
 def main(
@@ -57,43 +70,172 @@ def main(
     reports: Path = Path("reports/train_student"),
     work: Path = Path("work"),
 ) -> None:
-    settings = load_row(TrainStudent, "students", name, params)
-    _check(settings, f"{params}: students.{name}", load_rows("students", params))
-    device = choose_device(settings.device)
+    rows, table = _rows(name, params), load_rows("students", params)
+    for each, row in rows.items():
+        _check(row, f"{params}: students.{each}", table)
+    device = choose_device(rows[name].device)
     dataset = ImageDataset(data)
-    manifest = dataset.manifest
-    store = _open_store(labels, settings, f"{params}: students.{name}.labels")
-    decides = {
-        "settings": (recipe := asdict(settings)),
-        "data": manifest.fingerprints,
-        "store": file_fingerprint(store.path / "zarr.json"),
-        "device": device.type,
+    stores = {each: _open_store(labels, row, f"{params}: students.{each}.labels") for each, row in rows.items()}
+    check_alike(rows, stores, f"{params}: students")
+    scratches = {
+        each: Scratch(out / each, decides, work, [reports / f"{each}.json", reports / f"{each}.tsv"])
+        for each, decides in _decides(rows, stores, dataset, device).items()
     }
-    with Scratch(out / name, decides, work, [reports / f"{name}.json", reports / f"{name}.tsv"]) as scratch:
+    with scratches[name] as scratch:
         if scratch.done:
             return
-        train, val = dataset.split("train"), dataset.split("val")
-        temperature = settings.temperature if settings.soft_weight else None
-        views = LabelledViews(train, store, manifest.class_names, temperature, device)
-        meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
-        task = student_task(settings, views, val, device)
-        torch.manual_seed(settings.seed)  # of dropout and the like
-        result = fit(meta.build(settings.seed), task, settings.fit, scratch.folder, device, f"train_student@{name}")
+        row, where = rows[name], f"{params}: students.{name}.memory_budget_mb"
+        budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, where)
+        students = Students(rows, stores, scratches, dataset, budget, device)
+        own = students.start(name)
+        with ExitStack() as held:
+            others = {} if own.run.finished else students.join(held, besides=name)
+            several = [own, *others.values()]
+            size, seed = rows[name].fit.batch_size, rows[name].seed
+            together = batches_together([s.views for s in several], device, batch_size=size, seed=seed)
+            result = fit_together([s.run for s in several], together)[0]
+        own.write(scratch.output, reports / name, result)
+        scratch.publish()
+        if others:
+            how = "`dvc repro`, or this command with their names, puts them in place"
+            say(f"train_student@{name}: trained in the same pass: {', '.join(others)}; {how}")
+
+
+class Student(NamedTuple):
+    """A student in training, and what is to be said of it."""
+
+    run: Trainer[LabelledBatch]
+    views: LabelledViews
+    meta: ModelMeta
+    chosen: dict[str, Any]
+
+    def write(self, folder: Path, reports: Path, result: FitResult) -> None:
         history = result.state.history
         figures = {
             "last": history[-1]["val_accuracy"],
             "best": result.state.best_accuracy,
             "best_epoch": result.state.best_epoch + 1,
         }
-        meta = meta.trained(result.state.precision, figures)
-        write_model(scratch.output, meta, result.last, best=result.best)
-        write_reports(reports / name, result, {"val": figures})
-        scratch.publish()
+        write_model(folder, self.meta.trained(result.state.precision, figures), result.last, best=result.best)
+        write_reports(reports, result, {"val": figures} | self.chosen)
 
 
-def student_task(settings: TrainStudent, views: LabelledViews, val: Split, device: torch.device) -> Task[LabelledBatch]:
+class Students:
+    """Those that one process trains: a row of the table and the rest of its group, on one data set."""
+
+    def __init__(
+        self,
+        rows: dict[str, TrainStudent],
+        stores: dict[str, StoreReader],
+        scratches: dict[str, Scratch],
+        dataset: ImageDataset,
+        budget: MemoryBudget,
+        device: torch.device,
+    ) -> None:
+        self._rows, self._stores, self._scratches, self._device = rows, stores, scratches, device
+        self._manifest, self._budget = dataset.manifest, budget
+        needed = {row.labels: label_bytes(stores[name]) for name, row in rows.items() if row.soft_weight}
+        self._train, self._val = open_splits(dataset, budget, sum(needed.values()))
+        self._views: dict[tuple[str, float | None], LabelledViews] = {}
+
+    def start(self, name: str) -> Student:
+        """A student as its scratch folder has it, or fresh."""
+        settings, folder = self._rows[name], self._scratches[name].folder
+        meta = ModelMeta.untrained(settings.model, settings.model_settings, self._manifest, _recipe(settings))
+        chosen: dict[str, Any] = {}
+        if settings.temperature == "auto":
+            choice = self._choose_temperature(name, meta)
+            settings, chosen = replace(settings, temperature=choice.temperature), choice.to_dict()
+            meta = replace(meta, settings=meta.settings | chosen)
+        views = self._labelled_views(name, settings)
+        task = student_task(settings, views, self._val, self._device)
+        torch.manual_seed(settings.seed)  # of dropout and the like
+        title = f"train_student@{name}"
+        run = Trainer(meta.build(settings.seed), task, settings.fit, folder, self._device, title)
+        return Student(run, views, meta, chosen)
+
+    def _choose_temperature(self, name: str, meta: ModelMeta) -> Choice:
+        """By short trials of this very student: the same weights at first, the same views in the same order."""
+        settings, store, title = self._rows[name], self._stores[name], f"train_student@{name}"
+        loss = settings.loss | asdict(build_loss(settings.loss, "loss").warmed_up())
+
+        def try_one(temperature: float, scratch: Path) -> FitResult:
+            row = replace(settings, temperature=temperature, loss=loss)
+            task = student_task(row, self._labelled_views(name, row), self._val, self._device)
+            task, recipe = shorten(task, row.fit, self._device)
+            torch.manual_seed(row.seed)
+            trial = f"{title}, pilot at temperature {temperature:g}"
+            return fit(meta.build(row.seed), task, recipe, scratch, self._device, trial)
+
+        candidates = store.codec_temperatures or [store.manifest.temperature]
+        folder = self._scratches[name].folder / "pilot"
+        return choose_temperature(candidates, try_one, num_samples=len(self._val), folder=folder, name=title)
+
+    def _labelled_views(self, name: str, settings: TrainStudent) -> LabelledViews:
+        """The same object for the same labels at the same temperature."""
+        temperature = settings.known_temperature if settings.soft_weight else None
+        key = (settings.labels, temperature)
+        if key not in self._views:
+            classes = self._manifest.class_names
+            self._views[key] = LabelledViews(
+                self._train, self._stores[name], classes, temperature, self._device, self._budget
+            )
+        return self._views[key]
+
+    def join(self, held: ExitStack, *, besides: str) -> dict[str, Student]:
+        """The others of the group that are to be trained too, their scratches held: not those that are published or
+        trained already, nor those that another process is at work on."""
+        joined = {}
+        for name, scratch in self._scratches.items():
+            if name == besides or not scratch.outdated:
+                continue
+            if not held.enter_context(scratch.attempt()):
+                say(f"train_student@{name}: another process is at work on this; its group goes on without it")
+            elif not scratch.done and not (student := self.start(name)).run.finished:
+                joined[name] = student
+        return joined
+
+
+def _rows(name: str, params: Path) -> dict[str, TrainStudent]:
+    """The student's row, then those of its group."""
+    own = load_row(TrainStudent, "students", name, params)
+    if own.group is None:
+        return {name: own}
+    table = load_table(dict, "students", params)
+    others = {each: row for each, row in table.items() if row.get("group") == own.group and each != name}
+    return {
+        name: own,
+        **{each: validate(TrainStudent, row, f"{params}: students.{each}") for each, row in others.items()},
+    }
+
+
+def _recipe(settings: TrainStudent) -> dict[str, Any]:
+    """The settings that decide what a student comes to: in company it is the one that it would be alone."""
+    return {key: value for key, value in asdict(settings).items() if key != "group"}
+
+
+def _decides(
+    rows: dict[str, TrainStudent], stores: dict[str, StoreReader], dataset: ImageDataset, device: torch.device
+) -> dict[str, dict[str, Any]]:
+    """What the fingerprint of each student's scratch is made of."""
+    shared = {"data": dataset.manifest.fingerprints, "device": device.type}
+    return {
+        name: {"settings": _recipe(row), "store": file_fingerprint(stores[name].path / "zarr.json"), **shared}
+        for name, row in rows.items()
+    }
+
+
+def student_task(
+    settings: TrainStudent, views: LabelledViews, val: Split | StreamedSplit, device: torch.device
+) -> Task[LabelledBatch]:
     """What a student learns: the store's labels on replayed views, judged by the validation split."""
-    objective = Objective(settings.hard_weight, settings.soft_weight, settings.temperature, settings.label_smoothing)
+    objective = Objective(
+        settings.hard_weight,
+        settings.soft_weight,
+        settings.known_temperature,
+        settings.label_smoothing,
+        build_loss(settings.loss, "loss"),
+    )
     batch_size = settings.fit.batch_size
     return Task(
         batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=settings.seed),
@@ -101,7 +243,7 @@ def student_task(settings: TrainStudent, views: LabelledViews, val: Split, devic
         loss=lambda model, batch: objective(model, batch, device),
         pixels=lambda batch: batch.images,
         validate=lambda model: classification_metrics(
-            predict_logits(model, plain_batches(val, EVAL_BATCH_SIZE), device), val.hard_labels
+            predict_logits(model, images_in_order(val, EVAL_BATCH_SIZE, views.joined.budget), device), val.hard_labels
         ),
     )
 
@@ -111,6 +253,9 @@ def _check(settings: TrainStudent, where: str, table: dict[str, Any]) -> None:
         raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
     if settings.hard_weight == 0 and settings.soft_weight == 0:
         raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
+    build_loss(settings.loss, f"{where}.loss")
+    if settings.temperature == "auto" and settings.soft_weight == 0:
+        raise ConfigError(f"{where}.temperature", "auto, and soft_weight 0", expected="a number", mend="any will do")
     if settings.fit.epochs == 0:
         raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
     if settings.twin_of is not None and settings.twin_of not in table:
@@ -132,7 +277,13 @@ def _open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
         if not store.encoding.fields(store.manifest.space):
             found = f"{settings.labels!r} holds no soft labels"
             raise ConfigError(where, found, expected="soft_weight: 0 or another store")
-        store.codec.require(settings.temperature)
+        place = f"{where.removesuffix('labels')}loss"
+        label = f"store {settings.labels!r} (encoding {store.encoding.kind})"
+        loss = build_loss(settings.loss, place)
+        loss.check_labels(store.encoding.detail, label, place)
+        loss.check_views(store.views.mixes, place)
+        if settings.temperature != "auto":
+            store.codec.require(settings.known_temperature)
     return store
 
 

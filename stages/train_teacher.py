@@ -21,7 +21,8 @@ from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import ModelMeta, write_model
 from pipeline.models import Classifier, load_weights
-from pipeline.training import FitSettings, Task, fit, write_reports
+from pipeline.recipe import FitSettings
+from pipeline.training import Task, fit, write_reports
 from pipeline.views import ViewSpec
 from stages import run_stage
 
@@ -57,6 +58,7 @@ def main(
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
+    settings.views.check(manifest.image_shape, f"{params}: train_teacher.views")
     decides = {
         "settings": (recipe := asdict(settings)),
         "weights": _weights_fingerprint(settings, params),
@@ -104,8 +106,7 @@ def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device
 
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         logits = model(batch.images.to(device, non_blocking=True))
-        hard_labels = batch.hard_labels.to(device, non_blocking=True)
-        return cross_entropy(logits, hard_labels, label_smoothing=settings.label_smoothing).mean()
+        return _cross_entropy(logits, batch, settings.label_smoothing).mean()
 
     return Task(
         batches=lambda epoch, start_step: training_batches(
@@ -124,6 +125,17 @@ def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device
             predict_logits(model, plain_batches(val, EVAL_BATCH_SIZE), device), val.hard_labels
         ),
     )
+
+
+def _cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
+    """Per example; of a view that is mixed of two images, that of both classes, weighted by the images' shares."""
+    device = logits.device
+    own = cross_entropy(logits, batch.hard_labels.to(device, non_blocking=True), label_smoothing=label_smoothing)
+    if batch.partner_labels is None or batch.own_shares is None:
+        return own
+    labels = batch.partner_labels.to(device, non_blocking=True)
+    shares = batch.own_shares.to(device, non_blocking=True)
+    return shares * own + (1 - shares) * cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 def _calibrate(model: Classifier, val: Split, device: torch.device) -> dict[str, Any]:

@@ -146,6 +146,7 @@ def _from_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     settings = load_section(LabelSettings, "dump_labels", params)
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
+    settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
     class_names = read_meta(folder, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
         raise DataError(folder, "was trained for other classes", expected=str(dataset.manifest.class_names))

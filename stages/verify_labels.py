@@ -17,9 +17,9 @@ from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
-from pipeline.distillation import match_rows
 from pipeline.errors import PipelineError, StoreError, VerificationError
 from pipeline.inference import predict_logits
+from pipeline.joining import match_rows
 from pipeline.labelling import Teacher, recompute_fidelity
 from pipeline.metrics import accuracy
 from pipeline.model_files import model_fingerprint, read_model
@@ -91,7 +91,7 @@ def _verify(path: Path, asked: _Asked | None, train: Split, settings: VerifyLabe
         faults.extend(str(error) for error in damaged)
         result["num_blocks"] = len(store.manifest.blocks())
         store.check_whole()
-        result["num_canaries"] = check_canaries(store.canaries, train, store.views, path)
+        result["num_canaries"] = check_canaries(store.canaries, train, store.views, path, store.row_order)
         if result["num_canaries"] == 0:
             raise StoreError(path, "none of its canaries is in the training split", expected="a store for this data")
         match_rows(train, store)

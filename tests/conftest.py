@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     import torch
 
     from pipeline.datasets import Split, sample_ids
-    from pipeline.views import ViewSpec
+    from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 torch.set_num_threads(1)
 
@@ -57,4 +57,4 @@ def split() -> Split:
 
 @pytest.fixture
 def spec() -> ViewSpec:
-    return ViewSpec(seed=5, pad_px=2, flip_horizontal=True)
+    return ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))

@@ -25,7 +25,7 @@ _FIT = {
     "precision": "float32",
     "checkpoint_seconds": 0.0,  # every step
 }
-_VIEWS = {"seed": 1, "pad_px": 1, "flip_horizontal": False}
+_VIEWS = {"seed": 1, "plain_first": False, "operations": [{"kind": "pad_crop", "pad_px": 1}]}
 
 
 def student(**changes: Any) -> dict[str, Any]:

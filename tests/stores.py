@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from conftest import make_split
 
+from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.datasets import Split
 from pipeline.encodings import build_encoding
 from pipeline.manifest import Block, Manifest
 from pipeline.seeding import sample_draws
 from pipeline.store import StoreReader, StoreWriter
-from pipeline.views import ViewSpec
+from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 CLASSES = ["a", "b", "c", "d", "e", "f"]
 SPLIT = make_split(20)
-SPEC = ViewSpec(seed=5, pad_px=2, flip_horizontal=True)
+SPEC = ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
 TEMPERATURES = [1.0, 2.0, 4.0]
 
 Row = dict[str, Any]
@@ -73,7 +74,9 @@ def begin(
 ) -> StoreWriter:
     num_canaries = changes.pop("num_canaries", 6)
     manifest = manifest_of(row, split, view_numbers, seed, **changes)
-    canaries = make_canaries(split, SPEC, manifest.view_numbers, num_canaries)
+    order = RowOrder(split.sample_ids, manifest.block_samples)
+    spec = ViewSpec.from_dict(manifest.views, "test")
+    canaries = make_canaries(split, spec, manifest.view_numbers, num_canaries, order)
     records = path.with_suffix(".records")
     return StoreWriter(path, records, manifest, split.sample_ids, canaries, tables_of(manifest, seed))
 

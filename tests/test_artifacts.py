@@ -233,6 +233,51 @@ def test_an_output_without_its_reports_is_not_done(tmp_path: Path) -> None:
         report.unlink(missing_ok=True)
 
 
+def test_an_output_is_outdated_where_it_is_missing_or_made_by_other_settings(tmp_path: Path) -> None:
+    assert scratch(tmp_path, seed=1).outdated
+    published(tmp_path, "new", seed=1)
+    assert not scratch(tmp_path, seed=1).outdated
+    assert scratch(tmp_path, seed=2).outdated
+
+
+@pytest.mark.parametrize("marker", [None, "", "[]"])
+def test_an_output_that_others_put_there_is_not_outdated(marker: str | None, tmp_path: Path) -> None:
+    published(tmp_path, "new", seed=1)
+    os.utime(tmp_path / "data" / "train" / "result", (1, 1))  # as DVC does when it puts an output back
+    assert not scratch(tmp_path, seed=1).outdated
+    (tmp_path / "work" / "train.done.json").unlink()
+    if marker is not None:
+        (tmp_path / "work" / "train.done.json").write_text(marker)
+    assert not scratch(tmp_path, seed=2).outdated
+
+
+def test_an_output_without_its_reports_is_outdated(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    published(tmp_path, "new")
+    assert not Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report]).outdated
+    report.unlink()
+    assert Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report]).outdated
+
+
+def test_an_attempt_opens_what_is_free_and_leaves_what_another_works_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scratch(tmp_path, seed=1) as work:
+        (work.output / "half").write_text("done so far")
+        with scratch(tmp_path, seed=1).attempt() as opened:
+            assert not opened
+    assert capsys.readouterr().err == ""
+    free = scratch(tmp_path, seed=1)
+    with free.attempt() as opened:
+        assert opened
+        assert files(free.output) == ["half"]
+        with scratch(tmp_path, seed=1).attempt() as again:
+            assert not again
+    with scratch(tmp_path, seed=1).attempt() as opened:
+        assert opened
+
+
 def test_what_a_kill_left_half_written_is_not_published(tmp_path: Path) -> None:
     interrupted(tmp_path, seed=1)
     with scratch(tmp_path, seed=2) as work:

@@ -8,9 +8,19 @@ import pytest
 import torch
 from conftest import make_split
 
-from pipeline.batches import Batch, epoch_order, num_steps, plain_batches, training_batches, view_batches
+from pipeline.batches import (
+    Batch,
+    RowOrder,
+    epoch_order,
+    num_steps,
+    plain_batches,
+    plan_view,
+    training_batches,
+    view_batches,
+)
 from pipeline.datasets import Split
-from pipeline.views import ViewSpec
+from pipeline.errors import StoreError
+from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 
 
 def epoch_of(split: Split, spec: ViewSpec, **changes: Any) -> list[Batch]:
@@ -46,7 +56,7 @@ def test_only_seed_and_epoch_decide_the_order(split: Split, spec: ViewSpec) -> N
     np.random.seed(99)
     assert order_of(split, spec) == order
     assert order_of(split, spec, batch_size=16, view=3) == order
-    assert order_of(split, ViewSpec(seed=6, pad_px=0, flip_horizontal=False)) == order
+    assert order_of(split, ViewSpec(seed=6, plain_first=False, operations=())) == order
     assert order_of(split, spec, epoch=1) != order
     assert order_of(split, spec, seed=4) != order
     assert order != sorted(order)
@@ -101,3 +111,83 @@ def test_plain_batches_are_the_images_in_their_order() -> None:
     batches = list(plain_batches(split, 4))
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert torch.equal(torch.cat(batches), split.images)
+
+
+# Views of two images.
+
+FLIP = FlipHorizontal(probability=0.5)
+MIXED = {
+    "mixup": ViewSpec(seed=5, plain_first=False, operations=(FLIP, Mixup(alpha=1.0, probability=0.9))),
+    "cutmix": ViewSpec(seed=5, plain_first=False, operations=(FLIP, CutMix(alpha=1.0, probability=0.9))),
+}
+EACH_MIXED = pytest.mark.parametrize("mixed", MIXED.values(), ids=MIXED)
+
+
+def some(split: Split, rows: Any) -> Split:
+    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[np.array(rows)])
+
+
+@EACH_MIXED
+def test_mixed_batches_are_views_of_an_image_and_its_partner_with_both_labels(split: Split, mixed: ViewSpec) -> None:
+    partners = mixed.partners(split.sample_ids, 2, len(split))
+    draws = mixed.draw(split.sample_ids, 2)
+    for batch in epoch_of(split, mixed, view=2):
+        rows = batch.row_index
+        others = torch.from_numpy(partners)[rows]
+        views = render(split.images[rows], draws[rows], mixed, split.images[others], draws[others])
+        assert torch.equal(batch.images, views)
+        assert batch.partner_labels is not None
+        assert batch.own_shares is not None
+        assert torch.equal(batch.partner_labels, split.hard_labels[others])
+        assert (batch.own_shares < 1).any()
+        assert batch.own_shares.min() >= 0.5
+    assert epoch_of(split, FLIPPED)[0].partner_labels is None
+    assert epoch_of(split, FLIPPED)[0].own_shares is None
+
+
+FLIPPED = ViewSpec(seed=5, plain_first=False, operations=(FLIP,))
+
+
+@EACH_MIXED
+@pytest.mark.parametrize("rows", [[5, 3, 60, 3], [7], list(range(16, 32))], ids=["some", "one", "a block"])
+def test_any_rows_of_a_store_show_what_they_show_among_all(split: Split, mixed: ViewSpec, rows: list[int]) -> None:
+    order = RowOrder(split.sample_ids, 16)
+    whole = torch.cat(list(view_batches(split, mixed, 1, range(64), 64, order)))
+    assert torch.equal(torch.cat(list(view_batches(split, mixed, 1, np.array(rows), 3, order))), whole[rows])
+    apart = [
+        torch.cat(list(view_batches(some(split, range(n, n + 16)), mixed, 1, range(16), 64))) for n in range(0, 64, 16)
+    ]
+    assert torch.equal(torch.cat(apart), whole)  # no block needs another one's images
+
+
+@EACH_MIXED
+def test_a_student_whose_images_lie_in_another_order_sees_the_views_of_the_store(split: Split, mixed: ViewSpec) -> None:
+    order = RowOrder(split.sample_ids, 10)
+    shuffled = np.random.default_rng(0).permutation(64)
+    other = some(split, [*shuffled, 7, 7])  # with an image more than once
+    stored, replayed = plan_view(split, mixed, 3, row_order=order), plan_view(other, mixed, 3, row_order=order)
+    places = torch.from_numpy(np.array([*shuffled, 7, 7]))
+    assert torch.equal(replayed.render(slice(None)), stored.render(places))
+    for name in ("own_shares", "partner_labels"):
+        assert torch.equal(getattr(replayed, name)(slice(None)), getattr(stored, name)(places))
+    seen = torch.cat([b.images for b in epoch_of(other, mixed, view=3, row_order=order, batch_size=11)])
+    assert torch.equal(seen, replayed.render(epoch_order(66, 0, seed=3)))
+
+
+@EACH_MIXED
+def test_an_image_that_a_store_has_twice_is_mixed_where_the_store_has_it_first(split: Split, mixed: ViewSpec) -> None:
+    twice = some(split, [*range(20), 3])
+    whole = plan_view(twice, mixed, 0, row_order=RowOrder(twice.sample_ids, 7)).render(slice(None))
+    assert torch.equal(whole[20], whole[3])
+
+
+@EACH_MIXED
+@pytest.mark.parametrize("view", range(3))
+def test_mixed_views_of_a_part_of_their_images_are_refused(split: Split, mixed: ViewSpec, view: int) -> None:
+    order = RowOrder(split.sample_ids, 16, "x.zarr")
+    message = r"^x\.zarr: its views are mixed of two images, and \d+ of \d+ images are not here; expected every image of the store"
+    with pytest.raises(StoreError, match=message):
+        plan_view(some(split, range(63)), mixed, view, row_order=order)
+    with pytest.raises(StoreError, match=r"\d of 65"):
+        plan_view(some(split, [*range(64), 0]), mixed, view, row_order=RowOrder(split.sample_ids[1:], 16))
+    plan_view(some(split, range(16, 48)), mixed, view, row_order=order)  # whole blocks will do

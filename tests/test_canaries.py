@@ -1,17 +1,19 @@
 """Canaries pass on the views that the teacher saw, wherever their images are now, and on no others."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_split
 
-from pipeline import canaries as module
+import pipeline.batches
+from pipeline.batches import RowOrder
 from pipeline.canaries import Canaries, check_canaries, make_canaries
 from pipeline.datasets import Split
 from pipeline.errors import StoreError
-from pipeline.views import ViewSpec, render
+from pipeline.views import CutMix, ResizedCrop, ViewSpec, render
 
 VIEWS, COUNT = [6, 0, 3, 9], 48
 
@@ -113,7 +115,7 @@ def test_a_change_of_the_code_that_renders_views_is_an_error_that_says_what_to_r
 ) -> None:
     split = make_split(16, shape=shape)
     canaries = make_canaries(split, spec, VIEWS, COUNT)
-    monkeypatch.setattr(module, "render", lambda images, draws, spec: change(render(images, draws, spec)))
+    monkeypatch.setattr(pipeline.batches, "render", lambda *views: change(render(*views)))
     with pytest.raises(
         StoreError, match=r"^store: \d+ of 48 views are not what the teacher saw.*dvc repro dump_labels"
     ):
@@ -123,11 +125,11 @@ def test_a_change_of_the_code_that_renders_views_is_an_error_that_says_what_to_r
 def test_a_resampling_that_smears_pixels_is_an_error(
     split: Split, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def smear(images: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tensor:
-        views = render(images, draws, spec).float()
+    def smear(*arguments: Any) -> torch.Tensor:
+        views = render(*arguments).float()
         return torch.nn.functional.avg_pool2d(views, 3, stride=1, padding=1).to(torch.uint8)
 
-    monkeypatch.setattr(module, "render", smear)
+    monkeypatch.setattr(pipeline.batches, "render", smear)
     with pytest.raises(StoreError, match="not what the teacher saw"):
         check_canaries(canaries, split, spec, "store")
 
@@ -135,14 +137,47 @@ def test_a_resampling_that_smears_pixels_is_an_error(
 def test_what_rounding_in_another_library_does_passes(
     split: Split, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "render", lambda images, draws, spec: render(images, draws, spec).clamp(max=254) + 1)
+    monkeypatch.setattr(pipeline.batches, "render", lambda *views: render(*views).clamp(max=254) + 1)
     assert check_canaries(canaries, split, spec, "store") == COUNT
 
 
-@pytest.mark.parametrize("changes", [{"seed": 6}, {"pad_px": 1}, {"flip_horizontal": False}], ids=str)
-def test_another_spec_is_an_error(changes: dict[str, int], split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+MIXED = ViewSpec(
+    seed=5,
+    plain_first=False,
+    operations=(ResizedCrop(scale=(0.3, 1.0), ratio=(0.8, 1.25)), CutMix(alpha=1.0, probability=0.8)),
+)
+ORDER = RowOrder(make_split().sample_ids, 16)
+CHANGED = {
+    "seed": lambda views: views.update(seed=6),
+    "the first one plain": lambda views: views.update(plain_first=True),
+    "a range": lambda views: views["operations"][0].update(scale=[0.3, 0.95]),
+    "another range": lambda views: views["operations"][0].update(ratio=[0.8, 1.3]),
+    "how strongly it is mixed": lambda views: views["operations"][1].update(alpha=0.9),
+    "how often it is mixed": lambda views: views["operations"][1].update(probability=0.9),
+    "how it is mixed": lambda views: views["operations"][1].update(kind="mixup"),
+    "an operation more": lambda views: views["operations"].insert(0, {"kind": "flip_vertical", "probability": 0.1}),
+    "an operation less": lambda views: views["operations"].pop(0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+def test_another_spec_is_an_error(change: Callable[[dict[str, Any]], object], split: Split) -> None:
+    canaries = make_canaries(split, MIXED, VIEWS, COUNT, ORDER)
+    views = MIXED.to_dict()
+    assert check_canaries(canaries, split, ViewSpec.from_dict(views, "store"), "store", ORDER) == COUNT
+    change(views)
     with pytest.raises(StoreError, match="not what the teacher saw"):
-        check_canaries(canaries, split, ViewSpec(**(spec.to_dict() | changes)), "store")
+        check_canaries(canaries, split, ViewSpec.from_dict(views, "store"), "store", ORDER)
+
+
+def test_canaries_of_mixed_views_pass_in_another_order_and_not_with_other_blocks(split: Split) -> None:
+    canaries = make_canaries(split, MIXED, VIEWS, COUNT, ORDER)
+    turned = some(split, np.arange(63, -1, -1))
+    assert check_canaries(canaries, turned, MIXED, "store", ORDER) == COUNT
+    with pytest.raises(StoreError, match="not what the teacher saw"):
+        check_canaries(canaries, split, MIXED, "store", RowOrder(split.sample_ids, 32))
+    with pytest.raises(StoreError, match="mixed of two images"):
+        check_canaries(canaries, some(split, np.arange(40)), MIXED, "store", ORDER)
 
 
 def test_one_wrong_view_is_named_by_sample_and_number(split: Split, spec: ViewSpec, canaries: Canaries) -> None:

@@ -23,7 +23,7 @@ from pipeline.datasets import (
     write_dataset,
 )
 from pipeline.errors import DataError, PipelineError, StoreError
-from pipeline.views import ViewSpec
+from pipeline.views import PadCrop, ViewSpec
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -135,7 +135,7 @@ def test_a_class_whose_images_are_all_the_same_is_not_taken_from_training_unsaid
 def test_the_held_out_images_are_not_those_of_certain_views_though_seeds_are_equal() -> None:
     ids = np.random.default_rng(0).integers(1, 2**64, 4000, dtype=np.uint64)
     _, val = split_off_validation(np.zeros(4000, np.int64), ids, 0.1, seed=7)
-    shift = ViewSpec(seed=7, pad_px=1, flip_horizontal=False).draw(ids[val], view=0)[:, 0]
+    shift = ViewSpec(seed=7, plain_first=False, operations=(PadCrop(pad_px=1),)).draw(ids[val], view=0)[:, 0]
     assert np.bincount(shift, minlength=3).min() > 80  # of 400 held out, about 133 each
 
 

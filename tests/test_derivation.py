@@ -289,7 +289,7 @@ def test_stores_without_labels_are_merged_too(tmp_path: Path) -> None:
     assert_well_made(whole)
 
 
-OTHER_VIEWS = {"seed": 6, "pad_px": 2, "flip_horizontal": True}
+OTHER_VIEWS = SPEC.to_dict() | {"seed": 6}
 
 
 @pytest.mark.parametrize(
@@ -523,3 +523,60 @@ def test_a_block_is_put_together_from_the_first_source_that_has_each_label(store
     first.rows = np.where(np.arange(20) % 3 == 0, first.rows, -1)
     labels = copied_labels([first, second], Block(1, 1, range(5, 15)))
     assert torch.equal(labels["log_prob_codes"], store.read_view(1)["log_prob_codes"][5:15])
+
+
+# Views of two images.
+
+MIXED_VIEWS = SPEC.to_dict() | {"operations": [{"kind": "cutmix", "alpha": 1.0, "probability": 1.0}]}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> StoreReader:
+    return make(tmp_path / "mixed.zarr", UINT8, view_numbers=range(3), views=MIXED_VIEWS)
+
+
+def test_mixed_views_are_cut_merged_and_averaged_view_by_view(tmp_path: Path, mixed: StoreReader) -> None:
+    parts = [cut_out(mixed, tmp_path / f"{views}.zarr", views=views) for views in ([0], [2, 1])]
+    whole = join(parts, tmp_path / "whole.zarr")
+    assert labels_of(whole) == labels_of(mixed)
+    assert is_sound(whole)
+    assert whole.manifest.block_samples == mixed.manifest.block_samples
+    other = make(tmp_path / "other.zarr", UINT8, view_numbers=range(3), views=MIXED_VIEWS, seed=1)
+    both = mean([mixed, other], tmp_path / "mean.zarr")
+    for store in (whole, both):
+        assert check_canaries(store.canaries, SPLIT, store.views, "store", store.row_order) == len(store.canaries.views)
+
+
+def test_repeated_images_of_mixed_views_stay_in_their_blocks_in_a_merge(tmp_path: Path) -> None:
+    split = take([*range(9), 2, *range(9, 20)])
+    parts = [make(tmp_path / f"{view}.zarr", UINT8, split, [view], views=MIXED_VIEWS) for view in (0, 1)]
+    whole = join(parts, tmp_path / "whole.zarr")
+    np.testing.assert_array_equal(whole.sample_ids, split.sample_ids)
+    assert check_canaries(whole.canaries, split, whole.views, "store", whole.row_order) == len(whole.canaries.views)
+
+
+@pytest.mark.parametrize("rows", [range(19), range(8), range(19, -1, -1)], ids=["some", "a block", "turned"])
+def test_samples_of_mixed_views_are_not_taken_apart(tmp_path: Path, mixed: StoreReader, rows: range) -> None:
+    with pytest.raises(StoreError, match=r"mixed\.zarr: its views are mixed of two images.*in their order") as caught:
+        cut_out(mixed, tmp_path / "x.zarr", sample_ids=mixed.sample_ids[list(rows)])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "told"),
+    [
+        (range(20), {"block_samples": 7}, r"blocks of 7 samples; expected blocks of 8 samples"),
+        (range(16), {}, r"other samples, or in another order; expected the same"),
+        (range(19, -1, -1), {}, r"other samples, or in another order; expected the same"),
+    ],
+    ids=["blocks", "samples", "order"],
+)
+def test_mixed_views_of_other_blocks_are_neither_merged_nor_averaged(
+    tmp_path: Path, mixed: StoreReader, rows: range, changes: dict[str, Any], told: str
+) -> None:
+    other = make(tmp_path / "other.zarr", UINT8, take(rows), range(3), views=MIXED_VIEWS, **changes)
+    for combine in (join, mean):
+        with pytest.raises(StoreError, match=rf"other\.zarr: ({told}|has no label for 4).*mixed\.zarr") as caught:
+            combine([mixed, other], tmp_path / "x.zarr")
+        assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Distillation: a label stays with its image and its view, unfit stores are refused, and the objective is the paper's."""
+"""Distillation: a label stays with its image and its view, and unfit stores are refused."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,19 +9,18 @@ import pytest
 import torch
 from conftest import make_split
 from stores import FLOAT16, NONE, REST, SAMPLED, SPEC, TOPK, Row, manifest_of, take
-from torch import nn
 
-import pipeline.canaries
+import pipeline.batches
 import pipeline.distillation
 from pipeline.batches import LabelledBatch
 from pipeline.canaries import make_canaries
 from pipeline.datasets import Split
-from pipeline.distillation import LabelledViews, match_rows
+from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
+from pipeline.joining import match_rows
 from pipeline.labelling import Target, Teacher, dump_labels
 from pipeline.models import Classifier, build_model
-from pipeline.objective import Objective
 from pipeline.store import StoreReader, StoreWriter
 from pipeline.targets import SparseTargets
 from pipeline.views import ViewSpec, render
@@ -122,7 +121,7 @@ def test_labels_follow_their_image_and_their_view(store: StoreReader, rows: list
 def test_labels_are_the_same_in_whatever_windows_they_are_decoded(
     stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch, window: int, batch_size: int, steps: int
 ) -> None:
-    monkeypatch.setattr(pipeline.distillation, "_WINDOW_BATCHES", window)
+    monkeypatch.setattr(pipeline.distillation, "_DECODED_BATCHES", window)
     for name in ("dense", "rest"):
         store = stores[name]
         for start_step in range(steps + 1):
@@ -149,7 +148,7 @@ def test_a_resumed_epoch_decodes_what_an_uninterrupted_one_did(
         return targets(fields, temperature)
 
     monkeypatch.setattr(store.codec, "targets", spy)
-    monkeypatch.setattr(pipeline.distillation, "_WINDOW_BATCHES", 2)
+    monkeypatch.setattr(pipeline.distillation, "_DECODED_BATCHES", 2)
     list(epoch_of(opened(store), 0))
     whole = [window.tolist() for window in windows]
     assert [len(window) for window in whole] == [16, 16, 8]
@@ -262,10 +261,10 @@ def test_a_temperature_that_a_store_can_not_serve_is_refused_before_the_first_ba
 def test_views_that_are_rendered_otherwise_are_refused_before_the_first_batch(
     store: StoreReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unflipped(images: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tensor:
-        return render(images, draws * torch.tensor([1, 1, 0]), spec)
+    def unflipped(images: torch.Tensor, draws: torch.Tensor, spec: ViewSpec, *partners: None) -> torch.Tensor:
+        return render(images, draws * torch.tensor([1, 1, 0]), spec, *partners)
 
-    monkeypatch.setattr(pipeline.canaries, "render", unflipped)
+    monkeypatch.setattr(pipeline.batches, "render", unflipped)
     with pytest.raises(StoreError, match=r"of 24 views are not what the teacher saw \(first: sample [0-9a-f]{16}"):
         opened(store)
 
@@ -278,48 +277,7 @@ def test_views_are_not_trusted_where_the_store_lost_its_canaries(tmp_path: Path)
         opened(StoreReader(store.path), temperature=None)
 
 
-# The objective.
-
-
-class _Fixed(nn.Module):
-    """Says the same of any image; its logits are parameters."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.logits = nn.Parameter(2 * torch.randn(count, 4, generator=generator, dtype=torch.float64))
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.logits[: len(pixels)]
-
-
-@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
-@pytest.mark.parametrize(("hard_weight", "soft_weight"), [(0.1, 0.9), (1.0, 0.0), (0.0, 1.0), (2.0, 3.0)])
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_the_objective_is_the_papers(
-    store: StoreReader, temperature: float, hard_weight: float, soft_weight: float, label_smoothing: float
-) -> None:
-    batch = next(epoch_of(opened(store, temperature=temperature), 0))
-    model = _Fixed(8)
-    loss = Objective(hard_weight, soft_weight, temperature, label_smoothing)(model, batch, CPU)
-
-    student, target = model.logits.detach().numpy(), dense(batch).double().exp().numpy()
-
-    def softmax(scores: np.ndarray) -> np.ndarray:
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
-
-    one_hot = np.eye(4)[batch.hard_labels.numpy()] * (1 - label_smoothing) + label_smoothing / 4
-    hard = -(one_hot * np.log(softmax(student))).sum(axis=1).mean()
-    guess = softmax(student / temperature)
-    soft = (target * np.log(target / guess)).sum(axis=1).mean()
-    expected = hard_weight * hard + soft_weight * temperature**2 * soft
-    assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-
-    loss.backward()
-    assert model.logits.grad is not None
-    gradient = hard_weight * (softmax(student) - one_hot) + soft_weight * temperature * (guess - target)
-    np.testing.assert_allclose(model.logits.grad, gradient / 8, rtol=1e-4, atol=1e-6)
+# Students of hard labels.
 
 
 def test_hard_labels_alone_need_no_soft_labels_and_see_the_same_views(stores: dict[str, StoreReader]) -> None:
@@ -328,13 +286,10 @@ def test_hard_labels_alone_need_no_soft_labels_and_see_the_same_views(stores: di
         epoch_of(opened(stores["none"], temperature=None), 1),
         strict=True,
     )
-    student = network(2)
     for of_student, of_twin in pairs:
         assert torch.equal(of_student.images, of_twin.images)
         assert torch.equal(of_student.hard_labels, of_twin.hard_labels)
         assert of_twin.soft_targets is None
-        loss = Objective(1.0, 0.0, 4.0, 0.0)(student, of_twin, CPU)
-        assert torch.equal(loss, Objective(1.0, 0.0, 4.0, 0.0)(student, of_student, CPU))
 
 
 def test_labels_that_nobody_asked_for_are_not_read(store: StoreReader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,33 +300,3 @@ def test_labels_that_nobody_asked_for_are_not_read(store: StoreReader, monkeypat
 def test_soft_labels_that_are_not_there_are_refused(stores: dict[str, StoreReader]) -> None:
     with pytest.raises(StoreError, match="holds no soft labels"):
         next(epoch_of(opened(stores["none"], temperature=4.0), 0))
-
-
-@pytest.mark.parametrize(
-    ("name", "temperature"), [("dense", 2.0), ("prior", 2.0), ("rest", 1.0), ("rest", 4.0), ("sampled", 1.0)]
-)
-def test_a_linear_student_learns_from_every_kind_of_store(
-    stores: dict[str, StoreReader], name: str, temperature: float
-) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
-    student = nn.Sequential(_Scaled(), model)
-    optimizer = torch.optim.Adam(student.parameters(), lr=0.01)
-    views, objective = opened(stores[name], temperature=temperature), Objective(0.0, 1.0, temperature, 0.0)
-    losses = []
-    for epoch in range(0, 18, len(VIEWS)):  # always the same view
-        total = 0.0
-        for batch in epoch_of(views, epoch):
-            loss = objective(student, batch, CPU)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        losses.append(total)
-    assert np.isfinite(losses).all()
-    assert losses[-1] < 0.7 * losses[0]
-
-
-class _Scaled(nn.Module):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.float() / 128 - 0.5

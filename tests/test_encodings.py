@@ -878,6 +878,19 @@ def test_many_draws_come_near_the_teacher() -> None:
     assert found[2] < 4e-3  # some (classes - 1) / 2 draws
 
 
+@pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
+def test_an_encoding_says_how_much_its_targets_tell(row: Row) -> None:
+    log_probs = similar_classes(0, 40, 8)
+    codec, detail = codec_of(row, log_probs), fitting(row, 8).detail
+    targets = codec.targets(encode(codec, log_probs), 1.0)
+    assert isinstance(targets, SparseTargets) == (detail == "some classes")
+    if isinstance(targets, torch.Tensor):  # unlikely classes are right only where the very label holds them
+        unlikely = log_probs.argmin(dim=1, keepdim=True)
+        off = (targets.gather(1, unlikely) - log_probs.gather(1, unlikely)).abs().max()
+        assert (off < 0.5) == (detail == "every class")
+    assert build_encoding({"kind": "none"}, "test").detail == "nothing"
+
+
 # Settings.
 
 

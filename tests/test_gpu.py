@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import make_split
 from stores import LABELLED, SPEC, SPLIT, Row, begin, content, logits_of, make, manifest_of, tables_of
+from test_views import ALL, spec_of
 from torch import nn
 
 from pipeline.batches import num_steps, plain_batches, training_batches
@@ -18,11 +19,12 @@ from pipeline.labelling import Target, Teacher, dump_labels
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import build_model
-from pipeline.objective import Objective
+from pipeline.objective import Objective, build_loss
+from pipeline.recipe import FitSettings
 from pipeline.seeding import philox
 from pipeline.targets import SparseTargets
-from pipeline.training import FitSettings, Task, fit
-from pipeline.views import ViewSpec, render
+from pipeline.training import Task, fit
+from pipeline.views import PadCrop, ViewSpec, render
 
 pytestmark = pytest.mark.gpu
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -37,14 +39,23 @@ def test_random_words_are_the_same_bits() -> None:
         assert np.array_equal(one.numpy(), other.cpu().numpy())
 
 
-def test_views_are_the_same_pixels() -> None:
-    split, spec = make_split(), ViewSpec(seed=1, pad_px=2, flip_horizontal=True)
-    draws = spec.draw(split.sample_ids, 3)
-    assert torch.equal(render(split.images, draws, spec), render(split.images.cuda(), draws.cuda(), spec).cpu())
+@pytest.mark.parametrize("last", ["mixup", "cutmix"])
+def test_views_are_the_same_pixels(last: str) -> None:
+    split, spec = make_split(shape=(3, 40, 33)), spec_of(*ALL[last])
+    for view in range(4):
+        own = spec.draw(split.sample_ids, view)
+        partners = torch.from_numpy(spec.partners(split.sample_ids, view, 16))
+        arguments = (split.images, own, spec, split.images[partners], own[partners])
+        there = (split.images.cuda(), own.cuda(), spec, split.images[partners].cuda(), own[partners])
+        assert torch.equal(render(*arguments), render(*there).cpu())
 
 
 def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    split, spec, device = make_split(), ViewSpec(seed=1, pad_px=1, flip_horizontal=False), torch.device("cuda")
+    split, spec, device = (
+        make_split(),
+        ViewSpec(seed=1, plain_first=False, operations=(PadCrop(pad_px=1),)),
+        torch.device("cuda"),
+    )
     model = build_model("convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.4], std=[0.2])
     settings = FitSettings(
         epochs=6,
@@ -148,7 +159,7 @@ def test_a_dump_on_the_gpu_is_the_one_of_the_cpu(tmp_path: Path, row: Row) -> No
 def test_soft_targets_are_decoded_on_the_gpu(tmp_path: Path, row: Row) -> None:
     store = make(tmp_path / "x.zarr", row)
     student = nn.Sequential(nn.Flatten(), nn.Linear(144, 6))
-    objective = Objective(0.5, 0.5, 1.0, 0.1)
+    objective = Objective(0.5, 0.5, 1.0, 0.1, build_loss({"kind": "kd", "standardize": False}, "test"))
     views = {device: LabelledViews(SPLIT, store, store.manifest.class_names, 1.0, device) for device in (CPU, GPU)}
     pairs = zip(*(views[device].batches(1, 0, batch_size=8, seed=0) for device in views), strict=True)
     for on_cpu, on_gpu in pairs:

@@ -34,6 +34,7 @@ from stores import (
 from torch import nn
 
 import pipeline.labelling
+from pipeline.batches import RowOrder, plan_view
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims
 from pipeline.datasets import Split
@@ -41,9 +42,10 @@ from pipeline.derivation import Source
 from pipeline.errors import ModelError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs, recompute_fidelity, repair_block
+from pipeline.manifest import Manifest
 from pipeline.models import build_model
 from pipeline.store import StoreReader, StoreWriter
-from pipeline.views import ViewSpec, render
+from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 
 CPU = torch.device("cpu")
 TOP = Path(__file__).parent.parent
@@ -103,16 +105,24 @@ def begin(
         path.with_suffix(".records"),
         manifest,
         split.sample_ids,
-        make_canaries(split, SPEC, manifest.view_numbers, 6),
+        make_canaries(
+            split, spec_of(manifest), manifest.view_numbers, 6, RowOrder(split.sample_ids, manifest.block_samples)
+        ),
         source.tables if source else tables_of(manifest),
         taken.other_fidelity(manifest.view_numbers, manifest.blocks()) if taken else (),
     )
     return Target(writer, taken)
 
 
+def spec_of(manifest: Manifest) -> ViewSpec:
+    return ViewSpec.from_dict(manifest.views, "test")
+
+
 def run(teacher: Teacher, targets: list[Target], split: Split = SPLIT, **more: Any) -> None:
-    blocks = targets[0].writer.manifest.blocks()
-    dump_labels(teacher, split, SPEC, blocks, targets, more.pop("on_labels", lambda count: None), **more)
+    manifest = targets[0].writer.manifest
+    dump_labels(
+        teacher, split, spec_of(manifest), manifest.blocks(), targets, more.pop("on_labels", lambda count: None), **more
+    )
 
 
 def finish(target: Target) -> StoreReader:
@@ -379,7 +389,7 @@ def test_the_pilot_has_about_as_many_labels_as_were_asked_for(num_labels: int, m
 def test_the_pilot_is_the_same_again_whatever_the_batches_and_another_for_another_seed() -> None:
     pilot = pilot_log_probs(oracle()[0], SPLIT, SPEC, range(2), 20, 1.0)
     assert torch.equal(pilot, pilot_log_probs(oracle(batch_size=64)[0], SPLIT, SPEC, range(2), 20, 1.0))
-    still = [ViewSpec(seed=seed, pad_px=0, flip_horizontal=False) for seed in (5, 6)]  # the same pixels, other rows
+    still = [ViewSpec(seed=seed, plain_first=False, operations=()) for seed in (5, 6)]  # the same pixels, other rows
     pilots = [pilot_log_probs(oracle()[0], SPLIT, spec, range(2), 20, 1.0) for spec in still]
     assert not torch.equal(*pilots)
 
@@ -573,3 +583,58 @@ def test_a_block_that_is_repaired_on_another_machine_is_sound_though_not_the_sam
     assert is_sound(again)
     assert content(store.path) != whole
     assert again.manifest.fidelity == Fidelity.merge(again.fidelity_parts).summary()
+
+
+# Views of two images.
+
+MIXED_VIEWS = {
+    name: ViewSpec(seed=5, plain_first=True, operations=(FlipHorizontal(probability=0.5), mixing)).to_dict()
+    for name, mixing in {
+        "mixup": Mixup(alpha=1.0, probability=0.9),
+        "cutmix": CutMix(alpha=1.0, probability=0.9),
+    }.items()
+}
+EACH_MIXED = pytest.mark.parametrize("views", MIXED_VIEWS.values(), ids=MIXED_VIEWS)
+
+
+@EACH_MIXED
+def test_labels_of_mixed_views_are_what_the_teacher_says_of_the_mixed_pixels(tmp_path: Path, views: Row) -> None:
+    seen: list[torch.Tensor] = []
+    store = dump(tmp_path / "x.zarr", UINT8, oracle(on_images=seen.append)[0], views=views)
+    shown = torch.cat([plan_view(SPLIT, store.views, v, row_order=store.row_order).render(slice(None)) for v in (0, 1)])
+    assert torch.equal(torch.cat(seen), shown)
+    assert torch.equal(shown[:20], SPLIT.images)
+    assert is_sound(store)
+
+
+@EACH_MIXED
+def test_a_killed_dump_of_mixed_views_goes_on_to_the_same_bytes_and_a_broken_block_is_repaired(
+    tmp_path: Path, views: Row
+) -> None:
+    whole = content(dump(tmp_path / "whole.zarr", UINT8, oracle()[0], views=views).path)
+    target = begin(tmp_path / "x.zarr", UINT8, views=views)
+    spec = spec_of(target.writer.manifest)
+    for block in target.writer.manifest.blocks()[::-2]:
+        dump_labels(oracle(batch_size=3)[0], SPLIT, spec, [block], [target], lambda count: None)
+    run(oracle()[0], [target])
+    store = finish(target)
+    assert content(store.path) == whole
+    turned = take(range(19, -1, -1))
+    flip(shards(store.path, "log_prob_codes")[4])
+    (broken,) = [block for block, fault in StoreReader(store.path).check() if fault]
+    assert repair_block(oracle()[0], turned, StoreReader(store.path), broken)
+    assert content(store.path) == whole
+    stated: Any = store.manifest.fidelity
+    now = recompute_fidelity(oracle()[0], turned, store, 200, seed=3)
+    assert now["kl_nats"]["1"]["max"] <= stated["kl_nats"]["1"]["max"]
+    with pytest.raises(StoreError, match="mixed of two images"):
+        recompute_fidelity(oracle()[0], take(range(19)), store, 200, seed=3)
+
+
+@EACH_MIXED
+def test_more_mixed_views_ask_the_teacher_for_the_new_ones_alone(tmp_path: Path, views: Row) -> None:
+    earlier = dump(tmp_path / "earlier.zarr", UINT8, oracle()[0], views=views)
+    teacher, model = oracle()
+    grown = dump(tmp_path / "x.zarr", UINT8, teacher, view_numbers=range(3), source=earlier, views=views)
+    assert model.images == len(SPLIT)
+    assert same_labels(grown, dump(tmp_path / "anew.zarr", UINT8, oracle()[0], view_numbers=range(3), views=views))

@@ -1,5 +1,6 @@
 """Losses: golden values, numpy twins, and the faults that distillation code is known for."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, softmax
 
 from pipeline.encodings import LabelSpace, build_encoding
 from pipeline.losses import (
@@ -43,6 +44,41 @@ def test_cross_entropy_has_its_golden_value() -> None:
 @pytest.mark.parametrize(("temperature", "golden"), [(1.0, 0.492417176), (2.0, 0.803432224), (4.0, 0.914598113)])
 def test_distillation_has_its_golden_values(temperature: float, golden: float) -> None:
     assert distil(STUDENT, TEACHER, temperature).mean().item() == pytest.approx(golden, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [2.0, 4.0])
+@pytest.mark.parametrize(
+    "shipped_elsewhere",
+    [
+        pytest.param(lambda s, p, t: kl_div(log_softmax(s / t, dim=1), p).sum(1), id="temperature^2 missing"),
+        pytest.param(lambda s, p, t: t**2 * kl_div(log_softmax(s / t, dim=1), p).mean(1), id="mean over classes"),
+        pytest.param(lambda s, p, t: t**2 * kl_div(softmax(s / t, dim=1), p).sum(1), id="probabilities for logs"),
+        pytest.param(lambda s, p, t: t**2 * kl_div(p.log(), softmax(s / t, dim=1)).sum(1), id="sides swapped"),
+        pytest.param(
+            lambda s, p, t: t**2 * kl_div(log_softmax(s / t, dim=1), softmax(p, dim=1)).sum(1), id="softmax twice"
+        ),
+        pytest.param(lambda s, p, t: t**2 * kl_div(log_softmax(s, dim=1), p).sum(1), id="teacher tempered alone"),
+    ],
+)
+def test_distillation_is_none_of_the_bugs_that_others_shipped(
+    temperature: float, shipped_elsewhere: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+) -> None:
+    wrong = shipped_elsewhere(STUDENT, softmax(TEACHER / temperature, dim=1), temperature)
+    assert (distil(STUDENT, TEACHER, temperature) - wrong).abs().max() > 0.02
+
+
+def kl_div(log_student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.kl_div(log_student, teacher, reduction="none")
+
+
+def test_sparse_targets_are_normalised_over_the_set_that_the_student_is() -> None:
+    # A student that is its teacher loses nothing; the kept classes renormalised, against all of the student's, would.
+    kept = torch.tensor([[0, 2]] * 3)
+    teacher = TEACHER / 2
+    loss = knowledge_distillation(TEACHER, few_classes(teacher, kept), temperature=2.0)
+    assert loss.abs().max() < 1e-12
+    other_set = kl_divergence_with_sparse_targets(few_classes(teacher, kept, with_rest=False), teacher)
+    assert other_set.min() > 0.05
 
 
 @PROPERTY

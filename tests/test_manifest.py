@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stores import FLOAT16, NONE, SPLIT, TOPK, UINT8, manifest_of
+from stores import FLOAT16, NONE, SPEC, SPLIT, TOPK, UINT8, manifest_of
 
 from pipeline.encodings import LabelSpace
 from pipeline.errors import StoreError
 from pipeline.manifest import FORMAT, VERSION, Block, Manifest, manifest_fingerprint, parse_manifest
+
+OTHER_VIEWS = SPEC.to_dict() | {"seed": 6}
+MIXED_VIEWS = SPEC.to_dict() | {"operations": [{"kind": "mixup", "alpha": 1.0, "probability": 1.0}]}
 
 
 def finished(**changes: Any) -> dict[str, Any]:
@@ -53,7 +56,7 @@ CHANGED = {
     "block_samples": 9,
     "temperature": 1.5,
     "temperatures": [1.0, 2.0],
-    "views": {"seed": 6, "pad_px": 2, "flip_horizontal": True},
+    "views": OTHER_VIEWS,
     "dataset_fingerprint": "00fe",
     "teacher": None,
     "fidelity": {"num_labels": 41},
@@ -128,10 +131,29 @@ def test_labels_may_be_shared_whatever_the_views_samples_and_blocks() -> None:
         manifest_of(TOPK, class_names=["b", "a", "c", "d", "e", "f"]),
         manifest_of(TOPK, temperature=2.0),
         manifest_of(TOPK, temperatures=[1.0]),
-        manifest_of(TOPK, views={"seed": 6, "pad_px": 2, "flip_horizontal": True}),
+        manifest_of(TOPK, views=OTHER_VIEWS),
         manifest_of(TOPK, version=2),
     ],
     ids=["settings", "encoding", "unlabelled", "teacher", "classes", "temperature", "temperatures", "views", "version"],
 )
 def test_labels_are_not_shared_with_a_store_of_anything_else(other: Manifest) -> None:
     assert not manifest_of(TOPK, SPLIT).may_share_labels(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        ({"view_numbers": [5, 1]}, True),
+        ({"num_samples": 19}, False),
+        ({"block_samples": 7}, False),
+        ({"dataset_fingerprint": "1"}, False),
+    ],
+)
+def test_labels_of_mixed_views_are_shared_where_the_blocks_hold_the_same_images(
+    changes: dict[str, Any], shared: bool
+) -> None:
+    one, other = manifest_of(TOPK, views=MIXED_VIEWS), manifest_of(TOPK, **({"views": MIXED_VIEWS} | changes))
+    assert one.mixes
+    assert not manifest_of(TOPK).mixes
+    assert one.may_share_labels(other) is shared
+    assert manifest_of(TOPK).may_share_labels(manifest_of(TOPK, **changes))

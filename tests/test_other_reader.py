@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 import torch
 from closure import TOP
 from conftest import make_split
+from other_views import mix, partner_of, philox, render_view, sample_id
 
+from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.datasets import Split, sample_ids
 from pipeline.derivation import subset
@@ -24,7 +27,7 @@ from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
 from pipeline.manifest import Manifest
 from pipeline.store import StoreReader, StoreWriter
-from pipeline.views import ViewSpec, render
+from pipeline.views import CutMix, FlipHorizontal, PadCrop, ViewSpec, render
 
 # The reader. From here to the stores it uses nothing of Potstill's.
 
@@ -266,41 +269,6 @@ class OtherReader:
         return log_softmax(whole)
 
 
-def sample_id(image: Array) -> int:
-    key = ",".join(map(str, image.shape)).encode("ascii")
-    digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=8, key=key).digest()
-    return int.from_bytes(digest, "little") or 1
-
-
-def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Philox4x32-10 (Salmon et al., 2011)."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        x, y = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-        c0, c1, c2, c3 = (y >> 32) ^ c1 ^ k0, y & 0xFFFFFFFF, (x >> 32) ^ c3 ^ k1, x & 0xFFFFFFFF
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return c0, c1, c2, c3
-
-
-def words_of(number: int) -> tuple[int, int]:
-    return number & 0xFFFFFFFF, number >> 32
-
-
-def draw(views: dict[str, Any], sample: int, view: int) -> tuple[int, int, bool]:
-    """First row, first column, whether mirrored."""
-    words = philox((*words_of(sample), view, 0), words_of(views["seed"]))
-    places = 2 * views["pad_px"] + 1
-    return words[0] * places >> 32, words[1] * places >> 32, views["flip_horizontal"] and 2 * words[2] >> 32 == 1
-
-
-def render_view(views: dict[str, Any], image: Array, view: int) -> Array:
-    row, column, mirrored = draw(views, sample_id(image), view)
-    pad, (_, height, width) = views["pad_px"], image.shape
-    window = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))[:, row : row + height, column : column + width]
-    return window[:, :, ::-1] if mirrored else window
-
-
 def thumbnail(pixels: Array) -> Array:
     """Averaged down to at most 32 x 32."""
     means = pixels.astype(np.float64)
@@ -316,7 +284,7 @@ def thumbnail(pixels: Array) -> Array:
 
 DOCUMENT = (TOP / "docs/store-format.md").read_text()
 SAMPLES, VIEWS, BLOCK = 40, (0, 3, 5), 16
-SPEC = ViewSpec(seed=2**40 + 5, pad_px=2, flip_horizontal=True)
+SPEC = ViewSpec(seed=2**40 + 5, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
 
 
 @dataclass(frozen=True)
@@ -356,7 +324,7 @@ class Case:
         encoding.check(manifest.space, "here")
         logits, split = self.logits(), self.split()
         tables = encoding.learn(torch.log_softmax(logits.flatten(0, 1) / self.temperature, dim=1), manifest.space)
-        canaries = make_canaries(split, SPEC, VIEWS, 6)
+        canaries = make_canaries(split, SPEC, VIEWS, 6, RowOrder(split.sample_ids, self.block_samples))
         path = folder / "x.zarr"
         writer = StoreWriter(path, folder / "records", manifest, split.sample_ids, canaries, tables)
         for block in manifest.blocks():
@@ -655,13 +623,28 @@ def test_philox_gives_the_numbers_of_the_document() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 2**64 - 1, 12345678901234567890])
-@pytest.mark.parametrize(("pad_px", "flip"), [(0, True), (1, False), (4, True)])
-def test_views_are_rendered_alike(seed: int, pad_px: int, flip: bool) -> None:
-    spec, images = ViewSpec(seed=seed, pad_px=pad_px, flip_horizontal=flip), make_split(30, shape=(3, 9, 7)).images
+@pytest.mark.parametrize(("pad_px", "probability"), [(0, 0.5), (1, 0.0), (4, 0.3)])
+def test_views_are_rendered_alike(seed: int, pad_px: int, probability: float) -> None:
+    operations = (PadCrop(pad_px=pad_px), FlipHorizontal(probability=probability))
+    spec, images = ViewSpec(seed=seed, plain_first=False, operations=operations), make_split(30, shape=(3, 9, 7)).images
     ids = sample_ids(images.numpy())
     assert [sample_id(image) for image in images.numpy()] == ids.tolist()
     for view in (0, 1, 2**32 - 1):
-        draws = spec.draw(ids, view)
-        assert draws.tolist() == [[*map(int, draw(spec.to_dict(), int(sample), view))] for sample in ids]
         others = np.stack([render_view(spec.to_dict(), image, view) for image in images.numpy()])
-        np.testing.assert_array_equal(render(images, draws, spec).numpy(), others)
+        np.testing.assert_array_equal(render(images, spec.draw(ids, view), spec).numpy(), others)
+
+
+def test_canaries_of_mixed_views_are_rendered_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = (FlipHorizontal(probability=0.5), CutMix(alpha=1.0, probability=0.9))
+    mixed = ViewSpec(seed=7, plain_first=True, operations=operations)
+    monkeypatch.setattr(sys.modules[__name__], "SPEC", mixed)
+    store = StoreReader(CASES["none"].make(tmp_path))
+    images = {sample_id(image): image for image in CASES["none"].split().images.numpy()}
+    ids, views = store.sample_ids.tolist(), store.manifest.views
+    for sample, view, pixels in zip(
+        store.canaries.sample_ids, store.canaries.views, store.canaries.pixels, strict=True
+    ):
+        first = ids.index(int(sample)) // BLOCK * BLOCK
+        partner = partner_of(views, ids[first : first + BLOCK], int(sample), int(view))
+        both = [render_view(views, images[each], int(view)) for each in (int(sample), partner)]
+        np.testing.assert_array_equal(mix(views, both[0], both[1], int(sample), int(view))[0], pixels)

@@ -1,39 +1,39 @@
-"""fit: it learns, it goes on after a kill to the same bits, and it stops with a word where the loss is not a number."""
+"""fit: it learns, it goes on after a kill to the same bits, and it stops with a word where the loss is not a number or
+patience is at its end."""
 
 import csv
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import make_split
+from runs import (
+    CPU,
+    EPOCHS,
+    STEPS,
+    TRAIN,
+    Killed,
+    Recorder,
+    assert_same,
+    killed_before,
+    make_task,
+    net,
+    recipe,
+    scripted,
+)
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import pipeline.checkpoints
-from pipeline.batches import Batch, num_steps, plain_batches, training_batches
+import pipeline.training
+from pipeline.batches import Batch
 from pipeline.errors import ModelError
-from pipeline.inference import predict_logits
-from pipeline.metrics import classification_metrics
-from pipeline.training import (
-    FitResult,
-    FitSettings,
-    Task,
-    build_optimizer,
-    fit,
-    learning_rate_factor,
-    write_reports,
-)
-from pipeline.views import ViewSpec
-
-CPU = torch.device("cpu")
-SPEC = ViewSpec(seed=5, pad_px=1, flip_horizontal=False)
-TRAIN, VAL = make_split(64), make_split(32, seed=1)
-BATCH_SIZE, EPOCHS = 16, 2
-STEPS = num_steps(len(TRAIN), BATCH_SIZE)
+from pipeline.recipe import build_optimizer, learning_rate_factor
+from pipeline.training import FitResult, Task, fit, write_reports
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,83 +42,6 @@ def unflushed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
-
-
-class Net(nn.Module):
-    """Convolutions in channels-last order, batch norm and dropout: statistics, random numbers and the order of the
-    weights in memory are part of its state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 8, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(8, 8, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(8)
-        self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(8 * 36, 4)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        features = torch.relu(self.norm(self.second(self.conv(pixels.float() / 255))))
-        logits: torch.Tensor = self.head(self.dropout(features.flatten(1)))
-        return logits
-
-
-def net(seed: int = 0) -> Net:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Net().to(memory_format=torch.channels_last)
-
-
-def recipe(**changes: Any) -> FitSettings:
-    arguments: dict[str, Any] = {
-        "epochs": EPOCHS,
-        "batch_size": BATCH_SIZE,
-        "optimizer": "adamw",
-        "learning_rate": 0.01,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup_fraction": 0.2,
-        "clip_norm": 5.0,
-        "accumulate_batches": 1,
-        "patience_epochs": None,
-        "ema_decay": 0.9,
-        "precision": "float32",
-        "checkpoint_seconds": 0,
-        **changes,
-    }
-    return FitSettings(**arguments)
-
-
-def make_task(**changes: Any) -> Task[Batch]:
-    arguments: dict[str, Any] = {
-        "batches": lambda epoch, start: training_batches(
-            TRAIN, SPEC, view=epoch, epoch=epoch, batch_size=BATCH_SIZE, seed=1, start_step=start
-        ),
-        "steps_per_epoch": STEPS,
-        "loss": lambda model, batch: cross_entropy(model(batch.images), batch.hard_labels),
-        "pixels": lambda batch: batch.images,
-        "validate": lambda model: classification_metrics(
-            predict_logits(model, plain_batches(VAL, 100), CPU), VAL.hard_labels
-        ),
-        **changes,
-    }
-    return Task(**arguments)
-
-
-class Killed(Exception):  # noqa: N818
-    """What a test stops a run with."""
-
-
-def killed_before(step: int) -> Task[Batch]:
-    """A task whose batches end in a kill before a step, counted over all epochs."""
-    whole = make_task()
-
-    def batches(epoch: int, start: int) -> Iterator[Batch]:
-        for number, batch in enumerate(whole.batches(epoch, start), start=epoch * STEPS + start):
-            if number == step:
-                raise Killed
-            yield batch
-
-    return make_task(batches=batches)
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +53,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitResu
         scratch = tmp_path_factory.mktemp("whole")
         results[optimizer] = fit(net(), make_task(), recipe(optimizer=optimizer), scratch, CPU, "run")
     return results
-
-
-def assert_same(result: FitResult, expected: FitResult) -> None:
-    for ours, theirs in ((result.last, expected.last), (result.best, expected.best)):
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert result.state.history == expected.state.history
-    assert result.state.best_epoch == expected.state.best_epoch
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -316,6 +231,131 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
     fit(model, steep, settings, tmp_path, CPU, "run")
     moved = torch.cat([(p.detach() - before[name]).flatten() for name, p in model.named_parameters()]).norm()
     assert 0 < moved <= 0.01 * 1.9 * 1.001  # Nesterov's first step is 1.9 gradients
+
+
+@pytest.fixture
+def bar(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(pipeline.training, "progress", recorder)
+    return recorder
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "epochs", "best"),
+    [
+        ([0.5, 0.6, 0.6, 0.5], 2, 4, 1),
+        ([0.5, 0.4, 0.6, 0.5, 0.5], 2, 5, 2),
+        ([0.5, 0.5], 1, 2, 0),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1, 6, 5),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.4], 1, 6, 4),
+        ([0.5, 0.4, 0.4, 0.4, 0.4, 0.4], None, 6, 0),
+    ],
+)
+def test_training_stops_when_patience_is_at_its_end(
+    tmp_path: Path,
+    bar: Recorder,
+    capsys: pytest.CaptureFixture[str],
+    accuracies: list[float],
+    patience: int | None,
+    epochs: int,
+    best: int,
+) -> None:
+    settings = recipe(epochs=6, patience_epochs=patience)
+    result = fit(net(), make_task(validate=scripted(*accuracies)), settings, tmp_path, CPU, "run")
+    assert (result.state.epoch, result.state.best_epoch) == (epochs, best)
+    lasts = [0.01 * learning_rate_factor(epoch * STEPS + STEPS - 1, 6 * STEPS, settings) for epoch in range(epochs)]
+    assert [row["learning_rate"] for row in result.state.history] == lasts  # the schedule of all six
+    said = [line for line in capsys.readouterr().err.splitlines() if "patience" in line]
+    assert len(said) == (epochs < 6)
+    assert all(f"{max(accuracies):.2%} of epoch {best + 1}" in line for line in said)
+    assert sum(bar.counts) == bar.total == 6 * STEPS
+
+
+@pytest.mark.parametrize("step", [2, STEPS, 2 * STEPS + 1, 3 * STEPS - 1])
+def test_a_run_that_is_killed_before_it_stops_goes_on_to_the_same_bits(tmp_path: Path, step: int) -> None:
+    settings, accuracies = recipe(epochs=6, patience_epochs=2), (0.5, 0.4, 0.3)
+    torch.manual_seed(0)
+    whole = fit(net(), make_task(validate=scripted(*accuracies)), settings, tmp_path / "whole", CPU, "run")
+    validate = scripted(*accuracies)
+    torch.manual_seed(0)
+    killed = replace(killed_before(step), validate=validate)
+    with pytest.raises(Killed):
+        fit(net(), killed, settings, tmp_path / "killed", CPU, "run")
+    torch.manual_seed(99)
+    assert_same(fit(net(1), make_task(validate=validate), settings, tmp_path / "killed", CPU, "run"), whole)
+
+
+def test_a_run_that_has_stopped_is_not_trained_on(tmp_path: Path, bar: Recorder) -> None:
+    settings = recipe(epochs=6, patience_epochs=1)
+    stopped = fit(net(), make_task(validate=scripted(0.5, 0.5)), settings, tmp_path, CPU, "run")
+    assert_same(fit(net(1), killed_before(0), settings, tmp_path, CPU, "run"), stopped)
+    assert sum(bar.counts) == bar.total
+
+
+class Plain(nn.Module):
+    """No batch norm and no dropout: only the sum over examples counts, not how they come in batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, stride=3)
+        self.head = nn.Linear(4 * 16, 4)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(torch.tanh(self.conv(pixels.double() / 255)).flatten(1))
+        return logits
+
+
+def plain() -> Plain:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Plain().double()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(("accumulate", "sizes"), [(3, [12, 12, 4]), (7, [28]), (9, [28])])
+def test_batches_that_accumulate_give_the_step_of_one_large_batch(
+    tmp_path: Path, optimizer: str, accumulate: int, sizes: list[int]
+) -> None:
+    """Seven batches of four images against an epoch in batches of these sizes, in float64."""
+    images, labels = TRAIN.images[:28], TRAIN.hard_labels[:28]
+
+    def task(sizes: list[int]) -> Task[Any]:
+        batches = list(zip(images.split(sizes), labels.split(sizes), strict=True))
+        return make_task(
+            batches=lambda epoch, start: batches[start:],
+            steps_per_epoch=len(sizes),
+            loss=lambda model, batch: cross_entropy(model(batch[0]), batch[1]),
+            pixels=lambda batch: batch[0],
+            validate=lambda model: {"accuracy": 0.5},
+        )
+
+    results = []
+    for name, parts, count in (("few", [4] * 7, accumulate), ("one", sizes, 1)):
+        settings = recipe(epochs=3, optimizer=optimizer, clip_norm=0.05, accumulate_batches=count)
+        results.append(fit(plain(), task(parts), settings, tmp_path / name, CPU, "run"))
+    few, one = results
+    assert [r["learning_rate"] for r in few.state.history] == [r["learning_rate"] for r in one.state.history]
+    for name, weights in plain().state_dict().items():
+        torch.testing.assert_close(few.last[name], one.last[name], rtol=1e-10, atol=1e-12)
+        assert not torch.equal(few.last[name], weights)
+
+
+@pytest.mark.parametrize("step", [3, STEPS, STEPS + 2, STEPS + 3])
+def test_a_run_that_is_killed_between_batches_of_one_step_goes_on_to_the_same_bits(tmp_path: Path, step: int) -> None:
+    settings = recipe(accumulate_batches=3)
+    torch.manual_seed(0)
+    whole = fit(net(), make_task(), settings, tmp_path / "whole", CPU, "run")
+    torch.manual_seed(0)
+    with pytest.raises(Killed):
+        fit(net(), killed_before(step), settings, tmp_path / "killed", CPU, "run")
+    assert_same(fit(net(1), make_task(), settings, tmp_path / "killed", CPU, "run"), whole)
+
+
+def test_gradients_that_wait_are_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags: list[str] = []
+    monkeypatch.setattr(pipeline.training, "write_checkpoint", lambda folder, tag, state: tags.append(tag))
+    fit(net(), make_task(), recipe(epochs=1, accumulate_batches=3), tmp_path, CPU, "run")
+    assert tags == ["0-3", "0-4", "1-0"]
 
 
 def test_reports_hold_a_row_of_figures_per_epoch(tmp_path: Path) -> None:

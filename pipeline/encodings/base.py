@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.errors import StoreError
-from pipeline.targets import SparseTargets
+from pipeline.targets import Detail, SparseTargets
 
 _FEW_CLASSES = 64
 
@@ -62,6 +62,11 @@ class Encoding(ABC):
     `params.yaml` and in the manifest."""
 
     kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def detail(self) -> Detail:
+        """How much of the teacher's distribution `Codec.targets` tells: which losses can learn from it."""
 
     def check(self, space: LabelSpace, where: str) -> None:  # noqa: B027 (most encodings fit any labels)
         """Raises ConfigError where the settings do not fit the labels."""

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
 from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
+from pipeline.targets import Detail
 
 LOWEST = -65504.0
 
@@ -21,6 +22,10 @@ class DenseFloat16(Encoding):
     """
 
     kind: ClassVar[str] = "dense_float16"
+
+    @property
+    def detail(self) -> Detail:
+        return "every class"
 
     def fields(self, space: LabelSpace) -> dict[str, Field]:
         return {"log_probs": Field((space.num_classes,), np.dtype(np.float16), float("nan"))}

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
 from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, LogScale, log_normalise
+from pipeline.targets import Detail
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,6 +28,10 @@ class DenseUint8(Encoding):
     @property
     def scale(self) -> LogScale:
         return LogScale(self.levels, self.range_nats)
+
+    @property
+    def detail(self) -> Detail:
+        return "every class"
 
     def fields(self, space: LabelSpace) -> dict[str, Field]:
         return {"log_prob_codes": Field((space.num_classes,), self.scale.dtype, self.scale.fill_value)}

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.config import STRICT
 from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, smallest_unsigned
 from pipeline.seeding import derive_seed, sample_draws
-from pipeline.targets import SparseTargets
+from pipeline.targets import Detail, SparseTargets
 
 _SLOT = 1 << 16  # of the random numbers: draw d of a label uses word d % 4 of slot _SLOT + d // 4
 _SPREAD = 1.0  # pseudo-draws that a reader who needs every class spreads evenly
@@ -40,6 +40,10 @@ class Sampled(Encoding):
     seed: Annotated[int, Limits(ge=0, lt=2**64)]
 
     kind: ClassVar[str] = "sampled"
+
+    @property
+    def detail(self) -> Detail:
+        return "some classes"
 
     def fields(self, space: LabelSpace) -> dict[str, Field]:
         size = min(self.draws, space.num_classes)

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.config import STRICT
 from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, LogScale, log_normalise, smallest_unsigned
 from pipeline.errors import ConfigError
-from pipeline.targets import SparseTargets
+from pipeline.targets import Detail, SparseTargets
 
 STEP_NATS = 0.25  # of the tail's mass at the other temperatures
 _TABLE = LogScale(levels=255, range_nats=40.0)
@@ -52,6 +52,10 @@ class TopK(Encoding):
     @property
     def scale(self) -> LogScale:
         return LogScale(self.levels, self.range_nats)
+
+    @property
+    def detail(self) -> Detail:
+        return "some classes" if self.tail == "rest" else "filled tail"
 
     def check(self, space: LabelSpace, where: str) -> None:
         if self.k >= space.num_classes:

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.config import STRICT
 from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace
 from pipeline.errors import StoreError
+from pipeline.targets import Detail
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -21,6 +22,10 @@ class Unlabelled(Encoding):
     """
 
     kind: ClassVar[str] = "none"
+
+    @property
+    def detail(self) -> Detail:
+        return "nothing"
 
     def fields(self, space: LabelSpace) -> dict[str, Field]:
         return {}

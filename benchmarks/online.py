@@ -1,0 +1,29 @@
+"""Online distillation, for comparison: the teacher runs in the student's training loop."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.batches import LabelledBatch
+from pipeline.losses import cross_entropy, knowledge_distillation
+from pipeline.training import Task
+from stages.train_student import TrainStudent
+
+
+def with_teacher(
+    row: TrainStudent, task: Task[LabelledBatch], teacher: nn.Module, device: torch.device
+) -> Task[LabelledBatch]:
+    """The task with a teacher in the loop in place of stored labels."""
+    teacher.eval()
+
+    def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
+        images = batch.images.to(device)
+        with torch.no_grad():
+            log_targets = F.log_softmax(teacher(images) / row.known_temperature, dim=1)
+        logits = model(images)
+        soft = knowledge_distillation(logits, log_targets, temperature=row.known_temperature)
+        return (row.hard_weight * cross_entropy(logits, batch.hard_labels.to(device)) + row.soft_weight * soft).mean()
+
+    return replace(task, loss=loss)

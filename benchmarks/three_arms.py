@@ -1,0 +1,212 @@
+"""Hard labels, online distillation and offline distillation with 1, 4, 16 and as many views as epochs.
+
+    python -m benchmarks.three_arms                       # Fashion-MNIST, on what `make repro` left
+    CIFAR10_ARCHIVE=... python -m benchmarks.three_arms --cifar10
+
+Every arm trains the same student with the same schedule, order and seeds. Hard labels and online distillation see a new view in
+every epoch; offline distillation sees its views in turn. Trained students are kept in work/three_arms, so that it can be
+interrupted and taken up again; seconds are those of the run that trained them.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from benchmarks.cifar_teacher import archive_by_environment, need_archive, read_archive, trained_teacher
+from benchmarks.measure import need_data, report
+from benchmarks.online import with_teacher
+from pipeline.artifacts import read_json, say, write_json
+from pipeline.batches import plain_batches
+from pipeline.canaries import make_canaries
+from pipeline.config import load_row, load_section
+from pipeline.datasets import ImageDataset, Split, channel_statistics
+from pipeline.derivation import subset
+from pipeline.devices import choose_device
+from pipeline.distillation import LabelledViews
+from pipeline.errors import one_line_errors
+from pipeline.inference import predict_logits
+from pipeline.labelling import Target, Teacher, dump_labels
+from pipeline.manifest import Manifest
+from pipeline.metrics import accuracy
+from pipeline.model_files import read_model
+from pipeline.models import Classifier, build_model
+from pipeline.progress import progress
+from pipeline.store import StoreReader, StoreWriter
+from pipeline.training import fit
+from stages.dump_labels import DumpLabels
+from stages.train_student import TrainStudent, student_task
+
+FOLDER = Path("work/three_arms")
+ENCODING = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms share."""
+
+    train: Split
+    test: Split
+    class_names: list[str]
+    teacher: Teacher
+    row: TrainStudent
+    num_views: int
+    folder: Path
+
+    @property
+    def epochs(self) -> int:
+        return self.row.fit.epochs
+
+
+def main(
+    student: str = typer.Option("small", help="A row of the table `students` with both weights above 0."),
+    epochs: int = 20,
+    images: int = typer.Option(18_000, help="Of the training split, from its beginning."),
+    seeds: int = 3,
+    cifar10: bool = False,
+    params: Path = Path("params.yaml"),
+) -> None:
+    row = load_row(TrainStudent, "students", student, params)
+    row = replace(row, fit=replace(row.fit, epochs=epochs, checkpoint_seconds=60.0))
+    views = load_section(DumpLabels, "dump_labels", params).views
+    name = f"{'cifar10' if cifar10 else 'data'}-{student}-{epochs}-{images}"
+    setting = (_cifar10 if cifar10 else _prepared)(row, images, FOLDER / name)
+    dump_seconds = _dump(setting, views)
+    arms = {"hard": None, "online": None, **{f"offline {k}": k for k in (1, 4, 16, epochs) if k <= epochs}}
+    results = {arm: [_trained(setting, arm, k, seed) for seed in range(seeds)] for arm, k in arms.items()}
+    rows = [_row(setting, arm, k, results, dump_seconds) for arm, k in arms.items()]
+    what = f"{student}, {len(setting.train):,} images, {epochs} epochs, {seeds} seeds"
+    report(f"three_arms_{name.split('-')[0]}", f"hard labels, online and offline distillation: {what}", rows)
+
+
+def _prepared(row: TrainStudent, images: int, folder: Path) -> Setting:
+    need_data()
+    dataset, device = ImageDataset(Path("data/prepare")), choose_device(row.device)
+    model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
+    train, test = _first(dataset.split("train"), images), dataset.split("test")
+    return Setting(train, test, dataset.manifest.class_names, Teacher(model, device, 512), row, row.fit.epochs, folder)
+
+
+def _cifar10(row: TrainStudent, images: int, folder: Path) -> Setting:
+    archive, device = need_archive(archive_by_environment()), choose_device(row.device)
+    train, test, class_names = read_archive(archive)
+    teacher = Teacher(trained_teacher(archive).to(device), device, 512)
+    return Setting(_first(train, images), test, class_names, teacher, row, row.fit.epochs, folder)
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split(split.images[:count], split.hard_labels[:count], split.sample_ids[:count])
+
+
+def _dump(setting: Setting, views: Any) -> float:
+    """Writes as many views as epochs into a store, and smaller stores of its first views; seconds a view."""
+    path, told = setting.folder / "all.zarr", setting.folder / "dump.json"
+    if not told.exists():
+        split = setting.train
+        manifest = Manifest(
+            encoding=ENCODING,
+            class_names=setting.class_names,
+            view_numbers=list(range(setting.num_views)),
+            num_samples=len(split),
+            block_samples=min(8192, len(split)),
+            temperature=1.0,
+            temperatures=[1.0],
+            views=views.to_dict(),
+            dataset_fingerprint="",
+            teacher={"fingerprint": ""},
+        )
+        canaries = make_canaries(split, views, manifest.view_numbers, 64)
+        start = time.perf_counter()
+        writer = StoreWriter(path, setting.folder / "records", manifest, split.sample_ids, canaries)
+        with progress("dump", len(split) * setting.num_views, "label") as on_labels:
+            dump_labels(setting.teacher, split, views, manifest.blocks(), [Target(writer)], on_labels)
+        writer.finish()
+        write_json(told, {"seconds_per_view": (time.perf_counter() - start) / setting.num_views})
+    for count in {1, 4, 16} & set(range(setting.num_views)):
+        if not _store(setting, count).exists():
+            records = setting.folder / f"records-{count}"
+            subset(StoreReader(path), _store(setting, count), records, views=range(count))
+    return float(read_json(told, made_by="three_arms")["seconds_per_view"])
+
+
+def _store(setting: Setting, num_views: int) -> Path:
+    return setting.folder / ("all.zarr" if num_views == setting.num_views else f"{num_views}.zarr")
+
+
+def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> dict[str, float]:
+    """Test accuracy in % and seconds of one run."""
+    told = setting.folder / f"{arm.replace(' ', '')}-{seed}.json"
+    if not told.exists():
+        row, device = replace(setting.row, seed=seed), setting.teacher.device
+        store = StoreReader(_store(setting, num_views or setting.num_views))
+        if arm == "hard":
+            row = replace(row, hard_weight=1.0, soft_weight=0.0)
+        offline = arm.startswith("offline")
+        data = LabelledViews(setting.train, store, setting.class_names, row.known_temperature if offline else None, device)
+        task = student_task(row, data, setting.test, device)
+        # One look at the test split, after the last epoch: nothing is chosen by it.
+        task = replace(task, validate=lambda model: {"accuracy": 0.0})
+        if arm == "online":
+            task = with_teacher(row, task, setting.teacher.model, device)
+        model = _student(setting, row).to(device)
+        torch.manual_seed(seed)
+        result = fit(model, task, row.fit, setting.folder / told.stem, device, f"{arm}, seed {seed}")
+        model.load_state_dict(result.last)
+        logits = predict_logits(model, plain_batches(setting.test, 500), device)
+        accurate = 100 * accuracy(logits, setting.test.hard_labels)
+        say(f"three_arms: {arm}, seed {seed}: {accurate:.2f}% in {result.state.seconds:.0f} s")
+        write_json(told, {"accuracy": accurate, "seconds": result.state.seconds})
+    return dict(read_json(told, made_by="three_arms"))
+
+
+def _student(setting: Setting, row: TrainStudent) -> Classifier:
+    mean, std = channel_statistics(setting.train.images)
+    return build_model(
+        row.model,
+        row.model_settings,
+        num_classes=len(setting.class_names),
+        channels=setting.train.images.shape[1],
+        mean=mean,
+        std=std,
+        seed=row.seed,
+    )
+
+
+def _row(
+    setting: Setting,
+    arm: str,
+    num_views: int | None,
+    results: dict[str, list[dict[str, float]]],
+    seconds_per_view: float,
+) -> dict[str, Any]:
+    accuracies = [result["accuracy"] for result in results[arm]]
+    seconds = statistics.mean(result["seconds"] for result in results[arm])
+    saved = statistics.mean(result["seconds"] for result in results["online"]) - seconds
+    dump = (num_views or 0) * seconds_per_view
+    forwards = {"hard": 0, "online": setting.epochs * len(setting.train)}.get(
+        arm, (num_views or 0) * len(setting.train)
+    )
+    return {
+        "arm": arm,
+        "accuracy %": statistics.mean(accuracies),
+        "standard deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "against hard": statistics.mean(accuracies) - statistics.mean(r["accuracy"] for r in results["hard"]),
+        "seconds a student": seconds,
+        "dump s": dump,
+        "teacher forwards": f"{forwards:,}{' a student' if arm == 'online' else ''}",
+        "store MB": _bytes(_store(setting, num_views)) / 1e6 if num_views else 0.0,
+        "pays from (students)": f"{dump / saved:.1f}" if num_views and saved > 0 else "",
+    }
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)

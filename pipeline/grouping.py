@@ -1,0 +1,64 @@
+"""Students of one group: what they must have in common, and the batches that they share in one pass over the images."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.batches import LabelledBatch
+from pipeline.distillation import LabelledViews, shared_batches
+from pipeline.errors import ConfigError
+from pipeline.store import StoreReader
+from pipeline.training import BatchesTogether
+
+#: What decides which images are in a batch, besides the views of a store, and what there is only once in a process.
+_ALIKE = ("seed", "fit.batch_size", "device", "memory_budget_mb")
+
+
+def check_alike(rows: Mapping[str, Any], stores: Mapping[str, StoreReader], where: str) -> None:
+    """Raises ConfigError where students can't share their batches, naming the first that differs from the first.
+
+    Args:
+        rows: Their settings by name.
+        stores: What each learns from.
+        where: The table that the rows are in.
+    """
+    first = next(iter(rows))
+    for name in rows:
+        for key in _ALIKE:
+            found, expected = attrgetter(key)(rows[name]), attrgetter(key)(rows[first])
+            if found != expected:
+                _refuse(f"{where}.{name}.{key}", f"{found}, but {expected} in {where}.{first}.{key}")
+        if not _have_the_same_views(stores[name], stores[first]):
+            store, other = stores[name].location, stores[first].location
+            _refuse(f"{where}.{name}.labels", f"{store} has other views than {other} of {where}.{first}.labels")
+
+
+def _refuse(where: str, found: str) -> None:
+    raise ConfigError(where, found, expected="the same in all of a group", mend="or give one of them another group")
+
+
+def _have_the_same_views(one: StoreReader, other: StoreReader) -> bool:
+    if one.views != other.views or one.manifest.view_numbers != other.manifest.view_numbers:
+        return False
+    # Which image is mixed into another depends on how the store's rows are ordered and cut into blocks.
+    same_blocks = one.manifest.block_samples == other.manifest.block_samples
+    return not one.views.mixes or (same_blocks and np.array_equal(one.sample_ids, other.sample_ids))
+
+
+def batches_together(
+    views: Sequence[LabelledViews], device: torch.device, *, batch_size: int, seed: int
+) -> BatchesTogether[LabelledBatch]:
+    """The batches of students that learn from these views, one of `views` each: images are read, rendered and moved to
+    the device once."""
+
+    def batches(places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[LabelledBatch, ...]]:
+        asked = [views[place] for place in places]
+        for several in shared_batches(asked, epoch, start, batch_size=batch_size, seed=seed):
+            images = several[0].images.to(device, non_blocking=True)
+            yield tuple(replace(batch, images=images) for batch in several)
+
+    return batches

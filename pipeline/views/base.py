@@ -1,0 +1,82 @@
+"""What every operation is: a frozen dataclass of settings that turns random words into whole numbers, and these into pixels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Bool, Int64, Integer, UInt8
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+UNIT = 1 << 16  # shares and factors are whole numbers of 1/65536
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise PydanticCustomError("descending", "[low, high]")
+    return span
+
+
+Positive = Annotated[float, Field(gt=0)]
+#: The least and the greatest value that is drawn.
+Span = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+ShareSpan = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
+
+
+class Operation(ABC):
+    """A step of a view. Subclasses are frozen dataclasses; their attributes are the settings in `params.yaml` and in the
+    manifest, `kind` first."""
+
+    kind: str
+    #: How many of its 8 random words it uses, from the first on.
+    num_words: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def still(self) -> tuple[int, ...]:
+        """The draws that leave an image as it is: one number per column."""
+
+    @abstractmethod
+    def draw(self, words: Int64[torch.Tensor, "words samples"]) -> Int64[torch.Tensor, "samples columns"]:
+        """Whole numbers for each sample from its random words in [0, 2^32), on the CPU."""
+
+    def check(self, image_shape: Sequence[int], where: str) -> None:  # noqa: B027 (most operations fit any image)
+        """Raises ConfigError where it can't be applied to images of this shape (channels, height, width)."""
+
+
+class ImageOperation(Operation):
+    """An operation on one image."""
+
+    @abstractmethod
+    def apply(
+        self,
+        images: UInt8[torch.Tensor, "batch channels height width"],
+        draws: Int64[torch.Tensor, "batch columns"],
+    ) -> UInt8[torch.Tensor, "batch channels height width"]:
+        """The changed images; `draws` are on their device."""
+
+
+def happens(words: Int64[torch.Tensor, " samples"], probability: float) -> Bool[torch.Tensor, " samples"]:
+    """True with this probability (to 2^-32)."""
+    return words < round(probability * 2**32)
+
+
+def blend(
+    images: UInt8[torch.Tensor, "batch channels height width"],
+    others: Integer[torch.Tensor, "..."],
+    shares: Int64[torch.Tensor, " batch"],
+) -> UInt8[torch.Tensor, "batch channels height width"]:
+    """share x image + (1 - share) x other to the nearest level, halves up, cut to 0..255; a share above 1 goes beyond.
+
+    Args:
+        others: Levels 0 to 255 that broadcast against the images.
+        shares: In units of 1/65536, up to 2: 32 bits hold every product.
+    """
+    own = shares.to(torch.int32)[:, None, None, None]
+    levels = images.to(torch.int32).mul_(own)
+    levels += others.to(torch.int32) * (UNIT - own) + UNIT // 2
+    return levels.bitwise_right_shift_(16).clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,126 @@
+"""Short training runs for tests: a small network whose state has something of every kind, its task, ways to stop it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from conftest import make_split
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pipeline.batches import Batch, num_steps, plain_batches, training_batches
+from pipeline.inference import predict_logits
+from pipeline.metrics import classification_metrics
+from pipeline.recipe import FitSettings
+from pipeline.training import FitResult, Task
+from pipeline.views import PadCrop, ViewSpec
+
+CPU = torch.device("cpu")
+SPEC = ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=1),))
+TRAIN, VAL = make_split(64), make_split(32, seed=1)
+BATCH_SIZE, EPOCHS = 16, 2
+STEPS = num_steps(len(TRAIN), BATCH_SIZE)
+
+
+class Net(nn.Module):
+    """Convolutions in channels-last order, batch norm and dropout: statistics, random numbers and the order of the
+    weights in memory are part of its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(8 * 36, 4)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.norm(self.second(self.conv(pixels.float() / 255))))
+        logits: torch.Tensor = self.head(self.dropout(features.flatten(1)))
+        return logits
+
+
+def net(seed: int = 0) -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Net().to(memory_format=torch.channels_last)
+
+
+def recipe(**changes: Any) -> FitSettings:
+    arguments: dict[str, Any] = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH_SIZE,
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup_fraction": 0.2,
+        "clip_norm": 5.0,
+        "accumulate_batches": 1,
+        "patience_epochs": None,
+        "ema_decay": 0.9,
+        "precision": "float32",
+        "checkpoint_seconds": 0,
+        **changes,
+    }
+    return FitSettings(**arguments)
+
+
+def make_task(**changes: Any) -> Task[Batch]:
+    arguments: dict[str, Any] = {
+        "batches": lambda epoch, start: training_batches(
+            TRAIN, SPEC, view=epoch, epoch=epoch, batch_size=BATCH_SIZE, seed=1, start_step=start
+        ),
+        "steps_per_epoch": STEPS,
+        "loss": lambda model, batch: cross_entropy(model(batch.images), batch.hard_labels),
+        "pixels": lambda batch: batch.images,
+        "validate": lambda model: classification_metrics(
+            predict_logits(model, plain_batches(VAL, 100), CPU), VAL.hard_labels
+        ),
+        **changes,
+    }
+    return Task(**arguments)
+
+
+class Killed(Exception):  # noqa: N818
+    """What a test stops a run with."""
+
+
+def killed_before(step: int) -> Task[Batch]:
+    """A task whose batches end in a kill before a step, counted over all epochs."""
+    whole = make_task()
+
+    def batches(epoch: int, start: int) -> Iterator[Batch]:
+        for number, batch in enumerate(whole.batches(epoch, start), start=epoch * STEPS + start):
+            if number == step:
+                raise Killed
+            yield batch
+
+    return make_task(batches=batches)
+
+
+def scripted(*accuracies: float) -> Callable[[nn.Module], dict[str, float]]:
+    """A validation that says these, one after the other."""
+    left = iter(accuracies)
+    return lambda model: {"accuracy": next(left)}
+
+
+def assert_same(result: FitResult, expected: FitResult) -> None:
+    for ours, theirs in ((result.last, expected.last), (result.best, expected.best)):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert result.state.history == expected.state.history
+    assert result.state.best_epoch == expected.state.best_epoch
+
+
+class Recorder:
+    """In place of `progress`: what was announced and what came."""
+
+    def __init__(self) -> None:
+        self.name, self.total, self.counts = "", 0, [0]
+
+    @contextmanager
+    def __call__(self, name: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+        self.name, self.total, self.counts = name, total, [done]
+        yield self.counts.append
