@@ -4,7 +4,6 @@ Each size runs in a process of its own, so that its peak memory can be told.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import in_turn, report
+from benchmarks.measure import in_turn, peak_bytes, report
 from pipeline.canaries import make_canaries
 from pipeline.datasets import Split, sample_ids
 from pipeline.encodings import build_encoding
@@ -50,11 +49,11 @@ def main() -> None:
 def measure(name: str, samples: int, views: int) -> dict[str, Any]:
     """Everything about one store."""
     torch.set_num_threads(1)
-    baseline = _peak_bytes()
+    baseline = peak_bytes()
     with TemporaryDirectory() as folder:
         path = Path(folder, "x.zarr")
         write_seconds, files = _write(path, ROWS[name], samples, views)
-        written = _peak_bytes()
+        written = peak_bytes()
         start = time.perf_counter()
         store = StoreReader(path)
         store.check_whole()
@@ -64,7 +63,7 @@ def measure(name: str, samples: int, views: int) -> dict[str, Any]:
         raw = Path(folder, "plain")
         raw.write_bytes(b"".join(values.numpy().tobytes() for values in labels.values()))
         load, _, load_ratio = in_turn(lambda: store.read_view(0), raw.read_bytes, ROUNDS)
-        read = _peak_bytes()
+        read = peak_bytes()
         order = np.random.default_rng(0).permutation(samples)
         rows = torch.from_numpy(order)
         arrays = [values.numpy() for values in labels.values()]
@@ -157,10 +156,6 @@ def _ready(store: StoreReader, labels: dict[str, torch.Tensor], rows: torch.Tens
             pass
 
     return run
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -39,6 +39,12 @@ def need_data() -> None:
             raise DataError(folder, "no such folder", mend="run `make repro` first")
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has held so far, from its own start on; Linux only."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 def report(name: str, claim: str, rows: list[dict[str, Any]]) -> None:
     """Prints a table and writes `reports/bench/<name>.json` with the machine that it was measured on."""
     print(f"\n{name}: {claim}")

@@ -146,7 +146,9 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
         if arm == "hard":
             row = replace(row, hard_weight=1.0, soft_weight=0.0)
         offline = arm.startswith("offline")
-        data = LabelledViews(setting.train, store, setting.class_names, row.known_temperature if offline else None, device)
+        data = LabelledViews(
+            setting.train, store, setting.class_names, row.known_temperature if offline else None, device
+        )
         task = student_task(row, data, setting.test, device)
         # One look at the test split, after the last epoch: nothing is chosen by it.
         task = replace(task, validate=lambda model: {"accuracy": 0.0})
