@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint bench setup clean
+.PHONY: help repro test lint bench doctor new setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ lint: $(READY) ## ruff, mypy, import-linter
 
 bench: $(READY) ## measure the claims; tables on the screen, figures in reports/bench/*.json
 	@$(BIN)/python -m benchmarks
+
+doctor: $(READY) ## look at params.yaml, images, networks and disk before hours are spent on them
+	@$(BIN)/python -m stages.doctor
+
+SOURCE ?= folder
+new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder]
+	@$(BIN)/python -m stages.new_project '$(NAME)' --source '$(SOURCE)' $(if $(DATA),--path '$(DATA)')
 
 clean: ## delete unfinished work (work/), not data, reports or .venv
 	rm -rf work

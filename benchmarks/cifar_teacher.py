@@ -33,13 +33,14 @@ from pipeline.artifacts import (
     write_tensors,
 )
 from pipeline.batches import Batch, num_steps, plain_batches, training_batches, view_batches
-from pipeline.datasets import Split, channel_statistics, sample_ids
+from pipeline.datasets import Split, sample_ids
 from pipeline.devices import choose_device
 from pipeline.errors import DataError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import Classifier, build_model, load_weights
+from pipeline.preparation import channel_statistics
 from pipeline.recipe import FitSettings
 from pipeline.seeding import permutation
 from pipeline.training import Task, fit
@@ -63,6 +64,8 @@ FIT = FitSettings(
     clip_norm=5.0,
     accumulate_batches=1,
     patience_epochs=None,
+    freeze_epochs=0,
+    layer_decay=1.0,
     ema_decay=0.995,
     precision="auto",
     checkpoint_seconds=30,

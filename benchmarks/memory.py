@@ -22,9 +22,10 @@ from benchmarks.measure import need_data, report
 from pipeline.artifacts import read_json, say, write_json
 from pipeline.canaries import make_canaries
 from pipeline.config import load_section, load_table
-from pipeline.datasets import ImageDataset, Split, sample_ids, write_dataset
+from pipeline.datasets import ImageDataset, Split, sample_ids
 from pipeline.errors import one_line_errors
 from pipeline.manifest import Manifest
+from pipeline.preparation import write_dataset
 from pipeline.store import StoreWriter
 from stages.dump_labels import DumpLabels
 

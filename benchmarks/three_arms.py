@@ -24,7 +24,7 @@ from pipeline.artifacts import read_json, say, write_json
 from pipeline.batches import plain_batches
 from pipeline.canaries import make_canaries
 from pipeline.config import load_row, load_section
-from pipeline.datasets import ImageDataset, Split, channel_statistics
+from pipeline.datasets import ImageDataset, Split
 from pipeline.derivation import subset
 from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
@@ -35,6 +35,7 @@ from pipeline.manifest import Manifest
 from pipeline.metrics import accuracy
 from pipeline.model_files import read_model
 from pipeline.models import Classifier, build_model
+from pipeline.preparation import channel_statistics
 from pipeline.progress import progress
 from pipeline.store import StoreReader, StoreWriter
 from pipeline.training import fit

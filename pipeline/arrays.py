@@ -88,7 +88,7 @@ class ArrayGroup:
         row_bytes = max(1, int(np.prod(shape[row_axis + 1 :], dtype=np.int64)) * dtype.itemsize)
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
-        chunk = max(1, min(block, CHUNK_BYTES // (dtype.itemsize if by_column else row_bytes)))
+        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes)
         # A block that holds all rows may be declared longer than they are; others must be what the caller said.
         shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:
@@ -124,6 +124,11 @@ class ArrayGroup:
     def chunk_rows(self, name: str) -> int:
         """Rows of an inner chunk of an array that is split along its first axis: what is read at once for one of them."""
         return int(self._array(name).chunks[0])
+
+    def shard_rows(self, name: str) -> int:
+        """Rows of a file of such an array: what is written at once."""
+        array = self._array(name)
+        return int((array.shards or array.chunks)[0])
 
     def fill_value(self, name: str) -> Any:
         return self._array(name).fill_value
@@ -225,6 +230,11 @@ class ArrayGroup:
         if not isinstance(found, zarr.Array):
             raise StoreError(f"{self.location}/{name}", "a group", expected="an array")
         return found
+
+
+def rows_in_chunk(num_rows: int, row_bytes: int) -> int:
+    """Rows of an inner chunk of an array that has so many."""
+    return max(1, min(num_rows, CHUNK_BYTES // row_bytes))
 
 
 def _largest_divisor(number: int, at_most: int) -> int:

@@ -6,17 +6,23 @@ The dataclasses live beside the code that they steer. They are pydantic dataclas
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ConfigError, suggest
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 PARAMS = Path("params.yaml")
+
+_NEVER_WRAPPED = 4096
+_UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
 
 Settings = TypeVar("Settings")
 
@@ -49,6 +55,39 @@ def load_table(kind: type[Settings], table: str, path: Path = PARAMS) -> dict[st
     return {name: load_row(kind, table, name, path) for name in load_rows(table, path)}
 
 
+def section_names(path: Path = PARAMS) -> list[str]:
+    """What stands in `path` at the top; raises ConfigError where it is not a table of sections."""
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(path, f"holds {content!r:.40}", expected="sections: the names of stages, and tables")
+    return [str(name) for name in content]
+
+
+def edit_entry(path: Path, entry: str, change: Callable[[Any], Any]) -> None:
+    """Puts what `change` makes of the entry at a dotted name in its place; the rest of the file stays as it is, with its
+    comments. A map is written in one line.
+
+    Raises ConfigError where there is no such entry.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, _NEVER_WRAPPED
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda by, _: by.represent_scalar("tag:yaml.org,2002:null", "null"))
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    *above, last = entry.split(".")
+    node = content
+    for key in above:
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise ConfigError(path, f"no entry {entry!r}")
+    node[last] = change(node[last])
+    if isinstance(node[last], dict):
+        node[last] = CommentedMap(node[last])
+        node[last].fa.set_flow_style()
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
 def _over(row: Any, defaults: Any) -> Any:
     """A row with what it does not say taken from its defaults; a map of another `kind` has none."""
     if not (isinstance(row, dict) and isinstance(defaults, dict)) or row.get("kind") != defaults.get("kind"):
@@ -73,20 +112,43 @@ def validate(kind: Any, node: object, where: str) -> Any:
     Raises ConfigError with the first wrong key.
     """
     try:
+        return _read(kind, node, where)
+    except ValidationError as error:
+        raise _explain(error, kind, where)[0] from None
+
+
+def find_faults(kind: Any, node: object, where: str) -> list[ConfigError]:
+    """Everything for which `validate` would refuse `node`, what it would name first."""
+    try:
+        _read(kind, node, where)
+    except ValidationError as error:
+        return _explain(error, kind, where)
+    except ConfigError as error:
+        return [error]
+    return []
+
+
+def _read(kind: Any, node: object, where: str) -> Any:
+    try:
         # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay strict.
         return TypeAdapter(kind).validate_json(json.dumps(node), strict=True)
-    except ValidationError as error:
-        raise _explain(error, kind, where) from None
+    except ValidationError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(where, f"not plain settings ({error})", expected="maps, lists, numbers and text") from None
 
 
-def _explain(error: ValidationError, kind: Any, where: str) -> ConfigError:
+def _explain(error: ValidationError, kind: Any, where: str) -> list[ConfigError]:
+    """Every fault, unknown keys first: a misspelt key is missing under its own name, too."""
     faults = error.errors(include_url=False)
-    fault = next((f for f in faults if f["type"] in {"unexpected_keyword_argument", "extra_forbidden"}), faults[0])
+    unknown = [fault for fault in faults if fault["type"] in _UNKNOWN]
+    return [_tell(fault, kind, where) for fault in [*unknown, *(fault for fault in faults if fault not in unknown)]]
+
+
+def _tell(fault: ErrorDetails, kind: Any, where: str) -> ConfigError:
     path = [str(part) for part in fault["loc"]]
     place = ".".join([where, *path])
-    if fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+    if fault["type"] in _UNKNOWN:
         return ConfigError(place, "unknown key", expected=suggest(path[-1], _keys_at(kind, path[:-1])))
     if fault["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
         return ConfigError(place, "this key is missing", mend="add it")

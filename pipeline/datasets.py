@@ -1,36 +1,39 @@
-"""The prepared data set on disk: images, hard labels, sample ids and splits, with a manifest.
+"""The prepared data set on disk, as it is read: images, hard labels, sample ids and splits, with a manifest.
 
 ```
 data/prepare/
   manifest.json    source, class names, image shape, mean and std of the training split, counts, fingerprints
-  train.zarr       images uint8 [samples, channels, height, width], hard_labels int64 and sample_ids uint64 [samples]
-  val.zarr         the same, taken from the training set, stratified by class
+  train.zarr       images (pipeline/storage.py), hard_labels int64 and sample_ids uint64 [samples]
+  val.zarr         the same, taken from the training set, stratified by class, unless the source has one
   test.zarr        the same; only `evaluate` opens it
+  samples.tsv      which image of the source each sample is
+  duplicates.tsv   samples whose pixels are the same, where there are any
+  broken.tsv       images that could not be decoded and were skipped, where there are any
 ```
 
-A sample id is derived from the pixels alone, so labels follow their image wherever it goes.
+A sample id is derived from the pixels that training sees alone, so labels follow their image wherever it goes. The hard
+label of an unlabelled image is -1; there are such in the training split only.
 """
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8, UInt64
+from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from pipeline.arrays import ArrayGroup
-from pipeline.artifacts import read_json, write_json
+from pipeline.artifacts import read_json
 from pipeline.errors import DataError
-from pipeline.seeding import derive_seed, philox
+from pipeline.storage import Storage, StoredImages, open_images
 
 FORMAT = "potstill-images"
 VERSION = 1
 SPLITS = ("train", "val", "test")
-_COUNTED_AT_ONCE = 4096  # images: counting takes 8 bytes a pixel
+UNLABELLED = -1  # in place of a hard label
 _MEND = "delete data/prepare and run `dvc repro prepare`"
 
 
@@ -45,49 +48,58 @@ class Split:
     def __len__(self) -> int:
         return len(self.hard_labels)
 
+    def labelled(self) -> "Split":
+        """The labelled samples; this very split where all are."""
+        rows = np.flatnonzero(self.hard_labels.numpy() != UNLABELLED)
+        if len(rows) == len(self):
+            return self
+        return Split(self.images[rows], self.hard_labels[rows], self.sample_ids[rows])
+
 
 class StreamedSplit:
     """One split on disk: its images are read as they are asked for, and nothing but hard labels and ids is held (17 bytes
-    a sample).
+    a sample; 8 more where images are encoded).
 
-    Images are compared with their ids when they are first read, which is 2 microseconds and 1.7 nanoseconds a pixel
-    once; after that the checksum of each chunk must do.
+    Pixels are compared with their ids when they are first read, which is 2 microseconds and 1.7 nanoseconds a pixel
+    once; after that the checksum of each chunk must do. It must always do for encoded images, because another version of
+    a decoder may round otherwise; the canaries of a store tell one that does worse.
     """
 
-    def __init__(self, group: ArrayGroup) -> None:
-        self._group = group
+    def __init__(self, group: ArrayGroup, storage: Storage, shape: list[int]) -> None:
+        self._path = group.path
         self.hard_labels: Int64[torch.Tensor, " samples"] = torch.from_numpy(group.read_whole("hard_labels"))
         self.sample_ids: UInt64[np.ndarray, " samples"] = group.read_whole("sample_ids")
-        group.check_files("images")
+        self._images: StoredImages = open_images(group, storage, shape, len(self.sample_ids))
         #: Channels, height, width.
-        self.image_shape = group.shape("images")[1:]
+        self.image_shape = self._images.shape
         #: Reading less than so many rows, or across their borders, reads all of them.
-        self.chunk_rows = group.chunk_rows("images")
-        self._is_checked = np.zeros(len(self.sample_ids), dtype=bool)
+        self.chunk_rows = self._images.chunk_rows
+        self._is_checked: Bool[np.ndarray, " samples"] = np.full(len(self.sample_ids), storage == "encoded")
 
     def __len__(self) -> int:
         return len(self.hard_labels)
 
     def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
         """The images of consecutive rows; raises StoreError or DataError where they are damaged."""
-        some = slice(rows.start, rows.stop)
-        images = self._group.read("images", some)
-        if not self._is_checked[some].all():
-            check_images(images, self.sample_ids[some], self._group.path)
-            self._is_checked[some] = True
-        return images
+        return self._check(slice(rows.start, rows.stop), self._images.read(rows))
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Split:
         """A few samples, in memory; each is read by itself."""
-        images = np.empty((len(rows), *self.image_shape), dtype=np.uint8)
-        for place, row in enumerate(rows.tolist()):
-            images[place] = self.read(range(row, row + 1))[0]
+        images = self._check(rows, self._images.take(rows))
         return Split(torch.from_numpy(images), self.hard_labels[rows], self.sample_ids[rows])
 
     def in_order(self, batch_size: int) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
         """The images as they are, some at a time."""
         for start in range(0, len(self), batch_size):
             yield torch.from_numpy(self.read(range(start, min(start + batch_size, len(self)))))
+
+    def _check(
+        self, rows: slice | Int64[np.ndarray, " some"], images: UInt8[np.ndarray, "some channels height width"]
+    ) -> UInt8[np.ndarray, "some channels height width"]:
+        if not self._is_checked[rows].all():
+            check_images(images, self.sample_ids[rows], self._path)
+            self._is_checked[rows] = True
+        return images
 
 
 def find_samples(
@@ -114,6 +126,10 @@ class DatasetManifest:
     fingerprints: dict[str, str]
     num_repeated_in_train: int
     num_shared_with_test: int
+    num_shared_with_val: int = 0
+    num_unlabelled: int = 0
+    num_skipped: int = 0
+    storage: Storage = "pixels"
     format: str = FORMAT
     version: int = VERSION
 
@@ -127,19 +143,18 @@ class ImageDataset:
 
     def split(self, name: str) -> Split:
         """A split (`train`, `val`, `test`) as tensors; raises StoreError where a checksum does not match."""
-        group = self._group(name)
-        split = Split(
-            torch.from_numpy(group.read_whole("images")),
-            torch.from_numpy(group.read_whole("hard_labels")),
-            group.read_whole("sample_ids"),
-        )
+        group, manifest = self._group(name), self.manifest
+        labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
+        images = open_images(group, manifest.storage, manifest.image_shape, len(ids)).whole()
+        split = Split(torch.from_numpy(images), labels, ids)
         self._check_fingerprint(name, split)
-        check_images(split.images.numpy(), split.sample_ids, group.path)
+        if manifest.storage == "pixels":
+            check_images(images, ids, group.path)
         return split
 
     def stream(self, name: str) -> StreamedSplit:
         """A split that stays on disk; raises StoreError where a file of it is lost or a checksum does not match."""
-        split = StreamedSplit(self._group(name))
+        split = StreamedSplit(self._group(name), self.manifest.storage, self.manifest.image_shape)
         self._check_fingerprint(name, split)
         return split
 
@@ -155,35 +170,6 @@ class ImageDataset:
         if found != expected:
             where = self.folder / f"{name}.zarr"
             raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", mend=_MEND)
-
-
-def write_dataset(folder: Path, source: str, class_names: tuple[str, ...], splits: dict[str, Split]) -> DatasetManifest:
-    """Writes all splits and their manifest to `folder`."""
-    mean, std = channel_statistics(splits["train"].images)
-    train_ids = {int(i) for i in splits["train"].sample_ids} | {int(i) for i in splits["val"].sample_ids}
-    manifest = DatasetManifest(
-        source=source,
-        class_names=list(class_names),
-        image_shape=list(splits["train"].images.shape[1:]),
-        mean=mean,
-        std=std,
-        num_samples={name: len(split) for name, split in splits.items()},
-        fingerprints={name: split_fingerprint(split) for name, split in splits.items()},
-        num_repeated_in_train=len(splits["train"]) + len(splits["val"]) - len(train_ids),
-        num_shared_with_test=sum(int(i) in train_ids for i in splits["test"].sample_ids),
-    )
-    for name, split in splits.items():
-        group = ArrayGroup.create(folder / f"{name}.zarr", {"format": FORMAT, "version": VERSION, "split": name})
-        arrays = {
-            "images": split.images.numpy(),
-            "hard_labels": split.hard_labels.numpy(),
-            "sample_ids": split.sample_ids,
-        }
-        for field, array in arrays.items():
-            group.create_array(field, array.shape, array.dtype, fill_value=0)
-            group.write(field, array)
-    write_json(folder / "manifest.json", asdict(manifest))
-    return manifest
 
 
 def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
@@ -202,51 +188,15 @@ def check_images(
         raise DataError(where, "some images are not those of their sample ids", mend=_MEND)
 
 
-def split_off_validation(
-    hard_labels: Int64[np.ndarray, " samples"], ids: UInt64[np.ndarray, " samples"], fraction: float, seed: int
-) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " val"]]:
-    """Row indices for training and validation: of every class the same fraction, and equal images on one side.
-
-    Whether an image is held out depends on its content, its class's size and the seed, not on its position.
-    """
-    words = ids.view(np.int64)
-    zero = np.zeros_like(words)
-    draw, _, _, _ = philox(derive_seed(seed, "validation"), (words, words >> 32, zero, zero))
-    held_out = np.zeros(len(ids), dtype=bool)
-    for label, count in sorted(Counter(hard_labels.tolist()).items()):
-        rows = np.flatnonzero(hard_labels == label)
-        quota = round(fraction * count)
-        if not 0 < quota < count:
-            found = f"{count} training images, of which a validation fraction of {fraction} takes {quota}"
-            mend = "add images or change prepare.val_fraction in params.yaml"
-            raise DataError(f"class {label}", found, expected="at least one on either side", mend=mend)
-        held_out[rows[np.argsort(draw[rows], kind="stable")[:quota]]] = True
-    held_out = np.isin(ids, ids[held_out])
-    for label in np.setdiff1d(hard_labels, hard_labels[~held_out]).tolist():
-        raise DataError(f"class {label}", "all its images are equal, so none is left to train on", mend="add images")
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def channel_statistics(
-    images: UInt8[torch.Tensor, "samples channels height width"],
-) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, in units of 255 pixel levels; exact counts, so the same anywhere."""
-    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
-    for some in images.split(_COUNTED_AT_ONCE):
-        for channel, count in enumerate(counts):
-            count += np.bincount(some[:, channel].numpy().ravel(), minlength=256)
-    levels = np.arange(256, dtype=np.float64) / 255
-    mean, std = [], []
-    for share in counts / counts[0].sum():
-        mean.append(float(share @ levels))
-        std.append(max(float(np.sqrt(share @ (levels - mean[-1]) ** 2)), 1e-3))
-    return mean, std
-
-
 def split_fingerprint(split: Split | StreamedSplit) -> str:
     """32 hex digits of the samples and their hard labels, in their order."""
-    digest = hashlib.sha256(split.sample_ids.astype("<u8", copy=False).data)
-    digest.update(split.hard_labels.numpy().astype("<i8", copy=False).data)
+    return rows_fingerprint(split.sample_ids, split.hard_labels.numpy())
+
+
+def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Int64[np.ndarray, " samples"]) -> str:
+    """The same, of a split that is yet to be written."""
+    digest = hashlib.sha256(ids.astype("<u8", copy=False).data)
+    digest.update(hard_labels.astype("<i8", copy=False).data)
     return digest.hexdigest()[:32]
 
 

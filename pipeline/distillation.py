@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 
 from pipeline.batches import LabelledBatch, ViewPlan, num_steps, plan_view
 from pipeline.canaries import check_canaries
-from pipeline.datasets import Split, StreamedSplit
+from pipeline.datasets import UNLABELLED, Split, StreamedSplit
 from pipeline.errors import StoreError
 from pipeline.joining import MEND, JoinedStore, choose_held, read_labels
 from pipeline.store import StoreReader
@@ -29,6 +29,8 @@ _CPU = torch.device("cpu")
 
 class LabelledViews:
     """A training split with the labels of a store, joined by sample id. Checked before the first batch.
+
+    Batches are of all samples; where no soft targets are read, of those that have a hard label.
 
     Raises StoreError where the store is for other data, lacks some of the images, was made of other views, or can't
     serve the temperature; ConfigError where the budget is too small to stream the split.
@@ -54,12 +56,17 @@ class LabelledViews:
         if temperature is not None:
             store.codec.require(temperature)
         self.split, self.store, self.temperature, self.device = split, store, temperature, device
+        #: Which rows of the split are trained on.
+        self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
+        if temperature is None:
+            self.is_trained = split.hard_labels.numpy() != UNLABELLED
+        self.num_samples = int(self.is_trained.sum())
         self.joined = JoinedStore(split, store, budget)
         choose_held([] if temperature is None else [self.joined])
         check_canaries(store.canaries, split, store.views, store.location, store.row_order)
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        return num_steps(len(self.split), batch_size)
+        return num_steps(self.num_samples, batch_size)
 
     def batches(self, epoch: int, start_step: int, *, batch_size: int, seed: int) -> Iterator[LabelledBatch]:
         """A shuffled epoch over one view, in turn, with that view's labels."""
@@ -79,7 +86,7 @@ def shared_batches(
     waiting: list[_Piece] = []
     for piece in shared.pieces(start_step):
         waiting.append(piece)
-        if sum(len(piece.hard_labels) for piece in waiting) == min(batch_size, len(several[0].split)):
+        if sum(len(piece.hard_labels) for piece in waiting) == min(batch_size, several[0].num_samples):
             whole = _join(waiting)
             waiting = []
             yield tuple(
@@ -101,10 +108,11 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows of a split that are in memory. Places number them, ascending; `order` has the places as they are trained on."""
+    """Rows of a split that are in memory. Places number them, ascending; `order` has the places as they are trained on,
+    of some or of all."""
 
     rows: Int64[np.ndarray, " held"]
-    order: Int64[torch.Tensor, " held"]
+    order: Int64[torch.Tensor, " trained"]
     images: UInt8[torch.Tensor, "held channels height width"]
     columns: Columns
     plan: ViewPlan
@@ -133,6 +141,7 @@ class _Epoch:
         lead = several[0]
         for views in several:
             assert views.split is lead.split, "one split"
+            assert np.array_equal(views.is_trained, lead.is_trained), "the same samples"
             assert views.store.views == lead.store.views, "the same views"
             assert views.store.manifest.view_numbers == lead.store.manifest.view_numbers, "the same views"
             assert views.joined.paging == lead.joined.paging, "one budget"
@@ -148,7 +157,7 @@ class _Epoch:
 
     def pieces(self, start_step: int) -> Iterator[_Piece]:
         """From a step on; whole batches only, unless all rows make less than one."""
-        rows = len(self._split)
+        rows = self._lead.num_samples
         begin, end = start_step * self._batch_size, min(rows, num_steps(rows, self._batch_size) * self._batch_size)
         for position, window in self._windows(begin, end):
             yield from self._pieces_of(window, position, begin, end)
@@ -156,7 +165,7 @@ class _Epoch:
     def _windows(self, begin: int, end: int) -> Iterator[tuple[int, _Window]]:
         """The windows that hold the positions `begin` to `end` of the epoch, each with the position of its first row."""
         windows = self._lead.joined.paging.windows(self._epoch, self._seed)
-        borders = np.cumsum([0, *(sum(map(len, pages)) for pages in windows)]).tolist()
+        borders = np.cumsum([0, *(self._num_trained(pages) for pages in windows)]).tolist()
         needed = [number for number, (low, high) in enumerate(pairwise(borders)) if max(low, begin) < min(high, end)]
         if not needed:
             return
@@ -166,9 +175,13 @@ class _Epoch:
         for columns, number in zip(contents, needed, strict=True):
             yield borders[number], self._window(windows[number], columns)
 
+    def _num_trained(self, pages: Sequence[range]) -> int:
+        return sum(int(self._lead.is_trained[page.start : page.stop].sum()) for page in pages)
+
     def _window(self, pages: Sequence[range], columns: Columns) -> _Window:
         rows, store = window_rows(pages), self._lead.store
-        order = torch.from_numpy(window_order(rows, self._epoch, self._seed))
+        places = np.flatnonzero(self._lead.is_trained[rows])
+        order = torch.from_numpy(places[window_order(rows[places], self._epoch, self._seed)])
         images = self._split.images if isinstance(self._split, Split) else torch.from_numpy(columns[_IMAGES])
         plan = plan_view(self._split, store.views, self._view, rows=rows, row_order=store.row_order)
         return _Window(rows, order, images, columns, plan)

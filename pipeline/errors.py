@@ -46,10 +46,14 @@ class VerificationError(PipelineError):
     """Stored labels are not what the teacher says now."""
 
 
+_MOST_NAMES = 200
+
+
 def suggest(name: str, known: list[str]) -> str:
-    """The known names, the nearest one first if `name` looks like a misspelling of it."""
+    """The known names (of very many, some), and the nearest one if `name` looks like a misspelling of it."""
     near = get_close_matches(name, known, n=1)
-    listing = ", ".join(known)
+    few = known if len(known) <= _MOST_NAMES else [*known[:5], f"... ({len(known):,} in all)"]
+    listing = ", ".join(few)
     return f"one of: {listing}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 

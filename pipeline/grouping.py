@@ -18,13 +18,16 @@ from pipeline.training import BatchesTogether
 _ALIKE = ("seed", "fit.batch_size", "device", "memory_budget_mb")
 
 
-def check_alike(rows: Mapping[str, Any], stores: Mapping[str, StoreReader], where: str) -> None:
+def check_alike(
+    rows: Mapping[str, Any], stores: Mapping[str, StoreReader], where: str, num_unlabelled: int = 0
+) -> None:
     """Raises ConfigError where students can't share their batches, naming the first that differs from the first.
 
     Args:
         rows: Their settings by name.
-        stores: What each learns from.
+        stores: What each learns from, where that is there already.
         where: The table that the rows are in.
+        num_unlabelled: Training images without a hard label, which those who learn from these alone leave out.
     """
     first = next(iter(rows))
     for name in rows:
@@ -32,7 +35,10 @@ def check_alike(rows: Mapping[str, Any], stores: Mapping[str, StoreReader], wher
             found, expected = attrgetter(key)(rows[name]), attrgetter(key)(rows[first])
             if found != expected:
                 _refuse(f"{where}.{name}.{key}", f"{found}, but {expected} in {where}.{first}.{key}")
-        if not _have_the_same_views(stores[name], stores[first]):
+        if num_unlabelled and (rows[name].soft_weight == 0) != (rows[first].soft_weight == 0):
+            found = f"one of {where}.{name} and {where}.{first} is 0, and unlabelled images are for soft labels alone"
+            _refuse(f"{where}.{name}.soft_weight", found)
+        if {name, first} <= stores.keys() and not _have_the_same_views(stores[name], stores[first]):
             store, other = stores[name].location, stores[first].location
             _refuse(f"{where}.{name}.labels", f"{store} has other views than {other} of {where}.{first}.labels")
 

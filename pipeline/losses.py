@@ -13,8 +13,9 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> Float[torch.Tensor, " batch"]:
-    """-log p(hard label), with targets that give `label_smoothing` of their mass to all classes alike."""
-    return F.cross_entropy(logits, hard_labels, reduction="none", label_smoothing=label_smoothing)
+    """-log p(hard label), with targets that give `label_smoothing` of their mass to all classes alike; 0 where there is no
+    label (-1)."""
+    return F.cross_entropy(logits, hard_labels, reduction="none", label_smoothing=label_smoothing, ignore_index=-1)
 
 
 def kl_divergence_with_log_targets(

@@ -1,4 +1,5 @@
-"""A trained network on disk: `weights.safetensors`, and `meta.json` with all that is needed to build and use it."""
+"""A trained network on disk: `weights.safetensors`, `meta.json` with all that is needed to build and use it, and the
+network's own file where it has one (`network.py`, `network.onnx`)."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -6,15 +7,21 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import file_fingerprint, read_json, read_tensors, write_json, write_tensors
+from pipeline.artifacts import file_fingerprint, fingerprint, read_json, read_tensors, write_json, write_tensors
 from pipeline.datasets import DatasetManifest
 from pipeline.errors import ModelError
-from pipeline.models import Classifier, build_model, load_weights
+from pipeline.models import Classifier, build_model, head_names, load_weights, network_copy
 
 
 @dataclass(frozen=True)
 class ModelMeta:
-    """What a trained network is, what it was trained for, and how well it did on the validation split."""
+    """What a trained network is, what it was trained for, and how well it did on the validation split.
+
+    Attributes:
+        image_shape: Of the data; `size_px` is what the network has its images resized to, None: to nothing.
+        num_outputs: Of the network, and `class_groups` those that stand for each class; None: a class has one, the same.
+        network_file: The fingerprint of the network's own file.
+    """
 
     model: str
     model_settings: dict[str, Any]
@@ -25,6 +32,10 @@ class ModelMeta:
     settings: dict[str, Any]
     precision: str
     val: dict[str, Any]
+    size_px: list[int] | None = None
+    num_outputs: int | None = None
+    class_groups: list[list[int]] | None = None
+    network_file: str | None = None
 
     @classmethod
     def untrained(
@@ -37,8 +48,12 @@ class ModelMeta:
         """The same network after training."""
         return replace(self, precision=precision, val=val)
 
-    def build(self, seed: int = 0) -> Classifier:
-        """The network with fresh weights; raises ModelError where it does not fit the images."""
+    def build(self, seed: int = 0, folder: Path | None = None) -> Classifier:
+        """The network with fresh weights; raises ModelError where it does not fit the images.
+
+        Args:
+            folder: Where the copy of the network's own file is; only who has such a file needs it.
+        """
         model = build_model(
             self.model,
             self.model_settings,
@@ -47,18 +62,37 @@ class ModelMeta:
             mean=self.mean,
             std=self.std,
             seed=seed,
+            size_px=self.size_px,
+            groups=self.class_groups,
+            num_outputs=self.num_outputs,
+            file=self._own_file(folder),
         )
+        self._try(model)
+        return model.train()
+
+    def head(self, folder: Path | None = None) -> frozenset[str]:
+        """The names of the bare network's tensors that depend on the number of classes; `folder` as for `build`."""
+        outputs = self.num_outputs or len(self.class_names)
+        return head_names(self.model, self.model_settings, outputs, self.image_shape[0], self._own_file(folder))
+
+    def _own_file(self, folder: Path | None) -> Path | None:
+        return None if folder is None else network_copy(self.model, folder)
+
+    def _try(self, model: Classifier) -> None:
+        """One image, through the network as it will be used."""
         try:
             with torch.no_grad():
                 found = tuple(model.eval()(torch.zeros(1, *self.image_shape, dtype=torch.uint8)).shape)
-        except RuntimeError as error:
-            size = " x ".join(map(str, self.image_shape))
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})") from None
+        except ModelError:
+            raise
+        except Exception as error:  # a network of a library or of a user may raise anything
+            size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
+            reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
+            mend = "input: {size_px: ...} resizes them"
+            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})", mend=mend) from error
         if found != (1, len(self.class_names)):
             expected = f"{(1, len(self.class_names))}: one logit per class"
             raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)
-        return model.train()
 
 
 def write_model(
@@ -80,13 +114,24 @@ def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
 
 
 def read_model(folder: Path, *, made_by: str, weights: str = "weights") -> Classifier:
-    """The trained network, in eval mode."""
-    model = read_meta(folder, made_by=made_by).build()
+    """The trained network, in eval mode; nothing but its folder is needed."""
+    meta = read_meta(folder, made_by=made_by)
+    _check_own_file(folder, meta, made_by)
+    model = meta.build(folder=folder)
     path = folder / f"{weights}.safetensors"
     load_weights(model, read_tensors(path, made_by=made_by), path)
     return model.eval()
 
 
+def _check_own_file(folder: Path, meta: ModelMeta, made_by: str) -> None:
+    copy = network_copy(meta.model, folder)
+    if copy is not None and (not copy.exists() or file_fingerprint(copy) != meta.network_file):
+        found = "not the file that this network was made of" if copy.exists() else "no such file"
+        raise ModelError(copy, found, mend=f"delete {folder} and run `dvc repro {made_by}`")
+
+
 def model_fingerprint(folder: Path) -> str:
-    """32 hex digits of the weights."""
-    return file_fingerprint(folder / "weights.safetensors")
+    """32 hex digits of the weights, and of the network's own file where it has one."""
+    weights = file_fingerprint(folder / "weights.safetensors")
+    own = [file_fingerprint(path) for path in sorted(folder.glob("network.*"))]
+    return fingerprint([weights, *own]) if own else weights

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings_dataclass
 from torch import Tensor, nn
@@ -84,6 +84,12 @@ class SoftLoss(ABC):
         if mixes and self.needs_hard_label:
             found = f"kind {self.kind!r} needs one hard label, and this store's views are mixed of two images"
             raise ConfigError(where, found, expected="a store of views of one image each", mend=_MEND)
+
+    def check_data(self, num_unlabelled: int, where: str) -> None:
+        """Raises ConfigError where some training images are unlabelled and it needs the class of each."""
+        if num_unlabelled and self.needs_hard_label:
+            found = f"kind {self.kind!r} needs hard labels, and {num_unlabelled:,} training images are unlabelled"
+            raise ConfigError(where, found, expected="kd, dist or mse", mend="or leave unlabelled images out")
 
 
 _MEND = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
@@ -202,9 +208,10 @@ def build_loss(row: object, where: str) -> SoftLoss:
 
 @dataclass(frozen=True)
 class Objective:
-    """hard_weight * CE + soft_weight * soft loss, per example.
+    """hard_weight * CE + soft_weight * soft loss: means over a batch.
 
-    Of an image that is mixed of two, the CE is that of both classes, weighted by the images' shares.
+    Of an image that is mixed of two, the CE is that of both classes, weighted by the images' shares. Images without a hard
+    label (-1; one of both is enough) have no part in the mean of the CE.
 
     References:
         Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural Network", 2015,
@@ -236,11 +243,22 @@ class Objective:
         return loss.mean()
 
     def _hard(self, logits: Tensor, hard_labels: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
-        own = cross_entropy(logits, hard_labels, label_smoothing=self.label_smoothing)
-        if batch.partner_labels is None or batch.own_shares is None:
-            return own
-        labels, shares = (
-            some.to(logits.device, non_blocking=True) for some in (batch.partner_labels, batch.own_shares)
-        )
-        partner = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        return shares * own + (1 - shares) * partner
+        values = cross_entropy(logits, hard_labels, label_smoothing=self.label_smoothing)
+        if batch.partner_labels is not None and batch.own_shares is not None:
+            labels, shares = (
+                some.to(logits.device, non_blocking=True) for some in (batch.partner_labels, batch.own_shares)
+            )
+            partner = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            values = shares * values + (1 - shares) * partner
+        known = _is_labelled(batch)
+        if known.all():
+            return values
+        # The mean over the batch is then that over the labelled ones.
+        weights = known * (len(known) / max(1, int(known.sum())))
+        return values * weights.to(values.device, values.dtype, non_blocking=True)
+
+
+def _is_labelled(batch: LabelledBatch) -> Bool[Tensor, " batch"]:
+    """Which views have a hard label, on the CPU, where these come from: asking a device would be to wait for it."""
+    known = batch.hard_labels >= 0
+    return known if batch.partner_labels is None else known & (batch.partner_labels >= 0)

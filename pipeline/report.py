@@ -46,7 +46,7 @@ def results_table(rows: Rows, style: str) -> str:
             name,
             f"twin of {row['twin_of']}" if row["role"] == "twin" else row["role"],
             f"{row['parameters']:,}",
-            f"{row['multiply_adds'] / 1e6:.2f} M",
+            _millions(row["multiply_adds"]),
             f"{row['accuracy']:.2%}",
             _optional(row.get("accuracy_best"), ".2%"),
             f"{row['nll']:.4f}",
@@ -329,6 +329,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a TSV file."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
+
+
+def _millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.2f} M"
 
 
 def _optional(value: float | None, form: str) -> str:

@@ -7,7 +7,7 @@ does a run among others.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from pipeline.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.devices import choose_precision
 from pipeline.errors import ModelError
 from pipeline.progress import progress
-from pipeline.recipe import FitSettings, build_optimizer, learning_rate_factor
+from pipeline.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
 
 AnyBatch = TypeVar("AnyBatch")
 #: (places of some of the runs, epoch, first step) -> at each step a batch for each of these runs
@@ -69,13 +69,20 @@ class FitResult:
 
 
 def fit(
-    model: nn.Module, task: Task[AnyBatch], settings: FitSettings, scratch: Path, device: torch.device, name: str
+    model: nn.Module,
+    task: Task[AnyBatch],
+    settings: FitSettings,
+    scratch: Path,
+    device: torch.device,
+    name: str,
+    head: Collection[str] = (),
 ) -> FitResult:
-    """Trains `model`; goes on from the checkpoint in `scratch` if there is one, and leaves its own there.
+    """Trains `model`; goes on from the checkpoint in `scratch` if there is one, and leaves its own there. `head` as for
+    `Trainer`.
 
     Raises ModelError where the loss stops being a finite number.
     """
-    run = Trainer(model, task, settings, scratch, device, name)
+    run = Trainer(model, task, settings, scratch, device, name, head)
     return fit_together([run], lambda _, epoch, start: ((batch,) for batch in task.batches(epoch, start)))[0]
 
 
@@ -119,7 +126,7 @@ def _train_epoch(
 ) -> None:
     """The rest of the epoch that all of these runs are in."""
     for run in runs:
-        run.model.train()
+        run.begin_epoch()
     tick = time.monotonic()
     for step, several in enumerate(batches, start):
         waited = (time.monotonic() - tick) / len(runs)
@@ -147,6 +154,9 @@ class Trainer(Generic[AnyBatch]):
     """The state of one training run, from the checkpoint in `scratch` if there is one.
 
     Its random numbers (dropout) go on from those of the moment when it is made, whatever others draw meanwhile.
+
+    Args:
+        head: The names of the parameters that are never frozen and learn at the full rate; who `spares_head` needs it.
     """
 
     def __init__(
@@ -157,10 +167,12 @@ class Trainer(Generic[AnyBatch]):
         scratch: Path,
         device: torch.device,
         name: str,
+        head: Collection[str] = (),
     ) -> None:
         self.task, self.settings, self.device, self.name = task, settings, device, name
         self.model = model.to(device)
-        self.optimizer = build_optimizer(self.model, settings)
+        self.optimizer = build_optimizer(self.model, settings, head)
+        self._backbone = Backbone(self.model, head)
         self.average = AveragedModel(self.model, multi_avg_fn=self._move_average, use_buffers=True)
         self.state = RunState()
         # MPS has no float64.
@@ -191,6 +203,12 @@ class Trainer(Generic[AnyBatch]):
         self._generators = _generator_states(self.device)
         self._count_time()
 
+    def begin_epoch(self) -> None:
+        """Puts the network into train mode, but for what is frozen."""
+        self.model.train()
+        if self.settings.freeze_epochs:
+            self._backbone.freeze(self.state.epoch < self.settings.freeze_epochs)
+
     def step(self, batch: AnyBatch) -> None:
         """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
         if not self.state.precision:
@@ -215,7 +233,7 @@ class Trainer(Generic[AnyBatch]):
     def _update(self) -> None:
         """One step of the optimizer, and of the weights' moving average."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["lr_share"]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)

@@ -14,44 +14,27 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from pydantic import Field, PositiveFloat, PositiveInt
-from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import Scratch, link_tree, read_json, read_tensors, say, write_json, write_tensors
 from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims, Worker, this_worker
-from pipeline.config import PARAMS, STRICT, load_rows, load_section
+from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.derivation import Source
-from pipeline.devices import DeviceName, choose_device
+from pipeline.devices import choose_device
 from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import ConfigError, DataError, PipelineError, StoreError
+from pipeline.errors import DataError, PipelineError, StoreError
 from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs
 from pipeline.manifest import Manifest
 from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.progress import progress
+from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreReader, StoreWriter
-from pipeline.views import ViewSpec
 from stages import run_stage
 
 _PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)
 _SAME_CODE = ("code", "torch", "device")  # what an earlier dump's labels must have been made by, to be taken over
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DumpLabels:
-    """The section `dump_labels`."""
-
-    num_views: PositiveInt
-    temperature: PositiveFloat
-    temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
-    pilot_labels: PositiveInt
-    batch_size: PositiveInt
-    block_samples: PositiveInt
-    num_canaries: PositiveInt
-    device: DeviceName
-    views: ViewSpec
 
 
 def main(
@@ -64,7 +47,7 @@ def main(
     grow: Annotated[Path | None, typer.Option(help="A folder of finished stores whose labels are taken over.")] = None,
 ) -> None:
     settings = load_section(DumpLabels, "dump_labels", params)
-    _check(settings, f"{params}: dump_labels")
+    settings.check(f"{params}: dump_labels")
     rows = load_rows("encodings", params)
     encodings = {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}
     me = this_worker(worker, os.environ)
@@ -129,15 +112,6 @@ def _work(
             _tell(name, target.writer.finish(), target.source)
         scratch.publish()
         _keep(scratch, kept)  # not before: whoever goes on with unfinished stores must find the sources that they have
-
-
-def _check(settings: DumpLabels, where: str) -> None:
-    declared = [f"{temperature:g}" for temperature in settings.temperatures]
-    if len(set(declared)) < len(declared):
-        raise ConfigError(f"{where}.temperatures", str(settings.temperatures), expected="each once (to 6 digits)")
-    if settings.temperature not in settings.temperatures:
-        stored = f"dump_labels.temperature, {settings.temperature:g}, among them"
-        raise ConfigError(f"{where}.temperatures", str(settings.temperatures), expected=stored)
 
 
 def _about(teacher: Path) -> dict[str, Any]:

@@ -5,29 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import PositiveInt
-from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import read_json, say, write_bytes, write_json
 from pipeline.batches import plain_batches
-from pipeline.config import PARAMS, STRICT, load_rows, load_section
+from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
-from pipeline.devices import DeviceName, choose_device
+from pipeline.devices import choose_device
 from pipeline.inference import predict_logits
 from pipeline.metrics import accuracy, agreement, classification_metrics, kl_to_teacher, reliability
-from pipeline.model_files import ModelMeta, read_meta, read_model
+from pipeline.model_files import read_meta, read_model
 from pipeline.models import count_multiply_adds, count_parameters
 from pipeline.progress import progress
+from pipeline.sections.evaluate import Evaluate
 from pipeline.store import StoreReader
 from stages import run_stage
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Evaluate:
-    """The section `evaluate`."""
-
-    batch_size: PositiveInt
-    device: DeviceName
 
 
 def main(
@@ -52,16 +43,23 @@ def main(
     with progress("evaluate", len(test) * (1 + 2 * len(names)), "image") as on_images:
         teacher_logits = logits_of(teacher, "train_teacher")
         seconds = read_json(reports / "train_teacher.json", made_by="train_teacher")["seconds"]
-        meta = read_meta(teacher, made_by="train_teacher")
-        about = {**_describe(meta, seconds), **classification_metrics(teacher_logits, test.hard_labels)}
-        rows = {"teacher": {**about, "role": "teacher", "val": meta.val}}
+        about = _describe(teacher, "train_teacher", seconds)
+        val = read_meta(teacher, made_by="train_teacher").val
+        rows = {
+            "teacher": {
+                **about,
+                **classification_metrics(teacher_logits, test.hard_labels),
+                "role": "teacher",
+                "val": val,
+            }
+        }
         bins += [{"name": "teacher", **asdict(b)} for b in reliability(teacher_logits, test.hard_labels)]
         for name in names:
             stage = f"train_student@{name}"
             logits = logits_of(students / name, stage)
             best_logits = logits_of(students / name, stage, "best")
             seconds = read_json(reports / f"train_student/{name}.json", made_by=stage)["seconds"]
-            about = _describe(read_meta(students / name, made_by=stage), seconds)
+            about = _describe(students / name, stage, seconds)
             rows[name] = {**about, **_figures(logits, best_logits, teacher_logits, test)}
             bins += [{"name": name, **asdict(b)} for b in reliability(logits, test.hard_labels)]
     _pair_twins(rows)
@@ -77,8 +75,8 @@ def main(
     say(f"evaluate: {len(rows)} networks on {len(test):,} test images, teacher {rows['teacher']['accuracy']:.2%}")
 
 
-def _describe(meta: ModelMeta, seconds: float) -> dict[str, Any]:
-    model = meta.build()
+def _describe(folder: Path, made_by: str, seconds: float) -> dict[str, Any]:
+    meta, model = read_meta(folder, made_by=made_by), read_model(folder, made_by=made_by)
     settings = meta.settings
     return {
         "role": "twin" if settings.get("twin_of") else "student",

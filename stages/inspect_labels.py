@@ -18,7 +18,7 @@ from tabulate import tabulate
 from pipeline.artifacts import say
 from pipeline.batches import plan_view
 from pipeline.canaries import check_canaries
-from pipeline.datasets import ImageDataset, find_samples
+from pipeline.datasets import UNLABELLED, ImageDataset, find_samples
 from pipeline.errors import ConfigError, PipelineError, StoreError
 from pipeline.remote import is_url
 from pipeline.store import StoreReader
@@ -234,7 +234,7 @@ class Sample:
         manifest = store.manifest
         labels = [store.read_view(index, range(row, row + 1)) for index in range(manifest.num_views)]
         log_probs = torch.cat([store.decode(label, temperature) for label in labels])
-        split = ImageDataset(data).split("train")
+        split = ImageDataset(data).stream("train")
         place = int(find_samples(sample_ids, split.sample_ids)[0])
         images = None
         if place >= 0:
@@ -253,7 +253,7 @@ class Sample:
             manifest.class_names,
             manifest.view_numbers,
             log_probs.exp().numpy(),
-            int(split.hard_labels[place]) if place >= 0 else None,
+            int(split.hard_labels[place]) if place >= 0 and split.hard_labels[place] != UNLABELLED else None,
             images,
         )
 
@@ -269,7 +269,8 @@ class Sample:
 
     @property
     def title(self) -> str:
-        hard = "its hard label is not known here" if self.hard_label is None else self.class_names[self.hard_label]
+        absent = "its hard label is not known here" if self.images is None else "it is unlabelled"
+        hard = absent if self.hard_label is None else self.class_names[self.hard_label]
         return f"sample {self.sample_id:016x} (row {self.row}), hard label: {hard}"
 
     def text(self, top: int) -> str:

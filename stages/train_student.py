@@ -3,62 +3,34 @@
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import typer
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import Scratch, file_fingerprint, say
 from pipeline.batches import LabelledBatch
-from pipeline.config import PARAMS, STRICT, load_row, load_rows, load_table, validate
+from pipeline.config import PARAMS, load_row, load_rows, load_table, validate
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
-from pipeline.devices import DeviceName, choose_device
+from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
-from pipeline.errors import ConfigError, StoreError, suggest
+from pipeline.errors import StoreError, suggest
 from pipeline.grouping import batches_together, check_alike
 from pipeline.inference import predict_logits
 from pipeline.joining import label_bytes
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import ModelMeta, write_model
-from pipeline.objective import Objective, build_loss
-from pipeline.pilot import Choice, Temperature, choose_temperature, shorten
-from pipeline.recipe import FitSettings
+from pipeline.objective import build_loss
+from pipeline.pilot import Choice, choose_temperature, shorten
 from pipeline.remote import is_url
+from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget, images_in_order, open_splits
 from pipeline.training import FitResult, Task, Trainer, fit, fit_together, write_reports
+from pipeline.transfer import Start, origins
 from stages import run_stage
 
 EVAL_BATCH_SIZE = 500
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainStudent:
-    """A row of the table `students`."""
-
-    model: str
-    model_settings: dict[str, Any]
-    labels: str
-    twin_of: str | None
-    hard_weight: NonNegativeFloat
-    soft_weight: NonNegativeFloat
-    temperature: Temperature
-    loss: dict[str, Any]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    seed: NonNegativeInt
-    device: DeviceName
-    memory_budget_mb: PositiveInt
-    group: str | None
-    fit: FitSettings
-
-    @property
-    def known_temperature(self) -> float:
-        """The temperature as a number; raises ConfigError where it is still to be chosen."""
-        if self.temperature == "auto":
-            raise ConfigError("a student's temperature", "auto", expected="a number here", mend="name one")
-        return self.temperature
 
 
 def main(
@@ -72,21 +44,23 @@ def main(
 ) -> None:
     rows, table = _rows(name, params), load_rows("students", params)
     for each, row in rows.items():
-        _check(row, f"{params}: students.{each}", table)
+        row.check(f"{params}: students.{each}", table)
     device = choose_device(rows[name].device)
     dataset = ImageDataset(data)
-    stores = {each: _open_store(labels, row, f"{params}: students.{each}.labels") for each, row in rows.items()}
-    check_alike(rows, stores, f"{params}: students")
+    stores = {each: _open_store(labels, row, f"{params}: students.{each}") for each, row in rows.items()}
+    check_alike(rows, stores, f"{params}: students", dataset.manifest.num_unlabelled)
+    for each, row in rows.items():
+        row.check_data(dataset.manifest.num_unlabelled, f"{params}: students.{each}")
     scratches = {
         each: Scratch(out / each, decides, work, [reports / f"{each}.json", reports / f"{each}.tsv"])
-        for each, decides in _decides(rows, stores, dataset, device).items()
+        for each, decides in _decides(rows, stores, dataset, device, f"{params}: students").items()
     }
     with scratches[name] as scratch:
         if scratch.done:
             return
         row, where = rows[name], f"{params}: students.{name}.memory_budget_mb"
         budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, where)
-        students = Students(rows, stores, scratches, dataset, budget, device)
+        students = Students(rows, stores, scratches, dataset, budget, device, f"{params}: students")
         own = students.start(name)
         with ExitStack() as held:
             others = {} if own.run.finished else students.join(held, besides=name)
@@ -131,8 +105,10 @@ class Students:
         dataset: ImageDataset,
         budget: MemoryBudget,
         device: torch.device,
+        where: str,
     ) -> None:
         self._rows, self._stores, self._scratches, self._device = rows, stores, scratches, device
+        self._where = where
         self._manifest, self._budget = dataset.manifest, budget
         needed = {row.labels: label_bytes(stores[name]) for name, row in rows.items() if row.soft_weight}
         self._train, self._val = open_splits(dataset, budget, sum(needed.values()))
@@ -141,20 +117,26 @@ class Students:
     def start(self, name: str) -> Student:
         """A student as its scratch folder has it, or fresh."""
         settings, folder = self._rows[name], self._scratches[name].folder
-        meta = ModelMeta.untrained(settings.model, settings.model_settings, self._manifest, _recipe(settings))
+        where = f"{self._where}.{name}"
+        begin = Start.of(settings, self._manifest, _recipe(settings), self._scratches[name].output, where)
+        meta = begin.meta
         chosen: dict[str, Any] = {}
         if settings.temperature == "auto":
-            choice = self._choose_temperature(name, meta)
+            choice = self._choose_temperature(name, begin)
             settings, chosen = replace(settings, temperature=choice.temperature), choice.to_dict()
             meta = replace(meta, settings=meta.settings | chosen)
         views = self._labelled_views(name, settings)
         task = student_task(settings, views, self._val, self._device)
         torch.manual_seed(settings.seed)  # of dropout and the like
         title = f"train_student@{name}"
-        run = Trainer(meta.build(settings.seed), task, settings.fit, folder, self._device, title)
+        if views.num_samples < len(self._train):
+            told = f"on the {views.num_samples:,} labelled of {len(self._train):,} images"
+            say(f"{title}: hard labels alone, so {told}: {task.steps_per_epoch:,} steps per epoch")
+        head = begin.head_for(settings.fit)
+        run = Trainer(begin.build(settings.seed), task, settings.fit, folder, self._device, title, head)
         return Student(run, views, meta, chosen)
 
-    def _choose_temperature(self, name: str, meta: ModelMeta) -> Choice:
+    def _choose_temperature(self, name: str, begin: Start) -> Choice:
         """By short trials of this very student: the same weights at first, the same views in the same order."""
         settings, store, title = self._rows[name], self._stores[name], f"train_student@{name}"
         loss = settings.loss | asdict(build_loss(settings.loss, "loss").warmed_up())
@@ -165,7 +147,8 @@ class Students:
             task, recipe = shorten(task, row.fit, self._device)
             torch.manual_seed(row.seed)
             trial = f"{title}, pilot at temperature {temperature:g}"
-            return fit(meta.build(row.seed), task, recipe, scratch, self._device, trial)
+            head = begin.head_for(recipe)
+            return fit(begin.build(row.seed), task, recipe, scratch, self._device, trial, head)
 
         candidates = store.codec_temperatures or [store.manifest.temperature]
         folder = self._scratches[name].folder / "pilot"
@@ -215,12 +198,21 @@ def _recipe(settings: TrainStudent) -> dict[str, Any]:
 
 
 def _decides(
-    rows: dict[str, TrainStudent], stores: dict[str, StoreReader], dataset: ImageDataset, device: torch.device
+    rows: dict[str, TrainStudent],
+    stores: dict[str, StoreReader],
+    dataset: ImageDataset,
+    device: torch.device,
+    where: str,
 ) -> dict[str, dict[str, Any]]:
     """What the fingerprint of each student's scratch is made of."""
     shared = {"data": dataset.manifest.fingerprints, "device": device.type}
     return {
-        name: {"settings": _recipe(row), "store": file_fingerprint(stores[name].path / "zarr.json"), **shared}
+        name: {
+            "settings": _recipe(row),
+            "store": file_fingerprint(stores[name].path / "zarr.json"),
+            "origins": origins(row, f"{where}.{name}"),
+            **shared,
+        }
         for name, row in rows.items()
     }
 
@@ -229,13 +221,7 @@ def student_task(
     settings: TrainStudent, views: LabelledViews, val: Split | StreamedSplit, device: torch.device
 ) -> Task[LabelledBatch]:
     """What a student learns: the store's labels on replayed views, judged by the validation split."""
-    objective = Objective(
-        settings.hard_weight,
-        settings.soft_weight,
-        settings.known_temperature,
-        settings.label_smoothing,
-        build_loss(settings.loss, "loss"),
-    )
+    objective = settings.objective(settings.known_temperature)
     batch_size = settings.fit.batch_size
     return Task(
         batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=settings.seed),
@@ -248,20 +234,6 @@ def student_task(
     )
 
 
-def _check(settings: TrainStudent, where: str, table: dict[str, Any]) -> None:
-    if "teacher" in table:
-        raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
-    if settings.hard_weight == 0 and settings.soft_weight == 0:
-        raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
-    build_loss(settings.loss, f"{where}.loss")
-    if settings.temperature == "auto" and settings.soft_weight == 0:
-        raise ConfigError(f"{where}.temperature", "auto, and soft_weight 0", expected="a number", mend="any will do")
-    if settings.fit.epochs == 0:
-        raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
-    if settings.twin_of is not None and settings.twin_of not in table:
-        raise ConfigError(f"{where}.twin_of", repr(settings.twin_of), expected=suggest(settings.twin_of, list(table)))
-
-
 def _open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
     if is_url(labels):
         store = StoreReader(f"{labels.rstrip('/')}/{settings.labels}.zarr")
@@ -271,19 +243,10 @@ def _open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
             there = sorted(p.stem for p in Path(labels).glob("*.zarr"))
             if not there:
                 raise StoreError(path, "no such store, nor any other", mend="run `dvc repro dump_labels`")
-            raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=f"mend {where}")
+            mend = f"mend {where}.labels"
+            raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=mend)
         store = StoreReader(path)
-    if settings.soft_weight:
-        if not store.encoding.fields(store.manifest.space):
-            found = f"{settings.labels!r} holds no soft labels"
-            raise ConfigError(where, found, expected="soft_weight: 0 or another store")
-        place = f"{where.removesuffix('labels')}loss"
-        label = f"store {settings.labels!r} (encoding {store.encoding.kind})"
-        loss = build_loss(settings.loss, place)
-        loss.check_labels(store.encoding.detail, label, place)
-        loss.check_views(store.views.mixes, place)
-        if settings.temperature != "auto":
-            store.codec.require(settings.known_temperature)
+    settings.check_labels(store.encoding, store.codec, store.views.mixes, where)
     return store
 
 

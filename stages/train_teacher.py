@@ -9,9 +9,10 @@ from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from pipeline.artifacts import Scratch, file_fingerprint, read_tensors, say
+from pipeline.artifacts import Scratch, say
 from pipeline.batches import Batch, num_steps, plain_batches, training_batches
 from pipeline.calibration import fit_temperature
+from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import DeviceName, choose_device
@@ -19,10 +20,11 @@ from pipeline.errors import ConfigError
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
-from pipeline.model_files import ModelMeta, write_model
-from pipeline.models import Classifier, load_weights
+from pipeline.model_files import write_model
+from pipeline.models import Classifier, is_for_inference_alone, load_weights, read_class_names
 from pipeline.recipe import FitSettings
 from pipeline.training import Task, fit, write_reports
+from pipeline.transfer import NetworkSettings, Start, check_network, origins
 from pipeline.views import ViewSpec
 from stages import run_stage
 
@@ -30,12 +32,15 @@ EVAL_BATCH_SIZE = 500
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainTeacher:
-    """The section `train_teacher`."""
+class TrainTeacher(NetworkSettings):
+    """The section `train_teacher`.
 
-    model: str
-    model_settings: dict[str, Any]
-    weights: str | None
+    `teacher_classes` are what the outputs of `weights` are called (a list, or a file with one in a line), `class_map`
+    says which of them make up a class of the data.
+    """
+
+    teacher_classes: str | list[str] | None
+    class_map: dict[str, list[int | str]] | None
     seed: NonNegativeInt
     device: DeviceName
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -51,54 +56,54 @@ def main(
     work: Path = Path("work"),
 ) -> None:
     settings = load_section(TrainTeacher, "train_teacher", params)
-    if settings.fit.epochs == 0 and settings.weights is None:
-        raise ConfigError(
-            f"{params}: train_teacher", "epochs: 0 and no weights", expected="epochs, or weights to import"
-        )
+    where = f"{params}: train_teacher"
+    _check(settings, where)
+    output_names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
-    settings.views.check(manifest.image_shape, f"{params}: train_teacher.views")
+    settings.views.check(manifest.image_shape, f"{where}.views")
     decides = {
         "settings": (recipe := asdict(settings)),
-        "weights": _weights_fingerprint(settings, params),
+        "origins": origins(settings, where),
+        "output_names": output_names,
         "data": manifest.fingerprints,
         "device": device.type,
     }
     with Scratch(out, decides, work, [reports / "train_teacher.json", reports / "train_teacher.tsv"]) as scratch:
         if scratch.done:
             return
-        train, val = dataset.split("train"), dataset.split("val")
-        meta = ModelMeta.untrained(settings.model, settings.model_settings, manifest, recipe)
-        model = meta.build(settings.seed)
-        if settings.weights is not None:
-            load_weights(model, _read_weights(Path(settings.weights), model), settings.weights)
+        train, val = dataset.split("train").labelled(), dataset.split("val")
+        begin = Start.of(
+            settings,
+            manifest,
+            recipe,
+            scratch.output,
+            where,
+            output_names=output_names,
+            class_map=settings.class_map,
+        )
+        model, head = begin.build(settings.seed), begin.head_for(settings.fit)
         torch.manual_seed(settings.seed)  # of dropout and the like
-        result = fit(model, _task(settings, train, val, device), settings.fit, scratch.folder, device, "train_teacher")
+        task = _task(settings, train, val, device)
+        result = fit(model, task, settings.fit, scratch.folder, device, "train_teacher", head)
         load_weights(model, result.last, scratch.folder)
-        figures = _calibrate(model, val, device)
-        meta = meta.trained(result.state.precision, figures)
+        figures = _calibrate(model, val, device, f"model {settings.model!r}" if begin.weights else None)
+        meta = begin.meta.trained(result.state.precision, figures)
         write_model(scratch.output, meta, result.last)
         write_reports(reports / "train_teacher", result, {"val": figures})
         scratch.publish()
 
 
-def _weights_fingerprint(settings: TrainTeacher, params: Path) -> str | None:
-    if settings.weights is None:
-        return None
-    path = Path(settings.weights)
-    if not path.is_file():
-        raise ConfigError(f"{params}: train_teacher.weights", f"{path}: no such file", expected="a .safetensors file")
-    return file_fingerprint(path)
-
-
-def _read_weights(path: Path, model: Classifier) -> dict[str, torch.Tensor]:
-    """Weights that this project wrote, or those of the bare network, which then gets this data's normalisation."""
-    tensors = read_tensors(path, made_by="train_teacher")
-    if any(name.startswith("network.") for name in tensors):
-        return tensors
-    normalisation = {name: buffer for name, buffer in model.state_dict().items() if not name.startswith("network.")}
-    return normalisation | {f"network.{name}": tensor for name, tensor in tensors.items()}
+def _check(settings: TrainTeacher, where: str) -> None:
+    check_network(settings, settings.fit.epochs, where)
+    for key in ("teacher_classes", "class_map"):
+        if getattr(settings, key) is None:
+            continue
+        if settings.new_head:
+            raise ConfigError(f"{where}.{key}", "given, and new_head: true", expected="null: a new head has the data's")
+        if settings.weights is None and not is_for_inference_alone(settings.model):
+            raise ConfigError(f"{where}.{key}", "given, and no weights", expected="null: it learns the data's classes")
 
 
 def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device) -> Task[Batch]:
@@ -138,8 +143,11 @@ def _cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float) -
     return shares * own + (1 - shares) * cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
-def _calibrate(model: Classifier, val: Split, device: torch.device) -> dict[str, Any]:
+def _calibrate(model: Classifier, val: Split, device: torch.device, imported: str | None) -> dict[str, Any]:
+    """Its figures on the validation split; one that was `imported`, under that name, must know something of it."""
     logits = predict_logits(model, plain_batches(val, EVAL_BATCH_SIZE), device)
+    if imported:
+        check_above_chance(logits, val.hard_labels, imported)
     temperature = fit_temperature(logits, val.hard_labels)
     before = classification_metrics(logits, val.hard_labels)
     after = classification_metrics(logits / temperature, val.hard_labels)

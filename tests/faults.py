@@ -21,9 +21,10 @@ from conftest import make_split
 from project import files_of, small_params, write_params
 
 from pipeline import artifacts, labelling
-from pipeline.datasets import DatasetManifest, write_dataset
+from pipeline.datasets import DatasetManifest
 from pipeline.errors import one_line_errors
 from pipeline.model_files import ModelMeta, write_model
+from pipeline.preparation import write_dataset
 from stages import dump_labels
 
 OnBlock = Callable[[int], object]

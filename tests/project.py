@@ -22,6 +22,8 @@ _FIT = {
     "clip_norm": 5.0,
     "ema_decay": 0.9,
     "patience_epochs": None,
+    "freeze_epochs": 0,
+    "layer_decay": 1.0,
     "precision": "float32",
     "checkpoint_seconds": 0.0,  # every step
 }
@@ -33,6 +35,9 @@ def student(**changes: Any) -> dict[str, Any]:
     row = {
         "model": "convnet_small",
         "model_settings": {"width": 4, "depth": 1},
+        "weights": None,
+        "new_head": False,
+        "input": None,
         "labels": "dense8",
         "twin_of": None,
         "hard_weight": 0.5,
@@ -52,11 +57,25 @@ def student(**changes: Any) -> dict[str, Any]:
 def small_params() -> dict[str, Any]:
     """All of params.yaml, small."""
     return {
-        "prepare": {"source": "digits", "val_fraction": 0.1, "seed": 0},
+        "prepare": {
+            "source": {"kind": "digits"},
+            "image_px": None,
+            "channels": None,
+            "storage": "pixels",
+            "longest_px": None,
+            "broken": "refuse",
+            "val_fraction": 0.1,
+            "test_fraction": 0.1,
+            "seed": 0,
+        },
         "train_teacher": {
             "model": "convnet_small",
             "model_settings": {"width": 8, "depth": 1},
             "weights": None,
+            "new_head": False,
+            "input": None,
+            "teacher_classes": None,
+            "class_map": None,
             "seed": 0,
             "device": "cpu",
             "label_smoothing": 0.0,

@@ -59,6 +59,8 @@ def recipe(**changes: Any) -> FitSettings:
         "clip_norm": 5.0,
         "accumulate_batches": 1,
         "patience_epochs": None,
+        "freeze_epochs": 0,
+        "layer_decay": 1.0,
         "ema_decay": 0.9,
         "precision": "float32",
         "checkpoint_seconds": 0,

@@ -12,17 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.artifacts import read_json, write_json
-from pipeline.datasets import (
-    ImageDataset,
-    Split,
-    channel_statistics,
-    find_samples,
-    sample_ids,
-    split_fingerprint,
-    split_off_validation,
-    write_dataset,
-)
+from pipeline.datasets import UNLABELLED, ImageDataset, Split, find_samples, sample_ids, split_fingerprint
 from pipeline.errors import DataError, PipelineError, StoreError
+from pipeline.preparation import channel_statistics, hold_out, write_dataset
 from pipeline.views import PadCrop, ViewSpec
 
 CLASSES = ("a", "b", "c", "d")
@@ -31,6 +23,11 @@ CLASSES = ("a", "b", "c", "d")
 def some(split: Split, rows: np.ndarray | list[int]) -> Split:
     rows = np.asarray(rows)
     return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+
+
+def held_out(labels: np.ndarray, ids: np.ndarray, fraction: float, seed: int, split: str = "val") -> np.ndarray:
+    """The rows that are held out."""
+    return np.flatnonzero(hold_out(split, labels, ids, fraction, seed, CLASSES))
 
 
 @pytest.fixture
@@ -93,19 +90,22 @@ def test_the_held_out_share_is_the_same_in_every_class_and_in_any_order(
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
     ids = np.random.default_rng(0).integers(1, 2**64, len(labels), dtype=np.uint64)
-    train, val = split_off_validation(labels, ids, fraction, seed)
-    assert sorted([*train, *val]) == list(range(len(labels)))
+    val = held_out(labels, ids, fraction, seed)
     assert np.bincount(labels[val]).tolist() == [round(fraction * count) for count in counts]
     order = np.array(random.sample(range(len(labels)), len(labels)))  # type: ignore[attr-defined]
-    _, val_reordered = split_off_validation(labels[order], ids[order], fraction, seed)
-    assert set(ids[order][val_reordered].tolist()) == set(ids[val].tolist())
+    assert set(ids[order][held_out(labels[order], ids[order], fraction, seed)].tolist()) == set(ids[val].tolist())
 
 
 def test_another_seed_holds_out_other_images() -> None:
     split = make_split(200)
     labels = split.hard_labels.numpy()
-    held_out = {tuple(split_off_validation(labels, split.sample_ids, 0.2, seed)[1]) for seed in range(5)}
-    assert len(held_out) == 5
+    assert len({tuple(held_out(labels, split.sample_ids, 0.2, seed)) for seed in range(5)}) == 5
+
+
+def test_the_test_split_is_drawn_otherwise_than_validation() -> None:
+    split = make_split(200)
+    labels = split.hard_labels.numpy()
+    assert set(held_out(labels, split.sample_ids, 0.2, 0)) != set(held_out(labels, split.sample_ids, 0.2, 0, "test"))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -113,28 +113,45 @@ def test_identical_images_stay_on_one_side(seed: int) -> None:
     ids = np.repeat(np.arange(1, 41, dtype=np.uint64), 3)
     labels = np.arange(len(ids)) // 3 % 2
     labels[-1] = 1 - labels[-1]  # one image that bears two labels
-    train, val = split_off_validation(labels, ids, 0.2, seed)
-    assert not set(ids[train].tolist()) & set(ids[val].tolist())
-    assert len(train) + len(val) == len(ids)
+    val = held_out(labels, ids, 0.2, seed)
+    assert not set(np.delete(ids, val).tolist()) & set(ids[val].tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unlabelled_images_and_their_equals_stay_in_training(seed: int) -> None:
+    ids = np.arange(1, 101, dtype=np.uint64)
+    labels = np.arange(100) % 4
+    labels[60:] = UNLABELLED
+    ids[60:70] = ids[:10]
+    val = held_out(labels, ids, 0.2, seed)
+    assert np.bincount(labels[val], minlength=4).tolist() == [3] * 4  # a fifth of 15 each
+    assert not set(ids[60:].tolist()) & set(ids[val].tolist())
+
+
+def test_a_class_whose_images_are_all_there_unlabelled_too_can_not_be_held_out() -> None:
+    labels = np.array([0] * 20 + [1] * 20 + [UNLABELLED] * 20)
+    ids = np.concatenate([np.arange(1, 41), np.arange(21, 41)]).astype(np.uint64)
+    with pytest.raises(DataError, match="class b: each of its images is there unlabelled, too"):
+        held_out(labels, ids, 0.2, 0)
 
 
 @pytest.mark.parametrize(("count", "fraction"), [(1, 0.1), (4, 0.1), (4, 0.9)])
 def test_a_class_too_small_to_have_images_on_both_sides_is_an_error_that_names_it(count: int, fraction: float) -> None:
     labels = np.array([0] * 50 + [1] * count)
-    with pytest.raises(DataError, match=rf"class 1: {count} training images.*val_fraction"):
-        split_off_validation(labels, np.arange(1, len(labels) + 1, dtype=np.uint64), fraction, 0)
+    with pytest.raises(DataError, match=rf"class b: {count} training images.*val_fraction"):
+        held_out(labels, np.arange(1, len(labels) + 1, dtype=np.uint64), fraction, 0)
 
 
 def test_a_class_whose_images_are_all_the_same_is_not_taken_from_training_unsaid() -> None:
     labels = np.array([0] * 50 + [1] * 50)
     ids = np.array([*range(1, 51), *[99] * 50], dtype=np.uint64)
-    with pytest.raises(DataError, match="class 1"):
-        split_off_validation(labels, ids, 0.1, 0)
+    with pytest.raises(DataError, match="class b: all its images are equal"):
+        held_out(labels, ids, 0.1, 0)
 
 
 def test_the_held_out_images_are_not_those_of_certain_views_though_seeds_are_equal() -> None:
     ids = np.random.default_rng(0).integers(1, 2**64, 4000, dtype=np.uint64)
-    _, val = split_off_validation(np.zeros(4000, np.int64), ids, 0.1, seed=7)
+    val = held_out(np.zeros(4000, np.int64), ids, 0.1, seed=7)
     shift = ViewSpec(seed=7, plain_first=False, operations=(PadCrop(pad_px=1),)).draw(ids[val], view=0)[:, 0]
     assert np.bincount(shift, minlength=3).min() > 80  # of 400 held out, about 133 each
 
@@ -195,6 +212,17 @@ def test_a_split_whose_labels_and_pixels_are_all_zero_is_written_and_read_back(t
     write_dataset(tmp_path / "prepare", "digits", CLASSES, dict.fromkeys(("train", "val", "test"), black))
     found = ImageDataset(tmp_path / "prepare").split("train")
     assert torch.equal(found.images, images)
+
+
+def test_the_labelled_samples_of_a_split_are_picked_out(split: Split) -> None:
+    assert split.labelled() is split
+    labels = split.hard_labels.clone()
+    labels[::3] = UNLABELLED
+    found = replace(split, hard_labels=labels).labelled()
+    rows = np.flatnonzero(np.arange(len(split)) % 3)
+    assert torch.equal(found.images, split.images[rows])
+    assert torch.equal(found.hard_labels, split.hard_labels[rows])
+    np.testing.assert_array_equal(found.sample_ids, split.sample_ids[rows])
 
 
 @pytest.mark.parametrize("field", ["images", "hard_labels", "sample_ids"])

@@ -90,6 +90,8 @@ def test_a_misspelt_name_gets_the_nearest_one_and_the_whole_list() -> None:
         "one of: digits, fashion_mnist (did you mean 'fashion_mnist'?)"
     )
     assert "did you mean" not in suggest("zebra", ["digits", "fashion_mnist"])
+    many = suggest("name 771", [f"name {number}" for number in range(1234)])
+    assert many == "one of: name 0, name 1, name 2, name 3, name 4, ... (1,234 in all) (did you mean 'name 771'?)"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         clip_norm=5.0,
         accumulate_batches=1,
         patience_epochs=None,
+        freeze_epochs=0,
+        layer_decay=1.0,
         ema_decay=0.9,
         precision="auto",
         checkpoint_seconds=0.0,

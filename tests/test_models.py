@@ -71,6 +71,8 @@ def test_counting_leaves_the_network_as_it_was() -> None:
         ("vgg_small", {"stages": 8}, "stages: 8 .*array"),
         ("torchvision/mobilenet_v3_smal", {}, "unknown to torchvision.*did you mean 'mobilenet_v3_small'"),
         ("torchvision/squeezenet1_1", {"colour": 1}, "can't be built with.*colour"),
+        ("timm/test_resnett", {}, "unknown to timm.*in all.*did you mean 'test_resnet'"),
+        ("timm/test_resnet", {"colour": 1}, "can't be built with.*colour"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_refused_with_a_hint(name: str, settings: dict[str, Any], message: str) -> None:

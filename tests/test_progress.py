@@ -55,6 +55,15 @@ def test_a_line_says_how_much_is_done_and_how_long_the_rest_takes(
     assert capsys.readouterr().err == "dump_labels: 2,500 of 10,000 labels (25%), about 60 s left\n"
 
 
+def test_where_the_end_is_not_known_a_line_says_how_quick_it_goes(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("prepare", None, "image", done=1000) as update:
+        clock.seconds += 20
+        update(2500)
+    assert capsys.readouterr().err == "prepare: 3,500 images, 125 a second\n"
+
+
 def test_work_that_was_done_before_does_not_make_the_rest_look_quick(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,20 +9,17 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pipeline import sources
-from pipeline.errors import SourceError
-from pipeline.sources import fashion_mnist, load_source
-from pipeline.sources.raw import RawDataset
+from pipeline.errors import ConfigError, SourceError
+from pipeline.sources import SOURCES, RawImage, build_source, fashion_mnist
 
 PIXELS = {
     split: np.random.default_rng(n).integers(0, 256, (n, 28, 28), np.uint8) for split, n in (("train", 6), ("t10k", 3))
 }
-LABELS = {"train": np.array([0, 9, 1, 2, 3, 3], np.uint8), "t10k": np.array([4, 0, 9], np.uint8)}
+LABELS = {"train": np.array([0, 9, 1, 2, 3, 3], np.uint8), "t10k": np.array([3, 0, 9], np.uint8)}
 CONTENT = {
     name: content
     for split in ("train", "t10k")
@@ -67,12 +64,25 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-def assert_is_tiny(found: RawDataset) -> None:
-    np.testing.assert_array_equal(found.train_images[:, 0], PIXELS["train"])
-    np.testing.assert_array_equal(found.test_images[:, 0], PIXELS["t10k"])
-    assert found.train_hard_labels.tolist() == LABELS["train"].tolist()
-    assert found.test_hard_labels.tolist() == LABELS["t10k"].tolist()
-    assert found.class_names[9] == "Ankle boot"
+def load(kind: str, raw: Path) -> tuple[tuple[str, ...], list[RawImage]]:
+    """Class names and all images of a source without settings."""
+    source = build_source({"kind": kind}, "prepare.source")
+    images = list(source.images(raw))
+    assert source.count(raw) == len(images)
+    return source.class_names(raw), images
+
+
+def pixels(images: list[RawImage], split: str) -> np.ndarray:
+    return np.stack([np.asarray(image.content) for image in images if image.split == split])
+
+
+def assert_is_tiny(found: tuple[tuple[str, ...], list[RawImage]]) -> None:
+    names, images = found
+    assert names[9] == "Ankle boot"
+    for split, name in (("train", "train"), ("test", "t10k")):
+        np.testing.assert_array_equal(pixels(images, split)[:, 0], PIXELS[name])
+        assert [image.label for image in images if image.split == split] == [names[n] for n in LABELS[name]]
+    assert [images[1].key, images[7].key] == ["train-images-idx3-ubyte:1", "t10k-images-idx3-ubyte:1"]
 
 
 @pytest.fixture
@@ -120,20 +130,38 @@ def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, byt
 
 
 def test_digits_come_with_the_package_as_grey_images_of_full_range(tmp_path: Path) -> None:
-    digits = load_source("digits", tmp_path)
-    assert digits.train_images.shape == (1437, 1, 8, 8)
-    assert digits.test_images.shape == (360, 1, 8, 8)
-    assert digits.class_names == tuple("0123456789")
-    assert (digits.train_images.min(), digits.train_images.max()) == (0, 255)
-    assert set(digits.train_hard_labels.tolist()) == set(digits.test_hard_labels.tolist()) == set(range(10))
+    names, images = load("digits", tmp_path)
+    assert names == tuple("0123456789")
+    assert (pixels(images, "train").shape, pixels(images, "test").shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
+    assert (pixels(images, "train").min(), pixels(images, "train").max()) == (0, 255)
+    for split in ("train", "test"):
+        assert {image.label for image in images if image.split == split} == set(names)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_source_is_named_with_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match=r"'fashion-mnist': unknown.*digits, fashion_mnist.*did you mean 'fashion_mnist'"
-    ):
-        load_source("fashion-mnist", tmp_path)
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"kind": "fashion-mnist"}, r"x\.kind: 'fashion-mnist'; expected one of: .*did you mean 'fashion_mnist'"),
+        ("digits", "x: 'digits'; expected a map with `kind`, one of: fashion_mnist, digits, folder"),
+        ({"path": "a"}, "x: .*expected a map with `kind`"),
+        ({"kind": "folder"}, r"x\.path: this key is missing"),
+        (
+            {"kind": "folder", "paht": "a"},
+            r"x\.paht: unknown key; expected one of: path, kind \(did you mean 'path'\?\)",
+        ),
+        ({"kind": "digits", "path": "a"}, r"x\.path: unknown key"),
+        ({"kind": "cifar", "path": "a", "labels": "rough"}, r"x\.labels: 'rough' \(str\); expected 'fine' or 'coarse'"),
+        ({"kind": "arrays", "path": "a", "layout": "hwc"}, r"x\.layout: 'hwc'"),
+    ],
+)
+def test_settings_that_fit_no_source_are_told_by_their_key(row: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        build_source(row, "x")
+
+
+def test_a_source_is_registered_by_its_own_kind() -> None:
+    assert {name: kind.kind for name, kind in SOURCES.items()} == {name: name for name in SOURCES}
 
 
 @pytest.mark.parametrize("files", [PACKED, CONTENT], ids=["packed", "unpacked"])
@@ -142,7 +170,7 @@ def test_files_in_raw_are_used_before_all_others(
 ) -> None:
     put(tmp_path / "raw" / "fashion_mnist", files)
     put(tmp_path / "system", PACKED)
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
     assert f"from {tmp_path / 'raw' / 'fashion_mnist'}," in capsys.readouterr().err
 
 
@@ -150,7 +178,7 @@ def test_files_of_an_installed_package_are_used_before_the_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(tmp_path / "system", PACKED)
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
     told = capsys.readouterr().err
     assert f"from {tmp_path / 'system'}," in told
     assert "downloading" not in told
@@ -160,7 +188,7 @@ def test_files_of_an_installed_package_are_used_before_the_network(
 def test_a_damaged_file_is_passed_over_for_the_next_place(how: str, tmp_path: Path) -> None:
     put(tmp_path / "raw" / "fashion_mnist", damaged(how))
     put(tmp_path / "system", PACKED)
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +199,7 @@ def test_nothing_found_is_one_error_with_every_place_and_every_mend(how: str, to
     raw = tmp_path / "raw" / "fashion_mnist"
     put(raw, damaged(how))
     with pytest.raises(SourceError) as error:
-        load_source("fashion_mnist", tmp_path / "raw")
+        load("fashion_mnist", tmp_path / "raw")
     line = str(error.value)
     assert "\n" not in line
     assert f"{raw / IMAGES}: {told}" in line
@@ -185,9 +213,9 @@ def test_a_download_is_kept_in_raw_and_not_fetched_again(
     tmp_path: Path, mirror: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fashion_mnist, "MIRRORS", (mirror(PACKED),))
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
     monkeypatch.setattr(fashion_mnist, "MIRRORS", ())
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
 
 
 @pytest.mark.parametrize("how", ["cut", "truncated", "not gzip", "other content", "nothing there"])
@@ -198,7 +226,7 @@ def test_a_bad_download_leaves_nothing_in_raw(
     url = mirror(files, cut=30 if how == "cut" else 0)
     monkeypatch.setattr(fashion_mnist, "MIRRORS", (url,))
     with pytest.raises(SourceError, match=rf"\[download\].*{url}"):
-        load_source("fashion_mnist", tmp_path / "raw")
+        load("fashion_mnist", tmp_path / "raw")
     assert [path for path in (tmp_path / "raw").rglob("*") if path.is_file()] == []
 
 
@@ -206,14 +234,14 @@ def test_a_mirror_that_fails_is_passed_over_for_the_next(
     tmp_path: Path, mirror: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fashion_mnist, "MIRRORS", (mirror(damaged("truncated")), mirror(PACKED)))
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
 
 
 def test_the_debian_package_is_unpacked_to_raw_where_nothing_else_has_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     debian(tmp_path, monkeypatch, PACKED)
-    assert_is_tiny(load_source("fashion_mnist", tmp_path / "raw"))
+    assert_is_tiny(load("fashion_mnist", tmp_path / "raw"))
     assert "from Debian package" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "raw" / "fashion_mnist").iterdir()} == set(PACKED)
 
@@ -223,7 +251,7 @@ def test_a_debian_package_that_can_not_be_fetched_is_told_by_its_last_line(
 ) -> None:
     debian(tmp_path, monkeypatch, PACKED, fault="E: Unable to locate package")
     with pytest.raises(SourceError, match="E: Unable to locate package") as error:
-        load_source("fashion_mnist", tmp_path / "raw")
+        load("fashion_mnist", tmp_path / "raw")
     assert "\n" not in str(error.value)
 
 
@@ -232,7 +260,7 @@ def test_a_debian_package_with_other_content_leaves_nothing_in_raw(
 ) -> None:
     debian(tmp_path, monkeypatch, damaged("other content"))
     with pytest.raises(SourceError, match="SHA-256"):
-        load_source("fashion_mnist", tmp_path / "raw")
+        load("fashion_mnist", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
@@ -243,37 +271,4 @@ def test_a_package_manager_that_hangs_is_one_of_the_failures(tmp_path: Path, mon
     debian(tmp_path, monkeypatch, PACKED)
     monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(SourceError, match=r"found nowhere.*apt-get.*TimeoutExpired"):
-        load_source("fashion_mnist", tmp_path / "raw")
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"train_hard_labels": np.array([0, 1])}, "train: 3 images and 2 hard labels"),
-        (
-            {"test_images": np.zeros((0, 1, 4, 4), np.uint8), "test_hard_labels": np.array([], np.int64)},
-            "test: 0 images",
-        ),
-        ({"test_images": np.zeros((1, 1, 4, 5), np.uint8)}, r"test: images of \(1, 4, 5\); expected \(1, 4, 4\)"),
-        ({"train_hard_labels": np.array([0, 1, 2])}, "train: hard labels from 0 to 2; expected 0 to 1"),
-        ({"test_hard_labels": np.array([-1])}, "test: hard labels from -1 to -1"),
-    ],
-)
-def test_raw_images_and_labels_that_do_not_fit_together_are_refused(changes: dict[str, np.ndarray], told: str) -> None:
-    good = {
-        "class_names": ("a", "b"),
-        "train_images": np.zeros((3, 1, 4, 4), np.uint8),
-        "train_hard_labels": np.array([0, 1, 1]),
-        "test_images": np.zeros((1, 1, 4, 4), np.uint8),
-        "test_hard_labels": np.array([0]),
-    }
-    RawDataset.check(SimpleNamespace(**good), "x")  # type: ignore[arg-type]
-    with pytest.raises(SourceError, match=f"source 'x', {told}"):
-        RawDataset.check(SimpleNamespace(**(good | changes)), "x")  # type: ignore[arg-type]
-
-
-def test_what_a_source_gives_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 2])
-    monkeypatch.setitem(sources.SOURCES, "digits", lambda _: RawDataset(("a", "b"), images, labels, images, labels))
-    with pytest.raises(SourceError, match="source 'digits', train: hard labels from 0 to 2"):
-        load_source("digits", tmp_path)
+        load("fashion_mnist", tmp_path / "raw")

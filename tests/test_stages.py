@@ -174,7 +174,11 @@ def test_a_teacher_can_be_imported(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "edit", "parts"),
     [
-        (run_prepare, lambda p: p["prepare"].update(source="fashion_mnits"), ["fashion_mnits", "fashion_mnist"]),
+        (
+            run_prepare,
+            lambda p: p["prepare"].update(source={"kind": "fashion_mnits"}),
+            ["source.kind", "'fashion_mnist'"],
+        ),
         (run_prepare, lambda p: p["prepare"].update(val_fractoin=0.1), ["prepare.val_fractoin", "val_fraction"]),
         (run_prepare, lambda p: p["prepare"].update(val_fraction=0.001), ["class 0", "val_fraction"]),
         (run_teacher, lambda p: p["train_teacher"].update(model="resnet_smal"), ["resnet_smal", "'resnet_small'"]),
@@ -240,8 +244,8 @@ def test_a_missing_block_stops_a_student(folder: Path) -> None:
 
 
 def test_a_store_for_other_data_is_refused(folder: Path) -> None:
-    from pipeline.datasets import ImageDataset, sample_ids, write_dataset
-    from pipeline.sources.digits import load
+    from pipeline.datasets import ImageDataset, sample_ids
+    from pipeline.preparation import write_dataset
 
     dataset = ImageDataset(folder / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "val", "test")}
@@ -249,7 +253,7 @@ def test_a_store_for_other_data_is_refused(folder: Path) -> None:
         name: type(s)(255 - s.images, s.hard_labels, sample_ids((255 - s.images).numpy())) for name, s in splits.items()
     }
     shutil.rmtree(folder / "data/prepare")
-    write_dataset(folder / "data/prepare", "digits", load(Path()).class_names, others)
+    write_dataset(folder / "data/prepare", "digits", dataset.manifest.class_names, others)
     with pytest.raises(PipelineError, match="other data"):
         run_student(folder)
 

@@ -23,10 +23,11 @@ from stores import CLASSES, FLOAT16, NONE, REST, SPEC, UINT8, Row, logits_of, ma
 import pipeline.arrays
 import pipeline.distillation
 from pipeline.batches import LabelledBatch
-from pipeline.datasets import ImageDataset, Split, StreamedSplit, write_dataset
+from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.distillation import LabelledViews, shared_batches
 from pipeline.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
 from pipeline.joining import ViewLabels
+from pipeline.preparation import write_dataset
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget, Paging, images_in_order, open_splits, read_windows, window_order
 from pipeline.targets import SparseTargets
@@ -520,8 +521,8 @@ def test_views_that_are_rendered_otherwise_are_refused_before_the_first_batch(
     dataset: ImageDataset, stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split, reads = dataset.stream("train"), []
-    real = StreamedSplit.read
-    monkeypatch.setattr(StreamedSplit, "read", lambda split, rows: (reads.append(len(rows)), real(split, rows))[1])
+    real = StreamedSplit.take
+    monkeypatch.setattr(StreamedSplit, "take", lambda split, rows: (reads.append(len(rows)), real(split, rows))[1])
     for name in ("dense", "mixed"):
         reads.clear()
         opened(split, stores[name], window_pages=20)

@@ -32,7 +32,7 @@ import pipeline.checkpoints
 import pipeline.training
 from pipeline.batches import Batch
 from pipeline.errors import ModelError
-from pipeline.recipe import build_optimizer, learning_rate_factor
+from pipeline.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
 from pipeline.training import FitResult, Task, fit, write_reports
 
 
@@ -369,3 +369,87 @@ def test_reports_hold_a_row_of_figures_per_epoch(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "reports/x.json").read_text())
     assert metrics["val"] == {"accuracy": 0.5}
     assert metrics["seconds"] >= 0
+
+
+HEAD = frozenset({"head.weight", "head.bias"})
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_what_is_frozen_keeps_its_bits_so_long_and_no_longer(tmp_path: Path, optimizer: str) -> None:
+    start, settings = net().state_dict(), recipe(epochs=2, freeze_epochs=1, optimizer=optimizer)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"accuracy": 0.5}
+
+    fit(net(), make_task(validate=validate), settings, tmp_path, CPU, "run", HEAD)
+    frozen, free = seen
+    for name, before in start.items():
+        assert torch.equal(frozen[name], before) == (name not in HEAD), name
+        assert not torch.equal(free[name], before), name  # statistics of norms, too
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("step", [2, STEPS, STEPS + 1, 2 * STEPS])
+def test_a_run_that_is_killed_while_frozen_or_after_goes_on_to_the_same_bits(
+    tmp_path: Path, optimizer: str, step: int
+) -> None:
+    settings = recipe(epochs=3, freeze_epochs=1, layer_decay=0.5, optimizer=optimizer)
+    torch.manual_seed(0)
+    whole = fit(net(), make_task(), settings, tmp_path / "whole", CPU, "run", HEAD)
+    torch.manual_seed(0)
+    with pytest.raises(Killed):
+        fit(net(), killed_before(step), settings, tmp_path / "killed", CPU, "run", HEAD)
+    torch.manual_seed(99)
+    assert_same(fit(net(1), make_task(), settings, tmp_path / "killed", CPU, "run", HEAD), whole)
+
+
+def test_what_a_user_froze_stays_frozen(tmp_path: Path) -> None:
+    model = net()
+    model.conv.weight.requires_grad_(False)
+    before = model.conv.weight.clone()
+    fit(model, make_task(), recipe(freeze_epochs=1), tmp_path, CPU, "run", HEAD)
+    assert torch.equal(model.conv.weight, before)
+
+
+def test_each_block_learns_at_the_rate_of_the_one_above_it_times_the_decay(tmp_path: Path) -> None:
+    shares = learning_rate_shares(dict(net().named_parameters()), HEAD, 0.5)
+    expected = {"head": 1.0, "second": 0.5, "norm": 0.5, "conv": 0.25}
+    assert shares == {name: expected[name.partition(".")[0]] for name in shares}
+    # SGD moves a weight by its own rate times its gradient.
+    moved = []
+    for decay in (1.0, 0.5):
+        model, settings = net(), recipe(optimizer="sgd", layer_decay=decay, weight_decay=0.0, ema_decay=0.0, epochs=1)
+        task = make_task(batches=lambda epoch, start: [next(iter(make_task().batches(0, 0)))], steps_per_epoch=1)
+        torch.manual_seed(0)
+        settings = replace(settings, schedule="one_cycle", clip_norm=1e9)
+        fit(model, task, settings, tmp_path / f"{decay}", CPU, "run", HEAD)
+        moved.append({name: tensor - before for (name, tensor), before in _pairs(model)})
+    for name, share in shares.items():
+        torch.testing.assert_close(moved[1][name], share * moved[0][name], rtol=1e-3, atol=1e-7, msg=name)
+
+
+def _pairs(model: nn.Module) -> list[tuple[tuple[str, torch.Tensor], torch.Tensor]]:
+    """Parameters with what they were at the start."""
+    after = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+    return list(zip(after, [parameter.detach() for parameter in net().parameters()], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "blocks"),
+    [
+        (["conv1.weight", "bn1.bias", "layer1.0.conv1.weight", "layer1.0.bn1.bias", "layer1.1.conv1.weight"], 3),
+        (["network.0.0.weight", "network.0.1.bias", "network.1.0.weight"], 2),
+        (["network.0.weight", "network.2.bias", "network.4.weight", "network.5.bias"], 2),
+        (["pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight"], 2),
+        (["conv_proj.weight", "encoder.layers.encoder_layer_0.a.weight", "encoder.layers.encoder_layer_1.a.weight"], 3),
+        (["features.conv0.weight", "features.denseblock1.l1.weight", "features.denseblock1.l2.weight"], 2),
+        (["norm.bias", "conv.weight"], 1),
+    ],
+)
+def test_blocks_are_what_is_numbered_and_norms_go_with_the_block_before(names: list[str], blocks: int) -> None:
+    parameters = {name: torch.zeros(2) if name.endswith("bias") else torch.zeros(2, 2) for name in names}
+    found = layer_blocks(parameters)
+    assert sorted(name for block in found for name in block) == sorted(names)
+    assert len(found) == blocks

@@ -1,21 +1,45 @@
-"""Where raw images come from: one file per source, each with `load(raw: Path) -> RawDataset`.
+"""Where raw images come from: one file per source, registered here by the name that `params.yaml` uses.
 
-A new source is a file here and a line in `SOURCES`.
+`prepare.source` is `{kind: <name here>, ...settings}`. A new source is a file here and a line in `SOURCES`.
 """
 
-from pathlib import Path
+from collections.abc import Mapping
 
-from pipeline.errors import SourceError, suggest
-from pipeline.sources import digits, fashion_mnist
-from pipeline.sources.raw import RawDataset
+from pipeline.config import validate
+from pipeline.errors import ConfigError, suggest
+from pipeline.sources.base import SPLITS, RawImage, Source
+from pipeline.sources.cifar import Cifar
+from pipeline.sources.digits import Digits
+from pipeline.sources.fashion_mnist import FashionMnist
+from pipeline.sources.folder import Folder
+from pipeline.sources.idx import Idx
+from pipeline.sources.manifest import Manifest
+from pipeline.sources.numpy_arrays import NumpyArrays
+from pipeline.sources.parquet import Parquet
+from pipeline.sources.webdataset import WebDataset
 
-SOURCES = {"digits": digits.load, "fashion_mnist": fashion_mnist.load}
+SOURCES: dict[str, type[Source]] = {
+    "fashion_mnist": FashionMnist,
+    "digits": Digits,
+    "folder": Folder,
+    "manifest": Manifest,
+    "webdataset": WebDataset,
+    "parquet": Parquet,
+    "cifar": Cifar,
+    "idx": Idx,
+    "arrays": NumpyArrays,
+}
+
+__all__ = ["SOURCES", "SPLITS", "RawImage", "Source", "build_source"]
 
 
-def load_source(name: str, raw: Path) -> RawDataset:
-    """The images and hard labels of a source, which may look for files in (and download them to) `raw/<name>`."""
-    if name not in SOURCES:
-        raise SourceError(f"source {name!r}", "unknown", expected=suggest(name, list(SOURCES)))
-    dataset = SOURCES[name](raw / name)
-    dataset.check(name)
-    return dataset
+def build_source(row: object, where: str) -> Source:
+    """The source that a row of settings names; raises ConfigError where kind or settings are wrong."""
+    if not isinstance(row, Mapping) or "kind" not in row:
+        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(SOURCES))}")
+    settings = dict(row)
+    kind = str(settings.pop("kind"))
+    if kind not in SOURCES:
+        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(SOURCES)))
+    source: Source = validate(SOURCES[kind], settings, where)
+    return source

@@ -5,29 +5,34 @@ References:
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
+from pipeline.config import STRICT
 from pipeline.errors import SourceError
-from pipeline.sources.raw import RawDataset
+from pipeline.sources.labels import Classes
+from pipeline.sources.pixels import PixelSource, PixelSplit
 
 _NUM_TEST = 360
 
 
-def load(raw: Path) -> RawDataset:
+@dataclass(frozen=True, config=STRICT)
+class Digits(PixelSource):
     """The digits in their published order; the last 360 are the test set. Nothing is read from `raw`."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        mend = "install the extra `pipeline` (`make repro` does)"
-        raise SourceError("source 'digits'", f"scikit-learn can't be imported ({error})", mend=mend) from None
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = digits.target.astype(np.int64)
-    return RawDataset(
-        class_names=tuple(str(name) for name in digits.target_names),
-        train_images=images[:-_NUM_TEST],
-        train_hard_labels=labels[:-_NUM_TEST],
-        test_images=images[-_NUM_TEST:],
-        test_hard_labels=labels[-_NUM_TEST:],
-    )
+
+    kind: ClassVar[str] = "digits"
+
+    def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            mend = "install the extra `pipeline` (`make repro` does)"
+            raise SourceError("source 'digits'", f"scikit-learn can't be imported ({error})", mend=mend) from None
+        digits = load_digits()
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+        return Classes(tuple(str(name) for name in digits.target_names)), [
+            PixelSplit("train", images[:-_NUM_TEST], digits.target[:-_NUM_TEST], "train"),
+            PixelSplit("test", images[-_NUM_TEST:], digits.target[-_NUM_TEST:], "test"),
+        ]

@@ -18,12 +18,16 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import say, write_bytes
+from pipeline.config import STRICT
 from pipeline.errors import SourceError
-from pipeline.sources.raw import RawDataset
+from pipeline.sources.labels import Classes
+from pipeline.sources.pixels import PixelSource, PixelSplit
 
 CLASS_NAMES = (
     "T-shirt/top",
@@ -53,18 +57,21 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 _TIMEOUT_SECONDS = 20
 
 
-def load(raw: Path) -> RawDataset:
-    """Fashion-MNIST from the first place that has it; raises SourceError with everything that was tried."""
-    content = _find(raw)
-    images = {
-        split: np.frombuffer(content[f"{split}-images-idx3-ubyte"], np.uint8, offset=16).reshape(-1, 1, 28, 28).copy()
-        for split in ("train", "t10k")
-    }
-    labels = {
-        split: np.frombuffer(content[f"{split}-labels-idx1-ubyte"], np.uint8, offset=8).astype(np.int64)
-        for split in ("train", "t10k")
-    }
-    return RawDataset(CLASS_NAMES, images["train"], labels["train"], images["t10k"], labels["t10k"])
+@dataclass(frozen=True, config=STRICT)
+class FashionMnist(PixelSource):
+    """Fashion-MNIST from the first place that has it; SourceError tells everything that was tried."""
+
+    kind: ClassVar[str] = "fashion_mnist"
+
+    def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        content = _find(raw / self.kind)
+        return Classes(CLASS_NAMES), [_split(content, "train", "train"), _split(content, "test", "t10k")]
+
+
+def _split(content: dict[str, bytes], split: str, name: str) -> PixelSplit:
+    images = np.frombuffer(content[f"{name}-images-idx3-ubyte"], np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    labels = np.frombuffer(content[f"{name}-labels-idx1-ubyte"], np.uint8, offset=8)
+    return PixelSplit(split, images, labels, f"{name}-images-idx3-ubyte")
 
 
 def _find(raw: Path) -> dict[str, bytes]:

@@ -1,0 +1,220 @@
+"""Images a second: of `prepare` from each kind of source, and of encoded images that training decodes as it reads them.
+
+    CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.prepare_speed
+
+`prepare` (source, decoding, pool, splits) is compared with a bare loop that reads and decodes the same files with
+Pillow in one thread; reading encoded images with torchvision's ImageFolder, resized and cut to the same size by as many
+workers of a DataLoader. The archive is that of `cifar_teacher`; photos are made up. Sources of type `cifar` and `idx`
+go the same way as `arrays`.
+"""
+
+import csv
+import io
+import os
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from benchmarks.cifar_teacher import ARCHIVE_VARIABLE, need_archive
+from benchmarks.measure import in_turn, report
+from pipeline.artifacts import say, write_json
+from pipeline.config import load_rows
+from pipeline.datasets import ImageDataset
+from pipeline.errors import one_line_errors
+from stages import prepare
+
+PHOTO_PX = (375, 500)
+PREPARED_PX, READ_PX = [224, 224], (224, 112)
+BATCH = 64
+CLASSES = 10
+Row = dict[str, Any]
+_MEMBER = re.compile(r"(?:.*/)?train/([^/]+)/\d+\.jpe?g")
+
+
+@dataclass
+class Images:
+    """Image files in class folders, and what `prepare` makes them into."""
+
+    name: str
+    folder: Path
+    files: list[Path]
+    image_px: list[int] | None
+    _runs: "count[int]" = field(default_factory=count)
+
+    @property
+    def in_folders(self) -> Row:
+        """The source that reads them where they are."""
+        return {"kind": "folder", "path": str(self.folder / "files")}
+
+    def prepare(self, source: Row, storage: str, image_px: list[int] | None) -> Path:
+        """The folder of a data set that was made of them."""
+        place = self.folder / f"run-{next(self._runs)}"
+        section = load_rows("prepare") | {"source": source, "image_px": image_px, "storage": storage}
+        place.mkdir()
+        write_json(place / "params.yaml", {"prepare": section})  # JSON is YAML
+        prepare.main(place / "params.yaml", place / "raw", place / "prepare", place / "work")
+        return place / "prepare"
+
+    def decode(self) -> None:
+        """The bare loop."""
+        for path in self.files:
+            with Image.open(path) as image:
+                np.asarray(image.convert("RGB"))
+
+
+def main(
+    archive: Path | None = typer.Option(None, envvar=ARCHIVE_VARIABLE),
+    images: int = 10_000,
+    photos: int = 1_000,
+    rounds: int = 3,
+) -> None:
+    load = f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, medians of {rounds} pairs"
+    with TemporaryDirectory() as folder:
+        say("writing image files")
+        small = _cifar(Path(folder, "cifar"), need_archive(archive), images)
+        large = _photos(Path(folder, "photos"), photos)
+        rows = [_prepared(some, row, "pixels", rounds) for some in (small, large) for row in _layouts(some)]
+        rows.append(_prepared(large, large.in_folders, "encoded", rounds))
+        report("prepare_speed", f"prepare against reading and decoding with Pillow in one thread; {load}", rows)
+        rows = [_read(large, size, rounds) for size in READ_PX]
+        report("read_speed", f"storage: encoded against torchvision's ImageFolder in a DataLoader; {load}", rows)
+
+
+def _prepared(some: Images, source: Row, storage: str, rounds: int) -> Row:
+    ours, bare, ratio = in_turn(lambda: some.prepare(source, storage, some.image_px), some.decode, rounds)
+    return {
+        "images": some.name,
+        "source": source["kind"],
+        "storage": storage,
+        "images/s": len(some.files) / ours,
+        "Pillow, one thread": len(some.files) / bare,
+        "times as fast": 1 / ratio,
+    }
+
+
+def _read(some: Images, size: int, rounds: int) -> Row:
+    """An epoch of batches of uint8, of the training split and of as many files."""
+    path = some.prepare(some.in_folders, "encoded", [size, size])
+    split = ImageDataset(path).stream("train")
+    workers = os.cpu_count() or 1
+    resize = [transforms.Resize(size), transforms.CenterCrop(size), transforms.PILToTensor()]
+    folder = datasets.ImageFolder(str(some.folder / "files"), transforms.Compose(resize))
+    loader = DataLoader(folder, BATCH, num_workers=workers, persistent_workers=True)
+
+    def ours() -> None:
+        assert sum(len(batch) for batch in split.in_order(BATCH)) == len(split)
+
+    def theirs() -> None:
+        assert sum(len(batch) for batch, _ in loader) == len(folder)
+
+    seconds, other_seconds, ratio = in_turn(ours, theirs, rounds)
+    return {
+        "images": some.name,
+        "size": f"{size} x {size}",
+        "workers": workers,
+        "images/s": len(split) / seconds,
+        "ImageFolder": len(folder) / other_seconds,
+        "times as fast": len(split) / len(folder) / ratio,
+    }
+
+
+def _cifar(folder: Path, archive: Path, num_images: int) -> Images:
+    """The first training images of every class."""
+    found: list[tuple[str, str, bytes]] = []
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if (match := _MEMBER.fullmatch(member.name)) and (file := tar.extractfile(member)):
+                found.append((match[1], member.name, file.read()))
+    of_class: dict[str, list[bytes]] = {}
+    for label, _, content in sorted(found):
+        of_class.setdefault(label, []).append(content)
+    most = num_images // CLASSES
+    return _images("CIFAR-10, 32 x 32", folder, {label: some[:most] for label, some in of_class.items()}, None)
+
+
+def _photos(folder: Path, num_images: int) -> Images:
+    """Smooth noise with a little grain: about as large as photographs of that size."""
+    rng = np.random.default_rng(0)
+    of_class: dict[str, list[bytes]] = {str(label): [] for label in range(CLASSES)}
+    for number in range(num_images):
+        patches = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+        smooth = np.asarray(patches.resize(PHOTO_PX[::-1], Image.Resampling.BICUBIC), dtype=np.int16)
+        pixels = (smooth + rng.integers(-8, 9, smooth.shape, dtype=np.int16)).clip(0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=85)
+        of_class[str(number % CLASSES)].append(file.getvalue())
+    return _images("photos, 500 x 375", folder, of_class, PREPARED_PX)
+
+
+def _images(name: str, folder: Path, of_class: dict[str, list[bytes]], image_px: list[int] | None) -> Images:
+    files = []
+    for label, contents in of_class.items():
+        (folder / "files" / label).mkdir(parents=True)
+        for number, content in enumerate(contents):
+            files.append(folder / "files" / label / f"{number:05}.jpg")
+            files[-1].write_bytes(content)
+    return Images(name, folder, files, image_px)
+
+
+def _layouts(some: Images) -> list[Row]:
+    """The same images for every kind of source."""
+    writers: dict[str, Callable[[Images, Path], Row]] = {
+        "manifest": _write_manifest,
+        "webdataset": _write_tars,
+        "parquet": _write_parquet,
+    }
+    if some.image_px is None:
+        writers["arrays"] = _write_arrays
+    rows = [some.in_folders]
+    for kind, write in writers.items():
+        (some.folder / kind).mkdir()
+        rows.append({"kind": kind} | write(some, some.folder / kind))
+    return rows
+
+
+def _write_manifest(some: Images, path: Path) -> Row:
+    with (path / "table.csv").open("w", newline="") as file:
+        rows = [(str(image.relative_to(some.folder)), image.parent.name) for image in some.files]
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return {"path": str(path / "table.csv"), "root": str(some.folder)}
+
+
+def _write_tars(some: Images, path: Path) -> Row:
+    with tarfile.open(path / "train-0000.tar", "w") as tar:
+        for number, file in enumerate(some.files):
+            for suffix, content in (("jpg", file.read_bytes()), ("cls", file.parent.name.encode())):
+                info = tarfile.TarInfo(f"{number:06}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return {"path": str(path)}
+
+
+def _write_parquet(some: Images, path: Path) -> Row:
+    contents = pa.array([{"bytes": file.read_bytes(), "path": file.name} for file in some.files])
+    table = pa.table({"image": contents, "label": [file.parent.name for file in some.files]})
+    pq.write_table(table, path / "train.parquet", row_group_size=1000)
+    return {"path": str(path)}
+
+
+def _write_arrays(some: Images, path: Path) -> Row:
+    np.save(path / "train_images.npy", np.stack([np.asarray(Image.open(file).convert("RGB")) for file in some.files]))
+    np.save(path / "train_labels.npy", np.array([file.parent.name for file in some.files]))
+    return {"path": str(path)}
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)

@@ -1,0 +1,136 @@
+"""Blocks: what a pool takes from its source at a time, and the record of what these images are."""
+
+import io
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Int8, Int64, UInt64
+
+from pipeline.artifacts import write_bytes
+from pipeline.datasets import SPLITS
+from pipeline.making import Broken, Channels, Made
+
+BLOCK_BYTES = 32 * 1024 * 1024
+_BLOCK_IMAGES = 65_536
+Column = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes", "checksums"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is said of some images, one after the other as the source gave them.
+
+    Attributes:
+        path: The file that it is in, whole or absent.
+        num_taken: Images that the source gave, broken ones included.
+        bits: Of the number of buckets that the images are dealt into.
+        image_shape: None: every image is broken.
+        splits: Places in SPLITS.
+        sizes: Bytes of each image as it is kept.
+        key_sizes: Bytes of each key.
+        checksums: CRC-32 of each image as it is kept, above that of its key.
+    """
+
+    path: Path
+    num_taken: int
+    channels: Channels
+    bits: int
+    image_shape: tuple[int, ...] | None
+    splits: Int8[np.ndarray, " images"]
+    hard_labels: Int64[np.ndarray, " images"]
+    sample_ids: UInt64[np.ndarray, " images"]
+    sizes: Int64[np.ndarray, " images"]
+    key_sizes: Int64[np.ndarray, " images"]
+    checksums: UInt64[np.ndarray, " images"]
+
+    @classmethod
+    def load(cls, path: Path) -> "Block":
+        with np.load(path) as file:
+            num_taken, channels, bits, *shape = file["about"].tolist()
+            return cls(
+                path, num_taken, channels, bits, tuple(shape) or None, *(file[name] for name in get_args(Column))
+            )
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    def levels(self) -> Int64[np.ndarray, "channels 256"]:
+        """How often each pixel level is in its training images."""
+        with np.load(self.path) as file:
+            levels: Int64[np.ndarray, "channels 256"] = file["levels"]
+        return levels
+
+    def broken(self) -> list[Broken]:
+        """Those that could not be decoded."""
+        if self.num_taken == len(self):
+            return []
+        with np.load(self.path) as file:
+            texts = opened(file["broken"].tobytes())
+        return [Broken(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+
+
+@dataclass
+class GrowingBlock:
+    """A block that is being filled, with its images."""
+
+    channels: Channels
+    made: list[Made] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    num_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.levels = np.zeros((self.channels, 256), np.int64)
+
+    def add(self, image: Made | Broken) -> None:
+        if isinstance(image, Broken):
+            self.broken.append(image)
+            return
+        if image.levels is not None:
+            self.levels += image.levels
+        self.made.append(replace(image, levels=None))
+        self.num_bytes += len(image.stored)
+
+    def __len__(self) -> int:
+        return len(self.made) + len(self.broken)
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_bytes >= BLOCK_BYTES or len(self) >= _BLOCK_IMAGES
+
+    @property
+    def keys(self) -> list[bytes]:
+        return [closed(image.key) for image in self.made]
+
+    def save(self, path: Path, bits: int, numbers: dict[str | None, int]) -> Block:
+        """The block, on disk; `numbers` are those of the classes."""
+        made = self.made
+        shape = made[0].shape if made else ()
+        texts = b"".join(closed(text) for one in self.broken for text in (one.key, one.reason))
+        checksums = [image.crc << 32 | zlib.crc32(key) for image, key in zip(made, self.keys, strict=True)]
+        arrays: dict[str, Any] = {
+            "about": np.array([len(self), self.channels, bits, *shape]),
+            "levels": self.levels,
+            "broken": np.frombuffer(texts, np.uint8),
+            "splits": np.array([SPLITS.index(image.split) for image in made], dtype=np.int8),
+            "hard_labels": np.array([numbers[image.label] for image in made], dtype=np.int64),
+            "sample_ids": np.array([image.sample_id for image in made], dtype=np.uint64),
+            "sizes": np.array([len(image.stored) for image in made], dtype=np.int64),
+            "key_sizes": np.array([len(key) for key in self.keys], dtype=np.int64),
+            "checksums": np.array(checksums, dtype=np.uint64),
+        }
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        write_bytes(path, file.getvalue())
+        return Block.load(path)
+
+
+def closed(text: str) -> bytes:
+    """A text as bytes, closed by a 0, which no path has."""
+    return f"{text}\0".encode("utf-8", "surrogateescape")
+
+
+def opened(texts: bytes) -> list[str]:
+    """Texts that were closed, one after the other."""
+    return texts.decode("utf-8", "surrogateescape").split("\0")[:-1]

@@ -1,0 +1,136 @@
+"""build_model: the network that a name stands for, from wherever networks come."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.errors import ModelError, suggest
+from pipeline.models import families, onnx, timm, torchvision, user_file
+from pipeline.models.classifier import Classifier
+from pipeline.models.weights import Weights
+
+_TORCHVISION, _TIMM, _ONNX = "torchvision/", "timm/", "onnx/"
+_OTHERS = ("torchvision/<name>", "timm/<name>", "onnx/<path>", "<path>.py:<function>")
+
+
+def build_model(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    num_classes: int,
+    channels: int,
+    mean: list[float],
+    std: list[float],
+    seed: int = 0,
+    size_px: Sequence[int] | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    num_outputs: int | None = None,
+    file: Path | None = None,
+) -> Classifier:
+    """A classifier of `num_classes`, initialised from `seed`, in channels-last order.
+
+    Args:
+        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>` or `onnx/<path>`.
+        settings: Keyword arguments of what builds the network, such as `width` and `depth`.
+        size_px: Height and width that the network wants, where it is not that of the images.
+        groups: The network's outputs that stand for each class, where these are not the same.
+        num_outputs: Of the network, where it is not `num_classes`.
+        file: The copy of the file that the name is about; by default that file itself.
+
+    Raises:
+        ModelError: The name or a setting is unknown, or the network can't be built.
+        ConfigError: A setting is not of its type.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, network_channels = build_network(name, settings, num_outputs or num_classes, channels, file)
+    classifier = Classifier(network, mean, std, network_channels=network_channels, size_px=size_px, groups=groups)
+    return classifier.to(memory_format=torch.channels_last)
+
+
+def build_network(
+    name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
+) -> tuple[nn.Module, int]:
+    """The bare network, and how many channels its images have."""
+    if name.startswith(_TORCHVISION):
+        return torchvision.build(name, settings, num_outputs), torchvision.CHANNELS
+    if name.startswith(_TIMM):
+        return timm.build(name, settings, num_outputs), timm.channels(settings)
+    if own := network_file(name):
+        if name.startswith(_ONNX):
+            network = onnx.OnnxNetwork(file or own, settings, name)
+            return network, network.channels or channels
+        return user_file.build(name, settings, num_outputs, channels, file or own), channels
+    if name not in families.FAMILIES:
+        raise ModelError(f"model {name!r}", "unknown", expected=suggest(name, [*families.FAMILIES, *_OTHERS]))
+    return families.build(name, settings, num_outputs, channels), channels
+
+
+def is_for_inference_alone(name: str) -> bool:
+    """Whether a network comes trained and can't be trained on."""
+    return name.startswith(_ONNX)
+
+
+def published_weights(name: str, settings: Mapping[str, Any]) -> Weights:
+    """The weights that the library of this name offers; raises ModelError where there are none or they can't be had."""
+    if name.startswith(_TORCHVISION):
+        return torchvision.published(name, settings)
+    if name.startswith(_TIMM):
+        return timm.published(name, settings)
+    raise ModelError(f"model {name!r}", "has no published weights", expected=" or ".join(_OTHERS[:2]))
+
+
+def network_file(name: str) -> Path | None:
+    """The file that a network's name is about, if it is about one; raises ModelError where the name is not whole."""
+    if name.startswith(_ONNX):
+        return Path(name.removeprefix(_ONNX))
+    return user_file.source_file(name) if user_file.is_user_file(name) else None
+
+
+def network_copy(name: str, folder: Path) -> Path | None:
+    """Where a network's own file stands in the folder of its weights, if it has one."""
+    file = network_file(name)
+    return None if file is None else folder / f"network{'.onnx' if name.startswith(_ONNX) else '.py'}"
+
+
+def source_files(name: str) -> list[Path]:
+    """Every file that a network comes in; raises ModelError where one is not there."""
+    source = network_file(name)
+    if source is None:
+        return []
+    if not source.is_file():
+        raise ModelError(f"model {name!r}", f"{source}: no such file", expected="a path from the project's top folder")
+    return [source, *(onnx.beside(source, name) if name.startswith(_ONNX) else [])]
+
+
+def copy_network_file(name: str, folder: Path) -> None:
+    """Puts a network's own file, if it has one, into the folder of its weights, which then needs nothing else."""
+    copy = network_copy(name, folder)
+    for source in source_files(name)[:1]:
+        assert copy is not None, "who has a file has a place for it"
+        if name.startswith(_ONNX):
+            onnx.copy_whole(source, copy, name)
+        else:
+            shutil.copyfile(source, copy)
+
+
+def head_names(
+    name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
+) -> frozenset[str]:
+    """The tensors of a bare network that make its head: those whose shape follows the number of outputs.
+
+    Raises ModelError where there are none.
+    """
+    with torch.random.fork_rng(devices=[]):
+        one, other = (
+            build_network(name, settings, count, channels, file)[0].state_dict()
+            for count in (num_outputs, num_outputs + 1)
+        )
+    head = frozenset(key for key in one if key not in other or one[key].shape != other[key].shape)
+    if not head:
+        raise ModelError(f"model {name!r}", "no tensor follows the number of classes", expected="a network with a head")
+    return head

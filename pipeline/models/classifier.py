@@ -1,0 +1,79 @@
+"""Classifier: a network with all that stands between pixels and the logits of this data's classes."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import nn
+
+from pipeline.errors import ModelError
+
+
+class Classifier(nn.Module):
+    """A network that takes pixels in 0 to 255 and gives a logit per class of the data.
+
+    It carries its own normalisation, size of images and meaning of outputs, so the same views serve networks that want
+    different ones. All of these are buffers: they are part of the weights, and of their fingerprint.
+
+    Args:
+        mean: Of each channel, or one for all, in units of 255 pixel levels; `std` alike.
+        size_px: Height and width that the network wants; None: those of the images.
+        groups: For each class the network's outputs that stand for it; None: output and class number are the same.
+    """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+    class_outputs: torch.Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: list[float],
+        std: list[float],
+        *,
+        network_channels: int,
+        size_px: Sequence[int] | None = None,
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
+        self.register_buffer("pixel_std", torch.tensor(std).view(1, -1, 1, 1) * 255)
+        self._network_channels = network_channels
+        self._size_px = None if size_px is None else (size_px[0], size_px[1])
+        self._joins = groups is not None
+        if size_px is not None:
+            self.register_buffer("input_px", torch.tensor(size_px))
+        if groups is not None:
+            self.register_buffer("class_outputs", group_table(groups))
+
+    def forward(
+        self, pixels: UInt8[torch.Tensor, "batch channels height width"]
+    ) -> Float[torch.Tensor, "batch classes"]:
+        images = pixels.to(torch.float32, memory_format=torch.channels_last)
+        if self._size_px is not None:
+            images = F.interpolate(images, self._size_px, mode="bilinear", antialias=True)
+        images = (images - self.pixel_mean) / self.pixel_std
+        if images.shape[1] == 1 and self._network_channels > 1:
+            images = images.expand(-1, self._network_channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        logits = self.network(images)
+        if not isinstance(logits, torch.Tensor):
+            raise ModelError("model", f"gives a {type(logits).__name__}", expected="one tensor of logits per batch")
+        return join_outputs(logits.float(), self.class_outputs) if self._joins else logits.float()
+
+
+def group_table(groups: Sequence[Sequence[int]]) -> Int64[torch.Tensor, "classes most"]:
+    """Groups of outputs as one table; -1 stands where a group has no more."""
+    most = max(len(group) for group in groups)
+    return torch.tensor([[*group, *[-1] * (most - len(group))] for group in groups])
+
+
+def join_outputs(
+    logits: Float[torch.Tensor, "batch outputs"], table: Int64[torch.Tensor, "classes most"]
+) -> Float[torch.Tensor, "batch classes"]:
+    """Logits of classes, each of which is several outputs together: probabilities add up, so logits go by log-sum-exp.
+
+    Outputs of no class are left out: what is told apart is the data's classes, given that it is one of them.
+    """
+    return logits[:, table.clamp(min=0)].masked_fill(table < 0, -torch.inf).logsumexp(dim=2)

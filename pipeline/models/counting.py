@@ -1,0 +1,27 @@
+"""How large a network is, and how much it computes."""
+
+import torch
+from torch import nn
+
+from pipeline.models.onnx import OnnxNetwork
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trained parameters (normalisation statistics are not counted, but for those in an ONNX file, which does not tell
+    them apart)."""
+    in_files = sum(module.num_parameters for module in model.modules() if isinstance(module, OnnxNetwork))
+    return in_files + sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_multiply_adds(model: nn.Module, image_shape: list[int]) -> int | None:
+    """Multiply-adds of convolutions and linear layers for one image; None for a network that another library runs."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings Triton with it, 74 MB that training does without
+
+    if any(isinstance(module, OnnxNetwork) for module in model.modules()):
+        return None
+    was_training = model.training
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.eval()(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    model.train(was_training)
+    return int(counter.get_total_flops()) // 2

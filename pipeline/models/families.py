@@ -1,0 +1,108 @@
+"""Our own small families: for images of some tens of pixels, trained from nothing on a processor."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import nn
+
+from pipeline.config import validate
+from pipeline.errors import ModelError, suggest
+
+
+def _conv_norm_relu(inputs: int, outputs: int, stride: int, kernel: int = 3) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut; starts as the shortcut alone (the last norm's scale is 0)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = _conv_norm_relu(inputs, outputs, stride)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.norm.weight)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.shortcut(features) + self.norm(self.second(self.first(features))), inplace=True)
+
+
+def resnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
+    """A residual network for small images: a stem of `width` at full size, then three stages of `depth` blocks with
+    1, 2 and 4 times `width` channels at a half, a quarter and an eighth of the size.
+
+    References:
+        Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Deep Residual Learning for Image Recognition", 2015,
+        arXiv 1512.03385, section 3.
+        Priya Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv 1706.02677, section 5.1 (the zero scale).
+    """
+    layers: list[nn.Module] = [_conv_norm_relu(channels, width, 1)]
+    inputs = width
+    for stage in range(3):
+        for block in range(depth):
+            outputs = width << stage
+            layers.append(_ResidualBlock(inputs, outputs, 2 if block == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+
+
+def convnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
+    """A plain convolutional network that is cheap to train: it starts at a half of the image's size with `width`
+    channels and halves the size twice more while doubling the channels, `depth` convolutions at each size."""
+    layers: list[nn.Module] = []
+    inputs = channels
+    for stage in range(3):
+        for block in range(depth):
+            outputs = width << stage
+            layers.append(_conv_norm_relu(inputs, outputs, 2 if block == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+
+
+def vgg_small(num_classes: int, channels: int, *, stages: list[list[PositiveInt]]) -> nn.Module:
+    """A plain network of 3 x 3 convolutions with max-pooling between its stages; `stages` lists the channels of each
+    convolution, stage by stage. Pooling comes before norm and ReLU, which then have a quarter of the values to pass.
+
+    References:
+        Karen Simonyan, Andrew Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
+        arXiv 1409.1556, section 2.
+    """
+    layers: list[nn.Module] = []
+    inputs = channels
+    for number, stage in enumerate(stages):
+        for position, outputs in enumerate(stage):
+            layers.append(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False))
+            if position == len(stage) - 1 and number < len(stages) - 1:
+                layers.append(nn.MaxPool2d(2))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+
+
+FAMILIES: dict[str, Callable[..., nn.Module]] = {
+    "convnet_small": convnet_small,
+    "resnet_small": resnet_small,
+    "vgg_small": vgg_small,
+}
+
+
+def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int) -> nn.Module:
+    """A network of one of `FAMILIES`; raises ModelError or ConfigError where a setting is unknown, missing or ill-typed."""
+    family = FAMILIES[name]
+    parameters = inspect.signature(family).parameters
+    known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    if unknown := [key for key in settings if key not in known]:
+        raise ModelError(f"model {name!r}", f"unknown setting {unknown[0]!r}", expected=suggest(unknown[0], known))
+    if missing := [key for key in known if key not in settings]:
+        raise ModelError(f"model {name!r}", f"setting {missing[0]!r} is missing", expected=", ".join(known))
+    for key, value in settings.items():
+        validate(parameters[key].annotation, value, f"model {name!r}: {key}")
+    return family(num_outputs, channels, **settings)

@@ -1,0 +1,159 @@
+"""A network in an ONNX file, `onnx/<path>`, for inference alone; the one file that imports onnx and onnxruntime."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from pipeline.errors import ModelError, suggest
+
+_LAYOUT = "one input of floats, [batch, channels, height, width]"
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+class OnnxNetwork(nn.Module):
+    """Images -> logits by onnxruntime, with no tensors of its own and no gradients.
+
+    Raises ModelError where the file is not such a network.
+
+    Args:
+        settings: `output` names the output with the logits, where there are several.
+        name: What the network is called, for messages.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._session = _open(path, name)
+        self._input = self._only_input()
+        self._output = self._chosen_output(settings)
+        batch, channels, height, width = self._input.shape
+        self._batch_size = batch if isinstance(batch, int) and batch > 0 else None
+        #: Channels that its images have, and their height and width; None where it takes any.
+        self.channels: int | None = channels if isinstance(channels, int) else None
+        self.size_px = [height, width] if isinstance(height, int) and isinstance(width, int) else None
+        #: Numbers in the file that may have been trained.
+        self.num_parameters = _count_parameters(path, name)
+
+    def __deepcopy__(self, memo: object) -> "OnnxNetwork":
+        """Itself: it has no state, and a session can't be copied."""
+        return self
+
+    def forward(
+        self, images: Float[torch.Tensor, "batch channels height width"]
+    ) -> Float[torch.Tensor, "batch outputs"]:
+        values = images.detach().cpu().contiguous().numpy().astype(_FLOATS[self._input.type])
+        size = self._batch_size or len(values)
+        parts = [self._run(values[start : start + size], size) for start in range(0, len(values), size)]
+        return torch.from_numpy(np.concatenate(parts)).to(images.device)
+
+    def count_outputs(self, image_shape: Sequence[int]) -> int:
+        """How many logits an image of this shape (channels, height, width) has."""
+        return self.forward(torch.zeros(1, *image_shape)).shape[1]
+
+    def _run(self, images: np.ndarray, size: int) -> np.ndarray:
+        """The logits of some images, in a batch of `size`: what lacks is filled up."""
+        filled = images if len(images) == size else np.resize(images, (size, *images.shape[1:]))
+        try:
+            (logits,) = self._session.run([self._output], {self._input.name: filled})
+        except Exception as error:  # onnxruntime's errors have no class in common
+            shape = " x ".join(map(str, images.shape[1:]))
+            raise ModelError(f"model {self._name!r}", f"can't take images of {shape} ({_line(error)})") from None
+        if logits.ndim != 2 or len(logits) != size:
+            found = f"output {self._output!r} of shape {list(logits.shape)} for {size} images"
+            raise ModelError(f"model {self._name!r}", found, expected="logits, [batch, classes]")
+        return np.asarray(logits[: len(images)], dtype=np.float32)
+
+    def _only_input(self) -> Any:
+        inputs = self._session.get_inputs()
+        told = ", ".join(f"{each.name} {each.type} {list(each.shape)}" for each in inputs)
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _FLOATS:
+            raise ModelError(f"model {self._name!r}", f"its inputs are: {told}", expected=_LAYOUT)
+        channels, last = inputs[0].shape[1], inputs[0].shape[3]
+        if isinstance(channels, int) and channels not in (1, 3):
+            layout = "; channels are last" if last in (1, 3) else ""
+            raise ModelError(f"model {self._name!r}", f"its inputs are: {told}{layout}", expected=_LAYOUT)
+        return inputs[0]
+
+    def _chosen_output(self, settings: Mapping[str, Any]) -> str:
+        if unknown := [key for key in settings if key != "output"]:
+            raise ModelError(f"model {self._name!r}", f"unknown setting {unknown[0]!r}", expected="`output`, or none")
+        names = [each.name for each in self._session.get_outputs()]
+        if "output" not in settings and len(names) > 1:
+            mend = "name one in model_settings: {output: ...}"
+            raise ModelError(f"model {self._name!r}", f"has outputs {', '.join(names)}", expected="one", mend=mend)
+        chosen = str(settings.get("output", names[0]))
+        if chosen not in names:
+            raise ModelError(f"model {self._name!r}", f"no output {chosen!r}", expected=suggest(chosen, names))
+        return chosen
+
+
+def copy_whole(source: Path, target: Path, name: str) -> None:
+    """Copies an ONNX file; weights that it keeps in files beside it go into the copy."""
+    if not beside(source, name):
+        shutil.copyfile(source, target)
+        return
+    onnx, _ = _libraries(name)
+    try:
+        onnx.save(onnx.load(source), target)
+    except Exception as error:  # of protobuf, which has a limit of 2 GB, or of a lost file
+        found = f"its weights in files beside it can't be taken into one ({_line(error)})"
+        raise ModelError(f"model {name!r}", found, mend="export it into one file") from None
+
+
+def beside(path: Path, name: str) -> list[Path]:
+    """The files that an ONNX file keeps weights in; raises ModelError where it is no ONNX file."""
+    tensors = _load(path, name).graph.initializer
+    places = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
+    return sorted({path.parent / place for place in places})
+
+
+def _count_parameters(path: Path, name: str) -> int:
+    onnx, _ = _libraries(name)
+    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
+    return sum(math.prod(tensor.dims) for tensor in _load(path, name).graph.initializer if tensor.data_type in floats)
+
+
+def _load(path: Path, name: str) -> Any:
+    onnx, _ = _libraries(name)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's, whichever of its implementations is at work
+        raise ModelError(f"model {name!r}", f"not an ONNX file ({_line(error)})") from None
+    if not model.graph.output:
+        raise ModelError(f"model {name!r}", "not an ONNX file (it has no outputs)")
+    return model
+
+
+def _open(path: Path, name: str) -> Any:
+    _, runtime = _libraries(name)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors, which are raised as well
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    providers = [each for each in wanted if each in runtime.get_available_providers()]
+    try:
+        return runtime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's errors have no class in common
+        raise ModelError(f"model {name!r}", f"can't be run by onnxruntime ({_line(error)})") from None
+
+
+def _libraries(name: str) -> tuple[ModuleType, ModuleType]:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        mend = "install the extra `teachers` (`pip install -c constraints.txt .[teachers]`)"
+        raise ModelError(f"model {name!r}", f"onnxruntime can't be imported ({error})", mend=mend) from None
+    return onnx, onnxruntime
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

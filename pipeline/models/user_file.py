@@ -1,0 +1,86 @@
+"""Networks that a function in a file of the user's builds: `path/my_model.py:build`.
+
+The function is `build(num_classes, channels, **model_settings) -> nn.Module`, the file stands by itself (it may import
+what is installed, not its neighbours), because it is kept with the weights.
+"""
+
+import linecache
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from pipeline.errors import ModelError, suggest
+
+_NAME = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
+_MODULE = "potstill_user_network"
+
+
+def is_user_file(name: str) -> bool:
+    """Whether a network's name is meant to be of this kind."""
+    return re.search(r"\.py(:|$)", name) is not None
+
+
+def source_file(name: str) -> Path:
+    """The file that a name is about; raises ModelError where the name is not whole."""
+    return Path(_parts(name)["file"])
+
+
+def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path) -> nn.Module:
+    """What the function returns.
+
+    Raises ModelError, with the line of the user's file, where there is no such function or it fails.
+
+    Args:
+        file: The file's copy, which stays as it was when training began.
+    """
+    function = _parts(name)["function"]
+    module = _execute(name, file)
+    found = getattr(module, function, None)
+    if not callable(found):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == _MODULE]
+        raise ModelError(
+            f"model {name!r}", f"no function {function!r} in it", expected=suggest(function, own or ["build"])
+        )
+    try:
+        network = found(num_outputs, channels, **settings)
+    except Exception as error:  # a user's code may raise anything
+        raise _explain(name, file, error, f"{function} fails") from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"model {name!r}", f"{function} returns a {type(network).__name__}", expected="an nn.Module")
+    return network
+
+
+def _parts(name: str) -> dict[str, str]:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        raise ModelError(f"model {name!r}", "names no function", expected="a file and its function: my_model.py:build")
+    return parts.groupdict()
+
+
+def _execute(name: str, file: Path) -> ModuleType:
+    """The file as a module. Not by the import system, which would leave its compiled form beside the weights."""
+    module = ModuleType(_MODULE)
+    module.__file__ = str(file)
+    linecache.checkcache(str(file))
+    sys.modules[_MODULE] = module  # dataclasses look for their module there
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
+    except SyntaxError as error:
+        place = f"{source_file(name)}:{error.lineno}"
+        raise ModelError(place, f"not valid Python ({error.msg})", mend="mend that line") from None
+    except Exception as error:  # a user's code may raise anything
+        raise _explain(name, file, error, "can't be loaded") from error
+    return module
+
+
+def _explain(name: str, file: Path, error: Exception, what: str) -> ModelError:
+    """With the last line of the user's file that the error came through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    place = f"model {name!r}" + (f", line {lines[-1]}" if lines else "")
+    return ModelError(place, f"{what} ({type(error).__name__}: {error})")

@@ -1,0 +1,52 @@
+"""What a source is: settings that know the classes and give the images one after the other, as they came."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One image as it came.
+
+    Attributes:
+        split: `train`, `val` or `test`.
+        label: The name of its class; None where it is unlabelled.
+        key: Where it is, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to the source's
+            path, and the same in every run.
+        content: An encoded image file, the path of one (read by the threads that decode), or pixels.
+    """
+
+    split: str
+    label: str | None
+    key: str
+    content: bytes | Path | UInt8[np.ndarray, "channels height width"]
+
+
+class Source(ABC):
+    """Where raw images come from. Subclasses are frozen dataclasses; their attributes are the settings in `params.yaml`.
+
+    `raw` is the folder for downloads; a source of the user's own files has a `path` of its own. Whatever is wrong is a
+    SourceError, in one line that names the file; an image that can't be decoded is the reader's to report.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def class_names(self, raw: Path) -> tuple[str, ...]:
+        """The classes in the order of their numbers; all that can be checked without decoding is checked here."""
+
+    @abstractmethod
+    def count(self, raw: Path) -> int | None:
+        """How many images there are, in all splits together; None where counting would take a pass over them."""
+
+    @abstractmethod
+    def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
+        """All images but the first `start`, in an order that is the same in every run."""

@@ -1,0 +1,118 @@
+"""How the images of a split lie in its Zarr group: as pixels, or as encoded files that every read decodes.
+
+```
+pixels     images uint8 [samples, channels, height, width]
+encoded    encoded uint8 [bytes], one image file after the other, and offsets int64 [samples + 1]: where each begins
+```
+"""
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from pipeline.arrays import ArrayGroup, rows_in_chunk
+from pipeline.errors import DataError
+
+Storage = Literal["pixels", "encoded"]
+_READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
+_MEND = "delete data/prepare and run `dvc repro prepare`"
+
+
+class StoredImages(ABC):
+    """The images of a split on disk; whatever is damaged raises StoreError or DataError."""
+
+    #: Channels, height, width.
+    shape: tuple[int, ...]
+    #: Reading less than so many rows, or across their borders, may read all of them.
+    chunk_rows: int
+
+    @abstractmethod
+    def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
+        """Consecutive rows."""
+
+    @abstractmethod
+    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
+        """A few rows, each read by itself."""
+
+    @abstractmethod
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        """All of them."""
+
+
+def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int) -> StoredImages:
+    """The images of a split, without reading any; raises StoreError where a file of them is lost."""
+    if storage == "pixels":
+        return _Pixels(group)
+    return _Encoded(group, tuple(shape), num_rows)
+
+
+class _Pixels(StoredImages):
+    def __init__(self, group: ArrayGroup) -> None:
+        group.check_files("images")
+        self._group = group
+        self.shape = group.shape("images")[1:]
+        self.chunk_rows = group.chunk_rows("images")
+
+    def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
+        return self._group.read("images", slice(rows.start, rows.stop))
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
+        images = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            images[place] = self.read(range(row, row + 1))[0]
+        return images
+
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        return self._group.read_whole("images")
+
+
+class _Encoded(StoredImages):
+    """Decoded by as many threads as there are processors, and fitted to one size."""
+
+    def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
+        group.check_files("encoded")
+        self._group, self.shape = group, shape
+        self._offsets: Int64[np.ndarray, " borders"] = group.read_whole("offsets")
+        borders = [len(self._offsets) - 1, *self._offsets[[0, -1]].tolist()]
+        if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
+            raise DataError(group.path, "its offsets do not fit its encoded images", mend=_MEND)
+        # As if these were pixels, so that an epoch goes through them in the very same order.
+        self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape))
+
+    def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
+        borders = self._offsets[rows.start : rows.stop + 1]
+        content = self._group.read("encoded", slice(int(borders[0]), int(borders[-1])))
+        borders = borders - borders[0]
+        return self._decode([content[begin:end].tobytes() for begin, end in pairwise(borders)], rows)
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
+        begins, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        contents = [self._group.read("encoded", slice(*place)).tobytes() for place in zip(begins, ends, strict=True)]
+        return self._decode(contents, rows.tolist())
+
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        num_rows = len(self._offsets) - 1
+        images = np.empty((num_rows, *self.shape), dtype=np.uint8)
+        step = max(1, _READ_BYTES // math.prod(self.shape))
+        for start in range(0, num_rows, step):
+            some = range(start, min(start + step, num_rows))
+            images[some.start : some.stop] = self.read(some)
+        return images
+
+    def _decode(self, contents: list[bytes], rows: Iterable[int]) -> UInt8[np.ndarray, "some channels height width"]:
+        from pipeline.decoding import DecodeError, decode_all  # with PIL, which pixels can do without
+
+        channels, height, width = self.shape
+        images = np.empty((len(contents), *self.shape), dtype=np.uint8)
+        decoded = decode_all(contents, channels, os.cpu_count() or 1, (height, width))  # type: ignore[arg-type]
+        for place, (image, row) in enumerate(zip(decoded, rows, strict=True)):
+            if isinstance(image, DecodeError):
+                raise DataError(f"{self._group.path}, row {row}", str(image), mend=_MEND) from None
+            images[place] = image
+        return images
