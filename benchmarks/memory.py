@@ -93,7 +93,7 @@ def _train(python: Path, data: Path, budget_mb: int, number: int) -> Measured:
     dataset = ImageDataset(data / "prepare")
     changes = {"labels": LABELS, "memory_budget_mb": budget_mb, "twin_of": None, "seed": number}
     row = load_table(dict, "students")[STUDENT]
-    row |= changes | {"fit": row["fit"] | {"epochs": 1}}
+    row |= changes | {"fit": row["fit"] | {"epochs": 1, "precision": "float32"}}
     with TemporaryDirectory(dir="work") as folder:
         write_json(Path(folder, "params.yaml"), {"students": {STUDENT: row}})  # JSON is YAML
         options = {"params": f"{folder}/params.yaml", "data": data / "prepare", "labels": data / "dump_labels"}

@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.config import STRICT
 from pipeline.devices import Precision
+from pipeline.lean_optimizers import LeanAdamW, LeanSGD
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -63,5 +64,5 @@ def build_optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Opti
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+        return LeanAdamW(groups, lr=settings.learning_rate, fused=True)
+    return LeanSGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
