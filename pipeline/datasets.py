@@ -30,6 +30,7 @@ from pipeline.seeding import derive_seed, philox
 FORMAT = "potstill-images"
 VERSION = 1
 SPLITS = ("train", "val", "test")
+IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
 _COUNTED_AT_ONCE = 4096  # images: counting takes 8 bytes a pixel
 _MEND = "delete data/prepare and run `dvc repro prepare`"
 
@@ -180,7 +181,8 @@ def write_dataset(folder: Path, source: str, class_names: tuple[str, ...], split
             "sample_ids": split.sample_ids,
         }
         for field, array in arrays.items():
-            group.create_array(field, array.shape, array.dtype, fill_value=0)
+            chunk_bytes = IMAGE_CHUNK_BYTES if field == "images" else None
+            group.create_array(field, array.shape, array.dtype, fill_value=0, chunk_bytes=chunk_bytes)
             group.write(field, array)
     write_json(folder / "manifest.json", asdict(manifest))
     return manifest

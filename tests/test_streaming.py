@@ -21,6 +21,7 @@ from project import files_of, small_params, student, write_params
 from stores import CLASSES, FLOAT16, NONE, REST, SPEC, UINT8, Row, logits_of, make, take
 
 import pipeline.arrays
+import pipeline.datasets
 import pipeline.distillation
 from pipeline.batches import LabelledBatch
 from pipeline.datasets import ImageDataset, Split, StreamedSplit, write_dataset
@@ -58,6 +59,7 @@ def small_chunks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.arrays, "CHUNK_BYTES", 2048)
+        patch.setattr(pipeline.datasets, "IMAGE_CHUNK_BYTES", 2048)
         yield
 
 
@@ -330,12 +332,12 @@ def test_mixed_views_in_another_order_than_the_data_can_not_be_streamed(
 
 def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
     """As Python and numpy count it, with the pages that are on their way; the data set is four times as large."""
-    big = make_split(8_000, shape=(1, 20, 20), classes=6)
+    big = make_split(10_000, shape=(1, 20, 20), classes=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.arrays, "CHUNK_BYTES", 8192)
+        patch.setattr(pipeline.datasets, "IMAGE_CHUNK_BYTES", 8192)
         write_dataset(tmp_path / "prepare", "made up", tuple(CLASSES), dict.fromkeys(("train", "val", "test"), big))
         store = make(tmp_path / "x.zarr", FLOAT16, big, [0], block_samples=512)
-    split, budget = ImageDataset(tmp_path / "prepare").stream("train"), MemoryBudget(800_000, BATCH, "budget")
+    split, budget = ImageDataset(tmp_path / "prepare").stream("train"), MemoryBudget(1_000_000, BATCH, "budget")
     for held in (True, False):
         views = LabelledViews(split, store, CLASSES, 1.0, budget=budget)
         with pytest.MonkeyPatch.context() as patch:
