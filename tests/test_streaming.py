@@ -38,6 +38,7 @@ SPLIT = make_split(300, classes=6)
 VAL = make_split(50, classes=6, seed=1)
 VIEWS = [4, 0, 7]
 BATCH = 16
+KILLS = 20
 PAGE = 14  # rows in 2 kB
 MIXED = ViewSpec(
     seed=5,
@@ -599,14 +600,14 @@ def test_a_student_killed_at_random_goes_on_to_the_same_bytes(project: Path, tmp
     said = (tmp_path / "whole/said.txt").read_text()
     assert "students.small.memory_budget_mb: images take 1 MB, more than three quarters of 1 MB" in said
     rng, victim = random.Random(0), tmp_path / "victim"
-    for kills in range(3):
+    for kills in range(KILLS):
         process = start(project, victim)
         wait_for_training(victim, kills)
-        time.sleep(rng.random() * seconds / 6)
+        time.sleep(rng.random() * 1.2 * seconds / KILLS)
         os.kill(process, signal.SIGKILL)
         assert ended(process) == -signal.SIGKILL
     assert ended(start(project, victim)) == 0
-    assert said_to_go_on(victim) == 3
+    assert said_to_go_on(victim) == KILLS
     assert files_of(victim / "data") == files_of(tmp_path / "whole/data")
 
 
