@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
+# A pipeline is many processes: where none may keep its bytecode, each compiles torch anew, 5 seconds instead of 2.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help repro test lint bench doctor new setup clean
 

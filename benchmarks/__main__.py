@@ -1,11 +1,14 @@
-"""`make bench`: every claim that is measured in minutes. `seeds` and `cifar_teacher` take longer and run by themselves."""
+"""`make bench`: every claim that is measured in minutes. `seeds`, `cifar_teacher` and `three_arms` take longer, `memory` wants
+a Python of its own: these run by themselves."""
 
-from benchmarks import dump_overhead, label_read, label_size, step_cost
+from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, view_speed
 from pipeline.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():
         step_cost.main()
+        view_speed.main()
+        farm.main()
         dump_overhead.main()
         label_read.main()
         label_size.main()

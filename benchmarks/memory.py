@@ -32,6 +32,7 @@ from stages.dump_labels import DumpLabels
 STUDENT, LABELS = "tiny", "dense8"
 SHAPE, NUM_CLASSES = (3, 64, 64), 10
 VAL_IMAGES = 1000
+EPOCHS = 3  # in the first, streamed images are compared with their ids
 PART = 4096  # images that are made at a time
 FASHION_BUDGET_MB, BUDGET_MB, HELD_MB = 20, 64, 8000
 _IMPORT_TORCH = "import torch"
@@ -90,11 +91,11 @@ def _compare(python: Path, bare: int, data: Path, budget_mb: int, rounds: int) -
 
 
 def _train(python: Path, data: Path, budget_mb: int, number: int) -> Measured:
-    """One epoch of a student in a process of its own."""
+    """A student in a process of its own."""
     dataset = ImageDataset(data / "prepare")
     changes = {"labels": LABELS, "memory_budget_mb": budget_mb, "twin_of": None, "seed": number}
     row = load_table(dict, "students")[STUDENT]
-    row |= changes | {"fit": row["fit"] | {"epochs": 1}}
+    row |= changes | {"fit": row["fit"] | {"epochs": EPOCHS, "precision": "float32"}}
     with TemporaryDirectory(dir="work") as folder:
         write_json(Path(folder, "params.yaml"), {"students": {STUDENT: row}})  # JSON is YAML
         options = {"params": f"{folder}/params.yaml", "data": data / "prepare", "labels": data / "dump_labels"}
@@ -102,7 +103,7 @@ def _train(python: Path, data: Path, budget_mb: int, number: int) -> Measured:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         peak = _peak(python, _TRAIN, "--name", STUDENT, *arguments)
         seconds = read_json(Path(folder, "reports", f"{STUDENT}.json"), made_by="train_student")["seconds"]
-    return Measured(peak, dataset.manifest.num_samples["train"] / seconds)
+    return Measured(peak, EPOCHS * dataset.manifest.num_samples["train"] / seconds)
 
 
 def _peak(python: Path, code: str, *arguments: str) -> int:

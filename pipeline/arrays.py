@@ -35,6 +35,7 @@ class ArrayGroup:
         self.location = mirror.url if mirror else str(path)  # for messages
         self._group = group
         self._mirror = mirror
+        self._opened: dict[str, zarr.Array[Any]] = {}  # opening one takes a millisecond
 
     @classmethod
     def create(cls, path: Path, attributes: Mapping[str, Any]) -> "ArrayGroup":
@@ -81,14 +82,15 @@ class ArrayGroup:
         row_axis: int = 0,
         block_rows: int | None = None,
         by_column: bool = False,
+        chunk_bytes: int | None = None,
     ) -> None:
         """Declares an array whose files (shards) are split along `row_axis` only, at `block_rows` rows, and hold inner
-        chunks of about 256 KiB. Axes before `row_axis` are split into single entries; with `by_column`, inner
+        chunks of about `chunk_bytes`, 256 KiB by default: each takes Zarr a millisecond. Axes before `row_axis` are split into single entries; with `by_column`, inner
         chunks are so along the axes behind it, too, so that like is compressed with like."""
         row_bytes = max(1, int(np.prod(shape[row_axis + 1 :], dtype=np.int64)) * dtype.itemsize)
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
-        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes)
+        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes, chunk_bytes)
         # A block that holds all rows may be declared longer than they are; others must be what the caller said.
         shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:
@@ -96,6 +98,7 @@ class ArrayGroup:
         lead, tail = (1,) * row_axis, tuple(max(1, n) for n in shape[row_axis + 1 :])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ZarrUserWarning)
+            self._opened.pop(name, None)
             self._group.create_array(
                 name,
                 shape=shape,
@@ -219,6 +222,8 @@ class ArrayGroup:
             return self._open_array(name)
 
     def _open_array(self, name: str) -> zarr.Array[Any]:
+        if name in self._opened:
+            return self._opened[name]
         mend = _MEND_REMOTE if self._mirror else "delete the store and run `dvc repro`"
         try:
             found = self._group[name]
@@ -229,12 +234,13 @@ class ArrayGroup:
             raise StoreError(f"{self.location}/{name}", f"not a readable array ({reason})", mend=mend) from error
         if not isinstance(found, zarr.Array):
             raise StoreError(f"{self.location}/{name}", "a group", expected="an array")
+        self._opened[name] = found
         return found
 
 
-def rows_in_chunk(num_rows: int, row_bytes: int) -> int:
+def rows_in_chunk(num_rows: int, row_bytes: int, chunk_bytes: int | None = None) -> int:
     """Rows of an inner chunk of an array that has so many."""
-    return max(1, min(num_rows, CHUNK_BYTES // row_bytes))
+    return max(1, min(num_rows, (chunk_bytes or CHUNK_BYTES) // row_bytes))
 
 
 def _largest_divisor(number: int, at_most: int) -> int:

@@ -15,6 +15,7 @@ from pipeline.artifacts import read_json, write_json
 from pipeline.datasets import FORMAT, UNLABELLED, VERSION, DatasetManifest, Split, rows_fingerprint
 from pipeline.errors import DataError
 from pipeline.seeding import derive_seed, philox
+from pipeline.storage import create_images
 
 _COUNTED_AT_ONCE = 4096  # images: counting takes 8 bytes a pixel
 _DRAWN_AT_ONCE = 65_536  # samples: drawing takes some 100 bytes for each
@@ -118,7 +119,7 @@ def _write_long(
     """An array of bytes from pieces along its first axis, holding no more than one of its files in memory."""
     done = read_json(record, made_by="prepare") if record and record.exists() else 0
     if done == 0:
-        group.create_array(name, shape, np.dtype(np.uint8), fill_value=0)
+        create_images(group, name, shape)
     for rows in _cut(contents(done), group.shard_rows(name), shape[0] - done):
         group.write(name, rows, slice(done, done + len(rows)))
         done += len(rows)

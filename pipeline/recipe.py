@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.config import STRICT
 from pipeline.devices import Precision
+from pipeline.lean_optimizers import LeanAdamW, LeanSGD
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 _DEEPEST_NUMBER = 4  # parts of a name: numbers further in count the layers of a block
@@ -135,8 +136,8 @@ def build_optimizer(model: nn.Module, settings: FitSettings, head: Collection[st
         groups.append({"params": decayed, "weight_decay": settings.weight_decay, "lr_share": kind[0]})
         groups.append({"params": others, "weight_decay": 0.0, "lr_share": kind[0]})
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+        return LeanAdamW(groups, lr=settings.learning_rate, fused=True)
+    return LeanSGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
 
 
 class Backbone:

@@ -21,6 +21,7 @@ from pipeline.errors import DataError
 
 Storage = Literal["pixels", "encoded"]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
+IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
 _MEND = "delete data/prepare and run `dvc repro prepare`"
 
 
@@ -72,6 +73,11 @@ class _Pixels(StoredImages):
         return self._group.read_whole("images")
 
 
+def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...]) -> None:
+    """Declares an array of pixels or of encoded bytes."""
+    group.create_array(name, shape, np.dtype(np.uint8), fill_value=0, chunk_bytes=IMAGE_CHUNK_BYTES)
+
+
 class _Encoded(StoredImages):
     """Decoded by as many threads as there are processors, and fitted to one size."""
 
@@ -83,7 +89,7 @@ class _Encoded(StoredImages):
         if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
             raise DataError(group.path, "its offsets do not fit its encoded images", mend=_MEND)
         # As if these were pixels, so that an epoch goes through them in the very same order.
-        self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape))
+        self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
 
     def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
         borders = self._offsets[rows.start : rows.stop + 1]

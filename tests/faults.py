@@ -110,7 +110,7 @@ class Site:
         real = labelling.label_rows
         count = 0
 
-        def label_rows(teacher: Any, split: Any, spec: Any, view: int, rows: Any, *others: Any) -> Any:
+        def label_rows(teacher: Any, split: Any, spec: Any, view: int, rows: Any, *others: Any, **named: Any) -> Any:
             nonlocal count
             rows = np.asarray(rows)
             if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):  # else a pilot
@@ -119,7 +119,7 @@ class Site:
                 os.close(handle)
                 count += 1
                 on_block(count)
-            return real(teacher, split, spec, view, rows, *others)
+            return real(teacher, split, spec, view, rows, *others, **named)
 
         labelling.label_rows = label_rows
         try:

@@ -276,7 +276,7 @@ def test_a_sparse_gradient_is_that_of_finite_differences(with_rest: bool, kept: 
         assert torch.autograd.gradcheck(loss, (student,), eps=1e-6, atol=1e-7, rtol=1e-5)
         (exact,) = torch.autograd.grad(loss(student).sum(), student)
         assert exact.sum(dim=1).abs().max() < 1e-12  # a shift changes nothing
-        single = STUDENT.float().requires_grad_()
+        single = STUDENT.to(torch.float32, copy=True).requires_grad_()
         log_rest = None if given_targets.log_rest is None else given_targets.log_rest.float()
         in_float32 = SparseTargets(given_targets.classes, given_targets.log_probs.float(), log_rest)
         (found,) = torch.autograd.grad(loss(single, in_float32).sum(), single)
@@ -342,7 +342,7 @@ def test_a_rest_without_mass_is_as_no_rest(kept: int, dtype: torch.dtype) -> Non
     bare = few_classes(TEACHER.to(dtype), any_classes(0, 3, 4, kept), with_rest=False)
     results = []
     for targets in (bare, SparseTargets(bare.classes, bare.log_probs, torch.full((3,), NOTHING, dtype=dtype))):
-        logits = STUDENT.to(dtype).requires_grad_()
+        logits = STUDENT.to(dtype, copy=True).requires_grad_()
         loss = kl_divergence_with_sparse_targets(targets, logits)
         loss.sum().backward()
         assert torch.isfinite(loss).all()

@@ -22,6 +22,7 @@ from stores import CLASSES, FLOAT16, NONE, REST, SPEC, UINT8, Row, logits_of, ma
 
 import pipeline.arrays
 import pipeline.distillation
+import pipeline.storage
 from pipeline.batches import LabelledBatch
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.distillation import LabelledViews, shared_batches
@@ -38,6 +39,7 @@ SPLIT = make_split(300, classes=6)
 VAL = make_split(50, classes=6, seed=1)
 VIEWS = [4, 0, 7]
 BATCH = 16
+KILLS = 20
 PAGE = 14  # rows in 2 kB
 MIXED = ViewSpec(
     seed=5,
@@ -59,6 +61,7 @@ def small_chunks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.arrays, "CHUNK_BYTES", 2048)
+        patch.setattr(pipeline.storage, "IMAGE_CHUNK_BYTES", 2048)
         yield
 
 
@@ -331,12 +334,12 @@ def test_mixed_views_in_another_order_than_the_data_can_not_be_streamed(
 
 def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
     """As Python and numpy count it, with the pages that are on their way; the data set is four times as large."""
-    big = make_split(8_000, shape=(1, 20, 20), classes=6)
+    big = make_split(10_000, shape=(1, 20, 20), classes=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.arrays, "CHUNK_BYTES", 8192)
+        patch.setattr(pipeline.storage, "IMAGE_CHUNK_BYTES", 8192)
         write_dataset(tmp_path / "prepare", "made up", tuple(CLASSES), dict.fromkeys(("train", "val", "test"), big))
         store = make(tmp_path / "x.zarr", FLOAT16, big, [0], block_samples=512)
-    split, budget = ImageDataset(tmp_path / "prepare").stream("train"), MemoryBudget(800_000, BATCH, "budget")
+    split, budget = ImageDataset(tmp_path / "prepare").stream("train"), MemoryBudget(1_000_000, BATCH, "budget")
     for held in (True, False):
         views = LabelledViews(split, store, CLASSES, 1.0, budget=budget)
         with pytest.MonkeyPatch.context() as patch:
@@ -598,14 +601,14 @@ def test_a_student_killed_at_random_goes_on_to_the_same_bytes(project: Path, tmp
     said = (tmp_path / "whole/said.txt").read_text()
     assert "students.small.memory_budget_mb: images take 1 MB, more than three quarters of 1 MB" in said
     rng, victim = random.Random(0), tmp_path / "victim"
-    for kills in range(3):
+    for kills in range(KILLS):
         process = start(project, victim)
         wait_for_training(victim, kills)
-        time.sleep(rng.random() * seconds / 6)
+        time.sleep(rng.random() * 1.2 * seconds / KILLS)
         os.kill(process, signal.SIGKILL)
         assert ended(process) == -signal.SIGKILL
     assert ended(start(project, victim)) == 0
-    assert said_to_go_on(victim) == 3
+    assert said_to_go_on(victim) == KILLS
     assert files_of(victim / "data") == files_of(tmp_path / "whole/data")
 
 

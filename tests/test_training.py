@@ -4,6 +4,8 @@ patience is at its end."""
 import csv
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,7 @@ import pipeline.checkpoints
 import pipeline.training
 from pipeline.batches import Batch
 from pipeline.errors import ModelError
+from pipeline.lean_optimizers import LeanAdamW, LeanSGD
 from pipeline.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
 from pipeline.training import FitResult, Task, fit, write_reports
 
@@ -453,3 +456,29 @@ def test_blocks_are_what_is_numbered_and_norms_go_with_the_block_before(names: l
     found = layer_blocks(parameters)
     assert sorted(name for block in found for name in block) == sorted(names)
     assert len(found) == blocks
+
+
+@pytest.mark.parametrize(("lean", "original"), [(LeanAdamW, torch.optim.AdamW), (LeanSGD, torch.optim.SGD)])
+def test_a_lean_optimizer_takes_the_steps_of_the_original(lean: Any, original: Any) -> None:
+    def train(kind: Any) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+        optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.1, fused=True)
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=True)
+            model(torch.rand(6, 5)).square().sum().backward()
+            optimizer.step()
+        return list(model.parameters())
+
+    for ours, theirs in zip(train(lean), train(original), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_training_does_without_the_compiler() -> None:
+    script = (
+        "import sys, torch; from pipeline.lean_optimizers import LeanAdamW\n"
+        "weight = torch.ones(2, requires_grad=True); optimizer = LeanAdamW([weight], fused=True)\n"
+        "weight.sum().backward(); optimizer.step(); optimizer.zero_grad(); optimizer.load_state_dict(optimizer.state_dict())\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -219,7 +219,7 @@ def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, floa
         if form.storage == "encoded":
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
             lengths = np.array([len(content) for content in contents])
-            written = replace(written, sizes=lengths, contents=lambda first, all=contents: iter(all[first:]))
+            written = replace(written, sizes=lengths, contents=lambda first, kept=contents: iter(kept[first:]))
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             write_split(Path(folder, "train.zarr"), written, some.images.shape[1:])
