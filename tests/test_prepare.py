@@ -18,7 +18,7 @@ from faults import die_at, ended, fork
 from image_files import Sample, make_samples, write_folder, write_manifest, write_parquet, write_webdataset
 from project import files_of, small_params, write_params
 
-from pipeline import arrays, blocks, buckets, pooling, storage
+from pipeline import arrays, blocks, buckets, pooling
 from pipeline.arrays import ArrayGroup
 from pipeline.datasets import UNLABELLED, ImageDataset, Split, find_samples, rows_fingerprint, sample_ids
 from pipeline.decoding import decode, fit, to_png
@@ -116,7 +116,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     size_buckets(monkeypatch, 8 * 360)
     monkeypatch.setattr(arrays, "SHARD_BYTES", 10 * 360)
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 4 * 360)
-    monkeypatch.setattr(storage, "IMAGE_CHUNK_BYTES", 4 * 360)
+    monkeypatch.setattr("pipeline.storage.IMAGE_CHUNK_BYTES", 4 * 360)
 
 
 def size_buckets(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:

@@ -14,7 +14,7 @@ from project import small_params, student, write_params
 from stores import CLASSES, NONE, SPEC, UINT8, Row, make
 from test_objective import DKD, KD, NKD, Fixed, batch_of, loss_of, softmax
 
-from pipeline import arrays, storage
+from pipeline import arrays
 from pipeline.batches import LabelledBatch
 from pipeline.datasets import UNLABELLED, ImageDataset, Split, StreamedSplit
 from pipeline.decoding import to_png
@@ -37,7 +37,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(arrays, "CHUNK_BYTES", 4 * 144)
-        patch.setattr(storage, "IMAGE_CHUNK_BYTES", 4 * 144)
+        patch.setattr("pipeline.storage.IMAGE_CHUNK_BYTES", 4 * 144)
         patch.setattr("pipeline.streaming.PAGE_BYTES", 4 * 400)
         yield
 
@@ -248,7 +248,7 @@ def test_every_stage_takes_unlabelled_images_pixels_and_files_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 256 * 1024)
-    monkeypatch.setattr(storage, "IMAGE_CHUNK_BYTES", 256 * 1024)
+    monkeypatch.setattr("pipeline.storage.IMAGE_CHUNK_BYTES", 256 * 1024)
     for storage in ("pixels", "encoded"):
         folder = tmp_path / storage
         folder.mkdir()
