@@ -18,9 +18,10 @@ from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
 from pipeline.grouping import batches_together
 from pipeline.model_files import ModelMeta
+from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
 from pipeline.training import Trainer, fit_together
-from stages.train_student import TrainStudent, student_task
+from stages.train_student import student_task
 
 STUDENT = "tiny"  # of the table: what is shared is the larger part of its step
 COUNTS = (1, 2, 4, 8)

@@ -26,8 +26,8 @@ from pipeline.datasets import ImageDataset, Split, sample_ids
 from pipeline.errors import one_line_errors
 from pipeline.manifest import Manifest
 from pipeline.preparation import write_dataset
+from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreWriter
-from stages.dump_labels import DumpLabels
 
 STUDENT, LABELS = "tiny", "dense8"
 SHAPE, NUM_CLASSES = (3, 64, 64), 10

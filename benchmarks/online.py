@@ -8,8 +8,8 @@ from torch import nn
 
 from pipeline.batches import LabelledBatch
 from pipeline.losses import cross_entropy, knowledge_distillation
+from pipeline.sections.train_student import TrainStudent
 from pipeline.training import Task
-from stages.train_student import TrainStudent
 
 
 def with_teacher(

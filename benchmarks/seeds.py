@@ -23,8 +23,8 @@ from pipeline.errors import ConfigError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.metrics import accuracy
 from pipeline.model_files import read_model
+from pipeline.sections.train_student import TrainStudent
 from stages import train_student
-from stages.train_student import TrainStudent
 
 FOLDER = Path("work/seeds")
 

@@ -15,9 +15,10 @@ from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import choose_device, choose_precision
 from pipeline.distillation import LabelledViews
 from pipeline.model_files import read_meta, read_model
+from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
 from pipeline.training import Trainer
-from stages.train_student import TrainStudent, student_task
+from stages.train_student import student_task
 
 ROUNDS = 25
 STEPS = 10

@@ -37,10 +37,11 @@ from pipeline.model_files import read_model
 from pipeline.models import Classifier, build_model
 from pipeline.preparation import channel_statistics
 from pipeline.progress import progress
+from pipeline.sections.dump_labels import DumpLabels
+from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader, StoreWriter
 from pipeline.training import fit
-from stages.dump_labels import DumpLabels
-from stages.train_student import TrainStudent, student_task
+from stages.train_student import student_task
 
 FOLDER = Path("work/three_arms")
 ENCODING = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}

@@ -15,8 +15,8 @@ from pipeline.config import load_table
 from pipeline.datasets import ImageDataset, Split, sample_ids
 from pipeline.model_files import ModelMeta, read_meta
 from pipeline.recipe import build_optimizer
+from pipeline.sections.train_student import TrainStudent
 from pipeline.views import ViewSpec
-from stages.train_student import TrainStudent
 
 ROUNDS, BATCHES = 15, 10
 OPERATIONS: dict[str, list[dict[str, Any]]] = {

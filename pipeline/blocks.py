@@ -73,10 +73,11 @@ class Block:
 
 @dataclass
 class GrowingBlock:
-    """A block that is being filled, with its images."""
+    """A block that is being filled, with its images and their keys."""
 
     channels: Channels
     made: list[Made] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     num_bytes: int = 0
 
@@ -89,7 +90,8 @@ class GrowingBlock:
             return
         if image.levels is not None:
             self.levels += image.levels
-        self.made.append(replace(image, levels=None))
+        self.made.append(replace(image, levels=None))  # which may be larger than the image
+        self.keys.append(closed(image.key))
         self.num_bytes += len(image.stored)
 
     def __len__(self) -> int:
@@ -98,10 +100,6 @@ class GrowingBlock:
     @property
     def is_full(self) -> bool:
         return self.num_bytes >= BLOCK_BYTES or len(self) >= _BLOCK_IMAGES
-
-    @property
-    def keys(self) -> list[bytes]:
-        return [closed(image.key) for image in self.made]
 
     def save(self, path: Path, bits: int, numbers: dict[str | None, int]) -> Block:
         """The block, on disk; `numbers` are those of the classes."""

@@ -57,8 +57,8 @@ class Buckets:
         A bucket that became larger than that is read as often as it has to be.
         """
         for of_bucket in _runs(buckets):
-            parts = round(int(sizes[of_bucket].sum()) / BUCKET_BYTES)
-            for some in np.array_split(of_bucket, max(1, parts)):
+            parts = max(1, round(int(sizes[of_bucket].sum()) / BUCKET_BYTES))
+            for some in np.array_split(of_bucket, min(parts, len(of_bucket))):
                 yield from self._read(int(buckets[some[0]]), begins[some], sizes[some])
 
     def _read(

@@ -7,6 +7,8 @@ The dataclasses live beside the code that they steer. They are pydantic dataclas
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,9 +165,15 @@ def _keys_at(kind: Any, path: list[str]) -> list[str]:
     return list(getattr(kind, "__dataclass_fields__", {}))
 
 
+@lru_cache(maxsize=1)
+def _parse(text: str) -> Any:
+    """The content of YAML; kept, because a table of many rows is read row by row, and params.yaml takes 0.1 s."""
+    return YAML(typ="safe", pure=True).load(text)
+
+
 def _read_yaml(path: Path) -> Any:
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return deepcopy(_parse(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(path, "no such file", mend="run from the project's top folder, or pass --params") from None
     except MarkedYAMLError as error:

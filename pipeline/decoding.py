@@ -222,9 +222,10 @@ def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
         image = Image.fromarray(_eight_of_sixteen_bits(image))
     elif image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    elif not _is_grey(image):
+    elif not _is_grey(image) and image.mode != "RGB":
         image = image.convert("RGB")  # PIL knows no direct way from some of them to grey
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], extent: tuple[float, float]) -> Image.Image:

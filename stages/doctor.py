@@ -173,7 +173,7 @@ def _space(
 ) -> None:
     num_samples = look.data.num_samples
     num_labels = dump.num_views * num_samples["train"]
-    of = "as the present teacher gives them" if log_probs is not None else "measured on random ones: no teacher yet"
+    of = "measured on the present teacher's" if log_probs is not None else "measured on made-up ones: no teacher yet"
     if log_probs is None:
         log_probs = torch.log_softmax(random_logits(MEASURED, len(look.data.class_names)) / dump.temperature, dim=1)
     encodings = {name: store.encoding for name, store in stores.items()}

@@ -1,10 +1,12 @@
 """The doctor tells what is wrong, all of it, before hours are spent; and leaves nothing behind."""
 
+import importlib
 import os
 import shutil
-from collections import namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,19 @@ import pytest
 import torch
 import typer
 from image_files import make_samples, write_folder
-from networks import CLASSES, begin, knowing
+from PIL import Image
 from project import files_of, small_params, student, write_params
+from runs import recipe
 from safetensors.torch import save_file
 
 import pipeline.artifacts
 from pipeline.batches import num_steps
-from pipeline.checkup import speed
+from pipeline.checkup import images, labels, speed
 from pipeline.checkup.networks import Cost
+from pipeline.checkup.params import SECTIONS
 from pipeline.checkup.space import keeps_second_copy
 from pipeline.checkup.telling import duration
+from pipeline.models import build_model
 from stages import doctor, dump_labels, prepare, train_teacher
 
 Change = Callable[[dict[str, Any]], object]
@@ -29,11 +34,15 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes without waiting for the disk, and networks timed for a moment."""
+    """Writes without waiting for the disk; networks are timed for a moment, few labels are measured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.artifacts, "loaded_code_fingerprint", lambda: "code")
         patch.setattr(speed, "_SECONDS", 0.01)
+        patch.setattr(images, "_SLOW_SECONDS", 0.0)
+        patch.setattr(images, "_WRITTEN_TIMES", 2)
+        for place in (doctor, labels):
+            patch.setattr(place, "MEASURED", 200)
         yield
 
 
@@ -100,8 +109,9 @@ def images_in(folder: Path, **settings: Any) -> Change:
 
 
 def test_with_nothing_but_params_it_tells_of_images_networks_time_and_disk_and_leaves_nothing(
-    folder: Path, ask: Callable[..., Report]
+    folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(images, "_SLOW_SECONDS", 60.0)
     before = files_of(folder)
     report = ask(folder, quick=False)
     assert (report.status, report.verdict) == (0, "0 errors, 0 warnings")
@@ -122,7 +132,7 @@ def test_what_is_there_already_is_looked_at_in_place_of_the_source(
     before = files_of(finished)
     report = ask(finished, quick=False)
     assert report.status == 0
-    report.line("ok", "images: digits, prepared as the settings say", "1,294 train, 143 val, 360 test")
+    report.line("ok", "images: digits, prepared as the settings say", "1,295 train, 142 val, 360 test")
     for split in ("train", "val", "test"):
         report.line("ok", f"images: {split}: its first image is whole, 1 x 8 x 8")
     report.line("ok", "store dense8", "the present teacher's")
@@ -170,6 +180,13 @@ def test_a_section_that_nothing_reads_gets_the_nearest_name(folder: Path, ask: C
     report.line("warning", "student_defaults: nothing reads", "did you mean 'students_defaults'?")
 
 
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_means_the_same_to_the_doctor_and_to_its_stage(name: str) -> None:
+    kind = getattr(importlib.import_module(f"stages.{name}"), "".join(word.capitalize() for word in name.split("_")))
+    told = [{field.name: str(field.type) for field in fields(each)} for each in (kind, SECTIONS[name])]
+    assert told[0] == told[1]
+
+
 def test_no_params_at_all_is_one_error(tmp_path: Path, ask: Callable[..., Report]) -> None:
     ask(tmp_path).only_error("params.yaml", "no such file")
 
@@ -191,9 +208,7 @@ def test_no_params_at_all_is_one_error(tmp_path: Path, ask: Callable[..., Report
             ["dump_labels.views", "saturation"],
         ),
         (
-            lambda p: p["students"].update(
-                a=student(group="g"), b=student(group="g", memory_budget_mb=50)
-            ),
+            lambda p: p["students"].update(a=student(group="g"), b=student(group="g", memory_budget_mb=50)),
             ["students.b.memory_budget_mb", "50"],
         ),
     ],
@@ -211,14 +226,13 @@ def test_what_does_not_go_together_is_an_error(
         (lambda t: t.update(device="mps"), ["device 'mps'"]),
         (lambda t: t.update(weights="other.safetensors"), ["other.safetensors", "all fits but the head", "new_head"]),
         (lambda t: t.update(weights="gone.safetensors"), ["gone.safetensors"]),
-        (lambda t: t.update(model="broken.py:build", model_settings={}), ["a batch of 8", "RuntimeError", "sorry"]),
+        (lambda t: t.update(model="broken.py:build", model_settings={}), ["a batch of 4", "RuntimeError", "sorry"]),
     ],
 )
 def test_a_teacher_that_can_not_be_trained_is_an_error(
     folder: Path, ask: Callable[..., Report], change: Change, parts: list[str]
 ) -> None:
-    settings = {"model": "convnet_small", "model_settings": {"width": 8, "depth": 1}}
-    save_file(begin(folder, settings).build(0).network.state_dict(), folder / "other.safetensors")
+    save_file(weights_for(4), folder / "other.safetensors")
     (folder / "broken.py").write_text(_BREAKS_IN_TRAINING)
     report = ask(folder, lambda params: change(params["train_teacher"]), quick=False)
     report.only_error(*parts)
@@ -245,12 +259,16 @@ def build(num_classes, channels):
 """
 
 
+def weights_for(num_classes: int) -> dict[str, torch.Tensor]:
+    """Of the teacher's network, untrained."""
+    settings = {"width": 8, "depth": 1}
+    model = build_model("convnet_small", settings, num_classes=num_classes, channels=1, mean=[0.5], std=[0.5], seed=1)
+    return {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+
+
 def test_weights_that_know_nothing_of_the_images_are_told(folder: Path, ask: Callable[..., Report]) -> None:
-    settings = {"model": "convnet_small", "model_settings": {"width": 8, "depth": 1}}
-    torch.manual_seed(0)
-    network = begin(folder, settings, output_names=None).meta
-    model = type(network)(**vars(network) | {"class_names": [str(n) for n in range(10)], "image_shape": [1, 8, 8]})
-    save_file(model.build(0).network.state_dict(), folder / "own.safetensors")
+    blind = {name: torch.zeros_like(tensor) for name, tensor in weights_for(10).items() if tensor.ndim <= 2}
+    save_file(weights_for(10) | blind, folder / "own.safetensors")
 
     def imported(params: dict[str, Any]) -> None:
         params["train_teacher"].update(weights="own.safetensors")
@@ -284,8 +302,6 @@ def test_broken_images_are_an_error_unless_they_are_skipped(folder: Path, ask: C
 
 
 def test_images_of_several_sizes_ask_for_one(folder: Path, ask: Callable[..., Report]) -> None:
-    from PIL import Image
-
     write_folder(folder / "images", make_samples(each=6))
     Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(folder / "images/train/bee/wide.png")
     ask(folder, images_in(folder)).only_error("6 x 5", "9 x 7", "image_px")
@@ -297,7 +313,7 @@ def test_images_of_several_sizes_ask_for_one(folder: Path, ask: Callable[..., Re
 def test_unlabelled_images_are_counted_and_refuse_losses_that_need_a_class(
     folder: Path, ask: Callable[..., Report]
 ) -> None:
-    write_folder(folder / "images", make_samples(("ant", "bee", None), each=30))
+    write_folder(folder / "images", make_samples(("ant", "bee", "cat", None), each=30))
     report = ask(folder, images_in(folder))
     report.line("ok", "30 training images are unlabelled")
     assert report.status == 0
@@ -316,9 +332,8 @@ def test_a_source_that_is_not_there_is_an_error_with_its_own_path(folder: Path, 
 def test_a_disk_that_is_too_small_is_an_error(
     folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
-    ask(folder).only_error("disk: about", "0.0 MB free", "encodings")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    ask(folder).only_error("disk: about", "1.0 kB free", "encodings")
 
 
 @pytest.mark.parametrize(
@@ -358,8 +373,6 @@ def test_a_duration_has_two_figures(seconds: float, told: str) -> None:
 
 
 def test_a_training_is_its_steps_and_a_look_at_the_validation_split_after_each_epoch() -> None:
-    from runs import recipe
-
     fit = recipe(epochs=3, batch_size=16)
     assert num_steps(100, 16) == 6
     assert Cost(training=2.0, forward=0.5).of_training(fit, 100, 10) == 3 * (96 * 2.0 + 10 * 0.5)
@@ -375,12 +388,7 @@ def test_a_slow_network_is_timed_on_a_smaller_batch(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(speed, "_SECONDS", 20.0)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
     assert speed.image_seconds(run, 512) == 1.0
-    assert asked == [8, 8, 20]
-
-
-def test_imported_classes_are_told(folder: Path, ask: Callable[..., Report]) -> None:
-    from stages.doctor import Findings
-
-    assert CLASSES
-    assert knowing
-    assert Findings
+    assert asked == [4, 4, 20]
+    monkeypatch.setattr(speed, "_SECONDS", 3.0)
+    assert speed.image_seconds(run, 512) == 1.0
+    assert asked == [4, 4, 20, 4, 4]

@@ -3,10 +3,11 @@
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipeline.datasets import SPLITS, UNLABELLED, DatasetManifest, ImageDataset,
 from pipeline.decoding import DecodeError, decode, fit, map_in_order, num_channels
 from pipeline.errors import DataError
 from pipeline.making import Broken, ImageForm, Made
+from pipeline.pooling import Pool
 from pipeline.preparation import SplitRows, channel_statistics, write_split
 from pipeline.sections.prepare import Prepare
 from pipeline.sources import RawImage, Source
@@ -25,6 +27,7 @@ from pipeline.sources import RawImage, Source
 LOOKED_AT = 200  # images
 _PLACES = 20  # that they are from
 _WRITTEN_TIMES = 5
+_SLOW_SECONDS = 1.0
 _LISTING_SECONDS = 10.0  # for which a source is asked for labels
 
 
@@ -108,7 +111,9 @@ class SourceLook:
         #: Images by split and class, as far as they were listed, and whether that was all.
         self.listed: Counter[tuple[str, str | None]] = Counter()
         self._firsts: dict[str, RawImage] = {}
+        start = time.monotonic()
         self.is_whole = self._list()
+        self._listing_seconds = (time.monotonic() - start) / self.listed.total()
 
     def _list(self) -> bool:
         end = time.monotonic() + _LISTING_SECONDS
@@ -125,7 +130,7 @@ class SourceLook:
         form.make(raws[0])  # what is done once
         start = time.perf_counter()
         made = list(map_in_order(form.make, raws, os.cpu_count() or 1))
-        seconds = (time.perf_counter() - start) / len(made)
+        seconds = time.perf_counter() - start
         whole = [one for one in made if isinstance(one, Made)]
         broken = [one for one in made if isinstance(one, Broken)]
         if broken and (self._settings.broken == "refuse" or not whole):
@@ -133,11 +138,21 @@ class SourceLook:
             mend = "mend or remove them, or set prepare.broken: skip in params.yaml"
             raise DataError(broken[0].key, found, mend=mend)
         _check_sizes(whole)
+        if seconds < _SLOW_SECONDS:  # or else decoding is nearly all
+            seconds = self._pooling_seconds(raws, form)
         some = self._split(whole, form)
         image_bytes, to_write = _write(some, whole, form)
         pool_bytes = float(np.mean([len(one.stored) for one in whole]))
         data = self._data(some, form)
-        return Look(some, data, self._class_counts(), self._told(form), image_bytes, pool_bytes, seconds + to_write)
+        return Look(
+            some,
+            data,
+            self._class_counts(),
+            self._told(form),
+            image_bytes,
+            pool_bytes,
+            seconds / len(made) + to_write + self._listing_seconds,
+        )
 
     def _some(self) -> Iterator[RawImage]:
         """A few training images; of what was listed where the source does not count."""
@@ -145,6 +160,17 @@ class SourceLook:
         each = -(-LOOKED_AT // _PLACES)
         for start in _starts(total, LOOKED_AT):
             yield from (raw for raw in islice(self._source.images(self._raw, start), each) if raw.split == "train")
+
+    def _pooling_seconds(self, raws: list[RawImage], form: ImageForm) -> float:
+        """To make images ready and keep them until they are split: the difference between many and few."""
+        seconds = []
+        for times in (1, 1, _WRITTEN_TIMES):
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                pool = Pool(Path(folder, "pool"), form, self.class_names, self.count)
+                deque(pool.fill(iter(raws * times)), maxlen=0)
+                seconds.append(time.perf_counter() - start)
+        return max(0.0, seconds[2] - seconds[1]) / (_WRITTEN_TIMES - 1)
 
     def _form(self, raws: list[RawImage]) -> ImageForm:
         """The form with its channels: those of the first image, where they are not set."""
@@ -210,7 +236,8 @@ def _check_sizes(whole: list[Made]) -> None:
 
 
 def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, float]:
-    """Bytes on disk of an image in data/prepare, and seconds to write it there: the difference between many and few."""
+    """Bytes on disk of an image in data/prepare (and of its line in samples.tsv), and seconds to write it there: the
+    difference between many and few."""
     sizes, seconds = [], []
     for times in (1, 1, _WRITTEN_TIMES):  # the first one for what is done once
         rows = np.tile(np.arange(len(some)), times)
@@ -219,14 +246,19 @@ def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, floa
         if form.storage == "encoded":
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
             lengths = np.array([len(content) for content in contents])
-            written = replace(written, sizes=lengths, contents=lambda first, kept=contents: iter(kept[first:]))
+            written = replace(written, sizes=lengths, contents=partial(_from, contents))
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             write_split(Path(folder, "train.zarr"), written, some.images.shape[1:])
             seconds.append(time.perf_counter() - start)
             sizes.append(tree_bytes(Path(folder)))
     more = (_WRITTEN_TIMES - 1) * len(some)
-    return sizes[1] / len(some), max(0.0, seconds[2] - seconds[1]) / more
+    line = np.mean([len(f"{one.sample_id:016x}\t{one.split}\t{one.label}\t{one.key}\n") for one in whole])
+    return sizes[1] / len(some) + float(line), max(0.0, seconds[2] - seconds[1]) / more
+
+
+def _from(contents: list[np.ndarray], first: int) -> Iterator[np.ndarray]:
+    yield from contents[first:]
 
 
 @contextmanager

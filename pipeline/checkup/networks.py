@@ -28,7 +28,7 @@ from pipeline.recipe import FitSettings
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent
 from pipeline.sections.train_teacher import TrainTeacher
-from pipeline.transfer import NetworkSettings, Start
+from pipeline.transfer import NetworkSettings, Start, origins
 
 _AT_ONCE = 50  # images
 _ENOUGH = 50  # images, to tell chance from knowledge
@@ -57,6 +57,7 @@ def try_teacher(settings: TrainTeacher, dump: DumpLabels, look: Look, where: str
 
     def begin(folder: Path) -> Start:
         settings.views.check(look.data.image_shape, f"{where}.views")
+        origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
         return Start.of(settings, look.data, {}, folder, where, output_names=names, class_map=settings.class_map)
 
@@ -74,6 +75,7 @@ def try_student(row: TrainStudent, store: Store, look: Look, where: str, finding
     """The same of a student, which learns from made-up labels."""
 
     def begin(folder: Path) -> Start:
+        origins(row, where)
         return Start.of(row, look.data, {}, folder, where)
 
     def measure(start: Start, model: Classifier, device: torch.device, folder: Path) -> Cost:

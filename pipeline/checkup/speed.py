@@ -1,8 +1,10 @@
 """How long networks take here: real steps of the real training loop, on a few images, timed."""
 
+import io
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from pipeline.training import Task, Trainer
 from pipeline.transfer import Start
 from pipeline.views import ViewSpec
 
-_FIRST_IMAGES = 8
+_FIRST_IMAGES = 4
 _SECONDS = 3.0  # that a batch may take; of a slower network the batch is smaller
 _REPEATS = 3
 _VIEW = 1  # not 0, which may be the image as it is
@@ -40,6 +42,8 @@ def image_seconds(run: Run, most: int) -> float:
     count = min(most, _FIRST_IMAGES)
     _timed(run, count)  # what is done once: memory, the choice of a precision
     first = _timed(run, count) / count
+    if first * count > _SECONDS:
+        return first
     count = max(count, min(most, int(_SECONDS / first)))
     repeats = _REPEATS if first * count * _REPEATS < _SECONDS else 1
     return statistics.median(_timed(run, count) for _ in range(repeats)) / count
@@ -128,7 +132,8 @@ def training_seconds(
     recipe = replace(fit, epochs=max(1, fit.epochs), freeze_epochs=0, accumulate_batches=1)
     run = Trainer(start.build(seed), task, recipe, folder, device, "", start.head_for(recipe))
     run.begin_epoch()
-    return image_seconds(lambda count: run.step(batches(count)), fit.batch_size)
+    with redirect_stderr(io.StringIO()):  # what it says of the precision
+        return image_seconds(lambda count: run.step(batches(count)), fit.batch_size)
 
 
 def hard_loss(label_smoothing: float, device: torch.device) -> Callable[[nn.Module, LabelledBatch], torch.Tensor]:

@@ -8,6 +8,7 @@ from pipeline.checkup.images import Look
 from pipeline.datasets import DatasetManifest
 
 FEW = 20  # images of a class
+_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _UNITS = ((1, "s", 100), (60, "min", 100), (3600, "h", 72), (86400, "days", float("inf")))
 
 
@@ -113,4 +114,5 @@ def tell_space(space: Space, label_bytes: Mapping[str, float], labels_of: str, f
 
 
 def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+    size, unit = next((size, unit) for size, unit in _SIZES if count >= size or size == 1e3)
+    return f"{count / size:,.1f} {unit}"

@@ -1,0 +1,82 @@
+"""Students that have the hard labels of a tenth of the images and the teacher's soft labels for all, on what `make repro` left.
+
+    python -m benchmarks.unlabelled
+
+Arms take the same number of steps. Test accuracy after the last epoch; nothing is chosen by it.
+"""
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import typer
+
+from benchmarks.measure import need_data, report
+from pipeline.artifacts import say
+from pipeline.batches import plain_batches
+from pipeline.config import load_row
+from pipeline.datasets import UNLABELLED, ImageDataset, Split
+from pipeline.devices import choose_device
+from pipeline.distillation import LabelledViews
+from pipeline.errors import one_line_errors
+from pipeline.inference import predict_logits
+from pipeline.metrics import accuracy
+from pipeline.model_files import ModelMeta
+from pipeline.sections.train_student import TrainStudent
+from pipeline.store import StoreReader
+from pipeline.training import fit
+from stages.train_student import student_task
+
+
+def main(student: str = "small", share: float = 0.1, seeds: int = 3) -> None:
+    need_data()
+    dataset = ImageDataset(Path("data/prepare"))
+    everything, test = dataset.split("train"), dataset.split("test")
+    row = load_row(TrainStudent, "students", student)
+    few = _few_labels(everything, share)
+    alone = replace(row, hard_weight=1.0, soft_weight=0.0)
+    longer = replace(alone, fit=replace(alone.fit, epochs=round(row.fit.epochs / share)))
+    arms = {
+        f"hard labels of {share:.0%}": (longer, few),
+        f"hard labels of {share:.0%}, soft labels of all": (row, few),
+        "soft labels of all": (replace(row, hard_weight=0.0, soft_weight=1.0), few),
+        "hard labels of all": (alone, everything),
+        "hard and soft labels of all": (row, everything),
+    }
+    rows = []
+    for name, (settings, train) in arms.items():
+        found = [_train(dataset, replace(settings, seed=seed), train, test) for seed in range(seeds)]
+        say(f"unlabelled: {name}: {', '.join(f'{value:.2f}' for value in found)}")
+        spread = statistics.stdev(found) if seeds > 1 else None
+        rows.append({"learns from": name, "accuracy %": statistics.mean(found), "standard deviation": spread})
+    report("unlabelled", f"student {student!r}, {len(few):,} images, {seeds} seeds, as many steps", rows)
+
+
+def _few_labels(split: Split, share: float) -> Split:
+    """The same images, of which the first are labelled: rows are in an order of their own, not by class."""
+    hard_labels = split.hard_labels.clone()
+    hard_labels[round(share * len(split)) :] = UNLABELLED
+    return replace(split, hard_labels=hard_labels)
+
+
+def _train(dataset: ImageDataset, row: TrainStudent, train: Split, test: Split) -> float:
+    """Test accuracy in %."""
+    device, manifest = choose_device(row.device), dataset.manifest
+    store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
+    temperature = row.known_temperature if row.soft_weight else None
+    views = LabelledViews(train, store, manifest.class_names, temperature, device)
+    task: Any = replace(student_task(row, views, test, device), validate=lambda model: {"accuracy": 0.0})
+    model = ModelMeta.untrained(row.model, row.model_settings, manifest, {}).build(row.seed).to(device)
+    torch.manual_seed(row.seed)
+    with TemporaryDirectory() as scratch:
+        result = fit(model, task, row.fit, Path(scratch), device, f"seed {row.seed}")
+    model.load_state_dict(result.last)
+    return 100 * accuracy(predict_logits(model, plain_batches(test, 500), device), test.hard_labels)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)
