@@ -40,7 +40,7 @@ from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import Classifier, build_model, load_weights
-from pipeline.preparation import channel_statistics
+from pipeline.preparation.splits import channel_statistics
 from pipeline.recipe import FitSettings
 from pipeline.seeding import permutation
 from pipeline.training import Task, fit

@@ -25,7 +25,7 @@ from pipeline.config import load_section, load_table
 from pipeline.datasets import ImageDataset, Split, sample_ids
 from pipeline.errors import one_line_errors
 from pipeline.manifest import Manifest
-from pipeline.preparation import write_dataset
+from pipeline.preparation.splits import write_dataset
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreWriter
 

@@ -35,7 +35,7 @@ from pipeline.manifest import Manifest
 from pipeline.metrics import accuracy
 from pipeline.model_files import read_model
 from pipeline.models import Classifier, build_model
-from pipeline.preparation import channel_statistics
+from pipeline.preparation.splits import channel_statistics
 from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent

@@ -15,10 +15,10 @@ from pipeline.artifacts import WORK, Scratch, say, write_json
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import SPLITS, UNLABELLED, DatasetManifest
 from pipeline.errors import ConfigError, DataError
-from pipeline.listing import write_broken, write_duplicates, write_samples
-from pipeline.making import Channels, ImageForm
-from pipeline.pooling import Pool
-from pipeline.preparation import SplitRows, describe, hold_out, statistics_of, write_split
+from pipeline.preparation.listing import write_broken, write_duplicates, write_samples
+from pipeline.preparation.making import Channels, ImageForm
+from pipeline.preparation.pooling import Pool
+from pipeline.preparation.splits import SplitRows, describe, hold_out, statistics_of, write_split
 from pipeline.progress import progress
 from pipeline.sources import Source, build_source
 from pipeline.storage import Storage

@@ -24,7 +24,7 @@ from pipeline import artifacts, labelling
 from pipeline.datasets import DatasetManifest
 from pipeline.errors import one_line_errors
 from pipeline.model_files import ModelMeta, write_model
-from pipeline.preparation import write_dataset
+from pipeline.preparation.splits import write_dataset
 from stages import dump_labels
 
 OnBlock = Callable[[int], object]

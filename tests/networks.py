@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.config import validate
 from pipeline.datasets import DatasetManifest
 from pipeline.models import build_network
-from pipeline.preparation import write_dataset
+from pipeline.preparation.splits import write_dataset
 from pipeline.transfer import NetworkSettings, Start
 from stages import dump_labels, evaluate, train_student, train_teacher, verify_labels
 

@@ -19,12 +19,13 @@ from faults import die_at, ended, fork
 from image_files import Sample, make_samples, write_folder, write_manifest, write_parquet, write_webdataset
 from project import files_of, small_params, write_params
 
-from pipeline import arrays, artifacts, blocks, buckets, pooling
+from pipeline import arrays, artifacts
 from pipeline.arrays import ArrayGroup
 from pipeline.datasets import UNLABELLED, ImageDataset, Split, find_samples, rows_fingerprint, sample_ids
 from pipeline.decoding import decode, fit, to_png
 from pipeline.errors import DataError, PipelineError, SourceError, StoreError, one_line_errors
-from pipeline.preparation import write_dataset
+from pipeline.preparation import blocks, buckets, pooling
+from pipeline.preparation.splits import write_dataset
 from pipeline.seeding import derive_seed, philox
 from pipeline.sources import RawImage, Source, build_source
 from stages import prepare

@@ -245,7 +245,7 @@ def test_a_missing_block_stops_a_student(folder: Path) -> None:
 
 def test_a_store_for_other_data_is_refused(folder: Path) -> None:
     from pipeline.datasets import ImageDataset, sample_ids
-    from pipeline.preparation import write_dataset
+    from pipeline.preparation.splits import write_dataset
 
     dataset = ImageDataset(folder / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "val", "test")}

@@ -28,7 +28,7 @@ from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.distillation import LabelledViews, shared_batches
 from pipeline.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
 from pipeline.joining import ViewLabels
-from pipeline.preparation import write_dataset
+from pipeline.preparation.splits import write_dataset
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget, Paging, images_in_order, open_splits, read_windows, window_order
 from pipeline.targets import SparseTargets

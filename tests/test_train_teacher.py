@@ -10,7 +10,7 @@ from project import small_params, write_params
 from pipeline.batches import training_batches
 from pipeline.config import load_section
 from pipeline.errors import ConfigError
-from pipeline.preparation import write_dataset
+from pipeline.preparation.splits import write_dataset
 from pipeline.views import CutMix, FlipHorizontal, ViewSpec
 from stages import train_teacher
 

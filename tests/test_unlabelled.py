@@ -21,7 +21,7 @@ from pipeline.decoding import to_png
 from pipeline.distillation import LabelledViews
 from pipeline.errors import ConfigError
 from pipeline.objective import Objective
-from pipeline.preparation import write_dataset
+from pipeline.preparation.splits import write_dataset
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget
 from pipeline.views import FlipHorizontal, Mixup, ViewSpec, render

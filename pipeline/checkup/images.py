@@ -18,9 +18,9 @@ from pipeline.checkup.space import tree_bytes
 from pipeline.datasets import SPLITS, UNLABELLED, DatasetManifest, ImageDataset, Split
 from pipeline.decoding import DecodeError, decode, fit, map_in_order, num_channels
 from pipeline.errors import DataError
-from pipeline.making import Broken, ImageForm, Made
-from pipeline.pooling import Pool
-from pipeline.preparation import SplitRows, channel_statistics, write_split
+from pipeline.preparation.making import Broken, ImageForm, Made
+from pipeline.preparation.pooling import Pool
+from pipeline.preparation.splits import SplitRows, channel_statistics, write_split
 from pipeline.sections.prepare import Prepare
 from pipeline.sources import RawImage, Source
 

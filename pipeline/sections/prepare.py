@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
 from pipeline.errors import ConfigError
-from pipeline.making import Channels, ImageForm
+from pipeline.preparation.making import Channels, ImageForm
 from pipeline.storage import Storage
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]

@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 
 from pipeline.datasets import sample_ids
 from pipeline.decoding import DecodeError, decode, longest_side, read, to_jpeg, to_png
-from pipeline.preparation import count_levels
+from pipeline.preparation.splits import count_levels
 from pipeline.sources import RawImage
 from pipeline.storage import Storage
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets import SPLITS, UNLABELLED
-from pipeline.pooling import Pool
+from pipeline.preparation.pooling import Pool
 
 Rows = Mapping[str, np.ndarray]  # the pool's images by split, in the order of its rows
 _SAMPLE = ("sample_id", "split", "class", "key")

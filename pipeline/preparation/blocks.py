@@ -11,7 +11,7 @@ from jaxtyping import Int8, Int64, UInt64
 
 from pipeline.artifacts import write_bytes
 from pipeline.datasets import SPLITS
-from pipeline.making import Broken, Channels, Made
+from pipeline.preparation.making import Broken, Channels, Made
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _BLOCK_IMAGES = 65_536
