@@ -5,60 +5,37 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
 
 from pipeline.artifacts import WORK, Scratch, say, write_json
-from pipeline.config import PARAMS, STRICT, load_section
+from pipeline.config import PARAMS, load_section
 from pipeline.datasets import SPLITS, UNLABELLED, DatasetManifest
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.preparation.listing import write_broken, write_duplicates, write_samples
-from pipeline.preparation.making import Channels, ImageForm
 from pipeline.preparation.pooling import Pool
 from pipeline.preparation.splits import SplitRows, describe, hold_out, statistics_of, write_split
 from pipeline.progress import progress
+from pipeline.sections.prepare import Prepare
 from pipeline.sources import Source, build_source
-from pipeline.storage import Storage
 from stages import run_stage
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rows = Mapping[str, np.ndarray]  # of each split: the pool's images, in their order
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Prepare:
-    """The section `prepare`."""
-
-    source: dict[str, Any]
-    image_px: tuple[PositiveInt, PositiveInt] | None
-    channels: Channels | None
-    storage: Storage
-    longest_px: PositiveInt | None
-    broken: Literal["refuse", "skip"]
-    val_fraction: Fraction
-    test_fraction: Fraction
-    seed: NonNegativeInt
 
 
 def main(
     params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("data/prepare"), work: Path = WORK
 ) -> None:
     settings = load_section(Prepare, "prepare", params)
-    if settings.longest_px and settings.storage == "pixels":
-        found = f"{settings.longest_px}, and storage: pixels"
-        raise ConfigError(f"{params}: prepare.longest_px", found, expected="null, or storage: encoded")
+    settings.check(f"{params}: prepare")
     source = build_source(settings.source, f"{params}: prepare.source")
     class_names = source.class_names(raw)
     decides = {"settings": asdict(settings), "class_names": list(class_names), "files": _files_fingerprint(source)}
     with Scratch(out, decides, work) as scratch:
         if scratch.done:
             return
-        form = ImageForm(settings.channels, settings.image_px, settings.storage, settings.longest_px)
         count = source.count(raw)
-        pool = Pool(scratch.folder / "pool", form, class_names, count)
+        pool = Pool(scratch.folder / "pool", settings.form, class_names, count)
         with progress("prepare", count, "image", pool.num_taken) as on_images:
             for taken in pool.fill(source.images(raw, pool.num_taken)):
                 on_images(taken)

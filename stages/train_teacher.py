@@ -2,50 +2,29 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeInt
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from pipeline.artifacts import Scratch, say
 from pipeline.batches import Batch, num_steps, plain_batches, training_batches
 from pipeline.calibration import fit_temperature
 from pipeline.chance import check_above_chance
-from pipeline.config import PARAMS, STRICT, load_section
+from pipeline.config import PARAMS, load_section
 from pipeline.datasets import ImageDataset, Split
-from pipeline.devices import DeviceName, choose_device
-from pipeline.errors import ConfigError
+from pipeline.devices import choose_device
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import write_model
-from pipeline.models import Classifier, is_for_inference_alone, load_weights, read_class_names
-from pipeline.recipe import FitSettings
+from pipeline.models import Classifier, load_weights, read_class_names
+from pipeline.sections.train_teacher import TrainTeacher
 from pipeline.training import Task, fit, write_reports
-from pipeline.transfer import NetworkSettings, Start, check_network, origins
-from pipeline.views import ViewSpec
+from pipeline.transfer import Start, origins
 from stages import run_stage
 
 EVAL_BATCH_SIZE = 500
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainTeacher(NetworkSettings):
-    """The section `train_teacher`.
-
-    `teacher_classes` are what the outputs of `weights` are called (a list, or a file with one in a line), `class_map`
-    says which of them make up a class of the data.
-    """
-
-    teacher_classes: str | list[str] | None
-    class_map: dict[str, list[int | str]] | None
-    seed: NonNegativeInt
-    device: DeviceName
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    views: ViewSpec
-    fit: FitSettings
 
 
 def main(
@@ -57,7 +36,7 @@ def main(
 ) -> None:
     settings = load_section(TrainTeacher, "train_teacher", params)
     where = f"{params}: train_teacher"
-    _check(settings, where)
+    settings.check(where)
     output_names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
@@ -93,17 +72,6 @@ def main(
         write_model(scratch.output, meta, result.last)
         write_reports(reports / "train_teacher", result, {"val": figures})
         scratch.publish()
-
-
-def _check(settings: TrainTeacher, where: str) -> None:
-    check_network(settings, settings.fit.epochs, where)
-    for key in ("teacher_classes", "class_map"):
-        if getattr(settings, key) is None:
-            continue
-        if settings.new_head:
-            raise ConfigError(f"{where}.{key}", "given, and new_head: true", expected="null: a new head has the data's")
-        if settings.weights is None and not is_for_inference_alone(settings.model):
-            raise ConfigError(f"{where}.{key}", "given, and no weights", expected="null: it learns the data's classes")
 
 
 def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device) -> Task[Batch]:
