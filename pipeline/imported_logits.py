@@ -93,8 +93,11 @@ Read = tuple[np.ndarray, Sequence[Any], list[str] | None]  # values, ids, names 
 
 def _read_numpy(path: Path, ids: str | None, *, with_ids: bool) -> Read:
     try:
-        content = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        arrays = {"logits": content} if path.suffix == ".npy" else dict(content)
+        if path.suffix == ".npy":
+            arrays = {"logits": np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            with path.open("rb") as file:  # numpy leaves it open where it is no .npz file
+                arrays = dict(np.load(file, allow_pickle=False))
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(path, f"not a {path.suffix} file of numbers ({error})") from None
     values = arrays[_choose(_LOGIT_NAMES, list(arrays), "logits", path)]

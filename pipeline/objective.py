@@ -210,8 +210,8 @@ def build_loss(row: object, where: str) -> SoftLoss:
 class Objective:
     """hard_weight * CE + soft_weight * soft loss: means over a batch.
 
-    Of an image that is mixed of two, the CE is that of both classes, weighted by the images' shares. Images without a hard
-    label (-1; one of both is enough) have no part in the mean of the CE.
+    Of an image that is mixed of two, the CE is that of both classes, weighted by the images' shares. For images without a
+    hard label (-1; one of both is enough) the CE is 0: the weight of an image does not depend on how many others have one.
 
     References:
         Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural Network", 2015,
@@ -251,11 +251,7 @@ class Objective:
             partner = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
             values = shares * values + (1 - shares) * partner
         known = _is_labelled(batch)
-        if known.all():
-            return values
-        # The mean over the batch is then that over the labelled ones.
-        weights = known * (len(known) / max(1, int(known.sum())))
-        return values * weights.to(values.device, values.dtype, non_blocking=True)
+        return values if known.all() else values * known.to(values.device, values.dtype, non_blocking=True)
 
 
 def _is_labelled(batch: LabelledBatch) -> Bool[Tensor, " batch"]:

@@ -125,7 +125,7 @@ def write_params(folder: Path, params: dict[str, Any]) -> Path:
 
 def make_project(folder: Path, params: dict[str, Any]) -> Path:
     """A copy of the project's code and DAG in `folder`, ready for DVC, with these params."""
-    for name in ("pipeline", "stages"):
+    for name in ("networks", "pipeline", "stages"):
         shutil.copytree(TOP / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
     for name in ("dvc.yaml", ".dvcignore", ".dvc/config"):

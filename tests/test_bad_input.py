@@ -403,7 +403,7 @@ TEACHERS = {
     "too few names of outputs": Case(
         "train_teacher",
         teacher(epochs=0, write=weights("w.safetensors", 3), weights="w.safetensors", teacher_classes=["ant", "bee"]),
-        ("w.safetensors",),
+        ("'cat'", "class_map"),
     ),
     "a map of another class": Case(
         "train_teacher",
