@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, edit_params, make_project, run_student, run_verify
 from project import files_of
 from pyarrow import Table, array, parquet
+from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 
 from pipeline.datasets import ImageDataset, Split
 from pipeline.errors import ConfigError, ModelError, PipelineError, StoreError

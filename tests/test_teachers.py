@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_split
-from networks import (
+from project import student
+from safetensors.torch import save_file
+from teachers import (
     CLASSES,
     USER_FILE,
     begin,
@@ -26,8 +28,6 @@ from networks import (
     run_verify,
     write_onnx,
 )
-from project import student
-from safetensors.torch import save_file
 
 from pipeline.datasets import ImageDataset
 from pipeline.errors import ConfigError, ModelError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import CLASSES, USER_FILE, begin
+from teachers import CLASSES, USER_FILE, begin
 from torch import nn
 
 from pipeline.artifacts import write_tensors
