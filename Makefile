@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "error: $(PYTHON) is '$$($(PYTHON) --version 2>&1)'; expected Python 3.11 to 3.13; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@echo "installing into $(VENV): about 5 GB, most of it PyTorch; 2 to 4 minutes"
+	@echo "installing into $(VENV): about 6 GB, most of it PyTorch; 2 to 4 minutes"
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile --progress-bar off \
 	  --constraint constraints.txt --editable '.[pipeline,data,teachers,remote,dev]'
 	@touch $@

@@ -6,7 +6,7 @@ The dataclasses live beside the code that they steer. They are pydantic dataclas
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -117,6 +117,17 @@ def validate(kind: Any, node: object, where: str) -> Any:
         return _read(kind, node, where)
     except ValidationError as error:
         raise _explain(error, kind, where)[0] from None
+
+
+def validate_kind(kinds: Mapping[str, Any], row: object, where: str) -> Any:
+    """The one of `kinds` (dataclasses by name) that a row `{kind: <name>, ...settings}` names; raises ConfigError."""
+    if not isinstance(row, Mapping) or "kind" not in row:
+        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(kinds))}")
+    settings = dict(row)
+    kind = str(settings.pop("kind"))
+    if kind not in kinds:
+        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(kinds)))
+    return validate(kinds[kind], settings, where)
 
 
 def find_faults(kind: Any, node: object, where: str) -> list[ConfigError]:

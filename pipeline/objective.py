@@ -4,7 +4,6 @@ A student's row `loss:` in `params.yaml` is `{kind: <name here>, standardize: <y
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,8 +15,8 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 from torch import Tensor, nn
 
 from pipeline.batches import LabelledBatch
-from pipeline.config import STRICT, validate
-from pipeline.errors import ConfigError, suggest
+from pipeline.config import STRICT, validate_kind
+from pipeline.errors import ConfigError
 from pipeline.losses import cross_entropy, knowledge_distillation
 from pipeline.soft_losses import (
     centred_mse,
@@ -196,13 +195,7 @@ LOSSES: dict[str, type[SoftLoss]] = {"kd": Kd, "dkd": Dkd, "dist": Dist, "nkd": 
 
 def build_loss(row: object, where: str) -> SoftLoss:
     """The loss that a row names; raises ConfigError where kind or settings are wrong."""
-    if not isinstance(row, Mapping) or "kind" not in row:
-        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(LOSSES))}")
-    settings = dict(row)
-    kind = str(settings.pop("kind"))
-    if kind not in LOSSES:
-        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(LOSSES)))
-    loss: SoftLoss = validate(LOSSES[kind], settings, where)
+    loss: SoftLoss = validate_kind(LOSSES, row, where)
     return loss
 
 

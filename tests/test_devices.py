@@ -73,7 +73,7 @@ def test_auto_on_a_cpu_takes_bfloat16_where_it_is_clearly_faster(
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: bfloat16_seconds}
     monkeypatch.setattr(pipeline.devices, "_cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(pipeline.devices, "_trial_seconds", lambda model, images, dtype: seconds[dtype])
+    monkeypatch.setattr(pipeline.devices, "_trial_seconds", lambda model, images: seconds)
     assert choose_precision("auto", model, IMAGES, CPU) is chosen
 
 
@@ -83,10 +83,9 @@ def test_auto_on_a_cpu_without_bfloat16_does_not_try_it(model: Classifier, monke
     assert choose_precision("auto", model, IMAGES, CPU) is torch.float32
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_trial_leaves_the_network_as_it_was(model: Classifier, dtype: torch.dtype) -> None:
+def test_the_trial_leaves_the_network_as_it_was(model: Classifier) -> None:
     before = {name: tensor.clone() for name, tensor in model.train().state_dict().items()}
-    assert pipeline.devices._trial_seconds(model, IMAGES, dtype) > 0
+    assert min(pipeline.devices._trial_seconds(model, IMAGES).values()) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training

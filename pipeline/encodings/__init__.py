@@ -3,16 +3,13 @@
 A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}`; the row's name is the store's.
 """
 
-from collections.abc import Mapping
-
-from pipeline.config import validate
+from pipeline.config import validate_kind
 from pipeline.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
 from pipeline.encodings.dense_float16 import DenseFloat16
 from pipeline.encodings.dense_uint8 import DenseUint8
 from pipeline.encodings.sampled import Sampled
 from pipeline.encodings.topk import TopK
 from pipeline.encodings.unlabelled import Unlabelled
-from pipeline.errors import ConfigError, suggest
 
 ENCODINGS: dict[str, type[Encoding]] = {
     "dense_float16": DenseFloat16,
@@ -27,11 +24,5 @@ __all__ = ["ENCODINGS", "Codec", "Encoding", "Field", "LabelSpace", "build_encod
 
 def build_encoding(row: object, where: str) -> Encoding:
     """The encoding that a row (or a store's manifest) names; raises ConfigError where kind or settings are wrong."""
-    if not isinstance(row, Mapping) or "kind" not in row:
-        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(ENCODINGS))}")
-    settings = dict(row)
-    kind = str(settings.pop("kind"))
-    if kind not in ENCODINGS:
-        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(ENCODINGS)))
-    encoding: Encoding = validate(ENCODINGS[kind], settings, where)
+    encoding: Encoding = validate_kind(ENCODINGS, row, where)
     return encoding

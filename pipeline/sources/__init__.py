@@ -3,10 +3,7 @@
 `prepare.source` is `{kind: <name here>, ...settings}`. A new source is a file here and a line in `SOURCES`.
 """
 
-from collections.abc import Mapping
-
-from pipeline.config import validate
-from pipeline.errors import ConfigError, suggest
+from pipeline.config import validate_kind
 from pipeline.sources.base import SPLITS, RawImage, Source
 from pipeline.sources.cifar import Cifar
 from pipeline.sources.digits import Digits
@@ -35,11 +32,5 @@ __all__ = ["SOURCES", "SPLITS", "RawImage", "Source", "build_source"]
 
 def build_source(row: object, where: str) -> Source:
     """The source that a row of settings names; raises ConfigError where kind or settings are wrong."""
-    if not isinstance(row, Mapping) or "kind" not in row:
-        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(SOURCES))}")
-    settings = dict(row)
-    kind = str(settings.pop("kind"))
-    if kind not in SOURCES:
-        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(SOURCES)))
-    source: Source = validate(SOURCES[kind], settings, where)
+    source: Source = validate_kind(SOURCES, row, where)
     return source
