@@ -33,6 +33,7 @@ _NAMES = (
     "data/README.md",
     "docs",
     "dvc.yaml",
+    "networks",
     "params.yaml",
     "pipeline",
     "pyproject.toml",

@@ -74,6 +74,12 @@ def test_the_code_comes_along_and_the_results_do_not(old: Path, capsys: pytest.C
     assert all(word in out for word in ("make doctor", "train_teacher", "make repro"))
 
 
+def test_without_git_every_file_of_the_project_is_known_by_its_name() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=TOP, capture_output=True, text=True).stdout.splitlines()
+    known = tuple(f"{name}/" for name in new_project._NAMES)
+    assert [name for name in tracked if not f"{name}/".startswith((*known, *new_project._RESULTS))] == []
+
+
 def test_params_and_the_dag_say_where_the_images_are_and_nothing_else_changes(old: Path) -> None:
     target = old.parent / "pets"
     new_project.main(target, path="data/raw/pets")
