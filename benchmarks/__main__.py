@@ -1,5 +1,5 @@
-"""`make bench`: every claim that is measured in minutes. `seeds`, `cifar_teacher` and `three_arms` take longer, `memory` wants
-a Python of its own: these run by themselves."""
+"""`make bench`: every claim that is measured in minutes. `seeds`, `cifar_teacher`, `three_arms` and `mislabelled` take
+longer, `memory` wants a Python of its own: these run by themselves."""
 
 from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, view_speed
 from pipeline.errors import one_line_errors

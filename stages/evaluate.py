@@ -1,24 +1,33 @@
-"""evaluate: every student, twin and the teacher on the test split -> reports/evaluate.json, metrics.json, plots."""
+"""evaluate: teacher, students and twins on the test split -> data/evaluate, reports/evaluate.json, metrics.json, plots.
 
+`data/evaluate/predictions.safetensors` has what network N says of each test image, in the split's order: `N.predicted`,
+`N.confidence` and `N.hard_prob` (the probabilities of that class and of the hard label), `N.kl_to_teacher` (nats).
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.artifacts import read_json, say, write_bytes, write_json
-from pipeline.batches import plain_batches
+from pipeline.artifacts import read_json, say, write_bytes, write_json, write_tensors
+from pipeline.breakdown import class_counts, confusions
+from pipeline.comparison import compare
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
-from pipeline.inference import predict_logits
-from pipeline.metrics import accuracy, agreement, classification_metrics, kl_to_teacher, reliability
+from pipeline.evaluation import Exam, answers, describe, figures, measure_costs
+from pipeline.manifest import Manifest
+from pipeline.metrics import accuracy, reliability
 from pipeline.model_files import read_meta, read_model
-from pipeline.models import count_multiply_adds, count_parameters
 from pipeline.progress import progress
 from pipeline.sections.evaluate import Evaluate
 from pipeline.store import StoreReader
 from stages import run_stage
+
+TEACHER = "teacher"  # which no student is called
+_IMPORTED = "imported logits"  # the teacher of the stores that import_labels makes
 
 
 def main(
@@ -28,78 +37,81 @@ def main(
     students: Path = Path("data/train_student"),
     labels: Path = Path("data/dump_labels"),
     reports: Path = Path("reports"),
+    out: Path = Path("data/evaluate"),
 ) -> None:
     settings = load_section(Evaluate, "evaluate", params)
-    names = list(load_rows("students", params))
-    device = choose_device(settings.device)
+    manifests = {path: StoreReader(path).manifest for path in sorted(labels.glob("*.zarr"))}
+    folders = {name: students / name for name in load_rows("students", params)}
+    if not _runs_elsewhere(teacher, manifests):
+        folders = {TEACHER: teacher, **folders}
     dataset = ImageDataset(data)
     test = dataset.split("test")
-
-    def logits_of(folder: Path, made_by: str, weights: str = "weights") -> torch.Tensor:
-        model = read_model(folder, made_by=made_by, weights=weights).to(device)
-        return predict_logits(model, plain_batches(test, settings.batch_size), device, on_batch=on_images)
-
-    bins: list[dict[str, Any]] = []
-    with progress("evaluate", len(test) * (1 + 2 * len(names)), "image") as on_images:
-        teacher_logits = logits_of(teacher, "train_teacher")
-        seconds = read_json(reports / "train_teacher.json", made_by="train_teacher")["seconds"]
-        about = _describe(teacher, "train_teacher", seconds)
-        val = read_meta(teacher, made_by="train_teacher").val
-        rows = {
-            "teacher": {
-                **about,
-                **classification_metrics(teacher_logits, test.hard_labels),
-                "role": "teacher",
-                "val": val,
-            }
-        }
-        bins += [{"name": "teacher", **asdict(b)} for b in reliability(teacher_logits, test.hard_labels)]
-        for name in names:
-            stage = f"train_student@{name}"
-            logits = logits_of(students / name, stage)
-            best_logits = logits_of(students / name, stage, "best")
-            seconds = read_json(reports / f"train_student/{name}.json", made_by=stage)["seconds"]
-            about = _describe(students / name, stage, seconds)
-            rows[name] = {**about, **_figures(logits, best_logits, teacher_logits, test)}
-            bins += [{"name": name, **asdict(b)} for b in reliability(logits, test.hard_labels)]
+    exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device))
+    rows, says, bins = _examine(exam, folders, reports)
     _pair_twins(rows)
-    stores = {path.stem: _describe_store(path) for path in sorted(labels.glob("*.zarr"))}
-    write_json(reports / "evaluate.json", {"models": rows, "stores": stores, "num_test": len(test)})
+    with progress("evaluate: latency and memory", len(folders), "network") as on_networks:
+        for name, cost in measure_costs(folders, settings.latency_repeats, on_networks).items():
+            rows[name]["cost"] = cost
+    correct = {name: said["predicted"] == test.hard_labels for name, said in says.items()}
+    tensors = {f"{name}.{what}": values for name, said in says.items() for what, values in said.items()}
+    write_tensors(out / "predictions.safetensors", tensors)
+    class_names = dataset.manifest.class_names
+    content = {
+        "num_test": len(test),
+        "class_names": class_names,
+        "class_counts": class_counts(test.hard_labels, len(class_names)),
+        "models": rows,
+        "comparisons": [asdict(comparison) for comparison in compare(rows, correct)],
+        "robustness": {"severity": settings.robustness.severity, "num_images": exam.num_corrupted},
+        "stores": {path.stem: _describe_store(path, manifest) for path, manifest in manifests.items()},
+    }
+    write_json(reports / "evaluate.json", content)
     write_json(reports / "metrics.json", _headline(rows))
     _write_table(reports / "plots/reliability.tsv", bins)
-    sizes = [
-        {"name": n, "role": r["role"], "parameters": r["parameters"], "accuracy": r["accuracy"]}
-        for n, r in rows.items()
+    _write_table(reports / "plots/accuracy_against_size.tsv", [_size(name, row) for name, row in rows.items()])
+    confused = [
+        {"name": name, "actual": class_names[actual], "predicted": class_names[predicted], "count": count}
+        for name, said in says.items()
+        for actual, predicted, count in confusions(said["predicted"], test.hard_labels)
     ]
-    _write_table(reports / "plots/accuracy_against_size.tsv", sizes)
-    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, teacher {rows['teacher']['accuracy']:.2%}")
+    _write_table(reports / "plots/confusion.tsv", confused)
+    best = max(rows, key=lambda name: (rows[name]["role"] == "student", rows[name]["accuracy"]))
+    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, {best} {rows[best]['accuracy']:.2%}")
 
 
-def _describe(folder: Path, made_by: str, seconds: float) -> dict[str, Any]:
-    meta, model = read_meta(folder, made_by=made_by), read_model(folder, made_by=made_by)
-    settings = meta.settings
-    return {
-        "role": "twin" if settings.get("twin_of") else "student",
-        "model": meta.model,
-        "model_settings": meta.model_settings,
-        "labels": settings.get("labels"),
-        "twin_of": settings.get("twin_of"),
-        "parameters": count_parameters(model),
-        "multiply_adds": count_multiply_adds(model, meta.image_shape),
-        "train_seconds": seconds,
-        "settings": settings,
-    }
+def _runs_elsewhere(teacher: Path, manifests: Mapping[Path, Manifest]) -> bool:
+    """Whether there is no network of the teacher, because its logits were imported."""
+    named = {manifest.teacher["model"] for manifest in manifests.values() if manifest.teacher}
+    return named == {_IMPORTED} and not (teacher / "meta.json").exists()
 
 
-def _figures(
-    logits: torch.Tensor, best_logits: torch.Tensor, teacher_logits: torch.Tensor, test: Split
-) -> dict[str, float]:
-    return {
-        **classification_metrics(logits, test.hard_labels),
-        "accuracy_best": accuracy(best_logits, test.hard_labels),
-        "agreement": agreement(logits, teacher_logits),
-        "kl_to_teacher": kl_to_teacher(logits, teacher_logits),
-    }
+def _examine(
+    exam: Exam, folders: Mapping[str, Path], reports: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, torch.Tensor]], list[dict[str, Any]]]:
+    """Of every network its row of the report, what it says of the images, and its confidence's bins."""
+    rows, says, bins = {}, {}, []
+    teacher_logits, hard_labels = None, exam.test.hard_labels
+    total = sum(exam.num_seen(is_student=name != TEACHER) for name in folders)
+    with progress("evaluate", total, "image") as on_images:
+        for name, folder in folders.items():
+            made_by = "train_teacher" if name == TEACHER else f"train_student@{name}"
+            meta, model = read_meta(folder, made_by=made_by), read_model(folder, made_by=made_by)
+            report = reports / ("train_teacher.json" if name == TEACHER else f"train_student/{name}.json")
+            row = describe(folder, meta, model)
+            row["train_seconds"] = read_json(report, made_by=made_by)["seconds"]
+            logits = exam.logits(model.to(exam.device), on_images)
+            row |= figures(logits, hard_labels, teacher_logits)
+            row["corruptions"] = exam.corrupted(model, logits, on_images)
+            says[name] = answers(logits, hard_labels, teacher_logits)
+            bins += [{"name": name, **asdict(b)} for b in reliability(logits, hard_labels)]
+            if name == TEACHER:
+                teacher_logits = logits
+                row |= {"role": TEACHER, "val": meta.val}
+            else:
+                best = read_model(folder, made_by=made_by, weights="best").to(exam.device)
+                row["accuracy_best"] = accuracy(exam.logits(best, on_images), hard_labels)
+            rows[name] = row
+    return rows, says, bins
 
 
 def _pair_twins(rows: dict[str, dict[str, Any]]) -> None:
@@ -111,13 +123,14 @@ def _pair_twins(rows: dict[str, dict[str, Any]]) -> None:
             student["gain_points"] = 100 * (student["accuracy"] - row["accuracy"])
 
 
-def _describe_store(path: Path) -> dict[str, Any]:
-    manifest = StoreReader(path).manifest
+def _describe_store(path: Path, manifest: Manifest) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return {
         "encoding": manifest.encoding,
+        "temperature": manifest.temperature,
         "num_views": manifest.num_views,
         "num_samples": manifest.num_samples,
+        "num_labels": manifest.num_labels,
         "size_bytes": size,
         "label_bytes": manifest.label_bytes,
         "fidelity": manifest.fidelity,
@@ -129,7 +142,15 @@ def _headline(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "accuracy": {name: round(row["accuracy"], 5) for name, row in rows.items()},
         "gain_points": {name: round(row["gain_points"], 3) for name, row in rows.items() if "gain_points" in row},
+        "ece": {name: round(row["ece"], 5) for name, row in rows.items()},
     }
+
+
+def _size(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A line of the plot of accuracy against what a network takes; the latency is of one thread."""
+    latency = row["cost"]["latency_ms"]["one"]["p50"]
+    shown = {key: row[key] for key in ("role", "parameters", "accuracy", "train_seconds")}
+    return {"name": name, **shown, "latency_ms": latency}
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -288,7 +288,7 @@ class Sample:
     def draw(self, top: int, path: Path) -> None:
         """The views beside the teacher's most likely classes."""
         try:
-            from pipeline.report import draw_sample  # with matplotlib, which a table can do without
+            from pipeline.report.label_figures import draw_sample  # with matplotlib, which a table can do without
         except ImportError as error:
             mend = "run `pip install -c constraints.txt '.[pipeline]'`"
             raise PipelineError(path, f"can't be drawn without the package {error.name}", mend=mend) from None

@@ -24,7 +24,8 @@ from pipeline.errors import ConfigError, DataError, StoreError
 from pipeline.labelling import Teacher, label_rows
 from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.progress import progress
-from pipeline.report import draw_ladder, ladder_table
+from pipeline.report.label_figures import draw_ladder
+from pipeline.report.tables import ladder_table
 from pipeline.seeding import derive_seed, permutation
 from pipeline.store import StoreReader, gather
 from pipeline.tuning import Trial, by_size, choose, ladder, measure_encoding, pareto_front

@@ -112,7 +112,31 @@ def small_params() -> dict[str, Any]:
             "small": student(),
             "small_hard": student(labels="none", twin_of="small", hard_weight=1.0, soft_weight=0.0),
         },
-        "evaluate": {"batch_size": 200, "device": "cpu"},
+        "evaluate": {
+            "batch_size": 100,
+            "device": "cpu",
+            "robustness": {"severity": 3, "num_images": 150, "seed": 0},
+            "latency_repeats": 3,
+        },
+        "explain": {
+            "num_suspects": 4,
+            "num_disagreed": 4,
+            "num_attributed": 6,
+            "num_views": 2,
+            "patch_share": 0.25,
+            "patch_steps": 4,
+            "batch_size": 200,
+            "device": "cpu",
+        },
+        "exports": ["small"],
+        "export": {
+            "num_calibration_images": 128,
+            "logit_tolerance": 1.0e-4,
+            "int8_drop_points": 0.5,
+            "reduce_range": False,
+            "executorch": False,
+            "latency_repeats": 5,
+        },
     }
 
 

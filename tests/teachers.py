@@ -113,7 +113,7 @@ def run_student(folder: Path, name: str = "small") -> Path:
 def run_evaluate(folder: Path) -> None:
     data = folder / "data"
     arguments = (folder / "params.yaml", data / "prepare", data / "train_teacher", data / "train_student")
-    evaluate.main(*arguments, data / "dump_labels", folder / "reports")
+    evaluate.main(*arguments, data / "dump_labels", folder / "reports", data / "evaluate")
 
 
 def knowing(

@@ -16,7 +16,8 @@ from website import Website
 
 from pipeline.datasets import ImageDataset, find_samples
 from pipeline.encodings import build_encoding
-from pipeline.report import draw_ladder, draw_sample, ladder_table
+from pipeline.report.label_figures import draw_ladder, draw_sample
+from pipeline.report.tables import ladder_table
 from pipeline.store import StoreReader, StoreWriter
 from pipeline.views import render
 from stages import derive_labels, dump_labels, inspect_labels, prepare, run_stage, train_teacher, tune_labels
@@ -314,7 +315,7 @@ def test_a_sample_is_shown_with_its_views(call: Call, temperature: float | None)
 
 def test_a_figure_shows_the_pixels_that_the_teacher_saw(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr("pipeline.report.draw_sample", lambda *arguments: drawn.extend(arguments))
+    monkeypatch.setattr("pipeline.report.label_figures.draw_sample", lambda *arguments: drawn.extend(arguments))
     labels = reader("dense8")
     call("inspect", store("dense8"), "--sample", "row:5", "--figure", "x.png")
     train = ImageDataset(Path("data/prepare")).split("train")

@@ -1,70 +1,41 @@
 """The report: tables and verdicts say what the figures say, and drawings are the same bytes each time."""
 
-from collections.abc import Callable
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from report_fixture import stores, write_reports
 
-from pipeline.report import (
-    draw_accuracy_against_size,
-    draw_reliability,
-    draw_training_curves,
-    markdown,
-    read_table,
-    results_table,
+from pipeline.artifacts import read_json, write_json
+from pipeline.report.content import Content, read_content, read_table
+from pipeline.report.figures import charts
+from pipeline.report.summary import markdown, terminal
+from pipeline.report.tables import (
+    COSTS,
+    QUALITY,
+    Table,
+    everything,
+    export_lines,
+    network_lines,
+    robustness_table,
+    size,
     stores_table,
-    verdicts,
 )
+from pipeline.report.verdicts import headline, verdicts
 
 
-def network(role: str, accuracy: float, **more: Any) -> dict[str, Any]:
-    about = {"role": role, "twin_of": None, "parameters": 1234, "multiply_adds": 2_500_000, "train_seconds": 61.0}
-    figures = {"accuracy": accuracy, "nll": 0.4321, "ece": 0.0123, "brier": 0.2}
-    return {**about, **figures, **more}
+def read(folder: Path) -> Content:
+    return read_content(folder / "reports", folder / "data/explain")
 
 
-def student(accuracy: float, **more: Any) -> dict[str, Any]:
-    return network("student", accuracy, accuracy_best=0.8765, agreement=0.9, kl_to_teacher=0.25, **more)
-
-
-def twin(of: str, accuracy: float) -> dict[str, Any]:
-    return network("twin", accuracy, twin_of=of, accuracy_best=0.8, agreement=0.8, kl_to_teacher=0.5)
-
-
-CALIBRATION = {
-    "accuracy": 0.91,
-    "calibration_temperature": 1.75,
-    "nll": 0.5,
-    "ece": 0.08,
-    "calibrated": {"nll": 0.3, "ece": 0.01},
-}
-ROWS: dict[str, dict[str, Any]] = {
-    "teacher": network("teacher", 0.9, parameters=98765, val=CALIBRATION),
-    "up": student(0.85, twin="up_hard", gain_points=2.5),
-    "up_hard": twin("up", 0.825),
-    "down": student(0.8, twin="down_hard", gain_points=-1.25),
-    "down_hard": twin("down", 0.8125),
-    "even": student(0.8, twin="even_hard", gain_points=0.0),
-    "even_hard": twin("even", 0.8),
-    "alone": student(0.7),
-}
-KL = {"mean": 1.5e-5, "p999": 2e-4, "max": 3e-4}
-STORES: dict[str, dict[str, Any]] = {
-    "dense8": {
-        "num_views": 8,
-        "num_samples": 54000,
-        "size_bytes": 4_560_000,
-        "label_bytes": 10.25,
-        "fidelity": {"top1_agreement": 0.99987, "kl_nats": {"4": KL, "1": {**KL, "mean": 7.5e-5}, "10": KL}},
-    },
-    "none": {"num_views": 8, "num_samples": 54000, "size_bytes": 440_000, "label_bytes": 0.01, "fidelity": None},
-}
-CURVES = {
-    name: [{"epoch": float(e), "val_accuracy": row["accuracy"] - 0.1 / e} for e in (1, 2, 3)]
-    for name, row in ROWS.items()
-}
-BINS = [{"name": name, "confidence": str(c), "accuracy": str(c - 0.05)} for name in ROWS for c in (0.3, 0.6, 0.9)]
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    folder = tmp_path_factory.mktemp("report")
+    write_reports(folder)
+    return read(folder)
 
 
 def cells(table: str, name: str) -> list[str]:
@@ -73,92 +44,211 @@ def cells(table: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_every_network_is_a_line_with_its_figures() -> None:
-    table = results_table(ROWS, "github")
-    assert len(table.splitlines()) == 2 + len(ROWS)
-    expected = ["up", "student", "1,234", "2.50 M", "85.00%", "87.65%", "0.4321", "0.0123"]
-    assert cells(table, "up") == [*expected, "90.00%", "0.2500", "61", "+2.50"]
-    assert cells(table, "down")[-1] == "-1.25"
-    assert cells(table, "up_hard")[1] == "twin of up"
+def with_paid(content: Content, *paid: str) -> Content:
+    comparisons = [{**content.evaluation["comparisons"][0], "paid": each} for each in paid]
+    return replace(content, evaluation={**content.evaluation, "comparisons": comparisons})
+
+
+# Tables
+
+
+def test_every_network_is_a_line_with_its_figures(content: Content) -> None:
+    table = Table.of(QUALITY, network_lines(content.networks)).text("github")
+    assert len(table.splitlines()) == 2 + len(content.networks)
+    expected = ["small", "student", "88.00%", "99.80%", "88.10%", "+1.10", "0.4321", "0.0123", "91.00%", "0.1400"]
+    assert cells(table, "small") == expected
+    assert cells(table, "medium")[5] == "-0.90"
+    assert cells(table, "small_hard")[1] == "twin of small"
     # What does not apply is empty, not zero.
-    assert [cells(table, "teacher")[i] for i in (5, 8, 9, 11)] == [""] * 4
-    assert cells(table, "alone")[-1] == ""
+    assert [cells(table, "teacher")[i] for i in (4, 5, 8, 9)] == [""] * 4
+
+
+def test_costs_are_those_of_one_image_and_memory_is_what_the_network_adds(content: Content) -> None:
+    table = Table.of(COSTS, network_lines(content.networks)).text("github")
+    assert cells(table, "tiny") == ["tiny", "6,274", "0.14 M", "27.1 kB", "0.116", "0.15", "0.0925", "22.0 MB", "12"]
+
+
+def test_a_column_that_no_network_has_is_left_out(content: Content) -> None:
+    lines = network_lines(content.networks)
+    for line in lines:
+        del line["top5_accuracy"]
+    assert "top-5" not in Table.of(QUALITY, lines).text("github")
+
+
+def test_exported_files_stand_below_their_network(content: Content) -> None:
+    names = [line[0].text for line in everything(content).lines]
+    assert names[1:4] == ["tiny", "tiny onnx", "tiny int8.onnx"]
+    changes = [line["change_points"] for line in export_lines(content.exports)]
+    assert changes == pytest.approx([0, -0.2, 0, -0.2])
+
+
+def test_a_file_that_was_not_timed_is_listed(content: Content) -> None:
+    facts = {"bytes": 5000, "accuracy": 0.5, "largest_difference": 0.0, "top1_agreement": 1.0, "kl_to_torch": 0.0}
+    export = {"files": {"model.pte": facts}, "torch": {"accuracy": 0.5}}
+    (line,) = export_lines({"tiny": export})
+    assert line["file_bytes"] == 5000
+    assert list(charts(replace(content, exports={"tiny": export})))
+
+
+def test_robustness_is_a_column_a_corruption_with_the_mean_last(content: Content) -> None:
+    lines = robustness_table(content.networks).text("github")
+    assert cells(lines, "network") == [
+        "network",
+        "clean",
+        "gaussian noise",
+        "gaussian blur",
+        "contrast",
+        "jpeg",
+        "mean",
+    ]
+    assert cells(lines, "tiny")[1:] == ["86.00%", "66.00%", "74.00%", "56.00%", "84.00%", "70.00%"]
 
 
 def test_every_store_is_a_line_with_its_size_and_fidelity() -> None:
-    table = stores_table(STORES, "github")
-    assert [f"mean KL at {t} (nats)" in table for t in (1, 4, 10)] == [True] * 3
+    table = stores_table(stores()).text("github")
     assert table.index("KL at 1 ") < table.index("KL at 4 ") < table.index("KL at 10 ")
-    assert cells(table, "dense8") == [
-        "dense8",
-        "8",
-        "54,000",
-        "4.56",
-        "10.25",
-        "7.5e-05",
-        "1.5e-05",
-        "1.5e-05",
-        "99.987%",
-    ]
+    figures = ["8", "54,000", "4.56", "10.25", "7.5e-05", "1.5e-05", "1.5e-05", "99.987%"]
+    assert cells(table, "dense8") == ["dense8", *figures]
     assert cells(table, "none") == ["none", "8", "54,000", "0.44", "no labels", "", "", "", ""]
 
 
-def test_a_verdict_says_whether_distillation_paid() -> None:
-    up, down, even = verdicts(ROWS)
-    assert up == (
-        "up (1,234 parameters): distillation paid in this run: "
-        "85.00% against 82.50% of its hard-label twin (+2.50 points)"
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (27_096, "27.1 kB"), (999_600, "1.00 MB"), (3e9, "3.00 GB")],
+)
+def test_sizes_have_three_digits(count: float, text: str) -> None:
+    assert size(count) == text
+
+
+def test_a_table_is_read_by_column_whatever_its_words_are(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text('name\taccuracy\n"up\t0.5\ndown\t0.25\n')
+    assert read_table(tmp_path / "x.tsv") == [{"name": '"up', "accuracy": "0.5"}, {"name": "down", "accuracy": "0.25"}]
+
+
+# Verdicts
+
+
+def test_a_verdict_says_whether_distillation_paid_and_how_sure_that_is(content: Content) -> None:
+    tiny, small, medium = verdicts(content)
+    assert small == (
+        "small (24,274 parameters): distillation paid: 88.00% against 86.90% of its hard-label twin, +1.10 ± 0.60 points"
     )
-    assert "down (1,234 parameters): distillation did not pay" in down
-    assert "80.00% against 81.25%" in down
-    assert "even (1,234 parameters): distillation made no difference" in even
+    assert "it is not clear whether distillation paid" in tiny
+    assert "distillation did not pay" in medium
 
 
-def test_the_report_holds_verdicts_tables_calibration_faults_and_figures() -> None:
-    verification = {"stores": {"dense8": {"faults": ["one", "two"]}, "none": {"faults": []}}}
-    content = {"models": ROWS, "stores": STORES, "num_test": 2500}
-    text = markdown(content, verification, {"figures/a.png": "What a shows."})
-    for line in verdicts(ROWS):
+def test_a_verdict_over_seeds_says_how_many(content: Content) -> None:
+    comparison = {**content.evaluation["comparisons"][0], "seeds": [0, 1, 2]}
+    evaluation = {**content.evaluation, "comparisons": [comparison]}
+    assert "mean of 3 seeds" in verdicts(replace(content, evaluation=evaluation))[0]
+
+
+@pytest.mark.parametrize(
+    ("paid", "said"),
+    [
+        ((), "No student has a hard-label twin, so this run can't say whether distillation paid."),
+        (("yes",), "Distillation paid for tiny."),
+        (("unclear",), "It is not clear whether distillation paid for tiny."),
+        (("yes", "yes"), "Distillation paid for all 2 students."),
+        (("yes", "no", "unclear"), "Distillation paid for 1 of 3 students, not for 1, unclear for 1."),
+        (("unclear", "unclear"), "Distillation paid for 0 of 2 students, unclear for 2."),
+    ],
+)
+def test_the_headline_counts_verdicts(content: Content, paid: tuple[str, ...], said: str) -> None:
+    assert headline(with_paid(content, *paid)) == said
+
+
+# Markdown and the terminal
+
+
+def test_the_report_holds_verdicts_tables_calibration_faults_and_figures(content: Content) -> None:
+    drawn = list(charts(content))
+    text = markdown(content, drawn)
+    for line in verdicts(content):
         assert f"- {line}\n" in text
-    assert results_table(ROWS, "github") in text
-    assert stores_table(STORES, "github") in text
-    assert "2,500 test images" in text
-    assert "is 0.60 points" in text  # sqrt(0.9 * 0.1 / 2500)
-    words = " ".join(text.split())
-    assert "is 1.750: it takes the NLL there from 0.5000 to 0.3000 and the ECE from 0.0800 to 0.0100" in words
+    for heading in ("Networks", "Costs", "Exports", "Robustness", "Soft-label stores", "Figures"):
+        assert f"\n## {heading}\n" in text
+    assert "2,000 test images" in text
+    assert "is 1.750: it takes the NLL there from 0.5000 to 0.3000 and the ECE from 0.0800 to 0.0100" in text
     assert "dense8 (2 faults), none (0 faults)" in text
-    assert "![What a shows.](figures/a.png)" in text
+    for chart in drawn:
+        assert f"](figures/{chart.name}.png)" in text
 
 
-SOME = {name: ROWS[name] for name in ("teacher", "up", "up_hard", "alone")}
-DRAWINGS: dict[str, Callable[[Path], None]] = {
-    "size": lambda path: draw_accuracy_against_size(SOME, path),
-    "curves": lambda path: draw_training_curves(CURVES, SOME, path),
-    "reliability": lambda path: draw_reliability(BINS, SOME, path),
-}
+def test_a_terminal_has_room_for_the_table_and_the_answer_comes_last(content: Content) -> None:
+    lines = terminal(content).splitlines()
+    assert max(map(len, lines)) <= 140
+    assert lines[-1] == headline(content)
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_a_figure_is_drawn_to_the_same_bytes_each_time(tmp_path: Path, name: str) -> None:
-    for file in ("one.png", "deep/er/two.png"):
-        DRAWINGS[name](tmp_path / file)
-    content = (tmp_path / "one.png").read_bytes()
-    assert content.startswith(b"\x89PNG")
-    assert len(content) > 5000
-    assert (tmp_path / "deep/er/two.png").read_bytes() == content
+@pytest.mark.parametrize("absent", ["twins", "exports", "explained"])
+def test_what_was_not_made_is_not_reported(tmp_path: Path, absent: str) -> None:
+    write_reports(tmp_path, **{absent: False})
+    content = read(tmp_path)
+    text = markdown(content, list(charts(content)))
+    assert ("## Exports" in text) == (absent != "exports")
+    assert ("class_gains" in text) == (absent != "twins")
+    assert (content.samples is None) == (absent == "explained")
+    assert terminal(content)
 
 
-def test_figures_are_drawn_for_a_teacher_alone_and_for_one_that_was_imported(tmp_path: Path) -> None:
-    teacher = {"teacher": ROWS["teacher"]}
-    draw_accuracy_against_size(teacher, tmp_path / "size.png")
-    draw_training_curves({"teacher": CURVES["teacher"]}, teacher, tmp_path / "curves.png")
-    draw_training_curves({**CURVES, "teacher": []}, SOME, tmp_path / "imported.png")
-    draw_reliability(BINS, teacher, tmp_path / "reliability.png")
-    assert all(
-        (tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("size", "curves", "imported", "reliability")
-    )
+def test_a_teacher_that_runs_elsewhere_has_no_line(tmp_path: Path) -> None:
+    write_reports(tmp_path)
+    evaluation: dict[str, Any] = read_json(tmp_path / "reports/evaluate.json", made_by="")
+    del evaluation["models"]["teacher"]
+    write_json(tmp_path / "reports/evaluate.json", evaluation)
+    content = read(tmp_path)
+    drawn = list(charts(content))
+    assert [chart.svg() for chart in drawn]
+    assert "| teacher" not in markdown(content, drawn)
 
 
-def test_a_table_is_read_by_column(tmp_path: Path) -> None:
-    (tmp_path / "x.tsv").write_text("name\taccuracy\nup\t0.5\ndown\t0.25\n")
-    assert read_table(tmp_path / "x.tsv") == [{"name": "up", "accuracy": "0.5"}, {"name": "down", "accuracy": "0.25"}]
+# Charts
+
+
+def test_a_chart_is_drawn_to_the_same_bytes_each_time(content: Content, tmp_path: Path) -> None:
+    for chart in charts(content):
+        for folder in ("one", "deep/er/two"):
+            chart.save(tmp_path / folder)
+        image = (tmp_path / f"one/{chart.name}.png").read_bytes()
+        assert image.startswith(b"\x89PNG")
+        assert (tmp_path / f"deep/er/two/{chart.name}.png").read_bytes() == image
+
+
+def test_a_chart_on_the_page_is_text_in_the_pages_colours(content: Content) -> None:
+    drawn = {chart.name: chart.svg() for chart in charts(content)}
+    everything = "".join(drawn.values())
+    assert not re.findall(r"(?:fill|stroke): #\w+", everything)
+    assert "http" not in everything
+    assert "<style" not in everything
+    identities = re.findall(r' id="([^"]*)"', everything)
+    assert len(set(identities)) == len(identities)
+    for pointer in re.findall(r'(?:href="|url\()#([^")]*)', everything):
+        assert pointer in identities
+    root = ElementTree.fromstring(drawn["class_gains"])
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-label"].startswith("Gain of students over their twins by class")
+    texts = [element.text for element in root.iter("text")]
+    assert "Trouser" in texts
+    assert "<b>Pullover</b>" in texts
+
+
+def test_the_teacher_alone_an_imported_one_and_hundreds_of_students_are_drawn(tmp_path: Path) -> None:
+    write_reports(tmp_path / "alone", students=())
+    alone = read(tmp_path / "alone")
+    imported = replace(alone, curves={"teacher": []})
+    write_reports(tmp_path / "many", students=[f"s{n}" for n in range(150)], explained=False)
+    many = read(tmp_path / "many")
+    for content in (alone, imported, many):
+        for chart in charts(content):
+            assert len(chart.svg()) < 400_000
+    captions = {chart.name: chart.caption for chart in charts(many)}
+    assert "(the first 12 of 150)" in captions["training_curves"]
+    assert "(the first 6 of 150)" in captions["class_gains"]
+
+
+def test_of_a_thousand_classes_the_20_with_the_largest_gains_are_drawn(tmp_path: Path) -> None:
+    write_reports(tmp_path, class_names=[f"class {n}" for n in range(1000)], explained=False)
+    chart = next(chart for chart in charts(read(tmp_path)) if chart.name == "class_gains")
+    assert "the 20 of 1,000 classes" in chart.caption
+    assert chart.svg().count(">class ") == 20

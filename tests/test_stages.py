@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from project import files_of, small_params, student, write_params
 from website import Website
 
 from pipeline.artifacts import read_tensors, write_tensors
+from pipeline.costs import Cost
+from pipeline.datasets import ImageDataset
 from pipeline.errors import PipelineError, StoreError, VerificationError, one_line_errors
 from stages import dump_labels, evaluate, prepare, report, train_student, train_teacher, verify_labels
 
@@ -73,6 +76,7 @@ def run_evaluate(folder: Path) -> None:
         data / "train_student",
         data / "dump_labels",
         folder / "reports",
+        data / "evaluate",
     )
 
 
@@ -115,6 +119,79 @@ def test_the_report_says_whether_it_paid(finished: Path) -> None:
     assert rows["small"]["train_seconds"] > 0
     assert [row["role"] for row in rows.values()] == ["teacher", "student", "twin"]
     assert 0 <= rows["small"]["agreement"] <= 1
+
+
+def test_evaluate_says_the_same_in_its_report_and_in_its_predictions(finished: Path) -> None:
+    content = json.loads((finished / "reports/evaluate.json").read_text())
+    said = read_tensors(finished / "data/evaluate/predictions.safetensors", made_by="")
+    labels = ImageDataset(finished / "data/prepare").split("test").hard_labels
+    assert content["num_test"] == len(labels) == sum(content["class_counts"])
+    assert content["class_names"] == [str(number) for number in range(10)]
+    for name, row in content["models"].items():
+        right = said[f"{name}.predicted"] == labels
+        assert row["accuracy"] == right.double().mean().item()
+        assert row["nll"] == pytest.approx(-said[f"{name}.hard_prob"].double().log().mean().item(), rel=1e-5)
+        assert torch.equal(said[f"{name}.hard_prob"][right], said[f"{name}.confidence"][right])
+        shares = [share for share in row["class_accuracy"] if share is not None]
+        weights = [count for count in content["class_counts"] if count]
+        assert np.average(shares, weights=weights) == pytest.approx(row["accuracy"])
+        assert row["accuracy"] <= row["top5_accuracy"] <= 1
+        if name != "teacher":
+            assert row["kl_to_teacher"] == pytest.approx(said[f"{name}.kl_to_teacher"].double().mean().item(), rel=1e-5)
+        folder = "train_teacher" if name == "teacher" else f"train_student/{name}"
+        assert row["file_bytes"] == (finished / "data" / folder / "weights.safetensors").stat().st_size
+    assert "teacher.kl_to_teacher" not in said
+
+
+def test_evaluate_tries_worse_images_and_takes_the_cost(finished: Path) -> None:
+    content = json.loads((finished / "reports/evaluate.json").read_text())
+    assert content["robustness"] == {"severity": 3, "num_images": 150}
+    for row in content["models"].values():
+        kinds = {"gaussian_noise", "gaussian_blur", "contrast", "jpeg"}
+        assert row["corruptions"].keys() == kinds | {"clean", "mean"}
+        assert row["corruptions"]["mean"] == pytest.approx(np.mean([row["corruptions"][kind] for kind in kinds]))
+        assert row["corruptions"]["gaussian_blur"] <= row["corruptions"]["clean"] + 0.1
+        cost = row["cost"]
+        assert 0 < cost["latency_ms"]["one"]["p50"] <= cost["latency_ms"]["one"]["p95"]
+        assert 0 < cost["import_memory_bytes"] < cost["peak_memory_bytes"]
+    rows = content["models"]
+    assert rows["small"]["cost"] == rows["small_hard"]["cost"] != rows["teacher"]["cost"]
+    (compared,) = content["comparisons"]
+    assert (compared["student"], compared["twins"], compared["seeds"]) == ("small", ["small_hard"], [0])
+    assert compared["gain_points"]["mean"] == pytest.approx(rows["small"]["gain_points"])
+
+
+def test_the_tables_for_plots_add_up(finished: Path) -> None:
+    plots, content = finished / "reports/plots", json.loads((finished / "reports/evaluate.json").read_text())
+    confused = [line.split("\t") for line in (plots / "confusion.tsv").read_text().splitlines()]
+    assert confused[0] == ["name", "actual", "predicted", "count"]
+    for name, row in content["models"].items():
+        own = [(actual, said, int(count)) for who, actual, said, count in confused[1:] if who == name]
+        assert sum(count for *_, count in own) == content["num_test"]
+        right = sum(count for actual, said, count in own if actual == said)
+        assert right / content["num_test"] == pytest.approx(row["accuracy"])
+        assert all(count > 0 for *_, count in own)
+    sizes = (plots / "accuracy_against_size.tsv").read_text().splitlines()
+    assert sizes[0].split("\t") == ["name", "role", "parameters", "accuracy", "train_seconds", "latency_ms"]
+    assert len(sizes) == 1 + len(content["models"])
+    metrics = json.loads((finished / "reports/metrics.json").read_text())
+    assert {key: set(value) for key, value in metrics.items()} == {
+        "accuracy": {"teacher", "small", "small_hard"},
+        "gain_points": {"small"},
+        "ece": {"teacher", "small", "small_hard"},
+    }
+    assert content["stores"]["dense8"]["num_labels"] == 2 * content["stores"]["dense8"]["num_samples"]
+
+
+def test_evaluate_says_the_same_again_but_for_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (folder / "data/evaluate/predictions.safetensors").read_bytes()
+    rows = json.loads((folder / "reports/evaluate.json").read_text())["models"]
+    change(folder, lambda p: p["evaluate"].update(batch_size=64))
+    monkeypatch.setattr("pipeline.evaluation.measure_cost", lambda *asked: Cost(1, {"one": {"p50": 1.0}}, 2, 1))
+    run_evaluate(folder)
+    assert (folder / "data/evaluate/predictions.safetensors").read_bytes() == before
+    again = json.loads((folder / "reports/evaluate.json").read_text())["models"]
+    assert {n: r | {"cost": None} for n, r in again.items()} == {n: r | {"cost": None} for n, r in rows.items()}
 
 
 def test_a_student_trains_from_a_url_as_from_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +274,9 @@ def test_a_teacher_can_be_imported(folder: Path) -> None:
         (run_student, lambda p: p["students"]["small"]["fit"].update(epochs=0), ["epochs"]),
         (run_student, lambda p: p["students"].pop("small"), ["students.small", "small_hard"]),
         (run_student, lambda p: p["students"]["small"].update(device="cuda"), ["cuda"]),
+        (run_evaluate, lambda p: p["evaluate"]["robustness"].update(severity=6), ["evaluate.robustness.severity", "6"]),
+        (run_evaluate, lambda p: p["evaluate"].pop("robustness"), ["evaluate.robustness", "missing"]),
+        (run_evaluate, lambda p: p["evaluate"].update(latency_repeats=0), ["evaluate.latency_repeats", "0"]),
     ],
 )
 def test_a_mistake_in_params_is_one_clear_line(
@@ -244,7 +324,7 @@ def test_a_missing_block_stops_a_student(folder: Path) -> None:
 
 
 def test_a_store_for_other_data_is_refused(folder: Path) -> None:
-    from pipeline.datasets import ImageDataset, sample_ids
+    from pipeline.datasets import sample_ids
     from pipeline.preparation.splits import write_dataset
 
     dataset = ImageDataset(folder / "data/prepare")

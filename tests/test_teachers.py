@@ -33,7 +33,7 @@ from pipeline.datasets import ImageDataset
 from pipeline.errors import ConfigError, ModelError
 from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.models import build_model
-from pipeline.report import results_table
+from pipeline.report.tables import QUALITY, Table, network_lines
 from pipeline.store import StoreReader
 
 HALF = {"mean": [0.5], "std": [0.5]}
@@ -127,9 +127,11 @@ def test_students_of_both_libraries_learn_from_an_onnx_teacher_and_are_evaluated
     rows = json.loads((project / "reports/evaluate.json").read_text())["models"]
     assert rows["teacher"]["parameters"] == 16
     assert rows["teacher"]["multiply_adds"] is None
+    assert rows["teacher"]["file_bytes"] == (project / "data/train_teacher/network.onnx").stat().st_size
+    assert rows["teacher"]["cost"]["peak_memory_bytes"] > 0
     assert rows["teacher"]["accuracy"] > 0.9
     assert rows["small"]["multiply_adds"] > 1000
-    assert results_table(rows, "simple")  # an empty cell is no fault
+    assert Table.of(QUALITY, network_lines(rows)).text("simple")  # an empty cell is no fault
 
 
 # Published weights

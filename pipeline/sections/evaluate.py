@@ -4,12 +4,15 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
+from pipeline.corruptions import Robustness
 from pipeline.devices import DeviceName
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Evaluate:
-    """How networks are run on the test split."""
+    """How networks are run on the test split, and timed."""
 
     batch_size: PositiveInt
     device: DeviceName
+    robustness: Robustness
+    latency_repeats: PositiveInt

@@ -1,0 +1,68 @@
+"""Which parts of an image a network's answer rests on: maps by occlusion; the one file that imports captum.
+
+Occlusion and no gradient, because a classifier takes whole 8-bit pixels and some have no gradients at all (ONNX, int8), and
+because what is covered means the same to every network, so that maps can be compared. A patch slides over the image, and each place
+of it is another image to classify: 144 of them for a map of 28 x 28 pixels in steps of 2.
+"""
+
+import math
+
+import numpy as np
+import torch
+from captum.attr import Occlusion
+from jaxtyping import Float, Int64, UInt8
+from scipy.stats import rankdata
+from torch import nn
+
+
+@torch.no_grad()
+def attribute(
+    model: nn.Module,
+    images: UInt8[torch.Tensor, "batch channels height width"],
+    classes: Int64[torch.Tensor, " batch"],
+    device: torch.device,
+    *,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    colour: UInt8[torch.Tensor, " channels"],
+    batch_size: int,
+) -> Float[np.ndarray, "batch height width"]:
+    """By how many nats the log-probability of a class falls where a pixel is covered, the mean over the patches that cover it.
+
+    Positive where the pixel speaks for the class, negative where against.
+
+    Args:
+        classes: The class to ask for, of each image: the same for all networks whose maps are to be compared.
+        window: Height and width of the patch, and `strides` of its steps, in pixels; the last step ends at the border.
+        colour: Of the patch. The data's mean is as little of a hint as there is.
+        batch_size: Images that the network takes at a time, at most.
+    """
+    channels, height, width = images.shape[1:]
+    explain = Occlusion(lambda pixels, asked: model(pixels).double().log_softmax(dim=1).gather(1, asked[:, None])[:, 0])
+    maps = np.zeros((len(images), height, width))
+    # One image at a time, with as many places of the patch as a batch takes: captum then never holds more.
+    for number in range(len(images)):
+        drops = explain.attribute(
+            images[number : number + 1].to(device),
+            sliding_window_shapes=(channels, *window),
+            strides=(channels, *strides),
+            baselines=colour.to(device).view(1, channels, 1, 1).expand(1, channels, height, width),
+            additional_forward_args=(classes[number : number + 1].to(device),),
+            perturbations_per_eval=batch_size,
+        )
+        maps[number] = drops[0, 0].cpu().numpy()
+    return maps
+
+
+def agreement(
+    maps: Float[np.ndarray, "samples height width"], others: Float[np.ndarray, "samples height width"]
+) -> Float[np.ndarray, " samples"]:
+    """Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 where a map is the same everywhere.
+
+    Ranks, because one network's log-probabilities fall by more nats than another's.
+    """
+    ranks = [rankdata(each.reshape(len(each), math.prod(each.shape[1:])), axis=1) for each in (maps, others)]
+    first, second = (each - each.mean(axis=1, keepdims=True) for each in ranks)
+    norms = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    correlations: np.ndarray = (first * second).sum(axis=1) / np.where(norms > 0, norms, 1.0)
+    return correlations

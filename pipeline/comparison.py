@@ -1,0 +1,129 @@
+"""Students against their hard-label twins, over seeds where there are several, with the error of the difference."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float64
+
+Verdict = Literal["yes", "no", "unclear"]
+
+_STANDARD_ERRORS = 2  # from 0, for a gain to count: about 95% of the time chance alone stays below
+_TRIALS = "temperature_pilot"  # what a row with `temperature: auto` came to, which may differ between seeds
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds, and the standard deviation from seed to seed; None of a single one."""
+
+    mean: float
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class Gain(Spread):
+    """A difference of accuracies, in points, with the standard error of its mean: from the choice of test images, and from
+    seed to seed."""
+
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A student, or several that differ in their seed alone, and their twins in the same order.
+
+    Attributes:
+        paid: Whether the gain is more than two standard errors above 0, or below it.
+    """
+
+    student: str
+    students: list[str]
+    twins: list[str]
+    seeds: list[int]
+    accuracy: Spread
+    twin_accuracy: Spread
+    gain_points: Gain
+    paid: Verdict
+
+
+def compare(
+    rows: Mapping[str, Mapping[str, Any]], correct: Mapping[str, Bool[torch.Tensor, " samples"]]
+) -> list[Comparison]:
+    """Every student that has a twin, students which differ in seed alone together.
+
+    Args:
+        rows: Of networks by name: their `settings`, and of a student the name of its `twin`.
+        correct: Which test images each network is right about.
+    """
+    return [_compare(group, correct) for group in _group(rows)]
+
+
+def gain_points(
+    correct: Bool[torch.Tensor, "seeds samples"], twin_correct: Bool[torch.Tensor, "seeds samples"]
+) -> Gain:
+    """The mean gain of students over their twins on the same test images.
+
+    Both saw the same images, so what counts is the spread of the difference on each: much less than that of two
+    accuracies on their own.
+    """
+    differences = 100 * (correct.double() - twin_correct.double())
+    by_image = differences.mean(dim=0)
+    image_error = (_deviation(by_image) or 0.0) / len(by_image) ** 0.5
+    of_seeds = _spread(differences.mean(dim=1))
+    seed_error = (of_seeds.sd or 0.0) / len(correct) ** 0.5
+    return Gain(of_seeds.mean, of_seeds.sd, (image_error**2 + seed_error**2) ** 0.5)
+
+
+def judge(gain: Gain) -> Verdict:
+    """Whether a gain is there, beyond chance."""
+    margin = _STANDARD_ERRORS * gain.standard_error
+    return "yes" if gain.mean > margin else "no" if gain.mean < -margin else "unclear"
+
+
+@dataclass
+class _Group:
+    recipe: tuple[dict[str, Any], ...]
+    students: list[str] = field(default_factory=list)
+    twins: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+
+def _group(rows: Mapping[str, Mapping[str, Any]]) -> list[_Group]:
+    groups: list[_Group] = []
+    for name, row in rows.items():
+        if "twin" not in row:
+            continue
+        recipe, seed = (_recipe(row), _recipe(rows[row["twin"]])), row["settings"]["seed"]
+        # The same seed again is the same student again, not another one.
+        group = next((group for group in groups if group.recipe == recipe and seed not in group.seeds), None)
+        if group is None:
+            groups.append(group := _Group(recipe))
+        group.students.append(name)
+        group.twins.append(row["twin"])
+        group.seeds.append(seed)
+    return groups
+
+
+def _recipe(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What two students must share to differ in seed alone."""
+    settings = {key: value for key, value in row["settings"].items() if key not in {"seed", "twin_of", _TRIALS}}
+    return settings | ({"temperature": "auto"} if _TRIALS in row["settings"] else {})
+
+
+def _compare(group: _Group, correct: Mapping[str, torch.Tensor]) -> Comparison:
+    students = torch.stack([correct[name] for name in group.students])
+    twins = torch.stack([correct[name] for name in group.twins])
+    gain = gain_points(students, twins)
+    accuracy, twin_accuracy = (_spread(each.double().mean(dim=1)) for each in (students, twins))
+    names = (group.students[0], group.students, group.twins, group.seeds)
+    return Comparison(*names, accuracy, twin_accuracy, gain, judge(gain))
+
+
+def _spread(values: Float64[torch.Tensor, " seeds"]) -> Spread:
+    return Spread(values.mean().item(), _deviation(values))
+
+
+def _deviation(values: Float64[torch.Tensor, " some"]) -> float | None:
+    """The sample's standard deviation; None of fewer than two."""
+    return values.std().item() if len(values) > 1 else None

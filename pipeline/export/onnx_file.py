@@ -1,0 +1,90 @@
+"""A trained network as an ONNX file, and what such a file says of images."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch.export import ExportedProgram
+
+from pipeline.artifacts import write_bytes
+from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
+
+OPSET = 18  # the first whose Resize can antialias
+INPUT, OUTPUT = "pixels", "logits"
+
+
+def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> None:
+    """The network in float32: uint8 pixels [batch, channels, height, width] -> logits [batch, classes].
+
+    Normalisation and resizing are in the graph, batch norm is folded into convolutions. The same weights give the same
+    bytes, wherever they stand.
+
+    Raises:
+        ExportError: An operation has no form in ONNX.
+    """
+    with quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        try:
+            exported = torch.onnx.export(
+                program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            )
+        except Exception as error:  # the exporter's errors have no class in common
+            raise ExportError(path, f"the network can't be written ({first_line(error)})") from error
+    assert exported is not None, "it was given no path"
+    save_onnx(path, exported.model_proto, about)
+
+
+def save_onnx(path: Path, model: Any, about: Mapping[str, str]) -> None:
+    """Writes an ONNX model with `about` as its metadata.
+
+    Without what exporters note beside it, the paths of source files among that, and with short names: in a small network
+    they would take as much room as the weights.
+    """
+    graph = model.graph
+    model.producer_name, model.producer_version, graph.name = "potstill", "", "network"
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    graph.ClearField("value_info")
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    _shorten_names(graph)
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=value)
+    write_bytes(path, model.SerializeToString(deterministic=True))
+
+
+def _shorten_names(graph: Any) -> None:
+    """Numbers the values of a graph; its input and output keep their names, nodes have none.
+
+    Not where it has graphs within, which know its values by name.
+    """
+    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return
+    short = {name: name for name in ("", INPUT, OUTPUT)}
+    for node in graph.node:
+        node.ClearField("name")
+        for names in (node.input, node.output):
+            names[:] = [short.setdefault(name, str(len(short))) for name in names]
+    for tensor in graph.initializer:
+        tensor.name = short[tensor.name]
+
+
+def run_onnx(
+    path: Path,
+    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+) -> Float[torch.Tensor, "samples classes"]:
+    """Logits by onnxruntime, in the batches' order; raises ExportError where it can't run the file."""
+    _, runtime = onnx_libraries()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors, which are raised as well
+    logits = []
+    try:
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for images in batches:
+            logits.append(torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0]))
+    except Exception as error:  # onnxruntime's errors have no class in common
+        raise ExportError(path, f"can't be run by onnxruntime ({first_line(error)})") from error
+    return torch.cat(logits)

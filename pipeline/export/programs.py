@@ -1,0 +1,37 @@
+"""A trained network as a graph of operations, for any exporter."""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch.export import Dim, ExportedProgram
+from torch.fx.node import map_aggregate
+
+from pipeline.export.libraries import ExportError, first_line, quiet
+from pipeline.models import Classifier
+
+
+def trace(model: Classifier, images: UInt8[torch.Tensor, "batch channels height width"]) -> ExportedProgram:
+    """The graph of a network in eval mode for images like these; of several images, for batches of any size.
+
+    The order of numbers in memory is torch's own business: where the network asks for channels last, the graph does not,
+    or other runtimes would be told to copy tensors back and forth.
+
+    Raises:
+        ExportError: The network does what no graph can say.
+    """
+    plain = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
+    shapes = ({0: Dim("batch")},) if len(images) > 1 else None
+    try:
+        with quiet("torch.export"), torch.no_grad():
+            program = torch.export.export(plain, (images,), dynamic_shapes=shapes)
+    except Exception as error:  # a network of a library or of a user may raise anything
+        raise ExportError("the network", f"can't be traced by torch.export ({first_line(error)})") from error
+    for node in program.graph.nodes:
+        node.args, node.kwargs = map_aggregate(node.args, _contiguous), map_aggregate(node.kwargs, _contiguous)
+    return program
+
+
+def _contiguous(value: Any) -> Any:
+    return torch.contiguous_format if value is torch.channels_last else value
