@@ -43,7 +43,8 @@ from pipeline.models import Classifier, build_model, load_weights
 from pipeline.preparation.splits import channel_statistics
 from pipeline.recipe import FitSettings
 from pipeline.seeding import permutation
-from pipeline.training import Task, fit
+from pipeline.trainer import Task
+from pipeline.training import fit
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"

@@ -16,7 +16,8 @@ from pipeline.labelling import Target, Teacher, dump_labels
 from pipeline.manifest import Block
 from pipeline.model_files import read_model
 from pipeline.sections.dump_labels import DumpLabels
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 
 ROUNDS = 5
 LABELS = 8192  # the default block

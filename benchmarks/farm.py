@@ -20,7 +20,8 @@ from pipeline.grouping import batches_together
 from pipeline.model_files import ModelMeta
 from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
-from pipeline.training import Trainer, fit_together
+from pipeline.trainer import Trainer
+from pipeline.training import fit_together
 from stages.train_student import student_task
 
 STUDENT = "tiny"  # of the table: what is shared is the larger part of its step

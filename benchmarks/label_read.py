@@ -20,7 +20,9 @@ from pipeline.canaries import make_canaries
 from pipeline.datasets import Split, sample_ids
 from pipeline.encodings import build_encoding
 from pipeline.manifest import Manifest
-from pipeline.store import StoreReader, StoreWriter, gather
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
+from pipeline.stored_labels import gather
 from pipeline.views import ViewSpec
 
 SIZES = ((10_000, 1), (100_000, 1), (1_000_000, 1), (1_000_000, 10))  # samples, views

@@ -25,7 +25,8 @@ from pipeline.encodings import build_encoding
 from pipeline.fidelity import KlTally
 from pipeline.losses import kl_divergence_with_log_targets
 from pipeline.manifest import Manifest
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.views import ViewSpec
 
 Labels = Float[torch.Tensor, "labels classes"]

@@ -27,7 +27,7 @@ from pipeline.errors import one_line_errors
 from pipeline.manifest import Manifest
 from pipeline.preparation.splits import write_dataset
 from pipeline.sections.dump_labels import DumpLabels
-from pipeline.store import StoreWriter
+from pipeline.store_writer import StoreWriter
 
 STUDENT, LABELS = "tiny", "dense8"
 SHAPE, NUM_CLASSES = (3, 64, 64), 10

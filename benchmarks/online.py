@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.batches import LabelledBatch
 from pipeline.losses import cross_entropy, knowledge_distillation
 from pipeline.sections.train_student import TrainStudent
-from pipeline.training import Task
+from pipeline.trainer import Task
 
 
 def with_teacher(

@@ -17,7 +17,7 @@ from pipeline.distillation import LabelledViews
 from pipeline.model_files import read_meta, read_model
 from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
-from pipeline.training import Trainer
+from pipeline.trainer import Trainer
 from stages.train_student import student_task
 
 ROUNDS = 25

@@ -39,7 +39,8 @@ from pipeline.preparation.splits import channel_statistics
 from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.training import fit
 from stages.train_student import student_task
 

@@ -17,7 +17,9 @@ from pipeline.encodings import Encoding
 from pipeline.errors import ConfigError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import Block, Manifest
-from pipeline.store import Labels, SomeLabels, StoreReader, StoreWriter, gather
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
+from pipeline.stored_labels import Labels, SomeLabels, gather
 
 
 class Source:

@@ -9,7 +9,8 @@ from jaxtyping import Int64
 
 from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.errors import ConfigError, StoreError
-from pipeline.store import Labels, SomeLabels, StoreReader, gather
+from pipeline.store import StoreReader
+from pipeline.stored_labels import Labels, SomeLabels, gather
 from pipeline.streaming import Columns, MemoryBudget, Paging
 
 MEND = "run `dvc repro dump_labels` for this data"

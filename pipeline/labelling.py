@@ -19,7 +19,9 @@ from pipeline.fidelity import Fidelity
 from pipeline.inference import predict_logits
 from pipeline.manifest import Block
 from pipeline.seeding import derive_seed, integers_below, philox
-from pipeline.store import Labels, StoreReader, StoreWriter, encode_logits, gather, measure_labels
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
+from pipeline.stored_labels import Labels, encode_logits, gather, measure_labels
 from pipeline.views import ViewSpec
 
 _WAIT_SECONDS = 0.5

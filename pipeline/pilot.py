@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.artifacts import read_json, say, write_json
 from pipeline.recipe import FitSettings
-from pipeline.training import FitResult, Task
+from pipeline.trainer import FitResult, Task
 
 PILOT_STEPS = 300  # at most, and at most one epoch
 AnyBatch = TypeVar("AnyBatch")

@@ -1,71 +1,23 @@
 """fit: the one training loop, for teacher and students alike, for one network or several in one pass.
 
-It takes callables and knows nothing of stores or labels. Everything that decides a result is a pure function of the
-settings and the step, or is in the checkpoint: a run that was killed goes on to the same bits on the same CPU, and so
-does a run among others.
+It takes callables and knows nothing of stores or labels.
 """
 
-import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from pipeline.artifacts import say, write_bytes, write_json
-from pipeline.checkpoints import read_checkpoint, write_checkpoint
-from pipeline.devices import choose_precision
-from pipeline.errors import ModelError
+from pipeline.artifacts import write_bytes, write_json
 from pipeline.progress import progress
-from pipeline.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
+from pipeline.recipe import FitSettings
+from pipeline.trainer import AnyBatch, FitResult, Task, Trainer
 
-AnyBatch = TypeVar("AnyBatch")
 #: (places of some of the runs, epoch, first step) -> at each step a batch for each of these runs
 BatchesTogether = Callable[[Sequence[int], int, int], Iterable[tuple[AnyBatch, ...]]]
-
-
-@dataclass(frozen=True)
-class Task(Generic[AnyBatch]):
-    """What is learnt: batches of an epoch from a step on, the loss of one of them, and the measure of success.
-
-    `pixels` gives a batch's images (for the precision trial); `validate` gives at least `accuracy`.
-    """
-
-    batches: Callable[[int, int], Iterable[AnyBatch]]
-    steps_per_epoch: int
-    loss: Callable[[nn.Module, AnyBatch], torch.Tensor]
-    pixels: Callable[[AnyBatch], torch.Tensor]
-    validate: Callable[[nn.Module], dict[str, float]]
-
-
-@dataclass
-class RunState:
-    """Where a run stands; all of it is in the checkpoint.
-
-    `seconds` are those of its own steps and checkpoints, and its share of the time that batches took.
-    """
-
-    epoch: int = 0
-    step: int = 0  # within the epoch, in batches
-    seconds: float = 0.0
-    precision: str = ""
-    best_accuracy: float = -1.0
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """Weights (the moving average) after the last and after the best epoch, and a row of figures per epoch."""
-
-    last: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
-    state: RunState
 
 
 def fit(
@@ -86,7 +38,7 @@ def fit(
     return fit_together([run], lambda _, epoch, start: ((batch,) for batch in task.batches(epoch, start)))[0]
 
 
-def fit_together(runs: Sequence["Trainer[AnyBatch]"], batches: BatchesTogether[AnyBatch]) -> list[FitResult]:
+def fit_together(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[AnyBatch]) -> list[FitResult]:
     """Trains several networks in one pass over batches that are made once, each to the bits that it would come to
     alone (on a CPU).
 
@@ -119,7 +71,7 @@ def fit_together(runs: Sequence["Trainer[AnyBatch]"], batches: BatchesTogether[A
 
 
 def _train_epoch(
-    runs: Sequence["Trainer[AnyBatch]"],
+    runs: Sequence[Trainer[AnyBatch]],
     batches: Iterable[tuple[AnyBatch, ...]],
     start: int,
     on_steps: Callable[[int], object],
@@ -148,208 +100,3 @@ def write_reports(name: Path, result: FitResult, metrics: dict[str, Any]) -> Non
     lines = ["\t".join(columns), *("\t".join(f"{row[c]:.6g}" for c in columns) for row in result.state.history)]
     write_bytes(name.with_suffix(".tsv"), ("\n".join(lines) + "\n").encode())
     write_json(name.with_suffix(".json"), metrics | {"seconds": round(result.state.seconds, 1)})
-
-
-class Trainer(Generic[AnyBatch]):
-    """The state of one training run, from the checkpoint in `scratch` if there is one.
-
-    Its random numbers (dropout) go on from those of the moment when it is made, whatever others draw meanwhile.
-
-    Args:
-        head: The names of the parameters that are never frozen and learn at the full rate; who `spares_head` needs it.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task[AnyBatch],
-        settings: FitSettings,
-        scratch: Path,
-        device: torch.device,
-        name: str,
-        head: Collection[str] = (),
-    ) -> None:
-        self.task, self.settings, self.device, self.name = task, settings, device, name
-        self.model = model.to(device)
-        self.optimizer = build_optimizer(self.model, settings, head)
-        self._backbone = Backbone(self.model, head)
-        self.average = AveragedModel(self.model, multi_avg_fn=self._move_average, use_buffers=True)
-        self.state = RunState()
-        # MPS has no float64.
-        self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        self.best = _weights(self.average.module)
-        self._scratch = scratch
-        self._saved_at = self._tick = time.monotonic()
-        self._generators = _generator_states(device)
-        self._resume()
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done, or patience is at its end."""
-        return self.state.epoch >= self.settings.epochs or self._out_of_patience
-
-    @property
-    def _out_of_patience(self) -> bool:
-        patience = self.settings.patience_epochs
-        return patience is not None and self.state.epoch - (self.state.best_epoch + 1) >= patience
-
-    @contextmanager
-    def turn(self, waited: float = 0.0) -> Iterator[None]:
-        """Makes the process's random numbers those of this run, and counts its time."""
-        self.state.seconds += waited
-        self._tick = time.monotonic()
-        _set_generator_states(self._generators, self.device)
-        yield
-        self._generators = _generator_states(self.device)
-        self._count_time()
-
-    def begin_epoch(self) -> None:
-        """Puts the network into train mode, but for what is frozen."""
-        self.model.train()
-        if self.settings.freeze_epochs:
-            self._backbone.freeze(self.state.epoch < self.settings.freeze_epochs)
-
-    def step(self, batch: AnyBatch) -> None:
-        """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
-        if not self.state.precision:
-            self._choose_precision(batch)
-        first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
-        if self.state.step == first:
-            self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
-            loss = self.task.loss(self.model, batch)
-        (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
-        self.loss_sum += loss.detach()
-        self.state.step += 1
-        if self._between_updates:
-            self._update()
-
-    @property
-    def _between_updates(self) -> bool:
-        """Whether no gradients wait for more batches."""
-        step = self.state.step
-        return step % self.settings.accumulate_batches == 0 or step == self.task.steps_per_epoch
-
-    def _update(self) -> None:
-        """One step of the optimizer, and of the weights' moving average."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate() * group["lr_share"]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.average.update_parameters(self.model)
-
-    def _learning_rate(self) -> float:
-        """Of the update that the last batch belongs to."""
-        accumulate = self.settings.accumulate_batches
-        per_epoch = -(-self.task.steps_per_epoch // accumulate)
-        update = self.state.epoch * per_epoch + (self.state.step - 1) // accumulate
-        return self.settings.learning_rate * learning_rate_factor(
-            update, self.settings.epochs * per_epoch, self.settings
-        )
-
-    def _choose_precision(self, batch: AnyBatch) -> None:
-        chosen = choose_precision(self.settings.precision, self.model, self.task.pixels(batch), self.device)
-        self.state.precision = str(chosen).removeprefix("torch.")
-
-    def end_epoch(self) -> None:
-        """Validates, notes the figures and saves."""
-        state = self.state
-        train_loss = float(self.loss_sum) / self.task.steps_per_epoch
-        mend = "lower its learning_rate in params.yaml"
-        if not math.isfinite(train_loss):
-            raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
-        measured = self.task.validate(self.average.module)
-        if not all(map(math.isfinite, measured.values())):
-            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
-        if measured["accuracy"] > state.best_accuracy:
-            state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
-            self.best = _weights(self.average.module)
-        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": self._learning_rate()}
-        state.history.append(row | {f"val_{key}": value for key, value in measured.items()})
-        state.epoch, state.step = state.epoch + 1, 0
-        self.loss_sum.zero_()
-        self._save()
-        say(
-            f"{self.name}: epoch {state.epoch}/{self.settings.epochs}, train loss {train_loss:.4f}, "
-            f"val accuracy {measured['accuracy']:.2%}, {state.seconds:.0f} s"
-        )
-        if self._out_of_patience and state.epoch < self.settings.epochs:
-            best = f"{state.best_accuracy:.2%} of epoch {state.best_epoch + 1}"
-            say(f"{self.name}: stops here, patience_epochs ({self.settings.patience_epochs}) after the best, {best}")
-
-    def _move_average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
-        """Moves the average towards the weights; early on by more, so that it forgets where it started."""
-        done = float(num_averaged)
-        decay = min(self.settings.ema_decay, (1 + done) / (10 + done))
-        if averaged[0].is_floating_point():  # they come grouped by dtype
-            torch._foreach_lerp_(averaged, current, 1 - decay)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    def save_if_due(self) -> None:
-        """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
-        if self._between_updates and time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
-            self._save()
-
-    def _save(self) -> None:
-        self._count_time()
-        self._saved_at = self._tick
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "loss_sum": self.loss_sum,
-            "generators": _generator_states(self.device),
-            "run": asdict(self.state),
-        }
-        write_checkpoint(self._scratch, f"{self.state.epoch}-{self.state.step}", state)
-
-    def _count_time(self) -> None:
-        now = time.monotonic()
-        self.state.seconds += now - self._tick
-        self._tick = now
-
-    def _resume(self) -> None:
-        """Takes the state of the checkpoint, if there is one."""
-        state = read_checkpoint(self._scratch)
-        if state is None:
-            return
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.best = state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._restore_layout()
-        self.loss_sum.copy_(state["loss_sum"])
-        self._generators = state["generators"]
-        self.state = RunState(**state["run"])
-        if self.finished:
-            say(f"{self.name}: was trained before, to epoch {self.state.epoch}")
-        else:
-            say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
-
-    def _restore_layout(self) -> None:
-        """Puts optimizer state back into its parameters' memory order, which a file does not keep: fused optimizers
-        walk both side by side in memory."""
-        for parameter, values in self.optimizer.state.items():
-            for key, value in values.items():
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    values[key] = torch.empty_like(parameter).copy_(value)
-
-    def result(self) -> FitResult:
-        return FitResult(_weights(self.average.module), self.best, self.state)
-
-
-def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _generator_states(device: torch.device) -> list[torch.Tensor]:
-    """Of the generators that a step on this device draws from."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _set_generator_states(states: list[torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)

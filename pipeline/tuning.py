@@ -18,7 +18,7 @@ from pipeline.encodings.sampled import Sampled
 from pipeline.encodings.topk import TopK
 from pipeline.errors import ConfigError, StoreError
 from pipeline.manifest import Manifest
-from pipeline.store import StoreWriter
+from pipeline.store_writer import StoreWriter
 
 _RANGE_NATS = 40.0
 _TAIL_CLASSES = 256

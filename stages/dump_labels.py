@@ -30,7 +30,8 @@ from pipeline.manifest import Manifest
 from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from stages import run_stage
 
 _PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)

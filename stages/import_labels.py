@@ -30,7 +30,7 @@ from pipeline.metrics import accuracy
 from pipeline.models import group_table, join_outputs, match_classes, read_class_names
 from pipeline.progress import progress
 from pipeline.seeding import derive_seed, permutation
-from pipeline.store import StoreWriter
+from pipeline.store_writer import StoreWriter
 from pipeline.views import ViewSpec
 from stages import run_stage
 

@@ -26,7 +26,8 @@ from pipeline.remote import is_url
 from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget, images_in_order, open_splits
-from pipeline.training import FitResult, Task, Trainer, fit, fit_together, write_reports
+from pipeline.trainer import FitResult, Task, Trainer
+from pipeline.training import fit, fit_together, write_reports
 from pipeline.transfer import Start, origins
 from stages import run_stage
 

@@ -20,7 +20,8 @@ from pipeline.metrics import classification_metrics
 from pipeline.model_files import write_model
 from pipeline.models import Classifier, load_weights, read_class_names
 from pipeline.sections.train_teacher import TrainTeacher
-from pipeline.training import Task, fit, write_reports
+from pipeline.trainer import Task
+from pipeline.training import fit, write_reports
 from pipeline.transfer import Start, origins
 from stages import run_stage
 

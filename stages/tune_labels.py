@@ -27,7 +27,8 @@ from pipeline.progress import progress
 from pipeline.report.label_figures import draw_ladder
 from pipeline.report.tables import ladder_table
 from pipeline.seeding import derive_seed, permutation
-from pipeline.store import StoreReader, gather
+from pipeline.store import StoreReader
+from pipeline.stored_labels import gather
 from pipeline.tuning import Trial, by_size, choose, ladder, measure_encoding, pareto_front
 from pipeline.views import ViewSpec
 from stages import run_stage

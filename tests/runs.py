@@ -13,7 +13,7 @@ from pipeline.batches import Batch, num_steps, plain_batches, training_batches
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
 from pipeline.recipe import FitSettings
-from pipeline.training import FitResult, Task
+from pipeline.trainer import FitResult, Task
 from pipeline.views import PadCrop, ViewSpec
 
 CPU = torch.device("cpu")

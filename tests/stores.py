@@ -15,7 +15,8 @@ from pipeline.datasets import Split
 from pipeline.encodings import build_encoding
 from pipeline.manifest import Block, Manifest
 from pipeline.seeding import sample_draws
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 CLASSES = ["a", "b", "c", "d", "e", "f"]

@@ -18,7 +18,8 @@ from pipeline.datasets import ImageDataset, find_samples
 from pipeline.encodings import build_encoding
 from pipeline.report.label_figures import draw_ladder, draw_sample
 from pipeline.report.tables import ladder_table
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.views import render
 from stages import derive_labels, dump_labels, inspect_labels, prepare, run_stage, train_teacher, tune_labels
 

@@ -34,7 +34,8 @@ from pipeline.encodings import build_encoding
 from pipeline.errors import ConfigError, PipelineError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import Block
-from pipeline.store import StoreReader, encode_logits, measure_labels
+from pipeline.store import StoreReader
+from pipeline.stored_labels import encode_logits, measure_labels
 
 MORE = make_split(29)
 EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, SAMPLED], ids=["uint8", "topk", "sampled"])

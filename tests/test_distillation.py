@@ -21,7 +21,8 @@ from pipeline.errors import StoreError
 from pipeline.joining import match_rows
 from pipeline.labelling import Target, Teacher, dump_labels
 from pipeline.models import Classifier, build_model
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.targets import SparseTargets
 from pipeline.views import ViewSpec, render
 

@@ -34,7 +34,8 @@ from stores import SPLIT, TOPK, UINT8, Row, make
 
 from pipeline.datasets import ImageDataset
 from pipeline.errors import PipelineError, StoreError, one_line_errors
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from stages import dump_labels, repair_labels, verify_labels
 
 NUM_BLOCKS = 12

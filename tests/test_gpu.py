@@ -23,7 +23,8 @@ from pipeline.objective import Objective, build_loss
 from pipeline.recipe import FitSettings
 from pipeline.seeding import philox
 from pipeline.targets import SparseTargets
-from pipeline.training import Task, fit
+from pipeline.trainer import Task
+from pipeline.training import fit
 from pipeline.views import PadCrop, ViewSpec, render
 
 pytestmark = pytest.mark.gpu

@@ -14,11 +14,13 @@ from runs import CPU, STEPS, Killed, Recorder, assert_same, make_task, net, reci
 from torch import nn
 
 import pipeline.artifacts
+import pipeline.trainer
 import pipeline.training
 from pipeline.batches import Batch
 from pipeline.errors import PipelineError
 from pipeline.recipe import FitSettings
-from pipeline.training import FitResult, Trainer, fit, fit_together
+from pipeline.trainer import FitResult, Trainer
+from pipeline.training import fit, fit_together
 from stages import dump_labels, prepare, train_student, train_teacher
 
 Change = Callable[[dict[str, Any]], object]
@@ -111,7 +113,7 @@ def test_a_killed_pass_goes_on_to_the_same_bits(tmp_path: Path, alone: list[FitR
 def test_a_pass_killed_between_two_checkpoints_goes_on_to_the_same_bits(
     tmp_path: Path, alone: list[FitResult], monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    write, left = pipeline.training.write_checkpoint, iter(range(writes))
+    write, left = pipeline.trainer.write_checkpoint, iter(range(writes))
 
     def until_killed(folder: Path, tag: str, state: object) -> None:
         if next(left, None) is None:
@@ -119,7 +121,7 @@ def test_a_pass_killed_between_two_checkpoints_goes_on_to_the_same_bits(
         write(folder, tag, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.training, "write_checkpoint", until_killed)
+        patch.setattr(pipeline.trainer, "write_checkpoint", until_killed)
         with pytest.raises(Killed):
             fit_together(trainers(tmp_path), Together())
     assert_all_same(fit_together(trainers(tmp_path), Together()), alone)

@@ -44,7 +44,8 @@ from pipeline.fidelity import Fidelity
 from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs, recompute_fidelity, repair_block
 from pipeline.manifest import Manifest
 from pipeline.models import build_model
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 
 CPU = torch.device("cpu")

@@ -26,7 +26,8 @@ from pipeline.derivation import subset
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
 from pipeline.manifest import Manifest
-from pipeline.store import StoreReader, StoreWriter
+from pipeline.store import StoreReader
+from pipeline.store_writer import StoreWriter
 from pipeline.views import CutMix, FlipHorizontal, PadCrop, ViewSpec, render
 
 # The reader. From here to the stores it uses nothing of Potstill's.

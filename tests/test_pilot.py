@@ -20,7 +20,7 @@ from pipeline.config import validate
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.pilot import Choice, Temperature, choose_temperature, shorten
 from pipeline.recipe import FitSettings
-from pipeline.training import FitResult, RunState, Task
+from pipeline.trainer import FitResult, RunState, Task
 from pipeline.views import ViewSpec
 from stages import dump_labels, prepare, train_student, train_teacher
 

@@ -44,13 +44,14 @@ from stores import (
     write,
 )
 
-import pipeline.store
+import pipeline.store_writer
 from pipeline.canaries import make_canaries
 from pipeline.encodings import build_encoding
 from pipeline.errors import PipelineError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import manifest_fingerprint
-from pipeline.store import StoreReader, block_digest, encode_logits, gather, measure_labels
+from pipeline.store import StoreReader
+from pipeline.stored_labels import block_digest, encode_logits, gather, measure_labels
 
 BLOCKS = manifest_of(UINT8).blocks()
 NAMES = {json.dumps(row): name for name, row in LABELLED.items()}
@@ -265,7 +266,7 @@ def test_a_writer_killed_within_a_block_writes_it_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.store, "write_bytes", killed)
+        patch.setattr(pipeline.store_writer, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
             writer.write(BLOCKS[2], torch.zeros(4, 6))
     writer = begin(tmp_path / "x.zarr", TOPK)
@@ -278,7 +279,7 @@ def test_a_writer_killed_within_a_block_writes_it_again(
 def test_a_writer_killed_while_it_began_begins_again(
     finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create, left, kills = pipeline.store.ArrayGroup.create_array, iter(()), 0
+    create, left, kills = pipeline.store_writer.ArrayGroup.create_array, iter(()), 0
 
     def create_some(*arguments: Any, **named: Any) -> None:
         if next(left, None) is None:
@@ -289,7 +290,7 @@ def test_a_writer_killed_while_it_began_begins_again(
         try:
             with monkeypatch.context() as patch:
                 left = iter(range(kills))
-                patch.setattr(pipeline.store.ArrayGroup, "create_array", create_some)
+                patch.setattr(pipeline.store_writer.ArrayGroup, "create_array", create_some)
                 begin(tmp_path / "x.zarr", TOPK)
         except KeyboardInterrupt:
             kills += 1
@@ -657,7 +658,7 @@ def copied(path: Path, row: Row, order: list[int]) -> StoreReader:
     inherited = [source.fidelity_parts[number] for number in order]
     records = path.with_suffix(".records")
     tables = source.tables
-    writer = pipeline.store.StoreWriter(path, records, manifest, SPLIT.sample_ids, canaries, tables, inherited)
+    writer = pipeline.store_writer.StoreWriter(path, records, manifest, SPLIT.sample_ids, canaries, tables, inherited)
     for block in BLOCKS:
         writer.write_labels(block, source.read_view(block.view_index, block.rows), None)
     writer.finish()

@@ -31,12 +31,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import pipeline.checkpoints
+import pipeline.trainer
 import pipeline.training
 from pipeline.batches import Batch
 from pipeline.errors import ModelError
 from pipeline.lean_optimizers import LeanAdamW, LeanSGD
 from pipeline.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
-from pipeline.training import FitResult, Task, fit, write_reports
+from pipeline.trainer import FitResult, Task
+from pipeline.training import fit, write_reports
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -356,7 +358,7 @@ def test_a_run_that_is_killed_between_batches_of_one_step_goes_on_to_the_same_bi
 
 def test_gradients_that_wait_are_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tags: list[str] = []
-    monkeypatch.setattr(pipeline.training, "write_checkpoint", lambda folder, tag, state: tags.append(tag))
+    monkeypatch.setattr(pipeline.trainer, "write_checkpoint", lambda folder, tag, state: tags.append(tag))
     fit(net(), make_task(), recipe(epochs=1, accumulate_batches=3), tmp_path, CPU, "run")
     assert tags == ["0-3", "0-4", "1-0"]
 

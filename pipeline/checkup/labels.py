@@ -15,7 +15,8 @@ from pipeline.encodings import Codec, Encoding, LabelSpace
 from pipeline.errors import ConfigError, suggest
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent
-from pipeline.store import Labels, StoreReader, encode_logits
+from pipeline.store import StoreReader
+from pipeline.stored_labels import Labels, encode_logits
 from pipeline.views import ViewSpec
 
 MEASURED = 2000  # labels

@@ -21,7 +21,7 @@ from pipeline.errors import ModelError, PipelineError
 from pipeline.inference import predict_logits
 from pipeline.recipe import FitSettings
 from pipeline.sections.train_student import TrainStudent
-from pipeline.training import Task, Trainer
+from pipeline.trainer import Task, Trainer
 from pipeline.transfer import Start
 from pipeline.views import ViewSpec
 
