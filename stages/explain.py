@@ -28,6 +28,7 @@ from pipeline.store import StoreReader
 from pipeline.suspects import Suspicions, choose_store, judge, stored_opinions
 from stages import run_stage
 
+TEACHER = "teacher"  # which no student is called
 _MOST_PAIRS = 10
 
 
@@ -42,12 +43,16 @@ def main(
     reports: Path = Path("reports"),
 ) -> None:
     settings = load_section(Explain, "explain", params)
-    folders = {"teacher": teacher, **{name: students / name for name in load_rows("students", params)}}
+    folders = {name: students / name for name in load_rows("students", params)}
+    distilled = _distilled(folders)
+    predictions = read_tensors(evaluated / "predictions.safetensors", made_by="evaluate")
     dataset = ImageDataset(data)
     train, test = dataset.stream("train"), dataset.stream("test")
+    disagreed = []
+    if f"{TEACHER}.predicted" in predictions:  # else it runs elsewhere
+        folders = {TEACHER: teacher, **folders}
+        disagreed = _most_disagreed(predictions, distilled, len(test), settings.num_disagreed, evaluated)
     found = Found.of(labels, train, dataset.manifest.class_names)
-    distilled = _distilled(folders)
-    disagreed = _most_disagreed(evaluated, distilled, len(test), settings.num_disagreed)
     suspects = found.suspects.places[: settings.num_suspects].tolist()
     chosen = choose(suspects, disagreed, settings.num_attributed, len(test))
     samples, tiles = Samples.read(chosen, train, test), TileSheet(*dataset.manifest.image_shape[1:])
@@ -138,21 +143,22 @@ class Asked:
 
     @classmethod
     def of(cls, folders: dict[str, Path], samples: Samples, settings: Explain, mean: list[float]) -> "Asked":
-        """All of them are asked for the class that the teacher says, so that their maps can be compared."""
+        """All of them are asked for the class that the first one says, so that their maps can be compared; that is the teacher
+        where there is a network of it."""
         device, rows = choose_device(settings.device), samples.attributed
         height, width = samples.images.shape[2:]
         window, strides = settings.window(height, width), settings.strides(height, width)
         colour = (torch.tensor(mean) * 255).round().to(torch.uint8)
-        logits, maps = {}, {}
+        logits, maps, first = {}, {}, next(iter(folders))
         with progress("explain", len(folders) * len(rows), "map") as on_maps:
             for name, folder in folders.items():
-                made_by = "train_teacher" if name == "teacher" else f"train_student@{name}"
+                made_by = "train_teacher" if name == TEACHER else f"train_student@{name}"
                 model = read_model(folder, made_by=made_by).to(device)
                 logits[name] = predict_logits(model, samples.images.split(settings.batch_size), device)
                 maps[name] = attribute(
                     model,
                     samples.images[rows],
-                    logits["teacher"].argmax(dim=1)[rows],
+                    logits[first].argmax(dim=1)[rows],
                     device,
                     window=window,
                     strides=strides,
@@ -161,15 +167,15 @@ class Asked:
                 )
                 on_maps(len(rows))
         patch, steps = (f"{high} x {wide}" for high, wide in (window, strides))
-        method = (
-            f"occlusion by a patch of {patch} pixels in steps of {steps}: what the class that the teacher says loses"
-        )
+        method = f"occlusion by a patch of {patch} pixels in steps of {steps}: what the class that {first} says loses"
         return cls(logits, rows, maps, method)
 
     def agreements(self, shift: int = 0) -> dict[str, Float[np.ndarray, " attributed"]]:
         """Of each student's map with the teacher's, or with the teacher's of another sample, so many places on."""
-        others = {name: each for name, each in self.maps.items() if name != "teacher"}
-        return {name: agreement(each, np.roll(self.maps["teacher"], shift, axis=0)) for name, each in others.items()}
+        if TEACHER not in self.maps:
+            return {}
+        others = {name: each for name, each in self.maps.items() if name != TEACHER}
+        return {name: agreement(each, np.roll(self.maps[TEACHER], shift, axis=0)) for name, each in others.items()}
 
     def figures(self) -> dict[str, Any]:
         """For the report: mean agreement of maps, and what it is by chance, with the teacher's map of another sample."""
@@ -189,21 +195,22 @@ class Asked:
 
 def _distilled(folders: dict[str, Path]) -> list[str]:
     """The students without hard-label twins, which nobody told what the teacher says."""
-    names = [name for name in folders if name != "teacher"]
-    twins = {n for n in names if read_meta(folders[n], made_by=f"train_student@{n}").settings.get("twin_of")}
-    return [name for name in names if name not in twins] or names
+    twins = {
+        n for n, folder in folders.items() if read_meta(folder, made_by=f"train_student@{n}").settings.get("twin_of")
+    }
+    return [name for name in folders if name not in twins] or list(folders)
 
 
-def _most_disagreed(evaluated: Path, names: list[str], num_test: int, count: int) -> list[int]:
+def _most_disagreed(
+    predictions: dict[str, torch.Tensor], names: list[str], num_test: int, count: int, where: Path
+) -> list[int]:
     """Rows of the test split by the mean KL(teacher || student), the largest first."""
-    path = evaluated / "predictions.safetensors"
-    tensors = read_tensors(path, made_by="evaluate")
-    found = [tensors.get(f"{name}.kl_to_teacher") for name in names]
+    found = [predictions.get(f"{name}.kl_to_teacher") for name in names]
     known = [each for each in found if each is not None and len(each) == num_test]
     if len(known) < len(names):
         expected = f"kl_to_teacher of {', '.join(names)} on {num_test} test images"
         raise DataError(
-            path, "not for these students and this data", expected=expected, mend="run `dvc repro evaluate`"
+            where, "not of these students and this data", expected=expected, mend="run `dvc repro evaluate`"
         )
     mean = torch.stack(known).double().mean(dim=0)
     rows: list[int] = mean.argsort(descending=True, stable=True)[:count].tolist()
@@ -213,12 +220,13 @@ def _most_disagreed(evaluated: Path, names: list[str], num_test: int, count: int
 def _add_answers(rows: list[dict[str, Any]], samples: Samples, asked: Asked, distilled: list[str]) -> TileSheet | None:
     """What each network says, how far students are from the teacher, and maps; gives these, where there are any."""
     says = {name: rank_classes(logits.double().softmax(dim=1)) for name, logits in asked.logits.items()}
-    log_targets = asked.logits["teacher"].double().log_softmax(dim=1)
-    kl = [kl_divergence_with_log_targets(log_targets, asked.logits[name].double()) for name in distilled]
-    disagreement = torch.stack(kl).mean(dim=0).clamp(min=0).tolist()
     for number, row in enumerate(rows):
-        row["disagreement"] = round(disagreement[number], 6)
         row["says"] = {name: ranked[number] for name, ranked in says.items()}
+    if TEACHER in asked.logits:
+        log_targets = asked.logits[TEACHER].double().log_softmax(dim=1)
+        kl = [kl_divergence_with_log_targets(log_targets, asked.logits[name].double()) for name in distilled]
+        for row, nats in zip(rows, torch.stack(kl).mean(dim=0).clamp(min=0).tolist(), strict=True):
+            row["disagreement"] = round(nats, 6)
     if not len(asked.rows):
         return None
     sheet, agreements = TileSheet(*samples.images.shape[2:]), asked.agreements()

@@ -42,6 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             train_student.main(name, labels="data/dump_labels")
         count = ImageDataset(Path("data/prepare")).manifest.num_samples["test"]
         made_up = {f"{name}.kl_to_teacher": torch.rand(count) for name in NAMES[1:]}
+        made_up["teacher.predicted"] = torch.zeros(count, dtype=torch.int32)
         write_tensors(Path("data/evaluate/predictions.safetensors"), made_up)
         explain.main()
         yield folder
@@ -231,12 +232,26 @@ def test_labels_of_a_few_classes_do(folder: Path) -> None:
 def test_predictions_of_other_students_or_data_are_refused(folder: Path) -> None:
     path = folder / "data/evaluate/predictions.safetensors"
     for tensors in ({"other.kl_to_teacher": torch.rand(3)}, {"small.kl_to_teacher": torch.rand(3)}):
-        write_tensors(path, tensors)
-        with pytest.raises(PipelineError, match=r"predictions\.safetensors: not for these students and this data"):
+        write_tensors(path, tensors | {"teacher.predicted": torch.zeros(3)})
+        with pytest.raises(PipelineError, match="data/evaluate: not of these students and this data"):
             explain.main()
     path.unlink()
     with pytest.raises(PipelineError, match="run `dvc repro evaluate`"):
         explain.main()
+
+
+def test_a_teacher_that_runs_elsewhere_says_something_of_views_alone(folder: Path) -> None:
+    shutil.rmtree(folder / "data/train_teacher")
+    write_tensors(folder / "data/evaluate/predictions.safetensors", {"small.predicted": torch.zeros(3)})
+    told = run_again()
+    assert told["networks"] == ["small", "small_hard"]
+    assert by_kind(told, SUSPECT)[0]["view_labels"]
+    assert by_kind(told, DISAGREED) == []
+    for row in told["samples"]:
+        assert row["says"].keys() == {"small", "small_hard"}
+        assert "disagreement" not in row
+    assert by_kind(told, ATTRIBUTED)[0]["map_agreement"] == {}
+    assert json.loads((folder / "reports/explain.json").read_text())["map_agreement"] == {}
 
 
 def test_a_network_that_is_not_there_is_asked_for(folder: Path) -> None:

@@ -64,7 +64,7 @@ function showConfusions(name) {
       if (count) {
         cell.title = `${classNames[actual]} taken for ${classNames[predicted]}: ${count}`;
         cell.style.setProperty("--tone", actual === predicted ? "var(--muted)" : "var(--orange)");
-        cell.style.setProperty("--heat", `${actual === predicted ? 18 : 10 + 45 * Math.sqrt(count / totals.get(actual))}%`);
+        cell.style.setProperty("--heat", `${actual === predicted ? 18 : 10 + 38 * Math.sqrt(count / totals.get(actual))}%`);
       }
       return cell;
     });
