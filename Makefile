@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 repro: $(READY) ## run the pipeline: every stage whose inputs changed, then print the results
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@cat reports/table.txt
-	@echo; echo "report: $(CURDIR)/reports/report.md"
+	@echo; echo "report: $(CURDIR)/reports/report.html"
 
 test: $(READY) ## run the tests (CPU only)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

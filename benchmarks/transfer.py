@@ -75,7 +75,7 @@ class Run:
 
     def __init__(self, task: str, changes: dict[str, Any], name: str = "") -> None:
         self.folder = (FOLDER / (name or task)).resolve()
-        params = {name: load_section(dict, name) for name in section_names()} | changes
+        params = {name: load_section(dict, name) for name in section_names() if name != "exports"} | changes
         data = {"source": {"kind": "folder", "path": str((FOLDER / "images" / task).resolve())}}
         write_json(self.folder / "params.yaml", params | {"prepare": params["prepare"] | data})  # JSON is YAML
 

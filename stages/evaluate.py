@@ -66,6 +66,7 @@ def main(
         "stores": {path.stem: _describe_store(path, manifest) for path, manifest in manifests.items()},
     }
     write_json(reports / "evaluate.json", content)
+    (reports / "export").mkdir(exist_ok=True)  # which `report` depends on, for DVC, even where nothing is exported
     write_json(reports / "metrics.json", _headline(rows))
     _write_table(reports / "plots/reliability.tsv", bins)
     _write_table(reports / "plots/accuracy_against_size.tsv", [_size(name, row) for name, row in rows.items()])

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 from pipeline.artifacts import say, write_bytes
+from pipeline.config import PARAMS
 from pipeline.report.content import read_content
 from pipeline.report.figures import charts
 from pipeline.report.page import render_page
 from pipeline.report.summary import markdown, terminal
+from pipeline.sections.export import read_exports
 from stages import run_stage
 
 
-def main(reports: Path = Path("reports"), explained: Path = Path("data/explain")) -> None:
-    content = read_content(reports, explained)
+def main(params: Path = PARAMS, reports: Path = Path("reports"), explained: Path = Path("data/explain")) -> None:
+    content = read_content(reports, explained, read_exports(params))
     drawn = list(charts(content))
     for chart in drawn:
         chart.save(reports / "figures")

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import write_bytes, write_json
+from pipeline.sections.export import read_exports
 
 CLASS_NAMES = [
     "T-shirt/top",
@@ -29,7 +30,7 @@ _KL = {"mean": 1.5e-5, "p999": 2e-4, "max": 3e-4}
 
 
 def write_reports(folder: Path, *, students: Sequence[str] = ("tiny", "small", "medium"), **options: Any) -> None:
-    """`reports/` and `data/explain/` under `folder`. Options: `twins`, `exports`, `explained` are True unless said
+    """`reports/`, `data/explain/` and `params.yaml` under `folder`. Options: `twins`, `exports`, `explained` are True unless said
     otherwise; `class_names`, `num_samples`."""
     options = {
         "twins": True,
@@ -63,11 +64,17 @@ def write_reports(folder: Path, *, students: Sequence[str] = ("tiny", "small", "
     ]
     _write_table(reports / "plots/reliability.tsv", bins)
     _write_table(reports / "plots/confusion.tsv", _confusion(rng, list(rows), names))
-    if options["exports"]:
-        for name in students[:2]:
-            write_json(reports / f"export/{name}.json", _export(name, rows[name]))
+    exports = students[:2] if options["exports"] else ()
+    for name in exports:
+        write_json(reports / f"export/{name}.json", _export(name, rows[name]))
+    write_json(folder / "params.yaml", {"students": {name: {} for name in students or ("none",)}, "exports": [*exports]})
     if options["explained"]:
         _write_explained(rng, folder, list(rows), names, options["num_samples"])
+
+
+def exported(folder: Path) -> list[str]:
+    """The students that `write_reports` has exported."""
+    return read_exports(folder / "params.yaml")
 
 
 def stores() -> dict[str, Any]:

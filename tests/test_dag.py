@@ -15,6 +15,7 @@ import pytest
 from project import environment, files_of, make_project, repro, run, small_params, student, write_params
 
 STUDENTS = ["train_student@small", "train_student@small_hard"]
+TOLD = ["evaluate", "explain", "report"]  # what follows any student
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("finished"), small_params())
     ran = repro(folder)
     assert sorted(ran) == sorted(
-        ["prepare", "train_teacher", "dump_labels", "verify_labels", *STUDENTS, "evaluate", "report"]
+        ["prepare", "train_teacher", "dump_labels", "verify_labels", *STUDENTS, *TOLD, "export@small"]
     )
     return folder
 
@@ -53,14 +54,14 @@ def test_a_students_learning_rate_re_runs_it_and_what_follows(project: Path) -> 
     params = small_params()
     params["students"]["small"]["fit"]["learning_rate"] = 0.02
     write_params(project, params)
-    assert repro(project) == ["train_student@small", "evaluate", "report"]
+    assert sorted(repro(project)) == sorted(["train_student@small", *TOLD, "export@small"])
 
 
 def test_a_new_student_re_runs_nothing_of_the_teachers(project: Path) -> None:
     params = small_params()
     params["students"]["other"] = student(seed=1, labels="dense16")
     write_params(project, params)
-    assert repro(project) == ["train_student@other", "evaluate", "report"]
+    assert repro(project) == ["train_student@other", *TOLD]
 
 
 def test_a_new_encoding_re_runs_no_student(project: Path) -> None:
@@ -69,7 +70,14 @@ def test_a_new_encoding_re_runs_no_student(project: Path) -> None:
     write_params(project, params)
     ran = repro(project)
     assert ran[0] == "dump_labels"
-    assert set(ran) == {"dump_labels", "verify_labels", "evaluate", "report"}
+    assert set(ran) == {"dump_labels", "verify_labels", *TOLD}
+
+
+def test_what_is_no_longer_exported_is_no_longer_reported(project: Path) -> None:
+    assert "model_int8.onnx" in (project / "reports/report.md").read_text()
+    write_params(project, small_params() | {"exports": []})
+    assert repro(project) == ["report"]
+    assert "model_int8.onnx" not in (project / "reports/report.md").read_text()
 
 
 def test_more_views_ask_the_teacher_for_the_new_ones_alone(project: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
-from report_fixture import CLASS_NAMES, write_reports
+from report_fixture import CLASS_NAMES, exported, write_reports
 
 from pipeline.report.content import read_content
 from pipeline.report.figures import charts
@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 def make_page(folder: Path, **options: Any) -> Path:
     """The page alone, of a report with these options."""
     write_reports(folder, **options)
-    content = read_content(folder / "reports", folder / "data/explain")
+    content = read_content(folder / "reports", folder / "data/explain", exported(folder))
     path = folder / "page.html"
     path.write_text(render_page(content, list(charts(content))), encoding="utf-8")
     return path
@@ -45,7 +45,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stage makes."""
     folder = tmp_path_factory.mktemp("page")
     write_reports(folder)
-    report.main(folder / "reports", folder / "data/explain")
+    report.main(folder / "params.yaml", folder / "reports", folder / "data/explain")
     return folder / "reports/report.html"
 
 
@@ -112,10 +112,12 @@ def fits(page: Page) -> bool:
 
 def test_the_answer_comes_first_and_every_figure_is_there(opened: Opener, file: Path) -> None:
     page = opened(file)
-    expect(page.locator("h1")).to_have_text("Distillation paid for 1 of 3 students, not for 1, unclear for 1.")
+    expect(page.locator("h1")).to_have_text(
+        "Distillation paid for 1 of 3 students in this run, not for 1, unclear for 1."
+    )
     assert page.locator(".comparisons .badge").all_inner_texts() == ["? unclear", "✓ yes", "✗ no"]
     assert page.locator("figure svg[role=img][aria-label]").count() == 7
-    for name in ("tiny", "tiny int8.onnx", "medium_hard"):
+    for name in ("tiny", "tiny/model_int8.onnx", "medium_hard"):
         expect(page.locator("#answer table").first.get_by_role("rowheader", name=name, exact=True)).to_be_visible()
     assert "2 faults" in page.locator(".card", has_text="dense8").inner_text()
     assert page.locator("h1").count() == 1

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from report_fixture import stores, write_reports
+from report_fixture import exported, stores, write_reports
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.report.content import Content, read_content, read_table
@@ -28,7 +28,7 @@ from pipeline.report.verdicts import headline, verdicts
 
 
 def read(folder: Path) -> Content:
-    return read_content(folder / "reports", folder / "data/explain")
+    return read_content(folder / "reports", folder / "data/explain", exported(folder))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_column_that_no_network_has_is_left_out(content: Content) -> None:
 
 def test_exported_files_stand_below_their_network(content: Content) -> None:
     names = [line[0].text for line in everything(content).lines]
-    assert names[1:4] == ["tiny", "tiny onnx", "tiny int8.onnx"]
+    assert names[1:4] == ["tiny", "tiny/model.onnx", "tiny/model_int8.onnx"]
     changes = [line["change_points"] for line in export_lines(content.exports)]
     assert changes == pytest.approx([0, -0.2, 0, -0.2])
 
@@ -131,9 +131,9 @@ def test_a_table_is_read_by_column_whatever_its_words_are(tmp_path: Path) -> Non
 def test_a_verdict_says_whether_distillation_paid_and_how_sure_that_is(content: Content) -> None:
     tiny, small, medium = verdicts(content)
     assert small == (
-        "small (24,274 parameters): distillation paid: 88.00% against 86.90% of its hard-label twin, +1.10 ± 0.60 points"
+        "small (24,274 parameters, one seed): distillation paid: 88.00% against 86.90% of its hard-label twin, +1.10 ± 0.60 points"
     )
-    assert "it is not clear whether distillation paid" in tiny
+    assert "unclear whether distillation paid" in tiny
     assert "distillation did not pay" in medium
 
 
@@ -147,11 +147,11 @@ def test_a_verdict_over_seeds_says_how_many(content: Content) -> None:
     ("paid", "said"),
     [
         ((), "No student has a hard-label twin, so this run can't say whether distillation paid."),
-        (("yes",), "Distillation paid for tiny."),
-        (("unclear",), "It is not clear whether distillation paid for tiny."),
-        (("yes", "yes"), "Distillation paid for all 2 students."),
-        (("yes", "no", "unclear"), "Distillation paid for 1 of 3 students, not for 1, unclear for 1."),
-        (("unclear", "unclear"), "Distillation paid for 0 of 2 students, unclear for 2."),
+        (("yes",), "Distillation paid for tiny in this run."),
+        (("unclear",), "It is not clear whether distillation paid for tiny in this run."),
+        (("yes", "yes"), "Distillation paid for all 2 students in this run."),
+        (("yes", "no", "unclear"), "Distillation paid for 1 of 3 students in this run, not for 1, unclear for 1."),
+        (("unclear", "unclear"), "Distillation paid for 0 of 2 students in this run, unclear for 2."),
     ],
 )
 def test_the_headline_counts_verdicts(content: Content, paid: tuple[str, ...], said: str) -> None:
@@ -236,7 +236,8 @@ def test_a_chart_on_the_page_is_text_in_the_pages_colours(content: Content) -> N
 def test_the_teacher_alone_an_imported_one_and_hundreds_of_students_are_drawn(tmp_path: Path) -> None:
     write_reports(tmp_path / "alone", students=())
     alone = read(tmp_path / "alone")
-    imported = replace(alone, curves={"teacher": []})
+    evaluation = {**alone.evaluation, "models": {"teacher": {**alone.networks["teacher"], "train_seconds": 0.0}}}
+    imported = replace(alone, evaluation=evaluation, curves={"teacher": []})
     write_reports(tmp_path / "many", students=[f"s{n}" for n in range(150)], explained=False)
     many = read(tmp_path / "many")
     for content in (alone, imported, many):

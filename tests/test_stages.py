@@ -18,7 +18,7 @@ from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.costs import Cost
 from pipeline.datasets import ImageDataset
 from pipeline.errors import PipelineError, StoreError, VerificationError, one_line_errors
-from stages import dump_labels, evaluate, prepare, report, train_student, train_teacher, verify_labels
+from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -80,6 +80,33 @@ def run_evaluate(folder: Path) -> None:
     )
 
 
+def run_explain(folder: Path) -> None:
+    data = folder / "data"
+    explain.main(
+        folder / "params.yaml",
+        data / "prepare",
+        data / "train_teacher",
+        data / "train_student",
+        data / "dump_labels",
+        data / "evaluate",
+        data / "explain",
+        folder / "reports",
+    )
+
+
+def run_export(folder: Path) -> None:
+    data = folder / "data"
+    export.main(
+        "small",
+        folder / "params.yaml",
+        data / "prepare",
+        data / "train_student",
+        data / "export",
+        folder / "reports/export",
+        folder / "work",
+    )
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder after every stage."""
@@ -92,7 +119,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in small_params()["students"]:
         run_student(folder, name)
     run_evaluate(folder)
-    report.main(folder / "reports")
+    run_explain(folder)
+    run_export(folder)
+    report.main(folder / "params.yaml", folder / "reports", folder / "data/explain")
     return folder
 
 

@@ -12,6 +12,8 @@ from pipeline.errors import suggest
 from pipeline.grouping import check_alike
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.evaluate import Evaluate
+from pipeline.sections.explain import Explain
+from pipeline.sections.export import Export, read_exports
 from pipeline.sections.prepare import Prepare
 from pipeline.sections.train_student import TrainStudent
 from pipeline.sections.train_teacher import TrainTeacher
@@ -24,8 +26,10 @@ SECTIONS: dict[str, type] = {
     "dump_labels": DumpLabels,
     "verify_labels": VerifyLabels,
     "evaluate": Evaluate,
+    "explain": Explain,
+    "export": Export,
 }
-TABLES = ("encodings", "students")
+TABLES = ("encodings", "students", "exports")
 _OPTIONAL = "students_defaults"
 Settings = TypeVar("Settings")
 
@@ -64,6 +68,7 @@ def read_params(path: Path, findings: Findings) -> Params:
     if prepare := sections.get("prepare"):
         source = findings.attempt(build_source, prepare.source, f"{path}: prepare.source")
     params = Params(path, sections, source, _encodings(path, findings), _students(path, findings))
+    findings.attempt(read_exports, path)
     if findings.counts["error"] == before:
         rows = f"{len(params.encodings)} encodings, {len(params.students)} students"
         findings.ok(f"{path}: {len(sections)} sections, {rows}, every key as it should be")

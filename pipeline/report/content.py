@@ -1,6 +1,7 @@
 """Everything that the report is made of: what the stages before it wrote."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,12 @@ class Content:
         return names
 
 
-def read_content(reports: Path, explained: Path) -> Content:
-    """Reads what the stages wrote into `reports`, and what `explain` wrote into `explained`."""
+def read_content(reports: Path, explained: Path, exported: Sequence[str]) -> Content:
+    """Reads what the stages wrote into `reports`, and what `explain` wrote into `explained`.
+
+    Args:
+        exported: Students; there may be reports of others, from before.
+    """
     evaluation = read_json(reports / "evaluate.json", made_by="evaluate")
     curves = {
         name: reports / ("train_teacher.tsv" if name == "teacher" else f"train_student/{name}.tsv")
@@ -54,11 +59,7 @@ def read_content(reports: Path, explained: Path) -> Content:
         {name: _numbers(read_table(path)) for name, path in curves.items()},
         read_table(reports / "plots/reliability.tsv"),
         read_table(reports / "plots/confusion.tsv"),
-        {
-            name: read_json(path, made_by=f"export@{name}")
-            for name in evaluation["models"]
-            if (path := reports / f"export/{name}.json").exists()
-        },
+        {name: read_json(reports / f"export/{name}.json", made_by=f"export@{name}") for name in exported},
         explanation,
         samples,
         sheets,

@@ -18,7 +18,7 @@ def cost_chart(
     name: str, key: str, axis: str, form: Callable[[float], str], lines: Sequence[Line], rows: Rows
 ) -> Chart:
     """Test accuracy over what it costs."""
-    drawn = [line for line in lines if line.get(key)]  # an imported teacher took no seconds here
+    drawn = [line for line in lines if line.get(key)]
     exports = ", exported files" if any(line["role"] == "export" for line in drawn) else ""
     named = [line for line in drawn if line["role"] != "export"]
     points = [f"{line['name']} {line['accuracy']:.1%} at {form(line[key])}" for line in named]

@@ -41,12 +41,12 @@ _LEAST_IN_A_BIN = 10  # images; fewer say little of a network's reliability
 def charts(content: Content) -> Iterator[Chart]:
     """Every chart that this run has figures for."""
     rows = content.networks
-    networks, exports = network_lines(rows), export_lines(content.exports)
-    files = [*networks, *exports]
+    networks = network_lines(rows)
+    files = [*networks, *export_lines(content.exports)]
     yield cost_chart("size", "file_bytes", "size of the file", size, files, rows)
-    latency = "milliseconds for one image, one thread"
-    yield cost_chart("latency", "p50", latency, three_digits, files, rows)
-    yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, rows)
+    yield cost_chart("latency", "p50", "milliseconds for one image, one thread", three_digits, files, rows)
+    if any(line["train_seconds"] for line in networks):  # an imported teacher alone took none
+        yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, rows)
     yield _training_chart(content.curves, rows)
     yield _reliability_chart(content.reliability, rows)
     if content.evaluation["comparisons"]:

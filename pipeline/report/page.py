@@ -12,7 +12,7 @@ from markupsafe import Markup
 from pipeline.report.content import Content, Rows
 from pipeline.report.drawing import Chart
 from pipeline.report.tables import EXPORTS, Table, everything, export_lines, kl_nats, robustness_table, size
-from pipeline.report.verdicts import headline, verdict
+from pipeline.report.verdicts import about_error, headline, verdict
 
 _HERE = Path(__file__).parent
 _MOST_CLASSES = 30  # in a table of confusions
@@ -36,6 +36,7 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         data=_as_script(_browsed(content)),
         headline=headline(content),
+        about_error=about_error(content),
         evaluation=content.evaluation,
         teacher=content.networks.get("teacher"),
         comparisons=_comparisons(content),

@@ -14,7 +14,7 @@ from pipeline.report.tables import (
     robustness_table,
     stores_table,
 )
-from pipeline.report.verdicts import headline, verdicts
+from pipeline.report.verdicts import about_error, headline, verdicts
 
 
 def terminal(content: Content) -> str:
@@ -37,8 +37,8 @@ def markdown(content: Content, charts: list[Chart]) -> str:
     parts = [
         f"# {headline(content)}",
         "\n".join(f"- {line}" for line in verdicts(content)),
-        "The gain is that of a student over its hard-label twin, plus and minus two standard errors. The page report.html has "
-        "more: samples, confusions, settings.",
+        f"The gain is that of a student over its hard-label twin, plus and minus two standard errors. {about_error(content)}",
+        "The page report.html has more: samples, confusions, settings.",
         "## Networks",
         Table.of(QUALITY, lines).text("github"),
         f'On {content.evaluation["num_test"]:,} test images. "Accuracy" is of the last epoch; "best epoch" is of the epoch that '

@@ -155,8 +155,7 @@ def everything(content: Content) -> Table:
     """Networks, each with its exported files below it."""
     below: dict[str, list[Line]] = {}
     for line in export_lines(content.exports):
-        short = line["file"].removeprefix("model").strip("._")
-        below.setdefault(line["name"], []).append({**line, "name": f"{line['name']} {short}"})
+        below.setdefault(line["name"], []).append({**line, "name": f"{line['name']}/{line['file']}"})
     lines = []
     for line in network_lines(content.networks):
         lines += [line, *below.get(line["name"], [])]

@@ -8,7 +8,7 @@ from pipeline.report.content import Content, Rows
 _SAID = {
     "yes": "distillation paid",
     "no": "distillation did not pay",
-    "unclear": "it is not clear whether distillation paid",
+    "unclear": "unclear whether distillation paid",
 }
 
 
@@ -16,9 +16,9 @@ def verdict(comparison: dict[str, Any], rows: Rows) -> str:
     """A sentence: whether distillation paid for this student, the gain in points and two standard errors of it."""
     name, gain = comparison["student"], comparison["gain_points"]
     seeds = len(comparison["seeds"])
-    over = f", mean of {seeds} seeds" if seeds > 1 else ""
+    over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"{name} ({rows[name]['parameters']:,} parameters{over}): {_SAID[comparison['paid']]}: "
+        f"{name} ({rows[name]['parameters']:,} parameters, {over}): {_SAID[comparison['paid']]}: "
         f"{comparison['accuracy']['mean']:.2%} against {comparison['twin_accuracy']['mean']:.2%} of its hard-label twin, "
         f"{gain['mean']:+.2f} ± {2 * gain['standard_error']:.2f} points"
     )
@@ -36,6 +36,7 @@ def headline(content: Content) -> str:
         return "No student has a hard-label twin, so this run can't say whether distillation paid."
     counts = Counter(comparison["paid"] for comparison in comparisons)
     total = len(comparisons)
+    here = " in this run" if any(len(comparison["seeds"]) == 1 for comparison in comparisons) else ""
     if total == 1:
         name = comparisons[0]["student"]
         said = {
@@ -43,10 +44,23 @@ def headline(content: Content) -> str:
             "no": "Distillation did not pay",
             "unclear": "It is not clear whether distillation paid",
         }
-        return f"{said[comparisons[0]['paid']]} for {name}."
+        return f"{said[comparisons[0]['paid']]} for {name}{here}."
     if counts["yes"] == total:
-        return f"Distillation paid for all {total} students."
+        return f"Distillation paid for all {total} students{here}."
     rest = [f"not for {counts['no']}"] * bool(counts["no"]) + [f"unclear for {counts['unclear']}"] * bool(
         counts["unclear"]
     )
-    return f"Distillation paid for {counts['yes']} of {total} students, {', '.join(rest)}."
+    return f"Distillation paid for {counts['yes']} of {total} students{here}, {', '.join(rest)}."
+
+
+def about_error(content: Content) -> str:
+    """What the errors of the gains cover; empty where there are no gains."""
+    seeds = [len(comparison["seeds"]) for comparison in content.evaluation["comparisons"]]
+    if not seeds:
+        return ""
+    covered = "The error is that of the choice of test images"
+    if min(seeds) > 1:
+        return f"{covered}, and of the spread from seed to seed."
+    return (
+        f"{covered}; of a student with one seed it leaves out how much another seed would differ, often as much again."
+    )
