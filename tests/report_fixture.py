@@ -67,7 +67,9 @@ def write_reports(folder: Path, *, students: Sequence[str] = ("tiny", "small", "
     exports = students[:2] if options["exports"] else ()
     for name in exports:
         write_json(reports / f"export/{name}.json", _export(name, rows[name]))
-    write_json(folder / "params.yaml", {"students": {name: {} for name in students or ("none",)}, "exports": [*exports]})
+    write_json(
+        folder / "params.yaml", {"students": {name: {} for name in students or ("none",)}, "exports": [*exports]}
+    )
     if options["explained"]:
         _write_explained(rng, folder, list(rows), names, options["num_samples"])
 

@@ -14,6 +14,7 @@ import torch
 from project import files_of, small_params, student, write_params
 from website import Website
 
+import pipeline.export.predict  # noqa: F401  # imported late by export; what is loaded is part of fingerprints
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.costs import Cost
 from pipeline.datasets import ImageDataset
