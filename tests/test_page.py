@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from report_fixture import CLASS_NAMES, exported, write_reports
 
+from pipeline.artifacts import read_json, write_json
 from pipeline.report.content import read_content
 from pipeline.report.figures import charts
 from pipeline.report.page import render_page
@@ -334,3 +335,20 @@ def test_a_page_of_little_or_of_much_stays_in_shape(opened: Opener, tmp_path: Pa
     if options.get("num_samples", 40) and options.get("explained", True):
         expect(page.locator(".sample").first).to_be_visible()
     assert fits(page)
+
+
+def test_samples_are_shown_where_the_teacher_runs_elsewhere(opened: Opener, tmp_path: Path) -> None:
+    write_reports(tmp_path)
+    evaluation = read_json(tmp_path / "reports/evaluate.json", made_by="")
+    del evaluation["models"]["teacher"]
+    write_json(tmp_path / "reports/evaluate.json", evaluation)
+    told = read_json(tmp_path / "data/explain/samples.json", made_by="")
+    told["networks"].remove("teacher")
+    for sample in told["samples"]:
+        del sample["disagreement"], sample["says"]["teacher"]
+        sample.get("maps", {}).pop("teacher", None)
+        sample.pop("map_agreement", None)
+    write_json(tmp_path / "data/explain/samples.json", told)
+    report.main(tmp_path / "params.yaml", tmp_path / "reports", tmp_path / "data/explain")
+    page = opened(tmp_path / "reports/report.html")
+    expect(page.locator(".sample").first).to_be_visible()

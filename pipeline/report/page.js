@@ -93,9 +93,10 @@ function startBrowser(browser) {
   const nameOf = (place) => (place === null ? "none" : browser.class_names[place]);
   const isWrong = (sample, name) => sample.hard_label !== null && sample.says[name][0][0] !== sample.hard_label;
   const suspicion = (sample) => sample.suspicion ?? 0; // test images have none
+  const disagreement = (sample) => sample.disagreement ?? 0; // none has any where the teacher runs elsewhere
   const orders = {
-    suspicion: (a, b) => suspicion(b) - suspicion(a) || b.disagreement - a.disagreement,
-    disagreement: (a, b) => b.disagreement - a.disagreement || suspicion(b) - suspicion(a),
+    suspicion: (a, b) => suspicion(b) - suspicion(a) || disagreement(b) - disagreement(a),
+    disagreement: (a, b) => disagreement(b) - disagreement(a) || suspicion(b) - suspicion(a),
   };
 
   /** A tile of a sheet, as large as fits `room` in whole pixels of the image. */
@@ -145,7 +146,7 @@ function startBrowser(browser) {
       make("p", {}, "hard label: ", make("b", { textContent: nameOf(sample.hard_label) })),
       make("p", {}, `${sample.split}, number ${sample.index}`),
       make("p", {}, ...sample.kinds.map((kind) => make("span", { className: "kind", textContent: KINDS[kind] }))),
-      make("p", {}, make("small", { textContent: `suspicion ${suspicion(sample).toFixed(2)}, disagreement ${sample.disagreement.toFixed(2)} nats` })),
+      make("p", {}, make("small", { textContent: `suspicion ${suspicion(sample).toFixed(2)}, disagreement ${disagreement(sample).toFixed(2)} nats` })),
     );
     const image = tile("tiles", sample.image, browser.tile_px, 112, `sample ${sample.id}`);
     const article = make("article", { className: "card sample" }, make("header", {}, image, facts));
