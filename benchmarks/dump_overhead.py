@@ -1,75 +1,174 @@
-"""Dumping labels (views, teacher, all encodings, checksums, fidelity, disk) against the teacher's bare forward pass."""
+"""Dumping labels (views, teacher, all encodings, checksums, fidelity, disk) against the teacher's bare forward pass.
 
-from dataclasses import replace
+    python -m benchmarks.dump_overhead                                  # the teacher and the data that `make repro` left
+    python -m benchmarks.dump_overhead --device cuda --network resnet_small --px 32
+    python -m benchmarks.dump_overhead --device cuda --network torchvision/resnet50 --px 224 --classes 1000
+
+With `--network`, weights and images are random: only the time is of interest. The forward pass is of random images that
+lie on the device already, and its logits are left there.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+import typer
 
-from benchmarks.measure import in_turn, need_data, report
+from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.canaries import make_canaries
-from pipeline.config import load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import DataError
-from pipeline.labelling import Target, Teacher, dump_labels
-from pipeline.manifest import Block
+from pipeline.config import load_rows, load_section
+from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.devices import choose_device, has_room
+from pipeline.encodings import build_encoding
+from pipeline.errors import DataError, one_line_errors
+from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs
+from pipeline.manifest import Block, Manifest
 from pipeline.model_files import read_model
+from pipeline.models import build_model
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 
-ROUNDS = 5
-LABELS = 8192  # the default block
+_NUM_CANARIES = 8
+_NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Work:
+    """A teacher, what it is to label, and stores that want it: a block is a view of so many samples."""
+
+    teacher: Teacher
+    split: Split
+    settings: DumpLabels
+    manifests: dict[str, Manifest]
+    tables: dict[str, dict[str, np.ndarray]]
+    block_samples: int
+
+    def blocks(self) -> Iterator[Block]:
+        """Every block of every view, as often as views are asked for."""
+        starts = range(0, len(self.split) - self.block_samples + 1, self.block_samples)
+        for view in next(iter(self.manifests.values())).view_numbers:
+            for start in starts:
+                yield Block(view, view, range(start, start + self.block_samples))
+
+    def targets(self, folder: Path) -> list[Target]:
+        """The stores, begun in a folder."""
+        views, own = self.settings.views, self.split
+        canaries = make_canaries(own, views, next(iter(self.manifests.values())).view_numbers, _NUM_CANARIES)
+        return [
+            Target(StoreWriter(folder / name, folder / f"{name}.records", manifest, own.sample_ids, canaries, tables))
+            for (name, manifest), tables in zip(self.manifests.items(), self.tables.values(), strict=True)
+        ]
+
+    def dump(self, targets: list[Target], blocks: Iterator[Block], count: int) -> Callable[[], None]:
+        """What dumps the next so many blocks, the images on the device where they fit."""
+        device, split = self.teacher.device, self.split
+        shown = split.to(device) if has_room(device, split.images.nbytes) else split
+        views = self.settings.views
+        return lambda: dump_labels(self.teacher, shown, views, list(islice(blocks, count)), targets, lambda _: None)
+
+    def forward(self, count: int) -> Callable[[], None]:
+        """What shows as many images to the teacher, and no more."""
+        teacher, shape = self.teacher, (self.block_samples, *self.split.images.shape[1:])
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, device=teacher.device)
+
+        @torch.inference_mode()
+        def run() -> None:
+            for _ in range(count):
+                for batch in images.split(teacher.batch_size):
+                    teacher.model(batch)
+            synchronize(teacher.device)
+
+        return run
+
+
+def trained(settings: DumpLabels, device: torch.device, labels: int) -> Work:
+    """The teacher, the data and the stores that `make repro` left."""
     need_data()
-    settings = load_section(DumpLabels, "dump_labels")
-    device = choose_device(settings.device)
     split = ImageDataset(Path("data/prepare")).split("train")
-    if len(split) * settings.num_views < LABELS * (ROUNDS + 2):
-        raise DataError("data/prepare", f"{len(split)} training images", expected=f"more, for blocks of {LABELS}")
-    model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
-    teacher = Teacher(model, device, settings.batch_size)
-    canaries = make_canaries(split, settings.views, range(settings.num_views), settings.num_canaries)
-    images = torch.randint(0, 256, (LABELS, *split.images.shape[1:]), dtype=torch.uint8, device=device)
+    model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device).eval()
+    stores = {path.name: StoreReader(path) for path in sorted(Path("data/dump_labels").glob("*.zarr"))}
+    manifests = {name: replace(store.manifest, block_samples=labels, complete=False) for name, store in stores.items()}
+    tables = {name: store.tables for name, store in stores.items()}
+    return Work(Teacher(model, device, settings.batch_size), split, settings, manifests, tables, labels)
+
+
+def made_up(
+    settings: DumpLabels, device: torch.device, labels: int, network: str, px: int, classes: int, views: int
+) -> Work:
+    """Random weights and images; the encodings of params.yaml."""
+    images = np.random.default_rng(0).integers(0, 256, (labels, 3, px, px), dtype=np.uint8)
+    split = Split(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
+    own = _NETWORK_SETTINGS.get(network, {})
+    model = build_model(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3)
+    teacher = Teacher(model.to(device).eval(), device, settings.batch_size)
+    settings.views.check((3, px, px), "dump_labels.views")
+    pilot = pilot_log_probs(teacher, split, settings.views, [0], min(2 * classes, labels), settings.temperature)
+    manifests, tables = {}, {}
+    for name, row in load_rows("encodings").items():
+        encoding = build_encoding(row, f"encodings.{name}")
+        manifests[name] = Manifest(
+            encoding=encoding.to_dict(),
+            class_names=[str(number) for number in range(classes)],
+            view_numbers=list(range(views)),
+            num_samples=labels,
+            block_samples=labels,
+            temperature=settings.temperature,
+            temperatures=settings.temperatures,
+            views=settings.views.to_dict(),
+            dataset_fingerprint="made up",
+            teacher={"fingerprint": "made up"} if encoding.fields(settings.space(classes)) else None,
+        )
+        tables[name] = encoding.learn(pilot, settings.space(classes))
+    return Work(teacher, split, settings, manifests, tables, labels)
+
+
+def main(
+    device: DeviceOption = None,
+    network: str | None = None,
+    px: int = 32,
+    classes: int = 10,
+    labels: int = 8192,  # the default block
+    rounds: int = 5,
+    batch_size: int | None = None,
+) -> None:
+    settings = load_section(DumpLabels, "dump_labels")
+    settings = replace(settings, batch_size=batch_size or settings.batch_size)
+    where = choose_device(device or settings.device)
+    count = 4 if where.type == "cuda" else 1  # blocks a round: writing one hides behind computing the next
+    needed = (rounds + 2) * count
+    if network is None:
+        work = trained(settings, where, labels)
+        if len(list(islice(work.blocks(), needed))) < needed:
+            found = f"{len(work.split)} training images"
+            raise DataError("data/prepare", found, expected=f"more, for {needed} blocks of {labels}")
+    else:
+        work = made_up(settings, where, labels, network, px, classes, needed)
     with TemporaryDirectory() as folder:
-        targets = []
-        for path in sorted(Path("data/dump_labels").glob("*.zarr")):
-            store = StoreReader(path)
-            manifest = replace(store.manifest, block_samples=LABELS, complete=False)
-            copy, records = Path(folder) / path.name, Path(folder) / path.stem
-            writer = StoreWriter(copy, records, manifest, split.sample_ids, canaries, store.tables)
-            targets.append(Target(writer))
-        starts = range(0, len(split) - LABELS + 1, LABELS)
-        blocks = iter([Block(view, view, range(s, s + LABELS)) for view in range(settings.num_views) for s in starts])
-
-        def dump() -> None:
-            dump_labels(teacher, split, settings.views, [next(blocks)], targets, lambda _: None)
-
-        def forward() -> None:
-            with torch.inference_mode():
-                for batch in images.split(settings.batch_size):
-                    model(batch).cpu()
-
-        dumped, bare, ratio = in_turn(dump, forward, ROUNDS)
-    pilot = min(settings.pilot_labels, settings.num_views * len(split))
-    rows = [
-        {
-            "stores": len(targets),
-            "dump labels/s": LABELS / dumped,
-            "forward images/s": LABELS / bare,
-            "share of the bare speed": 1 / ratio,
-            "with the pilot": settings.num_views * len(split) / (settings.num_views * len(split) * ratio + pilot),
-        }
-    ]
-    report(
-        "dump_overhead",
-        f"all stores in one pass against the forward pass alone, median of {ROUNDS} pairs of {LABELS} labels",
-        rows,
+        targets = work.targets(Path(folder))
+        dumped, bare, ratio = in_turn(work.dump(targets, work.blocks(), count), work.forward(count), rounds)
+    row = {
+        "network": network or "the teacher",
+        "images": " x ".join(map(str, work.split.images.shape[1:])),
+        "stores": len(targets),
+        "dump labels/s": labels * count / dumped,
+        "forward images/s": labels * count / bare,
+        "share of the bare speed": 1 / ratio,
+    }
+    if network is None:
+        num_labels = settings.num_views * len(work.split)
+        row["with the pilot"] = num_labels / (num_labels * ratio + min(settings.pilot_labels, num_labels))
+    name = "dump_overhead" if network is None else f"dump_overhead_{network.split('/')[-1]}_{px}"
+    claim = (
+        f"all stores in one pass against the forward pass alone, median of {rounds} pairs of {labels * count} labels"
     )
+    report(name, claim, [row], where)
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        typer.run(main)

@@ -1,4 +1,7 @@
-"""Stores of 10^4 to 10^7 labels: written, verified, loaded, joined and decoded; cost per label, memory, files.
+"""Stores of 10^4 to 10^7 labels: written, verified, loaded, joined and decoded; cost per label, memory, files; and how
+costs grow with the number of labels.
+
+    python -m benchmarks.label_read [most labels]
 
 Each size runs in a process of its own, so that its peak memory can be told.
 """
@@ -17,7 +20,7 @@ import torch
 
 from benchmarks.measure import in_turn, peak_bytes, report
 from pipeline.canaries import make_canaries
-from pipeline.datasets import Split, sample_ids
+from pipeline.datasets import Split, find_samples, sample_ids
 from pipeline.encodings import build_encoding
 from pipeline.manifest import Manifest
 from pipeline.store import StoreReader
@@ -26,6 +29,7 @@ from pipeline.stored_labels import gather
 from pipeline.views import ViewSpec
 
 SIZES = ((10_000, 1), (100_000, 1), (1_000_000, 1), (1_000_000, 10))  # samples, views
+COSTS = ("written", "verified", "read", "trained on")
 ROWS = {
     "dense8": {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255},
     "top2": {"kind": "topk", "k": 2, "levels": 64, "range_nats": 40.0, "tail": "prior", "tail_classes": 256},
@@ -38,14 +42,33 @@ ROUNDS = 5
 SPEC = ViewSpec(seed=0, plain_first=False, operations=())
 
 
-def main() -> None:
+def main(most: int = 10_000_000) -> None:
     rows = []
     for name in ROWS:
         for samples, views in SIZES:
-            command = [sys.executable, "-m", "benchmarks.label_read", name, str(samples), str(views)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            rows.append(json.loads(done.stdout))
-    report("label_read", f"one thread; {NUM_CLASSES} classes; times are medians of {ROUNDS} rounds in turn", rows)
+            if samples * views <= most:
+                command = [sys.executable, "-m", "benchmarks.label_read", name, str(samples), str(views)]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                rows.append(json.loads(done.stdout))
+    costs = _costs(rows)
+    claim = f"one thread; {NUM_CLASSES} classes; times are medians of {ROUNDS} rounds in turn"
+    report("label_read", claim, [{key: value for key, value in row.items() if key not in COSTS} for row in rows])
+    report("label_scaling", f"microseconds per label, and the slope of log seconds over log labels; {claim}", costs)
+
+
+def _costs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By store and cost: what a label takes at each size. A slope of 1 says that it does not depend on the size, below 1
+    that it falls."""
+    table = []
+    for name in ROWS:
+        some = [row for row in rows if row["store"] == name]
+        labels = [row["labels"] for row in some]
+        for cost in COSTS:
+            seconds = [row[cost] for row in some]
+            slope = np.polyfit(np.log(labels), np.log(seconds), 1)[0] if len(labels) > 1 else float("nan")
+            each = {f"{count:,}": 1e6 * spent / count for count, spent in zip(labels, seconds, strict=True)}
+            table.append({"store": name, "cost": cost, **each, "slope": float(slope)})
+    return table
 
 
 def measure(name: str, samples: int, views: int) -> dict[str, Any]:
@@ -76,6 +99,7 @@ def measure(name: str, samples: int, views: int) -> dict[str, Any]:
         )
         ready, _, _ = in_turn(_ready(store, labels, rows), lambda: None, ROUNDS)
         view_bytes = sum(array.nbytes for array in arrays)
+        costs = (write_seconds, verify_seconds, _median(lambda: _read(store)), _median(_trained_on(store)))
         return {
             "store": name,
             "labels": samples * views,
@@ -90,7 +114,33 @@ def measure(name: str, samples: int, views: int) -> dict[str, Any]:
             "write MB": (written - baseline) / 1e6,
             "read MB": (read - baseline) / 1e6,
             "one view MB": view_bytes / 1e6,
+            **dict(zip(COSTS, costs, strict=True)),
         }
+
+
+def _median(action: Callable[[], None]) -> float:
+    """Seconds."""
+    seconds, _, _ = in_turn(action, lambda: None, ROUNDS)
+    return seconds
+
+
+def _read(store: StoreReader) -> None:
+    """Every view, whole."""
+    for view in range(store.manifest.num_views):
+        store.read_view(view)
+
+
+def _trained_on(store: StoreReader) -> Callable[[], None]:
+    """All that labels cost a training of one epoch a view: images of another order are matched by their ids, once; each
+    view is read, joined, decoded and cut into batches."""
+    ids = np.random.default_rng(1).permutation(store.sample_ids)
+
+    def run() -> None:
+        rows = torch.from_numpy(find_samples(ids, store.sample_ids))
+        for view in range(store.manifest.num_views):
+            _ready(store, store.read_view(view), rows)()
+
+    return run
 
 
 def _write(path: Path, row: dict[str, Any], samples: int, views: int) -> tuple[float, int]:
@@ -161,7 +211,7 @@ def _ready(store: StoreReader, labels: dict[str, torch.Tensor], rows: torch.Tens
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        main()
+    if len(sys.argv) <= 2:
+        main(*map(int, sys.argv[1:]))
     else:
         print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

@@ -5,15 +5,19 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from tabulate import tabulate
 
 from pipeline.artifacts import write_json
 from pipeline.errors import DataError
 
 RESULTS = Path("reports/bench")
+
+#: A command's option `--device`.
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; by default as params.yaml says.")]
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
@@ -45,8 +49,17 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def report(name: str, claim: str, rows: list[dict[str, Any]]) -> None:
-    """Prints a table and writes `reports/bench/<name>.json` with the machine that it was measured on."""
+def synchronize(device: torch.device) -> None:
+    """Waits until a device has done all that it was asked for, so that a clock may be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def report(name: str, claim: str, rows: list[dict[str, Any]], device: torch.device | None = None) -> None:
+    """Prints a table and writes `reports/bench/<name>.json` with the machine that it was measured on; what was measured on
+    another `device` than the processor stands beside what was measured on that."""
+    if device is not None and device.type != "cpu":
+        name, claim = f"{name}_{device.type}", f"{claim}, on {device.type}"
     print(f"\n{name}: {claim}")
     print(
         tabulate([[_show(v) for v in row.values()] for row in rows], list(rows[0]), disable_numparse=True), flush=True

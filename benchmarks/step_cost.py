@@ -1,19 +1,25 @@
-"""A training step from stored labels, against a hard-label step and against a step with the teacher in the loop."""
+"""A training step from stored labels, against a hard-label step and against a step with the teacher in the loop.
 
-from dataclasses import replace
+python -m benchmarks.step_cost --device cuda
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import typer
 
-from benchmarks.measure import in_turn, need_data, report
+from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from benchmarks.online import with_teacher
 from pipeline.config import load_table
 from pipeline.datasets import ImageDataset, Split
-from pipeline.devices import choose_device, choose_precision
+from pipeline.devices import choose_device, choose_precision, has_room
 from pipeline.distillation import LabelledViews
+from pipeline.errors import one_line_errors
 from pipeline.model_files import read_meta, read_model
 from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
@@ -24,10 +30,10 @@ ROUNDS = 25
 STEPS = 10
 
 
-def main() -> None:
+def main(device: DeviceOption = None) -> None:
     need_data()
-    dataset = ImageDataset(Path("data/prepare"))
-    train, val = dataset.split("train"), dataset.split("val")
+    where = choose_device(device or "auto")
+    data = Data.read(where)
     students = {name: row for name, row in load_table(TrainStudent, "students").items() if row.twin_of is None}
     rows: list[dict[str, Any]] = []
     online: list[dict[str, Any]] = []
@@ -35,11 +41,11 @@ def main() -> None:
         hard = replace(row, labels="none", hard_weight=1.0, soft_weight=0.0)
         for labels in ("dense8", "dense16", "top2"):
             soft = replace(row, labels=labels)
-            stored, plain, ratio = in_turn(_steps(soft, train, val), _steps(hard, train, val), ROUNDS)
+            stored, plain, ratio = in_turn(steps(soft, data), steps(hard, data), ROUNDS)
             rows.append(
                 {"student": name, "labels": labels, "distilled ms": _ms(stored), "hard ms": _ms(plain), "ratio": ratio}
             )
-        offline, with_teacher, ratio = in_turn(_steps(row, train, val), _steps(row, train, val, online=True), ROUNDS)
+        offline, with_teacher, ratio = in_turn(steps(row, data), steps(row, data, online=True), ROUNDS)
         online.append(
             {
                 "student": name,
@@ -50,18 +56,35 @@ def main() -> None:
             }
         )
     n = f"median of {ROUNDS} pairs of {STEPS} steps"
-    report("step_cost", f"a distilled step against its hard-label twin's, {n}", rows)
-    report("offline_online", f"a step from stored labels against one with the teacher in the loop, {n}", online)
+    report("step_cost", f"a distilled step against its hard-label twin's, {n}", rows, where)
+    report("offline_online", f"a step from stored labels against one with the teacher in the loop, {n}", online, where)
 
 
-def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) -> Any:
+@dataclass(frozen=True)
+class Data:
+    """What all students train on, and where; the training images once more on the device where they fit."""
+
+    train: Split
+    val: Split
+    device: torch.device
+    resident: Split | None
+
+    @classmethod
+    def read(cls, device: torch.device) -> "Data":
+        dataset = ImageDataset(Path("data/prepare"))
+        train = dataset.split("train")
+        resident = train.to(device) if has_room(device, train.images.nbytes) else None
+        return cls(train, dataset.split("val"), device, resident)
+
+
+def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], None]:
     """A function that trains for some steps, reading and joining included."""
-    device = choose_device(row.device)
+    device = data.device
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
     temperature = row.known_temperature if row.soft_weight else None
-    views = LabelledViews(train, store, meta.class_names, temperature, device)
-    task = student_task(row, views, val, device)
+    views = LabelledViews(data.train, store, meta.class_names, temperature, device, resident=data.resident)
+    task = student_task(row, views, data.val, device)
     if online:
         task = with_teacher(
             row, task, read_model(Path("data/train_teacher"), made_by="train_teacher").to(device), device
@@ -70,7 +93,7 @@ def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) ->
     with TemporaryDirectory() as scratch:
         trainer = Trainer(model, task, row.fit, Path(scratch), device, "bench")
     trainer.model.train()
-    sample = train.images[: row.fit.batch_size].to(device)
+    sample = data.train.images[: row.fit.batch_size].to(device)
     trainer.state.precision = str(choose_precision(row.fit.precision, trainer.model, sample, device)).removeprefix(
         "torch."
     )
@@ -80,8 +103,7 @@ def _steps(row: TrainStudent, train: Split, val: Split, online: bool = False) ->
         for _ in range(STEPS):
             trainer.step(next(batches))
             trainer.state.step %= task.steps_per_epoch
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
 
     return train_some
 
@@ -91,4 +113,5 @@ def _ms(seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        typer.run(main)

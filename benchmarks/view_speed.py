@@ -1,4 +1,9 @@
-"""Rendering of views: images a second by kind of operation, and what share of a student's step that is."""
+"""Rendering of views: images a second by kind of operation, and what share of a student's step that is.
+
+    python -m benchmarks.view_speed --device cuda
+
+The images lie on the device.
+"""
 
 import time
 from dataclasses import replace
@@ -8,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import typer
 
-from benchmarks.measure import in_turn, need_data, report
+from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.batches import plan_view
 from pipeline.config import load_table
 from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.devices import choose_device
+from pipeline.errors import one_line_errors
 from pipeline.model_files import ModelMeta, read_meta
 from pipeline.recipe import build_optimizer
 from pipeline.sections.train_student import TrainStudent
@@ -42,17 +50,19 @@ OPERATIONS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def main() -> None:
+def main(device: DeviceOption = None) -> None:
     need_data()
+    where = choose_device(device or "auto")
     dataset = ImageDataset(Path("data/prepare"))
     rows = []
     for shape in ((3, 32, 32), (3, 96, 96)):
-        split = _random_split(2048, shape)
+        split = _random_split(2048, shape).to(where)
         for kind, operations in OPERATIONS.items():
             row = {"images": " x ".join(map(str, shape)), "views": kind, "images/s": _speed(split, operations)}
             rows.append(row)
-    report("view_speed", f"views rendered a second, batches of 128, {torch.get_num_threads()} threads", rows)
-    report("view_share", "rendering pad_crop + flip against a student's step", _shares(dataset.split("train")))
+    report("view_speed", f"views rendered a second, batches of 128, {torch.get_num_threads()} threads", rows, where)
+    shares = _shares(dataset.split("train").to(where))
+    report("view_share", "rendering pad_crop + flip against a student's step", shares, where)
 
 
 def _random_split(count: int, shape: tuple[int, int, int]) -> Split:
@@ -72,6 +82,7 @@ def _speed(split: Split, operations: list[dict[str, Any]]) -> float:
         plan = plan_view(split, _spec(operations), view)
         for first in range(0, len(split), 128):
             plan.render(torch.arange(first, min(first + 128, len(split))))
+        synchronize(split.images.device)
         fastest = min(fastest, time.perf_counter() - start)
     return len(split) / fastest
 
@@ -82,7 +93,8 @@ def _shares(train: Split) -> list[dict[str, Any]]:
 
 
 def _share(train: Split, row: TrainStudent) -> dict[str, Any]:
-    model = _build(read_meta(Path("data/train_teacher"), made_by="train_teacher"), row)
+    device = train.images.device
+    model = _build(read_meta(Path("data/train_teacher"), made_by="train_teacher"), row).to(device)
     optimizer, size = build_optimizer(model, row.fit), row.fit.batch_size
     images, labels, places = train.images[:size], train.hard_labels[:size], torch.randperm(len(train))[:size]
     plan = plan_view(train, _spec(OPERATIONS["pad_crop + flip"]), 0)
@@ -92,10 +104,12 @@ def _share(train: Split, row: TrainStudent) -> dict[str, Any]:
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(model(images), labels).backward()
             optimizer.step()
+        synchronize(device)
 
     def draw() -> None:
         for _ in range(BATCHES):
             plan.render(places)
+        synchronize(device)
 
     rendered, stepped, ratio = in_turn(draw, step, ROUNDS)
     return {
@@ -111,4 +125,5 @@ def _build(meta: ModelMeta, row: TrainStudent) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        typer.run(main)

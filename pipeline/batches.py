@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8, UInt64
+from jaxtyping import Float, Float32, Int64, Shaped, UInt8, UInt64
 
 from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.errors import StoreError
@@ -42,6 +42,33 @@ class LabelledBatch:
     epoch: int = 0
     partner_labels: Int64[torch.Tensor, " batch"] | None = None
     own_shares: Float[torch.Tensor, " batch"] | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is one process's, of several that train one network; the whole, if there is but one.
+
+    Shares are of consecutive places, and as even as can be.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, count: int) -> slice:
+        """Its places among `count`."""
+        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+    def size(self, count: int) -> int:
+        """How many places these are."""
+        places = self.of(count)
+        return int(places.stop - places.start)
+
+    def weight(self, count: int) -> float:
+        """What a mean over its places must be multiplied by, so that the mean over the processes is that over all."""
+        return self.size(count) * self.world / count
+
+
+WHOLE = Share()
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
@@ -90,8 +117,8 @@ class ViewPlan:
         partner_images: UInt8[torch.Tensor, "batch channels height width"] | None = None,
     ) -> UInt8[torch.Tensor, "batch channels height width"]:
         """The views, of images that are read elsewhere than from the split: those of `rows` and of `partner_rows`."""
-        partner_draws = None if self.partner_draws is None else self.partner_draws[places]
-        return render(images, self.draws[places], self.spec, partner_images, partner_draws)
+        partner_draws = None if self.partner_draws is None else _beside(images, self.partner_draws[places])
+        return render(images, _beside(images, self.draws[places]), self.spec, partner_images, partner_draws)
 
     def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
         """The first image's share of each view, 0.5 to 1; None where views are of one image each."""
@@ -101,7 +128,7 @@ class ViewPlan:
 
     def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
         """The second images' hard labels; None where views are of one image each."""
-        return None if self.partner_rows is None else self.split.hard_labels[self.partner_rows[places]]
+        return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
 
 
 def image_shape(split: Split | StreamedSplit) -> tuple[int, ...]:
@@ -110,7 +137,19 @@ def image_shape(split: Split | StreamedSplit) -> tuple[int, ...]:
 
 
 def _images(split: Split | StreamedSplit, rows: torch.Tensor) -> torch.Tensor:
-    return split.images[rows] if isinstance(split, Split) else split.take(rows.numpy()).images
+    return take(split.images, rows) if isinstance(split, Split) else split.take(rows.numpy()).images
+
+
+def take(
+    values: Shaped[torch.Tensor, "_ ..."], rows: Int64[torch.Tensor, " batch"]
+) -> Shaped[torch.Tensor, "batch ..."]:
+    """Some rows of a tensor, wherever it lies; no device is waited for."""
+    return values[_beside(values, rows)]
+
+
+def _beside(there: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values on the device of another tensor."""
+    return values.to(there.device, non_blocking=True)
 
 
 def plan_view(
@@ -177,13 +216,17 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     row_order: RowOrder | None = None,
+    share: Share = WHOLE,
 ) -> Iterator[Batch]:
-    """A shuffled epoch over one view of every image, from step `start_step` on; `row_order` as for `plan_view`."""
+    """A shuffled epoch over one view of every image, from step `start_step` on; `row_order` as for `plan_view`. Of
+    batches of `batch_size`, only a share is made."""
     order = epoch_order(len(split), epoch, seed)
     plan = plan_view(split, spec, view, row_order=row_order)
     for step in range(start_step, num_steps(len(split), batch_size)):
         rows = order[step * batch_size : (step + 1) * batch_size]
-        yield Batch(plan.render(rows), split.hard_labels[rows], rows, plan.partner_labels(rows), plan.own_shares(rows))
+        rows = rows[share.of(len(rows))]
+        labels = take(split.hard_labels, rows)
+        yield Batch(plan.render(rows), labels, rows, plan.partner_labels(rows), plan.own_shares(rows))
 
 
 def view_batches(
@@ -200,6 +243,8 @@ def view_batches(
         yield plan.render(slice(start, start + batch_size))
 
 
-def plain_batches(split: Split, batch_size: int) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
-    """The images as they are, in their order."""
-    yield from split.images.split(batch_size)
+def plain_batches(
+    split: Split, batch_size: int, share: Share = WHOLE
+) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
+    """The images as they are, in their order; of the split as a whole only a share."""
+    yield from split.images[share.of(len(split))].split(batch_size)

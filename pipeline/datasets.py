@@ -39,7 +39,7 @@ _MEND = "delete data/prepare and run `dvc repro prepare`"
 
 @dataclass(frozen=True)
 class Split:
-    """One split in memory."""
+    """One split in memory: this machine's, or that of a device."""
 
     images: UInt8[torch.Tensor, "samples channels height width"]
     hard_labels: Int64[torch.Tensor, " samples"]
@@ -54,6 +54,13 @@ class Split:
         if len(rows) == len(self):
             return self
         return Split(self.images[rows], self.hard_labels[rows], self.sample_ids[rows])
+
+    def to(self, device: torch.device) -> "Split":
+        """The same samples with images and hard labels on a device, where views are rendered then; this very split where
+        they are."""
+        if self.images.device == device:
+            return self
+        return Split(self.images.to(device), self.hard_labels.to(device), self.sample_ids)
 
 
 class StreamedSplit:
@@ -88,10 +95,13 @@ class StreamedSplit:
         images = self._check(rows, self._images.take(rows))
         return Split(torch.from_numpy(images), self.hard_labels[rows], self.sample_ids[rows])
 
-    def in_order(self, batch_size: int) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-        """The images as they are, some at a time."""
-        for start in range(0, len(self), batch_size):
-            yield torch.from_numpy(self.read(range(start, min(start + batch_size, len(self)))))
+    def in_order(
+        self, batch_size: int, places: slice = slice(None)
+    ) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
+        """The images as they are, all or those of some consecutive rows, a few at a time."""
+        rows = range(len(self))[places]
+        for start in range(rows.start, rows.stop, batch_size):
+            yield torch.from_numpy(self.read(range(start, min(start + batch_size, rows.stop))))
 
     def _check(
         self, rows: slice | Int64[np.ndarray, " some"], images: UInt8[np.ndarray, "some channels height width"]

@@ -1,6 +1,8 @@
-"""Which device and which number format to compute with."""
+"""Which device and which number format to compute with; what lies there, and how it gets there."""
 
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +13,9 @@ from pipeline.errors import ConfigError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
+
+_RESIDENT_SHARE = 0.5  # of what is free on a device: the rest is for networks and their activations
+_COPIED_AHEAD = 2  # batches
 
 _TRIAL_STEPS = 6
 _WORTHWHILE = 0.7  # of a float32 step: far from 1, so that noise does not decide between a student and its twin
@@ -33,6 +38,70 @@ def choose_device(name: str, local_index: int = 0) -> torch.device:
         there = ", ".join(["auto", *(kind for kind, yes in available.items() if yes)])
         raise ConfigError(f"device {name!r}", "not on this machine", expected=f"one of: {there}")
     return torch.device(name, local_index % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
+
+
+def has_room(device: torch.device, num_bytes: int) -> bool:
+    """Whether data of this size should lie on a CUDA device as long as a stage runs: never on others, whose memory is the
+    machine's own."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return num_bytes <= _RESIDENT_SHARE * free
+
+
+def copied_ahead(groups: Iterable[Sequence[torch.Tensor]], device: torch.device) -> Iterator[Sequence[torch.Tensor]]:
+    """Groups of tensors of this machine's memory on a device, each of which travels while the one before is worked on.
+
+    On CUDA they go through pinned memory and a queue of their own, and the last but one must have been worked on before
+    another one leaves, so that no more than a few are anywhere.
+    """
+    if device.type != "cuda":
+        yield from ([tensor.to(device) for tensor in group] for group in groups)
+        return
+    copies, work = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    travelling: deque[tuple[list[torch.Tensor], torch.cuda.Event]] = deque()
+    worked_on: deque[torch.cuda.Event] = deque()
+
+    def arrived() -> Sequence[torch.Tensor]:
+        group, event = travelling.popleft()
+        work.wait_event(event)
+        for tensor in group:
+            tensor.record_stream(work)
+        return group
+
+    for group in groups:
+        with torch.cuda.stream(copies):
+            travelling.append(
+                ([tensor.pin_memory().to(device, non_blocking=True) for tensor in group], copies.record_event())
+            )
+        if len(travelling) == _COPIED_AHEAD:
+            yield arrived()
+            worked_on.append(work.record_event())
+            if len(worked_on) == _COPIED_AHEAD:
+                worked_on.popleft().synchronize()
+    while travelling:
+        yield arrived()
+
+
+def in_own_queue(device: torch.device) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """What makes work ready to be done in another thread: it begins when the device has computed all that this thread has
+    asked for so far, and does not wait for what is asked for later. Only CUDA has such queues."""
+    if device.type != "cuda":
+        return lambda work: work
+    queue = torch.cuda.Stream(device, priority=-1)  # before the other work: it is little, and memory waits for it
+
+    def ready(work: Callable[[], None]) -> Callable[[], None]:
+        asked_for = torch.cuda.current_stream(device).record_event()
+
+        def begin() -> None:
+            with torch.cuda.stream(queue):
+                queue.wait_event(asked_for)
+                work()
+                queue.synchronize()  # before what it has read is given away
+
+        return begin
+
+    return ready
 
 
 def choose_precision(precision: Precision, model: nn.Module, images: torch.Tensor, device: torch.device) -> torch.dtype:

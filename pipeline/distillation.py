@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from pipeline.batches import LabelledBatch, ViewPlan, num_steps, plan_view
+from pipeline.batches import WHOLE, LabelledBatch, Share, ViewPlan, num_steps, plan_view, take
 from pipeline.canaries import check_canaries
 from pipeline.datasets import UNLABELLED, Split, StreamedSplit
 from pipeline.errors import StoreError
@@ -39,6 +39,7 @@ class LabelledViews:
         temperature: Of the soft targets; None: none are read.
         device: Where soft targets are decoded and left; they travel there as they are stored.
         budget: What a split on disk is read by.
+        resident: A split in memory once more, on a device: where it is given, images are taken and rendered there.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class LabelledViews:
         temperature: float | None,
         device: torch.device = _CPU,
         budget: MemoryBudget | None = None,
+        resident: Split | None = None,
     ) -> None:
         if store.manifest.class_names != class_names:
             found, expected = _first_difference(store.manifest.class_names, class_names)
@@ -56,6 +58,7 @@ class LabelledViews:
         if temperature is not None:
             store.codec.require(temperature)
         self.split, self.store, self.temperature, self.device = split, store, temperature, device
+        self.resident = split if resident is None and isinstance(split, Split) else resident
         #: Which rows of the split are trained on.
         self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
         if temperature is None:
@@ -68,25 +71,34 @@ class LabelledViews:
     def steps_per_epoch(self, batch_size: int) -> int:
         return num_steps(self.num_samples, batch_size)
 
-    def batches(self, epoch: int, start_step: int, *, batch_size: int, seed: int) -> Iterator[LabelledBatch]:
-        """A shuffled epoch over one view, in turn, with that view's labels."""
-        for (batch,) in shared_batches([self], epoch, start_step, batch_size=batch_size, seed=seed):
+    def batches(
+        self, epoch: int, start_step: int, *, batch_size: int, seed: int, share: Share = WHOLE
+    ) -> Iterator[LabelledBatch]:
+        """A shuffled epoch over one view, in turn, with that view's labels; of each batch only a share."""
+        for (batch,) in shared_batches([self], epoch, start_step, batch_size=batch_size, seed=seed, share=share):
             yield batch
 
 
 def shared_batches(
-    several: Sequence[LabelledViews], epoch: int, start_step: int, *, batch_size: int, seed: int
+    several: Sequence[LabelledViews],
+    epoch: int,
+    start_step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    share: Share = WHOLE,
 ) -> Iterator[tuple[LabelledBatch, ...]]:
     """A shuffled epoch over one view, in turn, for several students at once: the batches that each would have alone.
 
     Images are read and rendered once, and so are the soft targets of one store at one temperature decoded once. All are
-    of one split (the same object) and of the same views; their stores and temperatures may differ.
+    of one split (the same object) and of the same views; their stores and temperatures may differ. Of batches of
+    `batch_size`, only a share is rendered and decoded; what is streamed is read whole, for neighbours lie far apart.
     """
-    shared = _Epoch(several, epoch, batch_size, seed)
+    shared = _Epoch(several, epoch, batch_size, seed, share)
     waiting: list[_Piece] = []
     for piece in shared.pieces(start_step):
         waiting.append(piece)
-        if sum(len(piece.hard_labels) for piece in waiting) == min(batch_size, several[0].num_samples):
+        if sum(len(piece.hard_labels) for piece in waiting) == shared.num_own:
             whole = _join(waiting)
             waiting = []
             yield tuple(
@@ -120,13 +132,13 @@ class _Window:
     def render(self, places: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some channels height width"]:
         """The views of some places."""
         partners = None if self.plan.partner_rows is None else self._images_of(self.plan.partner_rows[places])
-        return self.plan.render_images(places, self.images[places], partners)
+        return self.plan.render_images(places, take(self.images, places), partners)
 
     def _images_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some channels height width"]:
         """The images of rows of the split. All but a few are here: the partner of a repeated image is in the block where
         that image stands first."""
         places = np.searchsorted(self.rows, rows.numpy()).clip(max=len(self.rows) - 1)
-        images = self.images[torch.from_numpy(places)]
+        images = take(self.images, torch.from_numpy(places))
         away = np.flatnonzero(self.rows[places] != rows.numpy())
         if len(away):
             assert isinstance(self.plan.split, StreamedSplit), "a window in memory holds all"
@@ -137,7 +149,7 @@ class _Window:
 class _Epoch:
     """One epoch of several students, piece by piece: a pure function of settings, seed, epoch and step."""
 
-    def __init__(self, several: Sequence[LabelledViews], epoch: int, batch_size: int, seed: int) -> None:
+    def __init__(self, several: Sequence[LabelledViews], epoch: int, batch_size: int, seed: int, share: Share) -> None:
         lead = several[0]
         for views in several:
             assert views.split is lead.split, "one split"
@@ -147,6 +159,8 @@ class _Epoch:
             assert views.joined.paging == lead.joined.paging, "one budget"
         self._several, self._lead, self._split = several, lead, lead.split
         self._epoch, self._batch_size, self._seed = epoch, batch_size, seed
+        self._own = share.of(min(batch_size, lead.num_samples))  # places in each batch
+        self.num_own = self._own.stop - self._own.start
         view_index = epoch % lead.store.manifest.num_views
         self._view = lead.store.manifest.view_numbers[view_index]
         self._labels = read_labels(
@@ -182,7 +196,8 @@ class _Epoch:
         rows, store = window_rows(pages), self._lead.store
         places = np.flatnonzero(self._lead.is_trained[rows])
         order = torch.from_numpy(places[window_order(rows[places], self._epoch, self._seed)])
-        images = self._split.images if isinstance(self._split, Split) else torch.from_numpy(columns[_IMAGES])
+        there = self._lead.resident
+        images = torch.from_numpy(columns[_IMAGES]) if there is None else there.images
         plan = plan_view(self._split, store.views, self._view, rows=rows, row_order=store.row_order)
         return _Window(rows, order, images, columns, plan)
 
@@ -201,11 +216,23 @@ class _Epoch:
             low, high = max(start, position), min(start + self._decoded, last)
             if high <= begin:
                 continue
-            places = window.order[low - position : high - position]
+            places = window.order[low - position : high - position][self._are_own(low, high)]
             targets = self._targets(window, places)
             for first in range(max(low // size * size, begin), min(high, end), size):
-                some = slice(max(first, low) - low, min(first + size, high, end) - low)
-                yield self._piece(window, places[some], [None if t is None else t[some] for t in targets])
+                within = self._own_before(max(first, low)), self._own_before(min(first + size, high, end))
+                some = slice(*(number - self._own_before(low) for number in within))
+                if some.start < some.stop:
+                    yield self._piece(window, places[some], [None if t is None else t[some] for t in targets])
+
+    def _are_own(self, low: int, high: int) -> Bool[torch.Tensor, " positions"]:
+        """Which of the positions from `low` to `high` in the epoch are in the own share of their batch."""
+        places = np.arange(low, high) % self._batch_size
+        return torch.from_numpy((places >= self._own.start) & (places < self._own.stop))
+
+    def _own_before(self, position: int) -> int:
+        """How many positions before this one are."""
+        batch, place = divmod(position, self._batch_size)
+        return int(batch * self.num_own + min(max(place - self._own.start, 0), self.num_own))
 
     def _piece(self, window: _Window, places: Int64[torch.Tensor, " piece"], targets: Sequence[Targets]) -> _Piece:
         hard_labels = self._split.hard_labels[torch.from_numpy(window.rows)[places]]

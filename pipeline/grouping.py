@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.batches import LabelledBatch
+from pipeline.batches import WHOLE, LabelledBatch, Share
 from pipeline.distillation import LabelledViews, shared_batches
 from pipeline.errors import ConfigError
 from pipeline.store import StoreReader
@@ -56,14 +56,14 @@ def _have_the_same_views(one: StoreReader, other: StoreReader) -> bool:
 
 
 def batches_together(
-    views: Sequence[LabelledViews], device: torch.device, *, batch_size: int, seed: int
+    views: Sequence[LabelledViews], device: torch.device, *, batch_size: int, seed: int, share: Share = WHOLE
 ) -> BatchesTogether[LabelledBatch]:
     """The batches of students that learn from these views, one of `views` each: images are read, rendered and moved to
-    the device once."""
+    the device once. Of each batch only a share."""
 
     def batches(places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[LabelledBatch, ...]]:
         asked = [views[place] for place in places]
-        for several in shared_batches(asked, epoch, start, batch_size=batch_size, seed=seed):
+        for several in shared_batches(asked, epoch, start, batch_size=batch_size, seed=seed, share=share):
             images = several[0].images.to(device, non_blocking=True)
             yield tuple(replace(batch, images=images) for batch in several)
 

@@ -1,19 +1,26 @@
 """What the teacher says of views: writing it into stores, and checking later that they still hold it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8, UInt64
 from torch import nn
 
-from pipeline.batches import RowOrder, view_batches
+from pipeline.batches import RowOrder, ViewPlan, plan_view, view_batches
 from pipeline.claims import Claims
 from pipeline.datasets import Split, find_samples
 from pipeline.derivation import Source, fill_in
+from pipeline.devices import copied_ahead, in_own_queue
+from pipeline.encodings import Codec
 from pipeline.errors import ModelError
 from pipeline.fidelity import Fidelity
 from pipeline.inference import predict_logits
@@ -26,6 +33,10 @@ from pipeline.views import ViewSpec
 
 _WAIT_SECONDS = 0.5
 
+#: Blocks that wait to be written while the teacher goes on, by kind of device. A processor would only take the time from
+#: itself; and a process that is killed loses these blocks, beside the one that it computes.
+_BLOCKS_BEHIND = {"cuda": 2}
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -34,6 +45,11 @@ class Teacher:
     model: nn.Module
     device: torch.device
     batch_size: int
+
+    @property
+    def encodes_on(self) -> torch.device:
+        """Where logits become labels and are measured, in float64 too, which MPS has not."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -59,13 +75,46 @@ def label_rows(
     rows: range | Int64[np.ndarray, " rows"],
     on_batch: Callable[[int], object] = lambda count: None,
     row_order: RowOrder | None = None,
+    *,
+    later: bool = False,
 ) -> Float[torch.Tensor, "rows classes"]:
     """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite.
 
     `row_order` is that of the store whose views these are; without one, mixed views are mixed within the whole split.
+
+    Args:
+        later: The logits are where they are encoded, perhaps not computed yet and not looked at: `check_finite`.
     """
-    batches = view_batches(split, spec, view, rows, teacher.batch_size, row_order)
-    logits = predict_logits(teacher.model, batches, teacher.device, on_batch=on_batch)
+    chosen = np.asarray(rows, dtype=np.int64)
+    if teacher.device.type == "cuda" and split.images.device != teacher.device:
+        plan = plan_view(split, spec, view, rows=chosen, row_order=row_order)
+        batches = rendered_there(plan, teacher.batch_size, teacher.device)
+    else:
+        batches = view_batches(split, spec, view, chosen, teacher.batch_size, row_order)
+    left_on = teacher.encodes_on if later else torch.device("cpu")
+    logits = predict_logits(teacher.model, batches, teacher.device, on_batch=on_batch, left_on=left_on)
+    if not later:
+        check_finite(logits, split, view, chosen)
+    return logits
+
+
+def rendered_there(
+    plan: ViewPlan, batch_size: int, device: torch.device
+) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
+    """The views of a plan, rendered on a device from images that are in this machine's memory."""
+    assert isinstance(plan.split, Split), "what is on disk is streamed"
+    images = plan.split.images
+    places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
+    rows = [plan.rows] if plan.partner_rows is None else [plan.rows, plan.partner_rows]
+    groups = ([images[part[some]] for part in rows] for some in places)
+    for some, group in zip(places, copied_ahead(groups, device), strict=True):
+        yield plan.render_images(some, *group)
+
+
+def check_finite(
+    logits: Float[torch.Tensor, "rows classes"], split: Split, view: int, rows: Int64[np.ndarray, " rows"]
+) -> None:
+    """Raises ModelError with the first of some rows whose logits are not finite."""
     broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
     if len(broken):
         row = int(rows[int(broken[0])])
@@ -76,7 +125,6 @@ def label_rows(
             expected="finite logits",
             mend="train or import the teacher again (a lower learning rate, or precision: float32)",
         )
-    return logits
 
 
 def pilot_log_probs(
@@ -108,52 +156,133 @@ def dump_labels(
 
     With `claims`, any number of processes do so together: each takes blocks that nobody holds, from the first of its own
     `blocks` on, and waits for those that others hold, in case these die. `finished` says that another process has
-    published the stores meanwhile.
+    published the stores meanwhile. On CUDA, blocks are encoded and written while the teacher labels the next ones.
     """
     waiting = list(blocks)
-    while waiting:
-        held_by_others = []
-        for block in waiting:
-            if all(target.writer.has(block) for target in targets):
-                on_labels(len(block.rows))
-            elif claims is None:
-                _dump_block(teacher, split, spec, block, targets, on_labels)
-            else:
-                with claims.attempt(f"{block.view}-{block.rows.start}") as mine:
-                    if not mine:
+    with _Behind(teacher.device) as behind:
+        while waiting:
+            held_by_others = []
+            for block in waiting:
+                if all(target.writer.has(block) for target in targets):
+                    on_labels(len(block.rows))
+                    continue
+                with ExitStack() as claimed:
+                    if claims and not claimed.enter_context(claims.attempt(f"{block.view}-{block.rows.start}")):
                         held_by_others.append(block)
                         continue
-                    if not all(target.writer.has(block) for target in targets) and finished():  # in this order
+                    lacking = [target for target in targets if not target.writer.has(block)]
+                    if claims and lacking and finished():  # in this order
                         return
-                    _dump_block(teacher, split, spec, block, targets, on_labels)
-        if len(held_by_others) == len(waiting):
-            time.sleep(_WAIT_SECONDS)
-        waiting = held_by_others
+                    behind.add(_label_block(teacher, split, spec, block, lacking, on_labels), claimed.pop_all())
+            if len(held_by_others) == len(waiting):
+                behind.finish()
+                time.sleep(_WAIT_SECONDS)
+            waiting = held_by_others
 
 
-def _dump_block(
+def _label_block(
     teacher: Teacher,
     split: Split,
     spec: ViewSpec,
     block: Block,
-    targets: Sequence[Target],
+    lacking: Sequence[Target],
     on_labels: Callable[[int], object],
-) -> None:
-    lacking = [target for target in targets if not target.writer.has(block)]
+) -> Callable[[], None]:
+    """Has the teacher label what some stores lack of a block; what is called to write it there."""
     needed = np.unique(np.concatenate([target.unknown(block) for target in lacking])) if lacking else np.empty(0, int)
     on_labels(len(block.rows) - len(needed))
     logits = torch.empty(0, 0)
     if len(needed):
         order = lacking[0].writer.row_order  # the same in all
-        logits = label_rows(teacher, split, spec, block.view, needed, on_labels, order)
-    for target in lacking:
-        unknown = target.unknown(block)
-        own = logits if len(unknown) == len(needed) else logits[torch.from_numpy(np.isin(needed, unknown))]
-        if len(unknown) == len(block.rows):
-            target.writer.write(block, own)
-        else:
-            labels, fidelity = _complete(target, block, unknown, own)
-            target.writer.write_labels(block, labels, fidelity)
+        logits = label_rows(teacher, split, spec, block.view, needed, on_labels, order, later=True)
+
+    def write() -> None:
+        if len(needed):
+            check_finite(logits, split, block.view, needed)
+        for target in lacking:
+            _write_block(target, block, needed, logits)
+
+    return write
+
+
+def _write_block(
+    target: Target, block: Block, needed: Int64[np.ndarray, " needed"], logits: Float[torch.Tensor, "_ classes"]
+) -> None:
+    """Commits a block to a store; the logits are those of the `needed` rows."""
+    unknown = target.unknown(block)
+    own = logits if len(unknown) == len(needed) else logits[torch.from_numpy(np.isin(needed, unknown))]
+    if len(unknown) == len(block.rows):
+        labels, fidelity = _labels_of(target.writer.codec, own, target.writer.sample_ids[unknown], block.view)
+        target.writer.write_labels(block, labels, fidelity)
+    else:
+        target.writer.write_labels(block, *_complete(target, block, unknown, own))
+
+
+def _labels_of(
+    codec: Codec, logits: Float[torch.Tensor, "rows classes"], sample_ids: UInt64[np.ndarray, " rows"], view: int
+) -> tuple[Labels, Fidelity]:
+    """Labels, on the CPU, and how far they are from the logits: computed where these are."""
+    labels = encode_logits(codec, logits, sample_ids, view)
+    there = {name: values.to(logits.device) for name, values in labels.items()}
+    return labels, measure_labels(codec, logits, there)
+
+
+class _Behind:
+    """Writes blocks in a thread, in their order, while the teacher goes on; where no block may wait, each at once, in the
+    thread that it comes from.
+
+    What goes wrong is raised by one of the next calls, and nothing is written after it. A block's claim is kept until it
+    is written.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._most = _BLOCKS_BEHIND.get(device.type, 0)
+        self._ready = in_own_queue(device)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write-behind")
+        self._waiting: deque[tuple[Future[None], ExitStack]] = deque()
+        self._failed = False
+
+    def __enter__(self) -> "_Behind":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.finish()
+        finally:
+            self._thread.shutdown()
+            for _, claimed in self._waiting:
+                claimed.close()
+
+    def add(self, write: Callable[[], None], claimed: ExitStack) -> None:
+        """A block to be written; waits while too many do, and takes over its claim."""
+        if not self._most:
+            with claimed:
+                write()
+            return
+        self._waiting.append((self._thread.submit(partial(self._write, self._ready(write))), claimed))
+        while len(self._waiting) > self._most or (self._waiting and self._waiting[0][0].done()):
+            self._end_first()
+
+    def finish(self) -> None:
+        """Waits until all is written."""
+        while self._waiting:
+            self._end_first()
+
+    def _end_first(self) -> None:
+        done, claimed = self._waiting.popleft()
+        with claimed:
+            done.result()
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except BaseException:
+            self._failed = True
+            raise
 
 
 def _complete(
@@ -168,9 +297,9 @@ def _complete(
     fill_in(labels, count, known - block.rows.start, target.source.labels(block.view, target.source.rows[known]))
     if len(unknown) == 0:
         return labels, target.source.block_fidelity(block)
-    new = target.writer.encode(block, logits, unknown)
+    new, fidelity = _labels_of(target.writer.codec, logits, target.writer.sample_ids[unknown], block.view)
     fill_in(labels, count, unknown - block.rows.start, new)
-    return labels, measure_labels(target.writer.codec, logits, new)
+    return labels, fidelity
 
 
 def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
@@ -180,9 +309,9 @@ def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Bloc
     """
     sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
     rows = find_samples(sample_ids, split.sample_ids)
-    logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order)
-    labels = encode_logits(store.codec, logits, sample_ids, block.view)
-    return store.replace_block(block, labels, measure_labels(store.codec, logits, labels))
+    logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order, later=True)
+    check_finite(logits, split, block.view, rows)
+    return store.replace_block(block, *_labels_of(store.codec, logits, sample_ids, block.view))
 
 
 def recompute_fidelity(

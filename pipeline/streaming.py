@@ -159,13 +159,14 @@ def _share_arenas() -> None:
 
 
 def images_in_order(
-    split: Split | StreamedSplit, at_most: int, budget: MemoryBudget | None
+    split: Split | StreamedSplit, at_most: int, budget: MemoryBudget | None, places: slice = slice(None)
 ) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-    """A split's images as they are, so many at a time; of one on disk fewer, where the budget says so."""
+    """A split's images as they are, all or those of some consecutive rows, so many at a time; of one on disk fewer,
+    where the budget says so."""
     if isinstance(split, Split):
-        return iter(split.images.split(at_most))
+        return iter(split.images[places].split(at_most))
     assert budget is not None, "what is streamed has a budget"
-    return split.in_order(max(1, min(at_most, budget.share(split) // math.prod(split.image_shape))))
+    return split.in_order(max(1, min(at_most, budget.share(split) // math.prod(split.image_shape))), places)
 
 
 def read_windows(windows: Sequence[Sequence[range]], read: Callable[[range], Columns]) -> Iterator[Columns]:

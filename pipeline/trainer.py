@@ -2,6 +2,11 @@
 
 Everything that decides a result is a pure function of the settings and the step, or is in the checkpoint: a run that
 was killed goes on to the same bits on the same CPU, and so does a run among others.
+
+Several processes may train one network (`pipeline.distributed`). The batches are those of one process, each of which
+sees its share of them; so they come to the same network but for the rounding of sums, and dropout, whose random numbers
+each draws for itself. The first writes the checkpoint, which any number of processes go on from: as many as before to
+the same bits where two add up their gradients (the sums of more may be rounded otherwise), others but for what was said.
 """
 
 import math
@@ -19,7 +24,8 @@ from torch.optim.swa_utils import AveragedModel
 from pipeline.artifacts import say
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.devices import choose_precision
-from pipeline.errors import ModelError
+from pipeline.distributed import ALONE, Team
+from pipeline.errors import DataError, ModelError
 from pipeline.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
 
 AnyBatch = TypeVar("AnyBatch")
@@ -29,7 +35,8 @@ AnyBatch = TypeVar("AnyBatch")
 class Task(Generic[AnyBatch]):
     """What is learnt: batches of an epoch from a step on, the loss of one of them, and the measure of success.
 
-    `pixels` gives a batch's images (for the precision trial); `validate` gives at least `accuracy`.
+    `pixels` gives a batch's images (for the precision trial); `validate` gives at least `accuracy`. Of several processes
+    each has the batches of its own share, and losses whose mean over the processes is that of the whole batch.
     """
 
     batches: Callable[[int, int], Iterable[AnyBatch]]
@@ -71,6 +78,7 @@ class Trainer(Generic[AnyBatch]):
 
     Args:
         head: The names of the parameters that are never frozen and learn at the full rate; who `spares_head` needs it.
+        team: The processes that train it together, all of which see `scratch`.
     """
 
     def __init__(
@@ -82,9 +90,11 @@ class Trainer(Generic[AnyBatch]):
         device: torch.device,
         name: str,
         head: Collection[str] = (),
+        team: Team = ALONE,
     ) -> None:
         self.task, self.settings, self.device, self.name = task, settings, device, name
-        self.model = model.to(device)
+        self._team = team
+        self.model = self._replica = model.to(device)
         self.optimizer = build_optimizer(self.model, settings, head)
         self._backbone = Backbone(self.model, head)
         self.average = AveragedModel(self.model, multi_avg_fn=self._move_average, use_buffers=True)
@@ -94,6 +104,7 @@ class Trainer(Generic[AnyBatch]):
         self.best = _weights(self.average.module)
         self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()
+        self._unsaved = 0  # updates
         self._generators = _generator_states(device)
         self._resume()
 
@@ -122,6 +133,7 @@ class Trainer(Generic[AnyBatch]):
         self.model.train()
         if self.settings.freeze_epochs:
             self._backbone.freeze(self.state.epoch < self.settings.freeze_epochs)
+        self._replica = self._team.replicate(self.model)
 
     def step(self, batch: AnyBatch) -> None:
         """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
@@ -130,11 +142,12 @@ class Trainer(Generic[AnyBatch]):
         first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
         if self.state.step == first:
             self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
-            loss = self.task.loss(self.model, batch)
-        (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
-        self.loss_sum += loss.detach()
         self.state.step += 1
+        with self._team.step(self._replica, last=self._between_updates):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
+                loss = self.task.loss(self._replica, batch)
+            (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
+        self.loss_sum += loss.detach()
         if self._between_updates:
             self._update()
 
@@ -151,6 +164,7 @@ class Trainer(Generic[AnyBatch]):
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
+        self._unsaved += 1
 
     def _learning_rate(self) -> float:
         """Of the update that the last batch belongs to."""
@@ -162,17 +176,22 @@ class Trainer(Generic[AnyBatch]):
         )
 
     def _choose_precision(self, batch: AnyBatch) -> None:
-        chosen = choose_precision(self.settings.precision, self.model, self.task.pixels(batch), self.device)
+        pixels = self.task.pixels(batch)
+        # The clock has a say in it.
+        chosen = self._team.ask_first(
+            lambda: choose_precision(self.settings.precision, self.model, pixels, self.device)
+        )
         self.state.precision = str(chosen).removeprefix("torch.")
 
     def end_epoch(self) -> None:
         """Validates, notes the figures and saves."""
         state = self.state
-        train_loss = float(self.loss_sum) / self.task.steps_per_epoch
+        train_loss = float(self._team.mean(self.loss_sum)) / self.task.steps_per_epoch
         mend = "lower its learning_rate in params.yaml"
         if not math.isfinite(train_loss):
             raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
-        measured = self.task.validate(self.average.module)
+        validated = self.task.validate(self.average.module)
+        measured = self._team.ask_first(lambda: validated)
         if not all(map(math.isfinite, measured.values())):
             raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
         if measured["accuracy"] > state.best_accuracy:
@@ -202,22 +221,30 @@ class Trainer(Generic[AnyBatch]):
 
     def save_if_due(self) -> None:
         """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
-        if self._between_updates and time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
+        if self._between_updates and self._is_old():
             self._save()
+
+    def _is_old(self) -> bool:
+        """By the clock of the first process. Where others wait for what it says, it is asked after 1, 2, 4, 8, ... updates
+        without a checkpoint: that makes it no more than twice as old as it should be."""
+        if self._team.world > 1 and self._unsaved.bit_count() > 1:
+            return False
+        return self._team.ask_first(lambda: time.monotonic() - self._saved_at > self.settings.checkpoint_seconds)
 
     def _save(self) -> None:
         self._count_time()
-        self._saved_at = self._tick
+        self._saved_at, self._unsaved = self._tick, 0
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
-            "loss_sum": self.loss_sum,
-            "generators": _generator_states(self.device),
+            "loss_sum": self._team.mean(self.loss_sum),
+            "generators": self._team.gather(_generator_states(self.device)),
             "run": asdict(self.state),
         }
-        write_checkpoint(self._scratch, f"{self.state.epoch}-{self.state.step}", state)
+        if self._team.is_first:
+            write_checkpoint(self._scratch, f"{self.state.epoch}-{self.state.step}", state)
 
     def _count_time(self) -> None:
         now = time.monotonic()
@@ -227,6 +254,9 @@ class Trainer(Generic[AnyBatch]):
     def _resume(self) -> None:
         """Takes the state of the checkpoint, if there is one."""
         state = read_checkpoint(self._scratch)
+        found = self._team.gather(None if state is None else (state["run"]["epoch"], state["run"]["step"]))
+        if len(set(found)) > 1:
+            raise DataError(self._scratch, "not the same in all processes", expected="a folder that all machines share")
         if state is None:
             return
         self.model.load_state_dict(state["model"])
@@ -235,7 +265,8 @@ class Trainer(Generic[AnyBatch]):
         self.optimizer.load_state_dict(state["optimizer"])
         self._restore_layout()
         self.loss_sum.copy_(state["loss_sum"])
-        self._generators = state["generators"]
+        if self._team.rank < len(state["generators"]):  # else more processes go on than before
+            self._generators = state["generators"][self._team.rank]
         self.state = RunState(**state["run"])
         if self.finished:
             say(f"{self.name}: was trained before, to epoch {self.state.epoch}")

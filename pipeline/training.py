@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.artifacts import write_bytes, write_json
+from pipeline.distributed import ALONE, Team
 from pipeline.progress import progress
 from pipeline.recipe import FitSettings
 from pipeline.trainer import AnyBatch, FitResult, Task, Trainer
@@ -28,19 +29,20 @@ def fit(
     device: torch.device,
     name: str,
     head: Collection[str] = (),
+    team: Team = ALONE,
 ) -> FitResult:
-    """Trains `model`; goes on from the checkpoint in `scratch` if there is one, and leaves its own there. `head` as for
-    `Trainer`.
+    """Trains `model`; goes on from the checkpoint in `scratch` if there is one, and leaves its own there. `head` and
+    `team` as for `Trainer`.
 
     Raises ModelError where the loss stops being a finite number.
     """
-    run = Trainer(model, task, settings, scratch, device, name, head)
+    run = Trainer(model, task, settings, scratch, device, name, head, team)
     return fit_together([run], lambda _, epoch, start: ((batch,) for batch in task.batches(epoch, start)))[0]
 
 
 def fit_together(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[AnyBatch]) -> list[FitResult]:
     """Trains several networks in one pass over batches that are made once, each to the bits that it would come to
-    alone (on a CPU).
+    alone (on a CPU). All are trained by the same processes.
 
     Runs that stand at different places, because they were killed between the checkpoint of one and that of another, are
     brought together: the least advanced goes first, the others let its batches pass. The shorter ones end earlier.

@@ -22,7 +22,7 @@ from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.derivation import Source
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, has_room
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import DataError, PipelineError, StoreError
 from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs
@@ -98,12 +98,13 @@ def _work(
             return
         tables = _tables(scratch.folder, encodings, manifests, sources, teacher, split, settings)
         targets = _targets(scratch, settings, split, manifests, tables, sources)
+    shown = split.to(teacher.device) if has_room(teacher.device, split.images.nbytes) else split
     blocks = next(iter(manifests.values())).blocks()
     first = me.first(len(blocks))
     with progress(f"dump_labels{me.name}", len(split) * settings.num_views, "label") as on_labels:
         turn = [*blocks[first:], *blocks[:first]]
         dump_labels(
-            teacher, split, settings.views, turn, list(targets.values()), on_labels, claims, lambda: scratch.done
+            teacher, shown, settings.views, turn, list(targets.values()), on_labels, claims, lambda: scratch.done
         )
     with claims.hold("finish"), claims.hold("begin"):  # nobody may begin with what is about to be moved away
         if scratch.done:

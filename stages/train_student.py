@@ -1,5 +1,10 @@
-"""train_student: data/prepare + one store -> data/train_student/<name>. Never loads the teacher."""
+"""train_student: data/prepare + one store -> data/train_student/<name>. Never loads the teacher.
 
+`torchrun --nproc-per-node 4 -m stages.train_student --name small` trains it on four GPUs, each with its share of every
+batch.
+"""
+
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import typer
+from torch import nn
 
 from pipeline.artifacts import Scratch, file_fingerprint, say
 from pipeline.batches import LabelledBatch
@@ -14,7 +20,8 @@ from pipeline.config import PARAMS, load_row, load_rows, load_table, validate
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
-from pipeline.errors import StoreError, suggest
+from pipeline.distributed import ALONE, Team, one_voice
+from pipeline.errors import ConfigError, StoreError, suggest
 from pipeline.grouping import batches_together, check_alike
 from pipeline.inference import predict_logits
 from pipeline.joining import label_bytes
@@ -34,6 +41,7 @@ from stages import run_stage
 EVAL_BATCH_SIZE = 500
 
 
+@one_voice()
 def main(
     name: str = typer.Option(help="The student's row in the table `students`."),
     params: Path = PARAMS,
@@ -46,7 +54,10 @@ def main(
     rows, table = _rows(name, params), load_rows("students", params)
     for each, row in rows.items():
         row.check(f"{params}: students.{each}", table)
-    device = choose_device(rows[name].device)
+    team = Team.of(os.environ)
+    device = choose_device(rows[name].device, team.local_rank)
+    _check_team(team, rows, f"{params}: students")
+    team.connect(device, rows[name].fit.batch_size, f"{params}: students.{name}")
     dataset = ImageDataset(data)
     stores = {each: _open_store(labels, row, f"{params}: students.{each}") for each, row in rows.items()}
     check_alike(rows, stores, f"{params}: students", dataset.manifest.num_unlabelled)
@@ -56,21 +67,24 @@ def main(
         each: Scratch(out / each, decides, work, [reports / f"{each}.json", reports / f"{each}.tsv"])
         for each, decides in _decides(rows, stores, dataset, device, f"{params}: students").items()
     }
-    with scratches[name] as scratch:
-        if scratch.done:
+    with team.open(scratches[name]) as unfinished:
+        if not unfinished:
             return
         row, where = rows[name], f"{params}: students.{name}.memory_budget_mb"
         budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, where)
-        students = Students(rows, stores, scratches, dataset, budget, device, f"{params}: students")
+        students = Students(rows, stores, scratches, dataset, budget, device, team, f"{params}: students")
         own = students.start(name)
         with ExitStack() as held:
             others = {} if own.run.finished else students.join(held, besides=name)
             several = [own, *others.values()]
             size, seed = rows[name].fit.batch_size, rows[name].seed
-            together = batches_together([s.views for s in several], device, batch_size=size, seed=seed)
+            views = [s.views for s in several]
+            together = batches_together(views, device, batch_size=size, seed=seed, share=team.share)
             result = fit_together([s.run for s in several], together)[0]
-        own.write(scratch.output, reports / name, result)
-        scratch.publish()
+        if not team.is_first:
+            return
+        own.write(scratches[name].output, reports / name, result)
+        scratches[name].publish()
         if others:
             how = "`dvc repro`, or this command with their names, puts them in place"
             say(f"train_student@{name}: trained in the same pass: {', '.join(others)}; {how}")
@@ -96,7 +110,7 @@ class Student(NamedTuple):
 
 
 class Students:
-    """Those that one process trains: a row of the table and the rest of its group, on one data set."""
+    """Those that are trained at once: a row of the table and the rest of its group, on one data set."""
 
     def __init__(
         self,
@@ -106,10 +120,11 @@ class Students:
         dataset: ImageDataset,
         budget: MemoryBudget,
         device: torch.device,
+        team: Team,
         where: str,
     ) -> None:
         self._rows, self._stores, self._scratches, self._device = rows, stores, scratches, device
-        self._where = where
+        self._team, self._where = team, where
         self._manifest, self._budget = dataset.manifest, budget
         needed = {row.labels: label_bytes(stores[name]) for name, row in rows.items() if row.soft_weight}
         self._train, self._val = open_splits(dataset, budget, sum(needed.values()))
@@ -117,28 +132,30 @@ class Students:
 
     def start(self, name: str) -> Student:
         """A student as its scratch folder has it, or fresh."""
-        settings, folder = self._rows[name], self._scratches[name].folder
-        where = f"{self._where}.{name}"
-        begin = Start.of(settings, self._manifest, _recipe(settings), self._scratches[name].output, where)
+        settings, scratch, team = self._rows[name], self._scratches[name], self._team
+        where, recipe = f"{self._where}.{name}", _recipe(settings)
+        begin = team.ask_first(lambda: Start.of(settings, self._manifest, recipe, scratch.output, where))
         meta = begin.meta
         chosen: dict[str, Any] = {}
         if settings.temperature == "auto":
-            choice = self._choose_temperature(name, begin)
+            choice = team.ask_first(lambda: self._choose_temperature(name, begin))
             settings, chosen = replace(settings, temperature=choice.temperature), choice.to_dict()
             meta = replace(meta, settings=meta.settings | chosen)
         views = self._labelled_views(name, settings)
-        task = student_task(settings, views, self._val, self._device)
-        torch.manual_seed(settings.seed)  # of dropout and the like
+        task = student_task(settings, views, self._val, self._device, team)
+        torch.manual_seed(settings.seed + team.rank)  # of dropout and the like
         title = f"train_student@{name}"
         if views.num_samples < len(self._train):
             told = f"on the {views.num_samples:,} labelled of {len(self._train):,} images"
             say(f"{title}: hard labels alone, so {told}: {task.steps_per_epoch:,} steps per epoch")
         head = begin.head_for(settings.fit)
-        run = Trainer(begin.build(settings.seed), task, settings.fit, folder, self._device, title, head)
+        model = begin.build(settings.seed)
+        run = Trainer(model, task, settings.fit, scratch.folder, self._device, title, head, team)
         return Student(run, views, meta, chosen)
 
     def _choose_temperature(self, name: str, begin: Start) -> Choice:
-        """By short trials of this very student: the same weights at first, the same views in the same order."""
+        """By short trials of this very student: the same weights at first, the same views in the same order. One process
+        alone makes them, and so comes to the same choice in whatever team."""
         settings, store, title = self._rows[name], self._stores[name], f"train_student@{name}"
         loss = settings.loss | asdict(build_loss(settings.loss, "loss").warmed_up())
 
@@ -169,15 +186,21 @@ class Students:
     def join(self, held: ExitStack, *, besides: str) -> dict[str, Student]:
         """The others of the group that are to be trained too, their scratches held: not those that are published or
         trained already, nor those that another process is at work on."""
-        joined = {}
-        for name, scratch in self._scratches.items():
-            if name == besides or not scratch.outdated:
-                continue
-            if not held.enter_context(scratch.attempt()):
-                say(f"train_student@{name}: another process is at work on this; its group goes on without it")
-            elif not scratch.done and not (student := self.start(name)).run.finished:
-                joined[name] = student
-        return joined
+        free = self._team.ask_first(
+            lambda: [name for name in self._scratches if name != besides and self._hold(held, name)]
+        )
+        joined = {name: self.start(name) for name in free}
+        return {name: student for name, student in joined.items() if not student.run.finished}
+
+    def _hold(self, held: ExitStack, name: str) -> bool:
+        """Holds a scratch folder if there is work to do in it; whether that is so."""
+        scratch = self._scratches[name]
+        if not scratch.outdated:
+            return False
+        if not held.enter_context(scratch.attempt()):
+            say(f"train_student@{name}: another process is at work on this; its group goes on without it")
+            return False
+        return not scratch.done
 
 
 def _rows(name: str, params: Path) -> dict[str, TrainStudent]:
@@ -191,6 +214,14 @@ def _rows(name: str, params: Path) -> dict[str, TrainStudent]:
         name: own,
         **{each: validate(TrainStudent, row, f"{params}: students.{each}") for each, row in others.items()},
     }
+
+
+def _check_team(team: Team, rows: dict[str, TrainStudent], where: str) -> None:
+    """Raises ConfigError where a loss compares the images of a batch, of which each process has but some."""
+    for name, row in rows.items():
+        if team.world > 1 and row.soft_weight and row.loss["kind"] == "dist":
+            found = f"compares the images of a batch, which {team.world} processes share among them"
+            raise ConfigError(f"{where}.{name}.loss", f"kind 'dist' {found}", mend="train it without torchrun")
 
 
 def _recipe(settings: TrainStudent) -> dict[str, Any]:
@@ -219,19 +250,27 @@ def _decides(
 
 
 def student_task(
-    settings: TrainStudent, views: LabelledViews, val: Split | StreamedSplit, device: torch.device
+    settings: TrainStudent,
+    views: LabelledViews,
+    val: Split | StreamedSplit,
+    device: torch.device,
+    team: Team = ALONE,
 ) -> Task[LabelledBatch]:
     """What a student learns: the store's labels on replayed views, judged by the validation split."""
     objective = settings.objective(settings.known_temperature)
-    batch_size = settings.fit.batch_size
+    batch_size, seed, share = settings.fit.batch_size, settings.seed, team.share
+    weight = share.weight(min(batch_size, views.num_samples))
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        own = images_in_order(val, EVAL_BATCH_SIZE, views.joined.budget, share.of(len(val)))
+        return classification_metrics(team.join_rows(predict_logits(model, own, device), len(val)), val.hard_labels)
+
     return Task(
-        batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=settings.seed),
+        batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=seed, share=share),
         steps_per_epoch=views.steps_per_epoch(batch_size),
-        loss=lambda model, batch: objective(model, batch, device),
+        loss=lambda model, batch: weight * objective(model, batch, device),
         pixels=lambda batch: batch.images,
-        validate=lambda model: classification_metrics(
-            predict_logits(model, images_in_order(val, EVAL_BATCH_SIZE, views.joined.budget), device), val.hard_labels
-        ),
+        validate=validate,
     )
 
 

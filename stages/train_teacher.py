@@ -1,5 +1,9 @@
-"""train_teacher: data/prepare -> data/train_teacher (weights, accuracy, calibration temperature)."""
+"""train_teacher: data/prepare -> data/train_teacher (weights, accuracy, calibration temperature).
 
+`torchrun --nproc-per-node 4 -m stages.train_teacher` trains it on four GPUs, each with its share of every batch.
+"""
+
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import choose_device
+from pipeline.distributed import ALONE, Team, one_voice
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
@@ -28,6 +33,7 @@ from stages import run_stage
 EVAL_BATCH_SIZE = 500
 
 
+@one_voice()
 def main(
     params: Path = PARAMS,
     data: Path = Path("data/prepare"),
@@ -39,7 +45,9 @@ def main(
     where = f"{params}: train_teacher"
     settings.check(where)
     output_names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
-    device = choose_device(settings.device)
+    team = Team.of(os.environ)
+    device = choose_device(settings.device, team.local_rank)
+    team.connect(device, settings.fit.batch_size, where)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
     settings.views.check(manifest.image_shape, f"{where}.views")
@@ -50,23 +58,28 @@ def main(
         "data": manifest.fingerprints,
         "device": device.type,
     }
-    with Scratch(out, decides, work, [reports / "train_teacher.json", reports / "train_teacher.tsv"]) as scratch:
-        if scratch.done:
+    scratch = Scratch(out, decides, work, [reports / "train_teacher.json", reports / "train_teacher.tsv"])
+    with team.open(scratch) as unfinished:
+        if not unfinished:
             return
         train, val = dataset.split("train").labelled(), dataset.split("val")
-        begin = Start.of(
-            settings,
-            manifest,
-            recipe,
-            scratch.output,
-            where,
-            output_names=output_names,
-            class_map=settings.class_map,
+        begin = team.ask_first(
+            lambda: Start.of(
+                settings,
+                manifest,
+                recipe,
+                scratch.output,
+                where,
+                output_names=output_names,
+                class_map=settings.class_map,
+            )
         )
         model, head = begin.build(settings.seed), begin.head_for(settings.fit)
-        torch.manual_seed(settings.seed)  # of dropout and the like
-        task = _task(settings, train, val, device)
-        result = fit(model, task, settings.fit, scratch.folder, device, "train_teacher", head)
+        torch.manual_seed(settings.seed + team.rank)  # of dropout and the like
+        task = _task(settings, train, val, device, team)
+        result = fit(model, task, settings.fit, scratch.folder, device, "train_teacher", head, team)
+        if not team.is_first:
+            return
         load_weights(model, result.last, scratch.folder)
         figures = _calibrate(model, val, device, f"model {settings.model!r}" if begin.weights else None)
         meta = begin.meta.trained(result.state.precision, figures)
@@ -75,12 +88,17 @@ def main(
         scratch.publish()
 
 
-def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device) -> Task[Batch]:
+def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device, team: Team = ALONE) -> Task[Batch]:
     batch_size = settings.fit.batch_size
+    weight = team.share.weight(min(batch_size, len(train)))
 
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         logits = model(batch.images.to(device, non_blocking=True))
-        return _cross_entropy(logits, batch, settings.label_smoothing).mean()
+        return weight * _cross_entropy(logits, batch, settings.label_smoothing).mean()
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        own = plain_batches(val, EVAL_BATCH_SIZE, team.share)
+        return classification_metrics(team.join_rows(predict_logits(model, own, device), len(val)), val.hard_labels)
 
     return Task(
         batches=lambda epoch, start_step: training_batches(
@@ -91,13 +109,12 @@ def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device
             batch_size=batch_size,
             seed=settings.seed,
             start_step=start_step,
+            share=team.share,
         ),
         steps_per_epoch=num_steps(len(train), batch_size),
         loss=loss,
         pixels=lambda batch: batch.images,
-        validate=lambda model: classification_metrics(
-            predict_logits(model, plain_batches(val, EVAL_BATCH_SIZE), device), val.hard_labels
-        ),
+        validate=validate,
     )
 
 

@@ -23,6 +23,7 @@ STAGES = (
     "export",
     "report",
 )
+LAUNCHED = ("train_teacher", "dump_labels", "train_student")  # as params.yaml says
 COMMANDS = (
     "repair_labels",
     "tune_labels",
@@ -61,7 +62,12 @@ def test_every_stage_of_the_dag_is_a_script() -> None:
     assert tuple(read_yaml("dvc.yaml")["stages"]) == STAGES
     assert {path.stem for path in (TOP / "stages").glob("[!_]*.py")} == {*STAGES, *COMMANDS}
     for name in STAGES:
-        assert stage_of(name)["cmd"].startswith(f"python -m stages.{name}")
+        launcher = f"${{launcher.{name}}}" if name in LAUNCHED else "python"
+        assert stage_of(name)["cmd"].startswith(f"{launcher} -m stages.{name}")
+
+
+def test_the_launcher_is_python_unless_the_user_says_otherwise() -> None:
+    assert read_yaml("params.yaml")["launcher"] == dict.fromkeys(LAUNCHED, "python")
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "report"])

@@ -1,33 +1,58 @@
-"""What must hold on a CUDA device: `pytest -m gpu`."""
+"""What must hold on a CUDA device: `pytest -m gpu`; skipped where there is none."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_split
-from stores import LABELLED, SPEC, SPLIT, Row, begin, content, logits_of, make, manifest_of, tables_of
+from stores import (
+    LABELLED,
+    SPEC,
+    SPLIT,
+    UINT8,
+    Row,
+    begin,
+    content,
+    flip,
+    logits_of,
+    make,
+    manifest_of,
+    shards,
+    tables_of,
+)
 from test_views import ALL, spec_of
 from torch import nn
 
-from pipeline.batches import num_steps, plain_batches, training_batches
-from pipeline.devices import choose_device
+import pipeline.labelling
+from pipeline.batches import num_steps, plain_batches, plan_view, training_batches, view_batches
+from pipeline.datasets import Split
+from pipeline.devices import choose_device, copied_ahead, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
+from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
-from pipeline.labelling import Target, Teacher, dump_labels
+from pipeline.labelling import Target, Teacher, dump_labels, label_rows, rendered_there, repair_block
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import build_model
 from pipeline.objective import Objective, build_loss
 from pipeline.recipe import FitSettings
 from pipeline.seeding import philox
+from pipeline.store import StoreReader
 from pipeline.targets import SparseTargets
 from pipeline.trainer import Task
 from pipeline.training import fit
 from pipeline.views import PadCrop, ViewSpec, render
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 EACH = pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
 
@@ -146,16 +171,179 @@ class Bright(nn.Module):
         return images.flatten(1)[:, 40:46].float() / 16
 
 
+def dumped(path: Path, row: Row, device: torch.device, split: Split) -> StoreReader:
+    writer = begin(path, row)
+    teacher = Teacher(Bright().to(device), device, 7)
+    dump_labels(teacher, split, SPEC, writer.manifest.blocks(), [Target(writer)], lambda count: None)
+    writer.finish()
+    return StoreReader(path)
+
+
 @EACH
-def test_a_dump_on_the_gpu_is_the_one_of_the_cpu(tmp_path: Path, row: Row) -> None:
-    found = []
+def test_a_dump_on_the_gpu_is_nearly_that_of_the_cpu_and_the_same_wherever_images_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row
+) -> None:
+    on_cpu = dumped(tmp_path / "cpu.zarr", row, CPU, SPLIT)
+    lying, travelling = (
+        dumped(tmp_path / f"{name}.zarr", row, GPU, split) for name, split in {"l": SPLIT.to(GPU), "t": SPLIT}.items()
+    )
+    assert content(lying.path) == content(travelling.path)
+    monkeypatch.setattr(pipeline.labelling, "_BLOCKS_BEHIND", {})
+    assert content(lying.path) == content(dumped(tmp_path / "at_once.zarr", row, GPU, SPLIT.to(GPU)).path)
+    for view in range(2):
+        for name, values in on_cpu.read_view(view).items():
+            # Rounding may tip a label's code to its neighbour, or a draw to the next class.
+            assert (values.double() == lying.read_view(view)[name].double()).double().mean() > 0.95
+    stated: list[Any] = [store.manifest.fidelity for store in (on_cpu, lying)]
+    assert stated[0]["top1_agreement"] == stated[1]["top1_agreement"]
+    for temperature, kl in stated[0]["kl_nats"].items():
+        assert stated[1]["kl_nats"][temperature]["mean"] == pytest.approx(kl["mean"], rel=0.05, abs=1e-6)
+
+
+def test_a_block_is_repaired_on_the_gpu_bit_for_bit(tmp_path: Path) -> None:
+    store = dumped(tmp_path / "x.zarr", UINT8, GPU, SPLIT.to(GPU))
+    whole = content(store.path)
+    flip(shards(store.path, "log_prob_codes")[4])
+    (broken,) = [block for block, fault in StoreReader(store.path).check() if fault]
+    assert repair_block(Teacher(Bright().to(GPU), GPU, 7), SPLIT, StoreReader(store.path), broken)
+    assert content(store.path) == whole
+
+
+def test_an_output_that_is_not_finite_stops_a_dump_on_the_gpu(tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :6].float() * torch.nan
+
+    writer = begin(tmp_path / "x.zarr", UINT8)
+    teacher, blocks = Teacher(Broken(), GPU, 7), writer.manifest.blocks()
+    with pytest.raises(ModelError, match="8 of 8 outputs of view 0 are NaN or infinite"):
+        dump_labels(teacher, SPLIT, SPEC, blocks, [Target(writer)], lambda count: None)
+    assert not any(writer.has(block) for block in blocks)
+
+
+def small_network() -> nn.Module:
+    settings = {"width": 8, "depth": 2}
+    return build_model("resnet_small", settings, num_classes=6, channels=3, mean=[0.3] * 3, std=[0.2] * 3, seed=1)
+
+
+def test_a_networks_logits_on_the_gpu_agree_with_the_cpus() -> None:
+    split = make_split(256, shape=(3, 32, 32))
+    spec = spec_of(*ALL["mixup"])
+    said = []
     for device in (CPU, GPU):
-        writer = begin(tmp_path / f"{device.type}.zarr", row)
-        teacher = Teacher(Bright().to(device), device, 7)
-        dump_labels(teacher, SPLIT, SPEC, writer.manifest.blocks(), [Target(writer)], lambda count: None)
-        writer.finish()
-        found.append(content(writer.path))
-    assert found[0] == found[1]
+        model = small_network().eval().to(device)
+        said.append(label_rows(Teacher(model, device, 48), split.to(device), spec, 1, range(256)))
+    assert (said[0].argmax(dim=1) == said[1].argmax(dim=1)).double().mean() > 0.95
+    torch.testing.assert_close(said[1], said[0], rtol=0.02, atol=0.05 * float(said[0].std()))
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Within, what waits for the device is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that not everything is seen
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("last", ["mixup", "cutmix"])
+def test_nothing_waits_for_the_gpu_between_the_batches_of_a_block(last: str) -> None:
+    split, spec = make_split(100, shape=(3, 32, 32)).to(GPU), spec_of(*ALL[last])
+    teacher = Teacher(small_network().to(GPU), GPU, 16)
+    label_rows(teacher, split, spec, 1, range(100), later=True)  # what is done once
+    with no_waiting():
+        logits = label_rows(teacher, split, spec, 2, range(100), later=True)
+    assert logits.device == GPU
+
+
+# Memory.
+
+
+class Large(nn.Module):
+    """Takes 16 MiB for an image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        wide = images.flatten(1)[:, :1].float().expand(-1, 1 << 22).clone()
+        return images.flatten(1)[:, :4].float() + 0 * wide.sum(dim=1, keepdim=True)
+
+
+@contextmanager
+def memory_of(num_bytes: int) -> Iterator[None]:
+    """Within, torch has so much more of the GPU's memory than it holds now."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + num_bytes) / total, GPU)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
+
+
+def test_batches_that_do_not_fit_are_halved(capsys: pytest.CaptureFixture[str]) -> None:
+    images = make_split(64).images
+    with memory_of(300 << 20):
+        logits = predict_logits(Large(), images.split(64), GPU)
+    assert torch.equal(logits, images.flatten(1)[:, :4].float())
+    assert "out of memory on cuda:0 with 64 images at once: going on with" in capsys.readouterr().err
+
+
+def test_one_image_that_does_not_fit_is_an_error_of_one_line() -> None:
+    with memory_of(4 << 20), pytest.raises(ModelError, match="memory of cuda:0: too little for a forward pass of one"):
+        predict_logits(Large(), [make_split(8).images], GPU)
+
+
+def test_images_lie_on_the_gpu_where_they_fit() -> None:
+    free, total = torch.cuda.mem_get_info(GPU)
+    assert has_room(GPU, free // 4)
+    assert not has_room(GPU, total)
+
+
+@pytest.mark.parametrize("last", ["mixup", "cutmix"])
+def test_views_are_the_same_pixels_wherever_images_lie(last: str) -> None:
+    split, spec = make_split(100, shape=(3, 40, 33)), spec_of(*ALL[last])
+    for view in range(3):
+        here = list(view_batches(split, spec, view, range(3, 97), 16))
+        lying = list(view_batches(split.to(GPU), spec, view, range(3, 97), 16))
+        travelling = list(rendered_there(plan_view(split, spec, view, rows=np.arange(3, 97)), 16, GPU))
+        for one, two, three in zip(here, lying, travelling, strict=True):
+            assert two.device == three.device == GPU
+            assert torch.equal(one, two.cpu())
+            assert torch.equal(one, three.cpu())
+
+
+def test_what_travels_arrives_whole_while_the_gpu_works() -> None:
+    sent = [[torch.full((1 << 20,), number, dtype=torch.int32), torch.arange(number + 1)] for number in range(20)]
+    busy = torch.randn(2048, 2048, device=GPU)
+    sums = []
+    for large, small in copied_ahead(iter(sent), GPU):
+        for _ in range(10):
+            busy = torch.tanh(busy @ busy)
+        sums.append((large.double().sum(), small.sum()))
+    assert [(float(a), int(b)) for a, b in sums] == [(n * float(1 << 20), n * (n + 1) // 2) for n in range(20)]
+
+
+@EACH
+def test_a_students_batches_are_the_same_where_images_lie_on_the_gpu(tmp_path: Path, row: Row) -> None:
+    store = make(tmp_path / "x.zarr", row)
+    names = store.manifest.class_names
+    here = LabelledViews(SPLIT, store, names, 1.0, GPU)
+    there = LabelledViews(SPLIT, store, names, 1.0, GPU, resident=SPLIT.to(GPU))
+    for ours, theirs in zip(*(v.batches(1, 0, batch_size=8, seed=0) for v in (there, here)), strict=True):
+        assert ours.images.device == GPU
+        assert torch.equal(ours.images.cpu(), theirs.images)
+        assert torch.equal(ours.hard_labels, theirs.hard_labels)
+
+
+def test_a_teachers_batches_are_the_same_where_images_lie_on_the_gpu() -> None:
+    split, spec = make_split(100, shape=(3, 40, 33)), spec_of(*ALL["cutmix"])
+    both = (training_batches(s, spec, view=1, epoch=1, batch_size=16, seed=0) for s in (split, split.to(GPU)))
+    for here, there in zip(*both, strict=True):
+        assert there.images.device == there.hard_labels.device == GPU
+        for name in ("images", "hard_labels", "partner_labels", "own_shares", "row_index"):
+            assert torch.equal(getattr(here, name), getattr(there, name).cpu())
 
 
 @EACH

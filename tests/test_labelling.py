@@ -1,5 +1,6 @@
 """Labelling: a store holds what the teacher says of the rendered views, whoever dumps it and whatever was there before."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -42,7 +43,7 @@ from pipeline.derivation import Source
 from pipeline.errors import ModelError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs, recompute_fidelity, repair_block
-from pipeline.manifest import Manifest
+from pipeline.manifest import Block, Manifest
 from pipeline.models import build_model
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
@@ -527,6 +528,112 @@ def test_the_blocks_of_a_killed_process_are_labelled_by_another_to_the_same_byte
     assert model.images == 40 - 16
     assert sum(told) == 40
     assert content(finish(begin(tmp_path / "x.zarr", TOPK)).path) == alone
+
+
+# Written behind the teacher's back, as on a GPU.
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.labelling, "_BLOCKS_BEHIND", {"cpu": 2})
+
+
+def slow_writes(monkeypatch: pytest.MonkeyPatch, on_write: Callable[[int], object]) -> list[int]:
+    """Has something done before each block is written; the blocks that were, in their order."""
+    real, written = StoreWriter.write_labels, []
+
+    def write_labels(self: StoreWriter, block: Block, *others: Any) -> None:
+        on_write(len(written))
+        real(self, block, *others)
+        written.append(BLOCKS.index(block))
+
+    monkeypatch.setattr(StoreWriter, "write_labels", write_labels)
+    return written
+
+
+@pytest.mark.usefixtures("behind")
+def test_the_teacher_goes_on_while_blocks_are_written_and_is_two_ahead_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Oracle()
+    seen: list[int] = []
+
+    def on_write(number: int) -> None:
+        wait_for(lambda: model.images >= min(8 * (number + 2), 36))  # else it would never end
+        time.sleep(0.1)
+        seen.append(model.images)
+
+    written = slow_writes(monkeypatch, on_write)
+    target = begin(tmp_path / "x.zarr", TOPK)
+    run(Teacher(model, CPU, 8), [target])
+    assert written == list(range(6))
+    borders = [8, 16, 20, 28, 36, 40, 40, 40, 40]
+    assert all(seen[number] <= borders[number + 3] for number in range(6))
+
+
+@EACH_KIND
+@pytest.mark.usefixtures("behind")
+def test_what_is_written_behind_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+    old = dump(tmp_path / "old.zarr", row, oracle()[0], take(range(11)), view_numbers=[0])
+    stores = [dump(tmp_path / "late.zarr", row, oracle()[0], source=old)]
+    monkeypatch.setattr(pipeline.labelling, "_BLOCKS_BEHIND", {})
+    stores.append(dump(tmp_path / "at_once.zarr", row, oracle()[0], source=old))
+    assert content(stores[0].path) == content(stores[1].path)
+
+
+@pytest.mark.usefixtures("behind")
+def test_a_dump_that_is_interrupted_keeps_what_was_handed_over_and_goes_on_to_the_same_bytes(
+    tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    def interrupt(images: torch.Tensor) -> None:
+        if model.images > 26:
+            raise KeyboardInterrupt
+
+    model = Oracle(on_images=interrupt)
+    target = begin(tmp_path / "x.zarr", TOPK)
+    with pytest.raises(KeyboardInterrupt):
+        run(Teacher(model, CPU, 4), [target])
+    assert [target.writer.has(block) for block in BLOCKS] == [True] * 3 + [False] * 3
+    run(oracle()[0], [target])
+    assert content(finish(target).path) == alone
+
+
+@pytest.mark.usefixtures("behind")
+def test_an_output_that_is_not_finite_stops_what_is_written_behind(tmp_path: Path) -> None:
+    pixels = render(SPLIT.images[13:14], SPEC.draw(SPLIT.sample_ids[13:14], 1), SPEC)
+    target = begin(tmp_path / "x.zarr", FLOAT16)
+    with pytest.raises(ModelError, match=r"1 of 8 outputs of view 1 are NaN or infinite, .* .row 13 "):
+        run(Teacher(Broken(pixels[0], float("nan")), CPU, 4), [target])
+    assert [target.writer.has(block) for block in BLOCKS] == [True] * 4 + [False] * 2
+
+
+@pytest.mark.usefixtures("behind")
+def test_a_full_disk_stops_the_teacher_and_nothing_is_written_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(number: int) -> None:
+        if number == 1:
+            time.sleep(0.05)  # so that others wait
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model, claims = Oracle(), Claims(tmp_path / "claims")
+    written = slow_writes(monkeypatch, full)
+    target = begin(tmp_path / "x.zarr", TOPK)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        run(Teacher(model, CPU, 8), [target], claims=claims)
+    assert written == [0]
+    assert model.images < 40
+    for block in BLOCKS:
+        with claims.attempt(f"{block.view}-{block.rows.start}") as free:
+            assert free
+
+
+@pytest.mark.usefixtures("behind")
+@pytest.mark.parametrize("starts", [(0, 0, 0), (5, 0, 3)], ids=str)
+def test_workers_who_write_behind_label_every_block_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, bytes], starts: tuple[int, ...]
+) -> None:
+    test_workers_who_share_a_store_label_every_block_once_to_the_same_bytes(tmp_path, monkeypatch, alone, starts)
 
 
 # Checks and repairs.

@@ -1,14 +1,19 @@
 """params.yaml as a whole: every section and row, and every fault in them."""
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic.dataclasses import dataclass as settings_dataclass
+
 from pipeline.checkup.findings import Findings
-from pipeline.config import find_faults, load_row, load_rows, load_section, section_names, validate
+from pipeline.config import STRICT, find_faults, load_row, load_rows, load_section, section_names, validate
 from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import suggest
+from pipeline.errors import ConfigError, suggest
 from pipeline.grouping import check_alike
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.evaluate import Evaluate
@@ -30,8 +35,26 @@ SECTIONS: dict[str, type] = {
     "export": Export,
 }
 TABLES = ("encodings", "students", "exports")
-_OPTIONAL = "students_defaults"
+_LAUNCHER, _OPTIONAL = "launcher", "students_defaults"
 Settings = TypeVar("Settings")
+
+
+@settings_dataclass(frozen=True, config=STRICT)
+class Launcher:
+    """What the commands of some stages begin with in dvc.yaml, before `-m stages.<name>`. DVC alone reads it."""
+
+    train_teacher: str
+    dump_labels: str
+    train_student: str
+
+    def check(self, where: str) -> None:
+        """Raises ConfigError where the first word is no program, neither on PATH nor beside this Python."""
+        places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        for stage, command in asdict(self).items():
+            program = next(iter(command.split()), "")
+            if shutil.which(program, path=places) is None:
+                expected = "a command that takes `-m module`: python, or torchrun --nproc-per-node 4"
+                raise ConfigError(f"{where}.{stage}", f"no program {program!r}", expected=expected)
 
 
 @dataclass(frozen=True)
@@ -55,7 +78,7 @@ def read_params(path: Path, findings: Findings) -> Params:
     names = findings.attempt(section_names, path)
     if names is None:
         return Params(path)
-    known = [*SECTIONS, *TABLES, _OPTIONAL]
+    known = [*SECTIONS, *TABLES, _LAUNCHER, _OPTIONAL]
     for name in names:
         if name not in known:
             findings.warning(f"{path}: {name}: nothing reads this section; expected {suggest(name, known)}")
@@ -64,6 +87,7 @@ def read_params(path: Path, findings: Findings) -> Params:
         settings = _read(path, name, kind, findings)
         if settings is not None:
             sections[name] = settings
+    _read(path, _LAUNCHER, Launcher, findings)
     source = None
     if prepare := sections.get("prepare"):
         source = findings.attempt(build_source, prepare.source, f"{path}: prepare.source")
