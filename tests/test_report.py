@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib import pyplot as plt
 from report_fixture import exported, stores, write_reports
 
 from pipeline.artifacts import read_json, write_json
@@ -170,7 +171,7 @@ def test_the_report_holds_verdicts_tables_calibration_faults_and_figures(content
         assert f"\n## {heading}\n" in text
     assert "2,000 test images" in text
     assert "is 1.750: it takes the NLL there from 0.5000 to 0.3000 and the ECE from 0.0800 to 0.0100" in text
-    assert "dense8 (2 faults), none (0 faults)" in text
+    assert "\nVerified: dense8 (2 faults), none (0 faults, teacher not asked).\n" in text
     for chart in drawn:
         assert f"](figures/{chart.name}.png)" in text
 
@@ -246,6 +247,29 @@ def test_the_teacher_alone_an_imported_one_and_hundreds_of_students_are_drawn(tm
     captions = {chart.name: chart.caption for chart in charts(many)}
     assert "(the first 12 of 150)" in captions["training_curves"]
     assert "(the first 6 of 150)" in captions["class_gains"]
+
+
+def test_a_legend_tells_everything_that_is_drawn_also_where_the_first_student_has_no_twin(content: Content) -> None:
+    students = {name: row for name, row in content.networks.items() if row["role"] != "twin"}
+    del students["tiny"]["twin"]
+    evaluation = {**content.evaluation, "models": {**students, **content.networks}}
+    drawn = {chart.name: chart.svg() for chart in charts(replace(content, evaluation=evaluation))}
+    for role in ("student", "twin", "teacher's last"):
+        assert f">{role}</text>" in drawn["training_curves"]
+
+
+def test_a_legend_lies_beside_the_points_and_not_on_them(content: Content) -> None:
+    for chart in charts(content):
+        assert all(axes.get_legend() is None for axes in chart.draw().axes)
+        plt.close("all")
+
+
+def test_a_name_that_no_xml_may_hold_is_drawn(tmp_path: Path) -> None:
+    names = ["bell\x07", "half \ud83d", "whole 😀", "فارسی\u200cها"]
+    write_reports(tmp_path, class_names=names, explained=False)
+    chart = next(chart for chart in charts(read(tmp_path)) if chart.name == "class_gains")
+    texts = [element.text for element in ElementTree.fromstring(chart.svg()).iter("text")]
+    assert {"bell\ufffd", "half \ufffd", *names[2:]} <= set(texts)
 
 
 def test_of_a_thousand_classes_the_20_with_the_largest_gains_are_drawn(tmp_path: Path) -> None:
