@@ -259,7 +259,7 @@ def _write_explained(rng: np.random.Generator, folder: Path, networks: list[str]
             "why_none": None,
             "pairs": [{"hard_label": names[0], "teacher_says": names[1], "count": 7}],
             "method": "occlusion by a patch",
-            "num_maps": count // 4,
+            "num_maps": -(-count // 4),
             "map_agreement": agreement,
             "map_agreement_by_chance": dict.fromkeys(agreement, 0.1),
         },

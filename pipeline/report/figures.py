@@ -128,7 +128,7 @@ def _class_chart(comparisons: Sequence[dict[str, Any]], rows: Rows, class_names:
     mean = np.mean(list(gains.values()), axis=0)
     classes = np.argsort(-np.abs(mean), kind="stable")[:_MOST_CLASSES]
     classes = classes[np.argsort(mean[classes], kind="stable")]
-    ends = [f"{class_names[c]} {mean[c]:+.1f}" for c in (classes[-1], classes[0])]
+    ends = [f"{shortened(class_names[c])} {mean[c]:+.1f}" for c in (classes[-1], classes[0])]
     few = f" (the {_MOST_CLASSES} of {len(class_names):,} classes with the largest)" * (
         len(class_names) > _MOST_CLASSES
     )
