@@ -18,7 +18,7 @@ from pipeline.report.page import render_page
 from stages import report
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_FAST = 20_000  # milliseconds; a machine may be busy
+_PATIENCE_MS = 20_000.0  # a machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ class Opener:
 
     def __call__(self, file: Path, **options: Any) -> Page:
         page = self.browser.new_page(**options)
-        page.set_default_timeout(_FAST)
+        page.set_default_timeout(_PATIENCE_MS)
         watched = Watched(page)
         self.opened.append(watched)
         page.on("console", lambda message: watched.complaints.append(f"{message.type}: {message.text}"))
