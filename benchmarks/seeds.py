@@ -75,7 +75,14 @@ def _train(name: str, row: TrainStudent) -> Path:
     params = FOLDER / f"{name}.yaml"
     with params.open("w") as file:
         YAML(typ="safe", pure=True).dump({"students": {name: asdict(replace(row, twin_of=None))}}, file)
-    train_student.main(name=name, params=params, out=FOLDER / "trained", reports=FOLDER / "reports", work=FOLDER)
+    train_student.main(
+        name=name,
+        params=params,
+        labels="data/dump_labels",
+        out=FOLDER / "trained",
+        reports=FOLDER / "reports",
+        work=FOLDER,
+    )
     return FOLDER / "trained" / name
 
 

@@ -54,7 +54,7 @@ def attribute(
     return maps
 
 
-def agreement(
+def map_agreement(
     maps: Float[np.ndarray, "samples height width"], others: Float[np.ndarray, "samples height width"]
 ) -> Float[np.ndarray, " samples"]:
     """Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 where a map is the same everywhere.

@@ -6,10 +6,24 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float64
+from scipy.stats import norm, t
 
 Verdict = Literal["yes", "no", "unclear"]
 
-_STANDARD_ERRORS = 2  # from 0, for a gain to count: about 95% of the time chance alone stays below
+_STANDARD_ERRORS = 2  # from 0, for a gain to count: chance alone stays below in 95% of the cases that the error covers
+_COVERED = 0.975  # on one side, of 95% on both
+#: What makes it a twin, or changes nothing.
+_A_TWINS_OWN = {
+    "labels",
+    "hard_weight",
+    "soft_weight",
+    "temperature",
+    "temperature_pilot",
+    "loss",
+    "twin_of",
+    "seed",
+    "group",
+}
 _TRIALS = "temperature_pilot"  # what a row with `temperature: auto` came to, which may differ between seeds
 
 
@@ -24,7 +38,8 @@ class Spread:
 @dataclass(frozen=True)
 class Gain(Spread):
     """A difference of accuracies, in points, with the standard error of its mean: from the choice of test images, and from
-    seed to seed."""
+    seed to seed. The latter is wider for a few seeds, whose own spread is hardly known (Student's t); of one seed there is
+    none."""
 
     standard_error: float
 
@@ -35,6 +50,7 @@ class Comparison:
 
     Attributes:
         paid: Whether the gain is more than two standard errors above 0, or below it.
+        twin_differs: Settings in which a twin is another network or trained otherwise, besides what makes it a twin.
     """
 
     student: str
@@ -45,6 +61,7 @@ class Comparison:
     twin_accuracy: Spread
     gain_points: Gain
     paid: Verdict
+    twin_differs: list[str]
 
 
 def compare(
@@ -56,7 +73,7 @@ def compare(
         rows: Of networks by name: their `settings`, and of a student the name of its `twin`.
         correct: Which test images each network is right about.
     """
-    return [_compare(group, correct) for group in _group(rows)]
+    return [_compare(group, correct, rows) for group in _group(rows)]
 
 
 def gain_points(
@@ -71,7 +88,11 @@ def gain_points(
     by_image = differences.mean(dim=0)
     image_error = (_deviation(by_image) or 0.0) / len(by_image) ** 0.5
     of_seeds = _spread(differences.mean(dim=1))
-    seed_error = (of_seeds.sd or 0.0) / len(correct) ** 0.5
+    seed_error = 0.0
+    if of_seeds.sd is not None:
+        seed_error = (
+            of_seeds.sd / len(correct) ** 0.5 * float(t.ppf(_COVERED, len(correct) - 1)) / float(norm.ppf(_COVERED))
+        )
     return Gain(of_seeds.mean, of_seeds.sd, (image_error**2 + seed_error**2) ** 0.5)
 
 
@@ -111,13 +132,18 @@ def _recipe(row: Mapping[str, Any]) -> dict[str, Any]:
     return settings | ({"temperature": "auto"} if _TRIALS in row["settings"] else {})
 
 
-def _compare(group: _Group, correct: Mapping[str, torch.Tensor]) -> Comparison:
+def _compare(group: _Group, correct: Mapping[str, torch.Tensor], rows: Mapping[str, Mapping[str, Any]]) -> Comparison:
     students = torch.stack([correct[name] for name in group.students])
     twins = torch.stack([correct[name] for name in group.twins])
     gain = gain_points(students, twins)
     accuracy, twin_accuracy = (_spread(each.double().mean(dim=1)) for each in (students, twins))
     names = (group.students[0], group.students, group.twins, group.seeds)
-    return Comparison(*names, accuracy, twin_accuracy, gain, judge(gain))
+    settings = [rows[name]["settings"] for name in (group.students[0], group.twins[0])]
+    return Comparison(*names, accuracy, twin_accuracy, gain, judge(gain), _differing(*settings))
+
+
+def _differing(student: Mapping[str, Any], twin: Mapping[str, Any]) -> list[str]:
+    return [key for key in student if key not in _A_TWINS_OWN and student[key] != twin.get(key)]
 
 
 def _spread(values: Float64[torch.Tensor, " seeds"]) -> Spread:

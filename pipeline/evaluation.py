@@ -3,19 +3,20 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import nn
 
-from pipeline.batches import plain_batches
 from pipeline.breakdown import class_accuracies, top_k_accuracy
 from pipeline.corruptions import CORRUPTIONS, Robustness, corrupt
 from pipeline.costs import measure_cost
-from pipeline.datasets import Split
+from pipeline.datasets import StreamedSplit
 from pipeline.inference import predict_logits
 from pipeline.losses import kl_divergence_with_log_targets
 from pipeline.metrics import accuracy, agreement, classification_metrics, kl_to_teacher
@@ -30,19 +31,20 @@ Logits = Float[torch.Tensor, "samples classes"]
 
 @dataclass(frozen=True)
 class Exam:
-    """The test split, and how networks are run on it.
+    """The test split, and how networks are run on it. It is read from disk again for each network; what is held are the
+    images that are made worse.
 
     Methods call `on_images` with the number of images that a network has seen since the last call.
     """
 
-    test: Split
+    test: StreamedSplit
     robustness: Robustness
     batch_size: int
     device: torch.device
 
     def logits(self, model: nn.Module, on_images: Callable[[int], object]) -> Float32[torch.Tensor, "samples classes"]:
         """What a network says of every test image."""
-        return predict_logits(model, plain_batches(self.test, self.batch_size), self.device, on_batch=on_images)
+        return predict_logits(model, self.test.in_order(self.batch_size), self.device, on_batch=on_images)
 
     def corrupted(self, model: nn.Module, logits: Logits, on_images: Callable[[int], object]) -> dict[str, float]:
         """Accuracy on the first test images under each corruption, the mean of these, and `clean`, on them as they are.
@@ -66,12 +68,14 @@ class Exam:
         return len(self.test) * (1 + is_student) + self.num_corrupted * len(CORRUPTIONS)
 
     def _corrupted_batches(self, kind: str) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-        worse, images = self.robustness, self.test.images[: self.num_corrupted]
-        start = 0
-        for batch in images.split(self.batch_size):
-            ids = self.test.sample_ids[start : start + len(batch)]
-            yield corrupt(kind, batch, ids, worse.severity, worse.seed)
-            start += len(batch)
+        for start in range(0, self.num_corrupted, self.batch_size):
+            yield self._corrupted[kind][start : start + self.batch_size]
+
+    @cached_property
+    def _corrupted(self) -> dict[str, UInt8[torch.Tensor, "some channels height width"]]:
+        """Made once for all networks: of 2,000 images of 224 x 224, one corruption takes as long as running a small one."""
+        some, worse = self.test.take(np.arange(self.num_corrupted)), self.robustness
+        return {kind: corrupt(kind, some.images, some.sample_ids, worse.severity, worse.seed) for kind in CORRUPTIONS}
 
 
 def answers(

@@ -70,6 +70,16 @@ class ModelMeta:
         self._try(model)
         return model.train()
 
+    def check_data(self, data: DatasetManifest, folder: Path, made_by: str) -> None:
+        """Raises ModelError where it was trained for other classes or images than a data set has."""
+        for what, own, wanted in (
+            ("classes", self.class_names, data.class_names),
+            ("images", self.image_shape, data.image_shape),
+        ):
+            if own != wanted:
+                found = f"was trained for other {what} than data/prepare has"
+                raise ModelError(folder, found, mend=f"run `dvc repro {made_by}`")
+
     def head(self, folder: Path | None = None) -> frozenset[str]:
         """The names of the bare network's tensors that depend on the number of classes; `folder` as for `build`."""
         outputs = self.num_outputs or len(self.class_names)

@@ -10,6 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from pipeline.errors import ConfigError, ModelError, one_line_errors
 
 _STARTED = time.perf_counter()
 _PERCENTS = (50, 95)
+#: What networks of a kind are built by, by the first part of their name: it counts as imported, not as the network's.
+_LIBRARIES = {"torchvision": ["torchvision"], "timm": ["timm"], "onnx": ["onnx", "onnxruntime"]}
 
 
 def main() -> None:
@@ -81,6 +85,9 @@ def _import_torch(folder: Path, threads: int) -> Callable[[], Callable[[], objec
     from pipeline.model_files import read_meta, read_model
 
     torch.set_num_threads(threads)
+    for library in _LIBRARIES.get(read_meta(folder, made_by="evaluate").model.partition("/")[0], []):
+        with suppress(ImportError):  # which reading the network tells better
+            import_module(library)
 
     def load() -> Callable[[], object]:
         model = read_model(folder, made_by="evaluate")

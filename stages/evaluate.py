@@ -15,8 +15,9 @@ from pipeline.artifacts import read_json, say, write_bytes, write_json, write_te
 from pipeline.breakdown import class_counts, confusions
 from pipeline.comparison import compare
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset
+from pipeline.datasets import DatasetManifest, ImageDataset
 from pipeline.devices import choose_device
+from pipeline.errors import ModelError
 from pipeline.evaluation import Exam, answers, describe, figures, measure_costs
 from pipeline.manifest import Manifest
 from pipeline.metrics import accuracy, reliability
@@ -45,9 +46,9 @@ def main(
     if not _runs_elsewhere(teacher, manifests):
         folders = {TEACHER: teacher, **folders}
     dataset = ImageDataset(data)
-    test = dataset.split("test")
+    test = dataset.stream("test")
     exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device))
-    rows, says, bins = _examine(exam, folders, reports)
+    rows, says, bins = _examine(exam, folders, reports, dataset.manifest)
     _pair_twins(rows)
     with progress("evaluate: latency and memory", len(folders), "network") as on_networks:
         for name, cost in measure_costs(folders, settings.latency_repeats, on_networks).items():
@@ -87,7 +88,7 @@ def _runs_elsewhere(teacher: Path, manifests: Mapping[Path, Manifest]) -> bool:
 
 
 def _examine(
-    exam: Exam, folders: Mapping[str, Path], reports: Path
+    exam: Exam, folders: Mapping[str, Path], reports: Path, data: DatasetManifest
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, torch.Tensor]], list[dict[str, Any]]]:
     """Of every network its row of the report, what it says of the images, and its confidence's bins."""
     rows, says, bins = {}, {}, []
@@ -97,10 +98,13 @@ def _examine(
         for name, folder in folders.items():
             made_by = "train_teacher" if name == TEACHER else f"train_student@{name}"
             meta, model = read_meta(folder, made_by=made_by), read_model(folder, made_by=made_by)
+            meta.check_data(data, folder, made_by)
             report = reports / ("train_teacher.json" if name == TEACHER else f"train_student/{name}.json")
             row = describe(folder, meta, model)
-            row["train_seconds"] = read_json(report, made_by=made_by)["seconds"]
+            row["train_seconds"] = read_json(report, made_by=made_by).get("seconds")
             logits = exam.logits(model.to(exam.device), on_images)
+            if not logits.isfinite().all():
+                raise ModelError(folder, "its outputs are not finite numbers", mend=f"run `dvc repro {made_by}`")
             row |= figures(logits, hard_labels, teacher_logits)
             row["corruptions"] = exam.corrupted(model, logits, on_images)
             says[name] = answers(logits, hard_labels, teacher_logits)
@@ -116,9 +120,10 @@ def _examine(
 
 
 def _pair_twins(rows: dict[str, dict[str, Any]]) -> None:
-    """Gives every student that has a twin that twin's name and the difference of their accuracies, in points."""
+    """Gives every student that has a twin (the first, of several) that twin's name and the difference of their accuracies,
+    in points."""
     for name, row in rows.items():
-        if row.get("twin_of") in rows:
+        if row.get("twin_of") in rows and "twin" not in rows[row["twin_of"]]:
             student = rows[row["twin_of"]]
             student["twin"] = name
             student["gain_points"] = 100 * (student["accuracy"] - row["accuracy"])

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from pipeline.artifacts import read_tensors, say, write_bytes, write_json
-from pipeline.attribution import agreement, attribute
+from pipeline.attribution import attribute, map_agreement
 from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, StreamedSplit
@@ -125,7 +125,7 @@ class Found:
         pairs = Counter(zip(self.suspects.hard_labels.tolist(), self.suspects.teacher_says.tolist(), strict=True))
         listed = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_PAIRS]
         return {
-            "suspects": len(self.suspects),
+            "num_suspects": len(self.suspects),
             "num_checked": self.num_checked,
             "why_none": self.why_none,
             "pairs": [{"hard_label": names[a], "teacher_says": names[b], "count": n} for (a, b), n in listed],
@@ -175,7 +175,7 @@ class Asked:
         if TEACHER not in self.maps:
             return {}
         others = {name: each for name, each in self.maps.items() if name != TEACHER}
-        return {name: agreement(each, np.roll(self.maps[TEACHER], shift, axis=0)) for name, each in others.items()}
+        return {name: map_agreement(each, np.roll(self.maps[TEACHER], shift, axis=0)) for name, each in others.items()}
 
     def figures(self) -> dict[str, Any]:
         """For the report: mean agreement of maps, and what it is by chance, with the teacher's map of another sample."""
@@ -185,6 +185,8 @@ class Asked:
             {name: round(float(values.mean()), 4) for name, values in self.agreements(shift).items()}
             for shift in (0, 1)
         )
+        if len(self.rows) == 1:  # whose map has no other to be compared with
+            others = {}
         return {
             "method": self.method,
             "num_maps": len(self.rows),

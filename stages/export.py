@@ -47,6 +47,7 @@ def main(
     example = export.example()
     dataset, made_by = ImageDataset(data), f"train_student@{name}"
     meta = read_meta(students / name, made_by=made_by)
+    meta.check_data(dataset.manifest, students / name, made_by)
     model = read_model(students / name, made_by=made_by)
     decides = {
         "settings": asdict(settings),
@@ -112,9 +113,11 @@ def _tell(report: dict[str, Any], settings: Export) -> None:
     name, files, drop = report["name"], report["files"], report["int8_drop_points"]
     told = (f"{file} {row['bytes']:,} bytes, accuracy {row['accuracy']:.2%}" for file, row in files.items())
     say(f"export@{name}: {'; '.join(told)}; torch {report['torch']['accuracy']:.2%}")
-    if drop > settings.int8_drop_points:
+    if drop > settings.max_int8_drop_points:
         mend = "more num_calibration_images may help" + ("" if settings.reduce_range else ", or reduce_range: true")
-        say(f"export@{name}: int8 loses {drop:.2f} points of accuracy, more than {settings.int8_drop_points:g}; {mend}")
+        say(
+            f"export@{name}: int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}; {mend}"
+        )
 
 
 if __name__ == "__main__":

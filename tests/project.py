@@ -133,7 +133,7 @@ def small_params() -> dict[str, Any]:
         "export": {
             "num_calibration_images": 128,
             "logit_tolerance": 1.0e-4,
-            "int8_drop_points": 0.5,
+            "max_int8_drop_points": 0.5,
             "reduce_range": False,
             "executorch": False,
             "latency_repeats": 5,

@@ -187,6 +187,7 @@ def _comparison(name: str, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "twin_accuracy": {"mean": rows[twin]["accuracy"], "sd": None},
         "gain_points": {"mean": gain, "sd": None, "standard_error": error},
         "paid": paid,
+        "twin_differs": [],
     }
 
 
@@ -253,12 +254,12 @@ def _write_explained(rng: np.random.Generator, folder: Path, networks: list[str]
     write_json(
         folder / "reports/explain.json",
         {
-            "suspects": 12,
+            "num_suspects": 12,
             "num_checked": 54_000,
             "why_none": None,
             "pairs": [{"hard_label": names[0], "teacher_says": names[1], "count": 7}],
             "method": "occlusion by a patch",
-            "num_maps": count // 4,
+            "num_maps": -(-count // 4),
             "map_agreement": agreement,
             "map_agreement_by_chance": dict.fromkeys(agreement, 0.1),
         },

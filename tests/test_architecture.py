@@ -111,7 +111,7 @@ def test_a_student_needs_neither_torchvision_nor_dvc_nor_the_teacher() -> None:
         ("captum", {"pipeline/attribution.py"}),
         ("jinja2", {"pipeline/report/page.py"}),
         ("matplotlib", {"pipeline/report/"}),
-        ("scipy", {"pipeline/attribution.py"}),
+        ("scipy", {"pipeline/attribution.py", "pipeline/comparison.py"}),
         ("ruamel", {"pipeline/config.py"}),
         ("torchvision", {"pipeline/models/torchvision.py"}),
         ("timm", {"pipeline/models/timm.py"}),

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from pipeline.attribution import agreement, attribute
+from pipeline.attribution import attribute, map_agreement
 
 CPU = torch.device("cpu")
 TOP, LEFT, SIDE = 4, 10, 4  # of the patch that the network looks at
@@ -93,10 +93,10 @@ def test_agreement_is_spearmans() -> None:
     rng = np.random.default_rng(1)
     maps, others = rng.integers(0, 9, (2, 4, 6, 5)).astype(float)  # with ties
     expected = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(maps, others, strict=True)]
-    np.testing.assert_allclose(agreement(maps, others), expected, rtol=1e-9)
-    np.testing.assert_allclose(agreement(maps, np.exp(maps)), 1)
-    np.testing.assert_allclose(agreement(maps, -maps), -1)
+    np.testing.assert_allclose(map_agreement(maps, others), expected, rtol=1e-9)
+    np.testing.assert_allclose(map_agreement(maps, np.exp(maps)), 1)
+    np.testing.assert_allclose(map_agreement(maps, -maps), -1)
 
 
 def test_a_map_that_is_the_same_everywhere_agrees_with_nothing() -> None:
-    assert agreement(np.ones((2, 3, 3)), np.random.default_rng(0).random((2, 3, 3))).tolist() == [0, 0]
+    assert map_agreement(np.ones((2, 3, 3)), np.random.default_rng(0).random((2, 3, 3))).tolist() == [0, 0]

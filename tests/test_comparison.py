@@ -9,6 +9,8 @@ import torch
 
 from pipeline.comparison import Gain, compare, gain_points, judge
 
+# By how much 95% of Student's t reach further than 95% of the normal distribution, by the number of seeds (any table).
+WIDER = {seeds: t / 1.959964 for seeds, t in {2: 12.706205, 3: 4.302653, 5: 2.776445}.items()}
 RECIPE = {"model": "convnet_small", "labels": "dense8", "temperature": 2.0, "fit": {"learning_rate": 0.1}}
 
 
@@ -40,6 +42,7 @@ def test_one_seed_by_hand() -> None:
         "twin_accuracy": {"mean": 0.25, "sd": None},
         "gain_points": {"mean": 50.0, "sd": None, "standard_error": pytest.approx(100 / 3**0.5 / 2)},
         "paid": "unclear",
+        "twin_differs": [],
     }
 
 
@@ -60,7 +63,9 @@ def test_two_seeds_by_hand() -> None:
     # Over seeds the images differ by 1, 0, 0.5, 0, 0: variance 0.2; the gains by 40 and 20: variance 200.
     assert found.gain_points.mean == pytest.approx(30)
     assert found.gain_points.sd == pytest.approx(200**0.5)
-    assert found.gain_points.standard_error == pytest.approx((100**2 * 0.2 / 5 + 200 / 2) ** 0.5)
+    assert found.gain_points.standard_error == pytest.approx(
+        (100**2 * 0.2 / 5 + 200 / 2 * WIDER[2] ** 2) ** 0.5, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("seed", "num_seeds", "samples"), [(0, 1, 2000), (1, 2, 7), (2, 3, 500), (3, 5, 10_000)])
@@ -78,8 +83,15 @@ def test_gains_equal_their_definition(seed: int, num_seeds: int, samples: int) -
         assert found.standard_error == pytest.approx(error, rel=1e-12)
     else:
         assert found.sd == pytest.approx(by_seed.std(ddof=1), rel=1e-12)
-        error = np.hypot(error, by_seed.std(ddof=1) / np.sqrt(num_seeds))
-        assert found.standard_error == pytest.approx(error, rel=1e-12)
+        error = np.hypot(error, by_seed.std(ddof=1) / np.sqrt(num_seeds) * WIDER[num_seeds])
+        assert found.standard_error == pytest.approx(error, rel=1e-6)
+
+
+def test_what_a_twin_does_otherwise_is_named() -> None:
+    rows = pair("a")
+    rows["a_hard"]["settings"] |= {"fit": {"learning_rate": 0.2}, "temperature": 1.0}
+    (found,) = compare(rows, {"a": right(1, 1), "a_hard": right(1, 0)})
+    assert found.twin_differs == ["fit"]
 
 
 def test_the_error_of_a_pair_is_that_of_drawing_test_images_again() -> None:

@@ -21,6 +21,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation import Exam, answers, figures, measure_costs
 from pipeline.metrics import accuracy
 from pipeline.model_files import ModelMeta, write_model
+from pipeline.preparation.splits import write_dataset
 from stages import import_labels
 
 COST = Cost(1, {"one": {"p50": 1.0, "p95": 2.0}, "all": {"p50": 1.0, "p95": 2.0}}, 2, 1)
@@ -43,10 +44,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize(("num_images", "batch_size"), [(30, 7), (64, 64), (1000, 1000), (1, 3)])
-def test_worse_images_are_the_first_of_the_split(num_images: int, batch_size: int) -> None:
+def test_worse_images_are_the_first_of_the_split(num_images: int, batch_size: int, tmp_path: Path) -> None:
     split, model = make_split(64), META.build(3).eval()
+    write_dataset(tmp_path, "digits", META.class_names, dict.fromkeys(("train", "val", "test"), split))
     worse = validate(Robustness, {"severity": 4, "num_images": num_images, "seed": 2}, "robustness")
-    exam, seen = Exam(split, worse, batch_size, torch.device("cpu")), []
+    exam, seen = Exam(ImageDataset(tmp_path).stream("test"), worse, batch_size, torch.device("cpu")), []
     logits = exam.logits(model, seen.append)
     found = exam.corrupted(model, logits, seen.append)
     count = min(num_images, 64)

@@ -166,7 +166,7 @@ def test_the_samples_are_those_that_were_asked_for(trained: Path, told: dict[str
     keys = {line[0]: line[3] for line in known}
     assert all(line[7] == keys[line[0]] for line in listed[1:])
     report = json.loads((trained / "reports/explain.json").read_text())
-    assert report["suspects"] == len(listed) - 1
+    assert report["num_suspects"] == len(listed) - 1
     assert report["num_checked"] == ImageDataset(trained / "data/prepare").manifest.num_samples["train"]
 
 
@@ -192,7 +192,7 @@ def test_nothing_is_shown_where_nothing_is_asked_for(folder: Path) -> None:
     assert told["maps_sheet"] is None
     assert sorted(files_of(folder / "data/explain")) == ["samples.json", "tiles.png"]
     report = json.loads((folder / "reports/explain.json").read_text())
-    assert report["suspects"] > 0
+    assert report["num_suspects"] > 0
     assert report["map_agreement"] == {}
 
 

@@ -1,13 +1,14 @@
 """The stage export: files that say what torch says, tell by themselves what they are, and are the same anywhere."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -19,6 +20,7 @@ from safetensors import safe_open
 
 from pipeline import export
 from pipeline.datasets import ImageDataset, Split
+from pipeline.decoding import decode
 from pipeline.errors import ConfigError
 from pipeline.model_files import ModelMeta, read_model, write_model
 from pipeline.models import read_weights
@@ -174,6 +176,38 @@ def test_the_example_needs_onnxruntime_numpy_and_pillow_alone(
     )
 
 
+@pytest.mark.parametrize("kind", ["transparent", "16 bits", "colour", "larger"])
+def test_the_example_sees_images_as_they_were_prepared(
+    exported: Path, test_split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    pixels = test_split.images[3, 0].numpy()
+    image = {
+        "transparent": lambda: Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(255 - pixels)]),
+        "16 bits": lambda: Image.fromarray(pixels.astype(np.uint16) * 257),
+        "colour": lambda: Image.merge("RGB", [Image.fromarray(pixels)] * 3),
+        "larger": lambda: Image.fromarray(pixels.repeat(2, axis=0).repeat(2, axis=1)),
+    }[kind]()
+    image.save(tmp_path / "digit.png")
+    prepared = torch.from_numpy(decode(tmp_path / "digit.png", 1, pixels.shape))
+    with torch.no_grad():
+        probs = read_model(exported / "data/train_student/small", made_by="")(prepared[None]).softmax(1)[0]
+    runpy.run_path(str(exported / "data/export/small/predict.py"))["main"](str(tmp_path / "digit.png"))
+    shown = {
+        name: float(share.rstrip("%")) / 100 for share, name in map(str.split, capsys.readouterr().out.splitlines())
+    }
+    for name, share in shown.items():
+        assert share == pytest.approx(probs[int(name)].item(), abs=1e-2 if kind == "larger" else 1e-4)
+
+
+def test_the_example_says_how_to_use_it(exported: Path, tmp_path: Path) -> None:
+    for arguments in ([], ["nothing.png"]):
+        command = [sys.executable, str(exported / "data/export/small/predict.py"), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "python predict.py image.jpg" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def shift(monkeypatch: pytest.MonkeyPatch, file: str, by: float) -> None:
     """Has one file say something else."""
     real = export.run_onnx
@@ -202,7 +236,7 @@ def test_accuracy_that_int8_loses_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shift(monkeypatch, "model_int8.onnx", 1e3)
-    run_export(folder, int8_drop_points=2.0)
+    run_export(folder, max_int8_drop_points=2.0)
     assert "points of accuracy, more than 2; " in capsys.readouterr().err
     report = json.loads((folder / "reports/export/small.json").read_text())
     assert report["int8_drop_points"] > 50
@@ -230,16 +264,12 @@ def test_a_mistake_in_the_list_is_one_clear_line(folder: Path, exports: Any, par
 
 
 def test_a_library_that_is_missing_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> str:
-        if name in {"executorch", "onnxscript"}:
-            raise PackageNotFoundError(name)
-        return "1"
-
-    monkeypatch.setattr("pipeline.export.libraries.version", missing)
-    with pytest.raises(export.ExportError, match=r"onnxscript is not installed; .*\[export\]"):
+    for name in ("executorch", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(export.ExportError, match=r"onnxscript can't be imported .*\[export\]"):
         run_export(folder)
     monkeypatch.setattr("pipeline.export.libraries._NEEDED", ("onnx",))
-    with pytest.raises(export.ExportError, match=r"executorch is not installed; .*\[executorch\]"):
+    with pytest.raises(export.ExportError, match=r"executorch can't be imported .*\[executorch\]"):
         run_export(folder, executorch=True)
 
 

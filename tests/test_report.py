@@ -7,10 +7,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib import pyplot as plt
 from report_fixture import exported, stores, write_reports
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.report.content import Content, read_content, read_table
+from pipeline.report.drawing import shortened
 from pipeline.report.figures import charts
 from pipeline.report.summary import markdown, terminal
 from pipeline.report.tables import (
@@ -170,7 +172,7 @@ def test_the_report_holds_verdicts_tables_calibration_faults_and_figures(content
         assert f"\n## {heading}\n" in text
     assert "2,000 test images" in text
     assert "is 1.750: it takes the NLL there from 0.5000 to 0.3000 and the ECE from 0.0800 to 0.0100" in text
-    assert "dense8 (2 faults), none (0 faults)" in text
+    assert "\nVerified: dense8 (2 faults), none (0 faults, teacher not asked).\n" in text
     for chart in drawn:
         assert f"](figures/{chart.name}.png)" in text
 
@@ -246,6 +248,32 @@ def test_the_teacher_alone_an_imported_one_and_hundreds_of_students_are_drawn(tm
     captions = {chart.name: chart.caption for chart in charts(many)}
     assert "(the first 12 of 150)" in captions["training_curves"]
     assert "(the first 6 of 150)" in captions["class_gains"]
+
+
+def test_a_legend_tells_everything_that_is_drawn_also_where_the_first_student_has_no_twin(content: Content) -> None:
+    rows = {name: dict(row) for name, row in content.networks.items() if name != "tiny_hard"}
+    del rows["tiny"]["twin"]
+    evaluation = {**content.evaluation, "models": rows, "comparisons": []}
+    drawn = {chart.name: chart for chart in charts(replace(content, evaluation=evaluation))}
+    chart = drawn["training_curves"].svg()
+    assert all(f">{role}</text>" in chart for role in ("student", "twin", "teacher's last"))
+
+
+def test_the_legend_of_costs_covers_no_point(content: Content) -> None:
+    drawn = {chart.name: chart for chart in charts(content)}
+    figure = drawn["accuracy_against_size"].draw()
+    (axes,), (legend,) = figure.axes, figure.legends
+    figure.draw_without_rendering()
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+    plt.close(figure)
+
+
+def test_a_name_that_no_xml_may_hold_is_drawn(tmp_path: Path) -> None:
+    write_reports(tmp_path, class_names=["bell\x07", "end\uffff", "x\u200cy"], explained=False)
+    chart = next(chart for chart in charts(read(tmp_path)) if chart.name == "class_gains")
+    texts = [element.text for element in ElementTree.fromstring(chart.svg()).iter("text")]
+    assert {"bell\ufffd", "end\ufffd", "x\u200cy"} <= set(texts)
+    assert shortened("half \ud83d") == "half \ufffd"
 
 
 def test_of_a_thousand_classes_the_20_with_the_largest_gains_are_drawn(tmp_path: Path) -> None:

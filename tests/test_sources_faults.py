@@ -208,6 +208,11 @@ def manifest_with_a_misspelt_name_of_many(here: Path) -> Source:
     return manifest(here, "path,label\na.png,nmae512\n", classes=[f"name{number}" for number in range(1000)])
 
 
+@tells("HERE: the class 'a\\tb'; expected a name without tabs, line ends and the like")
+def folder_with_a_tab_in_a_class(here: Path) -> Source:
+    return folder(here, "a\tb/1.png", "c/1.png")
+
+
 @tells("HERE/c.txt: the class 'x' twice; expected every name once")
 def classes_twice(here: Path) -> Source:
     put(here / "c.txt", b"x\ny\nx\n")

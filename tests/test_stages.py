@@ -18,7 +18,7 @@ import pipeline.export.predict  # noqa: F401  # imported late by export; what is
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.costs import Cost
 from pipeline.datasets import ImageDataset
-from pipeline.errors import PipelineError, StoreError, VerificationError, one_line_errors
+from pipeline.errors import ModelError, PipelineError, StoreError, VerificationError, one_line_errors
 from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
 
 Change = Callable[[dict[str, Any]], object]
@@ -260,6 +260,33 @@ def test_the_test_split_is_read_by_evaluate_alone(folder: Path) -> None:
 def test_a_finished_stage_is_not_done_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_student(folder)
     assert "nothing to do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change_it", "told"),
+    [
+        (lambda about: about | {"class_names": about["class_names"][::-1]}, "other classes"),
+        (lambda about: about | {"image_shape": [1, 9, 9]}, "other images"),
+    ],
+)
+def test_a_network_of_other_data_is_refused(
+    folder: Path, change_it: Callable[[dict[str, Any]], dict[str, Any]], told: str
+) -> None:
+    path = folder / "data/train_student/small/meta.json"
+    path.write_text(json.dumps(change_it(json.loads(path.read_text()))))
+    for run in (run_evaluate, run_export):
+        with pytest.raises(ModelError, match=f"small: was trained for {told}.*dvc repro train_student@small"):
+            run(folder)
+
+
+def test_a_network_that_gives_no_numbers_is_named(folder: Path) -> None:
+    path = folder / "data/train_student/small/weights.safetensors"
+    tensors = read_tensors(path, made_by="")
+    write_tensors(
+        path, {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in tensors.items()}
+    )
+    with pytest.raises(ModelError, match="small: its outputs are not finite"):
+        run_evaluate(folder)
 
 
 def test_a_teacher_can_be_imported(folder: Path) -> None:

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from types import ModuleType
 
 from pipeline.errors import PipelineError
@@ -21,11 +21,12 @@ def library_versions(*, executorch: bool) -> dict[str, str]:
     found = {}
     for name in (*_NEEDED, *(["executorch"] if executorch else [])):
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
+            module = import_module(name)  # not its package's version: onnxruntime comes in several packages
+        except ImportError as error:
             extra = "export" if name in _NEEDED else name
             mend = f"install the extra `{extra}` (`pip install -c constraints.txt .[{extra}]`)"
-            raise ExportError("export", f"{name} is not installed", mend=mend) from None
+            raise ExportError("export", f"{name} can't be imported ({error})", mend=mend) from None
+        found[name] = str(getattr(module, "__version__", ""))
     return found
 
 

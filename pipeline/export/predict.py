@@ -13,8 +13,13 @@ def main(image: str, file: str = "model.onnx") -> None:
     session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     channels, height, width = about["image_shape"]
-    picture = ImageOps.exif_transpose(Image.open(image)).convert("L" if channels == 1 else "RGB")
-    picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)  # as `prepare` does
+    picture = ImageOps.exif_transpose(Image.open(image))  # from here as the images were that it learned from
+    if picture.mode.startswith("I"):  # 16 bits
+        picture = Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    elif picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture).reshape(1, height, width, channels).transpose(0, 3, 1, 2)
     logits = session.run(["logits"], {"pixels": pixels})[0][0]
     probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
@@ -23,4 +28,6 @@ def main(image: str, file: str = "model.onnx") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_file():
+        sys.exit(f"no image {' '.join(sys.argv[1:2])}; {__doc__}")
+    main(*sys.argv[1:3])

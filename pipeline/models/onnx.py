@@ -1,4 +1,4 @@
-"""A network in an ONNX file, `onnx/<path>`, for inference alone; the one file that imports onnx and onnxruntime."""
+"""A network in an ONNX file, `onnx/<path>`, for inference alone; the one file of networks that imports onnx and onnxruntime."""
 
 import math
 import shutil

@@ -47,7 +47,7 @@ def _draw_cost(key: str, axis: str, form: Callable[[float], str], lines: Sequenc
     axes.margins(x=0.14, y=0.14)
     _log_ticks(axes, form)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 

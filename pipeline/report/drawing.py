@@ -29,6 +29,7 @@ LOOKS = {
 WIDTH = 5.0  # inches: letters are as large as the page's when a chart fills a phone or half a screen
 MOST_NAMES = 12
 _LONGEST_NAME = 24
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _ON_THE_PAGE = {
     INK: "currentColor",
     GREY: "var(--muted)",
@@ -105,7 +106,8 @@ def of_many(shown: Sized, there: Sized) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name that fits beside an axis."""
+    """A name that fits beside an axis, without characters that no XML may hold."""
+    name = _UNPRINTABLE.sub("\ufffd", name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 

@@ -70,19 +70,24 @@ def _training_chart(curves: dict[str, list[dict[str, float]]], rows: Rows) -> Ch
 def _draw_training(curves: dict[str, list[dict[str, float]]], rows: Rows, students: Sequence[str]) -> Figure:
     figure, panels = _panels(len(students), columns=2, height=1.9)
     for axes, name in zip(panels, students, strict=True):
-        for shown, role, dash in ((name, "student", "-"), (rows[name].get("twin"), "twin", "--")):
+        for shown, dash in ((name, "-"), (rows[name].get("twin"), "--")):
             if shown:
-                colour, marker, _ = LOOKS[role if name != "teacher" else "teacher"]
+                role = rows[shown]["role"]
+                colour, marker, _ = LOOKS[role]
                 x = [row["epoch"] for row in curves[shown]]
                 y = [100 * row["val_accuracy"] for row in curves[shown]]
                 axes.plot(x, y, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=role)
         if curves.get("teacher"):
             last = 100 * curves["teacher"][-1]["val_accuracy"]
-            axes.axhline(last, color=INK, linestyle=":", linewidth=1, label="teacher")
+            axes.axhline(last, color=INK, linestyle=":", linewidth=1, label="teacher's last")
         axes.set_title(shortened(name), fontsize=10)
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    # A student may have no twin: no panel need show all there is.
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
     figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("validation accuracy (%)", fontsize=10)
     return figure
@@ -123,7 +128,7 @@ def _class_chart(comparisons: Sequence[dict[str, Any]], rows: Rows, class_names:
     mean = np.mean(list(gains.values()), axis=0)
     classes = np.argsort(-np.abs(mean), kind="stable")[:_MOST_CLASSES]
     classes = classes[np.argsort(mean[classes], kind="stable")]
-    ends = [f"{class_names[c]} {mean[c]:+.1f}" for c in (classes[-1], classes[0])]
+    ends = [f"{shortened(class_names[c])} {mean[c]:+.1f}" for c in (classes[-1], classes[0])]
     few = f" (the {_MOST_CLASSES} of {len(class_names):,} classes with the largest)" * (
         len(class_names) > _MOST_CLASSES
     )

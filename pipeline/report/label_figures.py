@@ -9,26 +9,24 @@ from matplotlib import pyplot as plt
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from pipeline.report.drawing import save_png
+from pipeline.report.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, save_png, shortened
 
 Rows = dict[str, dict[str, Any]]
 
-# Okabe and Ito's colours.
 _ENCODING_LOOKS = {
-    "dense_float16": ("#000000", "D", "dense_float16"),
-    "dense_uint8": ("#0072B2", "s", "dense_uint8: levels"),
-    "topk prior": ("#009E73", "o", "topk, tail: prior: k/levels"),
-    "topk uniform": ("#E69F00", "^", "topk, tail: uniform: k/levels"),
-    "sampled": ("#CC79A7", "v", "sampled: draws"),
+    "dense_float16": (INK, "D", "dense_float16"),
+    "dense_uint8": (BLUE, "s", "dense_uint8: levels"),
+    "topk prior": (GREEN, "o", "topk, tail: prior: k/levels"),
+    "topk uniform": (ORANGE, "^", "topk, tail: uniform: k/levels"),
+    "sampled": (PURPLE, "v", "sampled: draws"),
 }
 _LABEL_GAP = 0.018  # of the width, less than which two labels of a kind would touch
 # Rotation, shift in points, horizontal and vertical alignment.
 _FRONT_LABEL = (45, (0, -6), "right", "top")
 _UPPER_LABEL = (90, (0, 6), "center", "bottom")
 _UPPER_LABELS = {"topk uniform": (30, (5, 2), "left", "bottom")}
-_HARD_COLOUR, _OTHER_COLOUR = "#0072B2", "#BBBBBB"
+_OTHER_COLOUR = "#bbbbbb"
 _MOST_VIEWS = 16
-_LONGEST_NAME = 24
 _LEAST_NATS = 1e-9  # a KL below is drawn there
 
 
@@ -74,7 +72,7 @@ def draw_ladder(rows: Rows, chosen: str | None, num_measured: int, path: Path) -
         row = rows[chosen]
         place = (row["label_bytes"], max(row["worst_kl_nats"], _LEAST_NATS))
         label = f"chosen: {chosen}"
-        axes.scatter(*place, s=240, facecolors="none", edgecolors="#D55E00", linewidths=2, zorder=4, label=label)
+        axes.scatter(*place, s=240, facecolors="none", edgecolors=VERMILION, linewidths=2, zorder=4, label=label)
     axes.set(xscale="log", yscale="log", xlabel="bytes per label on disk (tables included)")
     axes.set_ylabel("mean KL(teacher, label) in nats, where it is worst")
     axes.set_title(f"{num_measured:,} labels measured", fontsize="medium")
@@ -118,13 +116,13 @@ def draw_sample(
         picture.set_title(view_names[number], fontsize="small")
         chosen = np.argsort(-probabilities[number], kind="stable")[:top]
         shares = 100 * probabilities[number][chosen]
-        colours = [_HARD_COLOUR if n == hard_label else _OTHER_COLOUR for n in chosen]
+        colours = [BLUE if n == hard_label else _OTHER_COLOUR for n in chosen]
         bars.barh(range(top), shares, color=colours)
         for place, share in enumerate(shares):
             bars.annotate(
                 f"{share:.1f}%", (share, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
             )
-        bars.set_yticks(range(top), [_shortened(class_names[n]) for n in chosen], fontsize=8)
+        bars.set_yticks(range(top), [shortened(class_names[n]) for n in chosen], fontsize=8)
         bars.set(xlim=(0, 122), xticks=[], ylim=(top - 0.4, -0.6))
         bars.spines[["top", "right", "bottom"]].set_visible(False)
         bars.tick_params(axis="y", length=0)
@@ -133,7 +131,3 @@ def draw_sample(
 
 def _pixels(image: np.ndarray) -> np.ndarray:
     return image.transpose(1, 2, 0) if len(image) == 3 else image[0]
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -129,24 +129,39 @@ function startBrowser(browser) {
     return make("div", { className: "says" }, ...names.flatMap((name) => says(name, sample.says[name], sample.hard_label)));
   }
 
-  function maps(sample) {
-    const drawn = Object.entries(sample.maps ?? {});
-    if (!drawn.length) return [];
-    const each = drawn.map(([name, number]) => {
+  function maps(sample, names) {
+    const each = names.map((name) => {
       const agreement = sample.map_agreement?.[name];
       const caption = name + (agreement === undefined ? "" : ` ${agreement.toFixed(2)}`);
-      return make("div", {}, tile("maps", number, browser.map_px, 64, `where ${name} looks`), caption);
+      return make("div", {}, tile("maps", sample.maps[name], browser.map_px, 64, `where ${name} looks`), caption);
     });
-    return [make("h4", { textContent: "Where they look, and agreement with the teacher" }), make("div", { className: "maps" }, ...each)];
+    return make("div", { className: "maps" }, ...each);
+  }
+
+  /** What `show` makes of the first networks, and of the others where one asks for them. */
+  function byNetwork(sample, title, names, show) {
+    if (!names.length) return [];
+    const [first, more] = [names.slice(0, MOST_ROWS), names.slice(MOST_ROWS)];
+    const parts = [make("h4", { textContent: title }), show(sample, first)];
+    if (more.length) {
+      const rest = make("details", {}, make("summary", { textContent: `${more.length} more` }));
+      rest.addEventListener("toggle", () => rest.children.length < 2 && rest.append(show(sample, more)));
+      parts.push(rest);
+    }
+    return parts;
   }
 
   function card(sample) {
     const facts = make("div", { className: "facts" }, make("h3", { textContent: sample.id }));
+    const measured = [
+      "suspicion" in sample ? `suspicion ${suspicion(sample).toFixed(2)}` : "",
+      "disagreement" in sample ? `disagreement ${disagreement(sample).toFixed(2)} nats` : "",
+    ];
     facts.append(
       make("p", {}, "hard label: ", make("b", { textContent: nameOf(sample.hard_label) })),
       make("p", {}, `${sample.split}, number ${sample.index}`),
       make("p", {}, ...sample.kinds.map((kind) => make("span", { className: "kind", textContent: KINDS[kind] }))),
-      make("p", {}, make("small", { textContent: `suspicion ${suspicion(sample).toFixed(2)}, disagreement ${disagreement(sample).toFixed(2)} nats` })),
+      make("p", {}, make("small", { textContent: measured.filter(Boolean).join(", ") })),
     );
     const image = tile("tiles", sample.image, browser.tile_px, 112, `sample ${sample.id}`);
     const article = make("article", { className: "card sample" }, make("header", {}, image, facts));
@@ -156,26 +171,24 @@ function startBrowser(browser) {
       );
       article.append(make("h4", { textContent: "What the teacher said of each view (stored)" }), make("div", { className: "says" }, ...lines));
     }
-    const [first, more] = [browser.networks.slice(0, MOST_ROWS), browser.networks.slice(MOST_ROWS)];
-    article.append(make("h4", { textContent: "What each network says" }), networkLines(sample, first));
-    if (more.length) {
-      const rest = make("details", {}, make("summary", { textContent: `${more.length} more networks` }));
-      rest.addEventListener("toggle", () => rest.children.length < 2 && rest.append(networkLines(sample, more)));
-      article.append(rest);
-    }
-    article.append(...maps(sample));
+    const lookedAt = "Where they look, and agreement with the teacher";
+    article.append(
+      ...byNetwork(sample, "What each network says", browser.networks, networkLines),
+      ...byNetwork(sample, lookedAt, Object.keys(sample.maps ?? {}), maps),
+    );
     return article;
   }
 
+  const numPages = () => Math.max(1, Math.ceil(shown.length / PAGE));
+  const isPage = (number) => number >= 0 && number < numPages();
+
   function draw() {
-    const pages = Math.max(1, Math.ceil(shown.length / PAGE));
-    page = Math.min(Math.max(page, 0), pages - 1);
     const cards = shown.slice(page * PAGE, (page + 1) * PAGE).map(card);
     place.replaceChildren(...(cards.length ? cards : [make("p", { className: "empty", textContent: "No sample is like this." })]));
-    found.textContent = `${shown.length} of ${browser.samples.length} samples, page ${page + 1} of ${pages}`;
+    found.textContent = `${shown.length} of ${browser.samples.length} samples, page ${page + 1} of ${numPages()}`;
     for (const button of document.querySelectorAll("[data-step]")) {
-      const next = page + Number(button.dataset.step);
-      button.disabled = next < 0 || next >= pages;
+      // A button that becomes `disabled` loses the focus.
+      button.setAttribute("aria-disabled", !isPage(page + Number(button.dataset.step)));
     }
   }
 
@@ -195,10 +208,10 @@ function startBrowser(browser) {
   }
 
   function turn(step) {
-    const before = page;
+    if (!isPage(page + step)) return;
     page += step;
     draw();
-    if (page !== before) form.scrollIntoView({ block: "start" });
+    form.scrollIntoView({ block: "start" });
   }
 
   const options = (name, pairs) => form.elements[name].append(...pairs.map(([text, value]) => new Option(text, value)));
@@ -223,7 +236,13 @@ function startBrowser(browser) {
   filter();
 }
 
+function tellWithoutSheets() {
+  for (const useless of document.querySelectorAll("#filters, #samples > .pager")) useless.remove();
+  const said = "The samples can't be shown: this browser can't read the sheet of their images.";
+  document.getElementById("browser").replaceChildren(make("p", { className: "empty", role: "alert", textContent: said }));
+}
+
 if (data.browser) {
   const sheets = [...document.querySelectorAll("#samples > img")];
-  Promise.all(sheets.map((sheet) => sheet.decode())).then(() => startBrowser(data.browser));
+  Promise.all(sheets.map((sheet) => sheet.decode())).then(() => startBrowser(data.browser), tellWithoutSheets);
 }

@@ -73,5 +73,8 @@ def _calibration(content: Content) -> str:
 
 
 def _verification(content: Content) -> str:
-    found = [f"{name} ({len(store['faults'])} faults)" for name, store in content.verification["stores"].items()]
-    return f"Verified against the teacher: {', '.join(found)}."
+    found = [
+        f"{name} ({len(store['faults'])} faults{'' if 'recomputed' in store else ', teacher not asked'})"
+        for name, store in content.verification["stores"].items()
+    ]
+    return f"Verified: {', '.join(found)}."

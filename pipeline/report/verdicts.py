@@ -17,9 +17,12 @@ def verdict(comparison: dict[str, Any], rows: Rows) -> str:
     name, gain = comparison["student"], comparison["gain_points"]
     seeds = len(comparison["seeds"])
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    differs = (
+        f" (the twin has another {' and '.join(comparison['twin_differs'])})" if comparison["twin_differs"] else ""
+    )
     return (
         f"{name} ({rows[name]['parameters']:,} parameters, {over}): {_SAID[comparison['paid']]}: "
-        f"{comparison['accuracy']['mean']:.2%} against {comparison['twin_accuracy']['mean']:.2%} of its hard-label twin, "
+        f"{comparison['accuracy']['mean']:.2%} against {comparison['twin_accuracy']['mean']:.2%} of its hard-label twin{differs}, "
         f"{gain['mean']:+.2f} ± {2 * gain['standard_error']:.2f} points"
     )
 

@@ -64,6 +64,20 @@ class TrainStudent(NetworkSettings):
         check_network(self, self.fit.epochs, where)
         if self.twin_of is not None and self.twin_of not in table:
             raise ConfigError(f"{where}.twin_of", repr(self.twin_of), expected=suggest(self.twin_of, list(table)))
+        self._check_twin(where, table)
+
+    def _check_twin(self, where: str, table: dict[str, Any]) -> None:
+        """Raises ConfigError where it is the twin of a twin, or not the only one."""
+        if self.twin_of is None:
+            return
+        first = table[self.twin_of] or {}
+        if first.get("twin_of") is not None:
+            found = f"{self.twin_of!r}, which is a twin itself"
+            raise ConfigError(f"{where}.twin_of", found, expected="a student that is none")
+        twins = [name for name, row in table.items() if (row or {}).get("twin_of") == self.twin_of]
+        if len(twins) > 1:
+            found = f"{self.twin_of!r} has the twins {', '.join(twins)}"
+            raise ConfigError(f"{where}.twin_of", found, expected="one", mend="copy the student for the other twin")
 
     def check_labels(self, encoding: Encoding, codec: Codec, mixes: bool, where: str) -> None:
         """Raises ConfigError or StoreError where it can't learn from the labels of its store.

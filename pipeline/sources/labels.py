@@ -1,18 +1,20 @@
 """What labels mean: names, or numbers of names in a list; and whether the splits of a source fit together."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
+from unicodedata import category
 
 from pipeline.errors import SourceError, suggest
 
 ClassList = tuple[str, ...] | str | None  # the setting `classes`: names, a file with one name per line, or neither
 
 _MOST_LISTED = 20
+_NO_TEXT = ("Cc", "Zl", "Zp")  # Unicode's control signs and ends of lines
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,22 @@ def read_classes(classes: ClassList) -> Classes:
     if len(names) < 2 or not all(names):
         found = f"{len(names)} names" if all(names) else "an empty name"
         raise SourceError(where, found, expected="a name per class, at least two")
+    _check_printable(names, where)
     if twice := next((name for number, name in enumerate(names) if name in names[:number]), None):
         raise SourceError(where, f"the class {twice!r} twice", expected="every name once")
     return Classes(names)
 
 
+def _check_printable(names: Iterable[str], where: object) -> None:
+    """Class names stand in tables, on pages and in figures."""
+    if odd := next((name for name in names if any(category(sign) in _NO_TEXT for sign in name)), None):
+        raise SourceError(where, f"the class {odd!r}", expected="a name without tabs, line ends and the like")
+
+
 def check_labels(found: Mapping[str, Collection[str | None]], where: object) -> None:
     """Raises SourceError unless there are two classes to train on, and val and test have these alone, all labelled."""
     trained = set(found.get("train", ())) - {None}
+    _check_printable([label for labels in found.values() for label in labels if label is not None], where)
     if not found.get("train"):
         raise SourceError(where, "no training images", expected="a split `train`")
     if len(trained) < 2:
