@@ -143,10 +143,16 @@ class Trainer(Generic[AnyBatch]):
         if self.state.step == first:
             self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
-        with self._team.step(self._replica, last=self._between_updates):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
-                loss = self.task.loss(self._replica, batch)
-            (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
+        try:
+            with self._team.step(self._replica, last=self._between_updates):
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
+                    loss = self.task.loss(self._replica, batch)
+                (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
+        except torch.OutOfMemoryError as error:
+            # Not halved by itself: batch norm would see other batches, and a twin might see whole ones.
+            found = f"a batch does not fit in the memory of {self.device}"
+            mend = "halve fit.batch_size and double fit.accumulate_batches"
+            raise ModelError(self.name, found, mend=mend) from error
         self.loss_sum += loss.detach()
         if self._between_updates:
             self._update()

@@ -18,7 +18,7 @@ from pipeline.artifacts import Scratch, file_fingerprint, say
 from pipeline.batches import LabelledBatch
 from pipeline.config import PARAMS, load_row, load_rows, load_table, validate
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.distributed import ALONE, Team, one_voice
 from pipeline.errors import ConfigError, StoreError, suggest
@@ -128,6 +128,8 @@ class Students:
         self._manifest, self._budget = dataset.manifest, budget
         needed = {row.labels: label_bytes(stores[name]) for name, row in rows.items() if row.soft_weight}
         self._train, self._val = open_splits(dataset, budget, sum(needed.values()))
+        is_small = isinstance(self._train, Split) and has_room(device, self._train.images.nbytes)
+        self._resident = self._train.to(device) if isinstance(self._train, Split) and is_small else None
         self._views: dict[tuple[str, float | None], LabelledViews] = {}
 
     def start(self, name: str) -> Student:
@@ -179,7 +181,7 @@ class Students:
         if key not in self._views:
             classes = self._manifest.class_names
             self._views[key] = LabelledViews(
-                self._train, self._stores[name], classes, temperature, self._device, self._budget
+                self._train, self._stores[name], classes, temperature, self._device, self._budget, self._resident
             )
         return self._views[key]
 

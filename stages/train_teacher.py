@@ -17,7 +17,7 @@ from pipeline.calibration import fit_temperature
 from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, load_section
 from pipeline.datasets import ImageDataset, Split
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, has_room
 from pipeline.distributed import ALONE, Team, one_voice
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
@@ -63,6 +63,8 @@ def main(
         if not unfinished:
             return
         train, val = dataset.split("train").labelled(), dataset.split("val")
+        if has_room(device, train.images.nbytes):
+            train = train.to(device)
         begin = team.ask_first(
             lambda: Start.of(
                 settings,
