@@ -122,7 +122,7 @@ def test_the_answer_comes_first_and_every_figure_is_there(opened: Opener, file: 
     )
     assert page.locator(".comparisons .badge").all_inner_texts() == ["? unclear", "✓ yes", "✗ no"]
     assert page.locator("figure svg[role=img][aria-label]").count() == 7
-    for name in ("tiny", "tiny/model_int8.onnx", "medium_hard"):
+    for name in ("tiny", "tiny, int8", "medium_hard"):
         expect(page.locator("#answer table").first.get_by_role("rowheader", name=name, exact=True)).to_be_visible()
     assert "2 faults" in page.locator(".card", has_text="dense8").inner_text()
     assert "no faults, teacher not asked" in page.locator("#labels .card").last.inner_text()

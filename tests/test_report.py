@@ -79,7 +79,7 @@ def test_a_column_that_no_network_has_is_left_out(content: Content) -> None:
 
 def test_exported_files_stand_below_their_network(content: Content) -> None:
     names = [line[0].text for line in everything(content).lines]
-    assert names[1:4] == ["tiny", "tiny/model.onnx", "tiny/model_int8.onnx"]
+    assert names[1:4] == ["tiny", "tiny, ONNX", "tiny, int8"]
     changes = [line["change_points"] for line in export_lines(content.exports)]
     assert changes == pytest.approx([0, -0.2, 0, -0.2])
 

@@ -120,6 +120,10 @@ _WHAT_IT_SAYS = (ACCURACY, TOP5, GAIN, CHANGE, ECE, AGREEMENT, CORRUPTED)
 _EVERYTHING = (NETWORK, ROLE, *_WHAT_IT_SAYS, PARAMETERS, MULTIPLY_ADDS, FILE, P50, P95, MEMORY, SECONDS)
 
 
+#: What a file is called beside its network.
+_FORMATS = {"model.onnx": "ONNX", "model_int8.onnx": "int8", "model.pte": "ExecuTorch"}
+
+
 def network_lines(rows: Rows) -> list[Line]:
     """Every network as a line, in the order of the table `students`."""
     return [
@@ -155,7 +159,7 @@ def everything(content: Content) -> Table:
     """Networks, each with its exported files below it."""
     below: dict[str, list[Line]] = {}
     for line in export_lines(content.exports):
-        below.setdefault(line["name"], []).append({**line, "name": f"{line['name']}/{line['file']}"})
+        below.setdefault(line["name"], []).append({**line, "name": f"{line['name']}, {_FORMATS[line['file']]}"})
     lines = []
     for line in network_lines(content.networks):
         lines += [line, *below.get(line["name"], [])]
