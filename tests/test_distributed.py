@@ -246,6 +246,7 @@ def test_two_killed_processes_go_on_to_the_same_bits_dropout_and_all(tmp_path: P
     def work(team: Team, folder: Path) -> None:
         for kill in kills:
             train(team, folder / str(kill), network(Net), kill, checkpoint_seconds=0)
+            team.gather(None)  # who starts processes again waits until the last one of them has ended
             if kill >= 0:
                 torch.manual_seed(99)
                 train(team, folder / str(kill), network(Net), checkpoint_seconds=0)
