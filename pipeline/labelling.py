@@ -1,13 +1,9 @@
 """What the teacher says of views: writing it into stores, and checking later that they still hold it."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,7 +15,7 @@ from pipeline.batches import RowOrder, ViewPlan, plan_view, view_batches
 from pipeline.claims import Claims
 from pipeline.datasets import Split, find_samples
 from pipeline.derivation import Source, fill_in
-from pipeline.devices import copied_ahead, in_own_queue
+from pipeline.devices import copied_ahead
 from pipeline.encodings import Codec
 from pipeline.errors import ModelError
 from pipeline.fidelity import Fidelity
@@ -30,12 +26,9 @@ from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import Labels, encode_logits, gather, measure_labels
 from pipeline.views import ViewSpec
+from pipeline.write_behind import WriteBehind
 
 _WAIT_SECONDS = 0.5
-
-#: Blocks that wait to be written while the teacher goes on, by kind of device. A processor would only take the time from
-#: itself; and a process that is killed loses these blocks, beside the one that it computes.
-_BLOCKS_BEHIND = {"cuda": 2}
 
 
 @dataclass(frozen=True)
@@ -159,7 +152,7 @@ def dump_labels(
     published the stores meanwhile. On CUDA, blocks are encoded and written while the teacher labels the next ones.
     """
     waiting = list(blocks)
-    with _Behind(teacher.device) as behind:
+    with WriteBehind(teacher.device) as behind:
         while waiting:
             held_by_others = []
             for block in waiting:
@@ -225,64 +218,6 @@ def _labels_of(
     labels = encode_logits(codec, logits, sample_ids, view)
     there = {name: values.to(logits.device) for name, values in labels.items()}
     return labels, measure_labels(codec, logits, there)
-
-
-class _Behind:
-    """Writes blocks in a thread, in their order, while the teacher goes on; where no block may wait, each at once, in the
-    thread that it comes from.
-
-    What goes wrong is raised by one of the next calls, and nothing is written after it. A block's claim is kept until it
-    is written.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._most = _BLOCKS_BEHIND.get(device.type, 0)
-        self._ready = in_own_queue(device)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write-behind")
-        self._waiting: deque[tuple[Future[None], ExitStack]] = deque()
-        self._failed = False
-
-    def __enter__(self) -> "_Behind":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.finish()
-        finally:
-            self._thread.shutdown()
-            for _, claimed in self._waiting:
-                claimed.close()
-
-    def add(self, write: Callable[[], None], claimed: ExitStack) -> None:
-        """A block to be written; waits while too many do, and takes over its claim."""
-        if not self._most:
-            with claimed:
-                write()
-            return
-        self._waiting.append((self._thread.submit(partial(self._write, self._ready(write))), claimed))
-        while len(self._waiting) > self._most or (self._waiting and self._waiting[0][0].done()):
-            self._end_first()
-
-    def finish(self) -> None:
-        """Waits until all is written."""
-        while self._waiting:
-            self._end_first()
-
-    def _end_first(self) -> None:
-        done, claimed = self._waiting.popleft()
-        with claimed:
-            done.result()
-
-    def _write(self, write: Callable[[], None]) -> None:
-        if self._failed:
-            return
-        try:
-            write()
-        except BaseException:
-            self._failed = True
-            raise
 
 
 def _complete(

@@ -28,7 +28,6 @@ from stores import (
 from test_views import ALL, spec_of
 from torch import nn
 
-import pipeline.labelling
 from pipeline.batches import num_steps, plain_batches, plan_view, training_batches, view_batches
 from pipeline.datasets import Split
 from pipeline.devices import choose_device, copied_ahead, has_room
@@ -188,7 +187,7 @@ def test_a_dump_on_the_gpu_is_nearly_that_of_the_cpu_and_the_same_wherever_image
         dumped(tmp_path / f"{name}.zarr", row, GPU, split) for name, split in {"l": SPLIT.to(GPU), "t": SPLIT}.items()
     )
     assert content(lying.path) == content(travelling.path)
-    monkeypatch.setattr(pipeline.labelling, "_BLOCKS_BEHIND", {})
+    monkeypatch.setattr("pipeline.write_behind._BLOCKS_BEHIND", {})
     assert content(lying.path) == content(dumped(tmp_path / "at_once.zarr", row, GPU, SPLIT.to(GPU)).path)
     for view in range(2):
         for name, values in on_cpu.read_view(view).items():

@@ -535,7 +535,7 @@ def test_the_blocks_of_a_killed_process_are_labelled_by_another_to_the_same_byte
 
 @pytest.fixture
 def behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.labelling, "_BLOCKS_BEHIND", {"cpu": 2})
+    monkeypatch.setattr("pipeline.write_behind._BLOCKS_BEHIND", {"cpu": 2})
 
 
 def slow_writes(monkeypatch: pytest.MonkeyPatch, on_write: Callable[[int], object]) -> list[int]:
@@ -576,7 +576,7 @@ def test_the_teacher_goes_on_while_blocks_are_written_and_is_two_ahead_at_most(
 def test_what_is_written_behind_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
     old = dump(tmp_path / "old.zarr", row, oracle()[0], take(range(11)), view_numbers=[0])
     stores = [dump(tmp_path / "late.zarr", row, oracle()[0], source=old)]
-    monkeypatch.setattr(pipeline.labelling, "_BLOCKS_BEHIND", {})
+    monkeypatch.setattr("pipeline.write_behind._BLOCKS_BEHIND", {})
     stores.append(dump(tmp_path / "at_once.zarr", row, oracle()[0], source=old))
     assert content(stores[0].path) == content(stores[1].path)
 
