@@ -22,16 +22,16 @@ from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchro
 from pipeline.canaries import make_canaries
 from pipeline.config import load_rows, load_section
 from pipeline.datasets import ImageDataset, Split, sample_ids
-from pipeline.devices import choose_device, has_room
+from pipeline.devices import choose_device, computing_in, has_room, inference_precision
 from pipeline.encodings import build_encoding
 from pipeline.errors import DataError, one_line_errors
-from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs
+from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Block, Manifest
-from pipeline.model_files import read_model
 from pipeline.models import build_model
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
+from pipeline.teacher import Teacher, pilot_log_probs
 
 _NUM_CANARIES = 8
 _NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
@@ -80,7 +80,8 @@ class Work:
         def run() -> None:
             for _ in range(count):
                 for batch in images.split(teacher.batch_size):
-                    teacher.model(batch)
+                    with computing_in(teacher.precision, teacher.device):
+                        teacher.model(batch)
             synchronize(teacher.device)
 
         return run
@@ -90,11 +91,11 @@ def trained(settings: DumpLabels, device: torch.device, labels: int) -> Work:
     """The teacher, the data and the stores that `make repro` left."""
     need_data()
     split = ImageDataset(Path("data/prepare")).split("train")
-    model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device).eval()
     stores = {path.name: StoreReader(path) for path in sorted(Path("data/dump_labels").glob("*.zarr"))}
     manifests = {name: replace(store.manifest, block_samples=labels, complete=False) for name, store in stores.items()}
     tables = {name: store.tables for name, store in stores.items()}
-    return Work(Teacher(model, device, settings.batch_size), split, settings, manifests, tables, labels)
+    teacher = Teacher.read(Path("data/train_teacher"), device, settings.batch_size, settings.precision)
+    return Work(teacher, split, settings, manifests, tables, labels)
 
 
 def made_up(
@@ -105,7 +106,8 @@ def made_up(
     split = Split(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
     own = _NETWORK_SETTINGS.get(network, {})
     model = build_model(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3)
-    teacher = Teacher(model.to(device).eval(), device, settings.batch_size)
+    precision = inference_precision(settings.precision, "", device)
+    teacher = Teacher(model.to(device).eval(), device, settings.batch_size, precision)
     settings.views.check((3, px, px), "dump_labels.views")
     pilot = pilot_log_probs(teacher, split, settings.views, [0], min(2 * classes, labels), settings.temperature)
     manifests, tables = {}, {}

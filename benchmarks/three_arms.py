@@ -30,7 +30,7 @@ from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
 from pipeline.errors import one_line_errors
 from pipeline.inference import predict_logits
-from pipeline.labelling import Target, Teacher, dump_labels
+from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Manifest
 from pipeline.metrics import accuracy
 from pipeline.model_files import read_model
@@ -41,6 +41,7 @@ from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
+from pipeline.teacher import Teacher
 from pipeline.training import fit
 from stages.train_student import student_task
 

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -120,6 +121,23 @@ def choose_precision(precision: Precision, model: nn.Module, images: torch.Tenso
     chosen = torch.bfloat16 if ratio < _WORTHWHILE else torch.float32
     say(f"precision: a bfloat16 step takes {ratio:.2f} of a float32 step here, so {str(chosen).removeprefix('torch.')}")
     return chosen
+
+
+def inference_precision(precision: Precision, trained_in: str, device: torch.device) -> str:
+    """The number format that a trained network is run in, `float32` or `bfloat16`; no clock has a say in it.
+
+    `auto` is bfloat16 on a CUDA device that has it, and on a CPU that has it for a network that was trained so.
+    """
+    if precision != "auto":
+        return precision
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    on_cpu = device.type == "cpu" and trained_in == "bfloat16" and _cpu_has_bfloat16()
+    return "bfloat16" if on_gpu or on_cpu else "float32"
+
+
+def computing_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Runs what bears it (convolutions, products of matrices) in this number format, `float32` or `bfloat16`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from pipeline.artifacts import say
+from pipeline.devices import computing_in
 from pipeline.errors import ModelError
 
 _CPU = torch.device("cpu")
@@ -25,6 +26,7 @@ def predict_logits(
     *,
     on_batch: Callable[[int], object] = lambda count: None,
     left_on: torch.device = _CPU,
+    precision: str = "float32",
 ) -> Float[torch.Tensor, "samples classes"]:
     """Float32 logits in the batches' order, with the network in eval mode (it is put back afterwards).
 
@@ -34,6 +36,7 @@ def predict_logits(
     Args:
         on_batch: Called with each batch's number of samples once the device was told to work on it, for progress.
         left_on: Where the logits are: on the CPU, or on the device, where they are perhaps not yet computed.
+        precision: What the network computes in, `float32` or `bfloat16`.
 
     Raises:
         ModelError: There is no memory for a single image.
@@ -43,7 +46,7 @@ def predict_logits(
     try:
         logits = []
         for images in batches:
-            for some in _in_pieces(model, images, device):
+            for some in _in_pieces(model, images, device, precision):
                 # From a CUDA device this copies into pinned memory, behind our back; other kinds need to be waited for.
                 logits.append(some.to(left_on, non_blocking=device.type == "cuda"))
             on_batch(len(images))
@@ -55,13 +58,13 @@ def predict_logits(
 
 
 def _in_pieces(
-    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device
+    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
 ) -> Iterator[Float[torch.Tensor, "_ classes"]]:
     """The logits of a batch, of as many images at once as the network bears."""
     done, halved = 0, False
     at_once = max(1, min(_bearable.get(model, len(images)), len(images)))
     while done < max(1, len(images)):  # of no images, too, a network tells how many classes it has
-        logits = _forward(model, images[done : done + at_once], device)
+        logits = _forward(model, images[done : done + at_once], device, precision)
         if logits is not None:
             yield logits
             done += at_once
@@ -82,14 +85,15 @@ def _in_pieces(
 
 
 def _forward(
-    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device
+    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
 ) -> Float[torch.Tensor, "_ classes"] | None:
     """Float32 logits on the device; None where its memory does not suffice.
 
     A function of its own, because an error that is being handled holds every tensor of the pass.
     """
     try:
-        logits: torch.Tensor = model(images.to(device, non_blocking=True)).float()
+        with computing_in(precision, device):
+            logits: torch.Tensor = model(images.to(device, non_blocking=True)).float()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

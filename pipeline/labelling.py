@@ -1,48 +1,29 @@
 """What the teacher says of views: writing it into stores, and checking later that they still hold it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8, UInt64
-from torch import nn
+from jaxtyping import Float, Int64, UInt64
 
-from pipeline.batches import RowOrder, ViewPlan, plan_view, view_batches
 from pipeline.claims import Claims
 from pipeline.datasets import Split, find_samples
 from pipeline.derivation import Source, fill_in
-from pipeline.devices import copied_ahead
 from pipeline.encodings import Codec
-from pipeline.errors import ModelError
 from pipeline.fidelity import Fidelity
-from pipeline.inference import predict_logits
 from pipeline.manifest import Block
-from pipeline.seeding import derive_seed, integers_below, philox
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import Labels, encode_logits, gather, measure_labels
+from pipeline.teacher import Teacher, check_finite, label_rows, random_rows
 from pipeline.views import ViewSpec
 from pipeline.write_behind import WriteBehind
 
 _WAIT_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A teacher at work: the network, where it runs, and how many images at once."""
-
-    model: nn.Module
-    device: torch.device
-    batch_size: int
-
-    @property
-    def encodes_on(self) -> torch.device:
-        """Where logits become labels and are measured, in float64 too, which MPS has not."""
-        return self.device if self.device.type == "cuda" else torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -58,81 +39,6 @@ class Target:
         if self.source is None or not self.source.has_view(block.view):
             return rows
         return rows[self.source.rows[rows] < 0]
-
-
-def label_rows(
-    teacher: Teacher,
-    split: Split,
-    spec: ViewSpec,
-    view: int,
-    rows: range | Int64[np.ndarray, " rows"],
-    on_batch: Callable[[int], object] = lambda count: None,
-    row_order: RowOrder | None = None,
-    *,
-    later: bool = False,
-) -> Float[torch.Tensor, "rows classes"]:
-    """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite.
-
-    `row_order` is that of the store whose views these are; without one, mixed views are mixed within the whole split.
-
-    Args:
-        later: The logits are where they are encoded, perhaps not computed yet and not looked at: `check_finite`.
-    """
-    chosen = np.asarray(rows, dtype=np.int64)
-    if teacher.device.type == "cuda" and split.images.device != teacher.device:
-        plan = plan_view(split, spec, view, rows=chosen, row_order=row_order)
-        batches = rendered_there(plan, teacher.batch_size, teacher.device)
-    else:
-        batches = view_batches(split, spec, view, chosen, teacher.batch_size, row_order)
-    left_on = teacher.encodes_on if later else torch.device("cpu")
-    logits = predict_logits(teacher.model, batches, teacher.device, on_batch=on_batch, left_on=left_on)
-    if not later:
-        check_finite(logits, split, view, chosen)
-    return logits
-
-
-def rendered_there(
-    plan: ViewPlan, batch_size: int, device: torch.device
-) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-    """The views of a plan, rendered on a device from images that are in this machine's memory."""
-    assert isinstance(plan.split, Split), "what is on disk is streamed"
-    images = plan.split.images
-    places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
-    rows = [plan.rows] if plan.partner_rows is None else [plan.rows, plan.partner_rows]
-    groups = ([images[part[some]] for part in rows] for some in places)
-    for some, group in zip(places, copied_ahead(groups, device), strict=True):
-        yield plan.render_images(some, *group)
-
-
-def check_finite(
-    logits: Float[torch.Tensor, "rows classes"], split: Split, view: int, rows: Int64[np.ndarray, " rows"]
-) -> None:
-    """Raises ModelError with the first of some rows whose logits are not finite."""
-    broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
-    if len(broken):
-        row = int(rows[int(broken[0])])
-        raise ModelError(
-            "teacher",
-            f"{len(broken)} of {len(logits)} outputs of view {view} are NaN or infinite, "
-            f"the first for sample {int(split.sample_ids[row]):016x} (row {row} of the training split)",
-            expected="finite logits",
-            mend="train or import the teacher again (a lower learning rate, or precision: float32)",
-        )
-
-
-def pilot_log_probs(
-    teacher: Teacher, split: Split, spec: ViewSpec, views: Sequence[int], num_labels: int, temperature: float
-) -> Float[torch.Tensor, "labels classes"]:
-    """What the teacher says of about `num_labels` views drawn at random by the spec's seed, at a temperature.
-
-    Encodings learn their tables from these before the first block, so that a block does not depend on the others.
-    """
-    parts = []
-    per_view = -(-min(num_labels, len(split) * len(views)) // len(views))
-    for view in views:
-        rows = _random_rows(derive_seed(spec.seed, "pilot"), view, per_view, len(split))
-        parts.append(torch.log_softmax(label_rows(teacher, split, spec, view, rows) / temperature, dim=1))
-    return torch.cat(parts)
 
 
 def dump_labels(
@@ -244,6 +150,7 @@ def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Bloc
     """
     sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
     rows = find_samples(sample_ids, split.sample_ids)
+    teacher = teacher.computing_in(store.manifest.teacher_precision)
     logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order, later=True)
     check_finite(logits, split, block.view, rows)
     return store.replace_block(block, *_labels_of(store.codec, logits, sample_ids, block.view))
@@ -254,11 +161,12 @@ def recompute_fidelity(
 ) -> dict[str, Any]:
     """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
     manifest = store.manifest
+    teacher = teacher.computing_in(manifest.teacher_precision)
     split_rows = find_samples(store.sample_ids, split.sample_ids)
     parts = []
     per_view = -(-num_labels // manifest.num_views)
     for index, view in enumerate(manifest.view_numbers):
-        rows = np.unique(_random_rows(seed, view, per_view, manifest.num_samples))
+        rows = np.unique(random_rows(seed, view, per_view, manifest.num_samples))
         rows = rows[split_rows[rows] >= 0]
         if len(rows) == 0:
             continue
@@ -267,9 +175,3 @@ def recompute_fidelity(
         exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in store.codec_temperatures}
         parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))
     return Fidelity.merge(parts).summary()
-
-
-def _random_rows(seed: int, view: int, count: int, below: int) -> Int64[np.ndarray, " count"]:
-    position = np.arange(count, dtype=np.int64)
-    draws = philox(seed, (position, np.full_like(position, view), position * 0, position * 0))
-    return integers_below(draws[0], below)

@@ -63,6 +63,11 @@ class Manifest:
         return self.num_views * self.num_samples
 
     @property
+    def teacher_precision(self) -> str:
+        """The number format that the teacher computed in, `float32` or `bfloat16`."""
+        return str((self.teacher or {}).get("precision", "float32"))
+
+    @property
     def mixes(self) -> bool:
         """Whether its views are mixed of two images."""
         return ViewSpec.from_dict(self.views, "views").mixes

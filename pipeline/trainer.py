@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipeline.artifacts import say
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
-from pipeline.devices import choose_precision
+from pipeline.devices import choose_precision, computing_in
 from pipeline.distributed import ALONE, Team
 from pipeline.errors import DataError, ModelError
 from pipeline.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
@@ -145,7 +145,7 @@ class Trainer(Generic[AnyBatch]):
         self.state.step += 1
         try:
             with self._team.step(self._replica, last=self._between_updates):
-                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bfloat16"):
+                with computing_in(self.state.precision, self.device):
                     loss = self.task.loss(self._replica, batch)
                 (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
         except torch.OutOfMemoryError as error:

@@ -25,12 +25,12 @@ from pipeline.config import PARAMS
 from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import PipelineError
-from pipeline.labelling import Teacher, label_rows
-from pipeline.model_files import read_meta, read_model
+from pipeline.model_files import read_meta
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.prepare import Prepare
 from pipeline.sections.train_student import TrainStudent
 from pipeline.sections.train_teacher import TrainTeacher
+from pipeline.teacher import Teacher, label_rows
 from stages import run_stage
 
 _LABELLING_SECONDS = 10.0  # that the teacher may take for labels to be measured
@@ -147,7 +147,7 @@ def _log_probs(dump: DumpLabels, look: Look, data: Path, folder: Path, findings:
             )
             return None
         device = choose_device(dump.device)
-        teacher = Teacher(read_model(folder, made_by="train_teacher").to(device), device, dump.batch_size)
+        teacher = Teacher.read(folder, device, dump.batch_size, dump.precision)
         return torch.log_softmax(_some_logits(teacher, dump, data, look) / dump.temperature, dim=1)
 
     return findings.attempt(ask)

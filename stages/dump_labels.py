@@ -25,13 +25,14 @@ from pipeline.derivation import Source
 from pipeline.devices import choose_device, has_room
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import DataError, PipelineError, StoreError
-from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs
+from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Manifest
-from pipeline.model_files import model_fingerprint, read_meta, read_model
+from pipeline.model_files import model_fingerprint, read_meta
 from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
+from pipeline.teacher import Teacher, pilot_log_probs, teacher_precision
 from stages import run_stage
 
 _PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)
@@ -55,13 +56,14 @@ def main(
     device = choose_device(settings.device, me.local_index)
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
-    manifests = _manifests(settings, encodings, dataset, teacher)
+    about = _about(teacher, teacher_precision(teacher, device, settings.precision))
+    manifests = _manifests(settings, encodings, dataset, teacher, about)
     for name, encoding in encodings.items():
         encoding.check(manifests[name].space, f"{params}: encodings.{name}")
     decides = {
         "settings": asdict(settings),
         "encodings": {name: encoding.to_dict() for name, encoding in encodings.items()},
-        "teacher": _about(teacher),
+        "teacher": about,
         "data": dataset.manifest.fingerprints["train"],
         "device": device.type,
     }
@@ -69,7 +71,7 @@ def main(
         claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
         try:
             if not scratch.done:
-                at_work = Teacher(read_model(teacher, made_by="train_teacher").to(device), device, settings.batch_size)
+                at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
                 split = dataset.split("train")
                 _work(scratch, Claims(claimed), me, settings, encodings, manifests, split, at_work, grow)
         except FileNotFoundError:
@@ -116,7 +118,7 @@ def _work(
         _keep(scratch, kept)  # not before: whoever goes on with unfinished stores must find the sources that they have
 
 
-def _about(teacher: Path) -> dict[str, Any]:
+def _about(teacher: Path, precision: str) -> dict[str, Any]:
     meta = read_meta(teacher, made_by="train_teacher")
     return {
         "fingerprint": model_fingerprint(teacher),
@@ -124,11 +126,16 @@ def _about(teacher: Path) -> dict[str, Any]:
         "model_settings": meta.model_settings,
         "val_accuracy": meta.val["accuracy"],
         "calibration_temperature": meta.val["calibration_temperature"],
+        "precision": precision,
     }
 
 
 def _manifests(
-    settings: DumpLabels, encodings: Mapping[str, Encoding], dataset: ImageDataset, teacher: Path
+    settings: DumpLabels,
+    encodings: Mapping[str, Encoding],
+    dataset: ImageDataset,
+    teacher: Path,
+    about: dict[str, Any],
 ) -> dict[str, Manifest]:
     """What each store will say of itself, but for what is measured."""
     class_names = read_meta(teacher, made_by="train_teacher").class_names
@@ -147,7 +154,7 @@ def _manifests(
             temperatures=settings.temperatures,
             views=settings.views.to_dict(),
             dataset_fingerprint=dataset.manifest.fingerprints["train"],
-            teacher=_about(teacher),
+            teacher=about,
         )
         holds_labels = bool(encoding.fields(manifest.space))
         manifests[name] = manifest if holds_labels else replace(manifest, teacher=None)

@@ -12,10 +12,11 @@ from pipeline.canaries import check_canaries
 from pipeline.datasets import ImageDataset, Split, find_samples
 from pipeline.devices import choose_device
 from pipeline.errors import StoreError
-from pipeline.labelling import Teacher, repair_block
+from pipeline.labelling import repair_block
 from pipeline.manifest import Block
-from pipeline.model_files import model_fingerprint, read_model
+from pipeline.model_files import model_fingerprint
 from pipeline.store import StoreReader
+from pipeline.teacher import Teacher
 from stages import run_stage
 
 
@@ -33,7 +34,7 @@ def main(
         return
     where = choose_device(device)
     split = ImageDataset(data).split("train")
-    at_work = Teacher(read_model(teacher, made_by="train_teacher").to(where), where, batch_size)
+    at_work = Teacher.read(teacher, where, batch_size)
     for path, blocks in broken.items():
         if blocks:
             _repair(StoreReader(path), blocks, at_work, split, model_fingerprint(teacher))

@@ -18,17 +18,17 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 from pipeline.artifacts import say, write_bytes, write_json
 from pipeline.config import PARAMS, STRICT, load_section
 from pipeline.datasets import ImageDataset
-from pipeline.devices import DeviceName, choose_device
+from pipeline.devices import DeviceName, Precision, choose_device
 from pipeline.encodings import LabelSpace
 from pipeline.errors import ConfigError, DataError, StoreError
-from pipeline.labelling import Teacher, label_rows
-from pipeline.model_files import model_fingerprint, read_meta, read_model
+from pipeline.model_files import model_fingerprint, read_meta
 from pipeline.progress import progress
 from pipeline.report.label_figures import draw_ladder
 from pipeline.report.tables import ladder_table
 from pipeline.seeding import derive_seed, permutation
 from pipeline.store import StoreReader
 from pipeline.stored_labels import gather
+from pipeline.teacher import Teacher, label_rows
 from pipeline.tuning import Trial, by_size, choose, ladder, measure_encoding, pareto_front
 from pipeline.views import ViewSpec
 from stages import run_stage
@@ -45,6 +45,7 @@ class LabelSettings:
     batch_size: PositiveInt
     block_samples: PositiveInt
     device: DeviceName
+    precision: Precision
     views: ViewSpec
 
 
@@ -153,7 +154,7 @@ def _from_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     if class_names != dataset.manifest.class_names:
         raise DataError(folder, "was trained for other classes", expected=str(dataset.manifest.class_names))
     split = dataset.split("train")
-    teacher = Teacher(read_model(folder, made_by="train_teacher").to(device), device, settings.batch_size)
+    teacher = Teacher.read(folder, device, settings.batch_size, settings.precision)
 
     def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:
         return torch.log_softmax(label_rows(teacher, split, settings.views, index, rows) / settings.temperature, dim=1)

@@ -19,11 +19,12 @@ from pipeline.devices import choose_device
 from pipeline.errors import PipelineError, StoreError, VerificationError
 from pipeline.inference import predict_logits
 from pipeline.joining import match_rows
-from pipeline.labelling import Teacher, recompute_fidelity
+from pipeline.labelling import recompute_fidelity
 from pipeline.metrics import accuracy
-from pipeline.model_files import model_fingerprint, read_model
+from pipeline.model_files import model_fingerprint
 from pipeline.sections.verify_labels import VerifyLabels
 from pipeline.store import StoreReader
+from pipeline.teacher import Teacher
 from stages import run_stage
 
 # What code stumbles over where the declared shape or type of an array is damaged.
@@ -63,7 +64,7 @@ class _Asked:
 
     @classmethod
     def of(cls, folder: Path, val: Split, device: torch.device, batch_size: int) -> "_Asked":
-        teacher = Teacher(read_model(folder, made_by="train_teacher").to(device), device, batch_size)
+        teacher = Teacher.read(folder, device, batch_size)
         val_logits = predict_logits(teacher.model, plain_batches(val, batch_size), device)
         val_accuracy = accuracy(val_logits, val.hard_labels)
         return cls(teacher, {"fingerprint": model_fingerprint(folder), "val_accuracy": val_accuracy})

@@ -91,6 +91,7 @@ def small_params() -> dict[str, Any]:
             "batch_size": 128,
             "block_samples": 256,
             "num_canaries": 32,
+            "precision": "auto",
             "device": "cpu",
             "views": dict(_VIEWS),
         },

@@ -5,7 +5,7 @@ import torch
 from conftest import make_split
 
 import pipeline.devices
-from pipeline.devices import choose_device, choose_precision
+from pipeline.devices import choose_device, choose_precision, inference_precision
 from pipeline.errors import ConfigError
 from pipeline.models import Classifier, build_model
 
@@ -81,6 +81,21 @@ def test_auto_on_a_cpu_without_bfloat16_does_not_try_it(model: Classifier, monke
     monkeypatch.setattr(pipeline.devices, "_cpu_has_bfloat16", lambda: False)
     monkeypatch.delattr(pipeline.devices, "_trial_seconds")
     assert choose_precision("auto", model, IMAGES, CPU) is torch.float32
+
+
+@pytest.mark.parametrize("trained_in", ["float32", "bfloat16", ""])
+@pytest.mark.parametrize("able", [True, False])
+def test_a_trained_network_is_run_in_what_it_was_trained_in_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, able: bool, trained_in: str
+) -> None:
+    monkeypatch.setattr(pipeline.devices, "_cpu_has_bfloat16", lambda: able)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
+    alike = able and trained_in == "bfloat16"
+    assert inference_precision("auto", trained_in, CPU) == ("bfloat16" if alike else "float32")
+    assert inference_precision("auto", trained_in, torch.device("cuda")) == ("bfloat16" if able else "float32")
+    assert inference_precision("auto", trained_in, torch.device("mps")) == "float32"
+    for asked in ("float32", "bfloat16"):
+        assert inference_precision(asked, trained_in, CPU) == asked
 
 
 def test_the_trial_leaves_the_network_as_it_was(model: Classifier) -> None:

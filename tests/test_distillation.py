@@ -19,11 +19,12 @@ from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
 from pipeline.joining import match_rows
-from pipeline.labelling import Target, Teacher, dump_labels
+from pipeline.labelling import Target, dump_labels
 from pipeline.models import Classifier, build_model
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.targets import SparseTargets
+from pipeline.teacher import Teacher
 from pipeline.views import ViewSpec, render
 
 CPU = torch.device("cpu")

@@ -35,7 +35,7 @@ from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
-from pipeline.labelling import Target, Teacher, dump_labels, label_rows, rendered_there, repair_block
+from pipeline.labelling import Target, dump_labels, repair_block
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import build_model
@@ -44,6 +44,7 @@ from pipeline.recipe import FitSettings
 from pipeline.seeding import philox
 from pipeline.store import StoreReader
 from pipeline.targets import SparseTargets
+from pipeline.teacher import Teacher, label_rows, rendered_there
 from pipeline.trainer import Task
 from pipeline.training import fit
 from pipeline.views import PadCrop, ViewSpec, render

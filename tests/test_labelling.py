@@ -42,11 +42,12 @@ from pipeline.datasets import Split
 from pipeline.derivation import Source
 from pipeline.errors import ModelError, StoreError
 from pipeline.fidelity import Fidelity
-from pipeline.labelling import Target, Teacher, dump_labels, pilot_log_probs, recompute_fidelity, repair_block
+from pipeline.labelling import Target, dump_labels, recompute_fidelity, repair_block
 from pipeline.manifest import Block, Manifest
 from pipeline.models import build_model
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
+from pipeline.teacher import Teacher, pilot_log_probs
 from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 
 CPU = torch.device("cpu")
@@ -653,6 +654,21 @@ def test_the_same_teacher_is_near_the_stated_fidelity_and_another_is_far(tmp_pat
         assert other["kl_nats"][temperature]["mean"] > (5 if row == SAMPLED else 100) * then["mean"]
     assert same["top1_agreement"] == pytest.approx(stated["top1_agreement"], abs=0.05)
     assert other["top1_agreement"] < same["top1_agreement"]
+
+
+def test_labels_are_checked_and_repaired_in_the_number_format_that_they_were_made_in(tmp_path: Path) -> None:
+    about = {"fingerprint": "0001", "precision": "bfloat16"}
+    target = begin(tmp_path / "x.zarr", FLOAT16, teacher=about)
+    run(network().computing_in("bfloat16"), [target])
+    store = finish(target)
+    exact = dump(tmp_path / "y.zarr", FLOAT16, network())
+    assert not same_labels(store, exact)
+    assert recompute_fidelity(network(), SPLIT, store, 200, seed=3)["kl_nats"]["1"]["max"] < 1e-5
+    whole = content(store.path)
+    flip(shards(store.path, "log_probs")[0])
+    (broken,) = (block for block, fault in StoreReader(store.path).check() if fault)
+    assert repair_block(network(), SPLIT, StoreReader(store.path), broken)
+    assert content(store.path) == whole
 
 
 def test_the_check_follows_images_that_were_reordered_or_left_out(tmp_path: Path) -> None:

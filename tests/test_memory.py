@@ -19,7 +19,7 @@ from pipeline.devices import copied_ahead, has_room, in_own_queue
 from pipeline.distillation import LabelledViews
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
-from pipeline.labelling import rendered_there
+from pipeline.teacher import rendered_there
 from pipeline.views import ViewSpec
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
-from pipeline.devices import DeviceName
+from pipeline.devices import DeviceName, Precision
 from pipeline.encodings import LabelSpace
 from pipeline.errors import ConfigError
 from pipeline.views import ViewSpec
@@ -24,6 +24,7 @@ class DumpLabels:
     block_samples: PositiveInt
     num_canaries: PositiveInt
     device: DeviceName
+    precision: Precision
     views: ViewSpec
 
     def check(self, where: str) -> None:
