@@ -69,6 +69,7 @@ FIT = FitSettings(
     layer_decay=1.0,
     ema_decay=0.995,
     precision="auto",
+    compile=False,
     checkpoint_seconds=30,
 )
 _BATCH_SIZE = 500

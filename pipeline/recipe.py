@@ -50,6 +50,7 @@ class FitSettings:
     freeze_epochs: NonNegativeInt
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     precision: Precision
+    compile: bool
     checkpoint_seconds: NonNegativeFloat
 
     @property

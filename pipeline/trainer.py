@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipeline.artifacts import say
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
-from pipeline.devices import choose_precision, computing_in
+from pipeline.devices import choose_precision, compile_network, computing_in
 from pipeline.distributed import ALONE, Team
 from pipeline.errors import DataError, ModelError
 from pipeline.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
@@ -105,6 +105,7 @@ class Trainer(Generic[AnyBatch]):
         self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()
         self._unsaved = 0  # updates
+        self._is_ready = False
         self._generators = _generator_states(device)
         self._resume()
 
@@ -137,8 +138,8 @@ class Trainer(Generic[AnyBatch]):
 
     def step(self, batch: AnyBatch) -> None:
         """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
-        if not self.state.precision:
-            self._choose_precision(batch)
+        if not self._is_ready:
+            self._make_ready(batch)
         first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
         if self.state.step == first:
             self.optimizer.zero_grad(set_to_none=True)
@@ -180,6 +181,14 @@ class Trainer(Generic[AnyBatch]):
         return self.settings.learning_rate * learning_rate_factor(
             update, self.settings.epochs * per_epoch, self.settings
         )
+
+    def _make_ready(self, batch: AnyBatch) -> None:
+        """Before the first step of this process."""
+        if not self.state.precision:
+            self._choose_precision(batch)
+        if self.settings.compile:
+            compile_network(self.model, self.device, self.name)
+        self._is_ready = True
 
     def _choose_precision(self, batch: AnyBatch) -> None:
         pixels = self.task.pixels(batch)

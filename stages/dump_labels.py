@@ -22,7 +22,7 @@ from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.derivation import Source
-from pipeline.devices import choose_device, has_room
+from pipeline.devices import choose_device, compile_network, has_room
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import DataError, PipelineError, StoreError
 from pipeline.labelling import Target, dump_labels
@@ -72,6 +72,8 @@ def main(
         try:
             if not scratch.done:
                 at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
+                if settings.compile:
+                    compile_network(at_work.model, device, f"{params}: dump_labels")
                 split = dataset.split("train")
                 _work(scratch, Claims(claimed), me, settings, encodings, manifests, split, at_work, grow)
         except FileNotFoundError:

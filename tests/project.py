@@ -25,6 +25,7 @@ _FIT = {
     "freeze_epochs": 0,
     "layer_decay": 1.0,
     "precision": "float32",
+    "compile": False,
     "checkpoint_seconds": 0.0,  # every step
 }
 _VIEWS = {"seed": 1, "plain_first": False, "operations": [{"kind": "pad_crop", "pad_px": 1}]}
@@ -92,6 +93,7 @@ def small_params() -> dict[str, Any]:
             "block_samples": 256,
             "num_canaries": 32,
             "precision": "auto",
+            "compile": False,
             "device": "cpu",
             "views": dict(_VIEWS),
         },

@@ -63,6 +63,7 @@ def recipe(**changes: Any) -> FitSettings:
         "layer_decay": 1.0,
         "ema_decay": 0.9,
         "precision": "float32",
+        "compile": False,
         "checkpoint_seconds": 0,
         **changes,
     }

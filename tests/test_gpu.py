@@ -98,6 +98,7 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         layer_decay=1.0,
         ema_decay=0.9,
         precision="auto",
+        compile=False,
         checkpoint_seconds=0.0,
     )
     task = Task(

@@ -25,6 +25,7 @@ class DumpLabels:
     num_canaries: PositiveInt
     device: DeviceName
     precision: Precision
+    compile: bool
     views: ViewSpec
 
     def check(self, where: str) -> None:
