@@ -11,7 +11,7 @@ import io
 import os
 import re
 import tarfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from pipeline.artifacts import (
 )
 from pipeline.batches import Batch, num_steps, plain_batches, training_batches, view_batches
 from pipeline.datasets import Split, sample_ids
-from pipeline.devices import choose_device
+from pipeline.devices import has_room
 from pipeline.errors import DataError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
@@ -50,11 +50,16 @@ from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
 FOLDER = Path("work/cifar10")
 NUM_HELD_OUT = 5_000
-MODEL, MODEL_SETTINGS = "resnet_small", {"width": 32, "depth": 2}
 SEED = 0
-TRAINING_VIEWS = ViewSpec(seed=1, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
-LABEL_VIEWS = ViewSpec(seed=2, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
-FIT = FitSettings(
+
+
+def crops(pad_px: int, seed: int) -> ViewSpec:
+    """Views that are cropped after padding, and flipped."""
+    return ViewSpec(seed=seed, plain_first=False, operations=(PadCrop(pad_px=pad_px), FlipHorizontal(probability=0.5)))
+
+
+LABEL_VIEWS = crops(2, seed=2)
+_FIT = FitSettings(
     epochs=11,
     batch_size=128,
     optimizer="adamw",
@@ -72,7 +77,43 @@ FIT = FitSettings(
     compile=False,
     checkpoint_seconds=30,
 )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A teacher of these images, and where its weights are kept."""
+
+    folder: Path
+    model: str
+    model_settings: dict[str, Any]
+    views: ViewSpec
+    fit: FitSettings
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "model_settings": self.model_settings,
+            "seed": SEED,
+            "held_out": NUM_HELD_OUT,
+            "training_views": self.views.to_dict(),
+            "label_views": LABEL_VIEWS.to_dict(),
+            "fit": asdict(self.fit),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.to_dict())[:16]
+
+
+SMALL = Recipe(FOLDER, "resnet_small", {"width": 32, "depth": 2}, crops(2, seed=1), _FIT)
+#: The usual schedule of 200 epochs.
+LONG_FIT = replace(
+    _FIT, epochs=200, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, schedule="cosine", warmup_fraction=0.02
+)
+RESNET = "benchmarks/cifar_resnet.py:build"
+RESNET56 = Recipe(FOLDER / "resnet56", RESNET, {"depth": 56}, crops(4, seed=1), LONG_FIT)
 _BATCH_SIZE = 500
+_CPU = torch.device("cpu")
 _MEMBER = re.compile(r"(?:.*/)?(train|test)/([^/]+)/\d+\.jpe?g")
 
 
@@ -98,7 +139,7 @@ def cifar_logits(views: int = 2, archive: Path | None = None) -> tuple[torch.Ten
     say(f"cifar_teacher: logits of {views} views")
     everything = range(len(train))
     by_view = [
-        predict_logits(model, view_batches(train, LABEL_VIEWS, view, everything, _BATCH_SIZE), torch.device("cpu"))
+        predict_logits(model, view_batches(train, LABEL_VIEWS, view, everything, _BATCH_SIZE), _CPU)
         for view in range(views)
     ]
     _write_array(labels_path, train.hard_labels.numpy())
@@ -131,20 +172,18 @@ def _decode(files: dict[tuple[str, str], bytes], class_names: list[str]) -> Spli
     return Split(torch.from_numpy(images), labels, sample_ids(images))
 
 
-def trained_teacher(archive: Path) -> Classifier:
-    """The trained network, from work/cifar10 if it is there."""
+def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device = _CPU) -> Classifier:
+    """The trained network on a device, from the recipe's folder if it is there."""
     images, test, class_names = read_archive(archive)
     train, val = _rows(images, slice(None, -NUM_HELD_OUT)), _rows(images, slice(-NUM_HELD_OUT, None))
-    mean, std = channel_statistics(train.images)
-    model = build_model(MODEL, MODEL_SETTINGS, num_classes=len(class_names), channels=3, mean=mean, std=std, seed=SEED)
-    weights = FOLDER / "weights.safetensors"
-    if _is_trained(archive):
+    model = _untrained(recipe, train, class_names).to(device)
+    weights = recipe.folder / "weights.safetensors"
+    if _is_trained(archive, recipe):
         load_weights(model, read_tensors(weights, made_by="benchmarks.cifar_teacher"), weights)
         return model
-    device = choose_device("cpu")
-    checkpoints = FOLDER / f"training-{_recipe_fingerprint()}"
+    checkpoints = recipe.folder / f"training-{recipe.fingerprint}"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    result = fit(model, _task(train, val, device), FIT, checkpoints, device, "cifar_teacher")
+    result = fit(model, _task(recipe, train, val, device), recipe.fit, checkpoints, device, "cifar_teacher")
     load_weights(model, result.last, checkpoints)
     figures: dict[str, Any] = {
         name: classification_metrics(
@@ -153,11 +192,11 @@ def trained_teacher(archive: Path) -> Classifier:
         | {"images": len(split)}
         for name, split in (("test", test), ("held_out", val), ("train", train))
     }
-    (FOLDER / "logits.npy").unlink(missing_ok=True)  # of another recipe
+    (recipe.folder / "logits.npy").unlink(missing_ok=True)  # of another recipe
     write_tensors(weights, result.last)
     figures |= {
-        "recipe": _recipe(),
-        "recipe_fingerprint": _recipe_fingerprint(),
+        "recipe": recipe.to_dict(),
+        "recipe_fingerprint": recipe.fingerprint,
         "archive_fingerprint": file_fingerprint(archive),
         "class_names": class_names,
         "precision": result.state.precision,
@@ -165,25 +204,34 @@ def trained_teacher(archive: Path) -> Classifier:
         "history": result.state.history,
         "machine": machine(),
     }
-    write_json(FOLDER / "accuracy.json", figures)  # last: it says that the weights are there
+    write_json(recipe.folder / "accuracy.json", figures)  # last: it says that the weights are there
     return model
 
 
-def _task(train: Split, val: Split, device: torch.device) -> Task[Batch]:
+def _untrained(recipe: Recipe, train: Split, class_names: list[str]) -> Classifier:
+    mean, std = channel_statistics(train.images)
+    settings = recipe.model_settings
+    return build_model(recipe.model, settings, num_classes=len(class_names), channels=3, mean=mean, std=std, seed=SEED)
+
+
+def _task(recipe: Recipe, train: Split, val: Split, device: torch.device) -> Task[Batch]:
+    there = train.to(device) if has_room(device, train.images.nbytes) else train
+
     def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return cross_entropy(model(batch.images.to(device)), batch.hard_labels.to(device)).mean()
+        logits = model(batch.images.to(device, non_blocking=True))
+        return cross_entropy(logits, batch.hard_labels.to(device, non_blocking=True)).mean()
 
     return Task(
         batches=lambda epoch, start_step: training_batches(
-            train,
-            TRAINING_VIEWS,
+            there,
+            recipe.views,
             view=epoch,
             epoch=epoch,
-            batch_size=FIT.batch_size,
+            batch_size=recipe.fit.batch_size,
             seed=SEED,
             start_step=start_step,
         ),
-        steps_per_epoch=num_steps(len(train), FIT.batch_size),
+        steps_per_epoch=num_steps(len(train), recipe.fit.batch_size),
         loss=loss,
         pixels=lambda batch: batch.images,
         validate=lambda model: classification_metrics(
@@ -196,30 +244,14 @@ def _rows(split: Split, rows: slice) -> Split:
     return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
-def _recipe() -> dict[str, Any]:
-    return {
-        "model": MODEL,
-        "model_settings": MODEL_SETTINGS,
-        "seed": SEED,
-        "held_out": NUM_HELD_OUT,
-        "training_views": TRAINING_VIEWS.to_dict(),
-        "label_views": LABEL_VIEWS.to_dict(),
-        "fit": asdict(FIT),
-    }
-
-
-def _recipe_fingerprint() -> str:
-    return fingerprint(_recipe())[:16]
-
-
-def _is_trained(archive: Path | None) -> bool:
-    """Whether work/cifar10 holds the result of this recipe (and, where it is known, of this archive)."""
-    path = FOLDER / "accuracy.json"
+def _is_trained(archive: Path | None, recipe: Recipe = SMALL) -> bool:
+    """Whether the recipe's folder holds its result (and, where it is known, that of this archive)."""
+    path = recipe.folder / "accuracy.json"
     if not path.exists():
         return False
     figures = read_json(path, made_by="benchmarks.cifar_teacher")
     same_archive = archive is None or figures["archive_fingerprint"] == file_fingerprint(archive)
-    return bool(figures["recipe_fingerprint"] == _recipe_fingerprint() and same_archive)
+    return bool(figures["recipe_fingerprint"] == recipe.fingerprint and same_archive)
 
 
 def archive_by_environment() -> Path | None:

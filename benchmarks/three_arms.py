@@ -2,6 +2,10 @@
 
     python -m benchmarks.three_arms                       # Fashion-MNIST, on what `make repro` left
     CIFAR10_ARCHIVE=... python -m benchmarks.three_arms --cifar10
+    CIFAR10_ARCHIVE=... python -m benchmarks.three_arms --resnets --device cuda
+
+The last one teaches ResNet-20 by ResNet-56 on all of CIFAR-10, 200 epochs each, with the weights and the temperature of
+knowledge distillation in Tian, Krishnan, Isola, "Contrastive Representation Distillation", 2020, arXiv 1910.10699.
 
 Every arm trains the same student with the same schedule, order and seeds. Hard labels and online distillation see a new view in
 every epoch; offline distillation sees its views in turn. Trained students are kept in work/three_arms, so that it can be
@@ -17,8 +21,19 @@ from typing import Any
 import torch
 import typer
 
-from benchmarks.cifar_teacher import archive_by_environment, need_archive, read_archive, trained_teacher
-from benchmarks.measure import need_data, report
+from benchmarks.cifar_teacher import (
+    LONG_FIT,
+    RESNET,
+    RESNET56,
+    SMALL,
+    Recipe,
+    archive_by_environment,
+    crops,
+    need_archive,
+    read_archive,
+    trained_teacher,
+)
+from benchmarks.measure import DeviceOption, need_data, report
 from benchmarks.online import with_teacher
 from pipeline.artifacts import read_json, say, write_json
 from pipeline.batches import plain_batches
@@ -26,7 +41,7 @@ from pipeline.canaries import make_canaries
 from pipeline.config import load_row, load_section
 from pipeline.datasets import ImageDataset, Split
 from pipeline.derivation import subset
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, has_room, inference_precision
 from pipeline.distillation import LabelledViews
 from pipeline.errors import one_line_errors
 from pipeline.inference import predict_logits
@@ -43,6 +58,7 @@ from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.teacher import Teacher
 from pipeline.training import fit
+from pipeline.views import ViewSpec
 from stages.train_student import student_task
 
 FOLDER = Path("work/three_arms")
@@ -58,8 +74,9 @@ class Setting:
     class_names: list[str]
     teacher: Teacher
     row: TrainStudent
-    num_views: int
+    views: ViewSpec
     folder: Path
+    resident: Split | None
 
     @property
     def epochs(self) -> int:
@@ -68,69 +85,82 @@ class Setting:
 
 def main(
     student: str = typer.Option("small", help="A row of the table `students` with both weights above 0."),
-    epochs: int = 20,
-    images: int = typer.Option(18_000, help="Of the training split, from its beginning."),
+    epochs: int | None = typer.Option(None, help="Of each student: 20, of ResNets 200."),
+    images: int | None = typer.Option(None, help="Of the training split, from its beginning: 18,000, of ResNets all."),
     seeds: int = 3,
     cifar10: bool = False,
+    resnets: bool = typer.Option(False, help="CIFAR-10, ResNet-56 and ResNet-20 instead of `student`."),
+    teacher_epochs: int = RESNET56.fit.epochs,
+    device: DeviceOption = None,
     params: Path = Path("params.yaml"),
 ) -> None:
     row = load_row(TrainStudent, "students", student, params)
-    row = replace(row, fit=replace(row.fit, epochs=epochs, checkpoint_seconds=60.0))
     views = load_section(DumpLabels, "dump_labels", params).views
-    name = f"{'cifar10' if cifar10 else 'data'}-{student}-{epochs}-{images}"
-    setting = (_cifar10 if cifar10 else _prepared)(row, images, FOLDER / name)
-    dump_seconds = _dump(setting, views)
+    where = choose_device(device or row.device)
+    if resnets:
+        student, row, views = f"of{teacher_epochs}", _resnet20(row), crops(4, seed=2)
+    epochs, images = epochs or (200 if resnets else 20), images or (50_000 if resnets else 18_000)
+    row = replace(row, fit=replace(row.fit, epochs=epochs, checkpoint_seconds=60.0))
+    data = "resnets" if resnets else "cifar10" if cifar10 else "data"
+    folder = FOLDER / f"{data}-{student}-{epochs}-{images}"
+    recipe = replace(RESNET56, fit=replace(RESNET56.fit, epochs=teacher_epochs)) if resnets else SMALL
+    split, test, class_names, model = _cifar10(recipe, where) if resnets or cifar10 else _prepared(where)
+    train = Split(split.images[:images], split.hard_labels[:images], split.sample_ids[:images])
+    resident = train.to(where) if has_room(where, train.images.nbytes) else None
+    precision = inference_precision(row.fit.precision, "", where)
+    setting = Setting(train, test, class_names, Teacher(model, where, 512, precision), row, views, folder, resident)
+    dump_seconds = _dump(setting)
     arms = {"hard": None, "online": None, **{f"offline {k}": k for k in (1, 4, 16, epochs) if k <= epochs}}
     results = {arm: [_trained(setting, arm, k, seed) for seed in range(seeds)] for arm, k in arms.items()}
     rows = [_row(setting, arm, k, results, dump_seconds) for arm, k in arms.items()]
-    what = f"{student}, {len(setting.train):,} images, {epochs} epochs, {seeds} seeds"
-    report(f"three_arms_{name.split('-')[0]}", f"hard labels, online and offline distillation: {what}", rows)
+    what = f"{student}, {len(train):,} images, {epochs} epochs, {seeds} seeds"
+    report(f"three_arms_{data}", f"hard labels, online and offline distillation: {what}", rows, where)
 
 
-def _prepared(row: TrainStudent, images: int, folder: Path) -> Setting:
+def _prepared(device: torch.device) -> tuple[Split, Split, list[str], Classifier]:
+    """Training and test images, the classes' names and the teacher that `make repro` left."""
     need_data()
-    dataset, device = ImageDataset(Path("data/prepare")), choose_device(row.device)
+    dataset = ImageDataset(Path("data/prepare"))
     model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
-    train, test = _first(dataset.split("train"), images), dataset.split("test")
-    return Setting(train, test, dataset.manifest.class_names, Teacher(model, device, 512), row, row.fit.epochs, folder)
+    return dataset.split("train"), dataset.split("test"), dataset.manifest.class_names, model
 
 
-def _cifar10(row: TrainStudent, images: int, folder: Path) -> Setting:
-    archive, device = need_archive(archive_by_environment()), choose_device(row.device)
-    train, test, class_names = read_archive(archive)
-    teacher = Teacher(trained_teacher(archive).to(device), device, 512)
-    return Setting(_first(train, images), test, class_names, teacher, row, row.fit.epochs, folder)
+def _cifar10(recipe: Recipe, device: torch.device) -> tuple[Split, Split, list[str], Classifier]:
+    archive = need_archive(archive_by_environment())
+    return *read_archive(archive), trained_teacher(archive, recipe, device).to(device)
 
 
-def _first(split: Split, count: int) -> Split:
-    return Split(split.images[:count], split.hard_labels[:count], split.sample_ids[:count])
+def _resnet20(row: TrainStudent) -> TrainStudent:
+    network: dict[str, Any] = {"model": RESNET, "model_settings": {"depth": 20}}
+    return replace(row, **network, fit=LONG_FIT, hard_weight=0.1, soft_weight=0.9, temperature=4.0)
 
 
-def _dump(setting: Setting, views: Any) -> float:
+def _dump(setting: Setting) -> float:
     """Writes as many views as epochs into a store, and smaller stores of its first views; seconds a view."""
     path, told = setting.folder / "all.zarr", setting.folder / "dump.json"
     if not told.exists():
-        split = setting.train
+        split, views = setting.train, setting.views
         manifest = Manifest(
             encoding=ENCODING,
             class_names=setting.class_names,
-            view_numbers=list(range(setting.num_views)),
+            view_numbers=list(range(setting.epochs)),
             num_samples=len(split),
             block_samples=min(8192, len(split)),
             temperature=1.0,
             temperatures=[1.0],
             views=views.to_dict(),
             dataset_fingerprint="",
-            teacher={"fingerprint": ""},
+            teacher={"fingerprint": "", "precision": setting.teacher.precision},
         )
         canaries = make_canaries(split, views, manifest.view_numbers, 64)
         start = time.perf_counter()
         writer = StoreWriter(path, setting.folder / "records", manifest, split.sample_ids, canaries)
-        with progress("dump", len(split) * setting.num_views, "label") as on_labels:
-            dump_labels(setting.teacher, split, views, manifest.blocks(), [Target(writer)], on_labels)
+        with progress("dump", len(split) * setting.epochs, "label") as on_labels:
+            shown = setting.resident or split
+            dump_labels(setting.teacher, shown, views, manifest.blocks(), [Target(writer)], on_labels)
         writer.finish()
-        write_json(told, {"seconds_per_view": (time.perf_counter() - start) / setting.num_views})
-    for count in {1, 4, 16} & set(range(setting.num_views)):
+        write_json(told, {"seconds_per_view": (time.perf_counter() - start) / setting.epochs})
+    for count in {1, 4, 16} & set(range(setting.epochs)):
         if not _store(setting, count).exists():
             records = setting.folder / f"records-{count}"
             subset(StoreReader(path), _store(setting, count), records, views=range(count))
@@ -138,7 +168,7 @@ def _dump(setting: Setting, views: Any) -> float:
 
 
 def _store(setting: Setting, num_views: int) -> Path:
-    return setting.folder / ("all.zarr" if num_views == setting.num_views else f"{num_views}.zarr")
+    return setting.folder / ("all.zarr" if num_views == setting.epochs else f"{num_views}.zarr")
 
 
 def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> dict[str, float]:
@@ -146,12 +176,17 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
     told = setting.folder / f"{arm.replace(' ', '')}-{seed}.json"
     if not told.exists():
         row, device = replace(setting.row, seed=seed), setting.teacher.device
-        store = StoreReader(_store(setting, num_views or setting.num_views))
+        store = StoreReader(_store(setting, num_views or setting.epochs))
         if arm == "hard":
             row = replace(row, hard_weight=1.0, soft_weight=0.0)
         offline = arm.startswith("offline")
         data = LabelledViews(
-            setting.train, store, setting.class_names, row.known_temperature if offline else None, device
+            setting.train,
+            store,
+            setting.class_names,
+            row.known_temperature if offline else None,
+            device,
+            resident=setting.resident,
         )
         task = student_task(row, data, setting.test, device)
         # One look at the test split, after the last epoch: nothing is chosen by it.
