@@ -15,17 +15,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from pipeline.artifacts import say
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.devices import choose_precision, compile_network, computing_in
 from pipeline.distributed import ALONE, Team
 from pipeline.errors import DataError, ModelError
+from pipeline.moving_average import MovingAverage
 from pipeline.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
 
 AnyBatch = TypeVar("AnyBatch")
@@ -97,11 +97,12 @@ class Trainer(Generic[AnyBatch]):
         self.model = self._replica = model.to(device)
         self.optimizer = build_optimizer(self.model, settings, head)
         self._backbone = Backbone(self.model, head)
-        self.average = AveragedModel(self.model, multi_avg_fn=self._move_average, use_buffers=True)
+        self.average = MovingAverage(self.model, settings.ema_decay)
+        self._parameters = list(self.model.parameters())
         self.state = RunState()
         # MPS has no float64.
         self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        self.best = _weights(self.average.module)
+        self.best = _weights(self.average.model)
         self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()
         self._unsaved = 0  # updates
@@ -168,9 +169,9 @@ class Trainer(Generic[AnyBatch]):
         """One step of the optimizer, and of the weights' moving average."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["lr_share"]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm)
         self.optimizer.step()
-        self.average.update_parameters(self.model)
+        self.average.update()
         self._unsaved += 1
 
     def _learning_rate(self) -> float:
@@ -205,13 +206,13 @@ class Trainer(Generic[AnyBatch]):
         mend = "lower its learning_rate in params.yaml"
         if not math.isfinite(train_loss):
             raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
-        validated = self.task.validate(self.average.module)
+        validated = self.task.validate(self.average.model)
         measured = self._team.ask_first(lambda: validated)
         if not all(map(math.isfinite, measured.values())):
             raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
         if measured["accuracy"] > state.best_accuracy:
             state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
-            self.best = _weights(self.average.module)
+            self.best = _weights(self.average.model)
         row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": self._learning_rate()}
         state.history.append(row | {f"val_{key}": value for key, value in measured.items()})
         state.epoch, state.step = state.epoch + 1, 0
@@ -224,15 +225,6 @@ class Trainer(Generic[AnyBatch]):
         if self._out_of_patience and state.epoch < self.settings.epochs:
             best = f"{state.best_accuracy:.2%} of epoch {state.best_epoch + 1}"
             say(f"{self.name}: stops here, patience_epochs ({self.settings.patience_epochs}) after the best, {best}")
-
-    def _move_average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
-        """Moves the average towards the weights; early on by more, so that it forgets where it started."""
-        done = float(num_averaged)
-        decay = min(self.settings.ema_decay, (1 + done) / (10 + done))
-        if averaged[0].is_floating_point():  # they come grouped by dtype
-            torch._foreach_lerp_(averaged, current, 1 - decay)
-        else:
-            torch._foreach_copy_(averaged, current)
 
     def save_if_due(self) -> None:
         """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
@@ -297,7 +289,7 @@ class Trainer(Generic[AnyBatch]):
                     values[key] = torch.empty_like(parameter).copy_(value)
 
     def result(self) -> FitResult:
-        return FitResult(_weights(self.average.module), self.best, self.state)
+        return FitResult(_weights(self.average.model), self.best, self.state)
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
