@@ -32,9 +32,10 @@ from pipeline.artifacts import (
     write_json,
     write_tensors,
 )
-from pipeline.batches import Batch, num_steps, plain_batches, training_batches, view_batches
+from pipeline.batches import Batch, num_steps, plain_batches, view_batches
 from pipeline.datasets import Split, sample_ids
 from pipeline.devices import choose_device
+from pipeline.epochs import Epoch
 from pipeline.errors import DataError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
@@ -173,15 +174,9 @@ def _task(train: Split, val: Split, device: torch.device) -> Task[Batch]:
         return cross_entropy(model(batch.images.to(device)), batch.hard_labels.to(device)).mean()
 
     return Task(
-        batches=lambda epoch, start_step: training_batches(
-            train,
-            TRAINING_VIEWS,
-            view=epoch,
-            epoch=epoch,
-            batch_size=FIT.batch_size,
-            seed=SEED,
-            start_step=start_step,
-        ),
+        batches=lambda epoch, start_step: Epoch(
+            train, TRAINING_VIEWS, view=epoch, number=epoch, batch_size=FIT.batch_size, seed=SEED
+        ).batches(start_step),
         steps_per_epoch=num_steps(len(train), FIT.batch_size),
         loss=loss,
         pixels=lambda batch: batch.images,
