@@ -32,9 +32,10 @@ from pipeline.artifacts import (
     write_json,
     write_tensors,
 )
-from pipeline.batches import Batch, num_steps, plain_batches, training_batches, view_batches
+from pipeline.batches import Batch, num_steps, plain_batches, view_batches
 from pipeline.datasets import Split, sample_ids
 from pipeline.devices import has_room
+from pipeline.epochs import Epoch
 from pipeline.errors import DataError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
@@ -222,15 +223,9 @@ def _task(recipe: Recipe, train: Split, val: Split, device: torch.device) -> Tas
         return cross_entropy(logits, batch.hard_labels.to(device, non_blocking=True)).mean()
 
     return Task(
-        batches=lambda epoch, start_step: training_batches(
-            there,
-            recipe.views,
-            view=epoch,
-            epoch=epoch,
-            batch_size=recipe.fit.batch_size,
-            seed=SEED,
-            start_step=start_step,
-        ),
+        batches=lambda epoch, start_step: Epoch(
+            there, recipe.views, view=epoch, number=epoch, batch_size=recipe.fit.batch_size, seed=SEED
+        ).batches(start_step),
         steps_per_epoch=num_steps(len(train), recipe.fit.batch_size),
         loss=loss,
         pixels=lambda batch: batch.images,

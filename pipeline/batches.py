@@ -1,15 +1,15 @@
-"""Data set x views -> batches of pixels, in an order that is a pure function of (seed, epoch)."""
+"""Data set x views -> batches of pixels: what is in one, and how views of any rows are planned and rendered."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped, UInt8, UInt64
 
-from pipeline.datasets import Split, StreamedSplit, find_samples
+from pipeline.datasets import SampleIndex, Split, StreamedSplit
 from pipeline.errors import StoreError
-from pipeline.seeding import derive_seed, permutation
 from pipeline.targets import SparseTargets
 from pipeline.views import ViewSpec, own_shares, render
 
@@ -18,30 +18,24 @@ Places = slice | Int64[torch.Tensor, " batch"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels, their hard labels, and which rows of the split they are; of mixed views also what the second images are,
-    as `LabelledBatch` has it."""
+    """Views as pixels, and hard labels.
+
+    Where views are mixed of two images, `partner_labels` are the second images' hard labels and `own_shares` (0.5 to 1)
+    the weight of the first.
+    """
 
     images: UInt8[torch.Tensor, "batch channels height width"]
     hard_labels: Int64[torch.Tensor, " batch"]
-    row_index: Int64[torch.Tensor, " batch"]
     partner_labels: Int64[torch.Tensor, " batch"] | None = None
     own_shares: Float[torch.Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
-    """Views as pixels, hard labels, and each view's soft targets (None for students that learn from hard labels alone).
+class LabelledBatch(Batch):
+    """With each view's soft targets (None for students that learn from hard labels alone); `epoch` counts from 0."""
 
-    Where views are mixed of two images, `partner_labels` are the second images' hard labels and `own_shares` (0.5 to 1)
-    the weight of the first. `epoch` counts from 0.
-    """
-
-    images: UInt8[torch.Tensor, "batch channels height width"]
-    hard_labels: Int64[torch.Tensor, " batch"]
-    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None
+    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None = None
     epoch: int = 0
-    partner_labels: Int64[torch.Tensor, " batch"] | None = None
-    own_shares: Float[torch.Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +70,6 @@ def num_steps(num_samples: int, batch_size: int) -> int:
     return max(1, num_samples // batch_size)
 
 
-def epoch_order(num_samples: int, epoch: int, seed: int) -> Int64[torch.Tensor, " samples"]:
-    """The order in which an epoch goes through the rows of a split."""
-    return torch.from_numpy(permutation(derive_seed(seed, "order"), num_samples, epoch))
-
-
 @dataclass(frozen=True)
 class RowOrder:
     """Which sample each row of a store is, and how many rows make a block: mixed views have their partners in it."""
@@ -88,6 +77,11 @@ class RowOrder:
     sample_ids: UInt64[np.ndarray, " samples"]
     block_samples: int
     location: str = "the store"
+
+    @cached_property
+    def index(self) -> SampleIndex:
+        """Which row each sample is."""
+        return SampleIndex(self.sample_ids)
 
 
 @dataclass(frozen=True)
@@ -182,9 +176,9 @@ def _partner_rows(
 ) -> np.ndarray:
     """Which rows of the split are mixed into some others. Equal images count where the store has the first of them, whose
     label it is that a student finds."""
-    stored = find_samples(split.sample_ids[rows], order.sample_ids)
+    stored = order.index.find(split.sample_ids[rows])
     partners = order.sample_ids[spec.partners(order.sample_ids, view, order.block_samples, stored[stored >= 0])]
-    found = find_samples(partners, split.sample_ids)
+    found = split.index.find(partners)
     _need_all(len(rows) - int((found >= 0).sum()), len(rows), order)
     return found
 
@@ -192,7 +186,7 @@ def _partner_rows(
 def need_partners(split: Split | StreamedSplit, spec: ViewSpec, row_order: RowOrder) -> None:
     """Raises StoreError where views are mixed and an image of their store is not in the split."""
     if spec.mixes:
-        lost = int((find_samples(row_order.sample_ids, split.sample_ids) < 0).sum())
+        lost = int((split.index.find(row_order.sample_ids) < 0).sum())
         _need_all(lost, len(row_order.sample_ids), row_order)
 
 
@@ -204,29 +198,6 @@ def _need_all(lost: int, count: int, order: RowOrder) -> None:
             expected="every image of the store",
             mend="run `dvc repro dump_labels` for this data",
         )
-
-
-def training_batches(
-    split: Split,
-    spec: ViewSpec,
-    *,
-    view: int,
-    epoch: int,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-    row_order: RowOrder | None = None,
-    share: Share = WHOLE,
-) -> Iterator[Batch]:
-    """A shuffled epoch over one view of every image, from step `start_step` on; `row_order` as for `plan_view`. Of
-    batches of `batch_size`, only a share is made."""
-    order = epoch_order(len(split), epoch, seed)
-    plan = plan_view(split, spec, view, row_order=row_order)
-    for step in range(start_step, num_steps(len(split), batch_size)):
-        rows = order[step * batch_size : (step + 1) * batch_size]
-        rows = rows[share.of(len(rows))]
-        labels = take(split.hard_labels, rows)
-        yield Batch(plan.render(rows), labels, rows, plan.partner_labels(rows), plan.own_shares(rows))
 
 
 def view_batches(

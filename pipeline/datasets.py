@@ -19,6 +19,8 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,28 @@ UNLABELLED = -1  # in place of a hard label
 _MEND = "delete data/prepare and run `dvc repro prepare`"
 
 
+class SampleIndex:
+    """Where samples stand in a list of ids, which is sorted once for however many searches."""
+
+    def __init__(self, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
+        self._by_id = np.argsort(sample_ids, kind="stable")
+        self._sorted = sample_ids[self._by_id]
+
+    def find(self, sample_ids: UInt64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
+        """The place of each (the first of several), -1 where there is none."""
+        if len(self._sorted) == 0:
+            return np.full(len(sample_ids), -1, dtype=np.int64)
+        place = np.searchsorted(self._sorted, sample_ids).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[place] == sample_ids, self._by_id[place], -1)
+
+
+def find_samples(
+    sample_ids: UInt64[np.ndarray, " samples"], among: UInt64[np.ndarray, " others"]
+) -> Int64[np.ndarray, " samples"]:
+    """Where each id stands in `among` (the first place of several), -1 where it does not."""
+    return SampleIndex(among).find(sample_ids)
+
+
 @dataclass(frozen=True)
 class Split:
     """One split in memory: this machine's, or that of a device."""
@@ -47,6 +71,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.hard_labels)
+
+    @cached_property
+    def index(self) -> SampleIndex:
+        """Where each sample is."""
+        return SampleIndex(self.sample_ids)
 
     def labelled(self) -> "Split":
         """The labelled samples; this very split where all are."""
@@ -65,34 +94,78 @@ class Split:
 
 class StreamedSplit:
     """One split on disk: its images are read as they are asked for, and nothing but hard labels and ids is held (17 bytes
-    a sample; 8 more where images are encoded).
+    a sample; 8 more where images are encoded, or where some are left out, and 16 once `index` is asked for).
 
     Pixels are compared with their ids when they are first read, which is 2 microseconds and 1.7 nanoseconds a pixel
     once; after that the checksum of each chunk must do. It must always do for encoded images, because another version of
     a decoder may round otherwise; the canaries of a store tell one that does worse.
+
+    Args:
+        images: Those on disk.
+        is_checked: Whose pixels need not be compared.
+        stored_rows: Which of the images on disk are the split's, ascending; None: all.
     """
 
-    def __init__(self, group: ArrayGroup, storage: Storage, shape: list[int]) -> None:
-        self._path = group.path
-        self.hard_labels: Int64[torch.Tensor, " samples"] = torch.from_numpy(group.read_whole("hard_labels"))
-        self.sample_ids: UInt64[np.ndarray, " samples"] = group.read_whole("sample_ids")
-        self._images: StoredImages = open_images(group, storage, shape, len(self.sample_ids))
+    def __init__(
+        self,
+        where: Path,
+        images: StoredImages,
+        hard_labels: Int64[torch.Tensor, " samples"],
+        sample_ids: UInt64[np.ndarray, " samples"],
+        is_checked: Bool[np.ndarray, " samples"],
+        stored_rows: Int64[np.ndarray, " samples"] | None = None,
+    ) -> None:
+        self._where, self._images, self._stored_rows = where, images, stored_rows
+        self.hard_labels, self.sample_ids, self._is_checked = hard_labels, sample_ids, is_checked
         #: Channels, height, width.
-        self.image_shape = self._images.shape
-        #: Reading less than so many rows, or across their borders, reads all of them.
-        self.chunk_rows = self._images.chunk_rows
-        self._is_checked: Bool[np.ndarray, " samples"] = np.full(len(self.sample_ids), storage == "encoded")
+        self.image_shape = images.shape
+        #: Reading less than so many rows of what is on disk, or across their borders, reads all of them.
+        self.chunk_rows = images.chunk_rows
+
+    @classmethod
+    def open(cls, group: ArrayGroup, storage: Storage, shape: list[int]) -> "StreamedSplit":
+        """All of a group; raises StoreError where a file of it is lost."""
+        labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
+        images = open_images(group, storage, shape, len(ids))
+        return cls(group.path, images, labels, ids, np.full(len(ids), storage == "encoded"))
 
     def __len__(self) -> int:
         return len(self.hard_labels)
 
+    @cached_property
+    def index(self) -> SampleIndex:
+        """Where each sample is."""
+        return SampleIndex(self.sample_ids)
+
+    def labelled(self) -> "StreamedSplit":
+        """The labelled samples; this very split where all are."""
+        rows = np.flatnonzero(self.hard_labels.numpy() != UNLABELLED)
+        if len(rows) == len(self):
+            return self
+        labels, ids, is_checked = self.hard_labels[rows], self.sample_ids[rows], self._is_checked[rows]
+        return StreamedSplit(self._where, self._images, labels, ids, is_checked, rows)
+
     def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
         """The images of consecutive rows; raises StoreError or DataError where they are damaged."""
-        return self._check(slice(rows.start, rows.stop), self._images.read(rows))
+        if self._stored_rows is None:
+            images = self._images.read(rows)
+        else:
+            images = self._pick(self._stored_rows[rows.start : rows.stop])
+        return self._check(slice(rows.start, rows.stop), images)
+
+    def _pick(self, stored: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
+        """Ascending rows of what is on disk: each chunk is read once, and no two are held at a time."""
+        images = np.empty((len(stored), *self._images.shape), dtype=np.uint8)
+        borders = np.flatnonzero(np.diff(stored // self.chunk_rows)) + 1
+        for low, high in pairwise([0, *borders.tolist(), len(stored)]):
+            first, last = int(stored[low]), int(stored[high - 1])
+            images[low:high] = self._images.read(range(first, last + 1), stored[low:high] - first)
+        return images
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Split:
         """A few samples, in memory; each is read by itself."""
-        images = self._check(rows, self._images.take(rows))
+        stored = rows if self._stored_rows is None else self._stored_rows[rows]
+        images = self._check(rows, self._images.take(stored))
         return Split(torch.from_numpy(images), self.hard_labels[rows], self.sample_ids[rows])
 
     def in_order(
@@ -107,20 +180,9 @@ class StreamedSplit:
         self, rows: slice | Int64[np.ndarray, " some"], images: UInt8[np.ndarray, "some channels height width"]
     ) -> UInt8[np.ndarray, "some channels height width"]:
         if not self._is_checked[rows].all():
-            check_images(images, self.sample_ids[rows], self._path)
+            check_images(images, self.sample_ids[rows], self._where)
             self._is_checked[rows] = True
         return images
-
-
-def find_samples(
-    sample_ids: UInt64[np.ndarray, " samples"], among: UInt64[np.ndarray, " others"]
-) -> Int64[np.ndarray, " samples"]:
-    """Where each id stands in `among` (the first place of several), -1 where it does not."""
-    if len(among) == 0:
-        return np.full(len(sample_ids), -1, dtype=np.int64)
-    by_id = np.argsort(among, kind="stable")
-    place = by_id[np.searchsorted(among[by_id], sample_ids).clip(max=len(among) - 1)]
-    return np.where(among[place] == sample_ids, place, -1)
 
 
 @dataclass(frozen=True)
@@ -164,7 +226,7 @@ class ImageDataset:
 
     def stream(self, name: str) -> StreamedSplit:
         """A split that stays on disk; raises StoreError where a file of it is lost or a checksum does not match."""
-        split = StreamedSplit(self._group(name), self.manifest.storage, self.manifest.image_shape)
+        split = StreamedSplit.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
         self._check_fingerprint(name, split)
         return split
 

@@ -10,7 +10,6 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -34,8 +33,10 @@ class StoredImages(ABC):
     chunk_rows: int
 
     @abstractmethod
-    def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
-        """Consecutive rows."""
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        """Consecutive rows; of these only the ones at some places, where `kept` says which."""
 
     @abstractmethod
     def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
@@ -60,8 +61,11 @@ class _Pixels(StoredImages):
         self.shape = group.shape("images")[1:]
         self.chunk_rows = group.chunk_rows("images")
 
-    def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
-        return self._group.read("images", slice(rows.start, rows.stop))
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        images = self._group.read("images", slice(rows.start, rows.stop))
+        return images if kept is None else images[kept]
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
         images = np.empty((len(rows), *self.shape), dtype=np.uint8)
@@ -91,11 +95,15 @@ class _Encoded(StoredImages):
         # As if these were pixels, so that an epoch goes through them in the very same order.
         self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
 
-    def read(self, rows: range) -> UInt8[np.ndarray, "rows channels height width"]:
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
         borders = self._offsets[rows.start : rows.stop + 1]
         content = self._group.read("encoded", slice(int(borders[0]), int(borders[-1])))
         borders = borders - borders[0]
-        return self._decode([content[begin:end].tobytes() for begin, end in pairwise(borders)], rows)
+        places = range(len(rows)) if kept is None else kept.tolist()
+        contents = [content[borders[place] : borders[place + 1]].tobytes() for place in places]
+        return self._decode(contents, [rows[place] for place in places])
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
         begins, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()

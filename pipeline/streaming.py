@@ -70,7 +70,7 @@ def window_rows(pages: Sequence[range]) -> Int64[np.ndarray, " rows"]:
 
 
 def window_order(rows: Int64[np.ndarray, " rows"], epoch: int, seed: int) -> Int64[np.ndarray, " rows"]:
-    """Places in a window, in the order in which its rows are taken: for a window that holds all, `epoch_order`."""
+    """Places in a window, in the order in which its rows are taken: as they follow each other in memory."""
     return shuffle(derive_seed(seed, "order"), rows, epoch)
 
 

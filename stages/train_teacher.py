@@ -4,27 +4,31 @@
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import UInt8
 from torch import nn
 
 from pipeline.artifacts import Scratch, say
-from pipeline.batches import Batch, num_steps, plain_batches, training_batches
+from pipeline.batches import Batch, num_steps
 from pipeline.calibration import fit_temperature
 from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, load_section
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.devices import choose_device, has_room
 from pipeline.distributed import ALONE, Team, one_voice
+from pipeline.epochs import Epoch
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.model_files import write_model
 from pipeline.models import Classifier, load_weights, read_class_names
 from pipeline.sections.train_teacher import TrainTeacher
+from pipeline.streaming import MemoryBudget, Paging, images_in_order, open_splits
 from pipeline.trainer import Task
 from pipeline.training import fit, write_reports
 from pipeline.transfer import Start, origins
@@ -62,9 +66,7 @@ def main(
     with team.open(scratch) as unfinished:
         if not unfinished:
             return
-        train, val = dataset.split("train").labelled(), dataset.split("val")
-        if has_room(device, train.images.nbytes):
-            train = train.to(device)
+        images = Images.open(dataset, settings, device, where)
         begin = team.ask_first(
             lambda: Start.of(
                 settings,
@@ -78,20 +80,48 @@ def main(
         )
         model, head = begin.build(settings.seed), begin.head_for(settings.fit)
         torch.manual_seed(settings.seed + team.rank)  # of dropout and the like
-        task = _task(settings, train, val, device, team)
+        task = _task(settings, images, device, team)
         result = fit(model, task, settings.fit, scratch.folder, device, "train_teacher", head, team)
         if not team.is_first:
             return
         load_weights(model, result.last, scratch.folder)
-        figures = _calibrate(model, val, device, f"model {settings.model!r}" if begin.weights else None)
+        figures = _calibrate(model, images, device, f"model {settings.model!r}" if begin.weights else None)
         meta = begin.meta.trained(result.state.precision, figures)
         write_model(scratch.output, meta, result.last)
         write_reports(reports / "train_teacher", result, {"val": figures})
         scratch.publish()
 
 
-def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device, team: Team = ALONE) -> Task[Batch]:
-    batch_size = settings.fit.batch_size
+class Images(NamedTuple):
+    """What it learns from: in memory, there perhaps on the device, or on disk."""
+
+    train: Split | StreamedSplit
+    val: Split | StreamedSplit
+    budget: MemoryBudget
+
+    @classmethod
+    def open(cls, dataset: ImageDataset, settings: TrainTeacher, device: torch.device, where: str) -> "Images":
+        """Training images without a hard label are left out."""
+        where = f"{where}.memory_budget_mb"
+        budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.fit.batch_size, where)
+        train, val = open_splits(dataset, budget, 0)
+        train = train.labelled()
+        if isinstance(train, Split) and has_room(device, train.images.nbytes):
+            train = train.to(device)
+        return cls(train, val, budget)
+
+    @property
+    def paging(self) -> Paging:
+        """How an epoch goes through them; raises ConfigError where the budget is too small for that."""
+        return Paging.whole(len(self.train)) if isinstance(self.train, Split) else self.budget.paging(self.train)
+
+    def val_batches(self, places: slice = slice(None)) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
+        """Validation images as they are, all or those of some consecutive rows."""
+        return images_in_order(self.val, EVAL_BATCH_SIZE, self.budget, places)
+
+
+def _task(settings: TrainTeacher, images: Images, device: torch.device, team: Team = ALONE) -> Task[Batch]:
+    train, val, paging, batch_size = images.train, images.val, images.paging, settings.fit.batch_size
     weight = team.share.weight(min(batch_size, len(train)))
 
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -99,20 +129,20 @@ def _task(settings: TrainTeacher, train: Split, val: Split, device: torch.device
         return weight * _cross_entropy(logits, batch, settings.label_smoothing).mean()
 
     def validate(model: nn.Module) -> dict[str, float]:
-        own = plain_batches(val, EVAL_BATCH_SIZE, team.share)
+        own = images.val_batches(team.share.of(len(val)))
         return classification_metrics(team.join_rows(predict_logits(model, own, device), len(val)), val.hard_labels)
 
     return Task(
-        batches=lambda epoch, start_step: training_batches(
+        batches=lambda epoch, start_step: Epoch(
             train,
             settings.views,
             view=epoch,
-            epoch=epoch,
+            number=epoch,
             batch_size=batch_size,
             seed=settings.seed,
-            start_step=start_step,
             share=team.share,
-        ),
+            paging=paging,
+        ).batches(start_step),
         steps_per_epoch=num_steps(len(train), batch_size),
         loss=loss,
         pixels=lambda batch: batch.images,
@@ -131,14 +161,14 @@ def _cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float) -
     return shares * own + (1 - shares) * cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
-def _calibrate(model: Classifier, val: Split, device: torch.device, imported: str | None) -> dict[str, Any]:
+def _calibrate(model: Classifier, images: Images, device: torch.device, imported: str | None) -> dict[str, Any]:
     """Its figures on the validation split; one that was `imported`, under that name, must know something of it."""
-    logits = predict_logits(model, plain_batches(val, EVAL_BATCH_SIZE), device)
+    logits, hard_labels = predict_logits(model, images.val_batches(), device), images.val.hard_labels
     if imported:
-        check_above_chance(logits, val.hard_labels, imported)
-    temperature = fit_temperature(logits, val.hard_labels)
-    before = classification_metrics(logits, val.hard_labels)
-    after = classification_metrics(logits / temperature, val.hard_labels)
+        check_above_chance(logits, hard_labels, imported)
+    temperature = fit_temperature(logits, hard_labels)
+    before = classification_metrics(logits, hard_labels)
+    after = classification_metrics(logits / temperature, hard_labels)
     say(
         f"train_teacher: val accuracy {before['accuracy']:.2%}, calibration temperature {temperature:.3f}: "
         f"NLL {before['nll']:.4f} -> {after['nll']:.4f}, ECE {before['ece']:.4f} -> {after['ece']:.4f}"

@@ -80,6 +80,7 @@ def small_params() -> dict[str, Any]:
             "class_map": None,
             "seed": 0,
             "device": "cpu",
+            "memory_budget_mb": 100,
             "label_smoothing": 0.0,
             "views": dict(_VIEWS),
             "fit": dict(_FIT),

@@ -9,7 +9,8 @@ from conftest import make_split
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pipeline.batches import Batch, num_steps, plain_batches, training_batches
+from pipeline.batches import Batch, num_steps, plain_batches
+from pipeline.epochs import Epoch
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
 from pipeline.recipe import FitSettings
@@ -72,9 +73,9 @@ def recipe(**changes: Any) -> FitSettings:
 
 def make_task(**changes: Any) -> Task[Batch]:
     arguments: dict[str, Any] = {
-        "batches": lambda epoch, start: training_batches(
-            TRAIN, SPEC, view=epoch, epoch=epoch, batch_size=BATCH_SIZE, seed=1, start_step=start
-        ),
+        "batches": lambda epoch, start: Epoch(
+            TRAIN, SPEC, view=epoch, number=epoch, batch_size=BATCH_SIZE, seed=1
+        ).batches(start),
         "steps_per_epoch": STEPS,
         "loss": lambda model, batch: cross_entropy(model(batch.images), batch.hard_labels),
         "pixels": lambda batch: batch.images,

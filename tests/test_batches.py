@@ -1,6 +1,7 @@
 """Batches: every sample once an epoch, an order that only seed and epoch decide, and the pixels of the view."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,31 @@ from conftest import make_split
 from pipeline.batches import (
     Batch,
     RowOrder,
-    epoch_order,
     num_steps,
     plain_batches,
     plan_view,
-    training_batches,
     view_batches,
 )
 from pipeline.datasets import Split
+from pipeline.epochs import Epoch
 from pipeline.errors import StoreError
+from pipeline.streaming import window_order
 from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 
 
 def epoch_of(split: Split, spec: ViewSpec, **changes: Any) -> list[Batch]:
-    arguments: dict[str, Any] = {"view": 0, "epoch": 0, "batch_size": 8, "seed": 3, **changes}
-    return list(training_batches(split, spec, **arguments))
+    start_step = changes.pop("start_step", 0)
+    arguments: dict[str, Any] = {"view": 0, "number": 0, "batch_size": 8, "seed": 3, **changes}
+    return list(Epoch(split, spec, **arguments).batches(start_step))
+
+
+def numbered(split: Split) -> Split:
+    """The same images, each of a class of its own: hard labels tell which rows a batch has."""
+    return replace(split, hard_labels=torch.arange(len(split)))
 
 
 def order_of(split: Split, spec: ViewSpec, **changes: Any) -> list[int]:
-    return torch.cat([batch.row_index for batch in epoch_of(split, spec, **changes)]).tolist()
+    return torch.cat([batch.hard_labels for batch in epoch_of(numbered(split), spec, **changes)]).tolist()
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(8, [8] * 8), (30, [30, 30]), (64, [64]), (100, [64])])
@@ -37,16 +44,15 @@ def test_an_epoch_has_every_sample_at_most_once_in_whole_batches(
     split: Split, spec: ViewSpec, batch_size: int, sizes: list[int]
 ) -> None:
     batches = epoch_of(split, spec, batch_size=batch_size)
-    rows = torch.cat([batch.row_index for batch in batches]).tolist()
+    rows = order_of(split, spec, batch_size=batch_size)
     assert [len(batch.images) for batch in batches] == sizes
     assert len(batches) == num_steps(len(split), batch_size)
     assert len(set(rows)) == len(rows) == sum(sizes)
-    for batch in batches:
-        assert torch.equal(batch.hard_labels, split.hard_labels[batch.row_index])
+    assert torch.equal(torch.cat([batch.hard_labels for batch in batches]), split.hard_labels[rows])
 
 
 def test_samples_left_over_come_in_another_epoch(split: Split, spec: ViewSpec) -> None:
-    seen = set(itertools.chain.from_iterable(order_of(split, spec, batch_size=60, epoch=epoch) for epoch in range(8)))
+    seen = set(itertools.chain.from_iterable(order_of(split, spec, batch_size=60, number=epoch) for epoch in range(8)))
     assert seen == set(range(len(split)))
 
 
@@ -57,18 +63,19 @@ def test_only_seed_and_epoch_decide_the_order(split: Split, spec: ViewSpec) -> N
     assert order_of(split, spec) == order
     assert order_of(split, spec, batch_size=16, view=3) == order
     assert order_of(split, ViewSpec(seed=6, plain_first=False, operations=())) == order
-    assert order_of(split, spec, epoch=1) != order
+    assert order_of(split, spec, number=1) != order
     assert order_of(split, spec, seed=4) != order
     assert order != sorted(order)
 
 
 @pytest.mark.parametrize("start_step", [1, 5, 8])
 def test_an_epoch_taken_up_in_the_middle_is_the_rest_of_it(split: Split, spec: ViewSpec, start_step: int) -> None:
-    whole = epoch_of(split, spec, epoch=2, view=1)
-    rest = epoch_of(split, spec, epoch=2, view=1, start_step=start_step)
+    split = numbered(split)
+    whole = epoch_of(split, spec, number=2, view=1)
+    rest = epoch_of(split, spec, number=2, view=1, start_step=start_step)
     assert len(rest) == len(whole) - start_step
     for ours, theirs in zip(rest, whole[start_step:], strict=True):
-        assert torch.equal(ours.row_index, theirs.row_index)
+        assert torch.equal(ours.hard_labels, theirs.hard_labels)
         assert torch.equal(ours.images, theirs.images)
 
 
@@ -76,8 +83,8 @@ def test_an_epoch_taken_up_in_the_middle_is_the_rest_of_it(split: Split, spec: V
 def test_the_student_gets_the_very_pixels_that_the_teacher_got(split: Split, spec: ViewSpec, view: int) -> None:
     for_teacher = torch.cat(list(view_batches(split, spec, view, range(len(split)), batch_size=7)))
     for epoch in (0, 5):
-        for batch in epoch_of(split, spec, view=view, epoch=epoch):
-            assert torch.equal(batch.images, for_teacher[batch.row_index])
+        for batch in epoch_of(numbered(split), spec, view=view, number=epoch):
+            assert torch.equal(batch.images, for_teacher[batch.hard_labels])
     some = torch.cat(list(view_batches(split, spec, view, range(10, 40), batch_size=16)))
     assert torch.equal(some, for_teacher[10:40])
     assert not torch.equal(for_teacher, split.images)
@@ -101,9 +108,9 @@ def test_no_rows_are_no_batches(split: Split, spec: ViewSpec, rows: Any) -> None
 
 def test_the_order_of_an_epoch_is_the_order_of_its_batches(split: Split, spec: ViewSpec) -> None:
     for epoch in (0, 3):
-        order = epoch_order(len(split), epoch, seed=3).tolist()
+        order = window_order(np.arange(len(split)), epoch, seed=3).tolist()
         assert sorted(order) == list(range(len(split)))
-        assert order_of(split, spec, epoch=epoch) == order
+        assert order_of(split, spec, number=epoch) == order
 
 
 def test_plain_batches_are_the_images_in_their_order() -> None:
@@ -131,14 +138,14 @@ def some(split: Split, rows: Any) -> Split:
 def test_mixed_batches_are_views_of_an_image_and_its_partner_with_both_labels(split: Split, mixed: ViewSpec) -> None:
     partners = mixed.partners(split.sample_ids, 2, len(split))
     draws = mixed.draw(split.sample_ids, 2)
-    for batch in epoch_of(split, mixed, view=2):
-        rows = batch.row_index
+    for batch in epoch_of(numbered(split), mixed, view=2):
+        rows = batch.hard_labels
         others = torch.from_numpy(partners)[rows]
         views = render(split.images[rows], draws[rows], mixed, split.images[others], draws[others])
         assert torch.equal(batch.images, views)
         assert batch.partner_labels is not None
         assert batch.own_shares is not None
-        assert torch.equal(batch.partner_labels, split.hard_labels[others])
+        assert torch.equal(batch.partner_labels, others)
         assert (batch.own_shares < 1).any()
         assert batch.own_shares.min() >= 0.5
     assert epoch_of(split, FLIPPED)[0].partner_labels is None
@@ -171,7 +178,7 @@ def test_a_student_whose_images_lie_in_another_order_sees_the_views_of_the_store
     for name in ("own_shares", "partner_labels"):
         assert torch.equal(getattr(replayed, name)(slice(None)), getattr(stored, name)(places))
     seen = torch.cat([b.images for b in epoch_of(other, mixed, view=3, row_order=order, batch_size=11)])
-    assert torch.equal(seen, replayed.render(epoch_order(66, 0, seed=3)))
+    assert torch.equal(seen, replayed.render(torch.from_numpy(window_order(np.arange(66), 0, seed=3))))
 
 
 @EACH_MIXED

@@ -25,8 +25,9 @@ import pipeline.distributed
 import pipeline.storage
 import pipeline.streaming
 from pipeline.artifacts import read_tensors, write_json, write_tensors
-from pipeline.batches import WHOLE, Batch, Share, num_steps, plain_batches, training_batches
+from pipeline.batches import WHOLE, Batch, Share, num_steps, plain_batches
 from pipeline.distributed import ALONE, Team
+from pipeline.epochs import Epoch
 from pipeline.errors import ConfigError
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
@@ -70,7 +71,7 @@ def test_shares_are_the_whole_even_and_weighed_by_their_size(count: int, world: 
 @pytest.mark.parametrize("batch_size", [16, 13, 64, 100])
 def test_the_shares_of_batches_are_the_batches_of_one_process(batch_size: int) -> None:
     def batches(share: Share) -> Iterator[Batch]:
-        return training_batches(TRAIN, SPEC, view=1, epoch=1, batch_size=batch_size, seed=1, start_step=0, share=share)
+        return Epoch(TRAIN, SPEC, view=1, number=1, batch_size=batch_size, seed=1, share=share).batches()
 
     for whole, *parts in zip(*(batches(share) for share in (WHOLE, *(Share(r, 3) for r in range(3)))), strict=True):
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
@@ -127,10 +128,8 @@ def team_task(team: Team, batch_size: int, kill: int = -1) -> Task[Batch]:
     steps, weight = num_steps(len(TRAIN), batch_size), team.share.weight(batch_size)
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:
-        made = training_batches(
-            TRAIN, SPEC, view=epoch, epoch=epoch, batch_size=batch_size, seed=1, start_step=start, share=team.share
-        )
-        for number, batch in enumerate(made, start=epoch * steps + start):
+        made = Epoch(TRAIN, SPEC, view=epoch, number=epoch, batch_size=batch_size, seed=1, share=team.share)
+        for number, batch in enumerate(made.batches(start), start=epoch * steps + start):
             if number == kill:
                 raise Killed
             yield batch
@@ -407,6 +406,19 @@ def test_torchrun_trains_the_teacher_that_one_process_trains(folder: Path, begun
     assert_close(folder / "data/train_teacher", begun / "data/train_teacher")
     assert done.stderr.count("train_teacher: epoch 2/2") == done.stderr.count("calibration temperature") == 1
     assert "Warning" not in done.stderr
+
+
+def test_a_teacher_that_is_streamed_by_two_processes_is_that_of_one(begun: Path, tmp_path: Path) -> None:
+    params = small_params()
+    params["train_teacher"] |= {"fit": FIT, "memory_budget_mb": 1}
+    for name in ("one", "two"):
+        shutil.copytree(begun / "data/prepare", tmp_path / name / "data/prepare")
+        write_params(tmp_path / name, params)
+    run_teacher(tmp_path / "one")
+    members = Members(tmp_path / "two", 2, lambda: run_teacher(tmp_path / "two"))
+    assert members.ended() == [0, 0], members.said()
+    assert members.said().count("so they are streamed") == 1
+    assert_close(tmp_path / "two/data/train_teacher", tmp_path / "one/data/train_teacher")
 
 
 def checkpoints(folder: Path) -> list[str]:

@@ -28,11 +28,12 @@ from stores import (
 from test_views import ALL, spec_of
 from torch import nn
 
-from pipeline.batches import num_steps, plain_batches, plan_view, training_batches, view_batches
+from pipeline.batches import num_steps, plain_batches, plan_view, view_batches
 from pipeline.datasets import Split
 from pipeline.devices import choose_device, copied_ahead, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
+from pipeline.epochs import Epoch
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
 from pipeline.labelling import Target, dump_labels, repair_block
@@ -102,9 +103,7 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         checkpoint_seconds=0.0,
     )
     task = Task(
-        batches=lambda epoch, start: training_batches(
-            split, spec, view=epoch, epoch=epoch, batch_size=16, seed=0, start_step=start
-        ),
+        batches=lambda epoch, start: Epoch(split, spec, view=epoch, number=epoch, batch_size=16, seed=0).batches(start),
         steps_per_epoch=num_steps(len(split), 16),
         loss=lambda net, batch: cross_entropy(net(batch.images.to(device)), batch.hard_labels.to(device)).mean(),
         pixels=lambda batch: batch.images,
@@ -340,10 +339,10 @@ def test_a_students_batches_are_the_same_where_images_lie_on_the_gpu(tmp_path: P
 
 def test_a_teachers_batches_are_the_same_where_images_lie_on_the_gpu() -> None:
     split, spec = make_split(100, shape=(3, 40, 33)), spec_of(*ALL["cutmix"])
-    both = (training_batches(s, spec, view=1, epoch=1, batch_size=16, seed=0) for s in (split, split.to(GPU)))
+    both = (Epoch(s, spec, view=1, number=1, batch_size=16, seed=0).batches() for s in (split, split.to(GPU)))
     for here, there in zip(*both, strict=True):
         assert there.images.device == there.hard_labels.device == GPU
-        for name in ("images", "hard_labels", "partner_labels", "own_shares", "row_index"):
+        for name in ("images", "hard_labels", "partner_labels", "own_shares"):
             assert torch.equal(getattr(here, name), getattr(there, name).cpu())
 
 

@@ -13,10 +13,11 @@ from stores import CLASSES, SPEC, SPLIT, TOPK, make, take
 from test_labelling import EACH_MIXED, Row
 from torch import nn
 
-from pipeline.batches import plan_view, training_batches, view_batches
+from pipeline.batches import plan_view, view_batches
 from pipeline.datasets import Split
 from pipeline.devices import copied_ahead, has_room, in_own_queue
 from pipeline.distillation import LabelledViews
+from pipeline.epochs import Epoch
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
 from pipeline.teacher import rendered_there
@@ -139,8 +140,7 @@ def meta(split: Split) -> Split:
 @EACH_MIXED
 def test_of_a_split_on_a_device_all_of_a_teachers_batch_is_there(views: Row) -> None:
     spec = ViewSpec.from_dict(views, "test")
-    batches = training_batches(meta(SPLIT), spec, view=1, epoch=0, batch_size=8, seed=0)
-    for batch in batches:
+    for batch in Epoch(meta(SPLIT), spec, view=1, number=0, batch_size=8, seed=0).batches():
         assert batch.partner_labels is not None
         for values in (batch.images, batch.hard_labels, batch.partner_labels):
             assert (values.device.type, len(values)) == ("meta", 8)

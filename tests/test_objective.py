@@ -57,7 +57,7 @@ def batch_of(count: int = 8, classes: int = 4, temperature: float = 1.0, **chang
     teacher = 3 * torch.randn(count, classes, generator=torch.Generator().manual_seed(1))
     images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
     soft_targets = log_softmax(teacher / temperature, dim=1)
-    return replace(LabelledBatch(images, torch.arange(count) % classes, soft_targets), **changes)
+    return replace(LabelledBatch(images, torch.arange(count) % classes, soft_targets=soft_targets), **changes)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import pipeline.arrays
 import pipeline.distillation
 import pipeline.storage
 from pipeline.batches import LabelledBatch
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset, SampleIndex, Split, StreamedSplit
 from pipeline.distillation import LabelledViews, shared_batches
 from pipeline.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
 from pipeline.joining import ViewLabels
@@ -327,6 +327,19 @@ def test_mixed_views_in_another_order_than_the_data_can_not_be_streamed(
     with pytest.raises(StoreError, match=r"rows are in another order than the data's; expected .* raise memory_"):
         opened(dataset.stream("train"), stores["mixed shuffled"], window_pages=20)
     opened(SPLIT, stores["mixed shuffled"])
+
+
+def test_ids_are_sorted_once_for_all_windows_of_mixed_views(
+    dataset: ImageDataset, stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sortings, real = [], SampleIndex.__init__
+    monkeypatch.setattr(SampleIndex, "__init__", lambda self, ids: (sortings.append(len(ids)), real(self, ids))[1])
+    views = opened(dataset.stream("train"), stores["mixed"], window_pages=6)
+    before = len(sortings)
+    assert len(views.joined.paging.windows(0, 3)) == 5
+    for epoch in range(3):
+        list(epoch_of(views, epoch))
+    assert len(sortings) == before
 
 
 # The budget.

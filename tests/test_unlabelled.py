@@ -15,11 +15,12 @@ from stores import CLASSES, NONE, SPEC, UINT8, Row, make
 from test_objective import DKD, KD, NKD, Fixed, batch_of, loss_of, softmax
 
 from pipeline import arrays
+from pipeline.arrays import ArrayGroup
 from pipeline.batches import LabelledBatch
 from pipeline.datasets import UNLABELLED, ImageDataset, Split, StreamedSplit
 from pipeline.decoding import to_png
 from pipeline.distillation import LabelledViews
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.objective import Objective
 from pipeline.preparation.splits import write_dataset
 from pipeline.store import StoreReader
@@ -185,6 +186,61 @@ def test_labelled_images_may_be_mixed_with_unlabelled_ones(
 def test_less_labelled_images_than_a_batch_make_one(dataset: ImageDataset, tmp_path: Path) -> None:
     (batch,) = epoch_of(opened(dataset.split("train"), store_of(tmp_path, NONE), None), size=40)
     assert len(batch.images) == 24
+
+
+# Labelled images alone.
+
+
+@pytest.mark.parametrize("storage", ["pixels", "encoded"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_labelled_of_a_split_on_disk_are_those_of_memory(tmp_path: Path, storage: str, share: float) -> None:
+    pets = make_split(300)
+    pets.hard_labels[np.random.default_rng(1).random(300) > share] = UNLABELLED
+    source = write_pets(tmp_path / "pets", pets, CLASSES)
+    settings = {"source": source, "storage": storage, "val_fraction": 0.2, "test_fraction": 0.2}
+    write_params(tmp_path, {"prepare": small_params()["prepare"] | settings})
+    prepare.main(tmp_path / "params.yaml", tmp_path / "raw", tmp_path / "data", tmp_path / "work")
+    made = ImageDataset(tmp_path / "data")
+    streamed, held = made.stream("train").labelled(), made.split("train").labelled()
+    count = len(held)
+    assert 0 < count < len(made.split("train"))
+    assert len(streamed) == count
+    assert torch.equal(streamed.hard_labels, held.hard_labels)
+    np.testing.assert_array_equal(streamed.sample_ids, held.sample_ids)
+    for size in (1, 5, 300):
+        assert torch.equal(torch.cat(list(streamed.in_order(size))), held.images)
+    assert torch.equal(torch.cat(list(streamed.in_order(2, slice(1, count)))), held.images[1:])
+    some = np.array([count - 1, 0, count // 2])
+    taken = streamed.take(some)
+    assert torch.equal(taken.images, held.images[some])
+    assert torch.equal(taken.hard_labels, held.hard_labels[some])
+    assert streamed.labelled() is streamed
+
+
+def test_where_all_are_labelled_a_split_stays_as_it_is(dataset: ImageDataset) -> None:
+    for split in (dataset.stream("val"), dataset.split("val")):
+        assert split.labelled() is split
+
+
+def test_each_chunk_with_labelled_images_is_read_once_and_by_itself(
+    dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = dataset.stream("train").labelled()
+    real, reads = ArrayGroup.read, []
+    monkeypatch.setattr(ArrayGroup, "read", lambda group, name, *at: (reads.append(at[0]), real(group, name, *at))[1])
+    split.read(range(len(split)))
+    assert [rows.start // 4 for rows in reads] == [(rows.stop - 1) // 4 for rows in reads]
+    assert [rows.start // 4 for rows in reads] == np.unique(np.flatnonzero(LABELS != UNLABELLED) // 4).tolist()
+
+
+def test_a_damaged_image_is_found_among_the_labelled(tmp_path: Path) -> None:
+    first = int(np.flatnonzero(LABELS != UNLABELLED)[0])
+    ids = SPLIT.sample_ids.copy()
+    ids[first] ^= np.uint64(1)
+    wrong = replace(SPLIT, sample_ids=ids)
+    write_dataset(tmp_path / "x", "made up", CLASSES, {"train": wrong, "val": make_split(8), "test": make_split(8)})
+    with pytest.raises(DataError, match=r"train\.zarr: some images are not those of their sample ids"):
+        ImageDataset(tmp_path / "x").stream("train").labelled().read(range(2))
 
 
 # Encoded images.

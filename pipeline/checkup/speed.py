@@ -93,7 +93,7 @@ def labelled_batches(
         if settings.soft_weight:
             targets = codec.targets({key: values[:count].to(device) for key, values in fields.items()}, temperature)
         partners, shares = plan.partner_labels(every), plan.own_shares(every)
-        return LabelledBatch(plan.render(every), plan.split.hard_labels, targets, 0, partners, shares)
+        return LabelledBatch(plan.render(every), plan.split.hard_labels, partners, shares, targets)
 
     return batch
 
@@ -103,7 +103,7 @@ def hard_batches(some: Split, views: ViewSpec) -> LabelledBatches:
 
     def batch(count: int) -> LabelledBatch:
         plan = plan_view(enlarge(some, count), views, _VIEW)
-        return LabelledBatch(plan.render(slice(0, count)), plan.split.hard_labels, None)
+        return LabelledBatch(plan.render(slice(0, count)), plan.split.hard_labels)
 
     return batch
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.config import STRICT
@@ -26,6 +26,7 @@ class TrainTeacher(NetworkSettings):
     class_map: dict[str, list[int | str]] | None
     seed: NonNegativeInt
     device: DeviceName
+    memory_budget_mb: PositiveInt
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     views: ViewSpec
     fit: FitSettings
