@@ -100,9 +100,13 @@ class ViewPlan:
     partner_draws: Int64[torch.Tensor, "planned columns"] | None
 
     def render(self, places: Places) -> UInt8[torch.Tensor, "batch channels height width"]:
-        """The views. Of a split on disk, each image is read by itself."""
-        others = None if self.partner_rows is None else _images(self.split, self.partner_rows[places])
-        return self.render_images(places, _images(self.split, self.rows[places]), others)
+        """The views."""
+        return self.render_images(places, *self.images(places))
+
+    def images(self, places: Places) -> list[UInt8[torch.Tensor, "batch channels height width"]]:
+        """The images that they are made of: those of `rows`, and those of `partner_rows` where there are such."""
+        parts = [self.rows] if self.partner_rows is None else [self.rows, self.partner_rows]
+        return [_images(self.split, part[places]) for part in parts]
 
     def render_images(
         self,
@@ -201,7 +205,7 @@ def _need_all(lost: int, count: int, order: RowOrder) -> None:
 
 
 def view_batches(
-    split: Split,
+    split: Split | StreamedSplit,
     spec: ViewSpec,
     view: int,
     rows: range | Int64[np.ndarray, " rows"],

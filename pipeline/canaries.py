@@ -26,7 +26,11 @@ class Canaries:
 
 
 def make_canaries(
-    split: Split, spec: ViewSpec, views: Sequence[int], count: int, row_order: RowOrder | None = None
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    views: Sequence[int],
+    count: int,
+    row_order: RowOrder | None = None,
 ) -> Canaries:
     """About `count` canaries, spread over view numbers and samples by the spec's seed; `row_order` as for `plan_view`."""
     position = np.arange(min(count, len(split) * len(views)), dtype=np.int64)

@@ -18,6 +18,7 @@ label of an unlabelled image is -1; there are such in the training split only.
 import hashlib
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -30,7 +31,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from pipeline.arrays import ArrayGroup
 from pipeline.artifacts import read_json
 from pipeline.errors import DataError
-from pipeline.storage import Storage, StoredImages, open_images
+from pipeline.storage import HeldImages, Storage, StoredImages, open_images
 
 FORMAT = "potstill-images"
 VERSION = 1
@@ -155,6 +156,8 @@ class StreamedSplit:
 
     def _pick(self, stored: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
         """Ascending rows of what is on disk: each chunk is read once, and no two are held at a time."""
+        if len(stored) == 0:
+            return np.empty((0, *self._images.shape), dtype=np.uint8)
         images = np.empty((len(stored), *self._images.shape), dtype=np.uint8)
         borders = np.flatnonzero(np.diff(stored // self.chunk_rows)) + 1
         for low, high in pairwise([0, *borders.tolist(), len(stored)]):
@@ -163,10 +166,23 @@ class StreamedSplit:
         return images
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Split:
-        """A few samples, in memory; each is read by itself."""
-        stored = rows if self._stored_rows is None else self._stored_rows[rows]
-        images = self._check(rows, self._images.take(stored))
+        """Some samples, in memory, in any order; where they are few, mind that whole chunks are read for them."""
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        stored = ascending if self._stored_rows is None else self._stored_rows[ascending]
+        images = self._check(ascending, self._pick(stored))
+        if not np.array_equal(order, np.arange(len(rows))):
+            images = images[np.argsort(order)]
         return Split(torch.from_numpy(images), self.hard_labels[rows], self.sample_ids[rows])
+
+    def holding(self, rows: range) -> "StreamedSplit":
+        """The same split with consecutive rows in memory, for whoever takes these again and again."""
+        assert self._stored_rows is None, "rows are those on disk"
+        _ = self.index  # sorted once for all
+        held = copy(self)
+        held._images = HeldImages(self._images, rows)
+        held.read(rows)  # compares them with their ids
+        return held
 
     def in_order(
         self, batch_size: int, places: slice = slice(None)

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float, Int64, UInt64
 
 from pipeline.claims import Claims
-from pipeline.datasets import Split, find_samples
+from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.derivation import Source, fill_in
 from pipeline.encodings import Codec
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import Block
+from pipeline.read_ahead import ReadAhead
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import Labels, encode_logits, gather, measure_labels
@@ -43,7 +44,7 @@ class Target:
 
 def dump_labels(
     teacher: Teacher,
-    split: Split,
+    split: Split | StreamedSplit,
     spec: ViewSpec,
     blocks: Sequence[Block],
     targets: Sequence[Target],
@@ -56,9 +57,12 @@ def dump_labels(
     With `claims`, any number of processes do so together: each takes blocks that nobody holds, from the first of its own
     `blocks` on, and waits for those that others hold, in case these die. `finished` says that another process has
     published the stores meanwhile. On CUDA, blocks are encoded and written while the teacher labels the next ones.
+
+    Args:
+        blocks: Of a split on disk those of the same rows one after the other, for which images are then read once.
     """
     waiting = list(blocks)
-    with WriteBehind(teacher.device) as behind:
+    with ReadAhead(split, [block.rows for block in blocks]) as ahead, WriteBehind(teacher.device) as behind:
         while waiting:
             held_by_others = []
             for block in waiting:
@@ -70,9 +74,12 @@ def dump_labels(
                         held_by_others.append(block)
                         continue
                     lacking = [target for target in targets if not target.writer.has(block)]
-                    if claims and lacking and finished():  # in this order
+                    if not lacking:
+                        on_labels(len(block.rows))
+                        continue
+                    if claims and finished():  # in this order
                         return
-                    behind.add(_label_block(teacher, split, spec, block, lacking, on_labels), claimed.pop_all())
+                    behind.add(_label_block(teacher, ahead, spec, block, lacking, on_labels), claimed.pop_all())
             if len(held_by_others) == len(waiting):
                 behind.finish()
                 time.sleep(_WAIT_SECONDS)
@@ -81,23 +88,24 @@ def dump_labels(
 
 def _label_block(
     teacher: Teacher,
-    split: Split,
+    images: ReadAhead,
     spec: ViewSpec,
     block: Block,
     lacking: Sequence[Target],
     on_labels: Callable[[int], object],
 ) -> Callable[[], None]:
     """Has the teacher label what some stores lack of a block; what is called to write it there."""
-    needed = np.unique(np.concatenate([target.unknown(block) for target in lacking])) if lacking else np.empty(0, int)
+    order = lacking[0].writer.row_order  # the same in all
+    needed = np.unique(np.concatenate([target.unknown(block) for target in lacking]))
     on_labels(len(block.rows) - len(needed))
     logits = torch.empty(0, 0)
     if len(needed):
-        order = lacking[0].writer.row_order  # the same in all
+        split = images.holding(block.rows)
         logits = label_rows(teacher, split, spec, block.view, needed, on_labels, order, later=True)
 
     def write() -> None:
         if len(needed):
-            check_finite(logits, split, block.view, needed)
+            check_finite(logits, order.sample_ids, block.view, needed)
         for target in lacking:
             _write_block(target, block, needed, logits)
 
@@ -143,7 +151,7 @@ def _complete(
     return labels, fidelity
 
 
-def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
+def repair_block(teacher: Teacher, split: Split | StreamedSplit, store: StoreReader, block: Block) -> bool:
     """Labels one block again and puts it in its place; whether it is, bit for bit, what was there.
 
     The split must have the block's samples, in any order.
@@ -152,12 +160,12 @@ def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Bloc
     rows = find_samples(sample_ids, split.sample_ids)
     teacher = teacher.computing_in(store.manifest.teacher_precision)
     logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order, later=True)
-    check_finite(logits, split, block.view, rows)
+    check_finite(logits, split.sample_ids, block.view, rows)
     return store.replace_block(block, *_labels_of(store.codec, logits, sample_ids, block.view))
 
 
 def recompute_fidelity(
-    teacher: Teacher, split: Split, store: StoreReader, num_labels: int, seed: int
+    teacher: Teacher, split: Split | StreamedSplit, store: StoreReader, num_labels: int, seed: int
 ) -> dict[str, Any]:
     """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
     manifest = store.manifest

@@ -39,10 +39,6 @@ class StoredImages(ABC):
         """Consecutive rows; of these only the ones at some places, where `kept` says which."""
 
     @abstractmethod
-    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
-        """A few rows, each read by itself."""
-
-    @abstractmethod
     def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
         """All of them."""
 
@@ -52,6 +48,25 @@ def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_r
     if storage == "pixels":
         return _Pixels(group)
     return _Encoded(group, tuple(shape), num_rows)
+
+
+class HeldImages(StoredImages):
+    """Images of which consecutive rows are read at once and stay in memory; the others are read as they are asked for."""
+
+    def __init__(self, images: StoredImages, rows: range) -> None:
+        self.shape, self.chunk_rows = images.shape, images.chunk_rows
+        self._others, self._rows, self._held = images, rows, images.read(rows)
+
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        if rows.start < self._rows.start or rows.stop > self._rows.stop:
+            return self._others.read(rows, kept)
+        images = self._held[rows.start - self._rows.start : rows.stop - self._rows.start]
+        return images if kept is None else images[kept]
+
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        return self._others.whole()
 
 
 class _Pixels(StoredImages):
@@ -66,12 +81,6 @@ class _Pixels(StoredImages):
     ) -> UInt8[np.ndarray, "images channels height width"]:
         images = self._group.read("images", slice(rows.start, rows.stop))
         return images if kept is None else images[kept]
-
-    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
-        images = np.empty((len(rows), *self.shape), dtype=np.uint8)
-        for place, row in enumerate(rows.tolist()):
-            images[place] = self.read(range(row, row + 1))[0]
-        return images
 
     def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
         return self._group.read_whole("images")
@@ -104,11 +113,6 @@ class _Encoded(StoredImages):
         places = range(len(rows)) if kept is None else kept.tolist()
         contents = [content[borders[place] : borders[place + 1]].tobytes() for place in places]
         return self._decode(contents, [rows[place] for place in places])
-
-    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
-        begins, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
-        contents = [self._group.read("encoded", slice(*place)).tobytes() for place in zip(begins, ends, strict=True)]
-        return self._decode(contents, rows.tolist())
 
     def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
         num_rows = len(self._offsets) - 1

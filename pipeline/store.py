@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class StoreReader:
         self._digests = beside.get("block_digest")
         self.codec: Codec = self.encoding.codec(self.manifest.space, self.tables)
 
-    @property
+    @cached_property
     def row_order(self) -> RowOrder:
         """What mixed views depend on, besides their ViewSpec."""
         return RowOrder(self.sample_ids, self.manifest.block_samples, self.location)

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ class StoreWriter:
         ids = self.sample_ids[as_slice(block.rows) if rows is None else rows]
         return encode_logits(self.codec, logits, ids, block.view)
 
-    @property
+    @cached_property
     def row_order(self) -> RowOrder:
         """What mixed views depend on, besides their ViewSpec."""
         return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))

@@ -94,6 +94,25 @@ class MemoryBudget:
     def __str__(self) -> str:
         return f"{self.num_bytes / _MEGABYTE:,g} MB"
 
+    def holds(self, dataset: ImageDataset, *names: str) -> bool:
+        """Whether the images of some splits take at most three quarters of it; says so where they take more."""
+        images = dataset.image_bytes(*names)
+        if images > self.num_bytes * 3 // 4:
+            told = f"more than three quarters of {self}, so they are streamed from {dataset.folder}"
+            say(f"{self.where}: images take {images / _MEGABYTE:,.0f} MB, {told}")
+            return False
+        return True
+
+    def check_blocks(self, dataset: ImageDataset, block_rows: int) -> None:
+        """Raises ConfigError where the images of two blocks do not fit."""
+        row_bytes = math.prod(dataset.manifest.image_shape)
+        needed = (2 * block_rows + _BATCHES * self.batch_size) * row_bytes
+        if needed > self.num_bytes:
+            blocks = f"two blocks of {block_rows:,} images and batches of {self.batch_size:,}"
+            mend = "raise it, or lower block_samples or batch_size"
+            expected = f"at least {-(-needed // _MEGABYTE)} for {blocks}"
+            raise ConfigError(self.where, str(self), expected=expected, mend=mend)
+
     def share(self, split: StreamedSplit) -> int:
         """The bytes of that quarter."""
         return (self.num_bytes - self._aside(split)) // 4
@@ -137,16 +156,28 @@ def open_splits(
     Raises:
         ConfigError: Images fit in memory, but not with the labels.
     """
-    images = dataset.image_bytes("train", "val")
-    if images > budget.num_bytes * 3 // 4:
-        told = f"more than three quarters of {budget}, so they are streamed from {dataset.folder}"
-        say(f"{budget.where}: images take {images / _MEGABYTE:,.0f} MB, {told}")
+    if not budget.holds(dataset, "train", "val"):
         _share_arenas()
         return dataset.stream("train"), dataset.stream("val")
+    images = dataset.image_bytes("train", "val")
     if images + label_bytes > budget.num_bytes:
         least = -(-(images + label_bytes) // _MEGABYTE)
         raise ConfigError(budget.where, str(budget), expected=f"at least {least} for the images and one view's labels")
     return dataset.split("train"), dataset.split("val")
+
+
+def open_for_blocks(dataset: ImageDataset, budget: MemoryBudget, block_rows: int) -> Split | StreamedSplit:
+    """The training split, for labelling it block by block: in memory where it takes at most three quarters of the budget,
+    else on disk.
+
+    Raises:
+        ConfigError: The budget is too small for the images of two blocks, of which one is read while the other is labelled.
+    """
+    if budget.holds(dataset, "train"):
+        return dataset.split("train")
+    budget.check_blocks(dataset, block_rows)
+    _share_arenas()
+    return dataset.stream("train")
 
 
 def _share_arenas() -> None:

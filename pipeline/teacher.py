@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8, UInt64
 from torch import nn
 
 from pipeline.batches import RowOrder, ViewPlan, plan_view, view_batches
-from pipeline.datasets import Split
+from pipeline.datasets import Split, StreamedSplit
 from pipeline.devices import Precision, copied_ahead, inference_precision
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
@@ -52,7 +52,7 @@ def teacher_precision(folder: Path, device: torch.device, precision: Precision) 
 
 def label_rows(
     teacher: Teacher,
-    split: Split,
+    split: Split | StreamedSplit,
     spec: ViewSpec,
     view: int,
     rows: range | Int64[np.ndarray, " rows"],
@@ -69,7 +69,7 @@ def label_rows(
         later: The logits are where they are encoded, perhaps not computed yet and not looked at: `check_finite`.
     """
     chosen = np.asarray(rows, dtype=np.int64)
-    if teacher.device.type == "cuda" and split.images.device != teacher.device:
+    if teacher.device.type == "cuda" and not (isinstance(split, Split) and split.images.device == teacher.device):
         plan = plan_view(split, spec, view, rows=chosen, row_order=row_order)
         batches = rendered_there(plan, teacher.batch_size, teacher.device)
     else:
@@ -79,25 +79,25 @@ def label_rows(
         teacher.model, batches, teacher.device, on_batch=on_batch, left_on=left_on, precision=teacher.precision
     )
     if not later:
-        check_finite(logits, split, view, chosen)
+        check_finite(logits, split.sample_ids, view, chosen)
     return logits
 
 
 def rendered_there(
     plan: ViewPlan, batch_size: int, device: torch.device
 ) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-    """The views of a plan, rendered on a device from images that are in this machine's memory."""
-    assert isinstance(plan.split, Split), "what is on disk is streamed"
-    images = plan.split.images
+    """The views of a plan, rendered on a device from images that are in this machine's memory or on disk."""
     places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
-    rows = [plan.rows] if plan.partner_rows is None else [plan.rows, plan.partner_rows]
-    groups = ([images[part[some]] for part in rows] for some in places)
+    groups = (plan.images(some) for some in places)
     for some, group in zip(places, copied_ahead(groups, device), strict=True):
         yield plan.render_images(some, *group)
 
 
 def check_finite(
-    logits: Float[torch.Tensor, "rows classes"], split: Split, view: int, rows: Int64[np.ndarray, " rows"]
+    logits: Float[torch.Tensor, "rows classes"],
+    sample_ids: UInt64[np.ndarray, " samples"],
+    view: int,
+    rows: Int64[np.ndarray, " rows"],
 ) -> None:
     """Raises ModelError with the first of some rows whose logits are not finite."""
     broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
@@ -106,14 +106,19 @@ def check_finite(
         raise ModelError(
             "teacher",
             f"{len(broken)} of {len(logits)} outputs of view {view} are NaN or infinite, "
-            f"the first for sample {int(split.sample_ids[row]):016x} (row {row} of the training split)",
+            f"the first for sample {int(sample_ids[row]):016x} (row {row} of the training split)",
             expected="finite logits",
             mend="train or import the teacher again (a lower learning rate, or precision: float32)",
         )
 
 
 def pilot_log_probs(
-    teacher: Teacher, split: Split, spec: ViewSpec, views: Sequence[int], num_labels: int, temperature: float
+    teacher: Teacher,
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    views: Sequence[int],
+    num_labels: int,
+    temperature: float,
 ) -> Float[torch.Tensor, "labels classes"]:
     """What the teacher says of about `num_labels` views drawn at random by the spec's seed, at a temperature.
 

@@ -20,7 +20,7 @@ from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.derivation import Source
 from pipeline.devices import choose_device, compile_network, has_room
 from pipeline.encodings import Encoding, build_encoding
@@ -32,6 +32,7 @@ from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
+from pipeline.streaming import MemoryBudget, open_for_blocks
 from pipeline.teacher import Teacher, pilot_log_probs, teacher_precision
 from stages import run_stage
 
@@ -60,8 +61,10 @@ def main(
     manifests = _manifests(settings, encodings, dataset, teacher, about)
     for name, encoding in encodings.items():
         encoding.check(manifests[name].space, f"{params}: encodings.{name}")
+    where = f"{params}: dump_labels.memory_budget_mb"
+    budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
     decides = {
-        "settings": asdict(settings),
+        "settings": {key: value for key, value in asdict(settings).items() if key != "memory_budget_mb"},
         "encodings": {name: encoding.to_dict() for name, encoding in encodings.items()},
         "teacher": about,
         "data": dataset.manifest.fingerprints["train"],
@@ -74,7 +77,7 @@ def main(
                 at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
                 if settings.compile:
                     compile_network(at_work.model, device, f"{params}: dump_labels")
-                split = dataset.split("train")
+                split = open_for_blocks(dataset, budget, settings.block_samples)
                 _work(scratch, Claims(claimed), me, settings, encodings, manifests, split, at_work, grow)
         except FileNotFoundError:
             if not scratch.done:
@@ -90,7 +93,7 @@ def _work(
     settings: DumpLabels,
     encodings: Mapping[str, Encoding],
     manifests: Mapping[str, Manifest],
-    split: Split,
+    split: Split | StreamedSplit,
     teacher: Teacher,
     grow: Path | None,
 ) -> None:
@@ -102,8 +105,10 @@ def _work(
             return
         tables = _tables(scratch.folder, encodings, manifests, sources, teacher, split, settings)
         targets = _targets(scratch, settings, split, manifests, tables, sources)
-    shown = split.to(teacher.device) if has_room(teacher.device, split.images.nbytes) else split
-    blocks = next(iter(manifests.values())).blocks()
+    shown = split
+    if isinstance(split, Split) and has_room(teacher.device, split.images.nbytes):
+        shown = split.to(teacher.device)
+    blocks = sorted(next(iter(manifests.values())).blocks(), key=lambda block: (block.rows.start, block.view_index))
     first = me.first(len(blocks))
     with progress(f"dump_labels{me.name}", len(split) * settings.num_views, "label") as on_labels:
         turn = [*blocks[first:], *blocks[:first]]
@@ -164,7 +169,11 @@ def _manifests(
 
 
 def _sources(
-    grow: Path | None, kept: Path, decides: Mapping[str, Any], manifests: Mapping[str, Manifest], split: Split
+    grow: Path | None,
+    kept: Path,
+    decides: Mapping[str, Any],
+    manifests: Mapping[str, Manifest],
+    split: Split | StreamedSplit,
 ) -> dict[str, Source]:
     """Stores of an earlier dump that hold the very labels which some of the new ones want."""
     if grow is None and not _made_alike(kept, decides):
@@ -209,7 +218,7 @@ def _tables(
     manifests: Mapping[str, Manifest],
     sources: Mapping[str, Source],
     teacher: Teacher,
-    split: Split,
+    split: Split | StreamedSplit,
     settings: DumpLabels,
 ) -> dict[str, dict[str, np.ndarray]]:
     """What each encoding learned: taken over with labels, as another worker wrote it, or from a pilot of the teacher."""
@@ -239,7 +248,7 @@ def _tables(
 def _targets(
     scratch: Scratch,
     settings: DumpLabels,
-    split: Split,
+    split: Split | StreamedSplit,
     manifests: Mapping[str, Manifest],
     tables: Mapping[str, dict[str, np.ndarray]],
     sources: Mapping[str, Source],

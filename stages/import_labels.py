@@ -21,7 +21,7 @@ from pipeline.calibration import fit_temperature
 from pipeline.canaries import make_canaries
 from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, STRICT, load_rows, load_section
-from pipeline.datasets import UNLABELLED, ImageDataset, Split, find_samples
+from pipeline.datasets import UNLABELLED, ImageDataset, StreamedSplit, find_samples
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import ConfigError, ModelError, StoreError
 from pipeline.imported_logits import ImportedLogits, read_logits
@@ -78,7 +78,7 @@ def main(
     dataset = ImageDataset(data)
     imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
     answers = Answers.of(imported, params, dataset)
-    train = dataset.split("train")
+    train = dataset.stream("train")
     at = answers.rows_of(train.sample_ids, logits)
     about = {"fingerprint": answers.fingerprint, "model": MODEL, **answers.figures(dataset, train)}
     manifests = _manifests(settings, encodings, dataset, about)
@@ -131,7 +131,7 @@ class Answers:
             raise ModelError(where, f"{found} ({first})", expected="one row for each")
         return rows
 
-    def figures(self, dataset: ImageDataset, train: Split) -> dict[str, float]:
+    def figures(self, dataset: ImageDataset, train: StreamedSplit) -> dict[str, float]:
         """Accuracy, on the validation split where the file has some of it; raises ModelError where it is chance."""
         val = dataset.stream("val")
         split, labels, ids = "val", val.hard_labels, val.sample_ids
@@ -183,7 +183,7 @@ def _write(
     settings: LabelSettings,
     encodings: dict[str, Encoding],
     manifests: dict[str, Manifest],
-    train: Split,
+    train: StreamedSplit,
     answers: Answers,
     at: Int64[np.ndarray, " samples"],
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from pipeline.artifacts import say
 from pipeline.canaries import check_canaries
-from pipeline.datasets import ImageDataset, Split, find_samples
+from pipeline.datasets import ImageDataset, StreamedSplit, find_samples
 from pipeline.devices import choose_device
 from pipeline.errors import StoreError
 from pipeline.labelling import repair_block
@@ -33,7 +33,7 @@ def main(
         say(f"repair_labels: nothing is broken in {', '.join(map(str, paths)) or 'data/dump_labels'}")
         return
     where = choose_device(device)
-    split = ImageDataset(data).split("train")
+    split = ImageDataset(data).stream("train")
     at_work = Teacher.read(teacher, where, batch_size)
     for path, blocks in broken.items():
         if blocks:
@@ -47,7 +47,9 @@ def _broken(path: Path) -> list[Block]:
     return [block for block, fault in store.check() if fault]
 
 
-def _repair(store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split: Split, teacher_now: str) -> None:
+def _repair(
+    store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split: StreamedSplit, teacher_now: str
+) -> None:
     stored = (store.manifest.teacher or {}).get("fingerprint")
     if stored != teacher_now:
         expected = f"the teacher that wrote it, {stored}" if stored else "a store of one teacher"

@@ -153,7 +153,7 @@ def _from_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     class_names = read_meta(folder, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
         raise DataError(folder, "was trained for other classes", expected=str(dataset.manifest.class_names))
-    split = dataset.split("train")
+    split = dataset.stream("train")
     teacher = Teacher.read(folder, device, settings.batch_size, settings.precision)
 
     def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:

@@ -14,7 +14,7 @@ from pipeline.artifacts import say, write_json
 from pipeline.batches import plain_batches
 from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.devices import choose_device
 from pipeline.errors import PipelineError, StoreError, VerificationError
 from pipeline.inference import predict_logits
@@ -43,7 +43,7 @@ def main(
     names = list(load_rows("encodings", params))
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
-    train = dataset.split("train")
+    train = dataset.stream("train")
     asked = _Asked.of(teacher, dataset.split("val"), device, settings.batch_size) if with_teacher else None
     results = {name: _verify(labels / f"{name}.zarr", asked, train, settings) for name in names}
     write_json(report, {"teacher": asked and asked.about, "stores": results})
@@ -70,7 +70,7 @@ class _Asked:
         return cls(teacher, {"fingerprint": model_fingerprint(folder), "val_accuracy": val_accuracy})
 
 
-def _verify(path: Path, asked: _Asked | None, train: Split, settings: VerifyLabels) -> dict[str, Any]:
+def _verify(path: Path, asked: _Asked | None, train: StreamedSplit, settings: VerifyLabels) -> dict[str, Any]:
     """What was checked of one store, and every fault in a line."""
     result: dict[str, Any] = {"faults": []}
     faults: list[str] = result["faults"]
@@ -112,7 +112,7 @@ def _compare_teacher(
 
 
 def _compare_labels(
-    store: StoreReader, teacher: Teacher, train: Split, settings: VerifyLabels, result: dict[str, Any]
+    store: StoreReader, teacher: Teacher, train: StreamedSplit, settings: VerifyLabels, result: dict[str, Any]
 ) -> None:
     stored = store.manifest.fidelity or {}
     result["recomputed"] = recompute_fidelity(teacher, train, store, settings.num_labels, settings.seed)

@@ -95,6 +95,7 @@ def small_params() -> dict[str, Any]:
             "num_canaries": 32,
             "precision": "auto",
             "compile": False,
+            "memory_budget_mb": 4096,
             "device": "cpu",
             "views": dict(_VIEWS),
         },

@@ -85,10 +85,7 @@ def spread(dataset: ImageDataset, count: int) -> Split:
     """About so many training images, from all over the split."""
     train = dataset.stream("train")
     ranges = [range(start, min(start + -(-count // _PLACES), len(train))) for start in _starts(len(train), count)]
-    rows = np.unique(np.concatenate([np.arange(some.start, some.stop) for some in ranges]))
-    images = np.concatenate([train.read(some) for some in ranges])
-    places = np.unique(np.concatenate([np.arange(some.start, some.stop) for some in ranges]), return_index=True)[1]
-    return Split(torch.from_numpy(images[places]), train.hard_labels[rows], train.sample_ids[rows])
+    return train.take(np.unique(np.concatenate([np.arange(some.start, some.stop) for some in ranges])))
 
 
 def _starts(total: int, count: int) -> list[int]:

@@ -26,6 +26,7 @@ class DumpLabels:
     device: DeviceName
     precision: Precision
     compile: bool
+    memory_budget_mb: PositiveInt
     views: ViewSpec
 
     def check(self, where: str) -> None:
