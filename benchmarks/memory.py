@@ -35,7 +35,7 @@ VAL_IMAGES = 1000
 EPOCHS = 3  # in the first, streamed images are compared with their ids
 PART = 4096  # images that are made at a time
 FASHION_BUDGET_MB, BUDGET_MB, HELD_MB = 20, 64, 8000
-_IMPORT_TORCH = "import torch"
+IMPORT_TORCH = "import torch"
 _TRAIN = "import runpy; runpy.run_module('stages.train_student', run_name='__main__', alter_sys=True)"
 _AND_TELL = """
 import atexit
@@ -57,14 +57,14 @@ def main(
     rounds: int = 3,
 ) -> None:
     need_data()
-    bare = _peak(python, _IMPORT_TORCH)
+    bare = peak_of(python, IMPORT_TORCH)
     what = f"MB above import torch ({bare / 1e6:.0f} MB), {_version(python)}"
     with TemporaryDirectory(dir="work") as folder:
         rows = [_compare(python, bare, Path("data"), FASHION_BUDGET_MB, rounds)]
         for size in megabytes:
             made_up = Path(folder, f"{size}MB")
             say(f"making up {size} MB of images")
-            _make_up(made_up, size * 1_000_000)
+            make_up(made_up, size * 1_000_000)
             rows.append(_compare(python, bare, made_up, BUDGET_MB, rounds))
     report("memory", f"peak of train_student ({STUDENT}, {LABELS}): {what}; medians of {rounds} pairs", rows)
 
@@ -80,7 +80,7 @@ def _compare(python: Path, bare: int, data: Path, budget_mb: int, rounds: int) -
 
     return {
         "data": dataset.manifest.source,
-        "images MB": dataset.image_bytes("train", "val") / 1e6,
+        "images MB": dataset.manifest.image_bytes("train", "val") / 1e6,
         "memory_budget_mb": budget_mb,
         "streamed MB": above(streamed),
         "held MB": above(held),
@@ -101,12 +101,12 @@ def _train(python: Path, data: Path, budget_mb: int, number: int) -> Measured:
         options = {"params": f"{folder}/params.yaml", "data": data / "prepare", "labels": data / "dump_labels"}
         options |= {name: f"{folder}/{name}" for name in ("out", "reports", "work")}
         arguments = [f"--{name}={value}" for name, value in options.items()]
-        peak = _peak(python, _TRAIN, "--name", STUDENT, *arguments)
+        peak = peak_of(python, _TRAIN, "--name", STUDENT, *arguments)
         seconds = read_json(Path(folder, "reports", f"{STUDENT}.json"), made_by="train_student")["seconds"]
     return Measured(peak, EPOCHS * dataset.manifest.num_samples["train"] / seconds)
 
 
-def _peak(python: Path, code: str, *arguments: str) -> int:
+def peak_of(python: Path, code: str, *arguments: str) -> int:
     """The most memory, in bytes, that a process takes to run some code."""
     command = [str(python), "-c", _AND_TELL + code, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -119,7 +119,7 @@ def _version(python: Path) -> str:
     return done.stdout.strip()
 
 
-def _make_up(folder: Path, num_bytes: int) -> None:
+def make_up(folder: Path, num_bytes: int) -> None:
     """A data set of smooth random images and a store of random labels for it."""
     rng = np.random.default_rng(0)
     train = _random_split(rng, num_bytes // int(np.prod(SHAPE)) - VAL_IMAGES)

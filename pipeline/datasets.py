@@ -41,11 +41,20 @@ _MEND = "delete data/prepare and run `dvc repro prepare`"
 
 
 class SampleIndex:
-    """Where samples stand in a list of ids, which is sorted once for however many searches."""
+    """Where samples stand in a list of ids, which is sorted once, with the first of however many searches."""
 
     def __init__(self, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
-        self._by_id = np.argsort(sample_ids, kind="stable")
-        self._sorted = sample_ids[self._by_id]
+        self._ids = sample_ids
+
+    @cached_property
+    def _by_id(self) -> Int64[np.ndarray, " samples"]:
+        order: Int64[np.ndarray, " samples"] = np.argsort(self._ids, kind="stable")
+        return order
+
+    @cached_property
+    def _sorted(self) -> UInt64[np.ndarray, " samples"]:
+        ordered: UInt64[np.ndarray, " samples"] = self._ids[self._by_id]
+        return ordered
 
     def find(self, sample_ids: UInt64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
         """The place of each (the first of several), -1 where there is none."""
@@ -95,7 +104,7 @@ class Split:
 
 class StreamedSplit:
     """One split on disk: its images are read as they are asked for, and nothing but hard labels and ids is held (17 bytes
-    a sample; 8 more where images are encoded, or where some are left out, and 16 once `index` is asked for).
+    a sample; 8 more where images are encoded, or where some are left out, and 16 once `index` is searched).
 
     Pixels are compared with their ids when they are first read, which is 2 microseconds and 1.7 nanoseconds a pixel
     once; after that the checksum of each chunk must do. It must always do for encoded images, because another version of
@@ -118,6 +127,8 @@ class StreamedSplit:
     ) -> None:
         self._where, self._images, self._stored_rows = where, images, stored_rows
         self.hard_labels, self.sample_ids, self._is_checked = hard_labels, sample_ids, is_checked
+        #: Where each sample is.
+        self.index = SampleIndex(sample_ids)
         #: Channels, height, width.
         self.image_shape = images.shape
         #: Reading less than so many rows of what is on disk, or across their borders, reads all of them.
@@ -132,11 +143,6 @@ class StreamedSplit:
 
     def __len__(self) -> int:
         return len(self.hard_labels)
-
-    @cached_property
-    def index(self) -> SampleIndex:
-        """Where each sample is."""
-        return SampleIndex(self.sample_ids)
 
     def labelled(self) -> "StreamedSplit":
         """The labelled samples; this very split where all are."""
@@ -178,7 +184,6 @@ class StreamedSplit:
     def holding(self, rows: range) -> "StreamedSplit":
         """The same split with consecutive rows in memory, for whoever takes these again and again."""
         assert self._stored_rows is None, "rows are those on disk"
-        _ = self.index  # sorted once for all
         held = copy(self)
         held._images = HeldImages(self._images, rows)
         held.read(rows)  # compares them with their ids
@@ -221,6 +226,10 @@ class DatasetManifest:
     format: str = FORMAT
     version: int = VERSION
 
+    def image_bytes(self, *names: str) -> int:
+        """What the images of some splits take in memory."""
+        return sum(self.num_samples[name] for name in names) * math.prod(self.image_shape)
+
 
 class ImageDataset:
     """A prepared data set; splits are read when they are asked for."""
@@ -245,10 +254,6 @@ class ImageDataset:
         split = StreamedSplit.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
         self._check_fingerprint(name, split)
         return split
-
-    def image_bytes(self, *names: str) -> int:
-        """What the images of some splits take in memory."""
-        return sum(self.manifest.num_samples[name] for name in names) * math.prod(self.manifest.image_shape)
 
     def _group(self, name: str) -> ArrayGroup:
         return ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")

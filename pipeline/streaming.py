@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from pipeline.artifacts import say
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import DatasetManifest, ImageDataset, Split, StreamedSplit
 from pipeline.errors import ConfigError
 from pipeline.seeding import derive_seed, permutation, shuffle
 
@@ -94,28 +94,29 @@ class MemoryBudget:
     def __str__(self) -> str:
         return f"{self.num_bytes / _MEGABYTE:,g} MB"
 
-    def holds(self, dataset: ImageDataset, *names: str) -> bool:
-        """Whether the images of some splits take at most three quarters of it; says so where they take more."""
-        images = dataset.image_bytes(*names)
-        if images > self.num_bytes * 3 // 4:
-            told = f"more than three quarters of {self}, so they are streamed from {dataset.folder}"
-            say(f"{self.where}: images take {images / _MEGABYTE:,.0f} MB, {told}")
-            return False
-        return True
+    def holds(self, data: DatasetManifest, *names: str) -> bool:
+        """Whether the images of some splits take at most three quarters of it, and so stay in memory."""
+        return data.image_bytes(*names) <= self.num_bytes * 3 // 4
 
-    def check_blocks(self, dataset: ImageDataset, block_rows: int) -> None:
+    def check_blocks(self, image_shape: Sequence[int], block_rows: int) -> None:
         """Raises ConfigError where the images of two blocks do not fit."""
-        row_bytes = math.prod(dataset.manifest.image_shape)
-        needed = (2 * block_rows + _BATCHES * self.batch_size) * row_bytes
+        needed = 2 * block_rows * math.prod(image_shape) + self._aside(image_shape)
         if needed > self.num_bytes:
             blocks = f"two blocks of {block_rows:,} images and batches of {self.batch_size:,}"
             mend = "raise it, or lower block_samples or batch_size"
             expected = f"at least {-(-needed // _MEGABYTE)} for {blocks}"
             raise ConfigError(self.where, str(self), expected=expected, mend=mend)
 
-    def share(self, split: StreamedSplit) -> int:
+    def check_window(self, image_shape: Sequence[int], rows: int) -> None:
+        """Raises ConfigError where not even so many rows fit in a window."""
+        needed = rows * _row_bytes(image_shape)
+        if self.share(image_shape) < needed:
+            least = f"at least {self.least(image_shape, needed)} for batches of {self.batch_size}"
+            raise ConfigError(self.where, str(self), expected=f"{least} and windows of {rows} images")
+
+    def share(self, image_shape: Sequence[int]) -> int:
         """The bytes of that quarter."""
-        return (self.num_bytes - self._aside(split)) // 4
+        return (self.num_bytes - self._aside(image_shape)) // 4
 
     def paging(self, split: StreamedSplit, block_rows: int | None = None) -> Paging:
         """A split's pages: whole inner chunks on disk, about 1 MB; a pure function of the data set and this budget.
@@ -126,21 +127,23 @@ class MemoryBudget:
         Raises:
             ConfigError: Not even one page fits in a window.
         """
-        row_bytes = math.prod(split.image_shape) + _BESIDE_BYTES
-        share, rows = self.share(split), min(block_rows or split.chunk_rows, len(split))
-        if share < rows * row_bytes:
-            least = f"at least {self.least(split, rows * row_bytes)} for batches of {self.batch_size}"
-            raise ConfigError(self.where, str(self), expected=f"{least} and windows of {rows} images")
+        row_bytes, share = _row_bytes(split.image_shape), self.share(split.image_shape)
+        rows = min(block_rows or split.chunk_rows, len(split))
+        self.check_window(split.image_shape, rows)
         if block_rows is None:
             rows *= max(1, min(PAGE_BYTES, share // _PAGES) // (rows * row_bytes))
         return Paging(len(split), rows, share // (rows * row_bytes))
 
-    def least(self, split: StreamedSplit, share: int) -> int:
+    def least(self, image_shape: Sequence[int], share: int) -> int:
         """The smallest budget, in whole MB, whose quarter is `share` bytes."""
-        return -(-(4 * share + self._aside(split)) // _MEGABYTE)
+        return -(-(4 * share + self._aside(image_shape)) // _MEGABYTE)
 
-    def _aside(self, split: StreamedSplit) -> int:
-        return _BATCHES * self.batch_size * math.prod(split.image_shape)
+    def _aside(self, image_shape: Sequence[int]) -> int:
+        return _BATCHES * self.batch_size * math.prod(image_shape)
+
+
+def _row_bytes(image_shape: Sequence[int]) -> int:
+    return math.prod(image_shape) + _BESIDE_BYTES
 
 
 def open_splits(
@@ -156,10 +159,10 @@ def open_splits(
     Raises:
         ConfigError: Images fit in memory, but not with the labels.
     """
-    if not budget.holds(dataset, "train", "val"):
-        _share_arenas()
+    images = dataset.manifest.image_bytes("train", "val")
+    if not budget.holds(dataset.manifest, "train", "val"):
+        _begin_streaming(dataset, budget, images)
         return dataset.stream("train"), dataset.stream("val")
-    images = dataset.image_bytes("train", "val")
     if images + label_bytes > budget.num_bytes:
         least = -(-(images + label_bytes) // _MEGABYTE)
         raise ConfigError(budget.where, str(budget), expected=f"at least {least} for the images and one view's labels")
@@ -173,11 +176,18 @@ def open_for_blocks(dataset: ImageDataset, budget: MemoryBudget, block_rows: int
     Raises:
         ConfigError: The budget is too small for the images of two blocks, of which one is read while the other is labelled.
     """
-    if budget.holds(dataset, "train"):
+    data = dataset.manifest
+    if budget.holds(data, "train"):
         return dataset.split("train")
-    budget.check_blocks(dataset, block_rows)
-    _share_arenas()
+    budget.check_blocks(data.image_shape, min(block_rows, data.num_samples["train"]))
+    _begin_streaming(dataset, budget, data.image_bytes("train"))
     return dataset.stream("train")
+
+
+def _begin_streaming(dataset: ImageDataset, budget: MemoryBudget, num_bytes: int) -> None:
+    told = f"more than three quarters of {budget}, so they are streamed from {dataset.folder}"
+    say(f"{budget.where}: images take {num_bytes / _MEGABYTE:,.0f} MB, {told}")
+    _share_arenas()
 
 
 def _share_arenas() -> None:
@@ -197,7 +207,7 @@ def images_in_order(
     if isinstance(split, Split):
         return iter(split.images[places].split(at_most))
     assert budget is not None, "what is streamed has a budget"
-    return split.in_order(max(1, min(at_most, budget.share(split) // math.prod(split.image_shape))), places)
+    return split.in_order(max(1, min(at_most, budget.share(split.image_shape) // math.prod(split.image_shape))), places)
 
 
 def read_windows(windows: Sequence[Sequence[range]], read: Callable[[range], Columns]) -> Iterator[Columns]:

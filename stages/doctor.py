@@ -17,6 +17,7 @@ from jaxtyping import Float
 from pipeline.checkup.findings import Findings
 from pipeline.checkup.images import Look, SourceLook, look_at_prepared, misfit, spared, spread
 from pipeline.checkup.labels import MEASURED, Store, plan_stores, random_logits, store_of
+from pipeline.checkup.memory import check_memory
 from pipeline.checkup.networks import try_student, try_teacher
 from pipeline.checkup.params import Params, read_params
 from pipeline.checkup.space import keeps_second_copy, label_bytes, tree_bytes
@@ -50,6 +51,7 @@ def main(
     look = _look(settings, raw, data, findings)
     if look:
         tell_images(look, findings)
+        check_memory(settings, look.data, findings)
     if look and (dump := settings.get(DumpLabels)):
         stores = plan_stores(settings, dump, look, findings)
         students = _students(settings, stores, labels, look, findings)

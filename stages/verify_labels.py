@@ -70,7 +70,7 @@ class _Asked:
         return cls(teacher, {"fingerprint": model_fingerprint(folder), "val_accuracy": val_accuracy})
 
 
-def _verify(path: Path, asked: _Asked | None, train: StreamedSplit, settings: VerifyLabels) -> dict[str, Any]:
+def _verify(path: Path, asked: _Asked | None, train: Split | StreamedSplit, settings: VerifyLabels) -> dict[str, Any]:
     """What was checked of one store, and every fault in a line."""
     result: dict[str, Any] = {"faults": []}
     faults: list[str] = result["faults"]
@@ -112,7 +112,7 @@ def _compare_teacher(
 
 
 def _compare_labels(
-    store: StoreReader, teacher: Teacher, train: StreamedSplit, settings: VerifyLabels, result: dict[str, Any]
+    store: StoreReader, teacher: Teacher, train: Split | StreamedSplit, settings: VerifyLabels, result: dict[str, Any]
 ) -> None:
     stored = store.manifest.fidelity or {}
     result["recomputed"] = recompute_fidelity(teacher, train, store, settings.num_labels, settings.seed)

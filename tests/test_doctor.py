@@ -20,8 +20,9 @@ from runs import recipe
 from safetensors.torch import save_file
 
 import pipeline.artifacts
+import pipeline.streaming
 from pipeline.batches import num_steps
-from pipeline.checkup import images, labels, speed
+from pipeline.checkup import images, labels, memory, speed
 from pipeline.checkup.networks import Cost
 from pipeline.checkup.params import SECTIONS
 from pipeline.checkup.space import keeps_second_copy
@@ -217,6 +218,22 @@ def test_what_does_not_go_together_is_an_error(
     folder: Path, ask: Callable[..., Report], change: Change, parts: list[str]
 ) -> None:
     ask(folder, change).only_error(*parts)
+
+
+@pytest.mark.parametrize("stage", ["train_teacher", "dump_labels", "students.small"])
+def test_a_memory_budget_that_is_too_small_is_an_error_and_one_that_is_not_is_told(
+    folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def change(params: dict[str, Any], megabytes: int) -> None:
+        for key in stage.split("."):
+            params = params[key]
+        params["memory_budget_mb"] = megabytes
+
+    monkeypatch.setattr(pipeline.streaming, "_MEGABYTE", 10_000)
+    monkeypatch.setattr(memory, "IMAGE_CHUNK_BYTES", 640)
+    ask(folder, lambda params: change(params, 1)).only_error(f"{stage}.memory_budget_mb", "at least", "batches of")
+    report = ask(folder, lambda params: change(params, 8))
+    report.line("ok", f"memory: {stage} reads images from disk")
 
 
 @pytest.mark.parametrize(

@@ -146,9 +146,9 @@ def test_images_are_mixed_with_others_of_their_window(tmp_path: Any, spec: ViewS
 def test_the_ids_of_a_split_are_sorted_once_for_all_its_windows(
     streamed: StreamedSplit, spec: ViewSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sorted_rows, real = [], SampleIndex.__init__
-    monkeypatch.setattr(SampleIndex, "__init__", lambda self, ids: (sorted_rows.append(len(ids)), real(self, ids))[1])
-    vars(streamed).pop("index", None)
+    sorted_rows, real = [], np.argsort
+    monkeypatch.setattr(np, "argsort", lambda ids, **more: (sorted_rows.append(len(ids)), real(ids, **more))[1])
+    streamed.index = SampleIndex(streamed.sample_ids)
     for number in range(3):
         batches_of(streamed, spec, number=number, paging=windows_of(1))
     assert sorted_rows.count(COUNT) == 1

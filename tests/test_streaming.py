@@ -19,6 +19,7 @@ from conftest import make_split
 from faults import ended, fork, wait_for
 from project import files_of, small_params, student, write_params
 from stores import CLASSES, FLOAT16, NONE, REST, SPEC, UINT8, Row, logits_of, make, take
+from teachers import edit_params
 
 import pipeline.arrays
 import pipeline.distillation
@@ -422,7 +423,7 @@ def test_validation_is_read_in_pieces_that_fit(dataset: ImageDataset) -> None:
     for at_most, budget in ((500, budget_of(1)), (7, budget_of(50))):
         pieces = list(images_in_order(dataset.stream("val"), at_most, budget))
         assert torch.equal(torch.cat(pieces), VAL.images)
-        assert max(map(len, pieces)) * 144 <= budget.share(dataset.stream("val"))
+        assert max(map(len, pieces)) * 144 <= budget.share(dataset.manifest.image_shape)
     assert [len(piece) for piece in images_in_order(VAL, 20, None)] == [20, 20, 10]
 
 
@@ -626,7 +627,9 @@ def test_a_student_killed_at_random_goes_on_to_the_same_bytes(project: Path, tmp
 
 
 def test_a_student_that_is_interrupted_ends_at_once_in_one_line(project: Path, tmp_path: Path) -> None:
-    process = start(project, tmp_path / "x")
+    made = Path(shutil.copytree(project, tmp_path / "made"))
+    edit_params(made, "students.small.fit", epochs=1000)  # not done before it is interrupted
+    process = start(made, tmp_path / "x")
     wait_for_training(tmp_path / "x", 0)
     os.kill(process, signal.SIGINT)
     began = time.monotonic()

@@ -1,0 +1,43 @@
+"""Memory for images: whether what each stage may take is enough, be it for all of them or for streaming."""
+
+import math
+from collections.abc import Callable
+
+from pipeline.arrays import rows_in_chunk
+from pipeline.checkup.findings import Findings
+from pipeline.checkup.params import Params
+from pipeline.datasets import DatasetManifest
+from pipeline.sections.dump_labels import DumpLabels
+from pipeline.sections.train_student import TrainStudent
+from pipeline.sections.train_teacher import TrainTeacher
+from pipeline.storage import IMAGE_CHUNK_BYTES
+from pipeline.streaming import MemoryBudget
+
+
+def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> None:
+    """Looks at `memory_budget_mb` of every stage that has one; says which stages read images from disk."""
+    trained: dict[str, TrainTeacher | TrainStudent] = {f"students.{name}": row for name, row in params.students.items()}
+    if teacher := params.get(TrainTeacher):
+        trained["train_teacher"] = teacher
+    chunk_rows = rows_in_chunk(data.num_samples["train"], math.prod(data.image_shape), IMAGE_CHUNK_BYTES)
+    for name, row in trained.items():
+        budget = _budget(params, name, row.memory_budget_mb, row.fit.batch_size)
+        if not budget.holds(data, "train", "val"):
+            _tell(name, budget, findings, lambda b=budget: b.check_window(data.image_shape, chunk_rows))  # type: ignore[misc]
+    if dump := params.get(DumpLabels):
+        budget = _budget(params, "dump_labels", dump.memory_budget_mb, dump.batch_size)
+        rows = min(dump.block_samples, data.num_samples["train"])
+        if not budget.holds(data, "train"):
+            _tell("dump_labels", budget, findings, lambda: budget.check_blocks(data.image_shape, rows))
+
+
+def _budget(params: Params, name: str, megabytes: int, batch_size: int) -> MemoryBudget:
+    return MemoryBudget.of_megabytes(megabytes, batch_size, f"{params.path}: {name}.memory_budget_mb")
+
+
+def _tell(name: str, budget: MemoryBudget, findings: Findings, check: Callable[[], None]) -> None:
+    def tell() -> None:
+        check()
+        findings.ok(f"memory: {name} reads images from disk as they are needed, within {budget}")
+
+    findings.attempt(tell)
