@@ -151,7 +151,7 @@ def compile_network(model: nn.Module, device: torch.device, where: str) -> None:
     """Has torch compile a network when it is next called, for each mode and shape anew: 5 to 20 seconds each.
 
     It stays the same module with the same weights; its last bits are rounded otherwise. On two cores of an AMD EPYC this
-    made networks 0.8 to 1.25 times as fast (docs/log.md), so nobody gets it unasked.
+    made networks 0.7 to 1.3 times as fast (docs/log.md), so nobody gets it unasked.
 
     Raises:
         ConfigError: There is no compiler here.
