@@ -102,7 +102,7 @@ def main(
     epochs, images = epochs or (200 if resnets else 20), images or (50_000 if resnets else 18_000)
     row = replace(row, fit=replace(row.fit, epochs=epochs, checkpoint_seconds=60.0))
     data = "resnets" if resnets else "cifar10" if cifar10 else "data"
-    folder = FOLDER / f"{data}-{student}-{epochs}-{images}"
+    folder = FOLDER / f"{data}-{student}-{epochs}-{images}-{where.type}"
     recipe = replace(RESNET56, fit=replace(RESNET56.fit, epochs=teacher_epochs)) if resnets else SMALL
     split, test, class_names, model = _cifar10(recipe, where) if resnets or cifar10 else _prepared(where)
     train = Split(split.images[:images], split.hard_labels[:images], split.sample_ids[:images])

@@ -218,8 +218,6 @@ def view_batches(
         yield plan.render(slice(start, start + batch_size))
 
 
-def plain_batches(
-    split: Split, batch_size: int, share: Share = WHOLE
-) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
-    """The images as they are, in their order; of the split as a whole only a share."""
-    yield from split.images[share.of(len(split))].split(batch_size)
+def plain_batches(split: Split, batch_size: int) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
+    """The images as they are, in their order."""
+    yield from split.images.split(batch_size)

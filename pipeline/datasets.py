@@ -17,7 +17,7 @@ label of an unlabelled image is -1; there are such in the training split only.
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,8 +103,8 @@ class Split:
 
 
 class StreamedSplit:
-    """One split on disk: its images are read as they are asked for, and nothing but hard labels and ids is held (17 bytes
-    a sample; 8 more where images are encoded, or where some are left out, and 16 once `index` is searched).
+    """One split on disk: its images are read as they are asked for, and nothing but hard labels and ids is held, unless rows
+    are asked to be (17 bytes a sample; 8 more where images are encoded, or where some are left out, and 16 once `index` is searched).
 
     Pixels are compared with their ids when they are first read, which is 2 microseconds and 1.7 nanoseconds a pixel
     once; after that the checksum of each chunk must do. It must always do for encoded images, because another version of
@@ -181,12 +181,14 @@ class StreamedSplit:
             images = images[np.argsort(order)]
         return Split(torch.from_numpy(images), self.hard_labels[rows], self.sample_ids[rows])
 
-    def holding(self, rows: range) -> "StreamedSplit":
-        """The same split with consecutive rows in memory, for whoever takes these again and again."""
+    def holding(self, rows: range, given_up: Callable[[], bool] = lambda: False) -> "StreamedSplit":
+        """The same split with consecutive rows in memory, for whoever takes these again and again; `given_up` as for
+        `HeldImages`."""
         assert self._stored_rows is None, "rows are those on disk"
         held = copy(self)
-        held._images = HeldImages(self._images, rows)
-        held.read(rows)  # compares them with their ids
+        held._images = HeldImages(self._images, rows, given_up)
+        if not given_up():
+            held.read(rows)  # compares them with their ids
         return held
 
     def in_order(

@@ -21,14 +21,18 @@ from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import Labels, SomeLabels, gather
 
+_FEW_BLOCKS = 4  # of another store, which are read for a block instead of a whole view
+
 
 class Source:
-    """A store whose labels another one takes over, found by sample id and view number. Holds one view in memory."""
+    """A store whose labels another one takes over, found by sample id and view number. Holds what it read last, a view or,
+    where rows come range by range, a part of one."""
 
     def __init__(self, store: StoreReader, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
         self.store = store
         self.rows: Int64[np.ndarray, " samples"] = find_samples(sample_ids, store.sample_ids)
         self._view: int | None = None
+        self._held = range(0)
         self._labels: Labels = {}
 
     def has_view(self, view: int) -> bool:
@@ -40,10 +44,20 @@ class Source:
 
     def labels(self, view: int, rows: Int64[np.ndarray, " labels"]) -> Labels:
         """Labels of a view, by row of this store."""
-        if view != self._view:
+        wanted = self._around(rows)
+        if view != self._view or wanted.start < self._held.start or wanted.stop > self._held.stop:
             self._labels = {}
-            self._labels, self._view = self.store.read_view(self.store.manifest.view_numbers.index(view)), view
-        return gather(self._labels, rows)
+            index = self.store.manifest.view_numbers.index(view)
+            self._labels, self._view, self._held = self.store.read_view(index, wanted), view, wanted
+        return gather(self._labels, rows - self._held.start)
+
+    def _around(self, rows: Int64[np.ndarray, " labels"]) -> range:
+        """The blocks of this store that hold some rows, where they are few; else all."""
+        count, size = self.store.manifest.num_samples, self.store.manifest.block_samples
+        if len(rows) == 0:
+            return range(self._held.start, self._held.start)
+        first, last = int(rows.min()) // size * size, (int(rows.max()) // size + 1) * size
+        return range(first, min(last, count)) if last - first <= _FEW_BLOCKS * size else range(count)
 
     def block_fidelity(self, block: Block) -> Fidelity | None:
         """Of a block of the new store, where it is a block of this one, too; otherwise it is not known by itself."""

@@ -1,7 +1,9 @@
 """Which device and which number format to compute with; what lies there, and how it gets there."""
 
 import os
+import shlex
 import shutil
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +23,8 @@ _RESIDENT_SHARE = 0.5  # of what is free on a device: the rest is for networks a
 _COPIED_AHEAD = 2  # batches
 
 _COMPILERS = {  # that torch calls: the variable that names one, and what is tried without it
-    "cpu": ("CXX", ("g++", "clang++")),
-    "cuda": ("CC", ("gcc", "clang", "cc")),
+    "cpu": ("CXX", ["clang++"] if sys.platform == "darwin" else ["g++"]),
+    "cuda": ("CC", ["gcc", "clang"]),
 }
 
 _TRIAL_STEPS = 6
@@ -120,7 +122,7 @@ def choose_precision(precision: Precision, model: nn.Module, images: torch.Tenso
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type != "cpu" or not _cpu_has_bfloat16():
         return torch.float32
     seconds = _trial_seconds(model, images)
@@ -137,7 +139,7 @@ def inference_precision(precision: Precision, trained_in: str, device: torch.dev
     """
     if precision != "auto":
         return precision
-    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     on_cpu = device.type == "cpu" and trained_in == "bfloat16" and _cpu_has_bfloat16()
     return "bfloat16" if on_gpu or on_cpu else "float32"
 
@@ -147,21 +149,18 @@ def computing_in(precision: str, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def compile_network(model: nn.Module, device: torch.device, where: str) -> None:
-    """Has torch compile a network when it is next called, for each mode and shape anew: 5 to 20 seconds each.
+def check_compiler(device: torch.device, where: str) -> None:
+    """Raises ConfigError where torch can't compile networks for a device, for want of a compiler.
 
-    It stays the same module with the same weights; its last bits are rounded otherwise. On two cores of an AMD EPYC this
-    made networks 0.7 to 1.3 times as fast (docs/log.md), so nobody gets it unasked.
-
-    Raises:
-        ConfigError: There is no compiler here.
+    Whoever asks for it gets a network compiled when it is first called, for each mode and shape anew, 5 to 20 seconds
+    each; its last bits are rounded otherwise. On two cores of an AMD EPYC this made networks 0.7 to 1.3 times as fast
+    (docs/log.md), so nobody gets it unasked.
     """
     variable, names = _COMPILERS.get(device.type, _COMPILERS["cuda"])
-    names = (os.environ[variable],) if os.environ.get(variable) else names
+    names = shlex.split(os.environ.get(variable, ""))[:1] or names
     if not any(map(shutil.which, names)):
-        found = f"compile: true, and no {' or '.join(names)} on this machine"
+        found = f"no {' or '.join(names)} on this machine"
         raise ConfigError(where, found, expected=f"a compiler that torch can call ({variable})", mend="compile: false")
-    model.compile()
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -177,7 +176,7 @@ def _trial_seconds(model: nn.Module, images: torch.Tensor) -> dict[torch.dtype, 
     for _ in range(_TRIAL_STEPS):
         for dtype in fastest:
             start = time.perf_counter()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+            with computing_in(str(dtype).removeprefix("torch."), torch.device("cpu")):
                 loss = model(images).float().logsumexp(dim=1).mean()
             loss.backward()
             fastest[dtype] = min(fastest[dtype], time.perf_counter() - start)

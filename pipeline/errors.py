@@ -81,6 +81,8 @@ def one_line_errors() -> Iterator[None]:
             raise
         _stop(f"error: {error.filename or 'disk'}: {error.strerror}; {_MENDS[error.errno]}", 1)
     except RuntimeError as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            _stop(f"error: torch.compile: {str(error).splitlines()[0]}; set compile: false in params.yaml", 1)
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which this file does not import
             raise
         _stop(f"error: device memory: {str(error).splitlines()[0]}; lower batch_size in params.yaml", 1)

@@ -115,10 +115,8 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
         return [True] * len(stores)
     split, budget, held = stores[0].split, stores[0].budget, []
     assert budget is not None, "what is streamed has a budget"
-    room, least = (
-        budget.share(split.image_shape),
-        budget.least(split.image_shape, sum(label_bytes(joined.store) for joined in stores)),
-    )
+    room = budget.share(split.image_shape)
+    least = budget.least(split.image_shape, sum(label_bytes(joined.store) for joined in stores))
     for joined in stores:
         held.append(label_bytes(joined.store) <= room)
         room -= label_bytes(joined.store, None if held[-1] else 2 * joined.paging.window_rows)

@@ -158,7 +158,7 @@ def repair_block(teacher: Teacher, split: Split | StreamedSplit, store: StoreRea
     """
     sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
     rows = find_samples(sample_ids, split.sample_ids)
-    teacher = teacher.computing_in(store.manifest.teacher_precision)
+    teacher = teacher.in_precision(store.manifest.teacher_precision)
     logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order, later=True)
     check_finite(logits, split.sample_ids, block.view, rows)
     return store.replace_block(block, *_labels_of(store.codec, logits, sample_ids, block.view))
@@ -169,7 +169,7 @@ def recompute_fidelity(
 ) -> dict[str, Any]:
     """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
     manifest = store.manifest
-    teacher = teacher.computing_in(manifest.teacher_precision)
+    teacher = teacher.in_precision(manifest.teacher_precision)
     split_rows = find_samples(store.sample_ids, split.sample_ids)
     parts = []
     per_view = -(-num_labels // manifest.num_views)

@@ -1,7 +1,8 @@
 """The moving average of a network's weights, which is what is validated and kept.
 
 torch's `AveragedModel` walks through all modules of both networks at every step: 8% of a step of the smallest default
-student, and on a GPU time in which it waits. Here the tensors are listed once; they come to the same bits.
+student, and on a GPU time in which it waits. Here all is listed once: parameters as they are, buffers by the module that owns them, which may put another tensor in
+the place of one. They come to the same bits.
 """
 
 import copy
@@ -24,22 +25,32 @@ class MovingAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model)
         self._decay, self._updates = decay, 0
-        self._pairs: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = defaultdict(lambda: ([], []))
-        for averaged, current in zip(_tensors(self.model), _tensors(model), strict=True):
-            ours, theirs = self._pairs[averaged.dtype]
-            ours.append(averaged)
-            theirs.append(current)
+        self._parameters = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        self._buffers: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+            (ours._buffers, theirs._buffers, name)
+            for ours, theirs in zip(self.model.modules(), model.modules(), strict=True)
+            for name, buffer in theirs._buffers.items()
+            if buffer is not None
+        ]
 
     @torch.no_grad()
     def update(self) -> None:
         """After a step of the network."""
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for dtype, (averaged, current) in self._pairs.items():
+        for dtype, (averaged, current) in self._pairs().items():
             if self._updates and dtype.is_floating_point:
                 torch._foreach_lerp_(averaged, current, 1 - decay)
             else:
                 torch._foreach_copy_(averaged, current)
         self._updates += 1
+
+    def _pairs(self) -> dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]]:
+        """The tensors of both, by their type: many at once are quick."""
+        pairs: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = defaultdict(lambda: ([], []))
+        for averaged, current in (*self._parameters, *((ours[n], theirs[n]) for ours, theirs, n in self._buffers)):
+            pairs[averaged.dtype][0].append(averaged)
+            pairs[averaged.dtype][1].append(current)
+        return pairs
 
     def state_dict(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "updates": self._updates}
@@ -47,7 +58,3 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self._updates = state["updates"]
-
-
-def _tensors(model: nn.Module) -> list[torch.Tensor]:
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]

@@ -24,6 +24,7 @@ class ReadAhead:
         self._rows: range | None = None
         self._held: Split | StreamedSplit = split
         self._coming: dict[range, Future[StreamedSplit]] = {}
+        self._wanted: range | None = None  # of what is being read
 
     def __enter__(self) -> "ReadAhead":
         return self
@@ -31,16 +32,21 @@ class ReadAhead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._wanted = None
         self._thread.shutdown(cancel_futures=True)
 
     def holding(self, rows: range) -> Split | StreamedSplit:
         """The split with these rows in memory; raises StoreError or DataError where they are damaged on disk."""
         if isinstance(self._split, StreamedSplit) and rows != self._rows:
             self._held = self._split  # lets go of the rows before
-            coming = self._coming.pop(rows, None)
+            coming = self._coming.pop(rows, None) or self._read(self._split, rows)
             self._coming.clear()
-            self._held = (coming or self._thread.submit(self._split.holding, rows)).result()
-            self._rows = rows
+            self._held, self._rows = coming.result(), rows
             if following := self._following.get(rows):
-                self._coming[following] = self._thread.submit(self._split.holding, following)
+                self._coming[following] = self._read(self._split, following)
         return self._held
+
+    def _read(self, split: StreamedSplit, rows: range) -> Future[StreamedSplit]:
+        """Rows that the thread reads as long as no others are wanted."""
+        self._wanted = rows
+        return self._thread.submit(split.holding, rows, lambda: self._wanted != rows)

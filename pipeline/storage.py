@@ -9,7 +9,7 @@ encoded    encoded uint8 [bytes], one image file after the other, and offsets in
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,13 @@ class StoredImages(ABC):
         """All of them."""
 
 
+def _pieces(rows: range, shape: Iterable[int], chunk_rows: int = 1) -> Iterator[range]:
+    """Consecutive rows a few at a time, so that what is read and unpacked beside them is little; cut where chunks end."""
+    step = max(1, _READ_BYTES // (math.prod(shape) * chunk_rows)) * chunk_rows
+    for start in range(rows.start // step * step, rows.stop, step):
+        yield range(max(start, rows.start), min(start + step, rows.stop))
+
+
 def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int) -> StoredImages:
     """The images of a split, without reading any; raises StoreError where a file of them is lost."""
     if storage == "pixels":
@@ -51,11 +58,20 @@ def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_r
 
 
 class HeldImages(StoredImages):
-    """Images of which consecutive rows are read at once and stay in memory; the others are read as they are asked for."""
+    """Images of which consecutive rows stay in memory; the others are read as they are asked for.
 
-    def __init__(self, images: StoredImages, rows: range) -> None:
+    Args:
+        given_up: Asked between the pieces in which they are read: whether nobody wants them any more.
+    """
+
+    def __init__(self, images: StoredImages, rows: range, given_up: Callable[[], bool] = lambda: False) -> None:
         self.shape, self.chunk_rows = images.shape, images.chunk_rows
-        self._others, self._rows, self._held = images, rows, images.read(rows)
+        self._others, self._rows = images, rows
+        self._held = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for some in _pieces(rows, self.shape, self.chunk_rows):
+            if given_up():
+                return
+            self._held[some.start - rows.start : some.stop - rows.start] = images.read(some)
 
     def read(
         self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
@@ -115,11 +131,9 @@ class _Encoded(StoredImages):
         return self._decode(contents, [rows[place] for place in places])
 
     def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
-        num_rows = len(self._offsets) - 1
-        images = np.empty((num_rows, *self.shape), dtype=np.uint8)
-        step = max(1, _READ_BYTES // math.prod(self.shape))
-        for start in range(0, num_rows, step):
-            some = range(start, min(start + step, num_rows))
+        rows = range(len(self._offsets) - 1)
+        images = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for some in _pieces(rows, self.shape):
             images[some.start : some.stop] = self.read(some)
         return images
 

@@ -79,8 +79,8 @@ class MemoryBudget:
     """How many bytes of images and stored labels may be held at a time, and the setting that says so.
 
     A few batches of pixels are set aside first. Of what is left, a quarter each goes to the window that trains, the
-    window that is being read, stored labels, and pages on their way from the disk. Ids, hard labels and logits come on
-    top: some 40 bytes a sample.
+    window that is being read, stored labels, and pages on their way from the disk. A dump, which has blocks instead of
+    windows, holds the images of two. Ids, hard labels and logits come on top: some 40 bytes a sample.
     """
 
     num_bytes: int
@@ -98,10 +98,13 @@ class MemoryBudget:
         """Whether the images of some splits take at most three quarters of it, and so stay in memory."""
         return data.image_bytes(*names) <= self.num_bytes * 3 // 4
 
-    def check_blocks(self, image_shape: Sequence[int], block_rows: int) -> None:
-        """Raises ConfigError where the images of two blocks do not fit."""
-        needed = 2 * block_rows * math.prod(image_shape) + self._aside(image_shape)
+    def check_blocks(self, data: DatasetManifest, block_rows: int) -> None:
+        """Raises ConfigError where the images of two blocks of the training split do not fit."""
+        rows = min(block_rows, data.num_samples["train"])
+        needed = 2 * rows * math.prod(data.image_shape) + self._aside(data.image_shape)
         if needed > self.num_bytes:
+            if (whole := data.image_bytes("train") * 4 // 3) < needed:
+                raise ConfigError(self.where, str(self), expected=f"at least {-(-whole // _MEGABYTE)} for all images")
             blocks = f"two blocks of {block_rows:,} images and batches of {self.batch_size:,}"
             mend = "raise it, or lower block_samples or batch_size"
             expected = f"at least {-(-needed // _MEGABYTE)} for {blocks}"
@@ -179,7 +182,7 @@ def open_for_blocks(dataset: ImageDataset, budget: MemoryBudget, block_rows: int
     data = dataset.manifest
     if budget.holds(data, "train"):
         return dataset.split("train")
-    budget.check_blocks(data.image_shape, min(block_rows, data.num_samples["train"]))
+    budget.check_blocks(data, block_rows)
     _begin_streaming(dataset, budget, data.image_bytes("train"))
     return dataset.stream("train")
 

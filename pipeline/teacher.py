@@ -35,7 +35,7 @@ class Teacher:
         model = read_model(folder, made_by="train_teacher").to(device)
         return cls(model, device, batch_size, teacher_precision(folder, device, precision))
 
-    def computing_in(self, precision: str) -> "Teacher":
+    def in_precision(self, precision: str) -> "Teacher":
         """The same in another number format."""
         return replace(self, precision=precision)
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from pipeline.artifacts import say
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
-from pipeline.devices import choose_precision, compile_network, computing_in
+from pipeline.devices import choose_precision, computing_in
 from pipeline.distributed import ALONE, Team
 from pipeline.errors import DataError, ModelError
 from pipeline.moving_average import MovingAverage
@@ -188,7 +188,7 @@ class Trainer(Generic[AnyBatch]):
         if not self.state.precision:
             self._choose_precision(batch)
         if self.settings.compile:
-            compile_network(self.model, self.device, self.name)
+            self.model.compile()
         self._is_ready = True
 
     def _choose_precision(self, batch: AnyBatch) -> None:

@@ -22,7 +22,7 @@ from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
 from pipeline.derivation import Source
-from pipeline.devices import choose_device, compile_network, has_room
+from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import DataError, PipelineError, StoreError
 from pipeline.labelling import Target, dump_labels
@@ -55,6 +55,8 @@ def main(
     encodings = {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}
     me = this_worker(worker, os.environ)
     device = choose_device(settings.device, me.local_index)
+    if settings.compile:
+        check_compiler(device, f"{params}: dump_labels.compile")
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
     about = _about(teacher, teacher_precision(teacher, device, settings.precision))
@@ -76,7 +78,7 @@ def main(
             if not scratch.done:
                 at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
                 if settings.compile:
-                    compile_network(at_work.model, device, f"{params}: dump_labels")
+                    at_work.model.compile()
                 split = open_for_blocks(dataset, budget, settings.block_samples)
                 _work(scratch, Claims(claimed), me, settings, encodings, manifests, split, at_work, grow)
         except FileNotFoundError:
@@ -108,7 +110,9 @@ def _work(
     shown = split
     if isinstance(split, Split) and has_room(teacher.device, split.images.nbytes):
         shown = split.to(teacher.device)
-    blocks = sorted(next(iter(manifests.values())).blocks(), key=lambda block: (block.rows.start, block.view_index))
+    blocks = next(iter(manifests.values())).blocks()
+    if isinstance(split, StreamedSplit):  # so that images are read once for all views
+        blocks = sorted(blocks, key=lambda block: (block.rows.start, block.view_index))
     first = me.first(len(blocks))
     with progress(f"dump_labels{me.name}", len(split) * settings.num_views, "label") as on_labels:
         turn = [*blocks[first:], *blocks[:first]]

@@ -18,7 +18,7 @@ from pipeline.artifacts import Scratch, file_fingerprint, say
 from pipeline.batches import LabelledBatch
 from pipeline.config import PARAMS, load_row, load_rows, load_table, validate
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
-from pipeline.devices import choose_device, has_room
+from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.distributed import ALONE, Team, one_voice
 from pipeline.errors import ConfigError, StoreError, suggest
@@ -56,6 +56,9 @@ def main(
         row.check(f"{params}: students.{each}", table)
     team = Team.of(os.environ)
     device = choose_device(rows[name].device, team.local_rank)
+    for each, row in rows.items():
+        if row.fit.compile:
+            check_compiler(device, f"{params}: students.{each}.fit.compile")
     _check_team(team, rows, f"{params}: students")
     team.connect(device, rows[name].fit.batch_size, f"{params}: students.{name}")
     dataset = ImageDataset(data)

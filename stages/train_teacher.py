@@ -19,9 +19,10 @@ from pipeline.calibration import fit_temperature
 from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, load_section
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
-from pipeline.devices import choose_device, has_room
+from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.distributed import ALONE, Team, one_voice
 from pipeline.epochs import Epoch
+from pipeline.errors import DataError
 from pipeline.inference import predict_logits
 from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
@@ -51,6 +52,8 @@ def main(
     output_names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
     team = Team.of(os.environ)
     device = choose_device(settings.device, team.local_rank)
+    if settings.fit.compile:
+        check_compiler(device, f"{where}.fit.compile")
     team.connect(device, settings.fit.batch_size, where)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
@@ -106,6 +109,8 @@ class Images(NamedTuple):
         budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.fit.batch_size, where)
         train, val = open_splits(dataset, budget, 0)
         train = train.labelled()
+        if len(train) == 0:
+            raise DataError(dataset.folder, "no training image has a hard label", expected="some, to learn from")
         if isinstance(train, Split) and has_room(device, train.images.nbytes):
             train = train.to(device)
         return cls(train, val, budget)

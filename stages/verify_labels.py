@@ -11,7 +11,6 @@ import torch
 import typer
 
 from pipeline.artifacts import say, write_json
-from pipeline.batches import plain_batches
 from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset, Split, StreamedSplit
@@ -44,7 +43,7 @@ def main(
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     train = dataset.stream("train")
-    asked = _Asked.of(teacher, dataset.split("val"), device, settings.batch_size) if with_teacher else None
+    asked = _Asked.of(teacher, dataset.stream("val"), device, settings.batch_size) if with_teacher else None
     results = {name: _verify(labels / f"{name}.zarr", asked, train, settings) for name in names}
     write_json(report, {"teacher": asked and asked.about, "stores": results})
     well = "as the teacher says, whole and undamaged" if asked else "whole and undamaged (the teacher was not asked)"
@@ -63,9 +62,9 @@ class _Asked:
     about: dict[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, val: Split, device: torch.device, batch_size: int) -> "_Asked":
+    def of(cls, folder: Path, val: StreamedSplit, device: torch.device, batch_size: int) -> "_Asked":
         teacher = Teacher.read(folder, device, batch_size)
-        val_logits = predict_logits(teacher.model, plain_batches(val, batch_size), device)
+        val_logits = predict_logits(teacher.model, val.in_order(batch_size), device)
         val_accuracy = accuracy(val_logits, val.hard_labels)
         return cls(teacher, {"fingerprint": model_fingerprint(folder), "val_accuracy": val_accuracy})
 

@@ -10,8 +10,8 @@ import torch
 from conftest import make_split
 from runs import CPU, make_task, recipe
 
-from pipeline.devices import compile_network
-from pipeline.errors import ConfigError
+from pipeline.devices import check_compiler
+from pipeline.errors import ConfigError, one_line_errors
 from pipeline.inference import predict_logits
 from pipeline.models import Classifier, build_model
 from pipeline.training import fit
@@ -51,11 +51,22 @@ def test_a_machine_without_a_compiler_is_told_so_in_one_line(
 ) -> None:
     monkeypatch.delenv(named, raising=False)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match=rf"^run: compile: true, and no .* on this machine; expected .*\({named}\)"):
-        compile_network(net(), torch.device(device), "run")
-    monkeypatch.setenv(named, "/nowhere/compiler")
+    with pytest.raises(ConfigError, match=rf"^run: no .* on this machine; expected .*\({named}\); compile: false"):
+        check_compiler(torch.device(device), "run")
+    monkeypatch.setenv(named, "/nowhere/compiler -O1")
     with pytest.raises(ConfigError, match="no /nowhere/compiler on this machine"):
-        compile_network(net(), torch.device(device), "run")
+        check_compiler(torch.device(device), "run")
+    monkeypatch.setenv(named, f"{sys.executable} wrapped")
+    check_compiler(torch.device(device), "run")
+
+
+def test_a_network_that_can_not_be_compiled_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from torch._dynamo.exc import InternalTorchDynamoError
+
+    with pytest.raises(SystemExit) as left, one_line_errors():
+        raise InternalTorchDynamoError("can't\nfrom user code")
+    assert left.value.code == 1
+    assert capsys.readouterr().err == "error: torch.compile: can't; set compile: false in params.yaml\n"
 
 
 if __name__ == "__main__":

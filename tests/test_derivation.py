@@ -517,6 +517,24 @@ def test_a_source_finds_labels_by_sample_and_view(stores: dict[str, StoreReader]
     assert source.other_fidelity([9], []) == []
 
 
+def test_a_source_reads_the_blocks_that_are_asked_for_and_a_view_where_these_are_many(
+    stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reads, real = stores["topk"], [], StoreReader.read_view
+
+    def read(self: StoreReader, index: int, rows: range | None = None) -> Any:
+        reads.append((index, rows))
+        return real(self, index, rows)
+
+    monkeypatch.setattr(StoreReader, "read_view", read)
+    monkeypatch.setattr(pipeline.derivation, "_FEW_BLOCKS", 1)
+    source = Source(store, store.sample_ids)
+    for view, rows in ((0, [10, 8]), (0, [9]), (2, [9]), (2, []), (2, [19, 0]), (2, [17, 18]), (0, [18])):
+        labels, whole = source.labels(view, np.array(rows, dtype=np.int64)), real(store, view)
+        assert all(torch.equal(labels[name], whole[name][rows]) for name in whole)
+    assert reads == [(0, range(8, 16)), (2, range(8, 16)), (2, range(20)), (0, range(16, 20))]
+
+
 def test_a_block_is_put_together_from_the_first_source_that_has_each_label(stores: dict[str, StoreReader]) -> None:
     store = stores["dense_uint8"]
     ids = SPLIT.sample_ids

@@ -31,6 +31,7 @@ from pipeline.epochs import Epoch
 from pipeline.errors import ConfigError
 from pipeline.inference import predict_logits
 from pipeline.metrics import classification_metrics
+from pipeline.streaming import images_in_order
 from pipeline.trainer import FitResult, Task
 from pipeline.training import fit
 from stages import dump_labels, prepare, train_student, train_teacher
@@ -135,7 +136,7 @@ def team_task(team: Team, batch_size: int, kill: int = -1) -> Task[Batch]:
             yield batch
 
     def validate(model: nn.Module) -> dict[str, float]:
-        logits = predict_logits(model, plain_batches(VAL, 5, team.share), CPU)
+        logits = predict_logits(model, images_in_order(VAL, 5, None, team.share.of(len(VAL))), CPU)
         return classification_metrics(team.join_rows(logits, len(VAL)), VAL.hard_labels)
 
     return make_task(

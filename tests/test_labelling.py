@@ -659,7 +659,7 @@ def test_the_same_teacher_is_near_the_stated_fidelity_and_another_is_far(tmp_pat
 def test_labels_are_checked_and_repaired_in_the_number_format_that_they_were_made_in(tmp_path: Path) -> None:
     about = {"fingerprint": "0001", "precision": "bfloat16"}
     target = begin(tmp_path / "x.zarr", FLOAT16, teacher=about)
-    run(network().computing_in("bfloat16"), [target])
+    run(network().in_precision("bfloat16"), [target])
     store = finish(target)
     exact = dump(tmp_path / "y.zarr", FLOAT16, network())
     assert not same_labels(store, exact)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,11 @@ def test_the_next_range_is_read_while_one_is_in_use_and_no_more_than_two_are_hel
     most = 0
 
     class Counted(HeldImages):
-        def __init__(self, images: StoredImages, rows: range) -> None:
+        def __init__(self, images: StoredImages, rows: range, given_up: Callable[[], bool]) -> None:
             nonlocal most
             alive.add(rows)
             most = max(most, len(alive))
-            super().__init__(images, rows)
+            super().__init__(images, rows, given_up)
             begun[rows].set()
 
         def __del__(self) -> None:
@@ -192,6 +192,34 @@ def test_the_stage_reads_from_disk_what_the_budget_does_not_hold(
     assert (
         "dump_labels.memory_budget_mb: images take 1 MB, more than three quarters of 1 MB, so they are streamed" in told
     )
+
+
+def test_the_stage_reads_each_image_once_for_all_views(
+    project: Path, monkeypatch: pytest.MonkeyPatch, reads: list[range]
+) -> None:
+    monkeypatch.setattr(pipeline.streaming, "_MEGABYTE", 10_000)
+    edit_params(project, "dump_labels", pilot_labels=1, num_canaries=1, num_views=3)
+    reads.clear()
+    dumped(project, "streamed", 1)
+    blocks = [rows for rows in reads if len(rows) > 1]
+    assert sorted((rows.start, rows.stop) for rows in blocks) == cut_at_chunks(64, 8)
+
+
+def cut_at_chunks(count: int, size: int) -> list[tuple[int, int]]:
+    """The ranges in which blocks are read: all of one in a piece."""
+    return [(start, start + size) for start in range(0, count, size)]
+
+
+def test_a_range_is_read_in_pieces_that_end_with_chunks_and_no_longer_than_it_is_wanted(
+    streamed: StreamedSplit, monkeypatch: pytest.MonkeyPatch, reads: list[range]
+) -> None:
+    monkeypatch.setattr(pipeline.storage, "_READ_BYTES", 2 * 7 * 144)
+    held = streamed.holding(range(10, 40))
+    assert reads == [range(10, 14), range(14, 28), range(28, 40)]
+    assert torch.equal(held.take(np.arange(10, 40)).images, SPLIT.images[10:40])
+    reads.clear()
+    streamed.holding(range(10, 40), lambda: len(reads) == 1)
+    assert reads == [range(10, 14)]
 
 
 def test_a_budget_that_does_not_hold_two_blocks_is_refused_in_one_line(

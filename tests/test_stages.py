@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from project import files_of, small_params, student, write_params
+from teachers import edit_params
 from website import Website
 
 import pipeline.export.predict  # noqa: F401  # imported late by export; what is loaded is part of fingerprints
@@ -414,6 +415,29 @@ def test_labels_of_another_teacher_are_drift(folder: Path) -> None:
     faults = json.loads((folder / "reports/verify_labels.json").read_text())["stores"]["dense16"]["faults"]
     assert any("nats from the teacher" in fault for fault in faults)
     assert any("written by teacher" in fault for fault in faults)
+
+
+def test_labels_in_bfloat16_say_so_and_are_verified_so(folder: Path) -> None:
+    before = files_of(folder / "data/dump_labels/dense16.zarr")
+    edit_params(folder, "dump_labels", precision="bfloat16")
+    run_dump(folder)
+    after = files_of(folder / "data/dump_labels/dense16.zarr")
+    said = json.loads(after["zarr.json"])["attributes"]["teacher"]["precision"]
+    assert said == "bfloat16"
+    changed = [name for name, content in after.items() if name.startswith("log_probs/c/") and content != before[name]]
+    assert changed
+    run_verify(folder)
+
+
+def test_a_teacher_is_compiled_where_that_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    edit_params(folder, "dump_labels", num_views=1)
+    run_dump(folder)
+    assert not compiled
+    edit_params(folder, "dump_labels", compile=True, num_views=3)
+    run_dump(folder)
+    assert len(compiled) == 1
 
 
 def test_a_full_disk_loses_nothing(

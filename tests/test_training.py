@@ -29,6 +29,7 @@ from runs import (
 )
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel
 
 import pipeline.checkpoints
 import pipeline.trainer
@@ -36,6 +37,7 @@ import pipeline.training
 from pipeline.batches import Batch
 from pipeline.errors import ModelError
 from pipeline.lean_optimizers import LeanAdamW, LeanSGD
+from pipeline.moving_average import MovingAverage
 from pipeline.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
 from pipeline.trainer import FitResult, Task
 from pipeline.training import fit, write_reports
@@ -220,6 +222,50 @@ def test_the_average_follows_the_weights_and_forgets_the_start(tmp_path: Path) -
         average = average.lerp(head, 1 - min(0.6, (1 + done) / (10 + done)))
     torch.testing.assert_close(result.last["head.weight"], average)
     assert not torch.equal(result.last["head.weight"], after_steps[-1])
+
+
+class Centred(nn.Module):
+    """Puts a new tensor in the place of its buffer at each step, as some networks do, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.register_buffer("centre", torch.zeros(2))
+        self.register_buffer("steps", torch.tensor(0))
+        self.register_buffer("nothing", None)
+
+    def step(self) -> None:
+        with torch.no_grad():
+            self.head.weight += torch.randn(2, 3)
+        self.centre = self.centre + torch.randn(2)
+        self.steps += 1
+
+
+def test_the_average_is_that_of_torch_whatever_becomes_of_buffers() -> None:
+    model = Centred()
+    ours = MovingAverage(model, 0.7)
+    theirs = AveragedModel(model, multi_avg_fn=move(0.7), use_buffers=True)
+    for _ in range(6):
+        model.step()
+        ours.update()
+        theirs.update_parameters(model)
+    expected = theirs.module.state_dict()
+    assert ours.model.state_dict().keys() == expected.keys()
+    for name, tensor in ours.model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    again = MovingAverage(Centred(), 0.7)
+    again.load_state_dict(ours.state_dict())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in again.model.state_dict().items())
+    assert again.state_dict()["updates"] == 6
+
+
+def move(decay: float) -> Callable[..., None]:
+    def move_all(averaged: Any, current: Any, num_averaged: Any) -> None:
+        share = min(decay, (1 + float(num_averaged)) / (10 + float(num_averaged)))
+        for ours, theirs in zip(averaged, current, strict=True):
+            ours.copy_(ours.lerp(theirs, 1 - share) if ours.is_floating_point() else theirs)
+
+    return move_all
 
 
 def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
