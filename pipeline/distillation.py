@@ -130,6 +130,7 @@ class _Shared:
             is_trained=lead.is_trained,
             resident=lead.resident,
             beside=self._read,
+            device=lead.device,
         )
         self.num_own = self._epoch.num_own
 

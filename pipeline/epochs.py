@@ -17,12 +17,14 @@ from jaxtyping import Bool, Int64, UInt8
 
 from pipeline.batches import WHOLE, Batch, RowOrder, Share, ViewPlan, num_steps, plan_view, take
 from pipeline.datasets import Split, StreamedSplit
+from pipeline.devices import has_room
 from pipeline.streaming import Columns, Paging, read_windows, window_order, window_rows
 from pipeline.views import ViewSpec
 
 Beside = TypeVar("Beside")
 
 _IMAGES = "images"
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Window:
         away = np.flatnonzero(self.rows[places] != rows.numpy())
         if len(away):
             assert isinstance(self.plan.split, StreamedSplit), "a window in memory holds all"
-            images[torch.from_numpy(away)] = self.plan.split.take(rows.numpy()[away]).images
+            images[torch.from_numpy(away)] = self.plan.split.take(rows.numpy()[away]).images.to(images.device)
         return images
 
 
@@ -84,6 +86,7 @@ class Epoch:
         is_trained: Which rows batches are made of; None: all.
         resident: A split in memory once more, on a device: where it is given, images are taken and rendered there.
         beside: What else a window needs of a page, read with its images.
+        device: Where windows of a split on disk are taken to and rendered, if it is a GPU and has room.
     """
 
     split: Split | StreamedSplit
@@ -99,6 +102,7 @@ class Epoch:
     is_trained: Bool[np.ndarray, " samples"] | None = None
     resident: Split | None = None
     beside: Callable[[range], Columns] = lambda page: {}
+    device: torch.device = _CPU
 
     @cached_property
     def num_samples(self) -> int:
@@ -171,7 +175,8 @@ class Epoch:
 
     def _images(self, columns: Columns) -> UInt8[torch.Tensor, "held channels height width"]:
         if isinstance(self.split, StreamedSplit):
-            return torch.from_numpy(columns[_IMAGES])
+            images = torch.from_numpy(columns[_IMAGES])
+            return images.to(self.device) if has_room(self.device, images.nbytes) else images
         return (self.resident or self.split).images
 
 

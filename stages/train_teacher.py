@@ -147,6 +147,7 @@ def _task(settings: TrainTeacher, images: Images, device: torch.device, team: Te
             seed=settings.seed,
             share=team.share,
             paging=paging,
+            device=device,
         ).batches(start_step),
         steps_per_epoch=num_steps(len(train), batch_size),
         loss=loss,

@@ -28,6 +28,7 @@ from stores import (
     take,
 )
 
+import pipeline.derivation
 from pipeline.canaries import check_canaries
 from pipeline.derivation import Source, average, copied_labels, merge, subset
 from pipeline.encodings import build_encoding

@@ -25,7 +25,7 @@ import pipeline.distributed
 import pipeline.storage
 import pipeline.streaming
 from pipeline.artifacts import read_tensors, write_json, write_tensors
-from pipeline.batches import WHOLE, Batch, Share, num_steps, plain_batches
+from pipeline.batches import WHOLE, Batch, Share, num_steps
 from pipeline.distributed import ALONE, Team
 from pipeline.epochs import Epoch
 from pipeline.errors import ConfigError
@@ -78,7 +78,9 @@ def test_the_shares_of_batches_are_the_batches_of_one_process(batch_size: int) -
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
         assert torch.equal(torch.cat([part.hard_labels for part in parts]), whole.hard_labels)
         assert [len(part.images) for part in parts] == [Share(r, 3).size(len(whole.images)) for r in range(3)]
-    shown = torch.cat([images for rank in range(3) for images in plain_batches(VAL, 5, Share(rank, 3))])
+    shown = torch.cat(
+        [images for rank in range(3) for images in images_in_order(VAL, 5, None, Share(rank, 3).of(len(VAL)))]
+    )
     assert torch.equal(shown, VAL.images)
 
 

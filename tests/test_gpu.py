@@ -29,7 +29,7 @@ from test_views import ALL, spec_of
 from torch import nn
 
 from pipeline.batches import num_steps, plain_batches, plan_view, view_batches
-from pipeline.datasets import Split
+from pipeline.datasets import ImageDataset, Split
 from pipeline.devices import choose_device, copied_ahead, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
@@ -41,9 +41,11 @@ from pipeline.losses import cross_entropy
 from pipeline.metrics import classification_metrics
 from pipeline.models import build_model
 from pipeline.objective import Objective, build_loss
+from pipeline.preparation.splits import write_dataset
 from pipeline.recipe import FitSettings
 from pipeline.seeding import philox
 from pipeline.store import StoreReader
+from pipeline.streaming import Paging
 from pipeline.targets import SparseTargets
 from pipeline.teacher import Teacher, label_rows, rendered_there
 from pipeline.trainer import Task
@@ -344,6 +346,19 @@ def test_a_teachers_batches_are_the_same_where_images_lie_on_the_gpu() -> None:
         assert there.images.device == there.hard_labels.device == GPU
         for name in ("images", "hard_labels", "partner_labels", "own_shares"):
             assert torch.equal(getattr(here, name), getattr(there, name).cpu())
+
+
+def test_windows_of_images_on_disk_are_rendered_on_the_gpu(tmp_path: Path) -> None:
+    split, spec = make_split(100, shape=(3, 40, 33)), spec_of(*ALL["cutmix"])
+    write_dataset(tmp_path, "made up", ("a", "b", "c", "d"), {"train": split, "val": split, "test": split})
+    streamed, paging = ImageDataset(tmp_path).stream("train"), Paging(100, 7, 3)
+    both = (
+        Epoch(streamed, spec, view=1, number=1, batch_size=16, seed=0, paging=paging, device=device).batches()
+        for device in (CPU, GPU)
+    )
+    for here, there in zip(*both, strict=True):
+        assert there.images.device == GPU
+        assert torch.equal(here.images, there.images.cpu())
 
 
 @EACH
