@@ -25,13 +25,14 @@ from pipeline.datasets import ImageDataset, Split, sample_ids
 from pipeline.devices import choose_device, computing_in, has_room, inference_precision
 from pipeline.encodings import build_encoding
 from pipeline.errors import DataError, one_line_errors
+from pipeline.fidelity import Fidelity
 from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Block, Manifest
 from pipeline.models import build_model
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
-from pipeline.teacher import Teacher, pilot_log_probs
+from pipeline.teacher import Teacher, label_rows, pilot_log_probs
 
 _NUM_CANARIES = 8
 _NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
@@ -129,6 +130,16 @@ def made_up(
     return Work(teacher, split, settings, manifests, tables, labels)
 
 
+def _divergence(work: Work) -> float:
+    """How far the teacher's labels of a block are, on average, from those in float32."""
+    said = {}
+    for precision in ("float32", work.teacher.precision):
+        teacher, rows = work.teacher.in_precision(precision), range(work.block_samples)
+        said[precision] = label_rows(teacher, work.split, work.settings.views, 0, rows).double().log_softmax(dim=1)
+    exact, own = said.values()
+    return float(Fidelity.of({1.0: exact}, {1.0: own}).summary()["kl_nats"]["1"]["mean"])
+
+
 def main(
     device: DeviceOption = None,
     network: str | None = None,
@@ -164,6 +175,8 @@ def main(
     if network is None:
         num_labels = settings.num_views * len(work.split)
         row["with the pilot"] = num_labels / (num_labels * ratio + min(settings.pilot_labels, num_labels))
+    if work.teacher.precision != "float32":
+        row["KL to float32 (nats)"] = _divergence(work)
     name = "dump_overhead" if network is None else f"dump_overhead_{network.split('/')[-1]}_{px}"
     claim = (
         f"all stores in one pass against the forward pass alone, median of {rounds} pairs of {labels * count} labels"

@@ -83,7 +83,7 @@ def main(
         )
         model, head = begin.build(settings.seed), begin.head_for(settings.fit)
         torch.manual_seed(settings.seed + team.rank)  # of dropout and the like
-        task = _task(settings, images, device, team)
+        task = teacher_task(settings, images, device, team)
         result = fit(model, task, settings.fit, scratch.folder, device, "train_teacher", head, team)
         if not team.is_first:
             return
@@ -125,7 +125,8 @@ class Images(NamedTuple):
         return images_in_order(self.val, EVAL_BATCH_SIZE, self.budget, places)
 
 
-def _task(settings: TrainTeacher, images: Images, device: torch.device, team: Team = ALONE) -> Task[Batch]:
+def teacher_task(settings: TrainTeacher, images: Images, device: torch.device, team: Team = ALONE) -> Task[Batch]:
+    """What a teacher learns: the hard labels of views, a new one in each epoch, judged by the validation split."""
     train, val, paging, batch_size = images.train, images.val, images.paging, settings.fit.batch_size
     weight = team.share.weight(min(batch_size, len(train)))
 

@@ -40,7 +40,7 @@ def test_hard_labels_are_mixed_as_the_pixels_are(tmp_path: Path, label_smoothing
     params["train_teacher"]["fit"]["batch_size"] = 16
     settings = load_section(train_teacher.TrainTeacher, "train_teacher", write_params(tmp_path, params))
     images = train_teacher.Images(split, split, MemoryBudget(0, 16, "not streamed"))
-    task = train_teacher._task(settings, images, torch.device("cpu"))
+    task = train_teacher.teacher_task(settings, images, torch.device("cpu"))
     (batch,) = task.batches(2, 0)
     (expected,) = Epoch(split, views, view=2, number=2, batch_size=16, seed=0).batches()
     assert torch.equal(batch.images, expected.images)

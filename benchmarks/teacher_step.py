@@ -1,0 +1,138 @@
+"""A teacher's training (views, loss, optimizer, moving average) against its bare passes on random images that lie on the device.
+
+    python -m benchmarks.teacher_step                                   # the teacher and the data that `make repro` left
+    python -m benchmarks.teacher_step --device cuda --network torchvision/resnet50 --px 224 --classes 1000
+
+With `--network`, weights and images are random: only the time is of interest.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import torch.nn.functional as F
+import typer
+
+from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
+from pipeline.batches import Batch, image_shape
+from pipeline.config import load_section
+from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.devices import choose_device, choose_precision, computing_in, has_room
+from pipeline.errors import one_line_errors
+from pipeline.models import build_model
+from pipeline.sections.train_teacher import TrainTeacher
+from pipeline.streaming import MemoryBudget
+from pipeline.trainer import Trainer
+from stages.train_teacher import Images, teacher_task
+
+_STEPS = 10
+_NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
+
+
+def main(
+    device: DeviceOption = None,
+    network: str | None = None,
+    px: int = 32,
+    classes: int = 10,
+    batch_size: int | None = None,
+    rounds: int = 15,
+) -> None:
+    settings = load_section(TrainTeacher, "train_teacher")
+    settings = replace(settings, fit=replace(settings.fit, batch_size=batch_size or settings.fit.batch_size))
+    where, size = choose_device(device or settings.device), settings.fit.batch_size
+    if network is None:
+        need_data()
+        data = ImageDataset(Path("data/prepare"))
+        split, classes = data.split("train"), len(data.manifest.class_names)
+    else:
+        own = _NETWORK_SETTINGS.get(network, {})
+        settings = replace(settings, model=network, model_settings=own)
+        split = _made_up(4 * _STEPS * size, px)
+    shown = split.to(where) if has_room(where, split.images.nbytes) else split
+    images = Images(shown, split, MemoryBudget(split.images.nbytes, size, "teacher_step"))
+    trained = _trainer(settings, images, classes, where)
+    train, passes = _training(trained, images), _passes(trained, split)
+    trained_s, passes_s, ratio = in_turn(train, passes, rounds)
+    forward_s = in_turn(_passes(trained, split, backward=False), passes, rounds)[0]
+    row = {
+        "network": network or "the teacher",
+        "images": " x ".join(map(str, split.images.shape[1:])),
+        "number format": trained.state.precision,
+        "trained images/s": _STEPS * size / trained_s,
+        "forward and backward images/s": _STEPS * size / passes_s,
+        "share of these": 1 / ratio,
+        "forward images/s": _STEPS * size / forward_s,
+    }
+    name = "teacher_step" if network is None else f"teacher_step_{network.split('/')[-1]}_{px}"
+    claim = f"training a teacher against its bare passes, median of {rounds} pairs of {_STEPS} steps of {size}"
+    report(name, claim, [row], where)
+
+
+def _made_up(count: int, px: int) -> Split:
+    images = torch.randint(0, 256, (count, 3, px, px), dtype=torch.uint8)
+    return Split(images, torch.zeros(count, dtype=torch.int64), sample_ids(images.numpy()))
+
+
+def _trainer(settings: TrainTeacher, images: Images, classes: int, device: torch.device) -> Trainer[Batch]:
+    channels = image_shape(images.train)[0]
+    model = build_model(
+        settings.model,
+        settings.model_settings,
+        num_classes=classes,
+        channels=channels,
+        mean=[0.5] * channels,
+        std=[0.25] * channels,
+    )
+    with TemporaryDirectory() as scratch:
+        task = teacher_task(settings, images, device)
+        trainer = Trainer(model, task, settings.fit, Path(scratch), device, "bench")
+    trainer.begin_epoch()
+    return trainer
+
+
+def _training(trainer: Trainer[Batch], images: Images) -> Callable[[], None]:
+    """Some steps of the real training, epoch after epoch."""
+
+    def batches() -> Iterator[Batch]:
+        for epoch in count():
+            yield from trainer.task.batches(epoch, 0)
+
+    coming = batches()
+
+    def run() -> None:
+        for _ in range(_STEPS):
+            trainer.state.step %= trainer.task.steps_per_epoch
+            trainer.step(next(coming))
+        synchronize(trainer.device)
+
+    return run
+
+
+def _passes(trainer: Trainer[Batch], split: Split, *, backward: bool = True) -> Callable[[], None]:
+    """As many passes through the same network, and no more."""
+    device, model = trainer.device, trainer.model
+    shape = (trainer.settings.batch_size, *split.images.shape[1:])
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    labels = torch.zeros(len(pixels), dtype=torch.int64, device=device)
+    if not trainer.state.precision:
+        chosen = choose_precision(trainer.settings.precision, model, pixels, device)
+        trainer.state.precision = str(chosen).removeprefix("torch.")
+
+    def run() -> None:
+        for _ in range(_STEPS):
+            with torch.set_grad_enabled(backward), computing_in(trainer.state.precision, device):
+                logits = model(pixels)
+            if backward:
+                model.zero_grad(set_to_none=True)
+                F.cross_entropy(logits, labels).backward()
+        synchronize(device)
+
+    return run
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)
