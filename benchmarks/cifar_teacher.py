@@ -33,7 +33,6 @@ from pipeline.artifacts import (
     write_tensors,
 )
 from pipeline.batches import Batch, num_steps, plain_batches, view_batches
-from pipeline.datasets import Split, sample_ids
 from pipeline.devices import has_room
 from pipeline.epochs import Epoch
 from pipeline.errors import DataError, one_line_errors
@@ -44,6 +43,7 @@ from pipeline.models import Classifier, build_model, load_weights
 from pipeline.preparation.splits import channel_statistics
 from pipeline.recipe import FitSettings
 from pipeline.seeding import permutation
+from pipeline.split import Split, sample_ids
 from pipeline.trainer import Task
 from pipeline.training import fit
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec

@@ -21,7 +21,7 @@ import typer
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.canaries import make_canaries
 from pipeline.config import load_rows, load_section
-from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device, computing_in, has_room, inference_precision
 from pipeline.encodings import build_encoding
 from pipeline.errors import DataError, one_line_errors
@@ -30,6 +30,7 @@ from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Block, Manifest
 from pipeline.models import build_model
 from pipeline.sections.dump_labels import DumpLabels
+from pipeline.split import Split, sample_ids
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.teacher import Teacher, label_rows, pilot_log_probs

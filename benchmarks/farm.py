@@ -13,12 +13,13 @@ import torch
 from benchmarks.measure import in_turn, need_data, report
 from pipeline.batches import LabelledBatch
 from pipeline.config import load_row
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
 from pipeline.grouping import batches_together
 from pipeline.model_files import ModelMeta
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.trainer import Trainer
 from pipeline.training import fit_together

@@ -20,9 +20,9 @@ import torch
 
 from benchmarks.measure import in_turn, peak_bytes, report
 from pipeline.canaries import make_canaries
-from pipeline.datasets import Split, find_samples, sample_ids
 from pipeline.encodings import build_encoding
 from pipeline.manifest import Manifest
+from pipeline.split import Split, find_samples, sample_ids
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import gather

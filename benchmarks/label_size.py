@@ -20,11 +20,11 @@ from benchmarks.measure import need_data, report
 from benchmarks.peers import peers
 from benchmarks.simulated_teacher import simulated_logits, statistics
 from pipeline.canaries import make_canaries
-from pipeline.datasets import Split
 from pipeline.encodings import build_encoding
 from pipeline.fidelity import KlTally
 from pipeline.losses import kl_divergence_with_log_targets
 from pipeline.manifest import Manifest
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.views import ViewSpec

@@ -22,11 +22,12 @@ from benchmarks.measure import need_data, report
 from pipeline.artifacts import read_json, say, write_json
 from pipeline.canaries import make_canaries
 from pipeline.config import load_section, load_table
-from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.datasets import ImageDataset
 from pipeline.errors import one_line_errors
 from pipeline.manifest import Manifest
 from pipeline.preparation.splits import write_dataset
 from pipeline.sections.dump_labels import DumpLabels
+from pipeline.split import Split, sample_ids
 from pipeline.store_writer import StoreWriter
 
 STUDENT, LABELS = "tiny", "dense8"

@@ -28,7 +28,7 @@ from benchmarks.measure import need_data, report
 from pipeline.artifacts import say, write_json
 from pipeline.batches import plain_batches, view_batches
 from pipeline.config import load_row, load_section
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import one_line_errors
 from pipeline.inference import predict_logits
@@ -36,6 +36,7 @@ from pipeline.model_files import read_model
 from pipeline.preparation.splits import write_dataset
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.suspects import Opinion, Opinions, choose_store, class_thresholds, judge, stored_opinions
 

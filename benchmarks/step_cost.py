@@ -16,12 +16,13 @@ import typer
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from benchmarks.online import with_teacher
 from pipeline.config import load_table
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device, choose_precision, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.errors import one_line_errors
 from pipeline.model_files import read_meta, read_model
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.trainer import Trainer
 from stages.train_student import student_task

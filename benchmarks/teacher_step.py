@@ -19,11 +19,12 @@ import typer
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.batches import Batch, image_shape
 from pipeline.config import load_section
-from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device, choose_precision, computing_in, has_room
 from pipeline.errors import one_line_errors
 from pipeline.models import build_model
 from pipeline.sections.train_teacher import TrainTeacher
+from pipeline.split import Split, sample_ids
 from pipeline.streaming import MemoryBudget
 from pipeline.trainer import Trainer
 from stages.train_teacher import Images, teacher_task

@@ -39,7 +39,7 @@ from pipeline.artifacts import read_json, say, write_json
 from pipeline.batches import plain_batches
 from pipeline.canaries import make_canaries
 from pipeline.config import load_row, load_section
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.derivation import subset
 from pipeline.devices import choose_device, has_room, inference_precision
 from pipeline.distillation import LabelledViews
@@ -54,6 +54,7 @@ from pipeline.preparation.splits import channel_statistics
 from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.teacher import Teacher

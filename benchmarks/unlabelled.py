@@ -18,7 +18,7 @@ from benchmarks.measure import need_data, report
 from pipeline.artifacts import say
 from pipeline.batches import plain_batches
 from pipeline.config import load_row
-from pipeline.datasets import UNLABELLED, ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.distillation import LabelledViews
 from pipeline.errors import one_line_errors
@@ -26,6 +26,7 @@ from pipeline.inference import predict_logits
 from pipeline.metrics import accuracy
 from pipeline.model_files import ModelMeta
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import UNLABELLED, Split
 from pipeline.store import StoreReader
 from pipeline.training import fit
 from stages.train_student import student_task

@@ -18,12 +18,13 @@ import typer
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.batches import plan_view
 from pipeline.config import load_table
-from pipeline.datasets import ImageDataset, Split, sample_ids
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import one_line_errors
 from pipeline.model_files import ModelMeta, read_meta
 from pipeline.recipe import build_optimizer
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split, sample_ids
 from pipeline.views import ViewSpec
 
 ROUNDS, BATCHES = 15, 10

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped, UInt8, UInt64
 
-from pipeline.datasets import SampleIndex, Split, StreamedSplit
 from pipeline.errors import StoreError
+from pipeline.split import SampleIndex, Split, StreamedSplit
 from pipeline.targets import SparseTargets
 from pipeline.views import ViewSpec, own_shares, render
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.batches import RowOrder, image_shape, need_partners, plan_view
-from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.errors import StoreError
 from pipeline.seeding import integers_below, philox
+from pipeline.split import Split, StreamedSplit, find_samples
 from pipeline.views import ViewSpec, thumbnail_shape, thumbnails
 
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Int64, UInt64
 
 from pipeline.canaries import Canaries
-from pipeline.datasets import find_samples
 from pipeline.encodings import Encoding
 from pipeline.errors import ConfigError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import Block, Manifest
+from pipeline.split import find_samples
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import Labels, SomeLabels, gather

@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float, Int64
 
 from pipeline.batches import WHOLE, Batch, LabelledBatch, Share, num_steps
 from pipeline.canaries import check_canaries
-from pipeline.datasets import UNLABELLED, Split, StreamedSplit
 from pipeline.epochs import Epoch, Window, join_pieces, join_tensors
 from pipeline.errors import StoreError
 from pipeline.joining import MEND, JoinedStore, choose_held, read_labels
+from pipeline.split import UNLABELLED, Split, StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.streaming import Columns, MemoryBudget
 from pipeline.targets import SparseTargets

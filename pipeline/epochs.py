@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 
 from pipeline.batches import WHOLE, Batch, RowOrder, Share, ViewPlan, num_steps, plan_view, take
-from pipeline.datasets import Split, StreamedSplit
 from pipeline.devices import has_room
+from pipeline.split import Split, StreamedSplit
 from pipeline.streaming import Columns, Paging, read_windows, window_order, window_rows
 from pipeline.views import ViewSpec
 

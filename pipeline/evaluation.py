@@ -16,12 +16,12 @@ from torch import nn
 from pipeline.breakdown import class_accuracies, top_k_accuracy
 from pipeline.corruptions import CORRUPTIONS, Robustness, corrupt
 from pipeline.costs import measure_cost
-from pipeline.datasets import StreamedSplit
 from pipeline.inference import predict_logits
 from pipeline.losses import kl_divergence_with_log_targets
 from pipeline.metrics import accuracy, agreement, classification_metrics, kl_to_teacher
 from pipeline.model_files import ModelMeta, read_meta
 from pipeline.models import count_multiply_adds, count_parameters, is_for_inference_alone, network_copy
+from pipeline.split import StreamedSplit
 
 _LEAST_CLASSES_FOR_TOP5 = 10
 _WARMUP = 10  # calls before those that are timed

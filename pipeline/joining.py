@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.errors import ConfigError, StoreError
+from pipeline.split import Split, StreamedSplit, find_samples
 from pipeline.store import StoreReader
 from pipeline.stored_labels import Labels, SomeLabels, gather
 from pipeline.streaming import Columns, MemoryBudget, Paging

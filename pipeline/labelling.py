@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int64, UInt64
 
 from pipeline.claims import Claims
-from pipeline.datasets import Split, StreamedSplit, find_samples
 from pipeline.derivation import Source, fill_in
 from pipeline.encodings import Codec
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import Block
 from pipeline.read_ahead import ReadAhead
+from pipeline.split import Split, StreamedSplit, find_samples
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.stored_labels import Labels, encode_logits, gather, measure_labels

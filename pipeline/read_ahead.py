@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from types import TracebackType
 
-from pipeline.datasets import Split, StreamedSplit
+from pipeline.split import Split, StreamedSplit
 
 
 class ReadAhead:

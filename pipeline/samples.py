@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8, UInt64
 
 from pipeline.batches import plan_view
-from pipeline.datasets import UNLABELLED, StreamedSplit, find_samples
 from pipeline.decoding import fit, to_png
+from pipeline.split import UNLABELLED, StreamedSplit, find_samples
 from pipeline.store import StoreReader
 from pipeline.suspects import read_probs
 

@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from pipeline.artifacts import say
-from pipeline.datasets import DatasetManifest, ImageDataset, Split, StreamedSplit
+from pipeline.datasets import DatasetManifest, ImageDataset
 from pipeline.errors import ConfigError
 from pipeline.seeding import derive_seed, permutation, shuffle
+from pipeline.split import Split, StreamedSplit
 
 PAGE_BYTES = 1 << 20
 _PAGES = 16  # in a window at least, where inner chunks on disk are small enough: they are what is shuffled

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from pipeline.batches import image_shape
-from pipeline.datasets import UNLABELLED, Split, StreamedSplit, find_samples
+from pipeline.split import UNLABELLED, Split, StreamedSplit, find_samples
 from pipeline.store import StoreReader
 from pipeline.views import own_shares
 

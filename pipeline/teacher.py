@@ -10,12 +10,12 @@ from jaxtyping import Float, Int64, UInt8, UInt64
 from torch import nn
 
 from pipeline.batches import RowOrder, ViewPlan, plan_view, view_batches
-from pipeline.datasets import Split, StreamedSplit
 from pipeline.devices import Precision, copied_ahead, inference_precision
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
 from pipeline.model_files import read_meta, read_model
 from pipeline.seeding import derive_seed, integers_below, philox
+from pipeline.split import Split, StreamedSplit
 from pipeline.views import ViewSpec
 
 

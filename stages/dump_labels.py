@@ -20,7 +20,7 @@ from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.derivation import Source
 from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.encodings import Encoding, build_encoding
@@ -30,6 +30,7 @@ from pipeline.manifest import Manifest
 from pipeline.model_files import model_fingerprint, read_meta
 from pipeline.progress import progress
 from pipeline.sections.dump_labels import DumpLabels
+from pipeline.split import Split, StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.streaming import MemoryBudget, open_for_blocks

@@ -15,7 +15,7 @@ from pipeline.artifacts import read_tensors, say, write_bytes, write_json
 from pipeline.attribution import attribute, map_agreement
 from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import DataError, StoreError
 from pipeline.inference import predict_logits
@@ -24,6 +24,7 @@ from pipeline.model_files import read_meta, read_model
 from pipeline.progress import progress
 from pipeline.samples import COLUMNS, Samples, TileSheet, choose, draw_map, rank_classes
 from pipeline.sections.explain import Explain
+from pipeline.split import StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.suspects import Suspicions, choose_store, judge, stored_opinions
 from stages import run_stage

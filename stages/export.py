@@ -13,7 +13,7 @@ from pipeline import export
 from pipeline.artifacts import Scratch, say, write_bytes, write_json
 from pipeline.config import PARAMS, load_section
 from pipeline.costs import measure_cost
-from pipeline.datasets import ImageDataset, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.errors import ConfigError, suggest
 from pipeline.inference import predict_logits
 from pipeline.metrics import accuracy
@@ -21,6 +21,7 @@ from pipeline.model_files import model_fingerprint, read_meta, read_model
 from pipeline.models import Classifier
 from pipeline.progress import progress
 from pipeline.sections.export import Export, read_exports
+from pipeline.split import StreamedSplit
 from stages import run_stage
 
 WEIGHTS, FLOAT32, INT8, EXECUTORCH = "model.safetensors", "model.onnx", "model_int8.onnx", "model.pte"

@@ -21,7 +21,7 @@ from pipeline.calibration import fit_temperature
 from pipeline.canaries import make_canaries
 from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, STRICT, load_rows, load_section
-from pipeline.datasets import UNLABELLED, ImageDataset, StreamedSplit, find_samples
+from pipeline.datasets import ImageDataset
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import ConfigError, ModelError, StoreError
 from pipeline.imported_logits import ImportedLogits, read_logits
@@ -30,6 +30,7 @@ from pipeline.metrics import accuracy
 from pipeline.models import group_table, join_outputs, match_classes, read_class_names
 from pipeline.progress import progress
 from pipeline.seeding import derive_seed, permutation
+from pipeline.split import UNLABELLED, StreamedSplit, find_samples
 from pipeline.store_writer import StoreWriter
 from pipeline.views import ViewSpec
 from stages import run_stage

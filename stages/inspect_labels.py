@@ -18,9 +18,10 @@ from tabulate import tabulate
 from pipeline.artifacts import say
 from pipeline.batches import plan_view
 from pipeline.canaries import check_canaries
-from pipeline.datasets import UNLABELLED, ImageDataset, find_samples
+from pipeline.datasets import ImageDataset
 from pipeline.errors import ConfigError, PipelineError, StoreError
 from pipeline.remote import is_url
+from pipeline.split import UNLABELLED, find_samples
 from pipeline.store import StoreReader
 from stages import run_stage
 

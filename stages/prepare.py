@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.artifacts import WORK, Scratch, say, write_json
 from pipeline.config import PARAMS, load_section
-from pipeline.datasets import SPLITS, UNLABELLED, DatasetManifest
+from pipeline.datasets import SPLITS, DatasetManifest
 from pipeline.errors import DataError
 from pipeline.preparation.listing import write_broken, write_duplicates, write_samples
 from pipeline.preparation.pooling import Pool
@@ -18,6 +18,7 @@ from pipeline.preparation.splits import SplitRows, describe, hold_out, statistic
 from pipeline.progress import progress
 from pipeline.sections.prepare import Prepare
 from pipeline.sources import Source, build_source
+from pipeline.split import UNLABELLED
 from stages import run_stage
 
 Rows = Mapping[str, np.ndarray]  # of each split: the pool's images, in their order

@@ -9,12 +9,13 @@ import typer
 
 from pipeline.artifacts import say
 from pipeline.canaries import check_canaries
-from pipeline.datasets import ImageDataset, StreamedSplit, find_samples
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import StoreError
 from pipeline.labelling import repair_block
 from pipeline.manifest import Block
 from pipeline.model_files import model_fingerprint
+from pipeline.split import StreamedSplit, find_samples
 from pipeline.store import StoreReader
 from pipeline.teacher import Teacher
 from stages import run_stage

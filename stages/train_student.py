@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.artifacts import Scratch, file_fingerprint, say
 from pipeline.batches import LabelledBatch
 from pipeline.config import PARAMS, load_row, load_rows, load_table, validate
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.distributed import ALONE, Team, one_voice
@@ -31,6 +31,7 @@ from pipeline.objective import build_loss
 from pipeline.pilot import Choice, choose_temperature, shorten
 from pipeline.remote import is_url
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split, StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget, images_in_order, open_splits
 from pipeline.trainer import FitResult, Task, Trainer

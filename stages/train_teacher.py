@@ -18,7 +18,7 @@ from pipeline.batches import Batch, num_steps
 from pipeline.calibration import fit_temperature
 from pipeline.chance import check_above_chance
 from pipeline.config import PARAMS, load_section
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.distributed import ALONE, Team, one_voice
 from pipeline.epochs import Epoch
@@ -29,6 +29,7 @@ from pipeline.metrics import classification_metrics
 from pipeline.model_files import write_model
 from pipeline.models import Classifier, load_weights, read_class_names
 from pipeline.sections.train_teacher import TrainTeacher
+from pipeline.split import Split, StreamedSplit
 from pipeline.streaming import MemoryBudget, Paging, images_in_order, open_splits
 from pipeline.trainer import Task
 from pipeline.training import fit, write_reports

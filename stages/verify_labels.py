@@ -13,7 +13,7 @@ import typer
 from pipeline.artifacts import say, write_json
 from pipeline.canaries import check_canaries
 from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device
 from pipeline.errors import PipelineError, StoreError, VerificationError
 from pipeline.inference import predict_logits
@@ -22,6 +22,7 @@ from pipeline.labelling import recompute_fidelity
 from pipeline.metrics import accuracy
 from pipeline.model_files import model_fingerprint
 from pipeline.sections.verify_labels import VerifyLabels
+from pipeline.split import Split, StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.teacher import Teacher
 from stages import run_stage

@@ -11,10 +11,10 @@ from conftest import make_split
 
 from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
-from pipeline.datasets import Split
 from pipeline.encodings import build_encoding
 from pipeline.manifest import Block, Manifest
 from pipeline.seeding import sample_draws
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec

@@ -17,9 +17,9 @@ from pipeline.batches import (
     plan_view,
     view_batches,
 )
-from pipeline.datasets import Split
 from pipeline.epochs import Epoch
 from pipeline.errors import StoreError
+from pipeline.split import Split
 from pipeline.streaming import window_order
 from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 

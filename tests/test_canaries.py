@@ -11,8 +11,8 @@ from conftest import make_split
 import pipeline.batches
 from pipeline.batches import RowOrder
 from pipeline.canaries import Canaries, check_canaries, make_canaries
-from pipeline.datasets import Split
 from pipeline.errors import StoreError
+from pipeline.split import Split
 from pipeline.views import CutMix, ResizedCrop, ViewSpec, render
 
 VIEWS, COUNT = [6, 0, 3, 9], 48

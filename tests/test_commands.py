@@ -14,10 +14,11 @@ from project import files_of, small_params, write_params
 from ruamel.yaml import YAML
 from website import Website
 
-from pipeline.datasets import ImageDataset, find_samples
+from pipeline.datasets import ImageDataset
 from pipeline.encodings import build_encoding
 from pipeline.report.label_figures import draw_ladder, draw_sample
 from pipeline.report.tables import ladder_table
+from pipeline.split import find_samples
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.views import render

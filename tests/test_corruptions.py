@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from pipeline import corruptions
 from pipeline.config import validate
 from pipeline.corruptions import CORRUPTIONS, Robustness, corrupt, normal_draws
-from pipeline.datasets import sample_ids
 from pipeline.errors import ConfigError
 from pipeline.seeding import derive_seed, philox
+from pipeline.split import sample_ids
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 5, 9), (3, 17, 2)]
 KINDS = list(CORRUPTIONS)

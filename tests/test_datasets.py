@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.artifacts import read_json, write_json
-from pipeline.datasets import UNLABELLED, ImageDataset, Split, find_samples, sample_ids, split_fingerprint
+from pipeline.datasets import ImageDataset, split_fingerprint
 from pipeline.errors import DataError, PipelineError, StoreError
 from pipeline.preparation.splits import channel_statistics, hold_out, write_dataset
+from pipeline.split import UNLABELLED, Split, find_samples, sample_ids
 from pipeline.views import PadCrop, ViewSpec
 
 CLASSES = ("a", "b", "c", "d")

@@ -14,13 +14,13 @@ import pipeline.batches
 import pipeline.distillation
 from pipeline.batches import LabelledBatch
 from pipeline.canaries import make_canaries
-from pipeline.datasets import Split
 from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
 from pipeline.joining import match_rows
 from pipeline.labelling import Target, dump_labels
 from pipeline.models import Classifier, build_model
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.targets import SparseTargets

@@ -12,9 +12,10 @@ from conftest import make_split
 import pipeline.arrays
 import pipeline.storage
 from pipeline.batches import WHOLE, Batch, Share, num_steps
-from pipeline.datasets import ImageDataset, SampleIndex, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.epochs import Epoch
 from pipeline.preparation.splits import write_dataset
+from pipeline.split import SampleIndex, Split, StreamedSplit
 from pipeline.streaming import Paging
 from pipeline.views import CutMix, FlipHorizontal, Mixup, PadCrop, ViewSpec, render
 

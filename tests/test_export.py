@@ -19,11 +19,12 @@ from project import environment, files_of, small_params, write_params
 from safetensors import safe_open
 
 from pipeline import export
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.decoding import decode
 from pipeline.errors import ConfigError
 from pipeline.model_files import ModelMeta, read_model, write_model
 from pipeline.models import read_weights
+from pipeline.split import Split
 from stages import export as stage
 from stages import prepare
 

@@ -29,7 +29,7 @@ from test_views import ALL, spec_of
 from torch import nn
 
 from pipeline.batches import num_steps, plain_batches, plan_view, view_batches
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.devices import choose_device, copied_ahead, has_room
 from pipeline.distillation import LabelledViews
 from pipeline.encodings import build_encoding
@@ -44,6 +44,7 @@ from pipeline.objective import Objective, build_loss
 from pipeline.preparation.splits import write_dataset
 from pipeline.recipe import FitSettings
 from pipeline.seeding import philox
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.streaming import Paging
 from pipeline.targets import SparseTargets

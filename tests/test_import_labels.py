@@ -13,8 +13,9 @@ from project import files_of
 from pyarrow import Table, array, parquet
 from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 
-from pipeline.datasets import ImageDataset, Split
+from pipeline.datasets import ImageDataset
 from pipeline.errors import ConfigError, ModelError, PipelineError, StoreError
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from stages import import_labels
 

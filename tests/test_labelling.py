@@ -38,13 +38,13 @@ import pipeline.labelling
 from pipeline.batches import RowOrder, plan_view
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims
-from pipeline.datasets import Split
 from pipeline.derivation import Source
 from pipeline.errors import ModelError, StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.labelling import Target, dump_labels, recompute_fidelity, repair_block
 from pipeline.manifest import Block, Manifest
 from pipeline.models import build_model
+from pipeline.split import Split
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.teacher import Teacher, pilot_log_probs

@@ -14,12 +14,12 @@ from test_labelling import EACH_MIXED, Row
 from torch import nn
 
 from pipeline.batches import plan_view, view_batches
-from pipeline.datasets import Split
 from pipeline.devices import copied_ahead, has_room, in_own_queue
 from pipeline.distillation import LabelledViews
 from pipeline.epochs import Epoch
 from pipeline.errors import ModelError
 from pipeline.inference import predict_logits
+from pipeline.split import Split
 from pipeline.teacher import rendered_there
 from pipeline.views import ViewSpec
 

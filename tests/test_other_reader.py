@@ -21,11 +21,11 @@ from other_views import mix, partner_of, philox, render_view, sample_id
 
 from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
-from pipeline.datasets import Split, sample_ids
 from pipeline.derivation import subset
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError
 from pipeline.manifest import Manifest
+from pipeline.split import Split, sample_ids
 from pipeline.store import StoreReader
 from pipeline.store_writer import StoreWriter
 from pipeline.views import CutMix, FlipHorizontal, PadCrop, ViewSpec, render

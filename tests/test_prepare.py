@@ -21,13 +21,14 @@ from project import files_of, small_params, write_params
 
 from pipeline import arrays, artifacts
 from pipeline.arrays import ArrayGroup
-from pipeline.datasets import UNLABELLED, ImageDataset, Split, find_samples, rows_fingerprint, sample_ids
+from pipeline.datasets import ImageDataset, rows_fingerprint
 from pipeline.decoding import decode, fit, to_png
 from pipeline.errors import DataError, PipelineError, SourceError, StoreError, one_line_errors
 from pipeline.preparation import blocks, buckets, pooling
 from pipeline.preparation.splits import write_dataset
 from pipeline.seeding import derive_seed, philox
 from pipeline.sources import RawImage, Source, build_source
+from pipeline.split import UNLABELLED, Split, find_samples, sample_ids
 from stages import prepare
 
 CLASSES = ("a", "b", "c", "d")

@@ -18,11 +18,12 @@ from test_labelling import EACH_MIXED, Row, begin, finish, oracle, run, spec_of
 import pipeline.arrays
 import pipeline.storage
 import pipeline.streaming
-from pipeline.datasets import ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.errors import DataError
 from pipeline.labelling import dump_labels
 from pipeline.preparation.splits import write_dataset
 from pipeline.read_ahead import ReadAhead
+from pipeline.split import Split, StreamedSplit
 from pipeline.storage import HeldImages, StoredImages
 from stages import dump_labels as dump_stage
 from stages import run_stage, train_teacher
@@ -105,7 +106,7 @@ def test_the_next_range_is_read_while_one_is_in_use_and_no_more_than_two_are_hel
         def __del__(self) -> None:
             alive.discard(self._rows)
 
-    monkeypatch.setattr("pipeline.datasets.HeldImages", Counted)
+    monkeypatch.setattr("pipeline.split.HeldImages", Counted)
     with ReadAhead(streamed, RANGES) as ahead:
         for number, rows in enumerate(RANGES):
             held = ahead.holding(rows)

@@ -382,8 +382,8 @@ def test_a_missing_block_stops_a_student(folder: Path) -> None:
 
 
 def test_a_store_for_other_data_is_refused(folder: Path) -> None:
-    from pipeline.datasets import sample_ids
     from pipeline.preparation.splits import write_dataset
+    from pipeline.split import sample_ids
 
     dataset = ImageDataset(folder / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "val", "test")}

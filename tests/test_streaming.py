@@ -25,11 +25,12 @@ import pipeline.arrays
 import pipeline.distillation
 import pipeline.storage
 from pipeline.batches import LabelledBatch
-from pipeline.datasets import ImageDataset, SampleIndex, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.distillation import LabelledViews, shared_batches
 from pipeline.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
 from pipeline.joining import ViewLabels
 from pipeline.preparation.splits import write_dataset
+from pipeline.split import SampleIndex, Split, StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget, Paging, images_in_order, open_splits, read_windows, window_order
 from pipeline.targets import SparseTargets

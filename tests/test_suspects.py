@@ -12,7 +12,7 @@ import torch
 from conftest import make_split
 from stores import FLOAT16, LABELLED, NONE, TOPK, Row, begin, logits_of, make, take
 
-from pipeline.datasets import UNLABELLED, Split
+from pipeline.split import UNLABELLED, Split
 from pipeline.store import StoreReader
 from pipeline.suspects import Opinion, Suspicions, choose_store, judge, read_probs, stored_opinions
 from pipeline.views import Mixup, ViewSpec, own_shares

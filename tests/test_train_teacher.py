@@ -18,10 +18,10 @@ from project import files_of, small_params, write_params
 import pipeline.arrays
 import pipeline.storage
 from pipeline.config import load_section
-from pipeline.datasets import UNLABELLED
 from pipeline.epochs import Epoch
 from pipeline.errors import ConfigError, one_line_errors
 from pipeline.preparation.splits import write_dataset
+from pipeline.split import UNLABELLED
 from pipeline.streaming import MemoryBudget, Paging, window_order
 from pipeline.views import CutMix, FlipHorizontal, ViewSpec
 from stages import train_teacher

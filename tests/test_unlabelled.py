@@ -17,12 +17,13 @@ from test_objective import DKD, KD, NKD, Fixed, batch_of, loss_of, softmax
 from pipeline import arrays
 from pipeline.arrays import ArrayGroup
 from pipeline.batches import LabelledBatch
-from pipeline.datasets import UNLABELLED, ImageDataset, Split, StreamedSplit
+from pipeline.datasets import ImageDataset
 from pipeline.decoding import to_png
 from pipeline.distillation import LabelledViews
 from pipeline.errors import ConfigError, DataError
 from pipeline.objective import Objective
 from pipeline.preparation.splits import write_dataset
+from pipeline.split import UNLABELLED, Split, StreamedSplit
 from pipeline.store import StoreReader
 from pipeline.streaming import MemoryBudget
 from pipeline.views import FlipHorizontal, Mixup, ViewSpec, render

@@ -11,8 +11,8 @@ from other_views import mix, partner_of, render_view
 from PIL import Image
 from scipy.special import betaincinv
 
-from pipeline.datasets import Split, sample_ids
 from pipeline.errors import ConfigError
+from pipeline.split import Split, sample_ids
 from pipeline.views import OPERATIONS, ViewSpec, own_shares, render, thumbnails
 from pipeline.views.mixing import partner_shares
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.checkup.space import tree_bytes
-from pipeline.datasets import SPLITS, UNLABELLED, DatasetManifest, ImageDataset, Split
+from pipeline.datasets import SPLITS, DatasetManifest, ImageDataset
 from pipeline.decoding import DecodeError, decode, fit, map_in_order, num_channels
 from pipeline.errors import DataError
 from pipeline.preparation.making import Broken, ImageForm, Made
@@ -23,6 +23,7 @@ from pipeline.preparation.pooling import Pool
 from pipeline.preparation.splits import SplitRows, channel_statistics, write_split
 from pipeline.sections.prepare import Prepare
 from pipeline.sources import RawImage, Source
+from pipeline.split import UNLABELLED, Split
 
 LOOKED_AT = 200  # images
 _PLACES = 20  # that they are from

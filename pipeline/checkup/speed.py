@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.batches import LabelledBatch, plan_view
-from pipeline.datasets import Split
 from pipeline.encodings import Codec
 from pipeline.errors import ModelError, PipelineError
 from pipeline.inference import predict_logits
 from pipeline.recipe import FitSettings
 from pipeline.sections.train_student import TrainStudent
+from pipeline.split import Split
 from pipeline.trainer import Task, Trainer
 from pipeline.transfer import Start
 from pipeline.views import ViewSpec

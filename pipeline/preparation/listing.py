@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets import SPLITS, UNLABELLED
+from pipeline.datasets import SPLITS
 from pipeline.preparation.pooling import Pool
+from pipeline.split import UNLABELLED
 
 Rows = Mapping[str, np.ndarray]  # the pool's images by split, in the order of its rows
 _SAMPLE = ("sample_id", "split", "class", "key")

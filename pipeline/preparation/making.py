@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from pipeline.datasets import sample_ids
 from pipeline.decoding import DecodeError, decode, longest_side, read, to_jpeg, to_png
 from pipeline.preparation.splits import count_levels
 from pipeline.sources import RawImage
+from pipeline.split import sample_ids
 from pipeline.storage import Storage
 
 Channels = Literal[1, 3]

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from pipeline.datasets import UNLABELLED
 from pipeline.decoding import DecodeError, decode_all, map_in_order, num_channels
 from pipeline.errors import DataError, SourceError, suggest
 from pipeline.preparation.blocks import Block, Column, GrowingBlock, opened
@@ -29,6 +28,7 @@ from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
 from pipeline.preparation.making import Broken, Channels, ImageForm, Made
 from pipeline.preparation.splits import count_levels, row_draws, row_order
 from pipeline.sources import RawImage
+from pipeline.split import UNLABELLED
 
 _MOST_BITS = 15  # a bucket of a terabyte is 32 MB
 

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from pipeline.arrays import ArrayGroup
 from pipeline.artifacts import read_json, write_json
-from pipeline.datasets import FORMAT, UNLABELLED, VERSION, DatasetManifest, Split, rows_fingerprint
+from pipeline.datasets import FORMAT, VERSION, DatasetManifest, rows_fingerprint
 from pipeline.errors import DataError
 from pipeline.seeding import derive_seed, philox
+from pipeline.split import UNLABELLED, Split
 from pipeline.storage import create_images
 
 _COUNTED_AT_ONCE = 4096  # images: counting takes 8 bytes a pixel
