@@ -137,6 +137,9 @@ def fork(work: Callable[[], object], said: Path) -> int:
         return process
     status = 1
     try:
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # which who runs tests in the background may have ignored
         sys.stdout = sys.stderr = said.open("a", buffering=1)
         artifacts.loaded_code_fingerprint = lambda: "this code"  # saves a tenth of a second each
         work()
