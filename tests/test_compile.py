@@ -1,48 +1,52 @@
-"""torch.compile: the same training and the same logits but for rounding, and one line where there is no compiler."""
+"""torch.compile: the same training but for rounding, and one line where there is no compiler."""
 
-import shutil
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_split
 from runs import CPU, make_task, recipe
+from torch import nn
 
 from pipeline.devices import check_compiler
 from pipeline.errors import ConfigError, one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.models import Classifier, build_model
 from pipeline.training import fit
 
-NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile calls g++")
+
+class Small(nn.Module):
+    """Little to compile, and no dropout, whose random numbers a compiler draws otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(144, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(images.flatten(1).float() / 255 - 0.4)
+        return logits
 
 
-def net() -> Classifier:
-    """Without dropout, whose random numbers a compiler draws otherwise."""
-    return build_model("convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.3], std=[0.2])
+def net() -> Small:
+    torch.manual_seed(0)
+    return Small()
 
 
-@NEEDS_COMPILER
-def test_a_compiled_network_learns_and_says_the_same(tmp_path: Path) -> None:
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
     # In a process of its own: a compiler can't look through the type checks that the tests put around functions.
     done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def compare(scratch: Path) -> None:
+    # As it is compiled, but for the C++, which takes 20 seconds and a compiler.
+    nn.Module.compile = partialmethod(nn.Module.compile, backend="aot_eager")  # type: ignore[method-assign,assignment]
     plain = fit(net(), make_task(), recipe(optimizer="sgd"), scratch / "plain", CPU, "plain")
     model = net()
     compiled = fit(model, make_task(), recipe(optimizer="sgd", compile=True), scratch / "compiled", CPU, "compiled")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     for name, values in plain.last.items():
         torch.testing.assert_close(compiled.last[name], values, rtol=1e-3, atol=1e-4)
-    images, other = make_split(20).images, net()
-    for each in (model, other):
-        each.load_state_dict(compiled.last)
-    said = predict_logits(model, images.split(8), CPU)  # the last batch is smaller
-    torch.testing.assert_close(said, predict_logits(other, images.split(8), CPU), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("device", "named"), [("cpu", "CXX"), ("cuda", "CC")])
