@@ -1,12 +1,13 @@
-"""`make bench`: every claim that is measured in minutes. `seeds`, `cifar_teacher`, `three_arms` and `mislabelled` take
-longer, `memory` wants a Python of its own: these run by themselves."""
+"""`make bench`: every claim that is measured in minutes. `seeds`, `cifar_teacher`, `three_arms`, `mislabelled` and
+`teacher_memory` take longer, `memory` wants a Python of its own: these run by themselves."""
 
-from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, view_speed
+from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, teacher_step, view_speed
 from pipeline.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():
         step_cost.main()
+        teacher_step.main()
         view_speed.main()
         farm.main()
         dump_overhead.main()

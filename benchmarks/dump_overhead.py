@@ -36,7 +36,7 @@ from pipeline.store_writer import StoreWriter
 from pipeline.teacher import Teacher, label_rows, pilot_log_probs
 
 _NUM_CANARIES = 8
-_NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
+NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def made_up(
     """Random weights and images; the encodings of params.yaml."""
     images = np.random.default_rng(0).integers(0, 256, (labels, 3, px, px), dtype=np.uint8)
     split = Split(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
-    own = _NETWORK_SETTINGS.get(network, {})
+    own = NETWORK_SETTINGS.get(network, {})
     model = build_model(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3)
     precision = inference_precision(settings.precision, "", device)
     teacher = Teacher(model.to(device).eval(), device, settings.batch_size, precision)

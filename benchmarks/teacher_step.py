@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
+from benchmarks.dump_overhead import NETWORK_SETTINGS
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.batches import Batch, image_shape
 from pipeline.config import load_section
@@ -30,7 +31,6 @@ from pipeline.trainer import Trainer
 from stages.train_teacher import Images, teacher_task
 
 _STEPS = 10
-_NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
 
 
 def main(
@@ -49,7 +49,7 @@ def main(
         data = ImageDataset(Path("data/prepare"))
         split, classes = data.split("train"), len(data.manifest.class_names)
     else:
-        own = _NETWORK_SETTINGS.get(network, {})
+        own = NETWORK_SETTINGS.get(network, {})
         settings = replace(settings, model=network, model_settings=own)
         split = _made_up(4 * _STEPS * size, px)
     shown = split.to(where) if has_room(where, split.images.nbytes) else split

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int64, UInt64
 
 from pipeline.claims import Claims
-from pipeline.derivation import Source, fill_in
 from pipeline.encodings import Codec
 from pipeline.fidelity import Fidelity
+from pipeline.label_source import Source, fill_in
 from pipeline.manifest import Block
 from pipeline.read_ahead import ReadAhead
 from pipeline.split import Split, StreamedSplit, find_samples

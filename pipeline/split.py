@@ -88,7 +88,8 @@ class Split:
 
 class StreamedSplit:
     """One split on disk: its images are read as they are asked for, and nothing but hard labels and ids is held, unless rows
-    are asked to be (17 bytes a sample; 8 more where images are encoded, or where some are left out, and 16 once `index` is searched).
+    are asked to be (17 bytes a sample; 8 more where images are encoded, or where some are left out, and 16 once `index`
+    is searched).
 
     Pixels are compared with their ids when they are first read, which is 2 microseconds and 1.7 nanoseconds a pixel
     once; after that the checksum of each chunk must do. It must always do for encoded images, because another version of

@@ -21,10 +21,10 @@ from pipeline.canaries import make_canaries
 from pipeline.claims import Claims, Worker, this_worker
 from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset
-from pipeline.derivation import Source
 from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.encodings import Encoding, build_encoding
 from pipeline.errors import DataError, PipelineError, StoreError
+from pipeline.label_source import Source
 from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Manifest
 from pipeline.model_files import model_fingerprint, read_meta

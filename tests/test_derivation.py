@@ -28,12 +28,13 @@ from stores import (
     take,
 )
 
-import pipeline.derivation
+import pipeline.label_source
 from pipeline.canaries import check_canaries
-from pipeline.derivation import Source, average, copied_labels, merge, subset
+from pipeline.derivation import average, merge, subset
 from pipeline.encodings import build_encoding
 from pipeline.errors import ConfigError, PipelineError, StoreError
 from pipeline.fidelity import Fidelity
+from pipeline.label_source import Source, copied_labels
 from pipeline.manifest import Block
 from pipeline.store import StoreReader
 from pipeline.stored_labels import encode_logits, measure_labels
@@ -528,7 +529,7 @@ def test_a_source_reads_the_blocks_that_are_asked_for_and_a_view_where_these_are
         return real(self, index, rows)
 
     monkeypatch.setattr(StoreReader, "read_view", read)
-    monkeypatch.setattr(pipeline.derivation, "_FEW_BLOCKS", 1)
+    monkeypatch.setattr(pipeline.label_source, "_FEW_BLOCKS", 1)
     source = Source(store, store.sample_ids)
     for view, rows in ((0, [10, 8]), (0, [9]), (2, [9]), (2, []), (2, [19, 0]), (2, [17, 18]), (0, [18])):
         labels, whole = source.labels(view, np.array(rows, dtype=np.int64)), real(store, view)

@@ -226,12 +226,13 @@ def test_torchrun_gives_what_one_process_gives(made: Path, whole: Site, site: Si
 
 
 def nothing_is_torn(site: Site, whole: Site) -> bool:
-    """Whether every file of unfinished stores that has a name has its content, and the rest is gone."""
+    """Whether every file of unfinished stores that has a name has its content, and the rest is gone; but for what several
+    writes of zarr's leave that fail at once, which is swept before stores are published."""
     finished = files_of(whole.out)
     written = {
         name: data
         for name, data in site.written().items()
-        if name not in {"dense8.zarr/zarr.json", "top2.zarr/zarr.json"}
+        if name not in {"dense8.zarr/zarr.json", "top2.zarr/zarr.json"} and not name.endswith(".partial")
     }
     return not site.out.exists() and all(finished.get(name) == data for name, data in written.items())
 

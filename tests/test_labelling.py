@@ -38,9 +38,9 @@ import pipeline.labelling
 from pipeline.batches import RowOrder, plan_view
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims
-from pipeline.derivation import Source
 from pipeline.errors import ModelError, StoreError
 from pipeline.fidelity import Fidelity
+from pipeline.label_source import Source
 from pipeline.labelling import Target, dump_labels, recompute_fidelity, repair_block
 from pipeline.manifest import Block, Manifest
 from pipeline.models import build_model
