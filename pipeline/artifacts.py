@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from pipeline.closure import code_fingerprint
 from pipeline.errors import DataError, PipelineError
 
 WORK = Path("work")
@@ -95,24 +96,23 @@ def file_fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def loaded_code_fingerprint() -> str:
-    """32 hex digits of this project's modules that the process has imported: a stage's code."""
-    top = Path(__file__).parent.parent
-    files = {Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}  # type: ignore[arg-type]
-    own = sorted(
-        f for f in files if f.parent.parent == top / "pipeline" or f.parent in {top / "pipeline", top / "stages"}
-    )
-    return fingerprint([[str(file.relative_to(top)), file_fingerprint(file)] for file in own])
-
-
 class Scratch:
     """A stage's unfinished output, locked by the process that works on it.
 
     `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says that `out` already
     holds just this result (another process finished it), so that there is nothing left to do.
 
+    DVC removes a stage's output before it runs the stage again, even where nothing that decides the result has changed.
+    So a published result keeps a second name for each of its files (a hard link) in `kept`, and is put back from there.
+
     A `shared` one is for several processes at a time, who see to it that each does another part; any of them may
     publish, the first one does.
+
+    Args:
+        decides: Everything that decides the result, the code and torch's version apart.
+        reports: Files beside `out` that belong to the result.
+        code: The file whose import closure is the code that decides the result.
+        keep: False where `decides` does not cover all inputs, so that the same fingerprint may want another result.
     """
 
     def __init__(
@@ -122,14 +122,17 @@ class Scratch:
         work: Path = WORK,
         reports: Sequence[Path] = (),
         *,
+        code: Path,
         shared: bool = False,
+        keep: bool = True,
     ) -> None:
         self.out = out
         self._shared = shared
+        self._keeps = keep
         self.name = "-".join(out.parts[-2:]).removeprefix("data-")
         decides = {
             **decides,
-            "code": loaded_code_fingerprint(),
+            "code": code_fingerprint(code),
             "torch": torch.__version__,
         }
         if not shared:  # what several processes make must not depend on how many threads each has
@@ -140,13 +143,14 @@ class Scratch:
         self.decides = decides
         self._reports = reports
         self._marker = work / f"{self.name}.done.json"
+        self.kept = work / f"{self.name}.kept"
         self._lock = FileLock(work / f"{self.name}.lock")
 
     @property
     def done(self) -> bool:
         """Whether `out` is the finished result of these very settings, untouched since, and its reports are there."""
         try:
-            return self._read_marker() == self._done_marker(self.out) and self._has_reports
+            return self.out.exists() and self._read_marker() == self._done_marker(self.out) and self._has_reports
         except OSError:
             return False
 
@@ -165,11 +169,7 @@ class Scratch:
         return all(path.exists() for path in self._reports)
 
     def _read_marker(self) -> dict[str, Any]:
-        try:
-            marker = json.loads(self._marker.read_text())
-        except (OSError, ValueError):
-            return {}
-        return marker if isinstance(marker, dict) else {}
+        return _read_dict(self._marker)
 
     def _done_marker(self, tree: Path) -> dict[str, Any]:
         files = [(str(path.relative_to(tree)), path.stat()) for path in sorted(tree.rglob("*")) if path.is_file()]
@@ -208,10 +208,9 @@ class Scratch:
         return self
 
     def _open(self) -> None:
-        if self.done:
-            say(
-                f"{self.out} is already there, finished and for these settings; nothing to do (delete it to start over)"
-            )
+        if self.done or self._put_back():
+            again = f"; nothing to do (delete it and {self.kept} to start over)"
+            say(f"{self.out} is already there, finished and for these settings{again}")
             shutil.rmtree(self.folder, ignore_errors=True)  # there if the publisher was killed before it had gone
             return
         others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
@@ -256,12 +255,57 @@ class Scratch:
             mend = "keep work/ and data/ on one file system"
             raise PipelineError(self.out, "can't be put in place from another file system", mend=mend) from error
         sync_folder(self.out.parent)
+        if self._keeps:
+            self._keep()
         shutil.rmtree(self.folder)
+
+    def _keep(self) -> None:
+        """Gives the result's files second names; what was kept before goes. Nothing is kept without hard links."""
+        marker = self.kept / "kept.json"
+        marker.unlink(missing_ok=True)  # first: what it describes is about to be replaced
+        if not self._has_reports or not link_tree(self.out, self.kept / "output"):
+            return
+        for number, path in enumerate(self._reports):
+            write_bytes(self.kept / f"report{number}", path.read_bytes())
+        digests = _file_digests(self.kept)
+        write_json(marker, {"decides": self.decides, "fingerprint": self.fingerprint, "digests": digests})
+
+    def _put_back(self) -> bool:
+        """Gives the kept files their names again, if they are the wanted result and undamaged; returns whether so."""
+        kept = self.read_kept()
+        if kept.get("fingerprint") != self.fingerprint or kept.get("digests") != _file_digests(self.kept):
+            return False
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        if not link_tree(self.kept / "output", self.out):
+            return False
+        for number, path in enumerate(self._reports):
+            write_bytes(path, (self.kept / f"report{number}").read_bytes())
+        write_json(self._marker, self._done_marker(self.out))
+        return True
+
+    def read_kept(self) -> dict[str, Any]:
+        """Returns what `kept` holds: `decides`, `fingerprint` and `digests`; nothing where there is no kept result."""
+        return _read_dict(self.kept / "kept.json")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    """Returns a JSON object of this module's own; an empty one where the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _file_digests(tree: Path) -> dict[str, str]:
+    """Returns the digest of every file below a folder, by its path; the folder's own description is left out."""
+    paths = sorted(path for path in tree.rglob("*") if path.is_file() and path.name != "kept.json")
+    return {str(path.relative_to(tree)): file_fingerprint(path) for path in paths}
 
 
 def link_tree(tree: Path, place: Path) -> bool:

@@ -116,7 +116,7 @@ def _derive(
         "sources": [store.manifest.fingerprint for store in stores],
         "arguments": fingerprint(arguments),
     }
-    scratch = Scratch(Path(out), decides, work)
+    scratch = Scratch(Path(out), decides, work, code=Path(__file__))
     if Path(out).exists() and not scratch.done:
         raise StoreError(out, "exists already", expected="a new name", mend="delete it or choose another one")
     with scratch:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import typer
 
-from pipeline.artifacts import Scratch, link_tree, read_json, read_tensors, say, write_json, write_tensors
+from pipeline.artifacts import Scratch, read_tensors, say, write_tensors
 from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
 from pipeline.claims import Claims, Worker, this_worker
@@ -23,7 +23,7 @@ from pipeline.config import PARAMS, load_rows, load_section
 from pipeline.datasets import ImageDataset
 from pipeline.devices import check_compiler, choose_device, has_room
 from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import DataError, PipelineError, StoreError
+from pipeline.errors import DataError, StoreError
 from pipeline.label_source import Source
 from pipeline.labelling import Target, dump_labels
 from pipeline.manifest import Manifest
@@ -73,7 +73,7 @@ def main(
         "data": dataset.manifest.fingerprints["train"],
         "device": device.type,
     }
-    with Scratch(out, decides, work, shared=True) as scratch:
+    with Scratch(out, decides, work, code=Path(__file__), shared=True) as scratch:
         claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
         try:
             if not scratch.done:
@@ -101,8 +101,7 @@ def _work(
     grow: Path | None,
 ) -> None:
     """One worker's part, from the first block that nobody has to the finished stores."""
-    kept = scratch.folder.parent / f"{scratch.name}.kept"
-    sources = _sources(grow, kept, scratch.decides, manifests, split)
+    sources = _sources(grow, scratch, manifests, split)
     with claims.hold("begin"):
         if scratch.done:
             return
@@ -126,8 +125,7 @@ def _work(
         scratch.sweep()  # or what killed workers left would count as bytes of labels
         for name, target in targets.items():
             _tell(name, target.writer.finish(), target.source)
-        scratch.publish()
-        _keep(scratch, kept)  # not before: whoever goes on with unfinished stores must find the sources that they have
+        scratch.publish()  # and keeps the labels: a dump of more views or images takes them over
 
 
 def _about(teacher: Path, precision: str) -> dict[str, Any]:
@@ -175,17 +173,17 @@ def _manifests(
 
 def _sources(
     grow: Path | None,
-    kept: Path,
-    decides: Mapping[str, Any],
+    scratch: Scratch,
     manifests: Mapping[str, Manifest],
     split: Split | StreamedSplit,
 ) -> dict[str, Source]:
     """Stores of an earlier dump that hold the very labels which some of the new ones want."""
-    if grow is None and not _made_alike(kept, decides):
+    earlier = scratch.read_kept().get("decides", {})
+    if grow is None and any(earlier.get(name) != scratch.decides[name] for name in _SAME_CODE):
         return {}
     sources = {}
     for name, manifest in manifests.items():
-        path = (grow or kept) / f"{name}.zarr"
+        path = (grow or scratch.kept / "output") / f"{name}.zarr"
         if not path.exists():
             continue
         try:
@@ -207,14 +205,6 @@ def _sources(
             found += ", with these very images in blocks of this size (views are mixed of two images)"
         raise StoreError(grow, found, expected=", ".join(manifests))
     return sources
-
-
-def _made_alike(kept: Path, decides: Mapping[str, Any]) -> bool:
-    try:
-        earlier = read_json(kept / "decides.json", made_by="dump_labels")
-    except PipelineError:
-        return False
-    return all(earlier.get(name) == decides[name] for name in _SAME_CODE)
 
 
 def _tables(
@@ -269,13 +259,6 @@ def _targets(
         writer = StoreWriter(path, records, manifest, split.sample_ids, canaries, tables.get(name), inherited)
         targets[name] = Target(writer, source)
     return targets
-
-
-def _keep(scratch: Scratch, kept: Path) -> None:
-    """Leaves the labels under second names, so that a dump of more views or images takes them over: DVC removes a
-    stage's output before it runs the stage again."""
-    if link_tree(scratch.out, kept):
-        write_json(kept / "decides.json", {name: scratch.decides[name] for name in _SAME_CODE})
 
 
 def _tell(name: str, manifest: Manifest, source: Source | None) -> None:

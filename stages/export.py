@@ -57,7 +57,7 @@ def main(
         "data": dataset.manifest.fingerprints,
         "libraries": libraries,
     }
-    with Scratch(out / name, decides, work, [reports / f"{name}.json"]) as scratch:
+    with Scratch(out / name, decides, work, [reports / f"{name}.json"], code=Path(__file__)) as scratch:
         if scratch.done:
             return
         _write(scratch.output, model, export.describe(meta), dataset.stream("train"), settings)

@@ -92,7 +92,7 @@ def main(
         "teacher": about,
         "data": dataset.manifest.fingerprints["train"],
     }
-    with Scratch(out, decides, work) as scratch:
+    with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if not scratch.done:
             _write(scratch, settings, encodings, manifests, train, answers, at)
             scratch.publish()

@@ -32,7 +32,7 @@ def main(
     source = build_source(settings.source, f"{params}: prepare.source")
     class_names = source.class_names(raw)
     decides = {"settings": asdict(settings), "class_names": list(class_names), "files": _files_fingerprint(source)}
-    with Scratch(out, decides, work) as scratch:
+    with Scratch(out, decides, work, code=Path(__file__), keep=not source.names_other_files) as scratch:
         if scratch.done:
             return
         count = source.count(raw)

@@ -68,7 +68,9 @@ def main(
     for each, row in rows.items():
         row.check_data(dataset.manifest.num_unlabelled, f"{params}: students.{each}")
     scratches = {
-        each: Scratch(out / each, decides, work, [reports / f"{each}.json", reports / f"{each}.tsv"])
+        each: Scratch(
+            out / each, decides, work, [reports / f"{each}.json", reports / f"{each}.tsv"], code=Path(__file__)
+        )
         for each, decides in _decides(rows, stores, dataset, device, f"{params}: students").items()
     }
     with team.open(scratches[name]) as unfinished:

@@ -66,7 +66,13 @@ def main(
         "data": manifest.fingerprints,
         "device": device.type,
     }
-    scratch = Scratch(out, decides, work, [reports / "train_teacher.json", reports / "train_teacher.tsv"])
+    scratch = Scratch(
+        out,
+        decides,
+        work,
+        [reports / "train_teacher.json", reports / "train_teacher.tsv"],
+        code=Path(__file__),
+    )
     with team.open(scratch) as unfinished:
         if not unfinished:
             return

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from closure import TOP
+from pipeline.closure import TOP
 from ruamel.yaml import YAML
 
 _FIT = {

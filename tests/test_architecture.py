@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closure import TOP, import_closure
 from ruamel.yaml import YAML
+
+from pipeline.closure import TOP, import_closure
 
 STAGES = (
     "prepare",
@@ -54,7 +55,7 @@ def test_imports_keep_to_the_layers() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_that_it_imports(name: str) -> None:
     listed = [path for path in stage_of(name)["deps"] if path.endswith(".py")]
-    closure = import_closure(Path(f"stages/{name}.py"))
+    closure = [str(path) for path in import_closure(Path(f"stages/{name}.py"))]
     assert listed == closure, f"dvc.yaml, stage {name}: list these:\n" + "\n".join(f"- {path}" for path in closure)
 
 
@@ -83,7 +84,7 @@ def test_a_section_of_params_is_a_dataclass_of_its_stage(name: str) -> None:
 
 
 def test_the_process_modules_and_the_teacher_do_not_know_encodings() -> None:
-    closure = import_closure(Path("stages/train_teacher.py"))
+    closure = [str(path) for path in import_closure(Path("stages/train_teacher.py"))]
     assert not [path for path in closure if "encodings" in path or "store" in path]
 
 

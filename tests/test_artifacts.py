@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -126,8 +127,12 @@ def test_a_files_fingerprint_is_that_of_its_content(tmp_path: Path) -> None:
     assert a == b != c
 
 
+def folders(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir() if path.is_dir())
+
+
 def scratch(tmp_path: Path, **decides: Any) -> Scratch:
-    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work")
+    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work", code=Path(__file__))
 
 
 def interrupted(tmp_path: Path, **decides: Any) -> None:
@@ -168,14 +173,17 @@ def test_changed_settings_start_anew_say_so_and_keep_the_other_work(
 
 def test_changed_code_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(tmp_path, seed=1)
-    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "edited")
+    monkeypatch.setattr(artifacts, "code_fingerprint", lambda script: "edited")
     with scratch(tmp_path, seed=1) as work:
         assert files(work.output) == []
 
 
 def test_outputs_of_several_students_do_not_meet(tmp_path: Path) -> None:
     names = ["a", "b"]
-    works = [Scratch(tmp_path / "data" / "train_student" / name, {}, tmp_path / "work") for name in names]
+    works = [
+        Scratch(tmp_path / "data" / "train_student" / name, {}, tmp_path / "work", code=Path(__file__))
+        for name in names
+    ]
     with works[0] as first, works[1] as second:
         assert first.output != second.output
 
@@ -187,7 +195,7 @@ def test_publishing_replaces_the_old_output_whole_and_leaves_no_scratch(tmp_path
     published(tmp_path, "new", seed=1)
     assert files(out) == ["result"]
     assert (out / "result").read_text() == "new"
-    assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+    assert folders(tmp_path / "work") == ["train.kept"]
 
 
 def test_a_finished_output_is_done_for_its_own_settings_alone(
@@ -205,6 +213,7 @@ def test_a_finished_output_is_done_for_its_own_settings_alone(
 def test_an_output_with_a_damaged_marker_is_not_done(marker: str, tmp_path: Path) -> None:
     published(tmp_path, "new", seed=1)
     (tmp_path / "work" / "train.done.json").write_text(marker)
+    (tmp_path / "work" / "train.kept" / "kept.json").write_text(marker)
     with scratch(tmp_path, seed=1) as work:
         assert not work.done
         (work.output / "result").write_text("again")
@@ -222,15 +231,61 @@ def test_an_output_that_was_changed_since_is_not_done(tmp_path: Path) -> None:
 
 def test_an_output_without_its_reports_is_not_done(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    for there in (True, False):
-        with Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report]) as work:
+    with Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report], code=Path(__file__)) as work:
+        (work.output / "result").write_text("new")
+        work.publish()
+        assert not work.done
+        report.write_text("{}")
+        assert work.done
+
+
+def test_a_result_that_dvc_removed_comes_back_with_its_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, out = tmp_path / "reports" / "train.json", tmp_path / "data" / "train"
+
+    def open_scratch(**decides: Any) -> Scratch:
+        return Scratch(out, decides, tmp_path / "work", [report], code=Path(__file__))
+
+    with open_scratch(seed=1) as work:
+        (work.output / "deep").mkdir()
+        (work.output / "deep" / "result").write_text("new")
+        report.parent.mkdir()
+        report.write_text("{}")
+        work.publish()
+    inode = (out / "deep" / "result").stat().st_ino
+    shutil.rmtree(out)
+    report.unlink()
+    with open_scratch(seed=1) as work:
+        assert work.done
+    assert (out / "deep" / "result").stat().st_ino == inode  # no second copy
+    assert report.read_text() == "{}"
+    assert "nothing to do" in capsys.readouterr().err
+    shutil.rmtree(out)
+    with open_scratch(seed=2) as work:
+        assert not work.done
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["output/result", "kept.json"])
+def test_a_kept_result_that_is_damaged_is_not_put_back(name: str, tmp_path: Path) -> None:
+    published(tmp_path, "new", seed=1)
+    kept = tmp_path / "work" / "train.kept" / name
+    times = kept.stat()
+    kept.write_bytes(b"x" * times.st_size)
+    os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))  # nor does a clock hide it
+    shutil.rmtree(tmp_path / "data" / "train")
+    with scratch(tmp_path, seed=1) as work:
+        assert not work.done
+
+
+def test_a_result_is_not_kept_where_its_fingerprint_does_not_cover_its_inputs(tmp_path: Path) -> None:
+    for _ in range(2):
+        out = tmp_path / "data" / "train"
+        with Scratch(out, {}, tmp_path / "work", code=Path(__file__), keep=False) as work:
             assert not work.done
-            (work.output / "result").write_text("new")
-            if there:
-                report.write_text("{}")
             work.publish()
-            assert work.done == there
-        report.unlink(missing_ok=True)
+        shutil.rmtree(out)
 
 
 def test_an_output_is_outdated_where_it_is_missing_or_made_by_other_settings(tmp_path: Path) -> None:
@@ -255,9 +310,9 @@ def test_an_output_without_its_reports_is_outdated(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
     published(tmp_path, "new")
-    assert not Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report]).outdated
+    assert not Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report], code=Path(__file__)).outdated
     report.unlink()
-    assert Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report]).outdated
+    assert Scratch(tmp_path / "data" / "train", {}, tmp_path / "work", [report], code=Path(__file__)).outdated
 
 
 def test_an_attempt_opens_what_is_free_and_leaves_what_another_works_on(
@@ -310,7 +365,7 @@ def test_a_work_folder_on_another_file_system_is_one_clear_line_and_loses_nothin
 
 
 def shared(tmp_path: Path, **decides: Any) -> Scratch:
-    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work", shared=True)
+    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work", code=Path(__file__), shared=True)
 
 
 def test_several_may_share_a_scratch_and_the_first_publishes(
@@ -326,7 +381,7 @@ def test_several_may_share_a_scratch_and_the_first_publishes(
         assert second.done
         second.publish()
     assert files(tmp_path / "data" / "train") == ["of_first", "of_second"]
-    assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+    assert folders(tmp_path / "work") == ["train.kept"]
     assert "another process" not in capsys.readouterr().err
     with shared(tmp_path) as third:
         assert third.done
@@ -368,9 +423,9 @@ import sys
 from pathlib import Path
 from pipeline import artifacts
 
-artifacts.loaded_code_fingerprint = lambda: "code"
+artifacts.code_fingerprint = lambda script: "code"
 top = Path(sys.argv[1])
-with artifacts.Scratch(top / "data" / "train", {}, top / "work", shared=True) as work:
+with artifacts.Scratch(top / "data" / "train", {}, top / "work", code=top, shared=True) as work:
     (work.output / "of_child").write_text("child")
     print("at work", work.done, flush=True)
     sys.stdin.readline()
@@ -379,7 +434,7 @@ with artifacts.Scratch(top / "data" / "train", {}, top / "work", shared=True) as
 
 
 def test_two_processes_are_in_a_shared_scratch_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "code")
+    monkeypatch.setattr(artifacts, "code_fingerprint", lambda script: "code")
     command = [sys.executable, "-c", SHARER, str(tmp_path)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=TOP, **pipes) as other:
@@ -399,11 +454,12 @@ def test_two_processes_are_in_a_shared_scratch_at_once(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-@pytest.mark.parametrize("steps", range(4))
+@pytest.mark.parametrize("steps", range(6))
 def test_a_kill_while_publishing_loses_nothing_and_leaves_one_whole_output(
     steps: int, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before one or another of: the marker, the old output's way out, the new one's way in, the clean-up."""
+    """Killed before one or another of: the marker, the old output's way out, the new one's way in, its second name, what
+    is said of that, the clean-up."""
     published(tmp_path, "old", seed=0)
     make: Any = shared if is_shared else scratch
     left = iter(range(steps))
@@ -431,12 +487,12 @@ def test_a_kill_while_publishing_loses_nothing_and_leaves_one_whole_output(
             work.publish()
     assert (tmp_path / "data" / "train").exists() == (steps != 2)
     with make(tmp_path, seed=1) as work:
-        assert work.done == (steps == 3)
+        assert work.done == (steps >= 3)
         if not work.done:
             assert (work.output / "result").read_text() == "new"
             work.publish()
     assert (tmp_path / "data" / "train" / "result").read_text() == "new"
-    assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+    assert folders(tmp_path / "work") == ["train.kept"]
 
 
 def tree(place: Path, names: list[str], content: str) -> Path:
@@ -502,10 +558,10 @@ import torch
 from pipeline import artifacts
 
 torch.set_num_threads(1)
-artifacts.loaded_code_fingerprint = lambda: "code"
+artifacts.code_fingerprint = lambda script: "code"
 top = Path(sys.argv[1])
 for seed in (1, 2):
-    with artifacts.Scratch(top / "data" / "train", {"seed": seed}, top / "work") as work:
+    with artifacts.Scratch(top / "data" / "train", {"seed": seed}, top / "work", code=top) as work:
         if not work.done:
             (work.output / "half").write_text("done so far")
         print("done" if work.done else "at work", flush=True)
@@ -517,7 +573,7 @@ for seed in (1, 2):
 def test_the_lock_holds_off_another_process_until_work_is_published_and_dies_with_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "loaded_code_fingerprint", lambda: "code")
+    monkeypatch.setattr(artifacts, "code_fingerprint", lambda script: "code")
     other = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)],
         cwd=TOP,

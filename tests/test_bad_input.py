@@ -32,7 +32,7 @@ def quick() -> Iterator[None]:
     """Writes without waiting for the disk, and without reading the code for each scratch folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(pipeline.artifacts, "loaded_code_fingerprint", lambda: "code")
+        patch.setattr(pipeline.artifacts, "code_fingerprint", lambda script: "code")
         yield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from closure import TOP
+from pipeline.closure import TOP
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.artifacts import file_fingerprint

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from closure import TOP
+from pipeline.closure import TOP
 from faults import wait_for
 from project import environment, files_of, small_params, student, write_params
 from runs import CPU, EPOCHS, SPEC, STEPS, TRAIN, VAL, Killed, Net, make_task, recipe
@@ -47,7 +47,7 @@ def quick() -> Iterator[None]:
         patch.setattr(pipeline.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.storage, "IMAGE_CHUNK_BYTES", 2048)
         patch.setattr(pipeline.streaming, "_MEGABYTE", 120_000)
-        patch.setattr(pipeline.artifacts, "loaded_code_fingerprint", lambda: "this code")
+        patch.setattr(pipeline.artifacts, "code_fingerprint", lambda script: "this code")
         yield
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closure import TOP
+from pipeline.closure import TOP
 from ruamel.yaml import YAML
 
 from pipeline.config import load_section, validate

@@ -38,7 +38,7 @@ def quick() -> Iterator[None]:
     """Writes without waiting for the disk; networks are timed for a moment, few labels are measured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(pipeline.artifacts, "loaded_code_fingerprint", lambda: "code")
+        patch.setattr(pipeline.artifacts, "code_fingerprint", lambda script: "code")
         patch.setattr(speed, "_SECONDS", 0.01)
         patch.setattr(images, "_SLOW_SECONDS", 0.0)
         patch.setattr(images, "_WRITTEN_TIMES", 2)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from closure import TOP
+from pipeline.closure import TOP
 from PIL import Image
 from project import environment, files_of, small_params, write_params
 from safetensors import safe_open

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import zarr
-from closure import TOP
+from pipeline.closure import TOP
 from faults import (
     Site,
     SmallDisk,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closure import TOP
+from pipeline.closure import TOP
 from project import files_of, run
 from ruamel.yaml import YAML
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from closure import TOP
+from pipeline.closure import TOP
 from conftest import make_split
 from other_views import mix, partner_of, philox, render_view, sample_id
 

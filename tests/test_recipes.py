@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closure import TOP
+from pipeline.closure import TOP
 from project import environment, files_of, make_project, repro, run, small_params, write_params
 from ruamel.yaml import YAML
 

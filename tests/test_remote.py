@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from closure import TOP
+from pipeline.closure import TOP
 from website import Website
 
 from pipeline import remote

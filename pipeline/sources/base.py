@@ -38,6 +38,8 @@ class Source(ABC):
     """
 
     kind: ClassVar[str]
+    #: Whether images lie outside `path`, where nobody looks for changes before they are read.
+    names_other_files: ClassVar[bool] = False
 
     @abstractmethod
     def class_names(self, raw: Path) -> tuple[str, ...]:

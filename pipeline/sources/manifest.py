@@ -35,6 +35,7 @@ class Manifest(Source):
     classes: ClassList = None
 
     kind: ClassVar[str] = "manifest"
+    names_other_files: ClassVar[bool] = True
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
         return self._survey[0]
