@@ -7,10 +7,10 @@ one axis, because random rows cost hundreds of times as much.
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -19,12 +19,21 @@ from zarr.errors import ZarrUserWarning
 
 from pipeline.artifacts import sync_folder
 from pipeline.errors import PipelineError, StoreError
-from pipeline.remote import Mirror, is_url
 
 CHUNK_BYTES = 256 * 1024
 SHARD_BYTES = 64 * 1024 * 1024
 
 _MEND_REMOTE = "put a whole store there"
+
+
+class Mirror(Protocol):
+    """The files of a group that lies elsewhere, in a local folder as far as they were fetched."""
+
+    url: str
+    folder: Path
+
+    def fetch(self, names: Iterable[str], *, again: bool = False) -> None:
+        """Fetches files that the folder lacks or, with `again`, all that are named."""
 
 
 class ArrayGroup:
@@ -48,10 +57,12 @@ class ArrayGroup:
         return cls(path, zarr.open_group(path, mode="r+", zarr_format=3))
 
     @classmethod
-    def open(cls, place: Path | str, *, made_by: str) -> "ArrayGroup":
-        """The group at a path or URL, for reading; raises StoreError where there is none."""
-        mirror = Mirror(str(place)) if is_url(place) else None
-        path = mirror.folder if mirror else Path(place)
+    def open(cls, path: Path, *, made_by: str, mirror: Mirror | None = None) -> "ArrayGroup":
+        """Opens the group at a path for reading; a `mirror`, whose folder this is, fetches what is missing there.
+
+        Raises:
+            StoreError: There is no readable group.
+        """
         if not path.exists():
             raise StoreError(path, "no such folder", mend=f"run `dvc repro {made_by}`")
         try:

@@ -67,14 +67,14 @@ class _Bare(ast.NodeTransformer):
         self._top = top
         self.imports: list[_Name] = []
 
-    def visit_Import(self, node: ast.Import) -> ast.AST | None:  # noqa: N802
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
         own = [alias for alias in node.names if _files_of(alias.name, self._top)]
         for alias in own:
             self.imports.append(_Name(alias.name, "", alias.asname or ""))
         node.names = [alias for alias in node.names if alias not in own]
         return node if node.names else None
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:  # noqa: N802
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         assert node.level == 0, "relative imports hide from this reader"
         if not _files_of(str(node.module), self._top):
             return node

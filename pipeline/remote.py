@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from filelock import FileLock
 
+from pipeline.arrays import ArrayGroup
 from pipeline.artifacts import say, sync_folder, write_bytes
 from pipeline.errors import StoreError
 
@@ -53,6 +54,12 @@ def cache_folder() -> Path:
     if own := os.environ.get("POTSTILL_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "potstill"
+
+
+def open_group(place: Path | str, *, made_by: str) -> ArrayGroup:
+    """Opens the arrays at a path or URL for reading; raises StoreError where there are none."""
+    mirror = Mirror(str(place)) if is_url(place) else None
+    return ArrayGroup.open(mirror.folder if mirror else Path(place), made_by=made_by, mirror=mirror)
 
 
 class Mirror:

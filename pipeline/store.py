@@ -17,6 +17,7 @@ from pipeline.encodings import Codec, Encoding, build_encoding
 from pipeline.errors import StoreError
 from pipeline.fidelity import Fidelity
 from pipeline.manifest import MEND, Block, Manifest, parse_manifest
+from pipeline.remote import open_group
 from pipeline.stored_labels import Labels, arrays_digest, as_slice, beside_labels, block_digest
 from pipeline.views import ViewSpec
 
@@ -25,7 +26,7 @@ class StoreReader:
     """A finished store: labels of whole views, checked as they are read."""
 
     def __init__(self, place: Path | str) -> None:
-        self._group = ArrayGroup.open(place, made_by="dump_labels")
+        self._group = open_group(place, made_by="dump_labels")
         self.path = self._group.path
         self.location = location = self._group.location
         self.manifest = parse_manifest(self._group.attributes, location)

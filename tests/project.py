@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.closure import TOP
 from ruamel.yaml import YAML
+
+from pipeline.closure import TOP
 
 _FIT = {
     "epochs": 2,

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from pipeline.closure import TOP
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.artifacts import file_fingerprint
+from pipeline.closure import TOP
 from pipeline.costs import measure_cost
 from pipeline.errors import PipelineError
 from pipeline.model_files import ModelMeta, write_model

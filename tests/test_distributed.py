@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.closure import TOP
 from faults import wait_for
 from project import environment, files_of, small_params, student, write_params
 from runs import CPU, EPOCHS, SPEC, STEPS, TRAIN, VAL, Killed, Net, make_task, recipe
@@ -26,6 +25,7 @@ import pipeline.storage
 import pipeline.streaming
 from pipeline.artifacts import read_tensors, write_json, write_tensors
 from pipeline.batches import WHOLE, Batch, Share, num_steps
+from pipeline.closure import TOP
 from pipeline.distributed import ALONE, Team
 from pipeline.epochs import Epoch
 from pipeline.errors import ConfigError

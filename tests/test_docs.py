@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.closure import TOP
 from ruamel.yaml import YAML
 
+from pipeline.closure import TOP
 from pipeline.config import load_section, validate
 from pipeline.sections.prepare import Prepare
 from pipeline.sections.train_student import TrainStudent

@@ -13,12 +13,12 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from pipeline.closure import TOP
 from PIL import Image
 from project import environment, files_of, small_params, write_params
 from safetensors import safe_open
 
 from pipeline import export
+from pipeline.closure import TOP
 from pipeline.datasets import ImageDataset
 from pipeline.decoding import decode
 from pipeline.errors import ConfigError

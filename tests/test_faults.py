@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import zarr
-from pipeline.closure import TOP
 from faults import (
     Site,
     SmallDisk,
@@ -32,6 +31,7 @@ from faults import (
 from project import files_of, run
 from stores import SPLIT, TOPK, UINT8, Row, make
 
+from pipeline.closure import TOP
 from pipeline.datasets import ImageDataset
 from pipeline.errors import PipelineError, StoreError, one_line_errors
 from pipeline.store import StoreReader

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.closure import TOP
 from project import files_of, run
 from ruamel.yaml import YAML
 
+from pipeline.closure import TOP
 from pipeline.errors import PipelineError
 from stages import new_project
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pipeline.closure import TOP
 from conftest import make_split
 from other_views import mix, partner_of, philox, render_view, sample_id
 
 from pipeline.batches import RowOrder
 from pipeline.canaries import make_canaries
+from pipeline.closure import TOP
 from pipeline.derivation import subset
 from pipeline.encodings import build_encoding
 from pipeline.errors import StoreError

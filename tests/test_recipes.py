@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.closure import TOP
 from project import environment, files_of, make_project, repro, run, small_params, write_params
 from ruamel.yaml import YAML
 
 from pipeline.checkup.findings import Findings
 from pipeline.checkup.params import read_params
+from pipeline.closure import TOP
 from stages import dump_labels, prepare, train_teacher
 
 RECIPES = TOP / "docs/recipes"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline.closure import TOP
 from website import Website
 
 from pipeline import remote
 from pipeline.arrays import ArrayGroup
+from pipeline.closure import TOP
 from pipeline.errors import StoreError
-from pipeline.remote import Mirror, cache_folder, is_url
+from pipeline.remote import Mirror, cache_folder, is_url, open_group
 
 VIEWS, ROWS, BLOCK = 2, 25, 10
 BLOCKS = {f"x.zarr/labels/c/{view}/{block}/0" for view in range(VIEWS) for block in range(3)}
@@ -58,7 +58,7 @@ def site(tmp_path: Path) -> Iterator[Website]:
 
 
 def opened(site: Website) -> ArrayGroup:
-    return ArrayGroup.open(f"{site.url}/x.zarr", made_by="dump_labels")
+    return open_group(f"{site.url}/x.zarr", made_by="dump_labels")
 
 
 def the_error(act: Callable[[], object], *parts: str) -> str:
@@ -130,7 +130,7 @@ def test_the_mirror_holds_the_same_files(site: Website) -> None:
 
 def test_spaces_and_a_slash_at_the_end_of_an_address_do_no_harm(site: Website) -> None:
     shutil.move(site.folder / "x.zarr", site.folder / "a b" / "y z.zarr")
-    group = ArrayGroup.open(f"{site.url}/a b/y%20z.zarr/", made_by="x")
+    group = open_group(f"{site.url}/a b/y%20z.zarr/", made_by="x")
     np.testing.assert_array_equal(group.read("labels"), values())
 
 
@@ -139,8 +139,8 @@ def test_a_local_group_needs_no_library_for_urls_and_a_url_says_how_to_get_it(
 ) -> None:
     for name in ("obstore", "obstore.store", "obstore.exceptions"):
         monkeypatch.setitem(sys.modules, name, None)
-    np.testing.assert_array_equal(ArrayGroup.open(site.folder / "x.zarr", made_by="x").read("labels"), values())
-    np.testing.assert_array_equal(ArrayGroup.open(str(site.folder / "x.zarr"), made_by="x").read("labels"), values())
+    np.testing.assert_array_equal(open_group(site.folder / "x.zarr", made_by="x").read("labels"), values())
+    np.testing.assert_array_equal(open_group(str(site.folder / "x.zarr"), made_by="x").read("labels"), values())
     the_error(lambda: opened(site), f"{site.url}/x.zarr: can't be read without", "pip install", "[remote]")
 
 
@@ -156,11 +156,11 @@ def test_a_local_group_needs_no_library_for_urls_and_a_url_says_how_to_get_it(
     ],
 )
 def test_an_address_of_no_use_is_one_clear_line(url: str, found: str) -> None:
-    assert "1234" not in the_error(lambda: ArrayGroup.open(url, made_by="x"), url.partition(":")[0] + ":", found)
+    assert "1234" not in the_error(lambda: open_group(url, made_by="x"), url.partition(":")[0] + ":", found)
 
 
 def test_what_is_not_there_is_named(site: Website) -> None:
-    the_error(lambda: ArrayGroup.open(f"{site.url}/y.zarr", made_by="x"), f"{site.url}/y.zarr/zarr.json: no such store")
+    the_error(lambda: open_group(f"{site.url}/y.zarr", made_by="x"), f"{site.url}/y.zarr/zarr.json: no such store")
     the_error(lambda: opened(site).read("logits"), f"{site.url}/x.zarr/logits/zarr.json: no such array")
     (site.folder / "x.zarr/labels/c/1/2/0").unlink()
     line = f"{site.url}/x.zarr/labels/c/1/2/0: block file is missing at its URL; put a whole store there"
@@ -245,12 +245,12 @@ def test_a_server_that_refuses_is_not_asked_again(status: int, found: str, site:
 
 def test_a_password_in_the_address_reaches_the_server_and_no_message(site: Website) -> None:
     place = site.url.replace("//", "//anna:se%20cret@")
-    group = ArrayGroup.open(f"{place}/x.zarr", made_by="x")
+    group = open_group(f"{place}/x.zarr", made_by="x")
     np.testing.assert_array_equal(group.read("labels"), values())
     assert site.authorizations == {"Basic YW5uYTpzZSBjcmV0"}
     assert group.location == f"{site.url}/x.zarr"
     site.status = 500
-    assert "cret" not in the_error(lambda: ArrayGroup.open(f"{place}/x.zarr", made_by="x"))
+    assert "cret" not in the_error(lambda: open_group(f"{place}/x.zarr", made_by="x"))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_blocks_of_a_store_that_is_replaced_while_it_is_read_are_not_mixed(site:
 
 def test_two_addresses_of_equal_stores_have_a_mirror_each(site: Website) -> None:
     shutil.copytree(site.folder / "x.zarr", site.folder / "y" / "x.zarr")
-    other = ArrayGroup.open(f"{site.url}/y/x.zarr", made_by="x")
+    other = open_group(f"{site.url}/y/x.zarr", made_by="x")
     assert other.path != opened(site).path
 
 
@@ -336,8 +336,8 @@ def test_a_cache_that_is_deleted_while_it_is_used_fills_again(site: Website) -> 
 
 _READER = """
 import sys
-from pipeline.arrays import ArrayGroup
-group = ArrayGroup.open(sys.argv[1], made_by="x")
+from pipeline.remote import open_group
+group = open_group(sys.argv[1], made_by="x")
 group.shape("labels")
 print("ready", flush=True)
 sys.stdin.readline()
@@ -411,11 +411,11 @@ def ask(url: str, method: str, body: bytes | None = None) -> None:
 
 
 def test_a_store_in_a_bucket_is_read_and_kept(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = ArrayGroup.open(bucket, made_by="x")
+    group = open_group(bucket, made_by="x")
     np.testing.assert_array_equal(group.read("labels"), values())
     assert group.location == bucket
     flip(cached(group, "labels/c/1/1/0"))
-    np.testing.assert_array_equal(ArrayGroup.open(bucket, made_by="x").read("labels"), values())
+    np.testing.assert_array_equal(open_group(bucket, made_by="x").read("labels"), values())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     np.testing.assert_array_equal(group.read("labels"), values())
 
