@@ -2,7 +2,7 @@
 `teacher_memory` take longer, `memory` wants a Python of its own: these run by themselves."""
 
 from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, teacher_step, view_speed
-from pipeline.errors import one_line_errors
+from pipeline.core.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():

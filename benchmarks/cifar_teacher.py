@@ -22,7 +22,8 @@ import typer
 from PIL import Image
 
 from benchmarks.measure import machine
-from pipeline.artifacts import (
+from pipeline.core.errors import DataError, one_line_errors
+from pipeline.core.files import (
     file_fingerprint,
     fingerprint,
     read_json,
@@ -32,21 +33,20 @@ from pipeline.artifacts import (
     write_json,
     write_tensors,
 )
-from pipeline.batches import Batch, num_steps, plain_batches, view_batches
-from pipeline.devices import has_room
-from pipeline.epochs import Epoch
-from pipeline.errors import DataError, one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.losses import cross_entropy
-from pipeline.metrics import classification_metrics
+from pipeline.core.seeding import permutation
+from pipeline.data.splits import Split, sample_ids
 from pipeline.models import Classifier, build_model, load_weights
-from pipeline.preparation.splits import channel_statistics
-from pipeline.recipe import FitSettings
-from pipeline.seeding import permutation
-from pipeline.split import Split, sample_ids
-from pipeline.trainer import Task
-from pipeline.training import fit
+from pipeline.models.devices import has_room
+from pipeline.models.predict import predict_logits
+from pipeline.preparation.write import channel_statistics
+from pipeline.signals.losses import cross_entropy
+from pipeline.signals.metrics import classification_metrics
+from pipeline.training.epochs import Epoch
+from pipeline.training.fit import fit
+from pipeline.training.recipe import FitSettings
+from pipeline.training.trainer import Task
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
+from pipeline.views.plan import Batch, num_steps, plain_batches, view_batches
 
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
 FOLDER = Path("work/cifar10")

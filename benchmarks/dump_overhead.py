@@ -19,21 +19,21 @@ import torch
 import typer
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
-from pipeline.canaries import make_canaries
-from pipeline.config import load_rows, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device, computing_in, has_room, inference_precision
-from pipeline.encodings import build_encoding
-from pipeline.errors import DataError, one_line_errors
-from pipeline.fidelity import Fidelity
-from pipeline.labelling import Target, dump_labels
-from pipeline.manifest import Block, Manifest
+from pipeline.core.config import load_rows, load_section
+from pipeline.core.errors import DataError, one_line_errors
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, sample_ids
+from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.teacher import Teacher, label_rows, pilot_log_probs
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import build_encoding
+from pipeline.labels.fidelity import Fidelity
+from pipeline.labels.manifest import Block, Manifest
+from pipeline.labels.reader import StoreReader
 from pipeline.models import build_model
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.split import Split, sample_ids
-from pipeline.store import StoreReader
-from pipeline.store_writer import StoreWriter
-from pipeline.teacher import Teacher, label_rows, pilot_log_probs
+from pipeline.models.devices import choose_device, computing_in, has_room, inference_precision
 
 _NUM_CANARIES = 8
 NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 from benchmarks.measure import in_turn, need_data, report
-from pipeline.batches import LabelledBatch
-from pipeline.config import load_row
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.distillation import LabelledViews
-from pipeline.grouping import batches_together
-from pipeline.model_files import ModelMeta
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.trainer import Trainer
-from pipeline.training import fit_together
+from pipeline.core.config import load_row
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.saved import ModelMeta
+from pipeline.student.batches import LabelledBatch
+from pipeline.student.groups import batches_together
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.settings import TrainStudent
+from pipeline.training.fit import fit_together
+from pipeline.training.trainer import Trainer
 from stages.train_student import student_task
 
 STUDENT = "tiny"  # of the table: what is shared is the larger part of its step

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from benchmarks.measure import in_turn, peak_bytes, report
-from pipeline.canaries import make_canaries
-from pipeline.encodings import build_encoding
-from pipeline.manifest import Manifest
-from pipeline.split import Split, find_samples, sample_ids
-from pipeline.store import StoreReader
-from pipeline.store_writer import StoreWriter
-from pipeline.stored_labels import gather
+from pipeline.data.splits import Split, find_samples, sample_ids
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import build_encoding
+from pipeline.labels.fields import gather
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
 from pipeline.views import ViewSpec
 
 SIZES = ((10_000, 1), (100_000, 1), (1_000_000, 1), (1_000_000, 10))  # samples, views

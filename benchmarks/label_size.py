@@ -19,14 +19,14 @@ from benchmarks.cifar_teacher import FOLDER as CIFAR
 from benchmarks.measure import need_data, report
 from benchmarks.peers import peers
 from benchmarks.simulated_teacher import simulated_logits, statistics
-from pipeline.canaries import make_canaries
-from pipeline.encodings import build_encoding
-from pipeline.fidelity import KlTally
-from pipeline.losses import kl_divergence_with_log_targets
-from pipeline.manifest import Manifest
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.store_writer import StoreWriter
+from pipeline.data.splits import Split
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import build_encoding
+from pipeline.labels.fidelity import KlTally
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+from pipeline.signals.losses import kl_divergence_with_log_targets
 from pipeline.views import ViewSpec
 
 Labels = Float[torch.Tensor, "labels classes"]

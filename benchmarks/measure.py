@@ -11,8 +11,8 @@ import torch
 import typer
 from tabulate import tabulate
 
-from pipeline.artifacts import write_json
-from pipeline.errors import DataError
+from pipeline.core.errors import DataError
+from pipeline.core.files import write_json
 
 RESULTS = Path("reports/bench")
 

@@ -19,16 +19,16 @@ import torch
 import typer
 
 from benchmarks.measure import need_data, report
-from pipeline.artifacts import read_json, say, write_json
-from pipeline.canaries import make_canaries
-from pipeline.config import load_section, load_table
-from pipeline.datasets import ImageDataset
-from pipeline.errors import one_line_errors
-from pipeline.manifest import Manifest
-from pipeline.preparation.splits import write_dataset
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.split import Split, sample_ids
-from pipeline.store_writer import StoreWriter
+from pipeline.core.config import load_section, load_table
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import read_json, say, write_json
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, sample_ids
+from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.manifest import Manifest
+from pipeline.preparation.write import write_dataset
 
 STUDENT, LABELS = "tiny", "dense8"
 SHAPE, NUM_CLASSES = (3, 64, 64), 10

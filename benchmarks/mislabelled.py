@@ -25,20 +25,20 @@ from jaxtyping import Bool, Float, Int64
 from sklearn.metrics import average_precision_score
 
 from benchmarks.measure import need_data, report
-from pipeline.artifacts import say, write_json
-from pipeline.batches import plain_batches, view_batches
-from pipeline.config import load_row, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.model_files import read_model
-from pipeline.preparation.splits import write_dataset
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.suspects import Opinion, Opinions, choose_store, class_thresholds, judge, stored_opinions
+from pipeline.core.config import load_row, load_section
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import say, write_json
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split
+from pipeline.explanation.suspects import Opinion, Opinions, choose_store, class_thresholds, judge, stored_opinions
+from pipeline.labelling.settings import DumpLabels
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_model
+from pipeline.preparation.write import write_dataset
+from pipeline.student.settings import TrainStudent
+from pipeline.views.plan import plain_batches, view_batches
 
 FOLDER = Path("work/mislabelled")
 _SECTIONS = ("train_teacher", "dump_labels", "encodings", "students_defaults", "students")

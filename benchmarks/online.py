@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.batches import LabelledBatch
-from pipeline.losses import cross_entropy, knowledge_distillation
-from pipeline.sections.train_student import TrainStudent
-from pipeline.trainer import Task
+from pipeline.signals.losses import cross_entropy
+from pipeline.student.batches import LabelledBatch
+from pipeline.student.losses.kd import knowledge_distillation
+from pipeline.student.settings import TrainStudent
+from pipeline.training.trainer import Task
 
 
 def with_teacher(

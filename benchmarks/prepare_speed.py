@@ -30,10 +30,10 @@ from torchvision import datasets, transforms
 
 from benchmarks.cifar_teacher import ARCHIVE_VARIABLE, need_archive
 from benchmarks.measure import in_turn, report
-from pipeline.artifacts import say, write_json
-from pipeline.config import load_rows
-from pipeline.datasets import ImageDataset
-from pipeline.errors import one_line_errors
+from pipeline.core.config import load_rows
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import say, write_json
+from pipeline.data.dataset import ImageDataset
 from stages import prepare
 
 PHOTO_PX = (375, 500)

@@ -20,11 +20,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.dump_overhead import made_up, trained
 from benchmarks.measure import DeviceOption, report
 from benchmarks.step_cost import STEPS, Data, steps
-from pipeline.config import load_row, load_section
-from pipeline.devices import choose_device
-from pipeline.errors import one_line_errors
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.sections.train_student import TrainStudent
+from pipeline.core.config import load_row, load_section
+from pipeline.core.errors import one_line_errors
+from pipeline.labelling.settings import DumpLabels
+from pipeline.models.devices import choose_device
+from pipeline.student.settings import TrainStudent
 
 _BLOCKS = 2
 

@@ -15,15 +15,15 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.measure import need_data, report
-from pipeline.batches import plain_batches
-from pipeline.config import PARAMS, load_table
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import ConfigError, one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.metrics import accuracy
-from pipeline.model_files import read_model
-from pipeline.sections.train_student import TrainStudent
+from pipeline.core.config import PARAMS, load_table
+from pipeline.core.errors import ConfigError, one_line_errors
+from pipeline.data.dataset import ImageDataset
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_model
+from pipeline.signals.metrics import accuracy
+from pipeline.student.settings import TrainStudent
+from pipeline.views.plan import plain_batches
 from stages import train_student
 
 FOLDER = Path("work/seeds")

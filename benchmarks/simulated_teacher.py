@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 import typer
 
-from pipeline.seeding import derive_seed
+from pipeline.core.seeding import derive_seed
 
 GROUP_CLASSES = (2, 8)  # smallest and largest group
 FAMILY_GROUPS = (5, 15)

@@ -15,16 +15,16 @@ import typer
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from benchmarks.online import with_teacher
-from pipeline.config import load_table
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device, choose_precision, has_room
-from pipeline.distillation import LabelledViews
-from pipeline.errors import one_line_errors
-from pipeline.model_files import read_meta, read_model
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.trainer import Trainer
+from pipeline.core.config import load_table
+from pipeline.core.errors import one_line_errors
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device, choose_precision, has_room
+from pipeline.models.saved import read_meta, read_model
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.settings import TrainStudent
+from pipeline.training.trainer import Trainer
 from stages.train_student import student_task
 
 ROUNDS = 25

@@ -18,10 +18,10 @@ import typer
 
 from benchmarks.measure import report
 from benchmarks.memory import HELD_MB, IMPORT_TORCH, make_up, peak_of
-from pipeline.artifacts import say, write_json
-from pipeline.config import load_rows
-from pipeline.datasets import ImageDataset
-from pipeline.errors import one_line_errors
+from pipeline.core.config import load_rows
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import say, write_json
+from pipeline.data.dataset import ImageDataset
 
 NETWORK = {"model": "convnet_small", "model_settings": {"width": 8, "depth": 1}}
 NUM_VIEWS, BLOCK_SAMPLES = 4, 2048

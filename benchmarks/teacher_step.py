@@ -18,16 +18,16 @@ import typer
 
 from benchmarks.dump_overhead import NETWORK_SETTINGS
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
-from pipeline.batches import Batch, image_shape
-from pipeline.config import load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device, choose_precision, computing_in, has_room
-from pipeline.errors import one_line_errors
+from pipeline.core.config import load_section
+from pipeline.core.errors import one_line_errors
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, sample_ids
+from pipeline.data.streaming import MemoryBudget
 from pipeline.models import build_model
-from pipeline.sections.train_teacher import TrainTeacher
-from pipeline.split import Split, sample_ids
-from pipeline.streaming import MemoryBudget
-from pipeline.trainer import Trainer
+from pipeline.models.devices import choose_device, choose_precision, computing_in, has_room
+from pipeline.teacher.settings import TrainTeacher
+from pipeline.training.trainer import Trainer
+from pipeline.views.plan import Batch, image_shape
 from stages.train_teacher import Images, teacher_task
 
 _STEPS = 10

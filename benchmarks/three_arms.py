@@ -35,31 +35,31 @@ from benchmarks.cifar_teacher import (
 )
 from benchmarks.measure import DeviceOption, need_data, report
 from benchmarks.online import with_teacher
-from pipeline.artifacts import read_json, say, write_json
-from pipeline.batches import plain_batches
-from pipeline.canaries import make_canaries
-from pipeline.config import load_row, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.derivation import subset
-from pipeline.devices import choose_device, has_room, inference_precision
-from pipeline.distillation import LabelledViews
-from pipeline.errors import one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.labelling import Target, dump_labels
-from pipeline.manifest import Manifest
-from pipeline.metrics import accuracy
-from pipeline.model_files import read_model
+from pipeline.core.config import load_row, load_section
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import read_json, say, write_json
+from pipeline.core.progress import progress
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split
+from pipeline.labelling.derive import subset
+from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.teacher import Teacher
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
 from pipeline.models import Classifier, build_model
-from pipeline.preparation.splits import channel_statistics
-from pipeline.progress import progress
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.store_writer import StoreWriter
-from pipeline.teacher import Teacher
-from pipeline.training import fit
+from pipeline.models.devices import choose_device, has_room, inference_precision
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_model
+from pipeline.preparation.write import channel_statistics
+from pipeline.signals.metrics import accuracy
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.settings import TrainStudent
+from pipeline.training.fit import fit
 from pipeline.views import ViewSpec
+from pipeline.views.plan import plain_batches
 from stages.train_student import student_task
 
 FOLDER = Path("work/three_arms")

@@ -17,15 +17,15 @@ import typer
 
 from benchmarks.cifar_teacher import archive_by_environment, need_archive
 from benchmarks.measure import report
-from pipeline.artifacts import say, write_json
-from pipeline.batches import plain_batches
-from pipeline.config import load_section, section_names
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.metrics import accuracy
-from pipeline.model_files import read_model
+from pipeline.core.config import load_section, section_names
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import say, write_json
+from pipeline.data.dataset import ImageDataset
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_model
+from pipeline.signals.metrics import accuracy
+from pipeline.views.plan import plain_batches
 
 FOLDER = Path("work/transfer")
 TASKS = {

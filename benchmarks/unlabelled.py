@@ -15,20 +15,20 @@ import torch
 import typer
 
 from benchmarks.measure import need_data, report
-from pipeline.artifacts import say
-from pipeline.batches import plain_batches
-from pipeline.config import load_row
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.distillation import LabelledViews
-from pipeline.errors import one_line_errors
-from pipeline.inference import predict_logits
-from pipeline.metrics import accuracy
-from pipeline.model_files import ModelMeta
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import UNLABELLED, Split
-from pipeline.store import StoreReader
-from pipeline.training import fit
+from pipeline.core.config import load_row
+from pipeline.core.errors import one_line_errors
+from pipeline.core.files import say
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import UNLABELLED, Split
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import ModelMeta
+from pipeline.signals.metrics import accuracy
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.settings import TrainStudent
+from pipeline.training.fit import fit
+from pipeline.views.plan import plain_batches
 from stages.train_student import student_task
 
 

@@ -16,16 +16,16 @@ import torch.nn.functional as F
 import typer
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
-from pipeline.batches import plan_view
-from pipeline.config import load_table
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import one_line_errors
-from pipeline.model_files import ModelMeta, read_meta
-from pipeline.recipe import build_optimizer
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import Split, sample_ids
+from pipeline.core.config import load_table
+from pipeline.core.errors import one_line_errors
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, sample_ids
+from pipeline.models.devices import choose_device
+from pipeline.models.saved import ModelMeta, read_meta
+from pipeline.student.settings import TrainStudent
+from pipeline.training.recipe import build_optimizer
 from pipeline.views import ViewSpec
+from pipeline.views.plan import plan_view
 
 ROUNDS, BATCHES = 15, 10
 OPERATIONS: dict[str, list[dict[str, Any]]] = {

@@ -12,16 +12,16 @@ import numpy as np
 import typer
 from jaxtyping import UInt64
 
-from pipeline import derivation
-from pipeline.artifacts import WORK, Scratch, fingerprint
-from pipeline.config import PARAMS, load_rows
-from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import ConfigError, DataError, StoreError, suggest
-from pipeline.manifest import Manifest
-from pipeline.progress import progress
-from pipeline.remote import is_url
-from pipeline.store import StoreReader
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_rows
+from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
+from pipeline.core.files import WORK, Scratch, fingerprint
+from pipeline.core.progress import progress
+from pipeline.labelling import derive as derivation
+from pipeline.labels.encodings import Encoding, build_encoding
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+from pipeline.labels.remote import is_url
 
 Make = Callable[[Path, Path, Callable[[int], object]], Manifest]
 Stores = Annotated[list[str], typer.Argument(metavar="A B ... OUT", help="Stores (folders or URLs), then the new one.")]

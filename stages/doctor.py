@@ -14,25 +14,25 @@ import torch
 import typer
 from jaxtyping import Float
 
-from pipeline.checkup.findings import Findings
-from pipeline.checkup.images import Look, SourceLook, look_at_prepared, misfit, spared, spread
-from pipeline.checkup.labels import MEASURED, Store, plan_stores, random_logits, store_of
-from pipeline.checkup.memory import check_memory
-from pipeline.checkup.networks import try_student, try_teacher
-from pipeline.checkup.params import Params, read_params
-from pipeline.checkup.space import keeps_second_copy, label_bytes, tree_bytes
-from pipeline.checkup.telling import Space, duration, tell_images, tell_space, tell_times
-from pipeline.config import PARAMS
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import PipelineError
-from pipeline.model_files import read_meta
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.sections.prepare import Prepare
-from pipeline.sections.train_student import TrainStudent
-from pipeline.sections.train_teacher import TrainTeacher
-from pipeline.teacher import Teacher, label_rows
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS
+from pipeline.core.errors import PipelineError
+from pipeline.data.dataset import ImageDataset
+from pipeline.doctor.findings import Findings
+from pipeline.doctor.images import Look, SourceLook, look_at_prepared, misfit, spared, spread
+from pipeline.doctor.labels import MEASURED, Store, plan_stores, random_logits, store_of
+from pipeline.doctor.memory import check_memory
+from pipeline.doctor.networks import try_student, try_teacher
+from pipeline.doctor.params import Params, read_params
+from pipeline.doctor.space import keeps_second_copy, label_bytes, tree_bytes
+from pipeline.doctor.telling import Space, duration, tell_images, tell_space, tell_times
+from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.teacher import Teacher, label_rows
+from pipeline.models.devices import choose_device
+from pipeline.models.saved import read_meta
+from pipeline.preparation.settings import Prepare
+from pipeline.student.settings import TrainStudent
+from pipeline.teacher.settings import TrainTeacher
 
 _LABELLING_SECONDS = 10.0  # that the teacher may take for labels to be measured
 LogProbs = Float[torch.Tensor, "labels classes"]

@@ -15,27 +15,27 @@ import numpy as np
 import torch
 import typer
 
-from pipeline.artifacts import Scratch, read_tensors, say, write_tensors
-from pipeline.batches import RowOrder
-from pipeline.canaries import make_canaries
-from pipeline.claims import Claims, Worker, this_worker
-from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import check_compiler, choose_device, has_room
-from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import DataError, StoreError
-from pipeline.label_source import Source
-from pipeline.labelling import Target, dump_labels
-from pipeline.manifest import Manifest
-from pipeline.model_files import model_fingerprint, read_meta
-from pipeline.progress import progress
-from pipeline.sections.dump_labels import DumpLabels
-from pipeline.split import Split, StreamedSplit
-from pipeline.store import StoreReader
-from pipeline.store_writer import StoreWriter
-from pipeline.streaming import MemoryBudget, open_for_blocks
-from pipeline.teacher import Teacher, pilot_log_probs, teacher_precision
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_rows, load_section
+from pipeline.core.errors import DataError, StoreError
+from pipeline.core.files import Scratch, read_tensors, say, write_tensors
+from pipeline.core.progress import progress
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.streaming import MemoryBudget, open_for_blocks
+from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.takeover import Source
+from pipeline.labelling.teacher import Teacher, pilot_log_probs, teacher_precision
+from pipeline.labelling.workers import Claims, Worker, this_worker
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import Encoding, build_encoding
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import check_compiler, choose_device, has_room
+from pipeline.models.saved import model_fingerprint, read_meta
+from pipeline.views.plan import RowOrder
 
 _PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)
 _SAME_CODE = ("code", "torch", "device")  # what an earlier dump's labels must have been made by, to be taken over

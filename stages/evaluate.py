@@ -11,21 +11,21 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import read_json, say, write_bytes, write_json, write_tensors
-from pipeline.breakdown import class_counts, confusions
-from pipeline.comparison import compare
-from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import DatasetManifest, ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import ModelError
-from pipeline.evaluation import Exam, answers, describe, figures, measure_costs
-from pipeline.manifest import Manifest
-from pipeline.metrics import accuracy, reliability
-from pipeline.model_files import read_meta, read_model
-from pipeline.progress import progress
-from pipeline.sections.evaluate import Evaluate
-from pipeline.store import StoreReader
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_rows, load_section
+from pipeline.core.errors import ModelError
+from pipeline.core.files import read_json, say, write_bytes, write_json, write_tensors
+from pipeline.core.progress import progress
+from pipeline.data.dataset import DatasetManifest, ImageDataset
+from pipeline.evaluation.breakdown import class_counts, confusions
+from pipeline.evaluation.exam import Exam, answers, describe, figures, measure_costs
+from pipeline.evaluation.settings import Evaluate
+from pipeline.evaluation.twins import compare
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.saved import read_meta, read_model
+from pipeline.signals.metrics import accuracy, reliability
 
 TEACHER = "teacher"  # which no student is called
 _IMPORTED = "imported logits"  # the teacher of the stores that import_labels makes

@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from pipeline.artifacts import read_tensors, say, write_bytes, write_json
-from pipeline.attribution import attribute, map_agreement
-from pipeline.canaries import check_canaries
-from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import DataError, StoreError
-from pipeline.inference import predict_logits
-from pipeline.losses import kl_divergence_with_log_targets
-from pipeline.model_files import read_meta, read_model
-from pipeline.progress import progress
-from pipeline.samples import COLUMNS, Samples, TileSheet, choose, draw_map, rank_classes
-from pipeline.sections.explain import Explain
-from pipeline.split import StreamedSplit
-from pipeline.store import StoreReader
-from pipeline.suspects import Suspicions, choose_store, judge, stored_opinions
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_rows, load_section
+from pipeline.core.errors import DataError, StoreError
+from pipeline.core.files import read_tensors, say, write_bytes, write_json
+from pipeline.core.progress import progress
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import StreamedSplit
+from pipeline.explanation.attribution import attribute, map_agreement
+from pipeline.explanation.samples import COLUMNS, Samples, TileSheet, choose, draw_map, rank_classes
+from pipeline.explanation.settings import Explain
+from pipeline.explanation.suspects import Suspicions, choose_store, judge, stored_opinions
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_meta, read_model
+from pipeline.signals.losses import kl_divergence_with_log_targets
 
 TEACHER = "teacher"  # which no student is called
 _MOST_PAIRS = 10

@@ -10,19 +10,19 @@ import typer
 from jaxtyping import Float, UInt8
 
 from pipeline import export
-from pipeline.artifacts import Scratch, say, write_bytes, write_json
-from pipeline.config import PARAMS, load_section
-from pipeline.costs import measure_cost
-from pipeline.datasets import ImageDataset
-from pipeline.errors import ConfigError, suggest
-from pipeline.inference import predict_logits
-from pipeline.metrics import accuracy
-from pipeline.model_files import model_fingerprint, read_meta, read_model
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_section, read_exports
+from pipeline.core.errors import ConfigError, suggest
+from pipeline.core.files import Scratch, say, write_bytes, write_json
+from pipeline.core.progress import progress
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import StreamedSplit
+from pipeline.export.settings import Export
 from pipeline.models import Classifier
-from pipeline.progress import progress
-from pipeline.sections.export import Export, read_exports
-from pipeline.split import StreamedSplit
-from stages import run_stage
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import model_fingerprint, read_meta, read_model
+from pipeline.profiling.latency import measure_cost
+from pipeline.signals.metrics import accuracy
 
 WEIGHTS, FLOAT32, INT8, EXECUTORCH = "model.safetensors", "model.onnx", "model_int8.onnx", "model.pte"
 _BATCH_SIZE = 100

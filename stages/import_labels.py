@@ -15,25 +15,25 @@ from jaxtyping import Float, Int64
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipeline.artifacts import WORK, Scratch, file_fingerprint, fingerprint, read_json, say
-from pipeline.batches import RowOrder
-from pipeline.calibration import fit_temperature
-from pipeline.canaries import make_canaries
-from pipeline.chance import check_above_chance
-from pipeline.config import PARAMS, STRICT, load_rows, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.encodings import Encoding, build_encoding
-from pipeline.errors import ConfigError, ModelError, StoreError
-from pipeline.imported_logits import ImportedLogits, read_logits
-from pipeline.manifest import Manifest
-from pipeline.metrics import accuracy
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, STRICT, load_rows, load_section
+from pipeline.core.errors import ConfigError, ModelError, StoreError
+from pipeline.core.files import WORK, Scratch, file_fingerprint, fingerprint, read_json, say
+from pipeline.core.progress import progress
+from pipeline.core.seeding import derive_seed, permutation
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import UNLABELLED, StreamedSplit, find_samples
+from pipeline.labelling.imported_logits import ImportedLogits, read_logits
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import Encoding, build_encoding
+from pipeline.labels.manifest import Manifest
 from pipeline.models import group_table, join_outputs, match_classes, read_class_names
-from pipeline.progress import progress
-from pipeline.seeding import derive_seed, permutation
-from pipeline.split import UNLABELLED, StreamedSplit, find_samples
-from pipeline.store_writer import StoreWriter
+from pipeline.signals.metrics import accuracy
+from pipeline.teacher.calibration import fit_temperature
+from pipeline.teacher.chance import check_above_chance
 from pipeline.views import ViewSpec
-from stages import run_stage
+from pipeline.views.plan import RowOrder
 
 MODEL = "imported logits"
 PLAIN = ViewSpec(seed=0, plain_first=True, operations=())  # its view 0 is the image

@@ -15,15 +15,15 @@ import torch
 import typer
 from tabulate import tabulate
 
-from pipeline.artifacts import say
-from pipeline.batches import plan_view
-from pipeline.canaries import check_canaries
-from pipeline.datasets import ImageDataset
-from pipeline.errors import ConfigError, PipelineError, StoreError
-from pipeline.remote import is_url
-from pipeline.split import UNLABELLED, find_samples
-from pipeline.store import StoreReader
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.errors import ConfigError, PipelineError, StoreError
+from pipeline.core.files import say
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import UNLABELLED, find_samples
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.reader import StoreReader
+from pipeline.labels.remote import is_url
+from pipeline.views.plan import plan_view
 
 _FEW = 5  # names that a line has room for
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import edit_entry
-from pipeline.errors import ConfigError, PipelineError, suggest
-from pipeline.sources import SOURCES, build_source
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import edit_entry
+from pipeline.core.errors import ConfigError, PipelineError, suggest
+from pipeline.preparation.sources import SOURCES, build_source
 
 TOP = Path(__file__).absolute().parent.parent
 _NAMES = (

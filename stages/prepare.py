@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import WORK, Scratch, say, write_json
-from pipeline.config import PARAMS, load_section
-from pipeline.datasets import SPLITS, DatasetManifest
-from pipeline.errors import DataError
-from pipeline.preparation.listing import write_broken, write_duplicates, write_samples
-from pipeline.preparation.pooling import Pool
-from pipeline.preparation.splits import SplitRows, describe, hold_out, statistics_of, write_split
-from pipeline.progress import progress
-from pipeline.sections.prepare import Prepare
-from pipeline.sources import Source, build_source
-from pipeline.split import UNLABELLED
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_section
+from pipeline.core.errors import DataError
+from pipeline.core.files import WORK, Scratch, say, write_json
+from pipeline.core.progress import progress
+from pipeline.data.dataset import SPLITS, DatasetManifest
+from pipeline.data.splits import UNLABELLED
+from pipeline.preparation.lists import write_broken, write_duplicates, write_samples
+from pipeline.preparation.pool import Pool
+from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources import Source, build_source
+from pipeline.preparation.write import SplitRows, describe, hold_out, statistics_of, write_split
 
 Rows = Mapping[str, np.ndarray]  # of each split: the pool's images, in their order
 

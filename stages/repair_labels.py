@@ -7,18 +7,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipeline.artifacts import say
-from pipeline.canaries import check_canaries
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import StoreError
-from pipeline.labelling import repair_block
-from pipeline.manifest import Block
-from pipeline.model_files import model_fingerprint
-from pipeline.split import StreamedSplit, find_samples
-from pipeline.store import StoreReader
-from pipeline.teacher import Teacher
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.errors import StoreError
+from pipeline.core.files import say
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import StreamedSplit, find_samples
+from pipeline.labelling.dump import repair_block
+from pipeline.labelling.teacher import Teacher
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.manifest import Block
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.saved import model_fingerprint
 
 
 def main(

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from pipeline.artifacts import say, write_bytes
-from pipeline.config import PARAMS
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, read_exports
+from pipeline.core.files import say, write_bytes
 from pipeline.report.content import read_content
 from pipeline.report.figures import charts
 from pipeline.report.page import render_page
 from pipeline.report.summary import markdown, terminal
-from pipeline.sections.export import read_exports
-from stages import run_stage
 
 
 def main(params: Path = PARAMS, reports: Path = Path("reports"), explained: Path = Path("data/explain")) -> None:

@@ -14,30 +14,30 @@ import torch
 import typer
 from torch import nn
 
-from pipeline.artifacts import Scratch, file_fingerprint, say
-from pipeline.batches import LabelledBatch
-from pipeline.config import PARAMS, load_row, load_rows, load_table, validate
-from pipeline.datasets import ImageDataset
-from pipeline.devices import check_compiler, choose_device, has_room
-from pipeline.distillation import LabelledViews
-from pipeline.distributed import ALONE, Team, one_voice
-from pipeline.errors import ConfigError, StoreError, suggest
-from pipeline.grouping import batches_together, check_alike
-from pipeline.inference import predict_logits
-from pipeline.joining import label_bytes
-from pipeline.metrics import classification_metrics
-from pipeline.model_files import ModelMeta, write_model
-from pipeline.objective import build_loss
-from pipeline.pilot import Choice, choose_temperature, shorten
-from pipeline.remote import is_url
-from pipeline.sections.train_student import TrainStudent
-from pipeline.split import Split, StreamedSplit
-from pipeline.store import StoreReader
-from pipeline.streaming import MemoryBudget, images_in_order, open_splits
-from pipeline.trainer import FitResult, Task, Trainer
-from pipeline.training import fit, fit_together, write_reports
-from pipeline.transfer import Start, origins
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_row, load_rows, load_table, validate
+from pipeline.core.errors import ConfigError, StoreError, suggest
+from pipeline.core.files import Scratch, file_fingerprint, say
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.streaming import MemoryBudget, images_in_order, open_splits
+from pipeline.labels.join import label_bytes
+from pipeline.labels.reader import StoreReader
+from pipeline.labels.remote import is_url
+from pipeline.models.devices import check_compiler, choose_device, has_room
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import ModelMeta, write_model
+from pipeline.signals.metrics import classification_metrics
+from pipeline.student.batches import LabelledBatch
+from pipeline.student.groups import batches_together, check_alike
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.objective import build_loss
+from pipeline.student.settings import TrainStudent
+from pipeline.student.temperature import Choice, choose_temperature, shorten
+from pipeline.training.fit import fit, fit_together, write_reports
+from pipeline.training.start import Start, origins
+from pipeline.training.team import ALONE, Team, one_voice
+from pipeline.training.trainer import FitResult, Task, Trainer
 
 EVAL_BATCH_SIZE = 500
 

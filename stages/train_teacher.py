@@ -13,28 +13,28 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from pipeline.artifacts import Scratch, say
-from pipeline.batches import Batch, num_steps
-from pipeline.calibration import fit_temperature
-from pipeline.chance import check_above_chance
-from pipeline.config import PARAMS, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import check_compiler, choose_device, has_room
-from pipeline.distributed import ALONE, Team, one_voice
-from pipeline.epochs import Epoch
-from pipeline.errors import DataError
-from pipeline.inference import predict_logits
-from pipeline.losses import cross_entropy
-from pipeline.metrics import classification_metrics
-from pipeline.model_files import write_model
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_section
+from pipeline.core.errors import DataError
+from pipeline.core.files import Scratch, say
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.streaming import MemoryBudget, Paging, images_in_order, open_splits
 from pipeline.models import Classifier, load_weights, read_class_names
-from pipeline.sections.train_teacher import TrainTeacher
-from pipeline.split import Split, StreamedSplit
-from pipeline.streaming import MemoryBudget, Paging, images_in_order, open_splits
-from pipeline.trainer import Task
-from pipeline.training import fit, write_reports
-from pipeline.transfer import Start, origins
-from stages import run_stage
+from pipeline.models.devices import check_compiler, choose_device, has_room
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import write_model
+from pipeline.signals.losses import cross_entropy
+from pipeline.signals.metrics import classification_metrics
+from pipeline.teacher.calibration import fit_temperature
+from pipeline.teacher.chance import check_above_chance
+from pipeline.teacher.settings import TrainTeacher
+from pipeline.training.epochs import Epoch
+from pipeline.training.fit import fit, write_reports
+from pipeline.training.start import Start, origins
+from pipeline.training.team import ALONE, Team, one_voice
+from pipeline.training.trainer import Task
+from pipeline.views.plan import Batch, num_steps
 
 EVAL_BATCH_SIZE = 500
 

@@ -15,23 +15,23 @@ from jaxtyping import Float, Int64
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings_dataclass
 
-from pipeline.artifacts import say, write_bytes, write_json
-from pipeline.config import PARAMS, STRICT, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import DeviceName, Precision, choose_device
-from pipeline.encodings import LabelSpace
-from pipeline.errors import ConfigError, DataError, StoreError
-from pipeline.model_files import model_fingerprint, read_meta
-from pipeline.progress import progress
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, STRICT, load_section
+from pipeline.core.errors import ConfigError, DataError, StoreError
+from pipeline.core.files import say, write_bytes, write_json
+from pipeline.core.progress import progress
+from pipeline.core.seeding import derive_seed, permutation
+from pipeline.data.dataset import ImageDataset
+from pipeline.labelling.teacher import Teacher, label_rows
+from pipeline.labelling.tune import Trial, by_size, choose, ladder, measure_encoding, pareto_front
+from pipeline.labels.encodings import LabelSpace
+from pipeline.labels.fields import gather
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import DeviceName, Precision, choose_device
+from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.report.label_figures import draw_ladder
 from pipeline.report.tables import ladder_table
-from pipeline.seeding import derive_seed, permutation
-from pipeline.store import StoreReader
-from pipeline.stored_labels import gather
-from pipeline.teacher import Teacher, label_rows
-from pipeline.tuning import Trial, by_size, choose, ladder, measure_encoding, pareto_front
 from pipeline.views import ViewSpec
-from stages import run_stage
 
 
 @settings_dataclass(frozen=True, kw_only=True, config=STRICT | {"extra": "ignore"})

@@ -10,22 +10,22 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from pipeline.artifacts import say, write_json
-from pipeline.canaries import check_canaries
-from pipeline.config import PARAMS, load_rows, load_section
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device
-from pipeline.errors import PipelineError, StoreError, VerificationError
-from pipeline.inference import predict_logits
-from pipeline.joining import match_rows
-from pipeline.labelling import recompute_fidelity
-from pipeline.metrics import accuracy
-from pipeline.model_files import model_fingerprint
-from pipeline.sections.verify_labels import VerifyLabels
-from pipeline.split import Split, StreamedSplit
-from pipeline.store import StoreReader
-from pipeline.teacher import Teacher
-from stages import run_stage
+from pipeline.core.command import run_stage
+from pipeline.core.config import PARAMS, load_rows, load_section
+from pipeline.core.errors import PipelineError, StoreError, VerificationError
+from pipeline.core.files import say, write_json
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split, StreamedSplit
+from pipeline.labelling.dump import recompute_fidelity
+from pipeline.labelling.teacher import Teacher
+from pipeline.labelling.verify_settings import VerifyLabels
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.join import match_rows
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import model_fingerprint
+from pipeline.signals.metrics import accuracy
 
 # What code stumbles over where the declared shape or type of an array is damaged.
 _DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError)

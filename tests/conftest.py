@@ -12,7 +12,7 @@ with warnings.catch_warnings():
     install_import_hook(["pipeline", "stages"], "typecheck.check")
     import torch
 
-    from pipeline.split import Split, sample_ids
+    from pipeline.data.splits import Split, sample_ids
     from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 torch.set_num_threads(1)

@@ -20,11 +20,12 @@ import numpy as np
 from conftest import make_split
 from project import files_of, small_params, write_params
 
-from pipeline import artifacts, labelling
-from pipeline.datasets import DatasetManifest
-from pipeline.errors import one_line_errors
-from pipeline.model_files import ModelMeta, write_model
-from pipeline.preparation.splits import write_dataset
+from pipeline.core import files as artifacts
+from pipeline.core.errors import one_line_errors
+from pipeline.data.dataset import DatasetManifest
+from pipeline.labelling import dump as labelling
+from pipeline.models.saved import ModelMeta, write_model
+from pipeline.preparation.write import write_dataset
 from stages import dump_labels
 
 OnBlock = Callable[[int], object]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.sources import RawImage, Source, build_source
+from pipeline.preparation.sources import RawImage, Source, build_source
 
 SPLITS = ("train", "val", "test")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.closure import TOP
+from pipeline.core.closure import TOP
 
 _FIT = {
     "epochs": 2,

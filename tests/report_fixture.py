@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts import write_bytes, write_json
-from pipeline.sections.export import read_exports
+from pipeline.core.config import read_exports
+from pipeline.core.files import write_bytes, write_json
 
 CLASS_NAMES = [
     "T-shirt/top",

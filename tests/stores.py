@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from conftest import make_split
 
-from pipeline.batches import RowOrder
-from pipeline.canaries import make_canaries
-from pipeline.encodings import build_encoding
-from pipeline.manifest import Block, Manifest
-from pipeline.seeding import sample_draws
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.store_writer import StoreWriter
+from pipeline.core.seeding import sample_draws
+from pipeline.data.splits import Split
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import build_encoding
+from pipeline.labels.manifest import Block, Manifest
+from pipeline.labels.reader import StoreReader
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
+from pipeline.views.plan import RowOrder
 
 CLASSES = ["a", "b", "c", "d", "e", "f"]
 SPLIT = make_split(20)

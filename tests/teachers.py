@@ -9,11 +9,11 @@ from conftest import make_split
 from project import small_params, write_params
 from torch import nn
 
-from pipeline.config import validate
-from pipeline.datasets import DatasetManifest
+from pipeline.core.config import validate
+from pipeline.data.dataset import DatasetManifest
 from pipeline.models import build_network
-from pipeline.preparation.splits import write_dataset
-from pipeline.transfer import NetworkSettings, Start
+from pipeline.preparation.write import write_dataset
+from pipeline.training.start import NetworkSettings, Start
 from stages import dump_labels, evaluate, train_student, train_teacher, verify_labels
 
 CLASSES = ("ant", "bee", "cow", "doe")

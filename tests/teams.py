@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faults import fork
 
-from pipeline.errors import one_line_errors
+from pipeline.core.errors import one_line_errors
 
 
 class Members:

@@ -28,30 +28,30 @@ from stores import (
 from test_views import ALL, spec_of
 from torch import nn
 
-from pipeline.batches import num_steps, plain_batches, plan_view, view_batches
-from pipeline.datasets import ImageDataset
-from pipeline.devices import choose_device, copied_ahead, has_room
-from pipeline.distillation import LabelledViews
-from pipeline.encodings import build_encoding
-from pipeline.epochs import Epoch
-from pipeline.errors import ModelError
-from pipeline.inference import predict_logits
-from pipeline.labelling import Target, dump_labels, repair_block
-from pipeline.losses import cross_entropy
-from pipeline.metrics import classification_metrics
+from pipeline.core.errors import ModelError
+from pipeline.core.seeding import philox
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split
+from pipeline.data.streaming import Paging
+from pipeline.labelling.dump import Target, dump_labels, repair_block
+from pipeline.labelling.teacher import Teacher, label_rows, rendered_there
+from pipeline.labels.encodings import build_encoding
+from pipeline.labels.reader import StoreReader
+from pipeline.labels.targets import SparseTargets
 from pipeline.models import build_model
-from pipeline.objective import Objective, build_loss
-from pipeline.preparation.splits import write_dataset
-from pipeline.recipe import FitSettings
-from pipeline.seeding import philox
-from pipeline.split import Split
-from pipeline.store import StoreReader
-from pipeline.streaming import Paging
-from pipeline.targets import SparseTargets
-from pipeline.teacher import Teacher, label_rows, rendered_there
-from pipeline.trainer import Task
-from pipeline.training import fit
+from pipeline.models.devices import choose_device, copied_ahead, has_room
+from pipeline.models.predict import predict_logits
+from pipeline.preparation.write import write_dataset
+from pipeline.signals.losses import cross_entropy
+from pipeline.signals.metrics import classification_metrics
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.objective import Objective, build_loss
+from pipeline.training.epochs import Epoch
+from pipeline.training.fit import fit
+from pipeline.training.recipe import FitSettings
+from pipeline.training.trainer import Task
 from pipeline.views import PadCrop, ViewSpec, render
+from pipeline.views.plan import num_steps, plain_batches, plan_view, view_batches
 
 pytestmark = [
     pytest.mark.gpu,
@@ -191,7 +191,7 @@ def test_a_dump_on_the_gpu_is_nearly_that_of_the_cpu_and_the_same_wherever_image
         dumped(tmp_path / f"{name}.zarr", row, GPU, split) for name, split in {"l": SPLIT.to(GPU), "t": SPLIT}.items()
     )
     assert content(lying.path) == content(travelling.path)
-    monkeypatch.setattr("pipeline.write_behind._BLOCKS_BEHIND", {})
+    monkeypatch.setattr("pipeline.labelling.write_behind._BLOCKS_BEHIND", {})
     assert content(lying.path) == content(dumped(tmp_path / "at_once.zarr", row, GPU, SPLIT.to(GPU)).path)
     for view in range(2):
         for name, values in on_cpu.read_view(view).items():

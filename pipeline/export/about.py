@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from pipeline.artifacts import write_bytes
-from pipeline.model_files import ModelMeta
+from pipeline.core.files import write_bytes
+from pipeline.models.saved import ModelMeta
 
 KEY = "potstill"
 

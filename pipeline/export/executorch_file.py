@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch.export import ExportedProgram
 
-from pipeline.artifacts import write_bytes
+from pipeline.core.files import write_bytes
 from pipeline.export.libraries import ExportError, first_line, quiet
 
 

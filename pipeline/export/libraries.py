@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch.export import ExportedProgram
 
-from pipeline.artifacts import write_bytes
+from pipeline.core.files import write_bytes
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
 
 OPSET = 18  # the first whose Resize can antialias

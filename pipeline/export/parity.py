@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from pipeline.export.libraries import ExportError
-from pipeline.metrics import accuracy, agreement, kl_to_teacher
+from pipeline.signals.metrics import accuracy, agreement, kl_to_teacher
 
 
 @dataclass(frozen=True)

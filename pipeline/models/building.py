@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.errors import ModelError, suggest
+from pipeline.core.errors import ModelError, suggest
 from pipeline.models import families, onnx, timm, torchvision, user_file
 from pipeline.models.classifier import Classifier
 from pipeline.models.weights import Weights

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.errors import ConfigError, suggest
+from pipeline.core.errors import ConfigError, suggest
 
 ClassMap = Mapping[str, Sequence[int | str]]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import nn
 
-from pipeline.errors import ModelError
+from pipeline.core.errors import ModelError
 
 
 class Classifier(nn.Module):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import nn
 
-from pipeline.config import validate
-from pipeline.errors import ModelError, suggest
+from pipeline.core.config import validate
+from pipeline.core.errors import ModelError, suggest
 
 
 def _conv_norm_relu(inputs: int, outputs: int, stride: int, kernel: int = 3) -> nn.Sequential:

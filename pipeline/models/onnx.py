@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from pipeline.errors import ModelError, suggest
+from pipeline.core.errors import ModelError, suggest
 
 _LAYOUT = "one input of floats, [batch, channels, height, width]"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}

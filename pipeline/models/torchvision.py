@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.errors import ModelError, suggest
+from pipeline.core.errors import ModelError, suggest
 from pipeline.models.weights import Weights
 
 CHANNELS = 3

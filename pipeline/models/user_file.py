@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.errors import ModelError, suggest
+from pipeline.core.errors import ModelError, suggest
 
 _NAME = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
 _MODULE = "potstill_user_network"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.errors import ModelError
+from pipeline.core.errors import ModelError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that training scripts keep the weights under
 _PREFIXES = ("module.", "_orig_mod.")  # of networks that were wrapped for several GPUs, or compiled

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int8, Int64, UInt64
 
-from pipeline.artifacts import write_bytes
-from pipeline.datasets import SPLITS
-from pipeline.preparation.making import Broken, Channels, Made
+from pipeline.core.files import write_bytes
+from pipeline.data.dataset import SPLITS
+from pipeline.preparation.make import Broken, Channels, Made
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _BLOCK_IMAGES = 65_536

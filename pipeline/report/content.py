@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_json
+from pipeline.core.files import read_json
 
 Rows = dict[str, dict[str, Any]]
 

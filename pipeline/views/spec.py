@@ -12,17 +12,17 @@ from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, field_
 from pydantic.dataclasses import dataclass
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pipeline.artifacts import fingerprint
-from pipeline.config import STRICT, validate
-from pipeline.errors import suggest
-from pipeline.seeding import sample_draws
-from pipeline.views.base import ImageOperation, Operation
-from pipeline.views.colour import Brightness, Contrast, Saturation
-from pipeline.views.erasing import Erasing
-from pipeline.views.flips import FlipHorizontal, FlipVertical
-from pipeline.views.mixing import CutMix, Mixing, Mixup, next_in_ring
-from pipeline.views.pad_crop import PadCrop
-from pipeline.views.resized_crop import ResizedCrop
+from pipeline.core.config import STRICT, validate
+from pipeline.core.errors import suggest
+from pipeline.core.files import fingerprint
+from pipeline.core.seeding import sample_draws
+from pipeline.views.operations.base import ImageOperation, Operation
+from pipeline.views.operations.colour import Brightness, Contrast, Saturation
+from pipeline.views.operations.erasing import Erasing
+from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
+from pipeline.views.operations.mixing import CutMix, Mixing, Mixup, next_in_ring
+from pipeline.views.operations.pad_crop import PadCrop
+from pipeline.views.operations.resized_crop import ResizedCrop
 
 OPERATIONS: dict[str, type[Operation]] = {
     "pad_crop": PadCrop,

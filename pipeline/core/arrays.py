@@ -1,0 +1,271 @@
+"""Checksummed arrays on disk: the one file that imports zarr.
+
+Every inner chunk is compressed by zstd and closed by a crc32c, so a flipped bit is an error and not a wrong label;
+chunks that equal the fill value are written, so a lost one shows. Data is written and read in whole row ranges along
+one axis, because random rows cost hundreds of times as much.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ZarrUserWarning
+
+from pipeline.core.errors import PipelineError, StoreError
+from pipeline.core.files import sync_folder
+
+CHUNK_BYTES = 256 * 1024
+SHARD_BYTES = 64 * 1024 * 1024
+
+_MEND_REMOTE = "put a whole store there"
+
+
+@runtime_checkable
+class Mirror(Protocol):
+    """The files of a group that lies elsewhere, in a local folder as far as they were fetched."""
+
+    url: str
+    folder: Path
+
+    def fetch(self, names: Iterable[str], *, again: bool = False) -> None:
+        """Fetches files that the folder lacks or, with `again`, all that are named."""
+
+
+class ArrayGroup:
+    """A Zarr v3 group with a manifest in its attributes and arrays beside it."""
+
+    def __init__(self, path: Path, group: zarr.Group, mirror: Mirror | None = None) -> None:
+        self.path = path  # a local folder, also of a group at a URL
+        self.location = mirror.url if mirror else str(path)  # for messages
+        self._group = group
+        self._mirror = mirror
+        self._opened: dict[str, zarr.Array[Any]] = {}  # opening one takes a millisecond
+
+    @classmethod
+    def create(cls, path: Path, attributes: Mapping[str, Any]) -> "ArrayGroup":
+        """A new group at `path`; what may stand there already is kept where it fits."""
+        return cls(path, zarr.open_group(path, mode="a", zarr_format=3, attributes=dict(attributes)))
+
+    @classmethod
+    def reopen(cls, path: Path) -> "ArrayGroup":
+        """The group at `path` for further writing, as it is."""
+        return cls(path, zarr.open_group(path, mode="r+", zarr_format=3))
+
+    @classmethod
+    def open(cls, path: Path, *, made_by: str, mirror: Mirror | None = None) -> "ArrayGroup":
+        """Opens the group at a path for reading; a `mirror`, whose folder this is, fetches what is missing there.
+
+        Raises:
+            StoreError: There is no readable group.
+        """
+        if not path.exists():
+            raise StoreError(path, "no such folder", mend=f"run `dvc repro {made_by}`")
+        try:
+            return cls(path, zarr.open_group(path, mode="r", zarr_format=3), mirror)
+        except Exception as error:  # zarr raises many kinds for a damaged zarr.json
+            reason = f"{type(error).__name__}: {error}"
+            mend = _MEND_REMOTE if mirror else f"delete it and run `dvc repro {made_by}`"
+            where = mirror.url if mirror else path
+            raise StoreError(where, f"not a readable Zarr v3 group ({reason})", mend=mend) from error
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The manifest."""
+        return dict(self._group.attrs.asdict())
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Replaces the manifest, atomically."""
+        self._group.attrs.put(dict(attributes))
+        sync_folder(self.path)
+
+    def create_array(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        fill_value: float,
+        row_axis: int = 0,
+        block_rows: int | None = None,
+        by_column: bool = False,
+        chunk_bytes: int | None = None,
+    ) -> None:
+        """Declares an array whose files (shards) are split along `row_axis` only, at `block_rows` rows, and hold inner
+        chunks of about `chunk_bytes`, 256 KiB by default: each takes Zarr a millisecond. Axes before `row_axis` are split into single entries; with `by_column`, inner
+        chunks are so along the axes behind it, too, so that like is compressed with like."""
+        row_bytes = max(1, int(np.prod(shape[row_axis + 1 :], dtype=np.int64)) * dtype.itemsize)
+        rows = max(1, shape[row_axis])
+        block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
+        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes, chunk_bytes)
+        # A block that holds all rows may be declared longer than they are; others must be what the caller said.
+        shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
+        if shard % chunk:
+            chunk = _largest_divisor(shard, chunk)
+        lead, tail = (1,) * row_axis, tuple(max(1, n) for n in shape[row_axis + 1 :])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            self._opened.pop(name, None)
+            self._group.create_array(
+                name,
+                shape=shape,
+                dtype=dtype,
+                chunks=(*lead, chunk, *((1,) * len(tail) if by_column else tail)),
+                shards=(*lead, shard, *tail),
+                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                fill_value=fill_value,
+                config={"write_empty_chunks": True},
+                overwrite=True,
+            )
+
+    def put(self, name: str, data: np.ndarray, *, fill_value: float = 0) -> None:
+        """A small array, whole; one that is there already is replaced at once."""
+        if name not in self._group or self.shape(name) != data.shape:
+            self.create_array(name, data.shape, data.dtype, fill_value=fill_value)
+        self.write(name, data)
+
+    def names(self) -> list[str]:
+        """The arrays, sorted."""
+        return sorted(name for name, _ in self._group.arrays())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._array(name).shape)
+
+    def chunk_rows(self, name: str) -> int:
+        """Rows of an inner chunk of an array that is split along its first axis: what is read at once for one of them."""
+        return int(self._array(name).chunks[0])
+
+    def shard_rows(self, name: str) -> int:
+        """Rows of a file of such an array: what is written at once."""
+        array = self._array(name)
+        return int((array.shards or array.chunks)[0])
+
+    def fill_value(self, name: str) -> Any:
+        return self._array(name).fill_value
+
+    def write(self, name: str, data: np.ndarray, *index: int | slice) -> None:
+        """Writes whole files of an array and flushes them; each takes its name only when it is complete."""
+        array = self._array(name).with_config({"write_empty_chunks": True})  # the files do not keep this setting
+        array[index or ...] = data
+        for file in _files_of(self.path / name, array, index):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+            sync_folder(file.parent)
+
+    def read(self, name: str, *index: int | slice) -> np.ndarray:
+        """A range of whole rows; raises StoreError where a checksum does not match or a file is damaged.
+
+        Of a group at a URL, the files that the range covers are fetched first, and fetched again where they turn out
+        damaged; there, a lost file is a StoreError, too.
+        """
+        array = self._array(name)
+        if self._mirror is None:
+            return self._read(name, array, index)
+        files = [file.relative_to(self.path) for file in _files_of(self.path / name, array, index)]
+        self._mirror.fetch([file.as_posix() for file in files])
+        try:
+            return self._read(name, array, index)
+        except StoreError:
+            for file in files:
+                self._heal(name, array, file, self._mirror)
+            return self._read(name, array, index)
+
+    def _heal(self, name: str, array: "zarr.Array[Any]", file: Path, mirror: Mirror) -> None:
+        """Fetches a file of an array again if it is damaged; raises StoreError if it is so at its URL, too."""
+        sizes = array.shards or array.chunks
+        places = map(int, file.parts[-len(sizes) :])
+        part = tuple(slice(place * size, (place + 1) * size) for place, size in zip(places, sizes, strict=True))
+        try:
+            self._read(name, array, part)
+        except StoreError:
+            mirror.fetch([file.as_posix()], again=True)
+            try:
+                self._read(name, array, part)
+            except StoreError as error:
+                raise StoreError(f"{mirror.url}/{file.as_posix()}", "damaged at its URL", mend=_MEND_REMOTE) from error
+
+    def _read(self, name: str, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> np.ndarray:
+        try:
+            return np.asarray(array[index or ...])
+        except (PipelineError, MemoryError, PermissionError):
+            raise
+        except Exception as error:  # codecs raise ValueError, RuntimeError and others for damage
+            place = f"{self.location}/{name}{list(index) if index else ''}"
+            raise StoreError(
+                place,
+                f"damaged: {type(error).__name__}: {error}",
+                expected="content that matches its checksum",
+                mend="restore it (`dvc checkout --force`) or delete it and run `dvc repro`",
+            ) from error
+
+    def read_whole(self, name: str) -> np.ndarray:
+        """An array that must be there in full; raises StoreError where a file of it is lost (which reads as fill value)."""
+        if self._mirror is None:
+            self.check_files(name)
+        return self.read(name)
+
+    def check_files(self, name: str) -> None:
+        """Raises StoreError where a file of a local array is lost or empty, without reading any."""
+        lost = [
+            file
+            for file in _files_of(self.path / name, self._array(name), ())
+            if not file.exists() or file.stat().st_size == 0
+        ]
+        if lost:
+            mend = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"
+            raise StoreError(
+                f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", mend=mend
+            )
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        if self._mirror is None:
+            return self._open_array(name)
+        description = f"{name}/zarr.json"
+        self._mirror.fetch([description])
+        try:
+            return self._open_array(name)
+        except StoreError:
+            self._mirror.fetch([description], again=True)
+            return self._open_array(name)
+
+    def _open_array(self, name: str) -> zarr.Array[Any]:
+        if name in self._opened:
+            return self._opened[name]
+        mend = _MEND_REMOTE if self._mirror else "delete the store and run `dvc repro`"
+        try:
+            found = self._group[name]
+        except KeyError:
+            raise StoreError(f"{self.location}/{name}", "no such array", mend=mend) from None
+        except Exception as error:  # a damaged zarr.json of the array
+            reason = f"{type(error).__name__}: {error}"
+            raise StoreError(f"{self.location}/{name}", f"not a readable array ({reason})", mend=mend) from error
+        if not isinstance(found, zarr.Array):
+            raise StoreError(f"{self.location}/{name}", "a group", expected="an array")
+        self._opened[name] = found
+        return found
+
+
+def rows_in_chunk(num_rows: int, row_bytes: int, chunk_bytes: int | None = None) -> int:
+    """Rows of an inner chunk of an array that has so many."""
+    return max(1, min(num_rows, (chunk_bytes or CHUNK_BYTES) // row_bytes))
+
+
+def _largest_divisor(number: int, at_most: int) -> int:
+    return next(d for d in range(at_most, 0, -1) if number % d == 0)
+
+
+def _files_of(folder: Path, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> list[Path]:
+    """The shard files that `index` covers."""
+    shards = array.shards or array.chunks
+    numbers = []
+    for axis, (size, shard) in enumerate(zip(array.shape, shards, strict=True)):
+        part = index[axis] if axis < len(index) else slice(None)
+        first, last = (part, part + 1) if isinstance(part, int) else part.indices(size)[:2]
+        numbers.append(range(first // shard, -(-last // shard)))
+    # As the metadata says, not as they are written here: a damaged separator would have Zarr look elsewhere.
+    return [folder / array.metadata.encode_chunk_key(place) for place in product(*numbers)]

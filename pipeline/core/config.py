@@ -1,0 +1,207 @@
+"""One section of `params.yaml` -> one frozen dataclass; unknown, missing or ill-typed keys fail, by name.
+
+The dataclasses live beside the code that they steer. They are pydantic dataclasses made with `STRICT`, so that
+`"3"` is not an integer and a misspelt key is not silently ignored. YAML is read as version 1.2, as DVC reads it
+(`1e-3` is a number).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.core.errors import ConfigError, suggest
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+PARAMS = Path("params.yaml")
+
+_NEVER_WRAPPED = 4096
+_UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
+
+Settings = TypeVar("Settings")
+
+
+def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Settings:
+    """The section of `path` at a dotted name (`students.small`) as a `kind`; raises ConfigError."""
+    settings: Settings = validate(kind, _find(section, path), f"{path}: {section}")
+    return settings
+
+
+def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
+    """The rows of a table (`students`, `encodings`) by name, as they stand in the file; raises ConfigError."""
+    rows = _find(section, path)
+    if not isinstance(rows, dict) or not rows:
+        raise ConfigError(f"{path}: {section}", repr(rows), expected="a table with at least one row")
+    return {str(name): row for name, row in rows.items()}
+
+
+def load_row(kind: type[Settings], table: str, name: str, path: Path = PARAMS) -> Settings:
+    """A row of a table as a `kind`, over the section `<table>_defaults`, map by map; raises ConfigError."""
+    content, defaults = _read_yaml(path), f"{table}_defaults"
+    shared = _find(defaults, path) if isinstance(content, dict) and defaults in content else {}
+    row = _over(_find(f"{table}.{name}", path), shared)
+    settings: Settings = validate(kind, row, f"{path}: {table}.{name}")
+    return settings
+
+
+def load_table(kind: type[Settings], table: str, path: Path = PARAMS) -> dict[str, Settings]:
+    """Every row of a table, as `load_row` has it, in the order of the file; raises ConfigError."""
+    return {name: load_row(kind, table, name, path) for name in load_rows(table, path)}
+
+
+def section_names(path: Path = PARAMS) -> list[str]:
+    """What stands in `path` at the top; raises ConfigError where it is not a table of sections."""
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(path, f"holds {content!r:.40}", expected="sections: the names of stages, and tables")
+    return [str(name) for name in content]
+
+
+def edit_entry(path: Path, entry: str, change: Callable[[Any], Any]) -> None:
+    """Puts what `change` makes of the entry at a dotted name in its place; the rest of the file stays as it is, with its
+    comments. A map is written in one line.
+
+    Raises ConfigError where there is no such entry.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, _NEVER_WRAPPED
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda by, _: by.represent_scalar("tag:yaml.org,2002:null", "null"))
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    *above, last = entry.split(".")
+    node = content
+    for key in above:
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise ConfigError(path, f"no entry {entry!r}")
+    node[last] = change(node[last])
+    if isinstance(node[last], dict):
+        node[last] = CommentedMap(node[last])
+        node[last].fa.set_flow_style()
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def _over(row: Any, defaults: Any) -> Any:
+    """A row with what it does not say taken from its defaults; a map of another `kind` has none."""
+    if not (isinstance(row, dict) and isinstance(defaults, dict)) or row.get("kind") != defaults.get("kind"):
+        return row
+    return defaults | {key: _over(value, defaults[key]) if key in defaults else value for key, value in row.items()}
+
+
+def _find(section: str, path: Path) -> Any:
+    node: Any = _read_yaml(path)
+    walked: list[str] = []
+    for key in section.split("."):
+        if not isinstance(node, dict) or key not in node:
+            known = [str(name) for name in node] if isinstance(node, dict) else []
+            raise ConfigError(path, f"no entry {'.'.join([*walked, key])!r}", expected=suggest(key, known))
+        node, walked = node[key], [*walked, key]
+    return node
+
+
+def validate(kind: Any, node: object, where: str) -> Any:
+    """`node` (plain dicts, lists and scalars) as a `kind` (a dataclass or any other annotation).
+
+    Raises ConfigError with the first wrong key.
+    """
+    try:
+        return _read(kind, node, where)
+    except ValidationError as error:
+        raise _explain(error, kind, where)[0] from None
+
+
+def validate_kind(kinds: Mapping[str, Any], row: object, where: str) -> Any:
+    """The one of `kinds` (dataclasses by name) that a row `{kind: <name>, ...settings}` names; raises ConfigError."""
+    if not isinstance(row, Mapping) or "kind" not in row:
+        raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(kinds))}")
+    settings = dict(row)
+    kind = str(settings.pop("kind"))
+    if kind not in kinds:
+        raise ConfigError(f"{where}.kind", f"{kind!r}", expected=suggest(kind, list(kinds)))
+    return validate(kinds[kind], settings, where)
+
+
+def find_faults(kind: Any, node: object, where: str) -> list[ConfigError]:
+    """Everything for which `validate` would refuse `node`, what it would name first."""
+    try:
+        _read(kind, node, where)
+    except ValidationError as error:
+        return _explain(error, kind, where)
+    except ConfigError as error:
+        return [error]
+    return []
+
+
+def _read(kind: Any, node: object, where: str) -> Any:
+    try:
+        # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay strict.
+        return TypeAdapter(kind).validate_json(json.dumps(node), strict=True)
+    except ValidationError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(where, f"not plain settings ({error})", expected="maps, lists, numbers and text") from None
+
+
+def _explain(error: ValidationError, kind: Any, where: str) -> list[ConfigError]:
+    """Every fault, unknown keys first: a misspelt key is missing under its own name, too."""
+    faults = error.errors(include_url=False)
+    unknown = [fault for fault in faults if fault["type"] in _UNKNOWN]
+    return [_tell(fault, kind, where) for fault in [*unknown, *(fault for fault in faults if fault not in unknown)]]
+
+
+def _tell(fault: ErrorDetails, kind: Any, where: str) -> ConfigError:
+    path = [str(part) for part in fault["loc"]]
+    place = ".".join([where, *path])
+    if fault["type"] in _UNKNOWN:
+        return ConfigError(place, "unknown key", expected=suggest(path[-1], _keys_at(kind, path[:-1])))
+    if fault["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
+        return ConfigError(place, "this key is missing", mend="add it")
+    found = f"{fault['input']!r} ({type(fault['input']).__name__})"
+    return ConfigError(place, found, expected=fault["msg"].removeprefix("Input should be "))
+
+
+def _keys_at(kind: Any, path: list[str]) -> list[str]:
+    for key in path:
+        field = getattr(kind, "__dataclass_fields__", {}).get(key)
+        kind = field.type if field else None
+    return list(getattr(kind, "__dataclass_fields__", {}))
+
+
+@lru_cache(maxsize=1)
+def _parse(text: str) -> Any:
+    """The content of YAML; kept, because a table of many rows is read row by row, and params.yaml takes 0.1 s."""
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return deepcopy(_parse(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(path, "no such file", mend="run from the project's top folder, or pass --params") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(line, f"not valid YAML ({error.problem})", mend="mend that line") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not valid YAML ({error})") from None
+
+
+def read_exports(path: Path = PARAMS) -> list[str]:
+    """The students of the list `exports`; raises ConfigError where one is not in the table `students`, or twice."""
+    names: list[str] = validate(list[str], load_section(list, "exports", path), f"{path}: exports")
+    students = list(load_rows("students", path))
+    for index, name in enumerate(names):
+        if name not in students:
+            raise ConfigError(f"{path}: exports", f"no student {name!r}", expected=suggest(name, students))
+        if name in names[:index]:
+            raise ConfigError(f"{path}: exports", f"{name!r} twice", expected="each student once")
+    return names

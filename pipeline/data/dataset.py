@@ -1,0 +1,116 @@
+"""The prepared data set on disk, as it is read: its splits, and what is true of it as a whole.
+
+```
+data/prepare/
+  manifest.json    source, class names, image shape, mean and std of the training split, counts, fingerprints
+  train.zarr       images (pipeline/data/images.py), hard_labels int64 and sample_ids uint64 [samples]
+  val.zarr         the same, taken from the training set, stratified by class, unless the source has one
+  test.zarr        the same; only `evaluate` opens it
+  samples.tsv      which image of the source each sample is
+  duplicates.tsv   samples whose pixels are the same, where there are any
+  broken.tsv       images that could not be decoded and were skipped, where there are any
+```
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt64
+
+from pipeline.core.arrays import ArrayGroup
+from pipeline.core.errors import DataError
+from pipeline.core.files import read_json
+from pipeline.data.images import Storage, open_images
+from pipeline.data.splits import Split, StreamedSplit, check_images
+
+FORMAT = "potstill-images"
+VERSION = 1
+SPLITS = ("train", "val", "test")
+_MEND = "delete data/prepare and run `dvc repro prepare`"
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """What is true of a prepared data set as a whole."""
+
+    source: str
+    class_names: list[str]
+    image_shape: list[int]
+    mean: list[float]
+    std: list[float]
+    num_samples: dict[str, int]
+    fingerprints: dict[str, str]
+    num_repeated_in_train: int
+    num_shared_with_test: int
+    num_shared_with_val: int = 0
+    num_unlabelled: int = 0
+    num_skipped: int = 0
+    storage: Storage = "pixels"
+    format: str = FORMAT
+    version: int = VERSION
+
+    def image_bytes(self, *names: str) -> int:
+        """What the images of some splits take in memory."""
+        return sum(self.num_samples[name] for name in names) * math.prod(self.image_shape)
+
+
+class ImageDataset:
+    """A prepared data set; splits are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder / "manifest.json")
+
+    def split(self, name: str) -> Split:
+        """A split (`train`, `val`, `test`) as tensors; raises StoreError where a checksum does not match."""
+        group, manifest = self._group(name), self.manifest
+        labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
+        images = open_images(group, manifest.storage, manifest.image_shape, len(ids)).whole()
+        split = Split(torch.from_numpy(images), labels, ids)
+        self._check_fingerprint(name, split)
+        if manifest.storage == "pixels":
+            check_images(images, ids, group.path)
+        return split
+
+    def stream(self, name: str) -> StreamedSplit:
+        """A split that stays on disk; raises StoreError where a file of it is lost or a checksum does not match."""
+        split = StreamedSplit.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
+        self._check_fingerprint(name, split)
+        return split
+
+    def _group(self, name: str) -> ArrayGroup:
+        return ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")
+
+    def _check_fingerprint(self, name: str, split: Split | StreamedSplit) -> None:
+        found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
+        if found != expected:
+            where = self.folder / f"{name}.zarr"
+            raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", mend=_MEND)
+
+
+def split_fingerprint(split: Split | StreamedSplit) -> str:
+    """32 hex digits of the samples and their hard labels, in their order."""
+    return rows_fingerprint(split.sample_ids, split.hard_labels.numpy())
+
+
+def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Int64[np.ndarray, " samples"]) -> str:
+    """The same, of a split that is yet to be written."""
+    digest = hashlib.sha256(ids.astype("<u8", copy=False).data)
+    digest.update(hard_labels.astype("<i8", copy=False).data)
+    return digest.hexdigest()[:32]
+
+
+def _read_manifest(path: Path) -> DatasetManifest:
+    content = read_json(path, made_by="prepare")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", mend=_MEND)
+    if content.get("version") != VERSION:
+        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", mend=_MEND)
+    try:
+        return DatasetManifest(**content)
+    except TypeError as error:
+        raise DataError(path, f"not a data set's manifest ({error})", mend=_MEND) from None

@@ -1,0 +1,268 @@
+"""Encoded images -> pixels: the one file that imports PIL.
+
+What files may hold is made one of two things, grey or RGB, 8 bits, upright: EXIF rotation is done, transparent pixels
+show white, a palette is looked up, CMYK becomes RGB, 16 bits are divided by 257. Of an animation the first frame counts.
+
+A JPEG file at least twice as large as what is asked for is decoded at a half, a quarter or an eighth of its size, which
+leaves out most of the work. That differs a little from all of its pixels made smaller, and so does the sample id: it is
+part of how pixels are made.
+"""
+
+import io
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from pipeline.core.errors import PipelineError
+
+Content = bytes | Path | UInt8[np.ndarray, "channels height width"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST_PIXELS = 2**26  # 8192 x 8192, 200 MB in colour; a small file can claim any size
+EXIF_ORIENTATION = 0x0112
+
+# No others: some of PIL's formats start other programs (EPS).
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and I;16 with any order of bytes
+_UPRIGHT = {  # how an image is turned, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_AHEAD = 4  # contents per worker that wait to be taken, or are at work
+
+# PIL warns of damaged EXIF, which does no harm, and only warns of images somewhat too large. Filters for all, because a
+# thread can't have its own.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class DecodeError(PipelineError):
+    """An image file is no image, or is damaged: why. Which one it is, the caller knows."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = " ".join(reason.split())
+        super().__init__("image", self.reason)
+
+
+def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]:
+    """The content, a path replaced by the bytes of its file; raises DecodeError where it can't be read or is empty."""
+    if isinstance(content, np.ndarray):
+        return content
+    try:
+        found = content.read_bytes() if isinstance(content, Path) else content
+    except FileNotFoundError:
+        raise DecodeError("no such file") from None
+    except OSError as error:
+        raise DecodeError(f"can't be read ({error.strerror})") from None
+    if not found:
+        raise DecodeError("empty (0 bytes)")
+    return found
+
+
+def num_channels(content: Content) -> Literal[1, 3]:
+    """1 for a grey image, 3 for one that may have colour, by its header alone; raises DecodeError.
+
+    A palette counts as colour, and so does an RGB file whose pixels all happen to be grey.
+    """
+    found = read(content)
+    if isinstance(found, np.ndarray):
+        return 1 if len(found) == 1 else 3
+    return 1 if _is_grey(_open(found)) else 3
+
+
+def longest_side(content: bytes | UInt8[np.ndarray, "channels height width"]) -> int:
+    """The longer side of an image in pixels, by its header alone; raises DecodeError."""
+    height, width = content.shape[1:] if isinstance(content, np.ndarray) else _open(content).size[::-1]
+    return int(max(height, width))
+
+
+def decode(
+    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "{channels} _ _"]:
+    """Upright 8-bit pixels, grey or RGB, fitted to a size (height, width); raises DecodeError with the reason.
+
+    Grey is made of colour by ITU-R BT.601's weights (0.299, 0.587, 0.114), as PIL does. A JPEG file at least twice as
+    large as `size` in both directions is decoded at the smallest scale (1/2, 1/4, 1/8) that is no smaller than `size`.
+    """
+    found = read(content)
+    if isinstance(found, np.ndarray):
+        pixels = found if len(found) == channels else _array(_plain(_image(found), channels))
+        return fit(pixels, size) if size else pixels
+    image = _open(found)
+    try:
+        extent = _draft(image, size) if size and isinstance(image, JpegImageFile) else image.size
+        image.load()
+        orientation = _orientation(image)
+        plain = _plain(image, channels)
+        if size:
+            plain = _fitted(plain, _as_stored(size, orientation), extent)
+        return _array(plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain)
+    except (DecodeError, MemoryError):
+        raise
+    except Exception as error:  # damaged content makes decoders raise whatever they like
+        raise DecodeError(f"damaged ({error or type(error).__name__})") from None
+
+
+def fit(image: UInt8[np.ndarray, "channels _ _"], size: tuple[int, int]) -> UInt8[np.ndarray, "channels height width"]:
+    """The image scaled so that it just covers `size` (height, width), and cut to it at the centre.
+
+    Bilinear and antialiased (a triangle as wide as two pixels of the result, or two of the image where it grows). It is
+    scaled by one number in both directions, and no size in between is rounded, so that nothing shifts.
+    """
+    height, width = image.shape[1:]
+    return image if (height, width) == size else _array(_fitted(_image(image), size, (width, height)))
+
+
+def to_jpeg(image: UInt8[np.ndarray, "channels height width"], longest_px: int, quality: int = 95) -> bytes:
+    """A JPEG file of the image; its longer side becomes `longest_px` where it is longer."""
+    picture = _image(image)
+    scale = longest_px / max(picture.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return _file(picture, "JPEG", quality=quality)
+
+
+def to_png(image: UInt8[np.ndarray, "channels height width"]) -> bytes:
+    """A PNG file of exactly these pixels."""
+    return _file(_image(image), "PNG")
+
+
+def decode_all(
+    contents: Iterable[Content], channels: Literal[1, 3], workers: int, size: tuple[int, int] | None = None
+) -> Iterator[UInt8[np.ndarray, "channels _ _"] | DecodeError]:
+    """`decode` of every content, by several threads, in order; a broken one is its DecodeError."""
+    return map_in_order(partial(_decode_or_say_why, channels=channels, size=size), contents, workers)
+
+
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`map` by several threads that work only a little ahead of whoever takes the results.
+
+    Threads do, because PIL decodes and the system reads without holding Python's lock.
+    """
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= workers * _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode_or_say_why(
+    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None
+) -> UInt8[np.ndarray, "channels _ _"] | DecodeError:
+    try:
+        return decode(content, channels, size)
+    except DecodeError as error:
+        return error
+
+
+def _open(content: bytes) -> ImageFile.ImageFile:
+    """The image with its header read; raises DecodeError where it is no image, or one too large."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise DecodeError(f"not an image (begins with {content[:12]!r})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DecodeError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, at most {MOST_PIXELS:,} are read") from None
+    except Exception as error:
+        raise DecodeError(f"damaged ({error or type(error).__name__})") from None
+    if image.width * image.height > MOST_PIXELS:
+        raise DecodeError(f"{image.width:,} x {image.height:,} pixels, at most {MOST_PIXELS:,} are read")
+    return image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in _GREY_MODES or image.mode.startswith("I;16")
+
+
+def _draft(image: JpegImageFile, size: tuple[int, int]) -> tuple[float, float]:
+    """Has the image decoded at the smallest scale that does for `size`; its width and height then, exactly."""
+    height, width = _as_stored(size, _orientation(image))
+    drafted = image.draft(None, (width, height))
+    return drafted[1][2:] if drafted else image.size
+
+
+def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Height and width of an upright image before it was set upright."""
+    return size[::-1] if orientation in _ON_ITS_SIDE else size
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # sound pixels with damaged EXIF are no broken image
+        return 1
+
+
+def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+    """8 bits, grey or RGB."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_eight_of_sixteen_bits(image))
+    elif image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    elif not _is_grey(image) and image.mode != "RGB":
+        image = image.convert("RGB")  # PIL knows no direct way from some of them to grey
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], extent: tuple[float, float]) -> Image.Image:
+    """`fit`; of the image counts a width and a height that may end within its last pixels."""
+    new_height, new_width = size
+    width, height = extent
+    if (height, width) == size:
+        return image
+    top = left = 0.0
+    if new_width * height >= new_height * width:  # the width fits, the height is cut
+        top = (height - new_height * width / new_width) / 2
+    else:
+        left = (width - new_width * height / new_height) / 2
+    box = (left, top, width - left, height - top)
+    return image.resize((new_width, new_height), Image.Resampling.BILINEAR, box=box)
+
+
+def _eight_of_sixteen_bits(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        found = "fractions" if image.mode == "F" else f"{values.min()} to {values.max()}"
+        raise DecodeError(f"pixels are {found}, expected whole numbers of 8 or 16 bits")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _array(image: Image.Image) -> UInt8[np.ndarray, "channels height width"]:
+    values = np.asarray(image)
+    return values[None].copy() if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def _image(pixels: UInt8[np.ndarray, "channels height width"]) -> Image.Image:
+    if len(pixels) not in (1, 3):
+        raise DecodeError(f"{len(pixels)} channels, expected 1 or 3")
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _file(image: Image.Image, kind: str, **settings: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **settings)
+    return file.getvalue()

@@ -1,0 +1,150 @@
+"""How the images of a split lie in its Zarr group: as pixels, or as encoded files that every read decodes.
+
+```
+pixels     images uint8 [samples, channels, height, width]
+encoded    encoded uint8 [bytes], one image file after the other, and offsets int64 [samples + 1]: where each begins
+```
+"""
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from pipeline.core.arrays import ArrayGroup, rows_in_chunk
+from pipeline.core.errors import DataError
+
+Storage = Literal["pixels", "encoded"]
+_READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
+IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
+_MEND = "delete data/prepare and run `dvc repro prepare`"
+
+
+class StoredImages(ABC):
+    """The images of a split on disk; whatever is damaged raises StoreError or DataError."""
+
+    #: Channels, height, width.
+    shape: tuple[int, ...]
+    #: Reading less than so many rows, or across their borders, may read all of them.
+    chunk_rows: int
+
+    @abstractmethod
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        """Consecutive rows; of these only the ones at some places, where `kept` says which."""
+
+    @abstractmethod
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        """All of them."""
+
+
+def _pieces(rows: range, shape: Iterable[int], chunk_rows: int = 1) -> Iterator[range]:
+    """Consecutive rows a few at a time, so that what is read and unpacked beside them is little; cut where chunks end."""
+    step = max(1, _READ_BYTES // (math.prod(shape) * chunk_rows)) * chunk_rows
+    for start in range(rows.start // step * step, rows.stop, step):
+        yield range(max(start, rows.start), min(start + step, rows.stop))
+
+
+def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int) -> StoredImages:
+    """The images of a split, without reading any; raises StoreError where a file of them is lost."""
+    if storage == "pixels":
+        return _Pixels(group)
+    return _Encoded(group, tuple(shape), num_rows)
+
+
+class HeldImages(StoredImages):
+    """Images of which consecutive rows stay in memory; the others are read as they are asked for.
+
+    Args:
+        given_up: Asked between the pieces in which they are read: whether nobody wants them any more.
+    """
+
+    def __init__(self, images: StoredImages, rows: range, given_up: Callable[[], bool] = lambda: False) -> None:
+        self.shape, self.chunk_rows = images.shape, images.chunk_rows
+        self._others, self._rows = images, rows
+        self._held = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for some in _pieces(rows, self.shape, self.chunk_rows):
+            if given_up():
+                return
+            self._held[some.start - rows.start : some.stop - rows.start] = images.read(some)
+
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        if rows.start < self._rows.start or rows.stop > self._rows.stop:
+            return self._others.read(rows, kept)
+        images = self._held[rows.start - self._rows.start : rows.stop - self._rows.start]
+        return images if kept is None else images[kept]
+
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        return self._others.whole()
+
+
+class _Pixels(StoredImages):
+    def __init__(self, group: ArrayGroup) -> None:
+        group.check_files("images")
+        self._group = group
+        self.shape = group.shape("images")[1:]
+        self.chunk_rows = group.chunk_rows("images")
+
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        images = self._group.read("images", slice(rows.start, rows.stop))
+        return images if kept is None else images[kept]
+
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        return self._group.read_whole("images")
+
+
+def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...]) -> None:
+    """Declares an array of pixels or of encoded bytes."""
+    group.create_array(name, shape, np.dtype(np.uint8), fill_value=0, chunk_bytes=IMAGE_CHUNK_BYTES)
+
+
+class _Encoded(StoredImages):
+    """Decoded by as many threads as there are processors, and fitted to one size."""
+
+    def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
+        group.check_files("encoded")
+        self._group, self.shape = group, shape
+        self._offsets: Int64[np.ndarray, " borders"] = group.read_whole("offsets")
+        borders = [len(self._offsets) - 1, *self._offsets[[0, -1]].tolist()]
+        if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
+            raise DataError(group.path, "its offsets do not fit its encoded images", mend=_MEND)
+        # As if these were pixels, so that an epoch goes through them in the very same order.
+        self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
+
+    def read(
+        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        borders = self._offsets[rows.start : rows.stop + 1]
+        content = self._group.read("encoded", slice(int(borders[0]), int(borders[-1])))
+        borders = borders - borders[0]
+        places = range(len(rows)) if kept is None else kept.tolist()
+        contents = [content[borders[place] : borders[place + 1]].tobytes() for place in places]
+        return self._decode(contents, [rows[place] for place in places])
+
+    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+        rows = range(len(self._offsets) - 1)
+        images = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for some in _pieces(rows, self.shape):
+            images[some.start : some.stop] = self.read(some)
+        return images
+
+    def _decode(self, contents: list[bytes], rows: Iterable[int]) -> UInt8[np.ndarray, "some channels height width"]:
+        from pipeline.data.decoding import DecodeError, decode_all  # with PIL, which pixels can do without
+
+        channels, height, width = self.shape
+        images = np.empty((len(contents), *self.shape), dtype=np.uint8)
+        decoded = decode_all(contents, channels, os.cpu_count() or 1, (height, width))  # type: ignore[arg-type]
+        for place, (image, row) in enumerate(zip(decoded, rows, strict=True)):
+            if isinstance(image, DecodeError):
+                raise DataError(f"{self._group.path}, row {row}", str(image), mend=_MEND) from None
+            images[place] = image
+        return images

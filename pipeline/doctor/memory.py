@@ -1,0 +1,46 @@
+"""Memory for images: whether what each stage may take is enough, be it for all of them or for streaming."""
+
+import math
+from collections.abc import Callable
+
+from pipeline.core.arrays import rows_in_chunk
+from pipeline.data.dataset import DatasetManifest
+from pipeline.data.images import IMAGE_CHUNK_BYTES
+from pipeline.data.streaming import MemoryBudget
+from pipeline.doctor.findings import Findings
+from pipeline.doctor.params import Params
+from pipeline.labelling.settings import DumpLabels
+from pipeline.student.settings import TrainStudent
+from pipeline.teacher.settings import TrainTeacher
+
+
+def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> None:
+    """Looks at `memory_budget_mb` of every stage that has one; says which stages read images from disk. Labels, which
+    students hold beside them, are not looked at."""
+    trained: dict[str, TrainTeacher | TrainStudent] = {f"students.{name}": row for name, row in params.students.items()}
+    if teacher := params.get(TrainTeacher):
+        trained["train_teacher"] = teacher
+    dump = params.get(DumpLabels)
+    chunk_rows = rows_in_chunk(data.num_samples["train"], math.prod(data.image_shape), IMAGE_CHUNK_BYTES)
+    block_rows = min(dump.block_samples, data.num_samples["train"]) if dump and dump.views.mixes else chunk_rows
+    for name, row in trained.items():
+        rows = chunk_rows if name == "train_teacher" else block_rows
+        budget = _budget(params, name, row.memory_budget_mb, row.fit.batch_size)
+        if not budget.holds(data, "train", "val"):
+            _tell(name, budget, findings, lambda b=budget, n=rows: b.check_window(data.image_shape, n))  # type: ignore[misc]
+    if dump:
+        budget = _budget(params, "dump_labels", dump.memory_budget_mb, dump.batch_size)
+        if not budget.holds(data, "train"):
+            _tell("dump_labels", budget, findings, lambda: budget.check_blocks(data, dump.block_samples))
+
+
+def _budget(params: Params, name: str, megabytes: int, batch_size: int) -> MemoryBudget:
+    return MemoryBudget.of_megabytes(megabytes, batch_size, f"{params.path}: {name}.memory_budget_mb")
+
+
+def _tell(name: str, budget: MemoryBudget, findings: Findings, check: Callable[[], None]) -> None:
+    def tell() -> None:
+        check()
+        findings.ok(f"memory: {name} reads images from disk as they are needed, within {budget}")
+
+    findings.attempt(tell)

@@ -1,0 +1,22 @@
+"""The section `export` of params.yaml, and the list `exports` beside it."""
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Export:
+    """In which forms a student is written, and how far these may be off.
+
+    `logit_tolerance` is between float32 here and in torch: more is an error. Accuracy that int8 loses beyond
+    `max_int8_drop_points` is told. `reduce_range` leaves int8 weights 7 bits, for x86 processors without VNNI.
+    """
+
+    num_calibration_images: PositiveInt
+    logit_tolerance: PositiveFloat
+    max_int8_drop_points: NonNegativeFloat
+    reduce_range: bool
+    executorch: bool
+    latency_repeats: PositiveInt

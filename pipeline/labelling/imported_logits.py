@@ -1,0 +1,185 @@
+"""Logits that a teacher gave elsewhere, with what they are of: a sample id or a key of `samples.tsv` for each row."""
+
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped, UInt64
+
+from pipeline.core.errors import DataError, ModelError
+
+_ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
+_LOGIT_NAMES = ("logits", "probabilities", "probs", "log_probs")
+_SUM_TOLERANCE = 1e-3
+_LEAST_PROBABILITY = float(torch.finfo(torch.float32).tiny)
+_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}  # of keys in samples.tsv
+
+
+@dataclass(frozen=True)
+class ImportedLogits:
+    """What a teacher said of some images, row by row; of a `.npy` file the values stay on disk.
+
+    Attributes:
+        output_names: What the outputs are called, where the file says so.
+        are_probabilities: Whether the values are probabilities, not logits.
+    """
+
+    where: Path
+    values: Shaped[np.ndarray, "rows outputs"]
+    sample_ids: UInt64[np.ndarray, " rows"]
+    output_names: list[str] | None
+    are_probabilities: bool
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some outputs"]:
+        """Finite logits of some rows; raises ModelError with the first row that has none."""
+        values = torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
+        wrong = ~torch.isfinite(values)
+        if self.are_probabilities:
+            wrong |= (values < 0) | (values > 1 + _SUM_TOLERANCE)
+        if wrong.any():
+            row = int(rows[int(torch.nonzero(wrong)[0, 0])])
+            expected = "probabilities, 0 to 1" if self.are_probabilities else "finite logits"
+            found = f"row {row} (sample {int(self.sample_ids[row]):016x}) holds {float(values[wrong][0]):g}"
+            raise ModelError(self.where, found, expected=expected)
+        return values.clamp(min=_LEAST_PROBABILITY).log() if self.are_probabilities else values
+
+    def check_kind(self, rows: Int64[np.ndarray, " some"]) -> None:
+        """Raises ModelError where the values of some rows are probabilities and are not said to be, or the reverse."""
+        values = np.asarray(self.values[rows], dtype=np.float64)
+        sum_up = bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
+        if sum_up and not self.are_probabilities:
+            raise ModelError(self.where, "rows sum up to 1: these are probabilities", mend="say --probabilities")
+        if self.are_probabilities and not sum_up:
+            raise ModelError(
+                self.where, "rows do not sum up to 1", expected="probabilities", mend="leave out --probabilities"
+            )
+
+
+def read_logits(path: Path, ids: str | None, samples: Path, *, are_probabilities: bool) -> ImportedLogits:
+    """The logits in a `.parquet`, `.npz` or `.npy` file.
+
+    Raises ModelError or DataError where there are none, or the rows can't be told.
+
+    Args:
+        ids: The column or array that says which image each row is of, or a file that does, in a line for each row; None:
+            the one that is called like it.
+        samples: The list `samples.tsv` of a data set, for keys.
+    """
+    if not path.is_file():
+        raise ModelError(path, "no such file", expected="logits: a .parquet, .npz or .npy file")
+    beside = Path(ids) if ids is not None and Path(ids).is_file() else None
+    if path.suffix == ".parquet":
+        values, rows, names = _read_parquet(path, None if beside else ids, with_ids=beside is None)
+    elif path.suffix in {".npz", ".npy"}:
+        values, rows, names = _read_numpy(path, None if beside else ids, with_ids=beside is None)
+    else:
+        raise ModelError(path, f"ends in {path.suffix!r}", expected="a .parquet, .npz or .npy file")
+    rows = _read_ids(beside) if beside else rows
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
+        found = f"its values are {values.dtype} of shape {list(values.shape)}"
+        raise ModelError(path, found, expected="floats, [images, classes]")
+    if len(rows) != len(values):
+        raise ModelError(path, f"{len(values):,} rows of logits, and {len(rows):,} ids", expected="one for each")
+    return ImportedLogits(path, values, _sample_ids(rows, samples, path), names, are_probabilities)
+
+
+Read = tuple[np.ndarray, Sequence[Any], list[str] | None]  # values, ids, names of outputs
+
+
+def _read_numpy(path: Path, ids: str | None, *, with_ids: bool) -> Read:
+    try:
+        if path.suffix == ".npy":
+            arrays = {"logits": np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            with path.open("rb") as file:  # numpy leaves it open where it is no .npz file
+                arrays = dict(np.load(file, allow_pickle=False))
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(path, f"not a {path.suffix} file of numbers ({error})") from None
+    values = arrays[_choose(_LOGIT_NAMES, list(arrays), "logits", path)]
+    if not with_ids:
+        return values, (), None
+    if path.suffix == ".npy":
+        expected = "a file of sample ids or keys, one in a line, in the order of the rows"
+        raise ModelError("--ids", "no such file" if ids else "not given", expected=expected)
+    return values, arrays[_choose((ids,) if ids else _ID_NAMES, list(arrays), "ids", path)].tolist(), None
+
+
+def _read_parquet(path: Path, ids: str | None, *, with_ids: bool) -> Read:
+    """A column of lists, or a column for each class that is called like it."""
+    try:
+        from pyarrow import parquet, types
+    except ImportError as error:
+        mend = "install the extra `data` (`pip install -c constraints.txt .[data]`)"
+        raise ModelError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", mend=mend) from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these
+        raise ModelError(path, f"not a sound Parquet file ({error})") from None
+    rows: Sequence[Any] = ()
+    if with_ids:
+        column = _choose((ids,) if ids else _ID_NAMES, table.column_names, "ids", path)
+        rows, table = table[column].to_pylist(), table.drop_columns([column])
+    kinds = {name: table.schema.field(name).type for name in table.column_names}
+    are_lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    if lists := [name for name, kind in kinds.items() if any(is_one(kind) for is_one in are_lists)]:
+        column = table[_choose(_LOGIT_NAMES, lists, "logits", path)].combine_chunks()
+        sizes = np.diff(np.asarray(column.offsets)) if hasattr(column, "offsets") else [column.type.list_size]
+        if column.null_count or len(set(map(int, sizes))) != 1:
+            raise ModelError(path, "lists of logits of several lengths, or none", expected="one for each class in all")
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(column), -1), rows, None
+    numbers = [name for name, kind in kinds.items() if types.is_floating(kind)]
+    if not numbers:
+        raise ModelError(
+            path, f"columns {', '.join(table.column_names)}", expected="logits: lists, or a column a class"
+        )
+    return np.stack([table[name].to_numpy() for name in numbers], axis=1), rows, numbers
+
+
+def _choose(wanted: Sequence[str], there: Sequence[str], what: str, path: Path) -> str:
+    """The first of some names that is there, or else the only one."""
+    if found := [name for name in wanted if name in there]:
+        return found[0]
+    if what == "logits" and len(there) == 1:
+        return there[0]
+    raise ModelError(path, f"holds {', '.join(there)}", expected=f"{what}: {' or '.join(wanted)}")
+
+
+def _read_ids(path: Path) -> Sequence[Any]:
+    if path.suffix != ".npy":
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    try:
+        ids: Sequence[Any] = np.load(path, allow_pickle=False).tolist()
+    except (ValueError, EOFError) as error:
+        raise ModelError(path, f"not a .npy file of ids ({error})") from None
+    return ids
+
+
+def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.ndarray, " rows"]:
+    """Sample ids as numbers, from numbers, 16 hex digits, or keys; 0, which no sample has, for keys that are unknown."""
+    if all(isinstance(row, int) for row in rows):
+        return np.array([row % 2**64 for row in rows], dtype=np.uint64)  # from 64 bits with or without a sign
+    if odd := [row for row in rows if not isinstance(row, str)]:
+        raise ModelError(where, f"an id is {odd[0]!r}", expected="sample ids or keys")
+    if all(re.fullmatch(r"[0-9a-f]{16}", row) for row in rows):
+        return np.array([int(row, 16) for row in rows], dtype=np.uint64)
+    known = _read_samples(samples)
+    if not any(row in known for row in rows):
+        found = f"none of its ids is a sample's, nor a key in {samples} (the first: {rows[0]!r})"
+        raise ModelError(where, found, expected="16 hex digits, or keys of this data's source")
+    return np.array([known.get(row, 0) for row in rows], dtype=np.uint64)
+
+
+def _read_samples(path: Path) -> Mapping[str, int]:
+    """Sample ids by key."""
+    try:
+        _, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n").split("\n")
+    except FileNotFoundError:
+        raise DataError(path, "no such file", mend="run `dvc repro prepare`") from None
+    split = (line.split("\t") for line in lines)
+    return {re.sub(r"\\(.)", lambda found: _UNESCAPED[found[1]], line[3]): int(line[0], 16) for line in split}

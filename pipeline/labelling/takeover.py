@@ -1,0 +1,108 @@
+"""Labels of a store that another store takes over: a new dump, or one that is made from others."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt64
+
+from pipeline.data.splits import find_samples
+from pipeline.labels.fidelity import Fidelity
+from pipeline.labels.fields import Labels, SomeLabels, gather
+from pipeline.labels.manifest import Block
+from pipeline.labels.reader import StoreReader
+
+_FEW_BLOCKS = 4  # of another store, which are read for a block instead of a whole view
+
+
+class Source:
+    """A store whose labels another one takes over, found by sample id and view number. Holds what it read last, a view or,
+    where rows come range by range, a part of one."""
+
+    def __init__(self, store: StoreReader, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
+        self.store = store
+        self.rows: Int64[np.ndarray, " samples"] = find_samples(sample_ids, store.sample_ids)
+        self._view: int | None = None
+        self._held = range(0)
+        self._labels: Labels = {}
+
+    def has_view(self, view: int) -> bool:
+        return view in self.store.manifest.view_numbers
+
+    def has_some(self, block: Block) -> bool:
+        """Whether a label of a block of the new store is here."""
+        return self.has_view(block.view) and bool((self.rows[block.rows.start : block.rows.stop] >= 0).any())
+
+    def labels(self, view: int, rows: Int64[np.ndarray, " labels"]) -> Labels:
+        """Labels of a view, by row of this store."""
+        wanted = self._around(rows)
+        if view != self._view or wanted.start < self._held.start or wanted.stop > self._held.stop:
+            self._labels = {}
+            index = self.store.manifest.view_numbers.index(view)
+            self._labels, self._view, self._held = self.store.read_view(index, wanted), view, wanted
+        return gather(self._labels, rows - self._held.start)
+
+    def _around(self, rows: Int64[np.ndarray, " labels"]) -> range:
+        """The blocks of this store that hold some rows, where they are few; else all."""
+        count, size = self.store.manifest.num_samples, self.store.manifest.block_samples
+        if len(rows) == 0:
+            return range(self._held.start, self._held.start)
+        first, last = int(rows.min()) // size * size, (int(rows.max()) // size + 1) * size
+        return range(first, min(last, count)) if last - first <= _FEW_BLOCKS * size else range(count)
+
+    def block_fidelity(self, block: Block) -> Fidelity | None:
+        """Of a block of the new store, where it is a block of this one, too; otherwise it is not known by itself."""
+        number = self._number(block)
+        return None if number is None else self._parts[number]
+
+    def other_fidelity(self, views: Iterable[int], known: Iterable[Block]) -> list[Fidelity]:
+        """What is known of the labels of some views beside the `block_fidelity` of some blocks."""
+        if not self._by_block:
+            return self._parts
+        used, wanted = {self._number(block) for block in known}, set(views)
+        pairs = enumerate(zip(self._parts, self.store.manifest.blocks(), strict=True))
+        return [part for number, (part, block) in pairs if number not in used and block.view in wanted]
+
+    @cached_property
+    def _parts(self) -> list[Fidelity]:
+        return self.store.fidelity_parts
+
+    @property
+    def _by_block(self) -> bool:
+        return len(self._parts) == len(self.store.manifest.blocks())
+
+    def _number(self, block: Block) -> int | None:
+        """Which of this store's blocks holds just a block's samples in just its order."""
+        manifest, rows = self.store.manifest, self.rows[block.rows.start : block.rows.stop]
+        if not (self._by_block and self.has_view(block.view)):
+            return None
+        first, size = int(rows[0]), manifest.block_samples
+        if (
+            first < 0
+            or first % size
+            or not np.array_equal(rows, np.arange(first, min(first + size, manifest.num_samples)))
+        ):
+            return None
+        return manifest.view_numbers.index(block.view) * manifest.blocks_per_view + first // size
+
+
+def copied_labels(sources: Sequence[Source], block: Block) -> Labels:
+    """A block's labels from the first of several sources that has each; all must be there."""
+    labels: Labels = {}
+    wanting = np.arange(block.rows.start, block.rows.stop)
+    for source in sources:
+        found = wanting[source.rows[wanting] >= 0] if source.has_view(block.view) else wanting[:0]
+        if len(found):
+            fill_in(labels, len(block.rows), found - block.rows.start, source.labels(block.view, source.rows[found]))
+            wanting = np.setdiff1d(wanting, found)
+    assert len(wanting) == 0, "some labels are in none of the sources"
+    return labels
+
+
+def fill_in(labels: Labels, count: int, places: Int64[np.ndarray, " some"], some: SomeLabels) -> None:
+    """Puts some labels at their places among `count`, in place."""
+    for name, values in some.items():
+        if name not in labels:
+            labels[name] = torch.empty((count, *values.shape[1:]), dtype=values.dtype)
+        labels[name].numpy()[places] = values.numpy()

@@ -1,0 +1,139 @@
+"""A teacher at work: what it says of views, as logits, wherever they are computed and in whatever number format."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8, UInt64
+from torch import nn
+
+from pipeline.core.errors import ModelError
+from pipeline.core.seeding import derive_seed, integers_below, philox
+from pipeline.data.splits import Split, StreamedSplit
+from pipeline.models.devices import Precision, copied_ahead, inference_precision
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_meta, read_model
+from pipeline.views import ViewSpec
+from pipeline.views.plan import RowOrder, ViewPlan, plan_view, view_batches
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher at work: the network, where it runs, how many images at once, and in which number format (`float32` or
+    `bfloat16`)."""
+
+    model: nn.Module
+    device: torch.device
+    batch_size: int
+    precision: str = "float32"
+
+    @classmethod
+    def read(cls, folder: Path, device: torch.device, batch_size: int, precision: Precision = "auto") -> "Teacher":
+        """The one that was trained into a folder; raises what `read_model` raises."""
+        model = read_model(folder, made_by="train_teacher").to(device)
+        return cls(model, device, batch_size, teacher_precision(folder, device, precision))
+
+    def in_precision(self, precision: str) -> "Teacher":
+        """The same in another number format."""
+        return replace(self, precision=precision)
+
+    @property
+    def encodes_on(self) -> torch.device:
+        """Where logits become labels and are measured, in float64 too, which MPS has not."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+
+def teacher_precision(folder: Path, device: torch.device, precision: Precision) -> str:
+    """The number format that the teacher of a folder computes its labels in."""
+    return inference_precision(precision, read_meta(folder, made_by="train_teacher").precision, device)
+
+
+def label_rows(
+    teacher: Teacher,
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    view: int,
+    rows: range | Int64[np.ndarray, " rows"],
+    on_batch: Callable[[int], object] = lambda count: None,
+    row_order: RowOrder | None = None,
+    *,
+    later: bool = False,
+) -> Float[torch.Tensor, "rows classes"]:
+    """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite.
+
+    `row_order` is that of the store whose views these are; without one, mixed views are mixed within the whole split.
+
+    Args:
+        later: The logits are where they are encoded, perhaps not computed yet and not looked at: `check_finite`.
+    """
+    chosen = np.asarray(rows, dtype=np.int64)
+    if teacher.device.type == "cuda" and not (isinstance(split, Split) and split.images.device == teacher.device):
+        plan = plan_view(split, spec, view, rows=chosen, row_order=row_order)
+        batches = rendered_there(plan, teacher.batch_size, teacher.device)
+    else:
+        batches = view_batches(split, spec, view, chosen, teacher.batch_size, row_order)
+    left_on = teacher.encodes_on if later else torch.device("cpu")
+    logits = predict_logits(
+        teacher.model, batches, teacher.device, on_batch=on_batch, left_on=left_on, precision=teacher.precision
+    )
+    if not later:
+        check_finite(logits, split.sample_ids, view, chosen)
+    return logits
+
+
+def rendered_there(
+    plan: ViewPlan, batch_size: int, device: torch.device
+) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
+    """The views of a plan, rendered on a device from images that are in this machine's memory or on disk."""
+    places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
+    groups = (plan.images(some) for some in places)
+    for some, group in zip(places, copied_ahead(groups, device), strict=True):
+        yield plan.render_images(some, *group)
+
+
+def check_finite(
+    logits: Float[torch.Tensor, "rows classes"],
+    sample_ids: UInt64[np.ndarray, " samples"],
+    view: int,
+    rows: Int64[np.ndarray, " rows"],
+) -> None:
+    """Raises ModelError with the first of some rows whose logits are not finite."""
+    broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
+    if len(broken):
+        row = int(rows[int(broken[0])])
+        raise ModelError(
+            "teacher",
+            f"{len(broken)} of {len(logits)} outputs of view {view} are NaN or infinite, "
+            f"the first for sample {int(sample_ids[row]):016x} (row {row} of the training split)",
+            expected="finite logits",
+            mend="train or import the teacher again (a lower learning rate, or precision: float32)",
+        )
+
+
+def pilot_log_probs(
+    teacher: Teacher,
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    views: Sequence[int],
+    num_labels: int,
+    temperature: float,
+) -> Float[torch.Tensor, "labels classes"]:
+    """What the teacher says of about `num_labels` views drawn at random by the spec's seed, at a temperature.
+
+    Encodings learn their tables from these before the first block, so that a block does not depend on the others.
+    """
+    parts = []
+    per_view = -(-min(num_labels, len(split) * len(views)) // len(views))
+    for view in views:
+        rows = random_rows(derive_seed(spec.seed, "pilot"), view, per_view, len(split))
+        parts.append(torch.log_softmax(label_rows(teacher, split, spec, view, rows) / temperature, dim=1))
+    return torch.cat(parts)
+
+
+def random_rows(seed: int, view: int, count: int, below: int) -> Int64[np.ndarray, " count"]:
+    """Numbers below another, drawn for a view; some may be the same."""
+    position = np.arange(count, dtype=np.int64)
+    draws = philox(seed, (position, np.full_like(position, view), position * 0, position * 0))
+    return integers_below(draws[0], below)

@@ -1,0 +1,165 @@
+"""The writer of a soft-label store, format 1 (docs/store-format.md).
+
+A block is one view of one range of samples: one file per field, written whole by one owner. A block counts as written
+when its record stands beside the store; records hold the block's digest and fidelity and go into the store when it is
+finished.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt64
+
+from pipeline.core.arrays import ArrayGroup
+from pipeline.core.errors import StoreError
+from pipeline.core.files import write_bytes, write_json
+from pipeline.labels.canaries import Canaries
+from pipeline.labels.encodings import Codec, build_encoding
+from pipeline.labels.fidelity import Fidelity, KlTally
+from pipeline.labels.fields import (
+    Labels,
+    arrays_digest,
+    as_slice,
+    beside_labels,
+    block_digest,
+    encode_logits,
+    measure_labels,
+)
+from pipeline.labels.manifest import Block, Manifest
+from pipeline.views.plan import RowOrder
+
+
+class StoreWriter:
+    """Writes one store block by block; what is already there is kept, so that a killed writer goes on.
+
+    Several processes may write one store if each block has one owner at a time and the first of them has begun the
+    store before the others open it.
+
+    Args:
+        tables: What the encoding learned, `Encoding.learn`.
+        inherited: Fidelity of labels that are copied into this store with `write_labels`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        records: Path,
+        manifest: Manifest,
+        sample_ids: UInt64[np.ndarray, " samples"],
+        canaries: Canaries,
+        tables: Mapping[str, np.ndarray] | None = None,
+        inherited: Sequence[Fidelity] = (),
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.sample_ids = sample_ids
+        self._records = records
+        self._encoding = build_encoding(manifest.encoding, str(path))
+        self._encoding.check(manifest.space, str(path))
+        self._fields = self._encoding.fields(manifest.space)
+        self.codec: Codec = self._encoding.codec(manifest.space, tables or {})
+        self._inherited = inherited
+        if (records / "begun.json").exists() and (path / "zarr.json").exists():
+            self._group = ArrayGroup.reopen(path)
+        else:
+            # Also where the store was moved away and its records are left: they must not speak for a new one.
+            shutil.rmtree(records, ignore_errors=True)
+            self._group = self._begin(canaries, tables or {})
+
+    def _begin(self, canaries: Canaries, tables: Mapping[str, np.ndarray]) -> ArrayGroup:
+        group = ArrayGroup.create(self.path, self.manifest.signed())
+        group.set_attributes(self.manifest.signed())  # a finished store that stands there is no longer that one
+        group.put("sample_id", self.sample_ids)
+        for field in fields(canaries):
+            group.put(f"canary_{field.name}", getattr(canaries, field.name))
+        for name, table in self._encoding.tables(self.manifest.space).items():
+            group.put(name, tables[name], fill_value=table.fill_value)
+        shape = (self.manifest.num_views, self.manifest.num_samples)
+        for name, label_field in self._fields.items():
+            group.create_array(
+                name,
+                (*shape, *label_field.shape),
+                label_field.dtype,
+                fill_value=label_field.fill_value,
+                row_axis=1,
+                block_rows=self.manifest.block_samples,
+                by_column=label_field.by_column,
+            )
+        write_json(self._records / "begun.json", {})
+        return group
+
+    def has(self, block: Block) -> bool:
+        """Whether the block is on disk, whole."""
+        return not self._fields or self._record(block).exists()
+
+    def encode(
+        self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: np.ndarray | None = None
+    ) -> Labels:
+        """Labels from finite teacher logits of a block, or of `rows` of the store within it."""
+        ids = self.sample_ids[as_slice(block.rows) if rows is None else rows]
+        return encode_logits(self.codec, logits, ids, block.view)
+
+    @cached_property
+    def row_order(self) -> RowOrder:
+        """What mixed views depend on, besides their ViewSpec."""
+        return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))
+
+    def write(self, block: Block, logits: Float[torch.Tensor, "rows classes"]) -> None:
+        """Encodes and commits a block of finite teacher logits, and measures its fidelity."""
+        if self._fields:
+            labels = self.encode(block, logits)
+            self.write_labels(block, labels, measure_labels(self.codec, logits, labels))
+
+    def write_labels(self, block: Block, labels: Labels, fidelity: Fidelity | None) -> None:
+        """Commits a block of encoded labels."""
+        values = {name: labels[name].cpu().numpy() for name in self._fields}
+        for name, field_values in values.items():
+            self._group.write(name, field_values, block.view_index, as_slice(block.rows))
+        record = {"digest": block_digest(values), "fidelity": fidelity.to_dict() if fidelity else None}
+        write_bytes(self._record(block), json.dumps(record).encode())  # small, and quickly encoded: no indents
+
+    def finish(self) -> Manifest:
+        """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a block is missing."""
+        if self._fields:
+            self._write_records()
+        names = {*self._encoding.tables(self.manifest.space)}
+        beside = beside_labels(names, bool(self._fields))
+        sizes = {p: p.stat().st_size for p in self.path.rglob("*") if p.is_file() and p.name != "zarr.json"}
+        finished = replace(
+            self.manifest,
+            fidelity=self._fidelity.summary() if self._fields and self._fidelity else None,
+            # Of the arrays only: the manifest's own size would depend on this very number.
+            label_bytes=round(sum(sizes.values()) / self.manifest.num_labels, 4),
+            table_bytes=sum(size for p, size in sizes.items() if p.relative_to(self.path).parts[0] in names),
+            arrays_digest=arrays_digest({name: self._group.read_whole(name) for name in beside}),
+            complete=True,
+        )
+        content = finished.signed()
+        self._group.set_attributes(content)
+        return Manifest(**content)
+
+    def _write_records(self) -> None:
+        records = []
+        for block in self.manifest.blocks():
+            if not self.has(block):
+                raise StoreError(self.path, f"block {block.name} is missing", mend="run the dump again")
+            records.append(json.loads(self._record(block).read_text()))
+        digests = np.array([record["digest"] for record in records], dtype=np.uint64)
+        self._group.put("block_digest", digests.reshape(self.manifest.num_views, self.manifest.blocks_per_view))
+        measured = [Fidelity.from_dict(record["fidelity"]) for record in records if record["fidelity"]]
+        parts = [*self._inherited, *measured]
+        if len(measured) < len(parts) == len(records):
+            # An empty one more, so that nobody takes them for one per block, in the order of the blocks.
+            parts.append(Fidelity({t: KlTally(0, 0.0, 0.0, {}) for t in parts[0].by_temperature}, 0))
+        self._fidelity = Fidelity.merge(parts) if parts else None
+        for name, values in Fidelity.to_arrays(parts).items():
+            self._group.put(name, values)
+
+    def _record(self, block: Block) -> Path:
+        return self._records / f"{block.view}-{block.rows.start}.json"

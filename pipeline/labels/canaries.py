@@ -1,0 +1,89 @@
+"""Canaries: thumbnails of a few views, kept in a store, by which a reader proves that it renders what the teacher saw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8, UInt64
+
+from pipeline.core.errors import StoreError
+from pipeline.core.seeding import integers_below, philox
+from pipeline.data.splits import Split, StreamedSplit, find_samples
+from pipeline.views import ViewSpec, thumbnail_shape, thumbnails
+from pipeline.views.plan import RowOrder, image_shape, need_partners, plan_view
+
+TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Sample ids and view numbers, and the thumbnails of these views as they were rendered for the teacher."""
+
+    sample_ids: UInt64[np.ndarray, " canaries"]
+    views: Int64[np.ndarray, " canaries"]
+    pixels: UInt8[np.ndarray, "canaries channels height width"]
+
+
+def make_canaries(
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    views: Sequence[int],
+    count: int,
+    row_order: RowOrder | None = None,
+) -> Canaries:
+    """About `count` canaries, spread over view numbers and samples by the spec's seed; `row_order` as for `plan_view`."""
+    position = np.arange(min(count, len(split) * len(views)), dtype=np.int64)
+    zero = np.zeros_like(position)
+    rows = integers_below(philox(spec.seed, (position, zero, zero - 1, zero - 1))[0], len(split))
+    numbers = np.asarray(views, dtype=np.int64)[position % len(views)]
+    order = np.argsort(numbers, kind="stable")
+    ids, numbers = split.sample_ids[rows[order]], numbers[order]
+    return Canaries(ids, numbers, _render(split, rows[order], numbers, spec, row_order).numpy())
+
+
+def check_canaries(
+    canaries: Canaries,
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    where: object,
+    row_order: RowOrder | None = None,
+) -> int:
+    """Renders every canary whose image is in `split` again; returns how many these were. `row_order` as for `plan_view`.
+
+    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the pixels; or where views
+    are mixed and the split lacks an image of the store.
+    """
+    rows = find_samples(canaries.sample_ids, split.sample_ids)
+    here = rows >= 0
+    if not here.any():
+        return 0
+    if row_order:
+        need_partners(split, spec, row_order)
+    if tuple(canaries.pixels.shape[1:]) != thumbnail_shape(shape := image_shape(split)):
+        found = f"images of shape {shape}"
+        raise StoreError(where, found, expected=f"thumbnails of shape {tuple(canaries.pixels.shape[1:])}")
+    rendered = _render(split, rows[here], canaries.views[here], spec, row_order)
+    difference = (rendered.int() - torch.from_numpy(canaries.pixels[here]).int()).abs().amax(dim=(1, 2, 3))
+    if wrong := int((difference > TOLERANCE_LEVELS).sum()):
+        first = int(torch.nonzero(difference > TOLERANCE_LEVELS)[0])
+        sample, view = int(canaries.sample_ids[here][first]), int(canaries.views[here][first])
+        raise StoreError(
+            where,
+            f"{wrong} of {int(here.sum())} views are not what the teacher saw (first: sample {sample:016x}, view {view}, "
+            f"{int(difference[first])} of 255 levels off)",
+            expected=f"at most {TOLERANCE_LEVELS} levels",
+            mend="the code that renders views has changed: run `dvc repro dump_labels`",
+        )
+    return int(here.sum())
+
+
+def _render(
+    split: Split | StreamedSplit, rows: np.ndarray, views: np.ndarray, spec: ViewSpec, row_order: RowOrder | None
+) -> torch.Tensor:
+    pixels = torch.empty((len(rows), *thumbnail_shape(image_shape(split))), dtype=torch.uint8)
+    for view in np.unique(views):
+        chosen = np.flatnonzero(views == view)
+        plan = plan_view(split, spec, int(view), rows=rows[chosen], row_order=row_order)
+        pixels[torch.from_numpy(chosen)] = thumbnails(plan.render(slice(None)))
+    return pixels

@@ -1,0 +1,28 @@
+"""How a label vector is written: one file per encoding, registered here by the name that `params.yaml` uses.
+
+A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}`; the row's name is the store's.
+"""
+
+from pipeline.core.config import validate_kind
+from pipeline.labels.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
+from pipeline.labels.encodings.dense_float16 import DenseFloat16
+from pipeline.labels.encodings.dense_uint8 import DenseUint8
+from pipeline.labels.encodings.sampled import Sampled
+from pipeline.labels.encodings.topk import TopK
+from pipeline.labels.encodings.unlabelled import Unlabelled
+
+ENCODINGS: dict[str, type[Encoding]] = {
+    "dense_float16": DenseFloat16,
+    "dense_uint8": DenseUint8,
+    "topk": TopK,
+    "sampled": Sampled,
+    "none": Unlabelled,
+}
+
+__all__ = ["ENCODINGS", "Codec", "Encoding", "Field", "LabelSpace", "build_encoding", "log_normalise"]
+
+
+def build_encoding(row: object, where: str) -> Encoding:
+    """The encoding that a row (or a store's manifest) names; raises ConfigError where kind or settings are wrong."""
+    encoding: Encoding = validate_kind(ENCODINGS, row, where)
+    return encoding

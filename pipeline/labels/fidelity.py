@@ -1,0 +1,158 @@
+"""How far decoded labels are from the teacher: statistics that merge block by block, in any order, to the same bits."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from pipeline.labels.encodings import log_normalise
+
+# KL values are counted in bins 4% wide from 1e-9 nats up, so that a percentile needs no list of all labels.
+_LOWEST_NATS = 1e-9
+_STEPS_PER_E = 25
+NUM_BINS = 651
+
+
+@dataclass(frozen=True)
+class KlTally:
+    """KL(teacher || decoded) of some labels at one temperature."""
+
+    count: int
+    total_nats: float
+    max_nats: float
+    bins: dict[int, int]
+
+    @classmethod
+    def of(cls, kl_nats: Float[torch.Tensor, " labels"]) -> "KlTally":
+        values = kl_nats.double().clamp(min=0).cpu().numpy()
+        scaled = np.log(np.maximum(values, _LOWEST_NATS) / _LOWEST_NATS) * _STEPS_PER_E
+        numbers, counts = np.unique(np.minimum(scaled.astype(np.int64), NUM_BINS - 1), return_counts=True)
+        bins = {int(n): int(c) for n, c in zip(numbers, counts, strict=True)}
+        return cls(len(values), math.fsum(values), float(values.max()), bins)
+
+    @classmethod
+    def merge(cls, tallies: Iterable["KlTally"]) -> "KlTally":
+        parts = list(tallies)
+        bins: dict[int, int] = {}
+        for part in parts:
+            for number, count in part.bins.items():
+                bins[number] = bins.get(number, 0) + count
+        total = math.fsum(part.total_nats for part in parts)
+        return cls(sum(p.count for p in parts), total, max(p.max_nats for p in parts), dict(sorted(bins.items())))
+
+    def percentile(self, share: float) -> float:
+        """The KL in nats that `share` of the labels stay below, 4.1% too high at most up to 195 nats."""
+        needed, seen = share * self.count, 0
+        for number, count in sorted(self.bins.items()):
+            seen += count
+            if seen >= needed and number < NUM_BINS - 1:  # the last bin has no upper end
+                return min(_LOWEST_NATS * math.exp((number + 1) / _STEPS_PER_E), self.max_nats)
+        return self.max_nats
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Decoded labels against the teacher's own: KL by temperature, and how often the top-1 class is the same."""
+
+    by_temperature: dict[str, KlTally]
+    num_agreeing: int
+
+    # How a store keeps the parts of its fidelity: by part and temperature, counts of labels by KL, and total and
+    # largest KL in nats; by part, the number of labels and of those whose top-1 class is the teacher's.
+    ARRAYS: ClassVar[tuple[str, ...]] = ("fidelity_counts", "fidelity_nats", "fidelity_labels")
+
+    @classmethod
+    def of(
+        cls,
+        exact: dict[float, Float[torch.Tensor, "labels classes"]],
+        decoded: dict[float, Float[torch.Tensor, "labels classes"]],
+    ) -> "Fidelity":
+        """Of log-probabilities by temperature."""
+        tallies = {
+            f"{temperature:g}": KlTally.of(_divergence(exact[temperature].double(), log_probs.double()))
+            for temperature, log_probs in decoded.items()
+        }
+        first = next(iter(exact))
+        same = exact[first].argmax(dim=1) == decoded[first].argmax(dim=1)
+        return cls(tallies, int(same.sum()))
+
+    @classmethod
+    def merge(cls, parts: Iterable["Fidelity"]) -> "Fidelity":
+        fidelities = list(parts)
+        temperatures = fidelities[0].by_temperature
+        tallies = {t: KlTally.merge(f.by_temperature[t] for f in fidelities) for t in temperatures}
+        return cls(tallies, sum(f.num_agreeing for f in fidelities))
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says: labels measured, agreement (0 to 1), and mean, p99.9 and max KL in nats at each
+        temperature."""
+        count = self.num_labels
+        return {
+            "num_labels": count,
+            "top1_agreement": self.num_agreeing / count,
+            "kl_nats": {
+                temperature: {
+                    "mean": tally.total_nats / tally.count,
+                    "p999": tally.percentile(0.999),
+                    "max": tally.max_nats,
+                }
+                for temperature, tally in self.by_temperature.items()
+            },
+        }
+
+    @property
+    def num_labels(self) -> int:
+        return next(iter(self.by_temperature.values())).count
+
+    @classmethod
+    def to_arrays(cls, parts: Sequence["Fidelity"]) -> dict[str, np.ndarray]:
+        """Parts as plain arrays."""
+        shape = (len(parts), len(parts[0].by_temperature) if parts else 0)
+        counts, nats = np.zeros((*shape, NUM_BINS), dtype=np.uint32), np.zeros((*shape, 2), dtype=np.float64)
+        for number, part in enumerate(parts):
+            for column, tally in enumerate(part.by_temperature.values()):
+                counts[number, column, list(tally.bins)] = list(tally.bins.values())
+                nats[number, column] = tally.total_nats, tally.max_nats
+        labels = np.array([[part.num_labels, part.num_agreeing] for part in parts], dtype=np.uint32).reshape(-1, 2)
+        return {"fidelity_counts": counts, "fidelity_nats": nats, "fidelity_labels": labels}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], temperatures: Sequence[float]) -> list["Fidelity"]:
+        """The parts again; raises ValueError where the arrays do not fit each other or the temperatures."""
+        parts = []
+        counted = arrays[cls.ARRAYS[0]]
+        if len(counted) and counted.shape[1:] != (len(temperatures), NUM_BINS):
+            raise ValueError("counts of another number of temperatures or bins")
+        for counts, nats, (num_labels, num_agreeing) in zip(*(arrays[name] for name in cls.ARRAYS), strict=True):
+            tallies = {}
+            for temperature, row, (total, largest) in zip(temperatures, counts, nats, strict=True):
+                bins = {int(n): int(row[n]) for n in np.flatnonzero(row)}
+                tallies[f"{temperature:g}"] = KlTally(int(num_labels), float(total), float(largest), bins)
+            parts.append(cls(tallies, int(num_agreeing)))
+        return parts
+
+    def to_dict(self) -> dict[str, Any]:
+        tallies = {
+            temperature: [t.count, t.total_nats, t.max_nats, [[n, c] for n, c in t.bins.items()]]
+            for temperature, t in self.by_temperature.items()
+        }
+        return {"kl": tallies, "num_agreeing": self.num_agreeing}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Fidelity":
+        tallies = {
+            temperature: KlTally(count, total, largest, dict(bins))
+            for temperature, (count, total, largest, bins) in content["kl"].items()
+        }
+        return cls(tallies, content["num_agreeing"])
+
+
+def _divergence(
+    exact: Float[torch.Tensor, "labels classes"], decoded: Float[torch.Tensor, "labels classes"]
+) -> Float[torch.Tensor, " labels"]:
+    """KL(exact || decoded) of log-probabilities, the decoded ones normalised anew in this precision."""
+    return (exact.exp() * (exact - log_normalise(decoded))).sum(dim=1)

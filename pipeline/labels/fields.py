@@ -1,0 +1,83 @@
+"""Labels as a store keeps them, rows of fields: made of logits, measured against these, chosen from, digested."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped, UInt64
+
+from pipeline.labels.canaries import Canaries
+from pipeline.labels.encodings import Codec, log_normalise
+from pipeline.labels.fidelity import Fidelity
+
+_PIECE_ENTRIES, _DEVICE_ENTRIES = 1 << 16, 1 << 22
+Labels = dict[str, Shaped[torch.Tensor, "labels ..."]]
+SomeLabels = dict[str, Shaped[torch.Tensor, "some ..."]]  # beside others of another number
+
+
+def block_digest(labels: Mapping[str, np.ndarray]) -> int:
+    """64 bits of a block's content, never 0: BLAKE2b over its fields' bytes (little-endian), fields by name."""
+    return int.from_bytes(_digest(labels, 8), "little") or 1
+
+
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """32 hex digits of the content of what stands beside the labels: a manifest holds them."""
+    return _digest(arrays, 16).hex()
+
+
+def beside_labels(tables: Iterable[str], has_labels: bool) -> list[str]:
+    """The arrays that a store has beside labels and their fidelity."""
+    canaries = [f"canary_{field.name}" for field in fields(Canaries)]
+    return ["sample_id", *canaries, *tables, *(["block_digest"] if has_labels else [])]
+
+
+def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=num_bytes)
+    for name in sorted(arrays):
+        values = np.ascontiguousarray(arrays[name], dtype=arrays[name].dtype.newbyteorder("<"))
+        digest.update(values.reshape(-1).view(np.uint8).data)
+    return digest.digest()
+
+
+def encode_logits(
+    codec: Codec, logits: Float[torch.Tensor, "rows classes"], sample_ids: UInt64[np.ndarray, " rows"], view: int
+) -> Labels:
+    """Labels of finite logits, on the CPU."""
+    parts: list[Labels] = []
+    for rows in _pieces(logits):
+        log_probs = log_normalise(logits[rows] / codec.space.temperature)
+        parts.append({name: values.cpu() for name, values in codec.encode(log_probs, sample_ids[rows], view).items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], labels: Labels) -> Fidelity:
+    """How far labels are from the logits that they were made of, at every declared temperature that can be served."""
+    served = [t for t in codec.space.temperatures if codec.serves(t)]
+    parts = []
+    for rows in _pieces(logits):
+        exact = {t: log_normalise(logits[rows].double() / t) for t in served}
+        some = {name: values[rows] for name, values in labels.items()}
+        parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}))
+    return Fidelity.merge(parts)
+
+
+def _pieces(logits: torch.Tensor) -> Iterator[slice]:
+    """Ranges of rows that fit a processor's cache: with 1000 classes, a block at once takes 6 times as long. A device is
+    asked for fewer, larger ones."""
+    entries = _PIECE_ENTRIES if logits.device.type == "cpu" else _DEVICE_ENTRIES
+    size = max(1, entries // logits.shape[1])
+    for start in range(0, len(logits), size):
+        yield slice(start, start + size)
+
+
+def gather(labels: Labels, rows: Iterable[int] | np.ndarray | torch.Tensor) -> SomeLabels:
+    """Some rows of labels, in that order."""
+    index = torch.as_tensor(np.asarray(rows))
+    return {name: values[index] for name, values in labels.items()}
+
+
+def as_slice(rows: range) -> slice:
+    """The same rows, for indexing."""
+    return slice(rows.start, rows.stop)

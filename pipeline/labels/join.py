@@ -1,0 +1,145 @@
+"""Which rows of a store hold the labels of a split, and how these come into memory."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from pipeline.core.errors import ConfigError, StoreError
+from pipeline.data.splits import Split, StreamedSplit, find_samples
+from pipeline.data.streaming import Columns, MemoryBudget, Paging
+from pipeline.labels.fields import Labels, SomeLabels, gather
+from pipeline.labels.reader import StoreReader
+
+MEND = "run `dvc repro dump_labels` for this data"
+
+
+class JoinedStore:
+    """A split and a store for it, joined by sample id.
+
+    Raises StoreError where the store is for other data or lacks some of the images; ConfigError where the budget is too
+    small to stream the split.
+
+    Args:
+        budget: What a split on disk is read by.
+    """
+
+    def __init__(self, split: Split | StreamedSplit, store: StoreReader, budget: MemoryBudget | None) -> None:
+        self.split, self.store, self.budget = split, store, budget
+        same = np.array_equal(split.sample_ids, store.sample_ids)
+        self._rows = None if same else torch.from_numpy(match_rows(split, store))
+        self.paging = self._paging()
+
+    def _paging(self) -> Paging:
+        """How an epoch goes through the split. Where views are mixed, pages are blocks of the store: an image's partner
+        is in its block, and so in its window."""
+        if isinstance(self.split, Split):
+            return Paging.whole(len(self.split))
+        assert self.budget is not None, "what is streamed has a budget"
+        mixes = self.store.views.mixes
+        if mixes and self._rows is not None:
+            found = "its views are mixed of two images, and its rows are in another order than the data's"
+            mend = "raise memory_budget_mb until images fit in memory"
+            raise StoreError(self.store.location, found, expected="the data's order, to be streamed", mend=mend)
+        return self.budget.paging(self.split, self.store.manifest.block_samples if mixes else None)
+
+    @property
+    def in_page_order(self) -> bool:
+        """Whether the rows of each page stand side by side in the store, too."""
+        if self._rows is None:
+            return True
+        breaks = np.flatnonzero(np.diff(self._rows.numpy()) != 1) + 1
+        return not (breaks % self.paging.page_rows).any()
+
+    def rows(self, rows: Int64[torch.Tensor, " some"]) -> Int64[torch.Tensor, " some"]:
+        """Where some rows of the split stand in the store."""
+        return rows if self._rows is None else self._rows[rows]
+
+    def page(self, page: range) -> range:
+        """Where a page of the split stands in the store."""
+        first = page.start if self._rows is None else int(self._rows[page.start])
+        return range(first, first + len(page))
+
+
+def label_bytes(store: StoreReader, count: int | None = None) -> int:
+    """What some encoded labels take in memory; by default those of a view."""
+    fields = store.encoding.fields(store.manifest.space).values()
+    return (store.manifest.num_samples if count is None else count) * sum(
+        math.prod(field.shape) * field.dtype.itemsize for field in fields
+    )
+
+
+class ViewLabels:
+    """The encoded labels of one view of a store: held whole, or read with the pages of each window."""
+
+    def __init__(self, joined: JoinedStore, view_index: int, *, held: bool) -> None:
+        self._joined, self._view_index = joined, view_index
+        self._whole: Labels | None = joined.store.read_view(view_index) if held else None
+
+    def read(self, page: range) -> Columns:
+        """What a window needs of a page, besides what is held."""
+        if self._whole is not None:
+            return {}
+        labels = self._joined.store.read_view(self._view_index, self._joined.page(page))
+        return {self._column(field): values.numpy() for field, values in labels.items()}
+
+    def of(
+        self, rows: Int64[np.ndarray, " held"], columns: Columns, places: Int64[torch.Tensor, " some"]
+    ) -> SomeLabels:
+        """The labels of some places in a window of these rows and columns."""
+        if self._whole is not None:
+            return gather(self._whole, self._joined.rows(torch.from_numpy(rows)[places]))
+        fields = self._joined.store.encoding.fields(self._joined.store.manifest.space)
+        return gather({field: torch.from_numpy(columns[self._column(field)]) for field in fields}, places)
+
+    def _column(self, field: str) -> str:
+        return f"{self._joined.store.location}/{field}"
+
+
+def read_labels(stores: Mapping[str, JoinedStore], view_index: int) -> dict[str, ViewLabels]:
+    """A view's labels of several stores for one split, within the share of the budget that is for labels."""
+    held = choose_held(list(stores.values()))
+    return {
+        name: ViewLabels(joined, view_index, held=held[number]) for number, (name, joined) in enumerate(stores.items())
+    }
+
+
+def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
+    """Whose labels of a view are held whole: all that fit, because that is quickest, and works in any order.
+
+    Raises StoreError where labels neither fit nor are in the split's order, ConfigError where windows of them do not fit.
+    """
+    if not stores or not isinstance(stores[0].split, StreamedSplit):
+        return [True] * len(stores)
+    split, budget, held = stores[0].split, stores[0].budget, []
+    assert budget is not None, "what is streamed has a budget"
+    room = budget.share(split.image_shape)
+    least = budget.least(split.image_shape, sum(label_bytes(joined.store) for joined in stores))
+    for joined in stores:
+        held.append(label_bytes(joined.store) <= room)
+        room -= label_bytes(joined.store, None if held[-1] else 2 * joined.paging.window_rows)
+        if not held[-1] and not joined.in_page_order:
+            raise StoreError(
+                joined.store.location,
+                "its rows are in another order than the data's, and a view's labels do not fit in memory",
+                expected=f"the data's order, or memory_budget_mb of at least {least}",
+                mend="write it in that order: `python -m stages.derive_labels subset --samples`",
+            )
+        if room < 0:
+            found = f"{budget}, too little for the labels of {joined.store.location}"
+            raise ConfigError(budget.where, found, expected=f"at least {least}")
+    return held
+
+
+def match_rows(split: Split | StreamedSplit, store: StoreReader) -> Int64[np.ndarray, " samples"]:
+    """Which row of the store holds each sample of the split."""
+    rows = find_samples(split.sample_ids, store.sample_ids)
+    missing = int((rows < 0).sum())
+    if missing == len(split):
+        found = f"holds labels for other data: none of these {missing} images is in it"
+        raise StoreError(store.location, found, mend=MEND)
+    if missing:
+        raise StoreError(store.location, f"has no label for {missing} of {len(split)} training images", mend=MEND)
+    return rows

@@ -1,0 +1,184 @@
+"""The reader of a soft-label store, format 1 (docs/store-format.md), and the repair of its blocks."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt64
+
+from pipeline.core.arrays import ArrayGroup
+from pipeline.core.errors import StoreError
+from pipeline.labels.canaries import Canaries
+from pipeline.labels.encodings import Codec, Encoding, build_encoding
+from pipeline.labels.fidelity import Fidelity
+from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
+from pipeline.labels.manifest import MEND, Block, Manifest, parse_manifest
+from pipeline.labels.remote import open_group
+from pipeline.views import ViewSpec
+from pipeline.views.plan import RowOrder
+
+
+class StoreReader:
+    """A finished store: labels of whole views, checked as they are read."""
+
+    def __init__(self, place: Path | str) -> None:
+        self._group = open_group(place, made_by="dump_labels")
+        self.path = self._group.path
+        self.location = location = self._group.location
+        self.manifest = parse_manifest(self._group.attributes, location)
+        self.views = ViewSpec.from_dict(self.manifest.views, f"{location}: views")
+        self.encoding: Encoding = build_encoding(self.manifest.encoding, f"{location}: encoding")
+        self._fields = self.encoding.fields(self.manifest.space)
+        self._tables = self.encoding.tables(self.manifest.space)
+        self._check_shapes()
+        beside = self._read_beside()
+        self._check_beside(beside)
+        #: Which image each row belongs to.
+        self.sample_ids: UInt64[np.ndarray, " samples"] = beside["sample_id"]
+        #: Thumbnails of a few views.
+        self.canaries = Canaries(**{field.name: beside[f"canary_{field.name}"] for field in fields(Canaries)})
+        #: What the encoding learned.
+        self.tables = {name: beside[name] for name in self._tables}
+        self._digests = beside.get("block_digest")
+        self.codec: Codec = self.encoding.codec(self.manifest.space, self.tables)
+
+    @cached_property
+    def row_order(self) -> RowOrder:
+        """What mixed views depend on, besides their ViewSpec."""
+        return RowOrder(self.sample_ids, self.manifest.block_samples, self.location)
+
+    @property
+    def fidelity_parts(self) -> list[Fidelity]:
+        """Fidelity as it was measured, in the parts that it was measured in: block by block, for a store that was
+        dumped in one go."""
+        if not self._fields:
+            return []
+        arrays = {name: self._group.read_whole(name) for name in Fidelity.ARRAYS}
+        try:
+            return Fidelity.from_arrays(arrays, self.codec_temperatures)
+        except ValueError:
+            found = "its shape does not fit the others' and the temperatures"
+            raise StoreError(f"{self.location}/{Fidelity.ARRAYS[0]}", found, mend=MEND) from None
+
+    @property
+    def codec_temperatures(self) -> list[float]:
+        """The declared temperatures that this store can serve."""
+        return [t for t in self.manifest.temperatures if self.codec.serves(t)]
+
+    def read_view(self, view_index: int, rows: range | None = None) -> Labels:
+        """The fields of a view (of some of its rows); raises StoreError where a block is missing or damaged."""
+        rows = range(self.manifest.num_samples) if rows is None else rows
+        labels = {}
+        for name, field in self._fields.items():
+            values = self._group.read(name, view_index, as_slice(rows))
+            if field.is_unwritten(values):
+                lost = self._lost_block(name, view_index, rows)
+                raise StoreError(f"{self.location}/{name}", f"block {lost} is missing", mend=MEND)
+            labels[name] = values
+        self._check_digests(view_index, rows, labels)
+        return {name: torch.from_numpy(values) for name, values in labels.items()}
+
+    def decode(self, labels: Labels, temperature: float) -> Float[torch.Tensor, "labels classes"]:
+        """Log-probabilities of rows of `read_view` at a temperature of the caller's choice."""
+        return self.codec.decode(labels, temperature)
+
+    def check(self) -> Iterator[tuple[Block, StoreError | None]]:
+        """Reads every block; gives each with what is wrong with it, or None."""
+        for block in self.manifest.blocks():
+            try:
+                self.read_view(block.view_index, block.rows)
+            except StoreError as error:
+                yield block, error
+            else:
+                yield block, None
+
+    def check_whole(self) -> None:
+        """Raises StoreError where something beside the blocks is damaged, or the manifest's figures are not the parts'."""
+        if (self.sample_ids == 0).any():
+            raise StoreError(f"{self.location}/sample_id", "an id is 0", expected="ids of images", mend=MEND)
+        parts = self.fidelity_parts
+        if (Fidelity.merge(parts).summary() if parts else None) != self.manifest.fidelity:
+            raise StoreError(self.location, "its fidelity is not that of its parts", mend=MEND)
+
+    def replace_block(self, block: Block, labels: Labels, fidelity: Fidelity) -> bool:
+        """Writes a block anew; whether it is, bit for bit, what was there before (the digest says).
+
+        Where it is not, digest, fidelity and manifest follow.
+        """
+        assert self._digests is not None, "a store without labels has no blocks"
+        if self.location != str(self.path):
+            raise StoreError(
+                self.location, "is not on this machine's disk", expected="a folder", mend="repair it where it lies"
+            )
+        values = {name: labels[name].cpu().numpy() for name in self._fields}
+        number = block.rows.start // self.manifest.block_samples
+        group = ArrayGroup.reopen(self.path)
+        for name, field_values in values.items():
+            # A damaged file must go first: zarr reads what is there before it writes.
+            shutil.rmtree(self.path / name / "c" / str(block.view_index) / str(number), ignore_errors=True)
+            group.write(name, field_values, block.view_index, as_slice(block.rows))
+        if (digest := block_digest(values)) == int(self._digests[block.view_index, number]):
+            return True
+        self._digests[block.view_index, number] = digest
+        group.put("block_digest", self._digests)
+        parts, summary = self.fidelity_parts, self.manifest.fidelity
+        if len(parts) == len(self.manifest.blocks()):
+            parts[block.view_index * self.manifest.blocks_per_view + number] = fidelity
+            for name, array in Fidelity.to_arrays(parts).items():
+                group.put(name, array)
+            summary = Fidelity.merge(parts).summary()
+        content = replace(self.manifest, fidelity=summary, arrays_digest=arrays_digest(self._read_beside())).signed()
+        group.set_attributes(content)
+        self.manifest = Manifest(**content)
+        return False
+
+    def _read_beside(self) -> dict[str, np.ndarray]:
+        """Everything but labels and their fidelity."""
+        return {name: self._group.read_whole(name) for name in beside_labels(self._tables, bool(self._fields))}
+
+    def _check_beside(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if arrays_digest(arrays) != self.manifest.arrays_digest:
+            found = f"{', '.join(sorted(arrays))} are not what was written with its manifest"
+            raise StoreError(self.location, found, mend=MEND)
+
+    def _check_digests(self, view_index: int, rows: range, labels: Mapping[str, np.ndarray]) -> None:
+        """Of every block that lies wholly in `rows`: its content is what was written there, not another block's."""
+        if self._digests is None:
+            return
+        size = self.manifest.block_samples
+        for number in range(-(-rows.start // size), self.manifest.blocks_per_view):
+            start, stop = number * size, min((number + 1) * size, self.manifest.num_samples)
+            if stop > rows.stop:
+                return
+            inside = slice(start - rows.start, stop - rows.start)
+            if block_digest({name: values[inside] for name, values in labels.items()}) != int(
+                self._digests[view_index, number]
+            ):
+                block = Block(view_index, self.manifest.view_numbers[view_index], range(start, stop))
+                found = f"block {block.name} is not what was written (its digest does not match)"
+                raise StoreError(self.location, found, mend=MEND)
+
+    def _lost_block(self, name: str, view_index: int, rows: range) -> str:
+        for block in self.manifest.blocks():
+            if block.view_index == view_index and block.rows.start < rows.stop and rows.start < block.rows.stop:
+                values = self._group.read(name, view_index, as_slice(block.rows))
+                if self._fields[name].is_unwritten(values):
+                    return block.name
+        raise AssertionError("a block was missing a moment ago")
+
+    def _check_shapes(self) -> None:
+        shape = (self.manifest.num_views, self.manifest.num_samples)
+        expected = {name: (*shape, *field.shape) for name, field in self._fields.items()}
+        expected |= {name: table.shape for name, table in self._tables.items()}
+        expected["sample_id"] = (self.manifest.num_samples,)
+        if self._fields:
+            expected["block_digest"] = (self.manifest.num_views, self.manifest.blocks_per_view)
+        for name, wanted in expected.items():
+            if (found := self._group.shape(name)) != wanted:
+                raise StoreError(
+                    f"{self.location}/{name}", f"shape {found}", expected=f"{wanted} (manifest)", mend=MEND
+                )

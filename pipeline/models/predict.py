@@ -1,0 +1,115 @@
+"""predict_logits: a network over batches of pixels, in smaller ones where memory is short."""
+
+from collections.abc import Callable, Iterable, Iterator
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import nn
+
+from pipeline.core.errors import ModelError
+from pipeline.core.files import say
+from pipeline.models.devices import computing_in
+
+_CPU = torch.device("cpu")
+
+#: How many images at once a network turned out to bear here, where that was less than a batch: each block of a dump
+#: would find it out anew otherwise.
+_bearable: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module,
+    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+    device: torch.device,
+    *,
+    on_batch: Callable[[int], object] = lambda count: None,
+    left_on: torch.device = _CPU,
+    precision: str = "float32",
+) -> Float[torch.Tensor, "samples classes"]:
+    """Float32 logits in the batches' order, with the network in eval mode (it is put back afterwards).
+
+    A batch that does not fit in the device's memory is halved, and so are those that follow. A CUDA device is not waited
+    for before the last batch.
+
+    Args:
+        on_batch: Called with each batch's number of samples once the device was told to work on it, for progress.
+        left_on: Where the logits are: on the CPU, or on the device, where they are perhaps not yet computed.
+        precision: What the network computes in, `float32` or `bfloat16`.
+
+    Raises:
+        ModelError: There is no memory for a single image.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        logits = []
+        for images in batches:
+            for some in _in_pieces(model, images, device, precision):
+                # From a CUDA device this copies into pinned memory, behind our back; other kinds need to be waited for.
+                logits.append(some.to(left_on, non_blocking=device.type == "cuda"))
+            on_batch(len(images))
+        if device.type == "cuda" and left_on.type == "cpu":
+            torch.cuda.current_stream(device).synchronize()
+        return torch.cat(logits)
+    finally:
+        model.train(was_training)
+
+
+def _in_pieces(
+    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
+) -> Iterator[Float[torch.Tensor, "_ classes"]]:
+    """The logits of a batch, of as many images at once as the network bears."""
+    done, halved = 0, False
+    at_once = max(1, min(_bearable.get(model, len(images)), len(images)))
+    while done < max(1, len(images)):  # of no images, too, a network tells how many classes it has
+        logits = _forward(model, images[done : done + at_once], device, precision)
+        if logits is not None:
+            yield logits
+            done += at_once
+            continue
+        if at_once == 1:
+            raise ModelError(
+                f"memory of {device}",
+                "too little for a forward pass of one image",
+                expected="room for one",
+                mend="free some, choose another device, or take a smaller network",
+            )
+        at_once, halved = at_once // 2, True
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # in pieces of the sizes that were asked for until now
+    if halved:
+        say(f"out of memory on {device} with {len(images)} images at once: going on with {at_once}")
+        _bearable[model] = at_once
+
+
+def _forward(
+    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
+) -> Float[torch.Tensor, "_ classes"] | None:
+    """Float32 logits on the device; None where its memory does not suffice.
+
+    A function of its own, because an error that is being handled holds every tensor of the pass.
+    """
+    try:
+        with computing_in(precision, device):
+            logits: torch.Tensor = model(images.to(device, non_blocking=True)).float()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return logits
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch says that a device's memory, or this machine's, is used up."""
+    said = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",  # MPS, and CUDA outside torch's own allocator
+    "can't allocate memory",  # a CPU, on Linux and macOS
+    "not enough memory",  # on Windows
+    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
+)

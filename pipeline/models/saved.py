@@ -1,0 +1,147 @@
+"""A trained network on disk: `weights.safetensors`, `meta.json` with all that is needed to build and use it, and the
+network's own file where it has one (`network.py`, `network.onnx`)."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.core.errors import ModelError
+from pipeline.core.files import file_fingerprint, fingerprint, read_json, read_tensors, write_json, write_tensors
+from pipeline.data.dataset import DatasetManifest
+from pipeline.models import Classifier, build_model, head_names, load_weights, network_copy
+
+
+@dataclass(frozen=True)
+class ModelMeta:
+    """What a trained network is, what it was trained for, and how well it did on the validation split.
+
+    Attributes:
+        image_shape: Of the data; `size_px` is what the network has its images resized to, None: to nothing.
+        num_outputs: Of the network, and `class_groups` those that stand for each class; None: a class has one, the same.
+        network_file: The fingerprint of the network's own file.
+    """
+
+    model: str
+    model_settings: dict[str, Any]
+    class_names: list[str]
+    image_shape: list[int]
+    mean: list[float]
+    std: list[float]
+    settings: dict[str, Any]
+    precision: str
+    val: dict[str, Any]
+    size_px: list[int] | None = None
+    num_outputs: int | None = None
+    class_groups: list[list[int]] | None = None
+    network_file: str | None = None
+
+    @classmethod
+    def untrained(
+        cls, model: str, model_settings: dict[str, Any], data: DatasetManifest, settings: dict[str, Any]
+    ) -> "ModelMeta":
+        """Of a network that is to be trained on a data set by `settings`, with that data's normalisation."""
+        return cls(model, model_settings, data.class_names, data.image_shape, data.mean, data.std, settings, "", {})
+
+    def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
+        """The same network after training."""
+        return replace(self, precision=precision, val=val)
+
+    def build(self, seed: int = 0, folder: Path | None = None) -> Classifier:
+        """The network with fresh weights; raises ModelError where it does not fit the images.
+
+        Args:
+            folder: Where the copy of the network's own file is; only who has such a file needs it.
+        """
+        model = build_model(
+            self.model,
+            self.model_settings,
+            num_classes=len(self.class_names),
+            channels=self.image_shape[0],
+            mean=self.mean,
+            std=self.std,
+            seed=seed,
+            size_px=self.size_px,
+            groups=self.class_groups,
+            num_outputs=self.num_outputs,
+            file=self._own_file(folder),
+        )
+        self._try(model)
+        return model.train()
+
+    def check_data(self, data: DatasetManifest, folder: Path, made_by: str) -> None:
+        """Raises ModelError where it was trained for other classes or images than a data set has."""
+        for what, own, wanted in (
+            ("classes", self.class_names, data.class_names),
+            ("images", self.image_shape, data.image_shape),
+        ):
+            if own != wanted:
+                found = f"was trained for other {what} than data/prepare has"
+                raise ModelError(folder, found, mend=f"run `dvc repro {made_by}`")
+
+    def head(self, folder: Path | None = None) -> frozenset[str]:
+        """The names of the bare network's tensors that depend on the number of classes; `folder` as for `build`."""
+        outputs = self.num_outputs or len(self.class_names)
+        return head_names(self.model, self.model_settings, outputs, self.image_shape[0], self._own_file(folder))
+
+    def _own_file(self, folder: Path | None) -> Path | None:
+        return None if folder is None else network_copy(self.model, folder)
+
+    def _try(self, model: Classifier) -> None:
+        """One image, through the network as it will be used."""
+        try:
+            with torch.no_grad():
+                found = tuple(model.eval()(torch.zeros(1, *self.image_shape, dtype=torch.uint8)).shape)
+        except ModelError:
+            raise
+        except Exception as error:  # a network of a library or of a user may raise anything
+            size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
+            reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
+            mend = "input: {size_px: ...} resizes them"
+            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})", mend=mend) from error
+        if found != (1, len(self.class_names)):
+            expected = f"{(1, len(self.class_names))}: one logit per class"
+            raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)
+
+
+def write_model(
+    folder: Path, meta: ModelMeta, weights: dict[str, torch.Tensor], **others: dict[str, torch.Tensor]
+) -> None:
+    """Writes a network; `others` are further weights of it, each to a file of that name."""
+    for name, tensors in {"weights": weights, **others}.items():
+        write_tensors(folder / f"{name}.safetensors", tensors)
+    write_json(folder / "meta.json", asdict(meta))
+
+
+def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
+    """Raises DataError or ModelError where there is no readable `meta.json`."""
+    path = folder / "meta.json"
+    try:
+        return ModelMeta(**read_json(path, made_by=made_by))
+    except TypeError as error:
+        raise ModelError(path, f"not a network's description ({error})", mend=f"run `dvc repro {made_by}`") from None
+
+
+def read_model(folder: Path, *, made_by: str, weights: str = "weights") -> Classifier:
+    """The trained network, in eval mode; nothing but its folder is needed."""
+    meta = read_meta(folder, made_by=made_by)
+    _check_own_file(folder, meta, made_by)
+    model = meta.build(folder=folder)
+    path = folder / f"{weights}.safetensors"
+    load_weights(model, read_tensors(path, made_by=made_by), path)
+    return model.eval()
+
+
+def _check_own_file(folder: Path, meta: ModelMeta, made_by: str) -> None:
+    copy = network_copy(meta.model, folder)
+    if copy is not None and (not copy.exists() or file_fingerprint(copy) != meta.network_file):
+        found = "not the file that this network was made of" if copy.exists() else "no such file"
+        raise ModelError(copy, found, mend=f"delete {folder} and run `dvc repro {made_by}`")
+
+
+def model_fingerprint(folder: Path) -> str:
+    """32 hex digits of the weights, and of the network's own file where it has one."""
+    weights = file_fingerprint(folder / "weights.safetensors")
+    own = [file_fingerprint(path) for path in sorted(folder.glob("network.*"))]
+    return fingerprint([weights, *own]) if own else weights

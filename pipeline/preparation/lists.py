@@ -1,0 +1,63 @@
+"""Lists beside a prepared data set, for people and for joins: tab-separated, a line of names first.
+
+A tab, a line's end or a backslash in a key stands there as `\\t`, `\\n`, `\\r` or `\\\\`.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.dataset import SPLITS
+from pipeline.data.splits import UNLABELLED
+from pipeline.preparation.pool import Pool
+
+Rows = Mapping[str, np.ndarray]  # the pool's images by split, in the order of its rows
+_SAMPLE = ("sample_id", "split", "class", "key")
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def write_samples(path: Path, pool: Pool, rows: Rows) -> None:
+    """Every sample in the order of its split: its id, split, class (empty: unlabelled) and where the source has it."""
+    _write(path, _SAMPLE, _samples(pool, rows))
+
+
+def write_duplicates(path: Path, pool: Pool, rows: Rows) -> int:
+    """The same of samples whose pixels are not theirs alone, by id, where there are any; how many these are."""
+    ids = pool.column("sample_ids")
+    values, counts = np.unique(ids, return_counts=True)
+    repeated = np.isin(ids, values[counts > 1])
+    if repeated.any():
+        own = {split: some[repeated[some]] for split, some in rows.items()}
+        _write(path, _SAMPLE, sorted(_samples(pool, own), key=lambda line: line[0]))
+    return int(repeated.sum())
+
+
+def write_broken(path: Path, pool: Pool) -> int:
+    """Images that can't be decoded and why, where there are any; how many these are."""
+    count = sum(1 for _ in pool.broken())
+    if count:
+        _write(path, ("key", "reason"), ((one.key, one.reason) for one in pool.broken()))
+    return count
+
+
+def _samples(pool: Pool, rows: Rows) -> Iterator[tuple[str, ...]]:
+    ids, labels = pool.column("sample_ids"), pool.column("hard_labels")
+    for split in SPLITS:
+        for row, key in zip(rows[split].tolist(), pool.keys(rows[split]), strict=True):
+            label = labels[row]
+            yield f"{ids[row]:016x}", split, "" if label == UNLABELLED else pool.class_names[label], key
+
+
+def _write(path: Path, names: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
+    """Line by line: of a million images this is some 100 MB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        for line in chain([names], lines):
+            file.write("\t".join(text.translate(_ESCAPES) for text in line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,91 @@
+"""Parquet files, read a few rows at a time: the one file of the sources that imports pyarrow."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import SourceError
+
+
+class ParquetTable:
+    """One Parquet file. Raises SourceError where it is not one, where it is damaged, or where pyarrow is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as file:
+            self._schema: Any = file.schema_arrow
+            self.num_rows: int = file.metadata.num_rows
+        self.columns: list[str] = list(self._schema.names)
+
+    def image_columns(self) -> list[str]:
+        """Columns that hold image files: those that Hugging Face's metadata says, else all of bytes or of structs of
+        `bytes` and `path`."""
+        told = [name for name, feature in self._features().items() if feature.get("_type") == "Image"]
+        return told or [name for name in self.columns if self._holds_bytes(name)]
+
+    def label_columns(self) -> list[str]:
+        """Columns that hold labels: those that Hugging Face's metadata says, else the one named `label`."""
+        told = [name for name, feature in self._features().items() if feature.get("_type") == "ClassLabel"]
+        return told or [name for name in self.columns if name == "label"]
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        """The names of a column of numbers, where the metadata has them."""
+        names = self._features().get(column, {}).get("names")
+        return tuple(map(str, names)) if isinstance(names, list) else None
+
+    def rows(self, columns: list[str], start: int = 0, at_once: int = 4096) -> Iterator[tuple[object, ...]]:
+        """What stands in some columns, row by row from `start`; groups of rows before it are not read."""
+        with self._opened() as file:
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
+                if start < size:
+                    batches = file.iter_batches(at_once, row_groups=[group], columns=columns, use_threads=False)
+                    rows = (row for batch in batches for row in _rows_of(batch, columns))
+                    yield from islice(rows, start, None)
+                start = max(start - size, 0)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """The file, open for as long as it is read: there may be thousands."""
+        with _faults(self.path):
+            import pyarrow.parquet
+
+            with pyarrow.parquet.ParquetFile(self.path) as file:
+                yield file
+
+    def _features(self) -> dict[str, Any]:
+        try:
+            features = json.loads((self._schema.metadata or {})[b"huggingface"])["info"]["features"]
+        except (KeyError, TypeError, ValueError):
+            return {}
+        return {
+            name: feature for name, feature in features.items() if name in self.columns and isinstance(feature, dict)
+        }
+
+    def _holds_bytes(self, column: str) -> bool:
+        import pyarrow.types as types
+
+        kind = self._schema.field(column).type
+        if types.is_struct(kind):
+            return any(field.name == "bytes" for field in kind)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _rows_of(batch: Any, columns: list[str]) -> Iterator[tuple[object, ...]]:
+    return zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        mend = "install the extra `data` (pip install 'potstill[data]')"
+        raise SourceError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", mend=mend) from None
+    except Exception as error:
+        if not (type(error).__module__.startswith("pyarrow") or isinstance(error, OSError)):
+            raise
+        raise SourceError(path, f"not a sound Parquet file ({error})", mend="fetch it again") from None

@@ -1,0 +1,85 @@
+"""Which files a source has, and the split that a name tells."""
+
+import re
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+
+from pipeline.core.errors import SourceError, suggest
+from pipeline.preparation.sources.base import SPLITS
+
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_WORDS = SPLIT_NAMES | {"t10k": "test"}  # as MNIST has it
+_WILD = re.compile(r"[*?\[{]")
+_BRACE = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+def split_named(name: str, where: object) -> str:
+    """The split of a name that a user gave it, in capitals or not; raises SourceError where it is none."""
+    if name.lower() not in SPLIT_NAMES:
+        raise SourceError(where, f"unknown split name {name!r}", expected=suggest(name.lower(), list(SPLIT_NAMES)))
+    return SPLIT_NAMES[name.lower()]
+
+
+def find_files(path: str, suffixes: Sequence[str]) -> tuple[Path, list[tuple[str, Path]]]:
+    """The folder that keys are relative to, and the files of `path` with their splits: training first, then by name.
+
+    `path` is a file, a folder (searched with all below it), or a pattern with `*` or `{0000..0099}`. The split is a
+    word of the file's name or of a folder's; where no file has such a word, all are for training.
+
+    Raises SourceError where there is no file, one of the numbered ones is lost, or a split can't be told.
+    """
+    if _WILD.search(path) and not Path(path).exists():
+        root = Path(_WILD.split(path)[0] + "x").parent
+        files = [file for one in _braces(path) for file in _matching(one)]
+    elif Path(path).is_dir():
+        root = Path(path)
+        files = [file for file in root.rglob("*") if file.name.lower().endswith(tuple(suffixes)) and file.is_file()]
+        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    else:
+        root, files = Path(path).parent, [Path(path)]
+        if not files[0].exists():
+            raise SourceError(path, "no such file or folder")
+    if not files:
+        raise SourceError(path, "no files", expected=f"some that end in {' or '.join(suffixes)}")
+    return root, _with_splits(sorted(set(files)), root)
+
+
+def _with_splits(files: list[Path], root: Path) -> list[tuple[str, Path]]:
+    found = [(_told_split(file.relative_to(root), file), file) for file in files]
+    if not any(split for split, _ in found):
+        return [("train", file) for file in files]
+    for split, file in found:
+        if not split:
+            raise SourceError(file, "unknown split", expected=f"in its name {suggest('', list(SPLIT_NAMES))}")
+    return sorted(found, key=lambda pair: SPLITS.index(pair[0]))
+
+
+def _told_split(name: Path, where: object) -> str:
+    for part in reversed(name.parts):  # the file's own name tells first
+        words = {word.rstrip("0123456789") for word in re.split(r"[^a-z0-9]+", part.lower())}
+        if len(told := {_WORDS[word] for word in words & set(_WORDS)}) > 1:
+            raise SourceError(where, f"its name tells of {' and '.join(sorted(told))}", expected="one split")
+        if told:
+            return told.pop()
+    return ""
+
+
+def _braces(pattern: str) -> Iterator[str]:
+    """`a{1..3}` -> a1, a2, a3; `{x,y}b` -> xb, yb."""
+    brace = _BRACE.search(pattern)
+    if brace is None:
+        yield pattern
+        return
+    first, last, names = brace.groups()
+    inner = names.split(",") if names else [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
+    for part in inner:
+        yield from _braces(pattern[: brace.start()] + part + pattern[brace.end() :])
+
+
+def _matching(pattern: str) -> list[Path]:
+    if not _WILD.search(pattern):
+        if not Path(pattern).exists():
+            raise SourceError(pattern, "no such file", mend="correct the numbers in `path`, or fetch it")
+        return [Path(pattern)]
+    return [Path(name) for name in glob(pattern)]

@@ -1,0 +1,148 @@
+"""A folder of image files with a folder for each class.
+
+```
+path/<class>/.../*.jpg                      all for training
+path/{train,val,test}/<class>/.../*.jpg     with splits (`valid` and `validation` are `val`)
+```
+
+Images in a class folder named `_unlabelled` have no label. Hidden files and folders are passed over.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import SourceError
+from pipeline.core.files import say
+from pipeline.preparation.sources.base import SPLITS, RawImage, Source
+from pipeline.preparation.sources.files import SPLIT_NAMES, split_named
+from pipeline.preparation.sources.labels import check_labels
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+UNLABELLED = "_unlabelled"
+
+
+@plain_dataclass(frozen=True)
+class _ClassFolder:
+    split: str
+    label: str | None
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Folder(Source):
+    """Images in class folders, in the order of their names (training first, then val, then test).
+
+    Files of one class folder are listed at a time, so that millions do not fill the memory.
+    """
+
+    path: str
+
+    kind: ClassVar[str] = "folder"
+
+    def class_names(self, raw: Path) -> tuple[str, ...]:
+        """The class folders sorted by name, as torchvision's ImageFolder numbers them."""
+        return tuple(sorted({folder.label for folder, _ in self._survey if folder.label is not None}))
+
+    def count(self, raw: Path) -> int:
+        return sum(count for _, count in self._survey)
+
+    def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
+        for folder, count in self._survey:
+            if start < count:
+                inside = folder.path.relative_to(self.path).as_posix()
+                for name in _sorted_files(folder.path)[0][start:]:
+                    yield RawImage(folder.split, folder.label, f"{inside}/{name}", folder.path / name)
+            start = max(start - count, 0)
+
+    @cached_property
+    def _survey(self) -> list[tuple[_ClassFolder, int]]:
+        """The class folders in their order, and how many images each holds."""
+        folders, num_others = [], 0
+        found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
+        for folder in _class_folders(Path(self.path)):
+            names, others = _sorted_files(folder.path)
+            if not names:
+                expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
+                mend = "put images in, or delete the folder"
+                raise SourceError(folder.path, "a class folder without images", expected=expected, mend=mend)
+            folders.append((folder, len(names)))
+            found[folder.split].add(folder.label)
+            num_others += others
+        check_labels(found, self.path)
+        if num_others:
+            say(f"{self.path}: {num_others:,} files that are no images by their names are left out")
+        return folders
+
+
+def _class_folders(path: Path) -> list[_ClassFolder]:
+    if not path.is_dir():
+        raise SourceError(path, "no such folder", mend="correct `path` in the source's settings")
+    tops = sorted(name for name, is_folder in _listed(path) if is_folder)
+    if not any(top.lower() in SPLIT_NAMES for top in tops):
+        return _classes_of(path, "train")
+    parts: dict[str, str] = {}
+    for top in tops:
+        split = split_named(top, path)
+        if split in parts:
+            found = f"two folders of the split {split!r}: {parts[split]!r} and {top!r}"
+            raise SourceError(path, found, mend="put them into one")
+        parts[split] = top
+    return [one for split in SPLITS if split in parts for one in _classes_of(path / parts[split], split)]
+
+
+def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
+    labels = []
+    for name, is_folder in _listed(path):
+        if is_folder:
+            labels.append(name)
+        elif _is_image(name):
+            mend = f"move it into a folder of its class, or into {UNLABELLED}"
+            raise SourceError(path / name, "an image outside of every class folder", mend=mend)
+    if not labels:
+        raise SourceError(
+            path, "no class folders", expected="path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
+        )
+    return [_ClassFolder(split, None if label == UNLABELLED else label, path / label) for label in sorted(labels)]
+
+
+def _sorted_files(folder: Path) -> tuple[list[str], int]:
+    """Images at and below a folder, as paths relative to it, sorted; and the number of other files."""
+    names, num_others = [], 0
+    waiting = [("", frozenset({os.path.realpath(folder)}))]
+    while waiting:
+        inside, above = waiting.pop()
+        for name, is_folder in _listed(folder / inside):
+            if is_folder:
+                place = os.path.realpath(folder / inside / name)
+                if place in above:
+                    raise SourceError(
+                        folder / inside / name, "a link to a folder that it is in", mend="delete the link"
+                    )
+                waiting.append((f"{inside}{name}/", above | {place}))
+            elif _is_image(name):
+                names.append(inside + name)
+            else:
+                num_others += 1
+    return sorted(names), num_others
+
+
+def _listed(folder: Path) -> Iterator[tuple[str, bool]]:
+    """The names in a folder, as they come, and whether each is a folder or a link to one; hidden ones are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield entry.name, entry.is_dir()
+    except OSError as error:
+        raise SourceError(error.filename or folder, f"can't be read ({error.strerror})") from None
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)

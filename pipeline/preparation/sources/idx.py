@@ -1,0 +1,79 @@
+"""Pairs of IDX files, as MNIST, EMNIST and KMNIST are published: images and labels, gzipped or not.
+
+References:
+    Yann LeCun, Corinna Cortes, Christopher Burges, "The MNIST Database of Handwritten Digits", 1998, section "File
+    formats".
+"""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Shaped
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import SourceError
+from pipeline.preparation.sources.files import find_files
+from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+from pipeline.preparation.sources.pixels import PixelSource, PixelSplit, channels_first
+
+_UNSIGNED_BYTES = 8
+_SUFFIXES = ("ubyte", "ubyte.gz", ".idx", ".idx.gz")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Idx(PixelSource):
+    """The files `train-images*` and `train-labels*` of a folder, and those of `t10k` or `test`, and of `val`."""
+
+    path: str
+    classes: ClassList = None
+
+    kind: ClassVar[str] = "idx"
+
+    def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        _, files = find_files(self.path, _SUFFIXES)
+        splits = []
+        for split in dict.fromkeys(split for split, _ in files):
+            of_split = [file for one, file in files if one == split]
+            images, labels = (_only(of_split, word, f"{self.path}, {split}") for word in ("images", "labels"))
+            pixels = channels_first(read_idx(images), None, images)
+            splits.append(PixelSplit(split, pixels, _flat(read_idx(labels), labels), images.name.removesuffix(".gz")))
+        return read_classes(self.classes), splits
+
+
+def read_idx(path: Path) -> Shaped[np.ndarray, "..."]:
+    """The array of bytes in an IDX file, on disk where the file is not packed; raises SourceError."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else np.memmap(path, np.uint8, "r")
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: an empty file can't be mapped
+        raise SourceError(path, f"truncated or damaged ({error})", mend="fetch it again") from None
+    values = np.frombuffer(content, np.uint8)
+    zeros, kind, rank = struct.unpack(">HBB", values[:4].tobytes().ljust(4, b"\xff"))
+    if zeros or kind != _UNSIGNED_BYTES:
+        found = "not an IDX file" if zeros else f"IDX values of type {kind:#04x}"
+        raise SourceError(path, found, expected="IDX with unsigned bytes (0x08)")
+    start = 4 + 4 * rank
+    shape = tuple(np.frombuffer(values[4:start].tobytes().ljust(4 * rank, b"\0"), ">u4").tolist())
+    if len(values) - start != int(np.prod(shape, dtype=np.int64)):
+        found = f"{len(values):,} bytes"
+        raise SourceError(path, found, expected=f"{start} and those of an array of {shape}", mend="fetch it again")
+    return values[start:].reshape(shape)
+
+
+def _only(files: list[Path], word: str, where: str) -> Path:
+    fitting = [file for file in files if word in file.name.lower()]
+    packed = [file for file in fitting if file.suffix != ".gz"] or fitting  # both are there where one was unpacked
+    if len(packed) != 1:
+        found = f"{len(packed)} files of {word}"
+        raise SourceError(where, found, expected="one", mend="put the files of one data set into a folder of their own")
+    return packed[0]
+
+
+def _flat(labels: Shaped[np.ndarray, "..."], where: Path) -> Shaped[np.ndarray, " labels"]:
+    if labels.ndim != 1:
+        raise SourceError(where, f"labels in an array of {labels.shape}", expected="one number per image")
+    return labels

@@ -1,0 +1,88 @@
+"""NumPy arrays: `train_images`, `train_labels`, and the same of `val` and `test`, in an .npz file or as .npy files.
+
+A data set of MedMNIST is such an .npz file.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Shaped
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import SourceError
+from pipeline.preparation.sources.base import SPLITS
+from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NumpyArrays(PixelSource):
+    """Arrays of uint8 images (N,H,W, N,H,W,C or N,C,H,W) and of labels, from an .npz file or a folder of .npy files.
+
+    Files in a folder are mapped, so that they may be larger than the memory; of an .npz file all is loaded.
+    """
+
+    path: str
+    layout: Layout = None
+    classes: ClassList = None
+
+    kind: ClassVar[str] = "arrays"
+
+    def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        splits = []
+        with _opened(Path(self.path)) as arrays:
+            for split in SPLITS:
+                names = [f"{split}_images", f"{split}_labels"]
+                there = [name for name in names if name in arrays]
+                if len(there) == 1 or (split == "train" and not there):
+                    missing = next(name for name in names if name not in there)
+                    raise SourceError(
+                        self.path, f"no array {missing!r}", expected=f"{' and '.join(names)}, and so for test"
+                    )
+                if there:
+                    images, labels = (_read(arrays, name, f"{self.path}: {name}") for name in names)
+                    where = f"{self.path}: {split}"
+                    pixels = channels_first(images, self.layout, f"{where}_images")
+                    splits.append(PixelSplit(split, pixels, _flat(labels, f"{where}_labels"), f"{split}_images"))
+        return read_classes(self.classes), splits
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Arrays by name: those of an .npz file, or the paths of the .npy files in a folder."""
+    if path.is_dir():
+        yield {file.stem: file for file in path.glob("*.npy")}
+        return
+    if not path.exists():
+        raise SourceError(path, "no such file or folder", mend="correct `path` in the source's settings")
+    with path.open("rb") as file:
+        try:
+            arrays = np.load(file, allow_pickle=False)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise SourceError(path, f"not an .npz file ({error})", expected=".npz, or a folder of .npy files") from None
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise SourceError(path, "a single array", expected=".npz, or the folder in which it is")
+        yield arrays
+
+
+def _read(arrays: Mapping[str, Any], name: str, where: str) -> Shaped[np.ndarray, "..."]:
+    try:
+        found = arrays[name]  # read now, where it is in an .npz file
+        array: np.ndarray = np.load(found, mmap_mode="r", allow_pickle=False) if isinstance(found, Path) else found
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise SourceError(where, f"truncated, damaged or not of numbers ({error})") from None
+    return array
+
+
+def _flat(labels: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, " labels"]:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise SourceError(where, f"an array of {labels.shape}", expected="one number or name per image")
+    return labels

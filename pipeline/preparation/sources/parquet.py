@@ -1,0 +1,98 @@
+"""Parquet files with image files in a column, as Hugging Face's data sets are published."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import SourceError, suggest
+from pipeline.preparation.sources.arrow import ParquetTable
+from pipeline.preparation.sources.base import SPLITS, RawImage, Source
+from pipeline.preparation.sources.files import find_files
+from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+
+_AT_ONCE = 64  # rows with images
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Parquet(Source):
+    """The rows of a file, a folder or a pattern of files (`train-*.parquet`, `validation-*`, `test-*`).
+
+    An image is bytes, or a struct of `bytes` and `path`. Columns that are null are found by Hugging Face's metadata or by
+    their type. Labels are text, or numbers whose names stand in that metadata or in `classes`.
+    """
+
+    path: str
+    image_column: str | None = None
+    label_column: str | None = None
+    classes: ClassList = None
+
+    kind: ClassVar[str] = "parquet"
+
+    def class_names(self, raw: Path) -> tuple[str, ...]:
+        _, label_column = self._columns
+        found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
+        for split, key, table in self._tables:
+            for row, (label,) in enumerate(table.rows([label_column])):
+                found[split].add(self._classes.name(label, f"{key}:{row}"))
+        return self._classes.in_order(found, self.path)
+
+    def count(self, raw: Path) -> int:
+        return sum(table.num_rows for _, _, table in self._tables)
+
+    def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
+        for split, key, table in self._tables:
+            rows = table.rows(list(self._columns), start, _AT_ONCE)
+            for row, (image, label) in enumerate(rows, start):
+                where = f"{key}:{row}"
+                yield RawImage(split, self._classes.name(label, where), where, _content(image, where))
+            start = max(start - table.num_rows, 0)
+
+    @cached_property
+    def _tables(self) -> list[tuple[str, str, ParquetTable]]:
+        """Split, key and table of every file."""
+        root, files = find_files(self.path, [".parquet"])
+        return [(split, file.relative_to(root).as_posix(), ParquetTable(file)) for split, file in files]
+
+    @cached_property
+    def _columns(self) -> tuple[str, str]:
+        """Those of image and label, which every file must have."""
+        _, _, first = self._tables[0]
+        image = _column(first, self.image_column, first.image_columns(), "image_column")
+        label = _column(first, self.label_column, first.label_columns(), "label_column")
+        for _, _, table in self._tables:
+            for column in (image, label):
+                _column(table, column, [], "")
+        return image, label
+
+    @cached_property
+    def _classes(self) -> Classes:
+        if self.classes is None:
+            _, _, first = self._tables[0]
+            return Classes(first.class_names(self._columns[1]))
+        return read_classes(self.classes)
+
+
+def _column(table: ParquetTable, told: str | None, found: list[str], setting: str) -> str:
+    if told is not None:
+        if told not in table.columns:
+            raise SourceError(table.path, f"no column {told!r}", expected=suggest(told, table.columns))
+        return told
+    if len(found) != 1:
+        many = f"columns {', '.join(found)}" if found else "no column"
+        mend = f"set `{setting}` to one of: {', '.join(table.columns)}"
+        raise SourceError(table.path, f"{many} for `{setting}`", expected="one", mend=mend)
+    return found[0]
+
+
+def _content(image: object, where: str) -> bytes:
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    if image is None:
+        return b""  # a broken image
+    if not isinstance(image, bytes):
+        raise SourceError(where, f"an image that is {type(image).__name__}", expected="bytes of an image file")
+    return image

@@ -1,0 +1,97 @@
+"""Sources whose images are arrays of pixels already, one for each split."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from pipeline.core.errors import SourceError
+from pipeline.preparation.sources.base import RawImage, Source
+from pipeline.preparation.sources.labels import Classes
+
+Layout = Literal["nhwc", "nchw"] | None
+
+
+@dataclass(frozen=True)
+class PixelSplit:
+    """One split, or a part of it: its images (which may lie on disk, as a memory map), their labels, and what its keys begin with."""
+
+    split: str
+    images: UInt8[np.ndarray, "samples channels height width"]
+    labels: Shaped[np.ndarray, " labels"]
+    where: str
+
+
+class PixelSource(Source):
+    """What such sources share: they only have to load their splits, which are kept for as long as the source is."""
+
+    @abstractmethod
+    def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        """What labels mean, and the splits."""
+
+    def class_names(self, raw: Path) -> tuple[str, ...]:
+        classes, splits = self._loaded(raw)
+        found: dict[str, set[str | None]] = {one.split: set() for one in splits}
+        for one in splits:
+            found[one.split].update(self._labels(classes, one))
+        return classes.in_order(found, f"source {self.kind!r}")
+
+    def count(self, raw: Path) -> int:
+        return sum(len(one.images) for one in self._loaded(raw)[1])
+
+    def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
+        classes, splits = self._loaded(raw)
+        for one in splits:
+            names = self._labels(classes, one)
+            for row in range(min(start, len(names)), len(names)):
+                pixels = np.array(one.images[row])  # copied, so that no caller holds a whole split
+                yield RawImage(one.split, names[row], f"{one.where}:{row}", pixels)
+            start = max(start - len(names), 0)
+
+    def _loaded(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        if raw not in self._kept:
+            self._kept[raw] = self.load(raw)
+        return self._kept[raw]
+
+    @cached_property
+    def _kept(self) -> dict[Path, tuple[Classes, list[PixelSplit]]]:
+        return {}
+
+    def _labels(self, classes: Classes, one: PixelSplit) -> list[str | None]:
+        where = f"source {self.kind!r}, {one.where}"
+        if len(one.images) != len(one.labels):
+            found = f"{len(one.images):,} images and {len(one.labels):,} labels"
+            raise SourceError(where, found, expected="as many of both")
+        names = {label: classes.name(label, where) for label in np.unique(one.labels).tolist()}
+        return [names[label] for label in one.labels.tolist()]
+
+
+def channels_first(
+    images: Shaped[np.ndarray, "..."], layout: Layout, where: object
+) -> UInt8[np.ndarray, "samples channels height width"]:
+    """Images as [samples, channels, height, width], without a copy: from N,H,W, or from N,H,W,C or N,C,H,W.
+
+    `layout` None means the one in which there are 1 or 3 channels. Raises SourceError for any other array.
+    """
+    if images.dtype != np.uint8:
+        raise SourceError(where, f"pixels of {images.dtype}", expected="uint8 (0 to 255)", mend="convert them")
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4:
+        raise SourceError(where, f"an array of {images.shape}", expected="images in rows: N,H,W, N,H,W,C or N,C,H,W")
+    fitting = [name for name, axis in (("nhwc", 3), ("nchw", 1)) if images.shape[axis] in (1, 3)]
+    if layout is None and len(fitting) == 2:
+        mend = "set `layout` to nhwc or nchw"
+        raise SourceError(where, f"an array of {images.shape}, which may be N,H,W,C or N,C,H,W", mend=mend)
+    if not fitting or (layout or fitting[0]) not in fitting:
+        raise SourceError(where, f"an array of {images.shape}", expected=f"1 or 3 channels{_in(layout)}")
+    return images.transpose(0, 3, 1, 2) if (layout or fitting[0]) == "nhwc" else images
+
+
+def _in(layout: Layout) -> str:
+    return f" in {','.join(layout.upper())}" if layout else ""

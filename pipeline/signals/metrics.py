@@ -1,0 +1,96 @@
+"""What is reported of a classifier: from its logits and the hard labels, or from two classifiers' logits."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+
+from pipeline.signals.losses import cross_entropy, kl_divergence_with_log_targets
+
+NUM_BINS = 15
+
+
+def accuracy(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
+    """Share of samples whose largest logit is at the hard label, 0 to 1."""
+    return (logits.argmax(dim=1) == hard_labels).double().mean().item()
+
+
+def nll(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
+    """Mean negative log-likelihood of the hard labels, in nats."""
+    return cross_entropy(logits.double(), hard_labels).mean().item()
+
+
+def brier(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
+    """Mean squared distance of the probabilities from the one-hot hard label, 0 to 2.
+
+    References:
+        Glenn W. Brier, "Verification of forecasts expressed in terms of probability", 1950, equation 2.
+    """
+    probs = F.softmax(logits.double(), dim=1)
+    one_hot = F.one_hot(hard_labels, logits.shape[1])
+    return ((probs - one_hot) ** 2).sum(dim=1).mean().item()
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Samples whose confidence (largest probability) lies in (low, high]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(
+    logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
+) -> list[ReliabilityBin]:
+    """Mean confidence and accuracy in 15 bins of equal width; empty bins are left out."""
+    confidence, predicted = F.softmax(logits.double(), dim=1).max(dim=1)
+    correct = (predicted == hard_labels).double()
+    index = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
+    bins = []
+    for number in index.unique().tolist():
+        inside = index == number
+        mean_confidence, mean_accuracy = confidence[inside].mean().item(), correct[inside].mean().item()
+        low, high = number / NUM_BINS, (number + 1) / NUM_BINS
+        bins.append(ReliabilityBin(low, high, int(inside.sum()), mean_confidence, mean_accuracy))
+    return bins
+
+
+def ece(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
+    """Expected calibration error: the mean gap between confidence and accuracy over 15 bins, weighted by their counts.
+
+    References:
+        Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural Networks", 2017,
+        arXiv 1706.04599, section 2, equation 3.
+    """
+    return sum(b.count * abs(b.confidence - b.accuracy) for b in reliability(logits, hard_labels)) / len(logits)
+
+
+def classification_metrics(
+    logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
+) -> dict[str, float]:
+    """Accuracy, NLL, ECE and Brier score."""
+    return {
+        "accuracy": accuracy(logits, hard_labels),
+        "nll": nll(logits, hard_labels),
+        "ece": ece(logits, hard_labels),
+        "brier": brier(logits, hard_labels),
+    }
+
+
+def agreement(
+    logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
+) -> float:
+    """Share of samples on which both name the same class, 0 to 1."""
+    return (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).double().mean().item()
+
+
+def kl_to_teacher(
+    logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
+) -> float:
+    """Mean KL(teacher || student) at temperature 1, in nats."""
+    log_targets = F.log_softmax(teacher_logits.double(), dim=1)
+    return kl_divergence_with_log_targets(log_targets, logits.double()).mean().item()

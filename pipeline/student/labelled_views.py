@@ -1,0 +1,192 @@
+"""Views with the stored labels that belong to them, batch by batch: of data in memory, and of data streamed from disk."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+
+from pipeline.core.errors import StoreError
+from pipeline.data.splits import UNLABELLED, Split, StreamedSplit
+from pipeline.data.streaming import Columns, MemoryBudget
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.join import MEND, JoinedStore, choose_held, read_labels
+from pipeline.labels.reader import StoreReader
+from pipeline.labels.targets import SparseTargets
+from pipeline.student.batches import LabelledBatch
+from pipeline.training.epochs import Epoch, Window, join_pieces, join_tensors
+from pipeline.views.plan import WHOLE, Batch, Share, num_steps
+
+Targets = Float[torch.Tensor, "_ _"] | SparseTargets | None
+
+# Labels are joined and decoded for many batches at once, in pieces of about this many numbers: for ten classes that
+# takes a fifth of the time of doing it batch by batch, and it stays within a processor's cache.
+_DECODED_ENTRIES = 1 << 18
+_DECODED_BATCHES = 64
+_CPU = torch.device("cpu")
+
+
+class LabelledViews:
+    """A training split with the labels of a store, joined by sample id. Checked before the first batch.
+
+    Batches are of all samples; where no soft targets are read, of those that have a hard label.
+
+    Raises StoreError where the store is for other data, lacks some of the images, was made of other views, or can't
+    serve the temperature; ConfigError where the budget is too small to stream the split.
+
+    Args:
+        temperature: Of the soft targets; None: none are read.
+        device: Where soft targets are decoded and left; they travel there as they are stored.
+        budget: What a split on disk is read by.
+        resident: A split in memory once more, on a device: where it is given, images are taken and rendered there.
+    """
+
+    def __init__(
+        self,
+        split: Split | StreamedSplit,
+        store: StoreReader,
+        class_names: list[str],
+        temperature: float | None,
+        device: torch.device = _CPU,
+        budget: MemoryBudget | None = None,
+        resident: Split | None = None,
+    ) -> None:
+        if store.manifest.class_names != class_names:
+            found, expected = _first_difference(store.manifest.class_names, class_names)
+            raise StoreError(store.location, found, expected=f"{expected} (data/prepare)", mend=MEND)
+        if temperature is not None:
+            store.codec.require(temperature)
+        self.split, self.store, self.temperature, self.device = split, store, temperature, device
+        self.resident = split if resident is None and isinstance(split, Split) else resident
+        #: Which rows of the split are trained on.
+        self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
+        if temperature is None:
+            self.is_trained = split.hard_labels.numpy() != UNLABELLED
+        self.num_samples = int(self.is_trained.sum())
+        self.joined = JoinedStore(split, store, budget)
+        choose_held([] if temperature is None else [self.joined])
+        self.row_order = store.row_order
+        check_canaries(store.canaries, split, store.views, store.location, self.row_order)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        return num_steps(self.num_samples, batch_size)
+
+    def batches(
+        self, epoch: int, start_step: int, *, batch_size: int, seed: int, share: Share = WHOLE
+    ) -> Iterator[LabelledBatch]:
+        """A shuffled epoch over one view, in turn, with that view's labels; of each batch only a share."""
+        for (batch,) in shared_batches([self], epoch, start_step, batch_size=batch_size, seed=seed, share=share):
+            yield batch
+
+
+def shared_batches(
+    several: Sequence[LabelledViews],
+    epoch: int,
+    start_step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    share: Share = WHOLE,
+) -> Iterator[tuple[LabelledBatch, ...]]:
+    """A shuffled epoch over one view, in turn, for several students at once: the batches that each would have alone.
+
+    Images are read and rendered once, and so are the soft targets of one store at one temperature decoded once. All are
+    of one split (the same object) and of the same views; their stores and temperatures may differ. Of batches of
+    `batch_size`, only a share is rendered and decoded; what is streamed is read whole, for neighbours lie far apart.
+    """
+    shared = _Shared(several, epoch, batch_size, seed, share)
+    for batch, parts in join_pieces(shared.pieces(start_step), shared.num_own):
+        each = [_join_targets(targets) for targets in zip(*parts, strict=True)]
+        yield tuple(LabelledBatch(**vars(batch), soft_targets=targets, epoch=epoch) for targets in each)
+
+
+class _Shared:
+    """An epoch of several students, with each one's soft targets beside its pieces."""
+
+    def __init__(self, several: Sequence[LabelledViews], epoch: int, batch_size: int, seed: int, share: Share) -> None:
+        lead = several[0]
+        for views in several:
+            assert views.split is lead.split, "one split"
+            assert np.array_equal(views.is_trained, lead.is_trained), "the same samples"
+            assert views.store.views == lead.store.views, "the same views"
+            assert views.store.manifest.view_numbers == lead.store.manifest.view_numbers, "the same views"
+            assert views.joined.paging == lead.joined.paging, "one budget"
+        self._several = several
+        view_index = epoch % lead.store.manifest.num_views
+        self._labels = read_labels(
+            {views.store.location: views.joined for views in several if views.temperature is not None}, view_index
+        )
+        at_once = _DECODED_ENTRIES // (batch_size * lead.store.manifest.num_classes)
+        self._decoded = batch_size * max(1, min(_DECODED_BATCHES, at_once))
+        self._epoch = Epoch(
+            lead.split,
+            lead.store.views,
+            view=lead.store.manifest.view_numbers[view_index],
+            number=epoch,
+            batch_size=batch_size,
+            seed=seed,
+            share=share,
+            paging=lead.joined.paging,
+            row_order=lead.row_order,
+            is_trained=lead.is_trained,
+            resident=lead.resident,
+            beside=self._read,
+            device=lead.device,
+        )
+        self.num_own = self._epoch.num_own
+
+    def _read(self, page: range) -> Columns:
+        columns: dict[str, np.ndarray] = {}
+        for labels in self._labels.values():
+            columns |= labels.read(page)
+        return columns
+
+    def pieces(self, start_step: int) -> Iterator[tuple[Batch, list[Targets]]]:
+        """Decoding begins anew at fixed positions and at a window's first row, so that a run that was resumed decodes what
+        an uninterrupted one did."""
+        window, together, taken, targets = None, range(0), 0, list[Targets]()
+        for piece in self._epoch.pieces(start_step):
+            start = piece.positions.start
+            if piece.window is not window or start not in together:
+                window, first = piece.window, start // self._decoded * self._decoded
+                bounds = window.positions
+                together = range(max(first, bounds.start), min(first + self._decoded, bounds.stop))
+                targets = self._targets(window, self._epoch.own_places(window, together))
+                taken = len(self._epoch.own_places(window, range(together.start, start)))
+            some = slice(taken, taken + len(piece.positions))
+            taken = some.stop
+            yield piece.batch, [None if each is None else each[some] for each in targets]
+
+    def _targets(self, window: Window, places: Int64[torch.Tensor, " some"]) -> list[Targets]:
+        """Each student's soft targets of some places."""
+        decoded: dict[tuple[str, float, torch.device], Targets] = {}
+        targets: list[Targets] = []
+        for views in self._several:
+            if views.temperature is None:
+                targets.append(None)
+                continue
+            key = (views.store.location, views.temperature, views.device)
+            if key not in decoded:
+                stored = self._labels[views.store.location].of(window.rows, window.columns, places)
+                there = {name: values.to(views.device, non_blocking=True) for name, values in stored.items()}
+                decoded[key] = views.store.codec.targets(there, views.temperature)
+            targets.append(decoded[key])
+        return targets
+
+
+def _join_targets(parts: Sequence[Targets]) -> Targets:
+    sparse = [part for part in parts if isinstance(part, SparseTargets)]
+    if not sparse:
+        return join_tensors([part for part in parts if not isinstance(part, SparseTargets)])
+    return SparseTargets(
+        torch.cat([part.classes for part in sparse]),
+        torch.cat([part.log_probs for part in sparse]),
+        join_tensors([part.log_rest for part in sparse]),
+    )
+
+
+def _first_difference(stored: list[str], wanted: list[str]) -> tuple[str, str]:
+    if len(stored) != len(wanted):
+        return f"labels of {len(stored)} classes", f"{len(wanted)} classes"
+    number = next(i for i, pair in enumerate(zip(stored, wanted, strict=True)) if pair[0] != pair[1])
+    return f"class {number} is {stored[number]!r}", repr(wanted[number])

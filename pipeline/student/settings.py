@@ -1,0 +1,102 @@
+"""A row of the table `students` of params.yaml."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import ConfigError, suggest
+from pipeline.labels.encodings import Codec, Encoding
+from pipeline.models.devices import DeviceName
+from pipeline.student.objective import Objective, build_loss
+from pipeline.student.temperature import Temperature
+from pipeline.training.recipe import FitSettings
+from pipeline.training.start import NetworkSettings, check_network
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainStudent(NetworkSettings):
+    """The network, what it starts from, which labels it learns from, and how it is trained."""
+
+    labels: str
+    twin_of: str | None
+    hard_weight: NonNegativeFloat
+    soft_weight: NonNegativeFloat
+    temperature: Temperature
+    loss: dict[str, Any]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    seed: NonNegativeInt
+    device: DeviceName
+    memory_budget_mb: PositiveInt
+    group: str | None
+    fit: FitSettings
+
+    @property
+    def known_temperature(self) -> float:
+        """The temperature as a number; raises ConfigError where it is still to be chosen."""
+        if self.temperature == "auto":
+            raise ConfigError("a student's temperature", "auto", expected="a number here", mend="name one")
+        return self.temperature
+
+    def objective(self, temperature: float) -> Objective:
+        """What it learns, of soft targets at this temperature."""
+        loss = build_loss(self.loss, "loss")
+        return Objective(self.hard_weight, self.soft_weight, temperature, self.label_smoothing, loss)
+
+    def check(self, where: str, table: dict[str, Any]) -> None:
+        """Raises ConfigError where keys contradict each other.
+
+        Args:
+            table: All rows, which have the one that this is a twin of.
+        """
+        if "teacher" in table:
+            raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
+        if self.hard_weight == 0 and self.soft_weight == 0:
+            raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
+        build_loss(self.loss, f"{where}.loss")
+        if self.temperature == "auto" and self.soft_weight == 0:
+            raise ConfigError(
+                f"{where}.temperature", "auto, and soft_weight 0", expected="a number", mend="any will do"
+            )
+        if self.fit.epochs == 0:
+            raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
+        check_network(self, self.fit.epochs, where)
+        if self.twin_of is not None and self.twin_of not in table:
+            raise ConfigError(f"{where}.twin_of", repr(self.twin_of), expected=suggest(self.twin_of, list(table)))
+        self._check_twin(where, table)
+
+    def _check_twin(self, where: str, table: dict[str, Any]) -> None:
+        """Raises ConfigError where it is the twin of a twin, or not the only one."""
+        if self.twin_of is None:
+            return
+        first = table[self.twin_of] or {}
+        if first.get("twin_of") is not None:
+            found = f"{self.twin_of!r}, which is a twin itself"
+            raise ConfigError(f"{where}.twin_of", found, expected="a student that is none")
+        twins = [name for name, row in table.items() if (row or {}).get("twin_of") == self.twin_of]
+        if len(twins) > 1:
+            found = f"{self.twin_of!r} has the twins {', '.join(twins)}"
+            raise ConfigError(f"{where}.twin_of", found, expected="one", mend="copy the student for the other twin")
+
+    def check_labels(self, encoding: Encoding, codec: Codec, mixes: bool, where: str) -> None:
+        """Raises ConfigError or StoreError where it can't learn from the labels of its store.
+
+        Args:
+            mixes: Whether their views are mixed of two images.
+        """
+        if self.soft_weight == 0:
+            return
+        if not encoding.fields(codec.space):
+            found = f"{self.labels!r} holds no soft labels"
+            raise ConfigError(f"{where}.labels", found, expected="soft_weight: 0 or another store")
+        loss = build_loss(self.loss, f"{where}.loss")
+        loss.check_labels(encoding.detail, f"store {self.labels!r} (encoding {encoding.kind})", f"{where}.loss")
+        loss.check_views(mixes, f"{where}.loss")
+        if self.temperature != "auto":
+            codec.require(self.temperature)
+
+    def check_data(self, num_unlabelled: int, where: str) -> None:
+        """Raises ConfigError where its loss needs hard labels that some training images do not have."""
+        if self.soft_weight:
+            build_loss(self.loss, f"{where}.loss").check_data(num_unlabelled, f"{where}.loss")

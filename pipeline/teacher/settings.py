@@ -1,0 +1,47 @@
+"""The section `train_teacher` of params.yaml."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import ConfigError
+from pipeline.models import is_for_inference_alone
+from pipeline.models.devices import DeviceName
+from pipeline.training.recipe import FitSettings
+from pipeline.training.start import NetworkSettings, check_network
+from pipeline.views import ViewSpec
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainTeacher(NetworkSettings):
+    """The network, what it starts from, and how it is trained.
+
+    `teacher_classes` are what the outputs of `weights` are called (a list, or a file with one in a line), `class_map`
+    says which of them make up a class of the data.
+    """
+
+    teacher_classes: str | list[str] | None
+    class_map: dict[str, list[int | str]] | None
+    seed: NonNegativeInt
+    device: DeviceName
+    memory_budget_mb: PositiveInt
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    views: ViewSpec
+    fit: FitSettings
+
+    def check(self, where: str) -> None:
+        """Raises ConfigError where keys contradict each other."""
+        check_network(self, self.fit.epochs, where)
+        for key in ("teacher_classes", "class_map"):
+            if getattr(self, key) is None:
+                continue
+            if self.new_head:
+                raise ConfigError(
+                    f"{where}.{key}", "given, and new_head: true", expected="null: a new head has the data's"
+                )
+            if self.weights is None and not is_for_inference_alone(self.model):
+                raise ConfigError(
+                    f"{where}.{key}", "given, and no weights", expected="null: it learns the data's classes"
+                )

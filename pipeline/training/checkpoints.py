@@ -1,0 +1,60 @@
+"""Checkpoints: a tree of dicts, lists, numbers and tensors on disk, replaced as a whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.core.errors import DataError
+from pipeline.core.files import read_json, read_tensors, say, write_json, write_tensors
+
+
+def write_checkpoint(folder: Path, tag: str, state: object) -> None:
+    """Replaces the checkpoint in `folder`: first tensors under a new name, then the file that counts and names them.
+
+    Args:
+        tag: Differs from one checkpoint to the next.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    path = folder / f"checkpoint-{tag}.safetensors"
+    tree = _take_out(state, tensors)
+    write_tensors(path, tensors)
+    write_json(folder / "checkpoint.json", {"tensors": path.name, "state": tree})
+    for old in folder.glob("checkpoint-*.safetensors"):
+        if old != path:
+            old.unlink()
+
+
+def read_checkpoint(folder: Path) -> Any | None:
+    """The state that was written last, its tensors on the CPU and contiguous, its tuples as lists; None if none was, or it is damaged."""
+    if not (folder / "checkpoint.json").exists():
+        return None
+    try:
+        content = read_json(folder / "checkpoint.json", made_by="")
+        return _put_back(content["state"], read_tensors(folder / content["tensors"], made_by=""))
+    except (DataError, KeyError, TypeError):
+        say(f"the checkpoint in {folder} is damaged: starting from the beginning")
+        return None
+
+
+def _take_out(value: object, tensors: dict[str, torch.Tensor]) -> object:
+    """`value` as plain JSON with the tensors' names in their places; these go into `tensors`."""
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, dict):  # as pairs, because JSON has no other keys than text
+        return {"items": [[key, _take_out(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_take_out(item, tensors) for item in value]
+    return value
+
+
+def _put_back(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, dict) and "tensor" in value:
+        return tensors[value["tensor"]].clone()
+    if isinstance(value, dict):
+        return {key: _put_back(item, tensors) for key, item in value["items"]}
+    if isinstance(value, list):
+        return [_put_back(item, tensors) for item in value]
+    return value

@@ -1,0 +1,208 @@
+"""One training epoch over one view of a split, in memory or on disk, as a pure function of settings, seed and epoch.
+
+An epoch goes through *windows* of rows that are in memory (one, if the split is) and cuts each into *pieces* where
+batches end; the pieces of a batch that spans windows are joined. What belongs to the images besides, as labels do, is
+read with each page and made for each piece by whoever needs it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, UInt8
+
+from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.streaming import Columns, Paging, read_windows, window_order, window_rows
+from pipeline.models.devices import has_room
+from pipeline.views import ViewSpec
+from pipeline.views.plan import WHOLE, Batch, RowOrder, Share, ViewPlan, num_steps, plan_view, take
+
+Beside = TypeVar("Beside")
+
+_IMAGES = "images"
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows of a split that are in memory. Places number them, ascending; `order` has the places as they are trained on,
+    of some or of all, from position `first` of the epoch on."""
+
+    rows: Int64[np.ndarray, " held"]
+    order: Int64[torch.Tensor, " trained"]
+    first: int
+    images: UInt8[torch.Tensor, "held channels height width"]
+    columns: Columns
+    plan: ViewPlan
+
+    @property
+    def positions(self) -> range:
+        """Of the epoch."""
+        return range(self.first, self.first + len(self.order))
+
+    def batch(self, places: Int64[torch.Tensor, " some"]) -> Batch:
+        """The views of some places, with their hard labels."""
+        partners = None if self.plan.partner_rows is None else self._images_of(self.plan.partner_rows[places])
+        return Batch(
+            self.plan.render_images(places, take(self.images, places), partners),
+            take(self.plan.split.hard_labels, self.plan.rows[places]),
+            self.plan.partner_labels(places),
+            self.plan.own_shares(places),
+        )
+
+    def _images_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some channels height width"]:
+        """The images of rows of the split. All but a few are here: the partner of a repeated image is where that image
+        stands first."""
+        places = np.searchsorted(self.rows, rows.numpy()).clip(max=len(self.rows) - 1)
+        images = take(self.images, torch.from_numpy(places))
+        away = np.flatnonzero(self.rows[places] != rows.numpy())
+        if len(away):
+            assert isinstance(self.plan.split, StreamedSplit), "a window in memory holds all"
+            images[torch.from_numpy(away)] = self.plan.split.take(rows.numpy()[away]).images.to(images.device)
+        return images
+
+
+class Piece(NamedTuple):
+    """A batch, or what one window has of it, and which positions of the epoch that is."""
+
+    batch: Batch
+    window: Window
+    positions: range
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A shuffled epoch over one view of a split.
+
+    Args:
+        number: Of the epoch, from 0: which order.
+        share: What is rendered of each batch; what is streamed is read whole, for neighbours lie far apart.
+        paging: How a split on disk is gone through; None: in one window. One in memory is one window.
+        row_order: Of the store whose views these are; None: each image's partner is in its window.
+        is_trained: Which rows batches are made of; None: all.
+        resident: A split in memory once more, on a device: where it is given, images are taken and rendered there.
+        beside: What else a window needs of a page, read with its images.
+        device: Where windows of a split on disk are taken to and rendered, if it is a GPU and has room.
+    """
+
+    split: Split | StreamedSplit
+    views: ViewSpec
+    _: KW_ONLY
+    view: int
+    number: int
+    batch_size: int
+    seed: int
+    share: Share = WHOLE
+    paging: Paging | None = None
+    row_order: RowOrder | None = None
+    is_trained: Bool[np.ndarray, " samples"] | None = None
+    resident: Split | None = None
+    beside: Callable[[range], Columns] = lambda page: {}
+    device: torch.device = _CPU
+
+    @cached_property
+    def num_samples(self) -> int:
+        """Those that are trained on."""
+        return len(self.split) if self.is_trained is None else int(self.is_trained.sum())
+
+    @cached_property
+    def own(self) -> slice:
+        """The share's places in each batch."""
+        return self.share.of(min(self.batch_size, self.num_samples))
+
+    @property
+    def num_own(self) -> int:
+        """Images of each batch."""
+        return int(self.own.stop - self.own.start)
+
+    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+        """The share of every batch from a step on."""
+        for batch, _ in join_pieces(((piece.batch, None) for piece in self.pieces(start_step)), self.num_own):
+            yield batch
+
+    def pieces(self, start_step: int) -> Iterator[Piece]:
+        """The pieces of every batch from a step on: whole batches only, unless all rows make less than one. A piece's
+        window is good until the next piece is asked for."""
+        size, rows = self.batch_size, self.num_samples
+        begin, end = start_step * size, min(rows, num_steps(rows, size) * size)
+        for window in self._windows(begin, end):
+            low, high = max(begin, window.positions.start), min(end, window.positions.stop)
+            for first in range(low // size * size, high, size):
+                positions = range(max(low, first + self.own.start), min(high, first + self.own.stop))
+                if positions:
+                    places = window.order[positions.start - window.first : positions.stop - window.first]
+                    yield Piece(window.batch(places), window, positions)
+
+    def own_places(self, window: Window, positions: range) -> Int64[torch.Tensor, " own"]:
+        """The places at some positions of a window, of those that are in the share of their batch."""
+        within = np.arange(positions.start, positions.stop) % self.batch_size
+        is_own = torch.from_numpy((within >= self.own.start) & (within < self.own.stop))
+        return window.order[positions.start - window.first : positions.stop - window.first][is_own]
+
+    def _windows(self, begin: int, end: int) -> Iterator[Window]:
+        """The windows that hold the positions `begin` to `end`."""
+        windows = (self.paging or Paging.whole(len(self.split))).windows(self.number, self.seed)
+        borders = np.cumsum([0, *(self._num_trained(pages) for pages in windows)]).tolist()
+        needed = [number for number, (low, high) in enumerate(pairwise(borders)) if max(low, begin) < min(high, end)]
+        if not needed:
+            return
+        contents: Iterator[Columns] = iter([{}])
+        if isinstance(self.split, StreamedSplit):
+            contents = read_windows([windows[number] for number in needed], self._read)
+        for columns, number in zip(contents, needed, strict=True):
+            yield self._window(windows[number], borders[number], columns)
+
+    def _num_trained(self, pages: Sequence[range]) -> int:
+        if self.is_trained is None:
+            return sum(map(len, pages))
+        return sum(int(self.is_trained[page.start : page.stop].sum()) for page in pages)
+
+    def _read(self, page: range) -> Columns:
+        assert isinstance(self.split, StreamedSplit), "the other kind is in memory"
+        return {_IMAGES: self.split.read(page), **self.beside(page)}
+
+    def _window(self, pages: Sequence[range], first: int, columns: Columns) -> Window:
+        rows = window_rows(pages)
+        places = np.arange(len(rows)) if self.is_trained is None else np.flatnonzero(self.is_trained[rows])
+        order = torch.from_numpy(places[window_order(rows[places], self.number, self.seed)])
+        row_order = self.row_order or RowOrder(self.split.sample_ids[rows], len(rows))
+        plan = plan_view(self.split, self.views, self.view, rows=rows, row_order=row_order)
+        return Window(rows, order, first, self._images(columns), columns, plan)
+
+    def _images(self, columns: Columns) -> UInt8[torch.Tensor, "held channels height width"]:
+        if isinstance(self.split, StreamedSplit):
+            images = torch.from_numpy(columns[_IMAGES])
+            return images.to(self.device) if has_room(self.device, images.nbytes) else images
+        return (self.resident or self.split).images
+
+
+def join_pieces(pieces: Iterable[tuple[Batch, Beside]], size: int) -> Iterator[tuple[Batch, list[Beside]]]:
+    """Batches of `size`, each with what stands beside its pieces."""
+    waiting: list[tuple[Batch, Beside]] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(len(batch.hard_labels) for batch, _ in waiting) == size:
+            batches, beside = zip(*waiting, strict=True)
+            waiting = []
+            yield _join(batches), list(beside)
+
+
+def _join(pieces: Sequence[Batch]) -> Batch:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Batch(
+        torch.cat([piece.images for piece in pieces]),
+        torch.cat([piece.hard_labels for piece in pieces]),
+        join_tensors([piece.partner_labels for piece in pieces]),
+        join_tensors([piece.own_shares for piece in pieces]),
+    )
+
+
+def join_tensors(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Of tensors that either all are there or all are not."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None

@@ -1,0 +1,217 @@
+"""What a network starts from: weights from elsewhere or none, the images that it wants, and what its outputs mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import ConfigError, ModelError
+from pipeline.core.files import file_fingerprint, fingerprint
+from pipeline.data.dataset import DatasetManifest
+from pipeline.models import (
+    Classifier,
+    OnnxNetwork,
+    Weights,
+    build_network,
+    copy_network_file,
+    find_misfits,
+    is_for_inference_alone,
+    load_weights,
+    match_classes,
+    network_copy,
+    published_weights,
+    read_weights,
+    source_files,
+)
+from pipeline.models.saved import ModelMeta
+from pipeline.training.recipe import FitSettings
+
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class InputSettings:
+    """How a network wants its images; what is not said is as its weights were made for, or as the data is."""
+
+    size_px: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[PositiveFloat, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkSettings:
+    """Which network, and what it starts from: keys that a teacher's section and a student's row have in common.
+
+    `weights` are null, `published`, or a file; with `new_head` all but the tensors that depend on the classes are taken
+    from them.
+    """
+
+    model: str
+    model_settings: dict[str, Any]
+    weights: str | None
+    new_head: bool
+    input: InputSettings | None
+
+
+def check_network(settings: NetworkSettings, epochs: int, where: str) -> None:
+    """Raises ConfigError where keys contradict each other."""
+    if is_for_inference_alone(settings.model):
+        if epochs > 0:
+            raise ConfigError(f"{where}.fit.epochs", f"{epochs}", expected="0: an ONNX network can't be trained")
+        if settings.weights is not None or settings.new_head:
+            raise ConfigError(f"{where}.weights", "an ONNX file has its own", expected="weights: null, new_head: false")
+    elif settings.weights is None:
+        if epochs == 0:
+            raise ConfigError(where, "epochs: 0 and no weights", expected="epochs, or weights to import")
+        if settings.new_head:
+            raise ConfigError(f"{where}.new_head", "true, and no weights", expected="weights that lack but the head")
+    elif settings.new_head and epochs == 0:
+        raise ConfigError(f"{where}.new_head", "true, and epochs: 0", expected="epochs that train the head")
+
+
+def origins(settings: NetworkSettings, where: str) -> dict[str, str | None]:
+    """Fingerprints of the files that a network starts from, which decide whether it must be made again.
+
+    Raises ConfigError or ModelError where one is missing.
+    """
+    files = [file_fingerprint(path) for path in source_files(settings.model)]
+    return {"weights": _origin_of_weights(settings, where), "network_file": fingerprint(files) if files else None}
+
+
+def _origin_of_weights(settings: NetworkSettings, where: str) -> str | None:
+    if settings.weights is None:
+        return None
+    if settings.weights == PUBLISHED:
+        library = settings.model.partition("/")[0]
+        try:
+            return f"{library} {version(library)}"
+        except PackageNotFoundError:
+            return PUBLISHED  # building says what is wrong
+    path = Path(settings.weights)
+    if not path.is_file():
+        expected = f"a .safetensors or .pt file, or {PUBLISHED!r}"
+        raise ConfigError(f"{where}.weights", f"{path}: no such file", expected=expected)
+    return file_fingerprint(path)
+
+
+class Start(NamedTuple):
+    """A network before its first step, as often as it is asked for.
+
+    Attributes:
+        folder: Where the copy of the network's own file is, if it has one.
+        weights: None: it starts from random numbers.
+        head: The tensors of the bare network that do not come from the weights.
+    """
+
+    meta: ModelMeta
+    folder: Path
+    weights: Weights | None
+    head: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        settings: NetworkSettings,
+        data: DatasetManifest,
+        recipe: dict[str, Any],
+        folder: Path,
+        where: str,
+        *,
+        output_names: Sequence[str] | None = None,
+        class_map: Mapping[str, Sequence[int | str]] | None = None,
+    ) -> "Start":
+        """From settings; puts the network's own file into `folder`.
+
+        Raises ModelError or ConfigError where weights, classes or images do not fit.
+
+        Args:
+            output_names: Of the weights' classes; None: as the weights say, or else those of the data.
+            class_map: The weights' classes that make up some of the data's.
+        """
+        copy_network_file(settings.model, folder)
+        meta = ModelMeta.untrained(settings.model, settings.model_settings, data, recipe)
+        if (copy := network_copy(settings.model, folder)) is not None:
+            meta = replace(meta, network_file=file_fingerprint(copy))
+        weights = _weights(settings, meta, copy)
+        meta = _with_input(meta, settings.input or InputSettings(), weights, f"{where}.input")
+        if settings.new_head:
+            return cls(meta, folder, weights, meta.head(folder))
+        if weights is not None:
+            names = output_names or weights.class_names
+            outputs = weights.num_outputs or len(names or data.class_names)
+            groups = match_classes(data.class_names, names, class_map, outputs, where)
+            meta = replace(meta, num_outputs=outputs, class_groups=groups)
+        return cls(meta, folder, weights, frozenset())
+
+    def build(self, seed: int) -> Classifier:
+        """The network with its weights; what these do not give is initialised from `seed`."""
+        model = self.meta.build(seed, self.folder)
+        if self.weights is not None:
+            try:
+                load_weights(model.network, self.weights.tensors, self.weights.where, but=self.head)
+            except ModelError:
+                self._explain_head(model)
+                raise
+            for name, values in self.weights.buffers.items():
+                getattr(model, name).copy_(values)
+        return model
+
+    def head_for(self, fit: FitSettings) -> frozenset[str]:
+        """The classifier's tensors that training treats otherwise than the rest, if it does."""
+        return frozenset(f"network.{name}" for name in self.meta.head(self.folder)) if fit.spares_head else frozenset()
+
+    def _explain_head(self, model: Classifier) -> None:
+        """Raises ModelError where it is but the head that does not fit."""
+        assert self.weights is not None, "something did not fit"
+        misfits = find_misfits(model.network, self.weights.tensors)
+        try:
+            head = self.meta.head(self.folder)
+        except ModelError:
+            return
+        if self.head or not misfits.keys() <= head:
+            return
+        mend = "new_head: true trains another head; or say what its outputs are in teacher_classes"
+        raise ModelError(self.weights.where, f"all fits but the head: {next(iter(misfits.values()))}", mend=mend)
+
+
+def _weights(settings: NetworkSettings, meta: ModelMeta, copy: Path | None) -> Weights | None:
+    """What there is to start from, and what its maker says of it."""
+    if settings.weights == PUBLISHED:
+        return published_weights(settings.model, settings.model_settings)
+    if settings.weights is not None:
+        weights = read_weights(Path(settings.weights))
+        says = settings.input is not None and (settings.input.mean or settings.input.std)
+        return replace(weights, buffers={}) if says else weights
+    if not is_for_inference_alone(settings.model):
+        return None
+    network, channels = build_network(settings.model, settings.model_settings, 0, meta.image_shape[0], copy)
+    assert isinstance(network, OnnxNetwork), "no other comes without weights"
+    size = _size(settings.input) or network.size_px
+    outputs = network.count_outputs([channels, *(size or meta.image_shape[1:])])
+    return Weights({}, settings.model, num_outputs=outputs, size_px=network.size_px)
+
+
+def _size(settings: InputSettings | None) -> list[int] | None:
+    if settings is None or settings.size_px is None:
+        return None
+    size = settings.size_px
+    return [size, size] if isinstance(size, int) else list(size)
+
+
+def _with_input(meta: ModelMeta, settings: InputSettings, weights: Weights | None, where: str) -> ModelMeta:
+    """With what is to be done with images: as the settings say, or else the weights' maker, or else as they are."""
+    known = weights or Weights({}, "")
+    size = _size(settings) or known.size_px
+    mean = settings.mean or known.mean or meta.mean
+    std = settings.std or known.std or meta.std
+    for key, values in {"mean": mean, "std": std}.items():
+        if len(values) not in {1, meta.image_shape[0]} and (meta.image_shape[0], len(values)) != (1, 3):
+            raise ConfigError(f"{where}.{key}", f"{len(values)} numbers", expected="one for each channel")
+    if size == meta.image_shape[1:]:
+        size = None
+    return replace(meta, size_px=size, mean=list(mean), std=list(std))

@@ -1,0 +1,307 @@
+"""Trainer: one training run, step by step, with exact resume.
+
+Everything that decides a result is a pure function of the settings and the step, or is in the checkpoint: a run that
+was killed goes on to the same bits on the same CPU, and so does a run among others.
+
+Several processes may train one network (`pipeline.training.team`). The batches are those of one process, each of which
+sees its share of them; so they come to the same network but for the rounding of sums, and dropout, whose random numbers
+each draws for itself. The first writes the checkpoint, which any number of processes go on from: as many as before to
+the same bits where two add up their gradients (the sums of more may be rounded otherwise), others but for what was said.
+"""
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+from pipeline.core.errors import DataError, ModelError
+from pipeline.core.files import say
+from pipeline.models.devices import choose_precision, computing_in
+from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
+from pipeline.training.moving_average import MovingAverage
+from pipeline.training.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
+from pipeline.training.team import ALONE, Team
+
+AnyBatch = TypeVar("AnyBatch")
+
+
+@dataclass(frozen=True)
+class Task(Generic[AnyBatch]):
+    """What is learnt: batches of an epoch from a step on, the loss of one of them, and the measure of success.
+
+    `pixels` gives a batch's images (for the precision trial); `validate` gives at least `accuracy`. Of several processes
+    each has the batches of its own share, and losses whose mean over the processes is that of the whole batch.
+    """
+
+    batches: Callable[[int, int], Iterable[AnyBatch]]
+    steps_per_epoch: int
+    loss: Callable[[nn.Module, AnyBatch], torch.Tensor]
+    pixels: Callable[[AnyBatch], torch.Tensor]
+    validate: Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass
+class RunState:
+    """Where a run stands; all of it is in the checkpoint.
+
+    `seconds` are those of its own steps and checkpoints, and its share of the time that batches took.
+    """
+
+    epoch: int = 0
+    step: int = 0  # within the epoch, in batches
+    seconds: float = 0.0
+    precision: str = ""
+    best_accuracy: float = -1.0
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Weights (the moving average) after the last and after the best epoch, and a row of figures per epoch."""
+
+    last: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+    state: RunState
+
+
+class Trainer(Generic[AnyBatch]):
+    """The state of one training run, from the checkpoint in `scratch` if there is one.
+
+    Its random numbers (dropout) go on from those of the moment when it is made, whatever others draw meanwhile.
+
+    Args:
+        head: The names of the parameters that are never frozen and learn at the full rate; who `spares_head` needs it.
+        team: The processes that train it together, all of which see `scratch`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task[AnyBatch],
+        settings: FitSettings,
+        scratch: Path,
+        device: torch.device,
+        name: str,
+        head: Collection[str] = (),
+        team: Team = ALONE,
+    ) -> None:
+        self.task, self.settings, self.device, self.name = task, settings, device, name
+        self._team = team
+        self.model = self._replica = model.to(device)
+        self.optimizer = build_optimizer(self.model, settings, head)
+        self._backbone = Backbone(self.model, head)
+        self.average = MovingAverage(self.model, settings.ema_decay)
+        self._parameters = list(self.model.parameters())
+        self.state = RunState()
+        # MPS has no float64.
+        self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self.best = _weights(self.average.model)
+        self._scratch = scratch
+        self._saved_at = self._tick = time.monotonic()
+        self._unsaved = 0  # updates
+        self._is_ready = False
+        self._generators = _generator_states(device)
+        self._resume()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        return self.state.epoch >= self.settings.epochs or self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience_epochs
+        return patience is not None and self.state.epoch - (self.state.best_epoch + 1) >= patience
+
+    @contextmanager
+    def turn(self, waited: float = 0.0) -> Iterator[None]:
+        """Makes the process's random numbers those of this run, and counts its time."""
+        self.state.seconds += waited
+        self._tick = time.monotonic()
+        _set_generator_states(self._generators, self.device)
+        yield
+        self._generators = _generator_states(self.device)
+        self._count_time()
+
+    def begin_epoch(self) -> None:
+        """Puts the network into train mode, but for what is frozen."""
+        self.model.train()
+        if self.settings.freeze_epochs:
+            self._backbone.freeze(self.state.epoch < self.settings.freeze_epochs)
+        self._replica = self._team.replicate(self.model)
+
+    def step(self, batch: AnyBatch) -> None:
+        """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
+        if not self._is_ready:
+            self._make_ready(batch)
+        first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
+        if self.state.step == first:
+            self.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        try:
+            with self._team.step(self._replica, last=self._between_updates):
+                with computing_in(self.state.precision, self.device):
+                    loss = self.task.loss(self._replica, batch)
+                (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
+        except torch.OutOfMemoryError as error:
+            # Not halved by itself: batch norm would see other batches, and a twin might see whole ones.
+            found = f"a batch does not fit in the memory of {self.device}"
+            mend = "halve fit.batch_size and double fit.accumulate_batches"
+            raise ModelError(self.name, found, mend=mend) from error
+        self.loss_sum += loss.detach()
+        if self._between_updates:
+            self._update()
+
+    @property
+    def _between_updates(self) -> bool:
+        """Whether no gradients wait for more batches."""
+        step = self.state.step
+        return step % self.settings.accumulate_batches == 0 or step == self.task.steps_per_epoch
+
+    def _update(self) -> None:
+        """One step of the optimizer, and of the weights' moving average."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate() * group["lr_share"]
+        nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm)
+        self.optimizer.step()
+        self.average.update()
+        self._unsaved += 1
+
+    def _learning_rate(self) -> float:
+        """Of the update that the last batch belongs to."""
+        accumulate = self.settings.accumulate_batches
+        per_epoch = -(-self.task.steps_per_epoch // accumulate)
+        update = self.state.epoch * per_epoch + (self.state.step - 1) // accumulate
+        return self.settings.learning_rate * learning_rate_factor(
+            update, self.settings.epochs * per_epoch, self.settings
+        )
+
+    def _make_ready(self, batch: AnyBatch) -> None:
+        """Before the first step of this process."""
+        if not self.state.precision:
+            self._choose_precision(batch)
+        if self.settings.compile:
+            self.model.compile()
+        self._is_ready = True
+
+    def _choose_precision(self, batch: AnyBatch) -> None:
+        pixels = self.task.pixels(batch)
+        # The clock has a say in it.
+        chosen = self._team.ask_first(
+            lambda: choose_precision(self.settings.precision, self.model, pixels, self.device)
+        )
+        self.state.precision = str(chosen).removeprefix("torch.")
+
+    def end_epoch(self) -> None:
+        """Validates, notes the figures and saves."""
+        state = self.state
+        train_loss = float(self._team.mean(self.loss_sum)) / self.task.steps_per_epoch
+        mend = "lower its learning_rate in params.yaml"
+        if not math.isfinite(train_loss):
+            raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
+        validated = self.task.validate(self.average.model)
+        measured = self._team.ask_first(lambda: validated)
+        if not all(map(math.isfinite, measured.values())):
+            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
+        if measured["accuracy"] > state.best_accuracy:
+            state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
+            self.best = _weights(self.average.model)
+        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": self._learning_rate()}
+        state.history.append(row | {f"val_{key}": value for key, value in measured.items()})
+        state.epoch, state.step = state.epoch + 1, 0
+        self.loss_sum.zero_()
+        self._save()
+        say(
+            f"{self.name}: epoch {state.epoch}/{self.settings.epochs}, train loss {train_loss:.4f}, "
+            f"val accuracy {measured['accuracy']:.2%}, {state.seconds:.0f} s"
+        )
+        if self._out_of_patience and state.epoch < self.settings.epochs:
+            best = f"{state.best_accuracy:.2%} of epoch {state.best_epoch + 1}"
+            say(f"{self.name}: stops here, patience_epochs ({self.settings.patience_epochs}) after the best, {best}")
+
+    def save_if_due(self) -> None:
+        """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
+        if self._between_updates and self._is_old():
+            self._save()
+
+    def _is_old(self) -> bool:
+        """By the clock of the first process. Where others wait for what it says, it is asked after 1, 2, 4, 8, ... updates
+        without a checkpoint: that makes it no more than twice as old as it should be."""
+        if self._team.world > 1 and self._unsaved.bit_count() > 1:
+            return False
+        return self._team.ask_first(lambda: time.monotonic() - self._saved_at > self.settings.checkpoint_seconds)
+
+    def _save(self) -> None:
+        self._count_time()
+        self._saved_at, self._unsaved = self._tick, 0
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self._team.mean(self.loss_sum),
+            "generators": self._team.gather(_generator_states(self.device)),
+            "run": asdict(self.state),
+        }
+        if self._team.is_first:
+            write_checkpoint(self._scratch, f"{self.state.epoch}-{self.state.step}", state)
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._tick
+        self._tick = now
+
+    def _resume(self) -> None:
+        """Takes the state of the checkpoint, if there is one."""
+        state = read_checkpoint(self._scratch)
+        found = self._team.gather(None if state is None else (state["run"]["epoch"], state["run"]["step"]))
+        if len(set(found)) > 1:
+            raise DataError(self._scratch, "not the same in all processes", expected="a folder that all machines share")
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._restore_layout()
+        self.loss_sum.copy_(state["loss_sum"])
+        if self._team.rank < len(state["generators"]):  # else more processes go on than before
+            self._generators = state["generators"][self._team.rank]
+        self.state = RunState(**state["run"])
+        if self.finished:
+            say(f"{self.name}: was trained before, to epoch {self.state.epoch}")
+        else:
+            say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
+
+    def _restore_layout(self) -> None:
+        """Puts optimizer state back into its parameters' memory order, which a file does not keep: fused optimizers
+        walk both side by side in memory."""
+        for parameter, values in self.optimizer.state.items():
+            for key, value in values.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    values[key] = torch.empty_like(parameter).copy_(value)
+
+    def result(self) -> FitResult:
+        return FitResult(_weights(self.average.model), self.best, self.state)
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _generator_states(device: torch.device) -> list[torch.Tensor]:
+    """Of the generators that a step on this device draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_generator_states(states: list[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

@@ -1,0 +1,47 @@
+"""Mirror an image, left to right or upside down."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.views.operations.base import ImageOperation, Probability, happens
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class _Flip(ImageOperation):
+    kind: str
+    probability: Probability
+
+    num_words = 1
+    _axis: ClassVar[int]
+
+    @property
+    def still(self) -> tuple[int, ...]:
+        return (0,)
+
+    def draw(self, words: torch.Tensor) -> torch.Tensor:
+        """1 where the image is mirrored."""
+        return happens(words[0], self.probability).long()[:, None]
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return torch.where(draws.bool()[:, :, None, None], images.flip(self._axis), images)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FlipHorizontal(_Flip):
+    """Left to right with `probability`."""
+
+    kind: Literal["flip_horizontal"] = "flip_horizontal"
+
+    _axis = 3
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FlipVertical(_Flip):
+    """Upside down with `probability`."""
+
+    kind: Literal["flip_vertical"] = "flip_vertical"
+
+    _axis = 2

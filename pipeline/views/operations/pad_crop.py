@@ -1,0 +1,38 @@
+"""Pad with black and crop back at a random place."""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.core.config import STRICT
+from pipeline.core.seeding import integers_below
+from pipeline.views.operations.base import ImageOperation
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PadCrop(ImageOperation):
+    """A shift by up to `pad_px` pixels along both axes; what comes in from outside is 0."""
+
+    kind: Literal["pad_crop"] = "pad_crop"
+    pad_px: Annotated[int, Field(ge=0, le=64)]
+
+    num_words = 2
+
+    @property
+    def still(self) -> tuple[int, ...]:
+        return (self.pad_px, self.pad_px)
+
+    def draw(self, words: torch.Tensor) -> torch.Tensor:
+        """First row and first column of the window in the padded image."""
+        return integers_below(words[:2], 2 * self.pad_px + 1).T
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        if self.pad_px == 0:
+            return images
+        height, width = images.shape[2:]
+        windows = F.pad(images, (self.pad_px,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        rows = torch.arange(len(images), device=images.device)
+        return windows[rows, :, draws[:, 0], draws[:, 1]]

@@ -1,0 +1,214 @@
+"""Data set x views -> batches of pixels: what is in one, and how views of any rows are planned and rendered."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, Shaped, UInt8, UInt64
+
+from pipeline.core.errors import StoreError
+from pipeline.data.splits import SampleIndex, Split, StreamedSplit
+from pipeline.views import ViewSpec, own_shares, render
+
+Places = slice | Int64[torch.Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views as pixels, and hard labels.
+
+    Where views are mixed of two images, `partner_labels` are the second images' hard labels and `own_shares` (0.5 to 1)
+    the weight of the first.
+    """
+
+    images: UInt8[torch.Tensor, "batch channels height width"]
+    hard_labels: Int64[torch.Tensor, " batch"]
+    partner_labels: Int64[torch.Tensor, " batch"] | None = None
+    own_shares: Float[torch.Tensor, " batch"] | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is one process's, of several that train one network; the whole, if there is but one.
+
+    Shares are of consecutive places, and as even as can be.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, count: int) -> slice:
+        """Its places among `count`."""
+        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+    def size(self, count: int) -> int:
+        """How many places these are."""
+        places = self.of(count)
+        return int(places.stop - places.start)
+
+    def weight(self, count: int) -> float:
+        """What a mean over its places must be multiplied by, so that the mean over the processes is that over all."""
+        return self.size(count) * self.world / count
+
+
+WHOLE = Share()
+
+
+def num_steps(num_samples: int, batch_size: int) -> int:
+    """Steps in a training epoch: whole batches only, but at least one (a rest of one image would upset batch norm)."""
+    return max(1, num_samples // batch_size)
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """Which sample each row of a store is, and how many rows make a block: mixed views have their partners in it."""
+
+    sample_ids: UInt64[np.ndarray, " samples"]
+    block_samples: int
+    location: str = "the store"
+
+    @cached_property
+    def index(self) -> SampleIndex:
+        """Which row each sample is."""
+        return SampleIndex(self.sample_ids)
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """One view of some rows of a split, before its pixels are made: what is drawn for each, and, where views are mixed of
+    two images, which row the second one is.
+
+    Methods take places among the planned rows; where all are planned, these are the rows themselves.
+    """
+
+    split: Split | StreamedSplit
+    spec: ViewSpec
+    rows: Int64[torch.Tensor, " planned"]
+    draws: Int64[torch.Tensor, "planned columns"]
+    partner_rows: Int64[torch.Tensor, " planned"] | None
+    partner_draws: Int64[torch.Tensor, "planned columns"] | None
+
+    def render(self, places: Places) -> UInt8[torch.Tensor, "batch channels height width"]:
+        """The views."""
+        return self.render_images(places, *self.images(places))
+
+    def images(self, places: Places) -> list[UInt8[torch.Tensor, "batch channels height width"]]:
+        """The images that they are made of: those of `rows`, and those of `partner_rows` where there are such."""
+        parts = [self.rows] if self.partner_rows is None else [self.rows, self.partner_rows]
+        return [_images(self.split, part[places]) for part in parts]
+
+    def render_images(
+        self,
+        places: Places,
+        images: UInt8[torch.Tensor, "batch channels height width"],
+        partner_images: UInt8[torch.Tensor, "batch channels height width"] | None = None,
+    ) -> UInt8[torch.Tensor, "batch channels height width"]:
+        """The views, of images that are read elsewhere than from the split: those of `rows` and of `partner_rows`."""
+        partner_draws = None if self.partner_draws is None else _beside(images, self.partner_draws[places])
+        return render(images, _beside(images, self.draws[places]), self.spec, partner_images, partner_draws)
+
+    def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
+        """The first image's share of each view, 0.5 to 1; None where views are of one image each."""
+        if self.partner_rows is None:
+            return None
+        return own_shares(self.draws[places], image_shape(self.split), self.spec)
+
+    def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
+        """The second images' hard labels; None where views are of one image each."""
+        return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
+
+
+def image_shape(split: Split | StreamedSplit) -> tuple[int, ...]:
+    """Channels, height and width."""
+    return tuple(split.images.shape[1:]) if isinstance(split, Split) else tuple(split.image_shape)
+
+
+def _images(split: Split | StreamedSplit, rows: torch.Tensor) -> torch.Tensor:
+    return take(split.images, rows) if isinstance(split, Split) else split.take(rows.numpy()).images
+
+
+def take(
+    values: Shaped[torch.Tensor, "_ ..."], rows: Int64[torch.Tensor, " batch"]
+) -> Shaped[torch.Tensor, "batch ..."]:
+    """Some rows of a tensor, wherever it lies; no device is waited for."""
+    return values[_beside(values, rows)]
+
+
+def _beside(there: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values on the device of another tensor."""
+    return values.to(there.device, non_blocking=True)
+
+
+def plan_view(
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    view: int,
+    *,
+    rows: Int64[np.ndarray, " rows"] | None = None,
+    row_order: RowOrder | None = None,
+) -> ViewPlan:
+    """A view of all rows of a split, or of some.
+
+    Args:
+        row_order: Of the store whose views these are; None: the split's own, all in one block.
+
+    Raises:
+        StoreError: Where views are mixed, and an image's partner in the store is not in the split.
+    """
+    chosen = np.arange(len(split)) if rows is None else rows
+    draws = spec.draw(split.sample_ids[chosen], view)
+    if not spec.mixes:
+        return ViewPlan(split, spec, torch.from_numpy(chosen), draws, None, None)
+    partners = _partner_rows(split, spec, view, chosen, row_order or RowOrder(split.sample_ids, len(split)))
+    partner_draws = spec.draw(split.sample_ids[partners], view)
+    return ViewPlan(split, spec, torch.from_numpy(chosen), draws, torch.from_numpy(partners), partner_draws)
+
+
+def _partner_rows(
+    split: Split | StreamedSplit, spec: ViewSpec, view: int, rows: np.ndarray, order: RowOrder
+) -> np.ndarray:
+    """Which rows of the split are mixed into some others. Equal images count where the store has the first of them, whose
+    label it is that a student finds."""
+    stored = order.index.find(split.sample_ids[rows])
+    partners = order.sample_ids[spec.partners(order.sample_ids, view, order.block_samples, stored[stored >= 0])]
+    found = split.index.find(partners)
+    _need_all(len(rows) - int((found >= 0).sum()), len(rows), order)
+    return found
+
+
+def need_partners(split: Split | StreamedSplit, spec: ViewSpec, row_order: RowOrder) -> None:
+    """Raises StoreError where views are mixed and an image of their store is not in the split."""
+    if spec.mixes:
+        lost = int((split.index.find(row_order.sample_ids) < 0).sum())
+        _need_all(lost, len(row_order.sample_ids), row_order)
+
+
+def _need_all(lost: int, count: int, order: RowOrder) -> None:
+    if lost:
+        raise StoreError(
+            order.location,
+            f"its views are mixed of two images, and {lost} of {count} images are not here",
+            expected="every image of the store",
+            mend="run `dvc repro dump_labels` for this data",
+        )
+
+
+def view_batches(
+    split: Split | StreamedSplit,
+    spec: ViewSpec,
+    view: int,
+    rows: range | Int64[np.ndarray, " rows"],
+    batch_size: int,
+    row_order: RowOrder | None = None,
+) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
+    """One view of some rows, in their order; `row_order` as for `plan_view`."""
+    plan = plan_view(split, spec, view, rows=np.asarray(rows, dtype=np.int64), row_order=row_order)
+    for start in range(0, len(rows), batch_size):
+        yield plan.render(slice(start, start + batch_size))
+
+
+def plain_batches(split: Split, batch_size: int) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
+    """The images as they are, in their order."""
+    yield from split.images.split(batch_size)

@@ -1,0 +1,81 @@
+"""Which code decides a result: the import closure of a file, and a fingerprint that only what it does can change."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.closure import TOP, code_fingerprint, import_closure
+
+FILES = {
+    "stage.py": "from room import table\nfrom room.a import first\n\ndef main():\n    return first() + table.second()\n",
+    "room/__init__.py": '"""The room."""\n',
+    "room/a.py": '"""A file."""\nimport math\n\ndef first():\n    """Returns one."""\n    return math.floor(1.5)\n',
+    "room/table.py": "def second():\n    from room import late\n    return late.VALUE\n",
+    "room/late.py": "VALUE = 3\n",
+    "room/apart.py": "def first():\n    return 5\n",
+}
+
+
+def project(top: Path, **changed: str) -> Path:
+    for name, text in (FILES | {name.replace("__", "/") + ".py": text for name, text in changed.items()}).items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    return top
+
+
+def digest(top: Path, script: str = "stage.py") -> str:
+    return code_fingerprint(Path(script), top)
+
+
+def test_the_closure_has_late_imports_and_packages_but_not_what_nobody_imports(tmp_path: Path) -> None:
+    found = import_closure(Path("stage.py"), project(tmp_path))
+    assert list(map(str, found)) == ["room/__init__.py", "room/a.py", "room/late.py", "room/table.py", "stage.py"]
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"room/__init__.py", "room/apart.py"}))
+def test_changed_code_in_any_file_of_the_closure_changes_the_fingerprint(tmp_path: Path, name: str) -> None:
+    before = digest(project(tmp_path / "before"))
+    after = project(tmp_path / "after")
+    (after / name).write_text(FILES[name] + "\nVALUE = 4\n")
+    assert digest(after) != before
+
+
+def test_code_that_a_package_runs_changes_the_fingerprint(tmp_path: Path) -> None:
+    after = project(tmp_path / "after")
+    (after / "room/__init__.py").write_text("print()\n")
+    assert digest(after) != digest(project(tmp_path / "before"))
+
+
+def test_code_outside_the_closure_and_prose_change_nothing(tmp_path: Path) -> None:
+    before = digest(project(tmp_path / "before"))
+    said = FILES["room/a.py"].replace("Returns one", "Returns the largest whole number").replace("\n\n", "\n\n# Why.\n")
+    after = project(tmp_path / "after", room__a=said, room__apart="def first():\n    return 6\n")
+    (after / "room/__init__.py").write_text('"""Another map."""\n')
+    assert digest(after) == before
+
+
+def test_a_moved_file_changes_nothing(tmp_path: Path) -> None:
+    before = digest(project(tmp_path / "before"))
+    after = project(
+        tmp_path / "after",
+        other__deep__first="from room.a import first\n",  # where nobody looks
+        stage="from hall.a import first\nfrom room import table\n\ndef main():\n    return first() + table.second()\n",
+    )
+    (after / "hall").mkdir()
+    (after / "room/a.py").rename(after / "hall/a.py")
+    assert digest(after) == before
+
+
+def test_the_same_name_from_another_file_changes_the_fingerprint(tmp_path: Path) -> None:
+    both = "import room.a, room.apart\n"
+    before = project(tmp_path / "before", stage=both + FILES["stage.py"])
+    after = project(tmp_path / "after", stage=both + FILES["stage.py"].replace("room.a import", "room.apart import"))
+    assert digest(after) != digest(before)
+
+
+@pytest.mark.parametrize("name", ["prepare", "train_teacher", "dump_labels", "train_student"])
+def test_the_long_stages_have_their_code_in_the_closure(name: str) -> None:
+    found = import_closure(Path(f"stages/{name}.py"))
+    assert Path(f"stages/{name}.py") in found
+    assert len(found) > 20
+    assert all((TOP / path).is_file() for path in found)

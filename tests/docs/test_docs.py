@@ -1,0 +1,101 @@
+"""What docs/own-data.md shows can be put into params.yaml as it stands."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.core.closure import TOP
+from pipeline.core.config import load_section, validate
+from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources import SOURCES, build_source
+from pipeline.student.settings import TrainStudent
+from pipeline.teacher.settings import TrainTeacher
+
+PAGE = TOP / "docs/own-data.md"
+WORDS = ("", "sources", "teacher", "student")
+
+
+def examples() -> list[tuple[str, Any]]:
+    """What follows the word `yaml` in front of each block, and what the block says."""
+    blocks = re.findall(r"^```yaml ?(\w*)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [(word, YAML(typ="safe", pure=True).load(text)) for word, text in blocks]
+
+
+def of(word: str) -> list[Any]:
+    return [content for each, content in examples() if each == word]
+
+
+def section(name: str) -> dict[str, Any]:
+    return load_section(dict, name, TOP / "params.yaml")
+
+
+def over(defaults: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """A row over what stands in params.yaml, `fit` key by key."""
+    return defaults | row | {"fit": defaults["fit"] | row.get("fit", {})}
+
+
+def test_every_example_is_of_a_kind_that_is_tried_below() -> None:
+    assert {word for word, _ in examples()} == set(WORDS)
+    assert PAGE.read_text().count("```yaml") == len(examples())
+
+
+def test_the_sections_are_whole() -> None:
+    for content in of(""):
+        for name, settings in content.items():
+            assert name == "prepare"
+            validate(Prepare, settings, name).check(name)
+            build_source(settings["source"], name)
+
+
+def test_the_rows_of_sources_are_sources_and_every_kind_has_one() -> None:
+    rows = [row for rows in of("sources") for row in rows]
+    for row in rows:
+        build_source(row, "row")
+    assert {row["kind"] for row in rows} == set(SOURCES)
+
+
+@pytest.mark.parametrize("row", of("teacher"), ids=lambda row: row["model"])
+def test_a_teacher_is_a_teacher(row: dict[str, Any]) -> None:
+    settings = over(section("train_teacher"), row)
+    validate(TrainTeacher, settings, "train_teacher").check("train_teacher")
+    exists(row["model"])
+
+
+@pytest.mark.parametrize("row", of("student"), ids=lambda row: row["model"])
+def test_a_student_is_a_student(row: dict[str, Any]) -> None:
+    settings = over(section("students_defaults"), row)
+    validate(TrainStudent, settings, "students.mine").check("students.mine", {"mine": row})
+    assert row["labels"] in section("encodings")
+    exists(row["model"])
+
+
+def exists(model: str) -> None:
+    """A library's network is one that it has, with weights where these are named by a tag."""
+    library, _, name = model.partition("/")
+    if library == "timm":
+        import timm
+
+        assert timm.is_model(name)
+        assert "." not in name or name in timm.list_pretrained(name)
+    if library == "torchvision":
+        from torchvision import models
+
+        assert name in models.list_models(module=models)
+
+
+def test_the_commands_are_those_that_there_are() -> None:
+    named = set(re.findall(r"stages\.(\w+)", PAGE.read_text()))
+    assert named <= {path.stem for path in (TOP / "stages").glob("*.py")}
+    assert set(re.findall(r"^make (\w+)", PAGE.read_text(), re.MULTILINE)) <= targets()
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^(\w+):.*##", (TOP / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_links_to_other_pages_lead_somewhere() -> None:
+    for link in re.findall(r"\]\(([\w./-]+)\)", PAGE.read_text()):
+        assert Path(PAGE.parent, link).exists()

@@ -1,0 +1,297 @@
+"""docs/recipes and docs/machines.md: scripts that run as they stand, commands that there are, launchers within the DAG."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import environment, files_of, make_project, repro, run, small_params, write_params
+from ruamel.yaml import YAML
+
+from pipeline.core.closure import TOP
+from pipeline.doctor.findings import Findings
+from pipeline.doctor.params import read_params
+from stages import dump_labels, prepare, train_teacher
+
+RECIPES = TOP / "docs/recipes"
+SCRIPTS = ("dump.sbatch", "train.sbatch")
+PAGES = (TOP / "docs/machines.md", TOP / "docs/scale.md")
+DVC = (sys.executable, "-m", "dvc")
+FILES_OF_A_BLOCK = 5  # one of either dense store, three of top2
+# What there is of SLURM here: one node, which is this machine.
+COMMANDS = {"srun": 'exec "$@"', "scontrol": "echo 127.0.0.1"}
+
+
+def small() -> dict[str, Any]:
+    """With blocks enough to kill somebody among them."""
+    params = small_params()
+    params["students"] = {"small": params["students"]["small"]}
+    params["dump_labels"] |= {"num_views": 3, "block_samples": 64}
+    return params
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with data, a teacher, and the labels of one process."""
+    folder = make_project(tmp_path_factory.mktemp("made"), small())
+    params, data, work = folder / "params.yaml", folder / "data", folder / "work"
+    prepare.main(params, data / "raw", data / "prepare", work)
+    train_teacher.main(params, data / "prepare", data / "train_teacher", folder / "reports", work)
+    dump_labels.main(params, data / "prepare", data / "train_teacher", data / "dump_labels", work)
+    shutil.rmtree(work)  # also the labels that a dump could take over
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return Path(shutil.copytree(made, tmp_path / "project", symlinks=True))
+
+
+def read_job() -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load((RECIPES / "dump-job.yaml").read_text())
+    return content
+
+
+# What they say.
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_one_to_bash_and_its_directives_come_before_its_commands(name: str) -> None:
+    assert subprocess.run(["bash", "-n", RECIPES / name]).returncode == 0
+    first, *lines = (RECIPES / name).read_text().splitlines()
+    assert first == "#!/bin/bash"
+    directives = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    commands = [number for number, line in enumerate(lines) if line and not line.startswith("#")]
+    assert directives
+    assert directives[-1] < commands[0], "SLURM reads none behind the first command"
+    assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=\S+)?", lines[number]) for number in directives)
+
+
+def test_the_job_is_an_indexed_one_of_a_stage_that_there_is() -> None:
+    job = read_job()
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["parallelism"] <= spec["completions"]
+    assert pod["restartPolicy"] == "Never", "backoffLimitPerIndex asks for it"
+    (container,) = pod["containers"]
+    assert container["command"] == ["python", "-m", "stages.dump_labels"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert container["workingDir"] in {mount["mountPath"] for mount in container["volumeMounts"]}
+    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+    assert requests["memory"] == limits["memory"]
+
+
+def test_pages_and_recipes_name_commands_files_and_pages_that_there_are() -> None:
+    stages = {path.stem for path in (TOP / "stages").glob("[!_]*.py")}
+    benchmarks = {path.stem for path in (TOP / "benchmarks").glob("[!_]*.py")}
+    launched = YAML(typ="safe", pure=True).load((TOP / "params.yaml").read_text())["launcher"]
+    assert set(launched) <= stages
+    for page in (*PAGES, *RECIPES.iterdir()):
+        text = page.read_text()
+        assert set(re.findall(r"stages\.(\w+)", text)) <= stages, page
+        assert set(re.findall(r"benchmarks\.(\w+)", text)) <= benchmarks, page
+        assert set(re.findall(r"launcher\.(\w+)", text)) <= set(launched), page
+        for name in re.findall(r"docs/recipes/[\w.-]+\w", text):
+            assert (TOP / name).exists(), f"{page}: {name}"
+        for link in re.findall(r"\]\(([\w./-]+)\)", text):
+            assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+# What they do.
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, str]:
+    """The environment of a node."""
+    commands = tmp_path / "slurm"
+    commands.mkdir()
+    for name, line in COMMANDS.items():
+        (commands / name).write_text(f"#!/bin/bash\n{line}\n")
+        (commands / name).chmod(0o755)
+    around = environment()
+    return around | {"PATH": f"{commands}{os.pathsep}{around['PATH']}"}
+
+
+def sbatch(
+    project: Path, name: str, node: dict[str, str], said: dict[str, str], *words: str
+) -> "subprocess.Popen[str]":
+    """A recipe's script as SLURM runs it: a copy, in another folder, with what SLURM says in its environment."""
+    activate = project / ".venv/bin/activate"
+    activate.parent.mkdir(parents=True, exist_ok=True)
+    activate.touch()
+    spool = project.parent / "spool"
+    spool.mkdir(exist_ok=True)
+    script = shutil.copy(RECIPES / name, spool / "slurm_script")
+    said = {"SLURM_SUBMIT_DIR": str(project), "SLURM_CPUS_PER_TASK": "1", **said}
+    return start(["bash", str(script), *words], spool, node | said)
+
+
+def start(command: list[str], folder: Path, around: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, cwd=folder, env=around, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def slurm_task(project: Path, node: dict[str, str], number: int) -> "subprocess.Popen[str]":
+    array = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "2"}
+    return sbatch(project, "dump.sbatch", node, array | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"})
+
+
+def pod(project: Path, node: dict[str, str], number: int) -> "subprocess.Popen[str]":
+    (container,) = read_job()["spec"]["template"]["spec"]["containers"]
+    return start(container["command"], project, node | {"JOB_COMPLETION_INDEX": str(number)})
+
+
+def wait_until_at_work(project: Path, blocks: int) -> None:
+    end = time.monotonic() + 120
+    while len(list((project / "work").glob("*/records/*/*-*.json"))) < blocks:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def written_at(folder: Path) -> dict[str, int]:
+    """When each file of labels was written."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob("*/*/c/*/*/*")}
+
+
+def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
+    made: Path, project: Path, node: dict[str, str]
+) -> None:
+    """The one is a task of a SLURM array, the other a pod."""
+    shutil.rmtree(project / "data/dump_labels")
+    killed = slurm_task(project, node, 1)
+    wait_until_at_work(project, 3)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (project / "data/dump_labels").exists()
+    (output,) = (project / "work").glob("*/output")
+    left = written_at(output)
+    workers = [slurm_task(project, node, 1), pod(project, node, 0)]
+    told = [each.communicate(timeout=300)[1] for each in workers]
+    assert [each.returncode for each in workers] == [0, 0], told
+    assert all("going on with unfinished work" in each for each in told)
+    kept = written_at(project / "data/dump_labels")
+    assert left
+    assert sum(kept.get(name) != when for name, when in left.items()) <= FILES_OF_A_BLOCK
+    assert files_of(project / "data/dump_labels") == files_of(made / "data/dump_labels")
+
+
+def test_a_training_job_goes_by_torchrun(project: Path, node: dict[str, str]) -> None:
+    job = {
+        "SLURM_JOB_ID": str(free_port() - 20_000),
+        "SLURM_JOB_NODELIST": "this",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_CPUS_PER_TASK": "2",
+    }
+    training = sbatch(project, "train.sbatch", node, job, "-m", "stages.train_student", "--name", "small")
+    told = training.communicate(timeout=300)[1]
+    assert training.returncode == 0, told
+    assert (project / "data/train_student/small/weights.safetensors").exists()
+
+
+def free_port() -> int:
+    """One that train.sbatch can come to."""
+    for port in range(20_000, 40_000):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("none is free")
+
+
+# Launchers within the DAG.
+
+
+def test_another_launcher_runs_its_stage_again_to_the_same_labels_unless_the_user_says_that_nothing_changed(
+    made: Path, project: Path
+) -> None:
+    params = small()
+    run(project, *DVC, "commit", "--force", "prepare", "train_teacher", "dump_labels")
+    params["launcher"]["dump_labels"] = "torchrun --nproc-per-node 2"
+    write_params(project, params)
+    assert repro(project, "dump_labels") == ["dump_labels"]
+    assert files_of(project / "data/dump_labels") == files_of(made / "data/dump_labels")
+    params["launcher"]["train_teacher"] = "torchrun --nproc-per-node 2"
+    write_params(project, params)
+    run(project, *DVC, "commit", "--force", "train_teacher")
+    assert repro(project, "dump_labels") == []
+
+
+@pytest.mark.parametrize(
+    ("launcher", "fault"),
+    [
+        ({"dump_labels": "torchrum --nproc-per-node 2"}, "launcher.dump_labels: no program 'torchrum'"),
+        ({"dump_labels": ""}, "launcher.dump_labels: no program ''"),
+        ({"dump_labels": 2}, "launcher.dump_labels: 2"),
+        ({"dump_label": "python"}, "launcher.dump_label: unknown key"),
+    ],
+)
+def test_the_doctor_tells_of_a_launcher_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], launcher: dict[str, Any], fault: str
+) -> None:
+    params = small()
+    params["launcher"] |= launcher
+    read_params(write_params(tmp_path, params), findings := Findings())
+    assert findings.counts["error"] == 1
+    assert fault in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("launcher", ["python", "torchrun --nproc-per-node 4"])
+def test_the_doctor_knows_launchers(tmp_path: Path, launcher: str) -> None:
+    params = small()
+    params["launcher"]["train_student"] = launcher
+    read_params(write_params(tmp_path, params), findings := Findings())
+    assert findings.counts["error"] == findings.counts["warning"] == 0
+
+
+# A DVC remote.
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The address of a bucket on an S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    request = urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")
+    urllib.request.urlopen(request).close()
+    yield f"http://{host}:{port}/bucket"
+    server.stop()
+
+
+def add_remote(project: Path, bucket: str) -> None:
+    """By plain HTTP, which DVC speaks without dvc-s3; the server asks for a signature, and checks none."""
+    run(project, *DVC, "remote", "add", "--default", "cellar", f"{bucket}/pets")
+    signature = "AWS4-HMAC-SHA256 Credential=anna/20261121/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    settings = {"method": "PUT", "auth": "custom", "custom_auth_header": "Authorization", "password": signature}
+    for name, value in settings.items():
+        run(project, *DVC, "remote", "modify", "cellar", name, value)
+
+
+def test_what_was_pushed_is_pulled_on_a_small_machine_which_trains_and_runs_no_teacher(
+    made: Path, project: Path, tmp_path: Path, bucket: str
+) -> None:
+    run(project, *DVC, "commit", "--force", "prepare", "train_teacher", "dump_labels")
+    add_remote(project, bucket)
+    run(project, *DVC, "push")
+    behind = shutil.ignore_patterns("data", "cache", "work", "reports", "__pycache__")
+    away = Path(shutil.copytree(project, tmp_path / "away", ignore=behind))
+    done = run(away, *DVC, "repro", "--pull", "--allow-missing", "train_student@small").stdout
+    assert [line for line in done.splitlines() if line.startswith("Running")] == [
+        "Running stage 'train_student@small':"
+    ]
+    assert (away / "data/train_student/small/weights.safetensors").exists()
+    assert files_of(away / "data/dump_labels/dense8.zarr") == files_of(made / "data/dump_labels/dense8.zarr")
+    assert not (away / "data/train_teacher").exists()

@@ -1,0 +1,155 @@
+"""A new project has the code and none of the results; its params and its DAG know where the images are."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import files_of, run
+from ruamel.yaml import YAML
+
+from pipeline.core.closure import TOP
+from pipeline.core.errors import PipelineError
+from stages import new_project
+
+FILES = (
+    "params.yaml",
+    "dvc.yaml",
+    "Makefile",
+    "docs/own-data.md",
+    ".dvc/config",
+    "pipeline/core/config.py",
+    "stages/prepare.py",
+)
+LEFT = ("reports/report.md", "dvc.lock", "data/prepare/manifest.json", ".git/HEAD", "work/scratch")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load(path.read_text())
+    return content
+
+
+@pytest.fixture(params=[True, False], ids=["git", "no git"])
+def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small project with results, in git or not."""
+    top = tmp_path / "old"
+    for name in FILES:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(TOP / name, top / name)
+    for stage in read_yaml(top / "dvc.yaml")["stages"].values():
+        for name in stage.get("do", stage)["deps"]:
+            if name.endswith(".py") and not (top / name).exists():
+                (top / name).parent.mkdir(parents=True, exist_ok=True)
+                (top / name).write_text("# code\n")
+    if request.param:
+        if shutil.which("git") is None:
+            pytest.skip("no git here")
+        subprocess.run(["git", "init", "-q"], cwd=top, check=True)
+        subprocess.run(["git", "add", "."], cwd=top, check=True)
+    else:
+        monkeypatch.setenv("PATH", "")
+    for name in LEFT[:3] if request.param else LEFT:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("result")
+    monkeypatch.setattr(new_project, "TOP", top)
+    monkeypatch.chdir(tmp_path)
+    return top
+
+
+def test_the_code_comes_along_and_the_results_do_not(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = old.parent / "pets"
+    new_project.main(target, path="data/raw/pets")
+    code = {
+        name: content for name, content in files_of(old).items() if name.endswith((".py", ".md")) and "re" not in name
+    }
+    there = files_of(target)
+    assert all(
+        there[name] == content for name, content in code.items() if not name.startswith(("data", "reports", "work"))
+    )
+    assert not {"reports/report.md", "dvc.lock", "data/prepare/manifest.json", "work/scratch"} & set(there)
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["1.", "2.", "3."]
+    assert all(word in out for word in ("make doctor", "train_teacher", "make repro"))
+
+
+def test_without_git_every_file_of_the_project_is_known_by_its_name() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=TOP, capture_output=True, text=True).stdout.splitlines()
+    known = tuple(f"{name}/" for name in new_project._NAMES)
+    assert [name for name in tracked if not f"{name}/".startswith((*known, *new_project._RESULTS))] == []
+
+
+def test_params_and_the_dag_say_where_the_images_are_and_nothing_else_changes(old: Path) -> None:
+    target = old.parent / "pets"
+    new_project.main(target, path="data/raw/pets")
+    assert read_yaml(target / "params.yaml")["prepare"]["source"] == {"kind": "folder", "path": "data/raw/pets"}
+    assert read_yaml(target / "dvc.yaml")["stages"]["prepare"]["deps"][-1] == "data/raw/pets"
+    for name, changed in (("params.yaml", 1), ("dvc.yaml", 0)):
+        before, after = ((top / name).read_text().splitlines() for top in (old, target))
+        assert len([line for line in before if line not in after]) == changed, name
+        assert [line.partition("#")[2] for line in before] == [
+            ln.partition("#")[2] for ln in after if "raw/pets" not in ln or "source" in ln
+        ]
+
+
+def test_dvc_accepts_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = old.parent / "pets"
+    new_project.main(target, path="data/raw/pets")
+    (target / "data/raw/pets/cat").mkdir(parents=True)
+    (target / "data/raw/pets/cat/1.png").write_bytes(b"image")
+    monkeypatch.undo()
+    done = run(target, sys.executable, "-m", "dvc", "repro", "--dry", "prepare")
+    assert "Running stage 'prepare'" in done.stdout
+
+
+def test_images_that_are_there_are_named_from_the_root(old: Path) -> None:
+    (old.parent / "images").mkdir()
+    new_project.main(old.parent / "pets", path="images")
+    expected = str(old.parent / "images")
+    assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"]["path"] == expected
+    assert read_yaml(old.parent / "pets/dvc.yaml")["stages"]["prepare"]["deps"][-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "watched"),
+    [
+        ("webdataset", "data/raw/pets/train-{0000..0009}.tar", "data/raw/pets"),
+        ("parquet", "data/raw/*.parquet", "data/raw"),
+        ("manifest", "data/raw/pets/all.csv", "data/raw/pets"),
+        ("arrays", "data/raw/pets.npz", "data/raw/pets.npz"),
+    ],
+)
+def test_dvc_watches_the_folder_of_a_pattern_or_a_table(old: Path, kind: str, path: str, watched: str) -> None:
+    new_project.main(old.parent / "pets", kind, path)
+    assert read_yaml(old.parent / "pets/dvc.yaml")["stages"]["prepare"]["deps"][-1] == watched
+    assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"] == {"kind": kind, "path": path}
+
+
+def test_a_source_without_a_path_leaves_the_dag_alone(old: Path) -> None:
+    new_project.main(old.parent / "pets", "digits")
+    assert (old.parent / "pets/dvc.yaml").read_text() == (old / "dvc.yaml").read_text()
+    assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"] == {"kind": "digits"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("full", "folder", "x"), ["full", "not empty"]),
+        (("file", "folder", "x"), ["file", "not empty"]),
+        (("pets", "foldr", "x"), ["--source", "'foldr'", "did you mean 'folder'"]),
+        (("pets", "folder", None), ["--path", "not given"]),
+        (("pets", "digits", "x"), ["source.path", "unknown key"]),
+    ],
+)
+def test_what_can_not_be_made_is_told_in_a_line_before_anything_is_written(
+    old: Path, arguments: tuple[str, str, str | None], parts: list[str]
+) -> None:
+    (old.parent / "full").mkdir()
+    (old.parent / "full/mine").write_text("mine")
+    (old.parent / "file").write_text("mine")
+    before = files_of(old.parent)
+    with pytest.raises(PipelineError) as caught:
+        new_project.main(old.parent / arguments[0], *arguments[1:])
+    assert all(part in str(caught.value) for part in parts), caught.value
+    assert files_of(old.parent) == before
