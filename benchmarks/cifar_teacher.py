@@ -256,8 +256,8 @@ def archive_by_environment() -> Path | None:
 def need_archive(archive: Path | None) -> Path:
     if archive is None or not archive.is_file():
         found = "no such file" if archive else "not given"
-        mend = f"set {ARCHIVE_VARIABLE} to a tar file of CIFAR-10 as JPEG images"
-        raise DataError(archive or "CIFAR-10 archive", found, mend=mend)
+        fix = f"set {ARCHIVE_VARIABLE} to a tar file of CIFAR-10 as JPEG images"
+        raise DataError(archive or "CIFAR-10 archive", found, fix=fix)
     return archive
 
 

@@ -40,7 +40,7 @@ def need_data() -> None:
     """Benchmarks run on what `make repro` left."""
     for folder in ("data/prepare", "data/train_teacher", "data/dump_labels"):
         if not Path(folder).exists():
-            raise DataError(folder, "no such folder", mend="run `make repro` first")
+            raise DataError(folder, "no such folder", fix="run `make repro` first")
 
 
 def peak_bytes() -> int:

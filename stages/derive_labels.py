@@ -118,7 +118,7 @@ def _derive(
     }
     scratch = Scratch(Path(out), decides, work, code=Path(__file__))
     if Path(out).exists() and not scratch.done:
-        raise StoreError(out, "exists already", expected="a new name", mend="delete it or choose another one")
+        raise StoreError(out, "exists already", expected="a new name", fix="delete it or choose another one")
     with scratch:
         if not scratch.done:
             with progress(f"derive_labels {command}", num_labels, "label") as on_labels:

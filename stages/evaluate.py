@@ -104,7 +104,7 @@ def _examine(
             row["train_seconds"] = read_json(report, made_by=made_by).get("seconds")
             logits = exam.logits(model.to(exam.device), on_images)
             if not logits.isfinite().all():
-                raise ModelError(folder, "its outputs are not finite numbers", mend=f"run `dvc repro {made_by}`")
+                raise ModelError(folder, "its outputs are not finite numbers", fix=f"run `dvc repro {made_by}`")
             row |= figures(logits, hard_labels, teacher_logits)
             row["corruptions"] = exam.corrupted(model, logits, on_images)
             says[name] = answers(logits, hard_labels, teacher_logits)

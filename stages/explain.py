@@ -101,8 +101,8 @@ class Found:
         if store is None:
             return cls(None, Suspicions.none(), 0, f"{labels} has no store with soft labels at temperature 1")
         if store.manifest.class_names != class_names:
-            mend = "run `dvc repro dump_labels` for this data"
-            raise StoreError(store.location, "its classes are not those of data/prepare", mend=mend)
+            fix = "run `dvc repro dump_labels` for this data"
+            raise StoreError(store.location, "its classes are not those of data/prepare", fix=fix)
         check_canaries(store.canaries, train, store.views, store.location, store.row_order)
         everything, count = judge(stored_opinions(store, train), train.hard_labels.numpy(), len(class_names))
         why = None
@@ -212,9 +212,7 @@ def _most_disagreed(
     known = [each for each in found if each is not None and len(each) == num_test]
     if len(known) < len(names):
         expected = f"kl_to_teacher of {', '.join(names)} on {num_test} test images"
-        raise DataError(
-            where, "not of these students and this data", expected=expected, mend="run `dvc repro evaluate`"
-        )
+        raise DataError(where, "not of these students and this data", expected=expected, fix="run `dvc repro evaluate`")
     mean = torch.stack(known).double().mean(dim=0)
     rows: list[int] = mean.argsort(descending=True, stable=True)[:count].tolist()
     return rows
@@ -260,7 +258,7 @@ def _keys(path: Path, places: Int64[np.ndarray, " some"]) -> dict[int, str]:
             lines = islice(file, 1, None)
             return {at: line.rstrip("\n").split("\t")[3] for at, line in enumerate(lines) if at in wanted}
     except FileNotFoundError:
-        raise DataError(path, "no such file", mend="run `dvc repro prepare`") from None
+        raise DataError(path, "no such file", fix="run `dvc repro prepare`") from None
 
 
 if __name__ == "__main__":

@@ -115,9 +115,9 @@ def _tell(report: dict[str, Any], settings: Export) -> None:
     told = (f"{file} {row['bytes']:,} bytes, accuracy {row['accuracy']:.2%}" for file, row in files.items())
     say(f"export@{name}: {'; '.join(told)}; torch {report['torch']['accuracy']:.2%}")
     if drop > settings.max_int8_drop_points:
-        mend = "more num_calibration_images may help" + ("" if settings.reduce_range else ", or reduce_range: true")
+        fix = "more num_calibration_images may help" + ("" if settings.reduce_range else ", or reduce_range: true")
         say(
-            f"export@{name}: int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}; {mend}"
+            f"export@{name}: int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}; {fix}"
         )
 
 

@@ -176,7 +176,7 @@ def _spare_others(out: Path) -> None:
     for path in sorted(out.glob("*.zarr/zarr.json")):
         teacher = read_json(path, made_by="dump_labels").get("attributes", {}).get("teacher")
         if teacher is not None and teacher.get("model") != MODEL:
-            raise StoreError(path.parent, "holds labels of another teacher", mend="move it away, or name another --out")
+            raise StoreError(path.parent, "holds labels of another teacher", fix="move it away, or name another --out")
 
 
 def _write(

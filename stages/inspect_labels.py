@@ -291,8 +291,8 @@ class Sample:
         try:
             from pipeline.report.label_figures import draw_sample  # with matplotlib, which a table can do without
         except ImportError as error:
-            mend = "run `pip install -c constraints.txt '.[pipeline]'`"
-            raise PipelineError(path, f"can't be drawn without the package {error.name}", mend=mend) from None
+            fix = "run `pip install -c constraints.txt '.[pipeline]'`"
+            raise PipelineError(path, f"can't be drawn without the package {error.name}", fix=fix) from None
         assert self.images is not None, "there is something to draw"
         title = f"{self.title}\nthe teacher at temperature {self.temperature:g}, by {Path(self.store).name} (blue: the hard label)"
         views = [f"view {number}" for number in self.view_numbers]

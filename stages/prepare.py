@@ -80,12 +80,12 @@ def _check_pool(pool: Pool, settings: Prepare, work: Path) -> None:
         listing = work / "prepare.broken.tsv"
         count = write_broken(listing, pool)
         found = f"{broken.reason}; {count:,} of {pool.num_taken:,} images are broken, listed in {listing}"
-        pool.clear()  # or mended ones would not be looked at again
-        raise DataError(broken.key, found, mend="mend or remove them, or set prepare.broken: skip in params.yaml")
+        pool.clear()  # or fixed ones would not be looked at again
+        raise DataError(broken.key, found, fix="fix or remove them, or set prepare.broken: skip in params.yaml")
     where = f"source {settings.source['kind']!r}"
     if pool.image_shape is None:
         found = f"none of its {pool.num_taken:,} images can be decoded" if broken else "no images"
-        raise DataError(where, found, expected="images", mend="look at prepare.source in params.yaml")
+        raise DataError(where, found, expected="images", fix="look at prepare.source in params.yaml")
     labels = pool.column("hard_labels")
     if (labels == UNLABELLED).all():
         raise DataError(where, f"all {len(labels):,} images are unlabelled", expected="a class for some of them")
@@ -98,7 +98,7 @@ def _assign(pool: Pool, settings: Prepare) -> Rows:
     rows = {name: order[splits[order] == number] for number, name in enumerate(SPLITS)}
     for name in ("val", "test"):
         for key in pool.keys(rows[name][labels[rows[name]] == UNLABELLED][:1]):
-            raise DataError(key, f"unlabelled, in the split {name}", expected="a class", mend="take it to train")
+            raise DataError(key, f"unlabelled, in the split {name}", expected="a class", fix="take it to train")
     for name, fraction in (("test", settings.test_fraction), ("val", settings.val_fraction)):
         if len(rows[name]) == 0:
             train = rows["train"]
@@ -109,7 +109,7 @@ def _assign(pool: Pool, settings: Prepare) -> Rows:
         foreign = rows[name][~np.isin(labels[rows[name]], known)][:1]
         for key in pool.keys(foreign):
             found = f"class {pool.class_names[labels[foreign[0]]]!r} is in {name}, but no training image is of it"
-            raise DataError(key, found, mend="add some to train, or take it out")
+            raise DataError(key, found, fix="add some to train, or take it out")
     if lacking := [name for number, name in enumerate(pool.class_names) if number not in known]:
         say(f"prepare: no images of {len(lacking)} classes, the first: {lacking[0]!r}")
     return rows

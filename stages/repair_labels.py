@@ -54,8 +54,8 @@ def _repair(
     stored = (store.manifest.teacher or {}).get("fingerprint")
     if stored != teacher_now:
         expected = f"the teacher that wrote it, {stored}" if stored else "a store of one teacher"
-        mend = "make it again from the stores that it was made of" if stored is None else "run `dvc repro dump_labels`"
-        raise StoreError(store.location, f"can't be repaired by teacher {teacher_now}", expected=expected, mend=mend)
+        fix = "make it again from the stores that it was made of" if stored is None else "run `dvc repro dump_labels`"
+        raise StoreError(store.location, f"can't be repaired by teacher {teacher_now}", expected=expected, fix=fix)
     check_canaries(store.canaries, split, store.views, store.location, store.row_order)
     ids = store.sample_ids
     for block in blocks:

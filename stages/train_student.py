@@ -229,7 +229,7 @@ def _check_team(team: Team, rows: dict[str, TrainStudent], where: str) -> None:
     for name, row in rows.items():
         if team.world > 1 and row.soft_weight and row.loss["kind"] == "dist":
             found = f"compares the images of a batch, which {team.world} processes share among them"
-            raise ConfigError(f"{where}.{name}.loss", f"kind 'dist' {found}", mend="train it without torchrun")
+            raise ConfigError(f"{where}.{name}.loss", f"kind 'dist' {found}", fix="train it without torchrun")
 
 
 def _recipe(settings: TrainStudent) -> dict[str, Any]:
@@ -290,9 +290,9 @@ def _open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
         if not path.exists():
             there = sorted(p.stem for p in Path(labels).glob("*.zarr"))
             if not there:
-                raise StoreError(path, "no such store, nor any other", mend="run `dvc repro dump_labels`")
-            mend = f"mend {where}.labels"
-            raise StoreError(path, "no such store", expected=suggest(settings.labels, there), mend=mend)
+                raise StoreError(path, "no such store, nor any other", fix="run `dvc repro dump_labels`")
+            fix = f"fix {where}.labels"
+            raise StoreError(path, "no such store", expected=suggest(settings.labels, there), fix=fix)
         store = StoreReader(path)
     settings.check_labels(store.encoding, store.codec, store.views.mixes, where)
     return store

@@ -104,7 +104,7 @@ def main(
     source = _from_store(store) if store else _from_teacher(params, data, teacher)
     if max_kl is not None and max_kl < source.own_kl:
         found = f"is itself {source.own_kl:.1e} nats from the teacher, more than the {max_kl:g} asked for"
-        raise StoreError(source.about, found, mend="take labels from the teacher, or from a dense_float16 store")
+        raise StoreError(source.about, found, fix="take labels from the teacher, or from a dense_float16 store")
     log_probs, pilot = source.draw(labels)
     num_labels = source.num_views * source.num_samples
     trials: dict[str, Trial] = {}

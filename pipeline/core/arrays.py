@@ -23,7 +23,7 @@ from pipeline.core.files import sync_folder
 CHUNK_BYTES = 256 * 1024
 SHARD_BYTES = 64 * 1024 * 1024
 
-_MEND_REMOTE = "put a whole store there"
+_FIX_REMOTE = "put a whole store there"
 
 
 @runtime_checkable
@@ -65,14 +65,14 @@ class ArrayGroup:
             StoreError: There is no readable group.
         """
         if not path.exists():
-            raise StoreError(path, "no such folder", mend=f"run `dvc repro {made_by}`")
+            raise StoreError(path, "no such folder", fix=f"run `dvc repro {made_by}`")
         try:
             return cls(path, zarr.open_group(path, mode="r", zarr_format=3), mirror)
         except Exception as error:  # zarr raises many kinds for a damaged zarr.json
             reason = f"{type(error).__name__}: {error}"
-            mend = _MEND_REMOTE if mirror else f"delete it and run `dvc repro {made_by}`"
+            fix = _FIX_REMOTE if mirror else f"delete it and run `dvc repro {made_by}`"
             where = mirror.url if mirror else path
-            raise StoreError(where, f"not a readable Zarr v3 group ({reason})", mend=mend) from error
+            raise StoreError(where, f"not a readable Zarr v3 group ({reason})", fix=fix) from error
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class ArrayGroup:
             try:
                 self._read(name, array, part)
             except StoreError as error:
-                raise StoreError(f"{mirror.url}/{file.as_posix()}", "damaged at its URL", mend=_MEND_REMOTE) from error
+                raise StoreError(f"{mirror.url}/{file.as_posix()}", "damaged at its URL", fix=_FIX_REMOTE) from error
 
     def _read(self, name: str, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> np.ndarray:
         try:
@@ -200,7 +200,7 @@ class ArrayGroup:
                 place,
                 f"damaged: {type(error).__name__}: {error}",
                 expected="content that matches its checksum",
-                mend="restore it (`dvc checkout --force`) or delete it and run `dvc repro`",
+                fix="restore it (`dvc checkout --force`) or delete it and run `dvc repro`",
             ) from error
 
     def read_whole(self, name: str) -> np.ndarray:
@@ -217,10 +217,8 @@ class ArrayGroup:
             if not file.exists() or file.stat().st_size == 0
         ]
         if lost:
-            mend = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"
-            raise StoreError(
-                f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", mend=mend
-            )
+            fix = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"
+            raise StoreError(f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", fix=fix)
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if self._mirror is None:
@@ -236,14 +234,14 @@ class ArrayGroup:
     def _open_array(self, name: str) -> zarr.Array[Any]:
         if name in self._opened:
             return self._opened[name]
-        mend = _MEND_REMOTE if self._mirror else "delete the store and run `dvc repro`"
+        fix = _FIX_REMOTE if self._mirror else "delete the store and run `dvc repro`"
         try:
             found = self._group[name]
         except KeyError:
-            raise StoreError(f"{self.location}/{name}", "no such array", mend=mend) from None
+            raise StoreError(f"{self.location}/{name}", "no such array", fix=fix) from None
         except Exception as error:  # a damaged zarr.json of the array
             reason = f"{type(error).__name__}: {error}"
-            raise StoreError(f"{self.location}/{name}", f"not a readable array ({reason})", mend=mend) from error
+            raise StoreError(f"{self.location}/{name}", f"not a readable array ({reason})", fix=fix) from error
         if not isinstance(found, zarr.Array):
             raise StoreError(f"{self.location}/{name}", "a group", expected="an array")
         self._opened[name] = found

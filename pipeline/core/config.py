@@ -164,7 +164,7 @@ def _tell(fault: ErrorDetails, kind: Any, where: str) -> ConfigError:
     if fault["type"] in _UNKNOWN:
         return ConfigError(place, "unknown key", expected=suggest(path[-1], _keys_at(kind, path[:-1])))
     if fault["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
-        return ConfigError(place, "this key is missing", mend="add it")
+        return ConfigError(place, "this key is missing", fix="add it")
     found = f"{fault['input']!r} ({type(fault['input']).__name__})"
     return ConfigError(place, found, expected=fault["msg"].removeprefix("Input should be "))
 
@@ -186,11 +186,11 @@ def _read_yaml(path: Path) -> Any:
     try:
         return deepcopy(_parse(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(path, "no such file", mend="run from the project's top folder, or pass --params") from None
+        raise ConfigError(path, "no such file", fix="run from the project's top folder, or pass --params") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(line, f"not valid YAML ({error.problem})", mend="mend that line") from None
+        raise ConfigError(line, f"not valid YAML ({error.problem})", fix="fix that line") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"not valid YAML ({error})") from None
 

@@ -1,4 +1,4 @@
-"""The exception tree: what a user can mend is a `PipelineError`, told in one line.
+"""The exception tree: what a user can fix is a `PipelineError`, told in one line.
 
 Everything else (a bug, an invariant that does not hold) keeps its traceback.
 """
@@ -11,14 +11,14 @@ from difflib import get_close_matches
 
 
 class PipelineError(Exception):
-    """A mistake or a fault that a user can mend: where, what was found, what was expected, what to do."""
+    """A mistake or a fault that a user can fix: where, what was found, what was expected, what to do."""
 
-    def __init__(self, where: object, found: str, *, expected: str = "", mend: str = "") -> None:
+    def __init__(self, where: object, found: str, *, expected: str = "", fix: str = "") -> None:
         parts = [f"{where}: {found}"]
         if expected:
             parts.append(f"expected {expected}")
-        if mend:
-            parts.append(mend)
+        if fix:
+            parts.append(fix)
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
 
 
@@ -59,10 +59,10 @@ def suggest(name: str, known: list[str]) -> str:
 
 _AGAIN = "then run the same command to go on"
 _LOST = "run `dvc repro` for the stage that makes it"
-_MENDS = {
+_FIXS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space, {_AGAIN}"),
     errno.EFBIG: f"raise the limit on file sizes (`ulimit -f`), {_AGAIN}",
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), f"mend the rights, {_AGAIN}"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), f"fix the rights, {_AGAIN}"),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), _LOST),
 }
 
@@ -77,9 +77,9 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _stop("interrupted: finished work is kept, run the same command to go on", 130)
     except OSError as error:
-        if error.errno not in _MENDS:
+        if error.errno not in _FIXS:
             raise
-        _stop(f"error: {error.filename or 'disk'}: {error.strerror}; {_MENDS[error.errno]}", 1)
+        _stop(f"error: {error.filename or 'disk'}: {error.strerror}; {_FIXS[error.errno]}", 1)
     except RuntimeError as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             _stop(f"error: torch.compile: {str(error).splitlines()[0]}; set compile: false in params.yaml", 1)

@@ -63,9 +63,9 @@ def read_json(path: Path, *, made_by: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(path, "no such file", mend=f"run `dvc repro {made_by}`") from None
+        raise DataError(path, "no such file", fix=f"run `dvc repro {made_by}`") from None
     except (ValueError, NotADirectoryError) as error:
-        raise DataError(path, f"not a JSON file ({error})", mend=f"delete it and run `dvc repro {made_by}`") from None
+        raise DataError(path, f"not a JSON file ({error})", fix=f"delete it and run `dvc repro {made_by}`") from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -78,10 +78,10 @@ def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
     try:
         return load(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(path, "no such file", mend=f"run `dvc repro {made_by}`") from None
+        raise DataError(path, "no such file", fix=f"run `dvc repro {made_by}`") from None
     except SafetensorError as error:
-        mend = f"delete it and run `dvc repro {made_by}`"
-        raise DataError(path, f"not a safetensors file ({error})", mend=mend) from None
+        fix = f"delete it and run `dvc repro {made_by}`"
+        raise DataError(path, f"not a safetensors file ({error})", fix=fix) from None
 
 
 def fingerprint(value: object) -> str:
@@ -252,8 +252,8 @@ class Scratch:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            mend = "keep work/ and data/ on one file system"
-            raise PipelineError(self.out, "can't be put in place from another file system", mend=mend) from error
+            fix = "keep work/ and data/ on one file system"
+            raise PipelineError(self.out, "can't be put in place from another file system", fix=fix) from error
         sync_folder(self.out.parent)
         if self._keeps:
             self._keep()

@@ -30,7 +30,7 @@ from pipeline.data.splits import Split, StreamedSplit, check_images
 FORMAT = "potstill-images"
 VERSION = 1
 SPLITS = ("train", "val", "test")
-_MEND = "delete data/prepare and run `dvc repro prepare`"
+_FIX = "delete data/prepare and run `dvc repro prepare`"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ImageDataset:
         found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
         if found != expected:
             where = self.folder / f"{name}.zarr"
-            raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", mend=_MEND)
+            raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", fix=_FIX)
 
 
 def split_fingerprint(split: Split | StreamedSplit) -> str:
@@ -107,10 +107,10 @@ def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Int64[np.
 def _read_manifest(path: Path) -> DatasetManifest:
     content = read_json(path, made_by="prepare")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", mend=_MEND)
+        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", fix=_FIX)
     if content.get("version") != VERSION:
-        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", mend=_MEND)
+        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", fix=_FIX)
     try:
         return DatasetManifest(**content)
     except TypeError as error:
-        raise DataError(path, f"not a data set's manifest ({error})", mend=_MEND) from None
+        raise DataError(path, f"not a data set's manifest ({error})", fix=_FIX) from None

@@ -21,7 +21,7 @@ from pipeline.core.errors import DataError
 from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
 
 UNLABELLED = -1  # in place of a hard label
-_MEND = "delete data/prepare and run `dvc repro prepare`"
+_FIX = "delete data/prepare and run `dvc repro prepare`"
 
 
 class SampleIndex:
@@ -206,4 +206,4 @@ def check_images(
 ) -> None:
     """Raises DataError where an image is not the one that its id was made of: a lost file, for one, reads as zeros."""
     if not np.array_equal(sample_ids(images), ids):
-        raise DataError(where, "some images are not those of their sample ids", mend=_MEND)
+        raise DataError(where, "some images are not those of their sample ids", fix=_FIX)

@@ -107,9 +107,9 @@ class MemoryBudget:
             if (whole := data.image_bytes("train") * 4 // 3) < needed:
                 raise ConfigError(self.where, str(self), expected=f"at least {-(-whole // _MEGABYTE)} for all images")
             blocks = f"two blocks of {block_rows:,} images and batches of {self.batch_size:,}"
-            mend = "raise it, or lower block_samples or batch_size"
+            fix = "raise it, or lower block_samples or batch_size"
             expected = f"at least {-(-needed // _MEGABYTE)} for {blocks}"
-            raise ConfigError(self.where, str(self), expected=expected, mend=mend)
+            raise ConfigError(self.where, str(self), expected=expected, fix=fix)
 
     def check_window(self, image_shape: Sequence[int], rows: int) -> None:
         """Raises ConfigError where not even so many rows fit in a window."""

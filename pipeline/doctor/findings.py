@@ -29,7 +29,7 @@ class Findings:
     def attempt(
         self, make: Callable[Inputs, Result], *arguments: Inputs.args, **keywords: Inputs.kwargs
     ) -> Result | None:
-        """What `make` gives; None where it raises something that a user can mend, which is told."""
+        """What `make` gives; None where it raises something that a user can fix, which is told."""
         try:
             return make(*arguments, **keywords)
         except PipelineError as fault:

@@ -133,8 +133,8 @@ class SourceLook:
         broken = [one for one in made if isinstance(one, Broken)]
         if broken and (self._settings.broken == "refuse" or not whole):
             found = f"{broken[0].reason}; {len(broken)} of the {len(made)} images that were looked at are broken"
-            mend = "mend or remove them, or set prepare.broken: skip in params.yaml"
-            raise DataError(broken[0].key, found, mend=mend)
+            fix = "fix or remove them, or set prepare.broken: skip in params.yaml"
+            raise DataError(broken[0].key, found, fix=fix)
         _check_sizes(whole)
         if seconds < _SLOW_SECONDS:  # or else decoding is nearly all
             seconds = self._pooling_seconds(raws, form)
@@ -229,8 +229,8 @@ def _check_sizes(whole: list[Made]) -> None:
         if one.shape != first.shape:
             sizes = [" x ".join(map(str, shape[1:])) for shape in (first.shape, one.shape)]
             found = f"{sizes[0]} pixels (height x width), but {one.key} has {sizes[1]}"
-            mend = "set prepare.image_px: [height, width] in params.yaml, to which all are scaled and cut"
-            raise DataError(first.key, found, expected="images of one size", mend=mend)
+            fix = "set prepare.image_px: [height, width] in params.yaml, to which all are scaled and cut"
+            raise DataError(first.key, found, expected="images of one size", fix=fix)
 
 
 def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, float]:

@@ -24,8 +24,8 @@ def library_versions(*, executorch: bool) -> dict[str, str]:
             module = import_module(name)  # not its package's version: onnxruntime comes in several packages
         except ImportError as error:
             extra = "export" if name in _NEEDED else name
-            mend = f"install the extra `{extra}` (`pip install -c constraints.txt .[{extra}]`)"
-            raise ExportError("export", f"{name} can't be imported ({error})", mend=mend) from None
+            fix = f"install the extra `{extra}` (`pip install -c constraints.txt .[{extra}]`)"
+            raise ExportError("export", f"{name} can't be imported ({error})", fix=fix) from None
         found[name] = str(getattr(module, "__version__", ""))
     return found
 

@@ -48,7 +48,7 @@ def subset(
             store.location,
             "its views are mixed of two images, and some of its samples would lack the other one",
             expected="all of its samples in their order",
-            mend="choose among its views alone",
+            fix="choose among its views alone",
         )
     return _assemble([source], out, records, replace(manifest, view_numbers=views), ids, on_labels)
 
@@ -77,7 +77,7 @@ def merge(
         if not here.all():
             found = f"view {view} of {int((~here).sum())} of {len(ids)} samples is in none of the stores"
             raise StoreError(
-                first.location, found, expected="every view of every sample", mend="dump these, or take a subset first"
+                first.location, found, expected="every view of every sample", fix="dump these, or take a subset first"
             )
     return _assemble(sources, out, records, replace(first.manifest, view_numbers=views), ids, on_labels)
 
@@ -202,7 +202,7 @@ def _need_same(first: StoreReader, other: StoreReader) -> None:
                 other.location,
                 f"its table {name} is another one",
                 expected=f"that of {first.location}",
-                mend=f"dump it with --grow {first.path.parent}, which takes the tables over",
+                fix=f"dump it with --grow {first.path.parent}, which takes the tables over",
             )
 
 
@@ -234,4 +234,4 @@ def _need_same_blocks(first: StoreReader, other: StoreReader) -> None:
         found, expected = "other samples, or in another order", "the same, because its views are mixed of two images"
     else:
         return
-    raise StoreError(other.location, found, expected=f"{expected} ({first.location})", mend="dump it for the same data")
+    raise StoreError(other.location, found, expected=f"{expected} ({first.location})", fix="dump it for the same data")

@@ -53,10 +53,10 @@ class ImportedLogits:
         values = np.asarray(self.values[rows], dtype=np.float64)
         sum_up = bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
         if sum_up and not self.are_probabilities:
-            raise ModelError(self.where, "rows sum up to 1: these are probabilities", mend="say --probabilities")
+            raise ModelError(self.where, "rows sum up to 1: these are probabilities", fix="say --probabilities")
         if self.are_probabilities and not sum_up:
             raise ModelError(
-                self.where, "rows do not sum up to 1", expected="probabilities", mend="leave out --probabilities"
+                self.where, "rows do not sum up to 1", expected="probabilities", fix="leave out --probabilities"
             )
 
 
@@ -114,8 +114,8 @@ def _read_parquet(path: Path, ids: str | None, *, with_ids: bool) -> Read:
     try:
         from pyarrow import parquet, types
     except ImportError as error:
-        mend = "install the extra `data` (`pip install -c constraints.txt .[data]`)"
-        raise ModelError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", mend=mend) from None
+        fix = "install the extra `data` (`pip install -c constraints.txt .[data]`)"
+        raise ModelError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", fix=fix) from None
     try:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are of these
@@ -180,6 +180,6 @@ def _read_samples(path: Path) -> Mapping[str, int]:
     try:
         _, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n").split("\n")
     except FileNotFoundError:
-        raise DataError(path, "no such file", mend="run `dvc repro prepare`") from None
+        raise DataError(path, "no such file", fix="run `dvc repro prepare`") from None
     split = (line.split("\t") for line in lines)
     return {re.sub(r"\\(.)", lambda found: _UNESCAPED[found[1]], line[3]): int(line[0], 16) for line in split}

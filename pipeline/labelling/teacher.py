@@ -108,7 +108,7 @@ def check_finite(
             f"{len(broken)} of {len(logits)} outputs of view {view} are NaN or infinite, "
             f"the first for sample {int(sample_ids[row]):016x} (row {row} of the training split)",
             expected="finite logits",
-            mend="train or import the teacher again (a lower learning rate, or precision: float32)",
+            fix="train or import the teacher again (a lower learning rate, or precision: float32)",
         )
 
 

@@ -156,7 +156,7 @@ def choose(trials: Mapping[str, Trial], *, max_bytes: float | None = None, max_k
     if not chosen:
         found = f"no encoding of the ladder fits {asked}"
         near = f"{nearest}: {trials[nearest].label_bytes:.3f} bytes per label, mean KL up to {kl[nearest]:.1e} nats"
-        raise StoreError("tune_labels", found, mend=f"the nearest is {near}")
+        raise StoreError("tune_labels", found, fix=f"the nearest is {near}")
     return chosen[0]
 
 

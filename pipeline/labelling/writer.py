@@ -148,7 +148,7 @@ class StoreWriter:
         records = []
         for block in self.manifest.blocks():
             if not self.has(block):
-                raise StoreError(self.path, f"block {block.name} is missing", mend="run the dump again")
+                raise StoreError(self.path, f"block {block.name} is missing", fix="run the dump again")
             records.append(json.loads(self._record(block).read_text()))
         digests = np.array([record["digest"] for record in records], dtype=np.uint64)
         self._group.put("block_digest", digests.reshape(self.manifest.num_views, self.manifest.blocks_per_view))

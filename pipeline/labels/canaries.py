@@ -73,7 +73,7 @@ def check_canaries(
             f"{wrong} of {int(here.sum())} views are not what the teacher saw (first: sample {sample:016x}, view {view}, "
             f"{int(difference[first])} of 255 levels off)",
             expected=f"at most {TOLERANCE_LEVELS} levels",
-            mend="the code that renders views has changed: run `dvc repro dump_labels`",
+            fix="the code that renders views has changed: run `dvc repro dump_labels`",
         )
     return int(here.sum())
 

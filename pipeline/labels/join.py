@@ -13,7 +13,7 @@ from pipeline.data.streaming import Columns, MemoryBudget, Paging
 from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.reader import StoreReader
 
-MEND = "run `dvc repro dump_labels` for this data"
+FIX = "run `dvc repro dump_labels` for this data"
 
 
 class JoinedStore:
@@ -41,8 +41,8 @@ class JoinedStore:
         mixes = self.store.views.mixes
         if mixes and self._rows is not None:
             found = "its views are mixed of two images, and its rows are in another order than the data's"
-            mend = "raise memory_budget_mb until images fit in memory"
-            raise StoreError(self.store.location, found, expected="the data's order, to be streamed", mend=mend)
+            fix = "raise memory_budget_mb until images fit in memory"
+            raise StoreError(self.store.location, found, expected="the data's order, to be streamed", fix=fix)
         return self.budget.paging(self.split, self.store.manifest.block_samples if mixes else None)
 
     @property
@@ -125,7 +125,7 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
                 joined.store.location,
                 "its rows are in another order than the data's, and a view's labels do not fit in memory",
                 expected=f"the data's order, or memory_budget_mb of at least {least}",
-                mend="write it in that order: `python -m stages.derive_labels subset --samples`",
+                fix="write it in that order: `python -m stages.derive_labels subset --samples`",
             )
         if room < 0:
             found = f"{budget}, too little for the labels of {joined.store.location}"
@@ -139,7 +139,7 @@ def match_rows(split: Split | StreamedSplit, store: StoreReader) -> Int64[np.nda
     missing = int((rows < 0).sum())
     if missing == len(split):
         found = f"holds labels for other data: none of these {missing} images is in it"
-        raise StoreError(store.location, found, mend=MEND)
+        raise StoreError(store.location, found, fix=FIX)
     if missing:
-        raise StoreError(store.location, f"has no label for {missing} of {len(split)} training images", mend=MEND)
+        raise StoreError(store.location, f"has no label for {missing} of {len(split)} training images", fix=FIX)
     return rows

@@ -11,7 +11,7 @@ from pipeline.views import ViewSpec
 
 FORMAT = "potstill-soft-labels"
 VERSION = 1
-MEND = "restore it (`dvc checkout --force`), run `python -m stages.repair_labels`, or `dvc repro dump_labels` anew"
+FIX = "restore it (`dvc checkout --force`), run `python -m stages.repair_labels`, or `dvc repro dump_labels` anew"
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,20 @@ def parse_manifest(content: Mapping[str, Any], where: object) -> Manifest:
             where,
             f"format version {version}, newer than this program",
             expected=f"version {VERSION}",
-            mend="update Potstill",
+            fix="update Potstill",
         )
     if version != VERSION:
-        raise StoreError(where, f"format version {version!r}", expected=f"version {VERSION}", mend=MEND)
+        raise StoreError(where, f"format version {version!r}", expected=f"version {VERSION}", fix=FIX)
     try:
         manifest = Manifest(**content)
     except TypeError as error:
-        raise StoreError(where, f"its manifest can't be read ({error})", mend=MEND) from None
+        raise StoreError(where, f"its manifest can't be read ({error})", fix=FIX) from None
     if not manifest.complete:
         raise StoreError(
-            where, "is unfinished", expected="complete: true", mend="run `dvc repro dump_labels` to finish it"
+            where, "is unfinished", expected="complete: true", fix="run `dvc repro dump_labels` to finish it"
         )
     if manifest.fingerprint != manifest_fingerprint(content):
-        raise StoreError(where, "its manifest is not as it was written (its fingerprint does not match)", mend=MEND)
+        raise StoreError(where, "its manifest is not as it was written (its fingerprint does not match)", fix=FIX)
     return manifest
 
 

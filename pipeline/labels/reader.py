@@ -16,7 +16,7 @@ from pipeline.labels.canaries import Canaries
 from pipeline.labels.encodings import Codec, Encoding, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
-from pipeline.labels.manifest import MEND, Block, Manifest, parse_manifest
+from pipeline.labels.manifest import FIX, Block, Manifest, parse_manifest
 from pipeline.labels.remote import open_group
 from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder
@@ -62,7 +62,7 @@ class StoreReader:
             return Fidelity.from_arrays(arrays, self.codec_temperatures)
         except ValueError:
             found = "its shape does not fit the others' and the temperatures"
-            raise StoreError(f"{self.location}/{Fidelity.ARRAYS[0]}", found, mend=MEND) from None
+            raise StoreError(f"{self.location}/{Fidelity.ARRAYS[0]}", found, fix=FIX) from None
 
     @property
     def codec_temperatures(self) -> list[float]:
@@ -77,7 +77,7 @@ class StoreReader:
             values = self._group.read(name, view_index, as_slice(rows))
             if field.is_unwritten(values):
                 lost = self._lost_block(name, view_index, rows)
-                raise StoreError(f"{self.location}/{name}", f"block {lost} is missing", mend=MEND)
+                raise StoreError(f"{self.location}/{name}", f"block {lost} is missing", fix=FIX)
             labels[name] = values
         self._check_digests(view_index, rows, labels)
         return {name: torch.from_numpy(values) for name, values in labels.items()}
@@ -99,10 +99,10 @@ class StoreReader:
     def check_whole(self) -> None:
         """Raises StoreError where something beside the blocks is damaged, or the manifest's figures are not the parts'."""
         if (self.sample_ids == 0).any():
-            raise StoreError(f"{self.location}/sample_id", "an id is 0", expected="ids of images", mend=MEND)
+            raise StoreError(f"{self.location}/sample_id", "an id is 0", expected="ids of images", fix=FIX)
         parts = self.fidelity_parts
         if (Fidelity.merge(parts).summary() if parts else None) != self.manifest.fidelity:
-            raise StoreError(self.location, "its fidelity is not that of its parts", mend=MEND)
+            raise StoreError(self.location, "its fidelity is not that of its parts", fix=FIX)
 
     def replace_block(self, block: Block, labels: Labels, fidelity: Fidelity) -> bool:
         """Writes a block anew; whether it is, bit for bit, what was there before (the digest says).
@@ -112,7 +112,7 @@ class StoreReader:
         assert self._digests is not None, "a store without labels has no blocks"
         if self.location != str(self.path):
             raise StoreError(
-                self.location, "is not on this machine's disk", expected="a folder", mend="repair it where it lies"
+                self.location, "is not on this machine's disk", expected="a folder", fix="repair it where it lies"
             )
         values = {name: labels[name].cpu().numpy() for name in self._fields}
         number = block.rows.start // self.manifest.block_samples
@@ -143,7 +143,7 @@ class StoreReader:
     def _check_beside(self, arrays: Mapping[str, np.ndarray]) -> None:
         if arrays_digest(arrays) != self.manifest.arrays_digest:
             found = f"{', '.join(sorted(arrays))} are not what was written with its manifest"
-            raise StoreError(self.location, found, mend=MEND)
+            raise StoreError(self.location, found, fix=FIX)
 
     def _check_digests(self, view_index: int, rows: range, labels: Mapping[str, np.ndarray]) -> None:
         """Of every block that lies wholly in `rows`: its content is what was written there, not another block's."""
@@ -160,7 +160,7 @@ class StoreReader:
             ):
                 block = Block(view_index, self.manifest.view_numbers[view_index], range(start, stop))
                 found = f"block {block.name} is not what was written (its digest does not match)"
-                raise StoreError(self.location, found, mend=MEND)
+                raise StoreError(self.location, found, fix=FIX)
 
     def _lost_block(self, name: str, view_index: int, rows: range) -> str:
         for block in self.manifest.blocks():
@@ -179,6 +179,4 @@ class StoreReader:
             expected["block_digest"] = (self.manifest.num_views, self.manifest.blocks_per_view)
         for name, wanted in expected.items():
             if (found := self._group.shape(name)) != wanted:
-                raise StoreError(
-                    f"{self.location}/{name}", f"shape {found}", expected=f"{wanted} (manifest)", mend=MEND
-                )
+                raise StoreError(f"{self.location}/{name}", f"shape {found}", expected=f"{wanted} (manifest)", fix=FIX)

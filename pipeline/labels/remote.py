@@ -99,11 +99,11 @@ class Mirror:
             with partial.open("wb") as out:
                 missing = "no such array" if name.endswith(_ROOT) else "block file is missing at its URL"
                 if not self._download(name, out, missing):
-                    raise StoreError(f"{self.url}/{name}", "is empty", mend="put a whole store there")
+                    raise StoreError(f"{self.url}/{name}", "is empty", fix="put a whole store there")
                 out.flush()
                 os.fsync(out.fileno())
             if _sha256(self._root("store is gone")) != self._digest:
-                raise StoreError(self.url, "was replaced while it was read", mend="run the same command again")
+                raise StoreError(self.url, "was replaced while it was read", fix="run the same command again")
             partial.replace(file)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -129,14 +129,14 @@ class Mirror:
                 for piece in answer.stream(PIECE_BYTES):
                     out.write(piece)
             except FileNotFoundError:
-                mend = "mend the address" if name == _ROOT else "put a whole store there"
-                raise StoreError(where, missing, mend=mend) from None
+                fix = "fix the address" if name == _ROOT else "put a whole store there"
+                raise StoreError(where, missing, fix=fix) from None
             except (PermissionDeniedError, UnauthenticatedError) as error:
                 raise self._refused(where, _reason(error)) from None
             except BaseError as error:
                 reason = _reason(error)
                 if re.match(r"4(?!08|29)\d\d ", reason):  # the server understood, and will say the same again
-                    raise StoreError(where, f"could not be fetched ({reason})", mend="mend the address") from None
+                    raise StoreError(where, f"could not be fetched ({reason})", fix="fix the address") from None
             else:
                 if out.tell() == answer.meta["size"]:
                     return out.tell()
@@ -145,14 +145,14 @@ class Mirror:
                 wait = FIRST_WAIT_S * 2 ** (tried - 1)
                 say(f"{where}: {reason}; trying again in {wait:g} s ({tried + 1} of {TRIES})")
                 time.sleep(wait)
-        mend = "look after the connection or the server, then run the same command to go on"
-        raise StoreError(where, f"could not be fetched after {TRIES} tries ({reason})", mend=mend)
+        fix = "look after the connection or the server, then run the same command to go on"
+        raise StoreError(where, f"could not be fetched after {TRIES} tries ({reason})", fix=fix)
 
     def _refused(self, where: str, reason: str) -> StoreError:
         if self._needs_keys:
-            mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            return StoreError(where, f"access refused ({reason}); asked without credentials", mend=mend)
-        return StoreError(where, f"access refused ({reason})", mend="mend the credentials, or the rights on the server")
+            fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            return StoreError(where, f"access refused ({reason}); asked without credentials", fix=fix)
+        return StoreError(where, f"access refused ({reason})", fix="fix the credentials, or the rights on the server")
 
 
 def _is_there(file: Path) -> bool:
@@ -179,8 +179,8 @@ def _connect(address: SplitResult, url: str) -> Any:
         from obstore.exceptions import BaseError
         from obstore.store import HTTPStore, S3Store
     except ImportError:
-        mend = "run `pip install -c constraints.txt '.[remote]'`"
-        raise StoreError(url, "can't be read without the package obstore", mend=mend) from None
+        fix = "run `pip install -c constraints.txt '.[remote]'`"
+        raise StoreError(url, "can't be read without the package obstore", fix=fix) from None
     endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS)), "") if address.scheme == "s3" else url
     options: ClientConfig = {
         "allow_http": endpoint.startswith("http://"),
@@ -200,8 +200,8 @@ def _connect(address: SplitResult, url: str) -> Any:
             return S3Store.from_url(url, client_options=options, retry_config=retry, skip_signature=True)
         return HTTPStore(url, client_options=options, retry_config=retry)
     except (BaseError, ValueError) as error:
-        mend = "mend the address, or the AWS_... variables"
-        raise StoreError(url, f"can't be opened ({_reason(error)})", mend=mend) from None
+        fix = "fix the address, or the AWS_... variables"
+        raise StoreError(url, f"can't be opened ({_reason(error)})", fix=fix) from None
 
 
 def _has_keys() -> bool:

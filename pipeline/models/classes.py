@@ -46,8 +46,8 @@ def match_classes(
     if output_names is None and class_map is None:
         if num_outputs != len(class_names):
             found = f"{num_outputs} outputs, and {len(class_names)} classes in the data"
-            mend = "name the outputs in teacher_classes, or map them in class_map"
-            raise ConfigError(where, found, expected="one output for each class", mend=mend)
+            fix = "name the outputs in teacher_classes, or map them in class_map"
+            raise ConfigError(where, found, expected="one output for each class", fix=fix)
         return None
     groups = [_outputs_of(name, output_names, class_map or {}, num_outputs, where) for name in class_names]
     _need_distinct(class_names, groups, where)
@@ -67,8 +67,8 @@ def _outputs_of(
         raise ConfigError(
             f"{where}.class_map", f"lacks class {name!r}", expected="every class: the outputs have no names"
         )
-    mend = "map it in class_map, or take the teacher's body alone (new_head: true)"
-    return [_find(name, output_names, f"class {name!r} of the data", mend)]
+    fix = "map it in class_map, or take the teacher's body alone (new_head: true)"
+    return [_find(name, output_names, f"class {name!r} of the data", fix)]
 
 
 def _number_of(entry: int | str, output_names: Sequence[str] | None, num_outputs: int, place: str) -> int:
@@ -81,14 +81,14 @@ def _number_of(entry: int | str, output_names: Sequence[str] | None, num_outputs
     return _find(entry, output_names, place, "")
 
 
-def _find(name: str, output_names: Sequence[str], place: str, mend: str) -> int:
+def _find(name: str, output_names: Sequence[str], place: str, fix: str) -> int:
     numbers = [number for number, other in enumerate(output_names) if _plain(other) == _plain(name)]
     if not numbers:
         expected = suggest(name, list(output_names))
-        raise ConfigError(place, f"the teacher has no class {name!r}", expected=expected, mend=mend)
+        raise ConfigError(place, f"the teacher has no class {name!r}", expected=expected, fix=fix)
     if len(numbers) > 1:
         found = f"the teacher has {len(numbers)} classes {name!r}: outputs {', '.join(map(str, numbers))}"
-        raise ConfigError(place, found, mend="map it by number in class_map")
+        raise ConfigError(place, found, fix="map it by number in class_map")
     return numbers[0]
 
 

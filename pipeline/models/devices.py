@@ -160,7 +160,7 @@ def check_compiler(device: torch.device, where: str) -> None:
     names = shlex.split(os.environ.get(variable, ""))[:1] or names
     if not any(map(shutil.which, names)):
         found = f"no {' or '.join(names)} on this machine"
-        raise ConfigError(where, found, expected=f"a compiler that torch can call ({variable})", mend="compile: false")
+        raise ConfigError(where, found, expected=f"a compiler that torch can call ({variable})", fix="compile: false")
 
 
 def _cpu_has_bfloat16() -> bool:

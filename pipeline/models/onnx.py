@@ -87,8 +87,8 @@ class OnnxNetwork(nn.Module):
             raise ModelError(f"model {self._name!r}", f"unknown setting {unknown[0]!r}", expected="`output`, or none")
         names = [each.name for each in self._session.get_outputs()]
         if "output" not in settings and len(names) > 1:
-            mend = "name one in model_settings: {output: ...}"
-            raise ModelError(f"model {self._name!r}", f"has outputs {', '.join(names)}", expected="one", mend=mend)
+            fix = "name one in model_settings: {output: ...}"
+            raise ModelError(f"model {self._name!r}", f"has outputs {', '.join(names)}", expected="one", fix=fix)
         chosen = str(settings.get("output", names[0]))
         if chosen not in names:
             raise ModelError(f"model {self._name!r}", f"no output {chosen!r}", expected=suggest(chosen, names))
@@ -105,7 +105,7 @@ def copy_whole(source: Path, target: Path, name: str) -> None:
         onnx.save(onnx.load(source), target)
     except Exception as error:  # of protobuf, which has a limit of 2 GB, or of a lost file
         found = f"its weights in files beside it can't be taken into one ({_line(error)})"
-        raise ModelError(f"model {name!r}", found, mend="export it into one file") from None
+        raise ModelError(f"model {name!r}", found, fix="export it into one file") from None
 
 
 def beside(path: Path, name: str) -> list[Path]:
@@ -150,8 +150,8 @@ def _libraries(name: str) -> tuple[ModuleType, ModuleType]:
         import onnx
         import onnxruntime
     except ImportError as error:
-        mend = "install the extra `teachers` (`pip install -c constraints.txt .[teachers]`)"
-        raise ModelError(f"model {name!r}", f"onnxruntime can't be imported ({error})", mend=mend) from None
+        fix = "install the extra `teachers` (`pip install -c constraints.txt .[teachers]`)"
+        raise ModelError(f"model {name!r}", f"onnxruntime can't be imported ({error})", fix=fix) from None
     return onnx, onnxruntime
 
 

@@ -74,7 +74,7 @@ def _in_pieces(
                 f"memory of {device}",
                 "too little for a forward pass of one image",
                 expected="room for one",
-                mend="free some, choose another device, or take a smaller network",
+                fix="free some, choose another device, or take a smaller network",
             )
         at_once, halved = at_once // 2, True
         if device.type == "cuda":

@@ -78,7 +78,7 @@ class ModelMeta:
         ):
             if own != wanted:
                 found = f"was trained for other {what} than data/prepare has"
-                raise ModelError(folder, found, mend=f"run `dvc repro {made_by}`")
+                raise ModelError(folder, found, fix=f"run `dvc repro {made_by}`")
 
     def head(self, folder: Path | None = None) -> frozenset[str]:
         """The names of the bare network's tensors that depend on the number of classes; `folder` as for `build`."""
@@ -98,8 +98,8 @@ class ModelMeta:
         except Exception as error:  # a network of a library or of a user may raise anything
             size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
             reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
-            mend = "input: {size_px: ...} resizes them"
-            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})", mend=mend) from error
+            fix = "input: {size_px: ...} resizes them"
+            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})", fix=fix) from error
         if found != (1, len(self.class_names)):
             expected = f"{(1, len(self.class_names))}: one logit per class"
             raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)
@@ -120,7 +120,7 @@ def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
     try:
         return ModelMeta(**read_json(path, made_by=made_by))
     except TypeError as error:
-        raise ModelError(path, f"not a network's description ({error})", mend=f"run `dvc repro {made_by}`") from None
+        raise ModelError(path, f"not a network's description ({error})", fix=f"run `dvc repro {made_by}`") from None
 
 
 def read_model(folder: Path, *, made_by: str, weights: str = "weights") -> Classifier:
@@ -137,7 +137,7 @@ def _check_own_file(folder: Path, meta: ModelMeta, made_by: str) -> None:
     copy = network_copy(meta.model, folder)
     if copy is not None and (not copy.exists() or file_fingerprint(copy) != meta.network_file):
         found = "not the file that this network was made of" if copy.exists() else "no such file"
-        raise ModelError(copy, found, mend=f"delete {folder} and run `dvc repro {made_by}`")
+        raise ModelError(copy, found, fix=f"delete {folder} and run `dvc repro {made_by}`")
 
 
 def model_fingerprint(folder: Path) -> str:

@@ -35,8 +35,8 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
         network = timm.create_model(short, pretrained=True, **settings)
     except Exception as error:  # whatever a download, its file and the settings may raise
         reason = f"published weights can't be had ({type(error).__name__}: {error})"
-        mend = "name another tag, or download them elsewhere and name the file in `weights`"
-        raise ModelError(f"model {name!r}", reason, mend=mend) from None
+        fix = "name another tag, or download them elsewhere and name the file in `weights`"
+        raise ModelError(f"model {name!r}", reason, fix=fix) from None
     images = timm.data.resolve_model_data_config(network)
     size = settings.get("img_size", images["input_size"][1:])
     return Weights(
@@ -67,8 +67,8 @@ def _library(name: str) -> ModuleType:
         import timm
         import timm.data
     except ImportError as error:
-        mend = "install the extra `teachers` (`pip install -c constraints.txt .[teachers]`)"
-        raise ModelError(f"model {name!r}", f"timm can't be imported ({error})", mend=mend) from None
+        fix = "install the extra `teachers` (`pip install -c constraints.txt .[teachers]`)"
+        raise ModelError(f"model {name!r}", f"timm can't be imported ({error})", fix=fix) from None
     module: ModuleType = timm
     return module
 

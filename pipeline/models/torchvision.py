@@ -33,8 +33,8 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
         network = models.get_model(short, weights=weights, progress=False, **settings)
     except Exception as error:  # whatever a download, its file and the settings may raise
         reason = f"published weights can't be had ({type(error).__name__}: {error})"
-        mend = f"download {weights.url} elsewhere and name the file in `weights`"
-        raise ModelError(f"model {name!r}", reason, mend=mend) from None
+        fix = f"download {weights.url} elsewhere and name the file in `weights`"
+        raise ModelError(f"model {name!r}", reason, fix=fix) from None
     names, images = list(weights.meta["categories"]), weights.transforms()
     size = images.crop_size[0]
     return Weights(
@@ -52,8 +52,8 @@ def _library(name: str) -> ModuleType:
     try:
         from torchvision import models
     except ImportError as error:
-        mend = "install the extra `pipeline` (`make repro` does)"
-        raise ModelError(f"model {name!r}", f"torchvision can't be imported ({error})", mend=mend) from None
+        fix = "install the extra `pipeline` (`make repro` does)"
+        raise ModelError(f"model {name!r}", f"torchvision can't be imported ({error})", fix=fix) from None
     module: ModuleType = models
     return module
 

@@ -73,7 +73,7 @@ def _execute(name: str, file: Path) -> ModuleType:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except SyntaxError as error:
         place = f"{source_file(name)}:{error.lineno}"
-        raise ModelError(place, f"not valid Python ({error.msg})", mend="mend that line") from None
+        raise ModelError(place, f"not valid Python ({error.msg})", fix="fix that line") from None
     except Exception as error:  # a user's code may raise anything
         raise _explain(name, file, error, "can't be loaded") from error
     return module

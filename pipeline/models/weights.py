@@ -17,7 +17,7 @@ from pipeline.core.errors import ModelError
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that training scripts keep the weights under
 _PREFIXES = ("module.", "_orig_mod.")  # of networks that were wrapped for several GPUs, or compiled
 _OWN = "network."  # of weights that this project wrote, which are a Classifier's
-_MEND = "save it anew: torch.save(model.state_dict(), ...)"
+_FIX = "save it anew: torch.save(model.state_dict(), ...)"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         found = f"not a safetensors file ({_kind(path) or error})"
-        raise ModelError(path, found, mend="give it the ending of what it is, or " + _MEND) from None
+        raise ModelError(path, found, fix="give it the ending of what it is, or " + _FIX) from None
 
 
 def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
@@ -76,7 +76,7 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
         found = f"can't be read as weights ({_kind(path) or _reason(error)})"
         if isinstance(error, pickle.UnpicklingError) and not _kind(path):
             found = f"holds more than tensors, or is damaged, and was not executed ({_reason(error)})"
-        raise ModelError(path, found, expected="a state dict", mend=_MEND) from None
+        raise ModelError(path, found, expected="a state dict", fix=_FIX) from None
     return _state_dict(content, path)
 
 
@@ -106,11 +106,11 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
             break
         content = content[inside]
     if not isinstance(content, Mapping) or not content:
-        raise ModelError(path, f"holds a {type(content).__name__}", expected="a state dict", mend=_MEND)
+        raise ModelError(path, f"holds a {type(content).__name__}", expected="a state dict", fix=_FIX)
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             found = f"holds {name!r}, a {type(value).__name__}"
-            raise ModelError(path, found, expected="tensors by name: a state dict", mend=_MEND)
+            raise ModelError(path, found, expected="tensors by name: a state dict", fix=_FIX)
     for prefix in _PREFIXES * 2:  # one may stand within the other
         if all(name.startswith(prefix) for name in content):
             content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}

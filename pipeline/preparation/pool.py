@@ -161,7 +161,7 @@ class Pool:
         checksums = (self.column("checksums")[some] >> np.uint64(32)).tolist()
         for content, checksum in zip(self._images.read(*self._places(some, "sizes")), checksums, strict=True):
             if zlib.crc32(content) != checksum:
-                raise DataError(self.folder, "an image is not as it was kept", mend="delete it and run this again")
+                raise DataError(self.folder, "an image is not as it was kept", fix="delete it and run this again")
             yield np.frombuffer(content, np.uint8).reshape(shape)
 
     def _places(
@@ -221,5 +221,5 @@ def _check(image: Made, first: tuple[str, tuple[int, ...]], numbers: dict[str | 
     if image.shape != first[1]:
         sizes = [" x ".join(map(str, shape[1:])) for shape in (first[1], image.shape)]
         found = f"{sizes[0]} pixels (height x width), but {image.key} has {sizes[1]}"
-        mend = "set prepare.image_px: [height, width] in params.yaml, to which all are scaled and cut"
-        raise DataError(first[0], found, expected="images of one size", mend=mend)
+        fix = "set prepare.image_px: [height, width] in params.yaml, to which all are scaled and cut"
+        raise DataError(first[0], found, expected="images of one size", fix=fix)

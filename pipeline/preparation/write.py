@@ -208,13 +208,13 @@ def hold_out(
             found = f"{count} training images, of which prepare.{split}_fraction, {fraction}, takes {quota}"
             if len(rows) == 0:
                 found = "each of its images is there unlabelled, too, so that none can be held out"
-            mend = f"add images, change prepare.{split}_fraction in params.yaml, or give the source a {split} split"
-            raise DataError(f"class {class_names[label]}", found, expected="at least one on either side", mend=mend)
+            fix = f"add images, change prepare.{split}_fraction in params.yaml, or give the source a {split} split"
+            raise DataError(f"class {class_names[label]}", found, expected="at least one on either side", fix=fix)
         held_out[rows[np.argsort(draw[rows], kind="stable")[:quota]]] = True
     held_out = np.isin(ids, ids[held_out])
     for label in np.setdiff1d(hard_labels, hard_labels[~held_out]).tolist():
         found = "all its images are equal, so none is left to train on"
-        raise DataError(f"class {class_names[label]}", found, mend="add images")
+        raise DataError(f"class {class_names[label]}", found, fix="add images")
     return held_out
 
 

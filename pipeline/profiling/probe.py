@@ -104,8 +104,8 @@ def _import_onnxruntime(path: Path, threads: int) -> Callable[[], Callable[[], o
     try:
         import onnxruntime
     except ImportError as error:
-        mend = "install the extra `export` (`pip install -c constraints.txt .[export]`)"
-        raise ModelError(path, f"onnxruntime can't be imported ({error})", mend=mend) from None
+        fix = "install the extra `export` (`pip install -c constraints.txt .[export]`)"
+        raise ModelError(path, f"onnxruntime can't be imported ({error})", fix=fix) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors, which are raised as well

@@ -45,7 +45,7 @@ def check_alike(
 
 
 def _refuse(where: str, found: str) -> None:
-    raise ConfigError(where, found, expected="the same in all of a group", mend="or give one of them another group")
+    raise ConfigError(where, found, expected="the same in all of a group", fix="or give one of them another group")
 
 
 def _have_the_same_views(one: StoreReader, other: StoreReader) -> bool:

@@ -10,7 +10,7 @@ from pipeline.core.errors import StoreError
 from pipeline.data.splits import UNLABELLED, Split, StreamedSplit
 from pipeline.data.streaming import Columns, MemoryBudget
 from pipeline.labels.canaries import check_canaries
-from pipeline.labels.join import MEND, JoinedStore, choose_held, read_labels
+from pipeline.labels.join import FIX, JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
 from pipeline.student.batches import LabelledBatch
@@ -53,7 +53,7 @@ class LabelledViews:
     ) -> None:
         if store.manifest.class_names != class_names:
             found, expected = _first_difference(store.manifest.class_names, class_names)
-            raise StoreError(store.location, found, expected=f"{expected} (data/prepare)", mend=MEND)
+            raise StoreError(store.location, found, expected=f"{expected} (data/prepare)", fix=FIX)
         if temperature is not None:
             store.codec.require(temperature)
         self.split, self.store, self.temperature, self.device = split, store, temperature, device

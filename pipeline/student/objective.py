@@ -77,22 +77,22 @@ class SoftLoss(ABC):
         if detail not in able:
             found = f"kind {self.kind!r}{', standardised,' if self.standardize else ''} can't learn from {store}"
             expected = " or ".join(_STORES[each] for each in able)
-            raise ConfigError(where, f"{found}, whose labels tell {_TOLD[detail]}", expected=expected, mend=_MEND)
+            raise ConfigError(where, f"{found}, whose labels tell {_TOLD[detail]}", expected=expected, fix=_FIX)
 
     def check_views(self, mixes: bool, where: str) -> None:
         """Raises ConfigError where views are mixed of two images and it needs the one class of an image."""
         if mixes and self.needs_hard_label:
             found = f"kind {self.kind!r} needs one hard label, and this store's views are mixed of two images"
-            raise ConfigError(where, found, expected="a store of views of one image each", mend=_MEND)
+            raise ConfigError(where, found, expected="a store of views of one image each", fix=_FIX)
 
     def check_data(self, num_unlabelled: int, where: str) -> None:
         """Raises ConfigError where some training images are unlabelled and it needs the class of each."""
         if num_unlabelled and self.needs_hard_label:
             found = f"kind {self.kind!r} needs hard labels, and {num_unlabelled:,} training images are unlabelled"
-            raise ConfigError(where, found, expected="kd, dist or mse", mend="or leave unlabelled images out")
+            raise ConfigError(where, found, expected="kd, dist or mse", fix="or leave unlabelled images out")
 
 
-_MEND = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
+_FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
 _TOLD: dict[Detail, str] = {
     "every class": "every class's probability",
     "filled tail": "the likeliest classes' probabilities, the others filled in from a model",

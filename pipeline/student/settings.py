@@ -36,7 +36,7 @@ class TrainStudent(NetworkSettings):
     def known_temperature(self) -> float:
         """The temperature as a number; raises ConfigError where it is still to be chosen."""
         if self.temperature == "auto":
-            raise ConfigError("a student's temperature", "auto", expected="a number here", mend="name one")
+            raise ConfigError("a student's temperature", "auto", expected="a number here", fix="name one")
         return self.temperature
 
     def objective(self, temperature: float) -> Objective:
@@ -56,9 +56,7 @@ class TrainStudent(NetworkSettings):
             raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
         build_loss(self.loss, f"{where}.loss")
         if self.temperature == "auto" and self.soft_weight == 0:
-            raise ConfigError(
-                f"{where}.temperature", "auto, and soft_weight 0", expected="a number", mend="any will do"
-            )
+            raise ConfigError(f"{where}.temperature", "auto, and soft_weight 0", expected="a number", fix="any will do")
         if self.fit.epochs == 0:
             raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
         check_network(self, self.fit.epochs, where)
@@ -77,7 +75,7 @@ class TrainStudent(NetworkSettings):
         twins = [name for name, row in table.items() if (row or {}).get("twin_of") == self.twin_of]
         if len(twins) > 1:
             found = f"{self.twin_of!r} has the twins {', '.join(twins)}"
-            raise ConfigError(f"{where}.twin_of", found, expected="one", mend="copy the student for the other twin")
+            raise ConfigError(f"{where}.twin_of", found, expected="one", fix="copy the student for the other twin")
 
     def check_labels(self, encoding: Encoding, codec: Codec, mixes: bool, where: str) -> None:
         """Raises ConfigError or StoreError where it can't learn from the labels of its store.

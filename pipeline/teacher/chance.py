@@ -40,5 +40,5 @@ def check_above_chance(
             where,
             f"accuracy {found:.2%} on {len(hard_labels):,} labelled images is no better than chance",
             expected=f"above {level:.2%}",
-            mend="check the order of its classes (teacher_classes, class_map) and what images it wants (input)",
+            fix="check the order of its classes (teacher_classes, class_map) and what images it wants (input)",
         )

@@ -175,8 +175,8 @@ class Start(NamedTuple):
             return
         if self.head or not misfits.keys() <= head:
             return
-        mend = "new_head: true trains another head; or say what its outputs are in teacher_classes"
-        raise ModelError(self.weights.where, f"all fits but the head: {next(iter(misfits.values()))}", mend=mend)
+        fix = "new_head: true trains another head; or say what its outputs are in teacher_classes"
+        raise ModelError(self.weights.where, f"all fits but the head: {next(iter(misfits.values()))}", fix=fix)
 
 
 def _weights(settings: NetworkSettings, meta: ModelMeta, copy: Path | None) -> Weights | None:

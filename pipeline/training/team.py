@@ -144,8 +144,8 @@ class Team:
             found = f"{unused[0]} has no part in the loss" + (
                 f", nor have {len(unused) - 1} more" if unused[1:] else ""
             )
-            mend = "freeze it (requires_grad_(False)) in the network's file, or train without torchrun"
-            raise ModelError(type(replica.module).__name__, found, mend=mend)
+            fix = "freeze it (requires_grad_(False)) in the network's file, or train without torchrun"
+            raise ModelError(type(replica.module).__name__, found, fix=fix)
 
     @contextmanager
     def open(self, scratch: Scratch) -> Iterator[bool]:
@@ -179,7 +179,7 @@ def one_voice() -> Iterator[None]:
             time.sleep(_GRACE_SECONDS)
         if lost:
             where, found = f"process {team.rank} of {team.world}", f"lost the others ({str(error).splitlines()[0]})"
-            raise PipelineError(where, found, mend="run the same command to go on") from error
+            raise PipelineError(where, found, fix="run the same command to go on") from error
         raise
     if distributed.is_initialized():
         distributed.destroy_process_group()

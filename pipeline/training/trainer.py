@@ -153,8 +153,8 @@ class Trainer(Generic[AnyBatch]):
         except torch.OutOfMemoryError as error:
             # Not halved by itself: batch norm would see other batches, and a twin might see whole ones.
             found = f"a batch does not fit in the memory of {self.device}"
-            mend = "halve fit.batch_size and double fit.accumulate_batches"
-            raise ModelError(self.name, found, mend=mend) from error
+            fix = "halve fit.batch_size and double fit.accumulate_batches"
+            raise ModelError(self.name, found, fix=fix) from error
         self.loss_sum += loss.detach()
         if self._between_updates:
             self._update()
@@ -203,13 +203,13 @@ class Trainer(Generic[AnyBatch]):
         """Validates, notes the figures and saves."""
         state = self.state
         train_loss = float(self._team.mean(self.loss_sum)) / self.task.steps_per_epoch
-        mend = "lower its learning_rate in params.yaml"
+        fix = "lower its learning_rate in params.yaml"
         if not math.isfinite(train_loss):
-            raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", mend=mend)
+            raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", fix=fix)
         validated = self.task.validate(self.average.model)
         measured = self._team.ask_first(lambda: validated)
         if not all(map(math.isfinite, measured.values())):
-            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", mend=mend)
+            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", fix=fix)
         if measured["accuracy"] > state.best_accuracy:
             state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
             self.best = _weights(self.average.model)

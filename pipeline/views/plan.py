@@ -191,7 +191,7 @@ def _need_all(lost: int, count: int, order: RowOrder) -> None:
             order.location,
             f"its views are mixed of two images, and {lost} of {count} images are not here",
             expected="every image of the store",
-            mend="run `dvc repro dump_labels` for this data",
+            fix="run `dvc repro dump_labels` for this data",
         )
 
 

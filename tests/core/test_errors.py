@@ -1,4 +1,4 @@
-"""Faults that a user can mend end in one line and a status; bugs keep their traceback."""
+"""Faults that a user can fix end in one line and a status; bugs keep their traceback."""
 
 import errno
 import sys
@@ -10,17 +10,17 @@ from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreErr
 
 
 def test_a_message_says_where_what_was_found_what_was_expected_and_what_to_do() -> None:
-    error = StoreError("data/a.zarr", "version 2", expected="version 1", mend="run `dvc repro`")
+    error = StoreError("data/a.zarr", "version 2", expected="version 1", fix="run `dvc repro`")
     assert str(error) == "data/a.zarr: version 2; expected version 1; run `dvc repro`"
 
 
 def test_a_message_is_one_line_even_when_it_quotes_a_library_that_writes_many() -> None:
-    error = DataError("x", "bad\n  value:\n\t3", expected="a\nb", mend="c\r\nd")
+    error = DataError("x", "bad\n  value:\n\t3", expected="a\nb", fix="c\r\nd")
     assert str(error) == "x: bad value: 3; expected a b; c d"
 
 
 def test_parts_that_are_not_given_leave_no_trace() -> None:
-    assert str(PipelineError("x", "gone", mend="look for it")) == "x: gone; look for it"
+    assert str(PipelineError("x", "gone", fix="look for it")) == "x: gone; look for it"
     assert str(PipelineError("x", "gone")) == "x: gone"
 
 

@@ -231,8 +231,8 @@ def test_a_server_in_trouble_is_asked_again(status: int, site: Website) -> None:
 @pytest.mark.parametrize(
     ("status", "found"),
     [
-        (401, "access refused (401 Unauthorized); mend the credentials"),
-        (403, "access refused (403 Forbidden); mend the credentials"),
+        (401, "access refused (401 Unauthorized); fix the credentials"),
+        (403, "access refused (403 Forbidden); fix the credentials"),
         (400, "could not be fetched (400 Bad Request)"),
         (410, "could not be fetched (410 Gone)"),
     ],

@@ -1,4 +1,4 @@
-"""Raw images come from the first place that has them whole; else one error names every place and the mends."""
+"""Raw images come from the first place that has them whole; else one error names every place and the fixes."""
 
 import gzip
 import hashlib
@@ -195,7 +195,7 @@ def test_a_damaged_file_is_passed_over_for_the_next_place(how: str, tmp_path: Pa
     ("how", "told"),
     [("truncated", "truncated or damaged"), ("not gzip", "truncated or damaged"), ("other content", "SHA-256")],
 )
-def test_nothing_found_is_one_error_with_every_place_and_every_mend(how: str, told: str, tmp_path: Path) -> None:
+def test_nothing_found_is_one_error_with_every_place_and_every_fix(how: str, told: str, tmp_path: Path) -> None:
     raw = tmp_path / "raw" / "fashion_mnist"
     put(raw, damaged(how))
     with pytest.raises(SourceError) as error:
@@ -205,8 +205,8 @@ def test_nothing_found_is_one_error_with_every_place_and_every_mend(how: str, to
     assert f"{raw / IMAGES}: {told}" in line
     for place in (f"[{tmp_path / 'system'}]", "[download]", "127.0.0.1:9", "[Debian package dataset-fashion-mnist]"):
         assert place in line
-    for mend in (f"files into {raw}", "connect to a network", "install the Debian package"):
-        assert mend in line
+    for fix in (f"files into {raw}", "connect to a network", "install the Debian package"):
+        assert fix in line
 
 
 def test_a_download_is_kept_in_raw_and_not_fetched_again(

@@ -1,4 +1,4 @@
-"""Whatever is wrong with people's own images is one line: where it is, what was found and, where there is one, the mend."""
+"""Whatever is wrong with people's own images is one line: where it is, what was found and, where there is one, the fix."""
 
 import gzip
 import json
@@ -581,7 +581,7 @@ def read_all(made: Source) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_one_line_that_tells_it_and_the_mend(fault: Fault, tmp_path: Path) -> None:
+def test_a_fault_is_one_line_that_tells_it_and_the_fix(fault: Fault, tmp_path: Path) -> None:
     here = tmp_path / "data"
     here.mkdir()
     made = fault.make(here)

@@ -133,7 +133,7 @@ class Codec(ABC):
                 "temperature",
                 f"{temperature:g}, which this store can't serve",
                 expected=f"one that was declared when it was written: {able}",
-                mend="choose one of these, or declare it in dump_labels.temperatures and dump again",
+                fix="choose one of these, or declare it in dump_labels.temperatures and dump again",
             )
 
 

@@ -69,12 +69,12 @@ class TopK(Encoding):
         if self.k >= space.num_classes:
             most = f"at most {space.num_classes - 1} for {space.num_classes} classes"
             raise ConfigError(
-                f"{where}.k", str(self.k), expected=most, mend="or a dense encoding, which is smaller then"
+                f"{where}.k", str(self.k), expected=most, fix="or a dense encoding, which is smaller then"
             )
         if self.tail == "prior" and space.num_classes > _MOST_CLASSES:
             most = f"at most {_MOST_CLASSES:,} classes for a prior"
             raise ConfigError(
-                f"{where}.tail", f"prior of {space.num_classes:,} classes", expected=most, mend="tail: uniform"
+                f"{where}.tail", f"prior of {space.num_classes:,} classes", expected=most, fix="tail: uniform"
             )
 
     def table_classes(self, space: LabelSpace) -> int:

@@ -83,9 +83,9 @@ def _faults(path: Path) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        mend = "install the extra `data` (pip install 'potstill[data]')"
-        raise SourceError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", mend=mend) from None
+        fix = "install the extra `data` (pip install 'potstill[data]')"
+        raise SourceError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", fix=fix) from None
     except Exception as error:
         if not (type(error).__module__.startswith("pyarrow") or isinstance(error, OSError)):
             raise
-        raise SourceError(path, f"not a sound Parquet file ({error})", mend="fetch it again") from None
+        raise SourceError(path, f"not a sound Parquet file ({error})", fix="fetch it again") from None

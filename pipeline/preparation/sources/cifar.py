@@ -57,8 +57,8 @@ class Cifar(PixelSource):
 def _check_is_cifar10(folder: Path, labels: str) -> None:
     if not (folder / _BATCHES[0]).exists():
         found = "no data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100)"
-        mend = "fetch the binary version; the one for Python is pickled, which is not read because it could run code"
-        raise SourceError(folder, found, mend=mend)
+        fix = "fetch the binary version; the one for Python is pickled, which is not read because it could run code"
+        raise SourceError(folder, found, fix=fix)
     if labels != "fine":
         raise SourceError(folder, f"CIFAR-10, which has no {labels} labels", expected="labels: fine")
 
@@ -66,9 +66,9 @@ def _check_is_cifar10(folder: Path, labels: str) -> None:
 def _records(path: Path, num_columns: int) -> UInt8[np.ndarray, "images bytes"]:
     """An image to a row: its labels, then its pixels."""
     if not path.exists():
-        raise SourceError(path, "no such file", mend="fetch the data set again")
+        raise SourceError(path, "no such file", fix="fetch the data set again")
     record, size = num_columns + math.prod(_SHAPE), path.stat().st_size
     if size == 0 or size % record:
         expected = f"a multiple of {record:,} (an image and its labels)"
-        raise SourceError(path, f"{size:,} bytes", expected=expected, mend="fetch it again")
+        raise SourceError(path, f"{size:,} bytes", expected=expected, fix="fetch it again")
     return np.memmap(path, np.uint8, "r").reshape(-1, record)

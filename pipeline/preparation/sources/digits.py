@@ -28,8 +28,8 @@ class Digits(PixelSource):
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
-            mend = "install the extra `pipeline` (`make repro` does)"
-            raise SourceError("source 'digits'", f"scikit-learn can't be imported ({error})", mend=mend) from None
+            fix = "install the extra `pipeline` (`make repro` does)"
+            raise SourceError("source 'digits'", f"scikit-learn can't be imported ({error})", fix=fix) from None
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
         return Classes(tuple(str(name) for name in digits.target_names)), [

@@ -93,7 +93,7 @@ def _find(raw: Path) -> dict[str, bytes]:
     raise SourceError(
         "source 'fashion_mnist'",
         f"found nowhere: {' '.join(tried)}",
-        mend=f"put the four *-ubyte.gz files into {raw}, or connect to a network, "
+        fix=f"put the four *-ubyte.gz files into {raw}, or connect to a network, "
         f"or install the Debian package {DEBIAN_PACKAGE}, then run the same command again",
     )
 
@@ -110,10 +110,10 @@ def _read_checked(folder: Path, name: str) -> bytes:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(path, f"truncated or damaged ({error})", mend="delete it") from None
+        raise SourceError(path, f"truncated or damaged ({error})", fix="delete it") from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256[name]:
-        raise SourceError(path, f"SHA-256 {found[:12]}...", expected=f"{SHA256[name][:12]}...", mend="delete it")
+        raise SourceError(path, f"SHA-256 {found[:12]}...", expected=f"{SHA256[name][:12]}...", fix="delete it")
     return content
 
 

@@ -80,6 +80,6 @@ def _braces(pattern: str) -> Iterator[str]:
 def _matching(pattern: str) -> list[Path]:
     if not _WILD.search(pattern):
         if not Path(pattern).exists():
-            raise SourceError(pattern, "no such file", mend="correct the numbers in `path`, or fetch it")
+            raise SourceError(pattern, "no such file", fix="correct the numbers in `path`, or fetch it")
         return [Path(pattern)]
     return [Path(name) for name in glob(pattern)]

@@ -70,8 +70,8 @@ class Folder(Source):
             names, others = _sorted_files(folder.path)
             if not names:
                 expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
-                mend = "put images in, or delete the folder"
-                raise SourceError(folder.path, "a class folder without images", expected=expected, mend=mend)
+                fix = "put images in, or delete the folder"
+                raise SourceError(folder.path, "a class folder without images", expected=expected, fix=fix)
             folders.append((folder, len(names)))
             found[folder.split].add(folder.label)
             num_others += others
@@ -83,7 +83,7 @@ class Folder(Source):
 
 def _class_folders(path: Path) -> list[_ClassFolder]:
     if not path.is_dir():
-        raise SourceError(path, "no such folder", mend="correct `path` in the source's settings")
+        raise SourceError(path, "no such folder", fix="correct `path` in the source's settings")
     tops = sorted(name for name, is_folder in _listed(path) if is_folder)
     if not any(top.lower() in SPLIT_NAMES for top in tops):
         return _classes_of(path, "train")
@@ -92,7 +92,7 @@ def _class_folders(path: Path) -> list[_ClassFolder]:
         split = split_named(top, path)
         if split in parts:
             found = f"two folders of the split {split!r}: {parts[split]!r} and {top!r}"
-            raise SourceError(path, found, mend="put them into one")
+            raise SourceError(path, found, fix="put them into one")
         parts[split] = top
     return [one for split in SPLITS if split in parts for one in _classes_of(path / parts[split], split)]
 
@@ -103,8 +103,8 @@ def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
         if is_folder:
             labels.append(name)
         elif _is_image(name):
-            mend = f"move it into a folder of its class, or into {UNLABELLED}"
-            raise SourceError(path / name, "an image outside of every class folder", mend=mend)
+            fix = f"move it into a folder of its class, or into {UNLABELLED}"
+            raise SourceError(path / name, "an image outside of every class folder", fix=fix)
     if not labels:
         raise SourceError(
             path, "no class folders", expected="path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
@@ -122,9 +122,7 @@ def _sorted_files(folder: Path) -> tuple[list[str], int]:
             if is_folder:
                 place = os.path.realpath(folder / inside / name)
                 if place in above:
-                    raise SourceError(
-                        folder / inside / name, "a link to a folder that it is in", mend="delete the link"
-                    )
+                    raise SourceError(folder / inside / name, "a link to a folder that it is in", fix="delete the link")
                 waiting.append((f"{inside}{name}/", above | {place}))
             elif _is_image(name):
                 names.append(inside + name)

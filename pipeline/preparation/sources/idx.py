@@ -50,7 +50,7 @@ def read_idx(path: Path) -> Shaped[np.ndarray, "..."]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: an empty file can't be mapped
-        raise SourceError(path, f"truncated or damaged ({error})", mend="fetch it again") from None
+        raise SourceError(path, f"truncated or damaged ({error})", fix="fetch it again") from None
     values = np.frombuffer(content, np.uint8)
     zeros, kind, rank = struct.unpack(">HBB", values[:4].tobytes().ljust(4, b"\xff"))
     if zeros or kind != _UNSIGNED_BYTES:
@@ -60,7 +60,7 @@ def read_idx(path: Path) -> Shaped[np.ndarray, "..."]:
     shape = tuple(np.frombuffer(values[4:start].tobytes().ljust(4 * rank, b"\0"), ">u4").tolist())
     if len(values) - start != int(np.prod(shape, dtype=np.int64)):
         found = f"{len(values):,} bytes"
-        raise SourceError(path, found, expected=f"{start} and those of an array of {shape}", mend="fetch it again")
+        raise SourceError(path, found, expected=f"{start} and those of an array of {shape}", fix="fetch it again")
     return values[start:].reshape(shape)
 
 
@@ -69,7 +69,7 @@ def _only(files: list[Path], word: str, where: str) -> Path:
     packed = [file for file in fitting if file.suffix != ".gz"] or fitting  # both are there where one was unpacked
     if len(packed) != 1:
         found = f"{len(packed)} files of {word}"
-        raise SourceError(where, found, expected="one", mend="put the files of one data set into a folder of their own")
+        raise SourceError(where, found, expected="one", fix="put the files of one data set into a folder of their own")
     return packed[0]
 
 

@@ -54,10 +54,10 @@ class Classes:
         if self.names is not None and -1 <= number < len(self.names):
             return None if number == -1 else self.names[number]
         if self.names is None:
-            expected, mend = "0 or more", "with `classes` in the source's settings, -1 is no label"
+            expected, fix = "0 or more", "with `classes` in the source's settings, -1 is no label"
         else:
-            expected, mend = f"0 to {len(self.names) - 1}, or -1 for none", ""
-        raise SourceError(where, f"label {number} is out of range", expected=expected, mend=mend)
+            expected, fix = f"0 to {len(self.names) - 1}, or -1 for none", ""
+        raise SourceError(where, f"label {number} is out of range", expected=expected, fix=fix)
 
     def in_order(self, found: Mapping[str, Collection[str | None]], where: object) -> tuple[str, ...]:
         """All class names by number: those of the list, or those found, sorted (numbers by their value).
@@ -108,11 +108,11 @@ def check_labels(found: Mapping[str, Collection[str | None]], where: object) -> 
     for split in ("val", "test"):
         labels = found.get(split, ())
         if None in labels:
-            mend = "label them, or take them out (prepare can split them off the training images)"
-            raise SourceError(where, f"unlabelled images in the split {split!r}", expected="labels", mend=mend)
+            fix = "label them, or take them out (prepare can split them off the training images)"
+            raise SourceError(where, f"unlabelled images in the split {split!r}", expected="labels", fix=fix)
         if foreign := sorted(label for label in labels if label is not None and label not in trained):
-            mend = f"add training images of it, or take it out of {split!r}"
-            raise SourceError(where, f"class {foreign[0]!r} is in {split!r} but not in 'train'", mend=mend)
+            fix = f"add training images of it, or take it out of {split!r}"
+            raise SourceError(where, f"class {foreign[0]!r} is in {split!r} but not in 'train'", fix=fix)
 
 
 def _read_lines(path: Path) -> tuple[str, ...]:

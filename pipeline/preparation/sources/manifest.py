@@ -46,7 +46,7 @@ class Manifest(Source):
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         root = Path(self.path).parent if self.root is None else Path(self.root)
         if not root.is_dir():
-            raise SourceError(root, "no such folder", expected="the one that paths are relative to", mend="set `root`")
+            raise SourceError(root, "no such folder", expected="the one that paths are relative to", fix="set `root`")
         classes = read_classes(self.classes)
         for number, (where, image, label, split) in enumerate(self._rows()):
             if number < start:
@@ -71,7 +71,7 @@ class Manifest(Source):
 
     def _rows(self) -> Iterator[Row]:
         if not Path(self.path).is_file():
-            raise SourceError(self.path, "no such file", mend="correct `path` in the source's settings")
+            raise SourceError(self.path, "no such file", fix="correct `path` in the source's settings")
         columns = [self.image_column, self.label_column, *([self.split_column] if self.split_column else [])]
         suffix = Path(self.path).suffix.lower()
         if suffix == ".parquet":

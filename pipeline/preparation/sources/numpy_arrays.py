@@ -60,7 +60,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         yield {file.stem: file for file in path.glob("*.npy")}
         return
     if not path.exists():
-        raise SourceError(path, "no such file or folder", mend="correct `path` in the source's settings")
+        raise SourceError(path, "no such file or folder", fix="correct `path` in the source's settings")
     with path.open("rb") as file:
         try:
             arrays = np.load(file, allow_pickle=False)

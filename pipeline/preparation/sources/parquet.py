@@ -83,8 +83,8 @@ def _column(table: ParquetTable, told: str | None, found: list[str], setting: st
         return told
     if len(found) != 1:
         many = f"columns {', '.join(found)}" if found else "no column"
-        mend = f"set `{setting}` to one of: {', '.join(table.columns)}"
-        raise SourceError(table.path, f"{many} for `{setting}`", expected="one", mend=mend)
+        fix = f"set `{setting}` to one of: {', '.join(table.columns)}"
+        raise SourceError(table.path, f"{many} for `{setting}`", expected="one", fix=fix)
     return found[0]
 
 

@@ -79,15 +79,15 @@ def channels_first(
     `layout` None means the one in which there are 1 or 3 channels. Raises SourceError for any other array.
     """
     if images.dtype != np.uint8:
-        raise SourceError(where, f"pixels of {images.dtype}", expected="uint8 (0 to 255)", mend="convert them")
+        raise SourceError(where, f"pixels of {images.dtype}", expected="uint8 (0 to 255)", fix="convert them")
     if images.ndim == 3:
         return images[:, None]
     if images.ndim != 4:
         raise SourceError(where, f"an array of {images.shape}", expected="images in rows: N,H,W, N,H,W,C or N,C,H,W")
     fitting = [name for name, axis in (("nhwc", 3), ("nchw", 1)) if images.shape[axis] in (1, 3)]
     if layout is None and len(fitting) == 2:
-        mend = "set `layout` to nhwc or nchw"
-        raise SourceError(where, f"an array of {images.shape}, which may be N,H,W,C or N,C,H,W", mend=mend)
+        fix = "set `layout` to nhwc or nchw"
+        raise SourceError(where, f"an array of {images.shape}, which may be N,H,W,C or N,C,H,W", fix=fix)
     if not fitting or (layout or fitting[0]) not in fitting:
         raise SourceError(where, f"an array of {images.shape}", expected=f"1 or 3 channels{_in(layout)}")
     return images.transpose(0, 3, 1, 2) if (layout or fitting[0]) == "nhwc" else images

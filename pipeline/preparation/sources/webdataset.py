@@ -86,8 +86,8 @@ class WebDataset(Source):
         images = [extension for extension in sample if extension in self.image_extensions]
         if len(images) != 1:
             found = f"{len(images)} images among {', '.join(sample)}"
-            mend = "set `image_extensions` in the source's settings"
-            raise SourceError(where, found, expected=f"one of {', '.join(self.image_extensions)}", mend=mend)
+            fix = "set `image_extensions` in the source's settings"
+            raise SourceError(where, found, expected=f"one of {', '.join(self.image_extensions)}", fix=fix)
         return images[0]
 
     def _label(self, sample: Sample, classes: Classes, where: str) -> str | None:
@@ -100,8 +100,8 @@ class WebDataset(Source):
             raise SourceError(f"{where}.{self.label_extension}", f"not JSON ({error})") from None
         if not isinstance(record, dict) or self.label_key not in record:
             found = f"no entry {self.label_key!r}"
-            mend = "set `label_key` in the source's settings"
-            raise SourceError(f"{where}.{self.label_extension}", found, mend=mend)
+            fix = "set `label_key` in the source's settings"
+            raise SourceError(f"{where}.{self.label_extension}", found, fix=fix)
         return classes.name(record[self.label_key], where)
 
 
@@ -138,7 +138,7 @@ def _members(tar: Path, wanted: Collection[str], start: int) -> Iterator[tuple[i
                     yield number, sample, extension, _content(file, member) if extension in wanted else None
             _check_end(file)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise SourceError(tar, f"not a sound tar ({error})", mend="fetch it again") from None
+        raise SourceError(tar, f"not a sound tar ({error})", fix="fetch it again") from None
 
 
 def _content(file: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

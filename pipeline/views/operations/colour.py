@@ -76,7 +76,7 @@ class Saturation(_Factor):
     def check(self, image_shape: Sequence[int], where: str) -> None:
         if image_shape[0] != _RGB:
             found = f"saturation of images with {image_shape[0]} channel{'s' if image_shape[0] > 1 else ''}"
-            raise ConfigError(where, found, expected="RGB images", mend="leave this operation out")
+            raise ConfigError(where, found, expected="RGB images", fix="leave this operation out")
 
 
 def _grey(
