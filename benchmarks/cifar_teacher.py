@@ -28,25 +28,27 @@ from pipeline.core.files import (
     fingerprint,
     read_json,
     read_tensors,
-    say,
     write_bytes,
     write_json,
     write_tensors,
 )
+from pipeline.core.progress import say
 from pipeline.core.seeding import permutation
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.models import Classifier, build_model, load_weights
 from pipeline.models.devices import has_room
 from pipeline.models.predict import predict_logits
-from pipeline.preparation.write import channel_statistics
+from pipeline.preparation.statistics import channel_statistics
 from pipeline.signals.losses import cross_entropy
 from pipeline.signals.metrics import classification_metrics
+from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import Task
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
-from pipeline.views.plan import Batch, num_steps, plain_batches, view_batches
+from pipeline.views.plan import plain_batches, view_batches
 
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
 FOLDER = Path("work/cifar10")

@@ -22,7 +22,8 @@ from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchro
 from pipeline.core.config import load_rows, load_section
 from pipeline.core.errors import DataError, one_line_errors
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.teacher import Teacher, label_rows, pilot_log_probs

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from benchmarks.measure import in_turn, peak_bytes, report
-from pipeline.data.splits import Split, find_samples, sample_ids
+from pipeline.data.sample_ids import find_samples, sample_ids
+from pipeline.data.splits import Split
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding

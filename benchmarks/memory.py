@@ -21,9 +21,11 @@ import typer
 from benchmarks.measure import need_data, report
 from pipeline.core.config import load_section, load_table
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import read_json, say, write_json
+from pipeline.core.files import read_json, write_json
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

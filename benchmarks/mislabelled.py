@@ -27,7 +27,8 @@ from sklearn.metrics import average_precision_score
 from benchmarks.measure import need_data, report
 from pipeline.core.config import load_row, load_section
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import say, write_json
+from pipeline.core.files import write_json
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
 from pipeline.explanation.suspects import Opinion, Opinions, choose_store, class_thresholds, judge, stored_opinions

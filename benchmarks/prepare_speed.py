@@ -32,7 +32,8 @@ from benchmarks.cifar_teacher import ARCHIVE_VARIABLE, need_archive
 from benchmarks.measure import in_turn, report
 from pipeline.core.config import load_rows
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import say, write_json
+from pipeline.core.files import write_json
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from stages import prepare
 

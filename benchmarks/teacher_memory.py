@@ -20,7 +20,8 @@ from benchmarks.measure import report
 from benchmarks.memory import HELD_MB, IMPORT_TORCH, make_up, peak_of
 from pipeline.core.config import load_rows
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import say, write_json
+from pipeline.core.files import write_json
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 
 NETWORK = {"model": "convnet_small", "model_settings": {"width": 8, "depth": 1}}

@@ -21,13 +21,15 @@ from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchro
 from pipeline.core.config import load_section
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.data.streaming import MemoryBudget
 from pipeline.models import build_model
 from pipeline.models.devices import choose_device, choose_precision, computing_in, has_room
 from pipeline.teacher.settings import TrainTeacher
+from pipeline.training.batches import Batch
 from pipeline.training.trainer import Trainer
-from pipeline.views.plan import Batch, image_shape
+from pipeline.views.plan import image_shape
 from stages.train_teacher import Images, teacher_task
 
 _STEPS = 10

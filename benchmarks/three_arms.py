@@ -37,8 +37,8 @@ from benchmarks.measure import DeviceOption, need_data, report
 from benchmarks.online import with_teacher
 from pipeline.core.config import load_row, load_section
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import read_json, say, write_json
-from pipeline.core.progress import progress
+from pipeline.core.files import read_json, write_json
+from pipeline.core.progress import progress, say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
 from pipeline.labelling.derive import subset
@@ -53,7 +53,7 @@ from pipeline.models import Classifier, build_model
 from pipeline.models.devices import choose_device, has_room, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
-from pipeline.preparation.write import channel_statistics
+from pipeline.preparation.statistics import channel_statistics
 from pipeline.signals.metrics import accuracy
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent

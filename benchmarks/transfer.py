@@ -19,7 +19,8 @@ from benchmarks.cifar_teacher import archive_by_environment, need_archive
 from benchmarks.measure import report
 from pipeline.core.config import load_section, section_names
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import say, write_json
+from pipeline.core.files import write_json
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits

@@ -17,7 +17,7 @@ import typer
 from benchmarks.measure import need_data, report
 from pipeline.core.config import load_row
 from pipeline.core.errors import one_line_errors
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import UNLABELLED, Split
 from pipeline.labels.reader import StoreReader

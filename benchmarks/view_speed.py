@@ -19,7 +19,8 @@ from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchro
 from pipeline.core.config import load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import ModelMeta, read_meta
 from pipeline.student.settings import TrainStudent

@@ -15,8 +15,9 @@ from jaxtyping import UInt64
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows
 from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
-from pipeline.core.files import WORK, Scratch, fingerprint
+from pipeline.core.files import fingerprint
 from pipeline.core.progress import progress
+from pipeline.core.scratch import WORK, Scratch
 from pipeline.labelling import derive as derivation
 from pipeline.labels.encodings import Encoding, build_encoding
 from pipeline.labels.manifest import Manifest

@@ -18,8 +18,9 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows, load_section
 from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import Scratch, read_tensors, say, write_tensors
-from pipeline.core.progress import progress
+from pipeline.core.files import read_tensors, write_tensors
+from pipeline.core.progress import progress, say
+from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import MemoryBudget, open_for_blocks

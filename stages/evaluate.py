@@ -14,8 +14,8 @@ import torch
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows, load_section
 from pipeline.core.errors import ModelError
-from pipeline.core.files import read_json, say, write_bytes, write_json, write_tensors
-from pipeline.core.progress import progress
+from pipeline.core.files import read_json, write_bytes, write_json, write_tensors
+from pipeline.core.progress import progress, say
 from pipeline.data.dataset import DatasetManifest, ImageDataset
 from pipeline.evaluation.breakdown import class_counts, confusions
 from pipeline.evaluation.exam import Exam, answers, describe, figures, measure_costs

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int64
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows, load_section
 from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import read_tensors, say, write_bytes, write_json
-from pipeline.core.progress import progress
+from pipeline.core.files import read_tensors, write_bytes, write_json
+from pipeline.core.progress import progress, say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import StreamedSplit
 from pipeline.explanation.attribution import attribute, map_agreement

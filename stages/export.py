@@ -13,8 +13,9 @@ from pipeline import export
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section, read_exports
 from pipeline.core.errors import ConfigError, suggest
-from pipeline.core.files import Scratch, say, write_bytes, write_json
-from pipeline.core.progress import progress
+from pipeline.core.files import write_bytes, write_json
+from pipeline.core.progress import progress, say
+from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import StreamedSplit
 from pipeline.export.settings import Export

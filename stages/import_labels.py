@@ -18,11 +18,13 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, STRICT, load_rows, load_section
 from pipeline.core.errors import ConfigError, ModelError, StoreError
-from pipeline.core.files import WORK, Scratch, file_fingerprint, fingerprint, read_json, say
-from pipeline.core.progress import progress
+from pipeline.core.files import file_fingerprint, fingerprint, read_json
+from pipeline.core.progress import progress, say
+from pipeline.core.scratch import WORK, Scratch
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED, StreamedSplit, find_samples
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import UNLABELLED, StreamedSplit
 from pipeline.labelling.imported_logits import ImportedLogits, read_logits
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

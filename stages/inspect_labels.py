@@ -17,9 +17,10 @@ from tabulate import tabulate
 
 from pipeline.core.command import run_stage
 from pipeline.core.errors import ConfigError, PipelineError, StoreError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED, find_samples
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import UNLABELLED
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url

@@ -11,15 +11,18 @@ import numpy as np
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import DataError
-from pipeline.core.files import WORK, Scratch, say, write_json
-from pipeline.core.progress import progress
+from pipeline.core.files import write_json
+from pipeline.core.progress import progress, say
+from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import SPLITS, DatasetManifest
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.lists import write_broken, write_duplicates, write_samples
+from pipeline.preparation.order import hold_out
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import Source, build_source
-from pipeline.preparation.write import SplitRows, describe, hold_out, statistics_of, write_split
+from pipeline.preparation.statistics import statistics_of
+from pipeline.preparation.write import SplitRows, describe, write_split
 
 Rows = Mapping[str, np.ndarray]  # of each split: the pool's images, in their order
 

@@ -9,11 +9,12 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.errors import StoreError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import StreamedSplit, find_samples
-from pipeline.labelling.dump import repair_block
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import StreamedSplit
 from pipeline.labelling.teacher import Teacher
+from pipeline.labelling.verify import repair_block
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.manifest import Block
 from pipeline.labels.reader import StoreReader

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, read_exports
-from pipeline.core.files import say, write_bytes
+from pipeline.core.files import write_bytes
+from pipeline.core.progress import say
 from pipeline.report.content import read_content
 from pipeline.report.figures import charts
 from pipeline.report.page import render_page

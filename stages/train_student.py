@@ -17,7 +17,9 @@ from torch import nn
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_row, load_rows, load_table, validate
 from pipeline.core.errors import ConfigError, StoreError, suggest
-from pipeline.core.files import Scratch, file_fingerprint, say
+from pipeline.core.files import file_fingerprint
+from pipeline.core.progress import say
+from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import MemoryBudget, images_in_order, open_splits

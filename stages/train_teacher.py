@@ -16,7 +16,8 @@ from torch import nn
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import DataError
-from pipeline.core.files import Scratch, say
+from pipeline.core.progress import say
+from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import MemoryBudget, Paging, images_in_order, open_splits
@@ -29,12 +30,12 @@ from pipeline.signals.metrics import classification_metrics
 from pipeline.teacher.calibration import fit_temperature
 from pipeline.teacher.chance import check_above_chance
 from pipeline.teacher.settings import TrainTeacher
+from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit, write_reports
 from pipeline.training.start import Start, origins
 from pipeline.training.team import ALONE, Team, one_voice
 from pipeline.training.trainer import Task
-from pipeline.views.plan import Batch, num_steps
 
 EVAL_BATCH_SIZE = 500
 

@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, STRICT, load_section
 from pipeline.core.errors import ConfigError, DataError, StoreError
-from pipeline.core.files import say, write_bytes, write_json
-from pipeline.core.progress import progress
+from pipeline.core.files import write_bytes, write_json
+from pipeline.core.progress import progress, say
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.teacher import Teacher, label_rows

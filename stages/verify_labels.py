@@ -13,11 +13,12 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows, load_section
 from pipeline.core.errors import PipelineError, StoreError, VerificationError
-from pipeline.core.files import say, write_json
+from pipeline.core.files import write_json
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split, StreamedSplit
-from pipeline.labelling.dump import recompute_fidelity
 from pipeline.labelling.teacher import Teacher
+from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.verify_settings import VerifyLabels
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import match_rows

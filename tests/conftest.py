@@ -12,7 +12,8 @@ with warnings.catch_warnings():
     install_import_hook(["pipeline", "stages"], "typecheck.check")
     import torch
 
-    from pipeline.data.splits import Split, sample_ids
+    from pipeline.data.sample_ids import sample_ids
+    from pipeline.data.splits import Split
     from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 torch.set_num_threads(1)

@@ -20,7 +20,7 @@ import numpy as np
 from conftest import make_split
 from project import files_of, small_params, write_params
 
-from pipeline.core import files as artifacts
+from pipeline.core import scratch
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import DatasetManifest
 from pipeline.labelling import dump as labelling
@@ -142,7 +142,7 @@ def fork(work: Callable[[], object], said: Path) -> int:
             signal.SIGINT, signal.default_int_handler
         )  # which who runs tests in the background may have ignored
         sys.stdout = sys.stderr = said.open("a", buffering=1)
-        artifacts.code_fingerprint = lambda script: "this code"  # saves a tenth of a second each
+        scratch.code_fingerprint = lambda script: "this code"  # saves a tenth of a second each
         work()
         status = 0
     except SystemExit as stop:

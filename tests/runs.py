@@ -11,11 +11,12 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.models.predict import predict_logits
 from pipeline.signals.metrics import classification_metrics
+from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import FitResult, Task
 from pipeline.views import PadCrop, ViewSpec
-from pipeline.views.plan import Batch, num_steps, plain_batches
+from pipeline.views.plan import plain_batches
 
 CPU = torch.device("cpu")
 SPEC = ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=1),))

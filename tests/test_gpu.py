@@ -33,8 +33,9 @@ from pipeline.core.seeding import philox
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
 from pipeline.data.streaming import Paging
-from pipeline.labelling.dump import Target, dump_labels, repair_block
+from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.teacher import Teacher, label_rows, rendered_there
+from pipeline.labelling.verify import repair_block
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
@@ -46,12 +47,13 @@ from pipeline.signals.losses import cross_entropy
 from pipeline.signals.metrics import classification_metrics
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.objective import Objective, build_loss
+from pipeline.training.batches import num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import Task
 from pipeline.views import PadCrop, ViewSpec, render
-from pipeline.views.plan import num_steps, plain_batches, plan_view, view_batches
+from pipeline.views.plan import plain_batches, plan_view, view_batches
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,4 +8,5 @@ errors.py    the exception tree; a user's mistake is one line
 files.py     atomic files, fingerprints, scratch folders that survive a kill
 progress.py  a bar on a terminal, lines in a log
 seeding.py   counter-based random numbers (Philox)
+scratch.py  scratch folders: unfinished work survives a kill, finished results survive DVC
 """

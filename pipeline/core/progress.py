@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from pipeline.core.files import say
+pass
+
 
 LOG_EVERY_SECONDS = 15
 
@@ -41,3 +42,8 @@ def progress(name: str, total: int | None, unit: str, done: int = 0) -> Iterator
             say(f"{name}: {done:,} of {total:,} {unit}s ({done / total:.0%}), about {left:.0f} s left")
 
     yield update
+
+
+def say(line: str) -> None:
+    """One line of progress, at once, on standard error (a terminal or a log)."""
+    print(line, file=sys.stderr, flush=True)

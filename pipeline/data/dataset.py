@@ -25,7 +25,8 @@ from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError
 from pipeline.core.files import read_json
 from pipeline.data.images import Storage, open_images
-from pipeline.data.splits import Split, StreamedSplit, check_images
+from pipeline.data.sample_ids import check_images
+from pipeline.data.splits import Split, StreamedSplit
 
 FORMAT = "potstill-images"
 VERSION = 1

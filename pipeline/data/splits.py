@@ -4,7 +4,6 @@ A sample id is derived from the pixels that training sees alone, so labels follo
 label of an unlabelled image is -1; there are such in the training split only.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -17,42 +16,10 @@ import torch
 from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from pipeline.core.arrays import ArrayGroup
-from pipeline.core.errors import DataError
 from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
+from pipeline.data.sample_ids import SampleIndex, check_images
 
 UNLABELLED = -1  # in place of a hard label
-_FIX = "delete data/prepare and run `dvc repro prepare`"
-
-
-class SampleIndex:
-    """Where samples stand in a list of ids, which is sorted once, with the first of however many searches."""
-
-    def __init__(self, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
-        self._ids = sample_ids
-
-    @cached_property
-    def _by_id(self) -> Int64[np.ndarray, " samples"]:
-        order: Int64[np.ndarray, " samples"] = np.argsort(self._ids, kind="stable")
-        return order
-
-    @cached_property
-    def _sorted(self) -> UInt64[np.ndarray, " samples"]:
-        ordered: UInt64[np.ndarray, " samples"] = self._ids[self._by_id]
-        return ordered
-
-    def find(self, sample_ids: UInt64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
-        """The place of each (the first of several), -1 where there is none."""
-        if len(self._sorted) == 0:
-            return np.full(len(sample_ids), -1, dtype=np.int64)
-        place = np.searchsorted(self._sorted, sample_ids).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[place] == sample_ids, self._by_id[place], -1)
-
-
-def find_samples(
-    sample_ids: UInt64[np.ndarray, " samples"], among: UInt64[np.ndarray, " others"]
-) -> Int64[np.ndarray, " samples"]:
-    """Where each id stands in `among` (the first place of several), -1 where it does not."""
-    return SampleIndex(among).find(sample_ids)
 
 
 @dataclass(frozen=True)
@@ -191,19 +158,3 @@ class StreamedSplit:
             check_images(images, self.sample_ids[rows], self._where)
             self._is_checked[rows] = True
         return images
-
-
-def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
-    """64 bits of BLAKE2b over each image's shape and pixels; never 0, which is the fill value on disk."""
-    shape = ",".join(map(str, images.shape[1:])).encode()
-    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8, key=shape).digest() for image in images)
-    ids = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
-    return np.where(ids == 0, np.uint64(1), ids)
-
-
-def check_images(
-    images: UInt8[np.ndarray, "samples channels height width"], ids: UInt64[np.ndarray, " samples"], where: object
-) -> None:
-    """Raises DataError where an image is not the one that its id was made of: a lost file, for one, reads as zeros."""
-    if not np.array_equal(sample_ids(images), ids):
-        raise DataError(where, "some images are not those of their sample ids", fix=_FIX)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.core.seeding import derive_seed, permutation, shuffle
 from pipeline.data.dataset import DatasetManifest, ImageDataset
 from pipeline.data.splits import Split, StreamedSplit

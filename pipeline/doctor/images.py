@@ -23,7 +23,8 @@ from pipeline.preparation.make import Broken, ImageForm, Made
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import RawImage, Source
-from pipeline.preparation.write import SplitRows, channel_statistics, write_split
+from pipeline.preparation.statistics import channel_statistics
+from pipeline.preparation.write import SplitRows, write_split
 
 LOOKED_AT = 200  # images
 _PLACES = 20  # that they are from

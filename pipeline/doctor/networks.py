@@ -26,9 +26,9 @@ from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import PILOT_STEPS
 from pipeline.teacher.chance import check_above_chance
 from pipeline.teacher.settings import TrainTeacher
+from pipeline.training.batches import num_steps
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, Start, origins
-from pipeline.views.plan import num_steps
 
 _AT_ONCE = 50  # images
 _ENOUGH = 50  # images, to tell chance from knowledge

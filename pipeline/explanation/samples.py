@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8, UInt64
 
 from pipeline.data.decoding import fit, to_png
-from pipeline.data.splits import UNLABELLED, StreamedSplit, find_samples
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import UNLABELLED, StreamedSplit
 from pipeline.explanation.suspects import read_probs
 from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from pipeline.data.splits import UNLABELLED, Split, StreamedSplit, find_samples
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import UNLABELLED, Split, StreamedSplit
 from pipeline.labels.reader import StoreReader
 from pipeline.views import own_shares
 from pipeline.views.plan import image_shape

@@ -12,4 +12,5 @@ verify_settings.py  The section `verify_labels` of params.yaml
 workers.py          who works on what, among processes that share a folder
 write_behind.py     blocks that are written while the next ones are computed
 writer.py           the soft-label store: writer
+verify.py  checks and repairs of a finished store
 """

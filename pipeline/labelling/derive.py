@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt64
 
 from pipeline.core.errors import ConfigError, StoreError
-from pipeline.data.splits import find_samples
+from pipeline.data.sample_ids import find_samples
 from pipeline.labelling.takeover import Source, copied_labels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import Canaries

@@ -4,24 +4,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt64
 
-from pipeline.data.splits import Split, StreamedSplit, find_samples
+from pipeline.data.splits import Split, StreamedSplit
 from pipeline.labelling.read_ahead import ReadAhead
 from pipeline.labelling.takeover import Source, fill_in
-from pipeline.labelling.teacher import Teacher, check_finite, label_rows, random_rows
+from pipeline.labelling.teacher import Teacher, check_finite, label_rows
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.write_behind import WriteBehind
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import Codec
 from pipeline.labels.fidelity import Fidelity
-from pipeline.labels.fields import Labels, encode_logits, gather, measure_labels
+from pipeline.labels.fields import Labels, encode_logits, measure_labels
 from pipeline.labels.manifest import Block
-from pipeline.labels.reader import StoreReader
 from pipeline.views import ViewSpec
 
 _WAIT_SECONDS = 0.5
@@ -119,13 +117,13 @@ def _write_block(
     unknown = target.unknown(block)
     own = logits if len(unknown) == len(needed) else logits[torch.from_numpy(np.isin(needed, unknown))]
     if len(unknown) == len(block.rows):
-        labels, fidelity = _labels_of(target.writer.codec, own, target.writer.sample_ids[unknown], block.view)
+        labels, fidelity = labels_of(target.writer.codec, own, target.writer.sample_ids[unknown], block.view)
         target.writer.write_labels(block, labels, fidelity)
     else:
         target.writer.write_labels(block, *_complete(target, block, unknown, own))
 
 
-def _labels_of(
+def labels_of(
     codec: Codec, logits: Float[torch.Tensor, "rows classes"], sample_ids: UInt64[np.ndarray, " rows"], view: int
 ) -> tuple[Labels, Fidelity]:
     """Labels, on the CPU, and how far they are from the logits: computed where these are."""
@@ -146,40 +144,6 @@ def _complete(
     fill_in(labels, count, known - block.rows.start, target.source.labels(block.view, target.source.rows[known]))
     if len(unknown) == 0:
         return labels, target.source.block_fidelity(block)
-    new, fidelity = _labels_of(target.writer.codec, logits, target.writer.sample_ids[unknown], block.view)
+    new, fidelity = labels_of(target.writer.codec, logits, target.writer.sample_ids[unknown], block.view)
     fill_in(labels, count, unknown - block.rows.start, new)
     return labels, fidelity
-
-
-def repair_block(teacher: Teacher, split: Split | StreamedSplit, store: StoreReader, block: Block) -> bool:
-    """Labels one block again and puts it in its place; whether it is, bit for bit, what was there.
-
-    The split must have the block's samples, in any order.
-    """
-    sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
-    rows = find_samples(sample_ids, split.sample_ids)
-    teacher = teacher.in_precision(store.manifest.teacher_precision)
-    logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order, later=True)
-    check_finite(logits, split.sample_ids, block.view, rows)
-    return store.replace_block(block, *_labels_of(store.codec, logits, sample_ids, block.view))
-
-
-def recompute_fidelity(
-    teacher: Teacher, split: Split | StreamedSplit, store: StoreReader, num_labels: int, seed: int
-) -> dict[str, Any]:
-    """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
-    manifest = store.manifest
-    teacher = teacher.in_precision(manifest.teacher_precision)
-    split_rows = find_samples(store.sample_ids, split.sample_ids)
-    parts = []
-    per_view = -(-num_labels // manifest.num_views)
-    for index, view in enumerate(manifest.view_numbers):
-        rows = np.unique(random_rows(seed, view, per_view, manifest.num_samples))
-        rows = rows[split_rows[rows] >= 0]
-        if len(rows) == 0:
-            continue
-        logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=store.row_order)
-        labels = gather(store.read_view(index), rows)
-        exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in store.codec_temperatures}
-        parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))
-    return Fidelity.merge(parts).summary()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt64
 
-from pipeline.data.splits import find_samples
+from pipeline.data.sample_ids import find_samples
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.manifest import Block

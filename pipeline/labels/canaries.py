@@ -9,7 +9,8 @@ from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
 from pipeline.core.seeding import integers_below, philox
-from pipeline.data.splits import Split, StreamedSplit, find_samples
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import Split, StreamedSplit
 from pipeline.views import ViewSpec, thumbnail_shape, thumbnails
 from pipeline.views.plan import RowOrder, image_shape, need_partners, plan_view
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Int64
 
 from pipeline.core.errors import ConfigError, StoreError
-from pipeline.data.splits import Split, StreamedSplit, find_samples
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import Columns, MemoryBudget, Paging
 from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.reader import StoreReader

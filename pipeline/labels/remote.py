@@ -22,7 +22,8 @@ from filelock import FileLock
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import StoreError
-from pipeline.core.files import say, sync_folder, write_bytes
+from pipeline.core.files import sync_folder, write_bytes
+from pipeline.core.progress import say
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

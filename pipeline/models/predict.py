@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.models.devices import computing_in
 
 _CPU = torch.device("cpu")

@@ -10,4 +10,6 @@ From what a source gives to data/prepare: images made ready, pooled on disk, ord
     settings.py  The section `prepare` of params.yaml
     sources/     where raw images come from, one file each
     write.py     Making a data set: the order of its rows, which images are held out, statistics of the pixels, and splits written to
+    order.py  the order of rows, and which are held out
+    statistics.py  mean and standard deviation of each channel
 """

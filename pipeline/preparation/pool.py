@@ -27,8 +27,9 @@ from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.blocks import Block, Column, GrowingBlock, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
 from pipeline.preparation.make import Broken, Channels, ImageForm, Made
+from pipeline.preparation.order import row_draws, row_order
 from pipeline.preparation.sources import RawImage
-from pipeline.preparation.write import count_levels, row_draws, row_order
+from pipeline.preparation.statistics import count_levels
 
 _MOST_BITS = 15  # a bucket of a terabyte is 32 MB
 

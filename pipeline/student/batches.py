@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 
 from pipeline.labels.targets import SparseTargets
-from pipeline.views.plan import Batch
+from pipeline.training.batches import Batch
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.labels.reader import StoreReader
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews, shared_batches
+from pipeline.training.batches import WHOLE, Share
 from pipeline.training.fit import BatchesTogether
-from pipeline.views.plan import WHOLE, Share
 
 #: What decides which images are in a batch, besides the views of a store, and what there is only once in a process.
 _ALIKE = ("seed", "fit.batch_size", "device", "memory_budget_mb")

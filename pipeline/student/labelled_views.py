@@ -14,8 +14,8 @@ from pipeline.labels.join import FIX, JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
 from pipeline.student.batches import LabelledBatch
+from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch, Window, join_pieces, join_tensors
-from pipeline.views.plan import WHOLE, Batch, Share, num_steps
 
 Targets = Float[torch.Tensor, "_ _"] | SparseTargets | None
 

@@ -15,7 +15,8 @@ import torch
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.files import read_json, say, write_json
+from pipeline.core.files import read_json, write_json
+from pipeline.core.progress import say
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import FitResult, Task
 

@@ -10,4 +10,5 @@ recipe.py          the training recipe: schedule and optimizer
 start.py           what a network starts from: weights, the images that it wants, what its outputs mean
 team.py            several processes that train one network, as torchrun starts them
 trainer.py         one training run, step by step, with exact resume
+batches.py  what is in a batch, and which part of it is a process's
 """

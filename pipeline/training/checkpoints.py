@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from pipeline.core.errors import DataError
-from pipeline.core.files import read_json, read_tensors, say, write_json, write_tensors
+from pipeline.core.files import read_json, read_tensors, write_json, write_tensors
+from pipeline.core.progress import say
 
 
 def write_checkpoint(folder: Path, tag: str, state: object) -> None:

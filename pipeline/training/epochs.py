@@ -18,8 +18,9 @@ from jaxtyping import Bool, Int64, UInt8
 from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import Columns, Paging, read_windows, window_order, window_rows
 from pipeline.models.devices import has_room
+from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.views import ViewSpec
-from pipeline.views.plan import WHOLE, Batch, RowOrder, Share, ViewPlan, num_steps, plan_view, take
+from pipeline.views.plan import RowOrder, ViewPlan, plan_view, take
 
 Beside = TypeVar("Beside")
 

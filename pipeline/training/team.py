@@ -18,9 +18,9 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.core.errors import ConfigError, ModelError, PipelineError
-from pipeline.core.files import Scratch
+from pipeline.core.scratch import Scratch
 from pipeline.training.batch_norm import SyncedBatchNorm
-from pipeline.views.plan import Share
+from pipeline.training.batches import Share
 
 T = TypeVar("T")
 

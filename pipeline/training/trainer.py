@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import DataError, ModelError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.models.devices import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.moving_average import MovingAverage

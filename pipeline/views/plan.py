@@ -6,59 +6,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
-from pipeline.data.splits import SampleIndex, Split, StreamedSplit
+from pipeline.data.sample_ids import SampleIndex
+from pipeline.data.splits import Split, StreamedSplit
 from pipeline.views import ViewSpec, own_shares, render
 
 Places = slice | Int64[torch.Tensor, " batch"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Views as pixels, and hard labels.
-
-    Where views are mixed of two images, `partner_labels` are the second images' hard labels and `own_shares` (0.5 to 1)
-    the weight of the first.
-    """
-
-    images: UInt8[torch.Tensor, "batch channels height width"]
-    hard_labels: Int64[torch.Tensor, " batch"]
-    partner_labels: Int64[torch.Tensor, " batch"] | None = None
-    own_shares: Float[torch.Tensor, " batch"] | None = None
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of every batch is one process's, of several that train one network; the whole, if there is but one.
-
-    Shares are of consecutive places, and as even as can be.
-    """
-
-    rank: int = 0
-    world: int = 1
-
-    def of(self, count: int) -> slice:
-        """Its places among `count`."""
-        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
-
-    def size(self, count: int) -> int:
-        """How many places these are."""
-        places = self.of(count)
-        return int(places.stop - places.start)
-
-    def weight(self, count: int) -> float:
-        """What a mean over its places must be multiplied by, so that the mean over the processes is that over all."""
-        return self.size(count) * self.world / count
-
-
-WHOLE = Share()
-
-
-def num_steps(num_samples: int, batch_size: int) -> int:
-    """Steps in a training epoch: whole batches only, but at least one (a rest of one image would upset batch norm)."""
-    return max(1, num_samples // batch_size)
 
 
 @dataclass(frozen=True)

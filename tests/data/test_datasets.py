@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from pipeline.core.errors import DataError, PipelineError, StoreError
 from pipeline.core.files import read_json, write_json
 from pipeline.data.dataset import ImageDataset, split_fingerprint
-from pipeline.data.splits import UNLABELLED, Split, find_samples, sample_ids
-from pipeline.preparation.write import channel_statistics, hold_out, write_dataset
+from pipeline.data.sample_ids import find_samples, sample_ids
+from pipeline.data.splits import UNLABELLED, Split
+from pipeline.preparation.order import hold_out
+from pipeline.preparation.statistics import channel_statistics
+from pipeline.preparation.write import write_dataset
 from pipeline.views import PadCrop, ViewSpec
 
 CLASSES = ("a", "b", "c", "d")

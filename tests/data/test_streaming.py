@@ -26,7 +26,8 @@ import pipeline.data.images
 import pipeline.student.labelled_views
 from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import SampleIndex, Split, StreamedSplit
+from pipeline.data.sample_ids import SampleIndex
+from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import MemoryBudget, Paging, images_in_order, open_splits, read_windows, window_order
 from pipeline.labels.join import ViewLabels
 from pipeline.labels.reader import StoreReader

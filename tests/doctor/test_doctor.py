@@ -21,13 +21,14 @@ from runs import recipe
 from safetensors.torch import save_file
 
 import pipeline.core.files
+import pipeline.core.scratch
 import pipeline.data.streaming
 from pipeline.doctor.networks import Cost
 from pipeline.doctor.params import SECTIONS
 from pipeline.doctor.space import keeps_second_copy
 from pipeline.doctor.telling import duration
 from pipeline.models import build_model
-from pipeline.views.plan import num_steps
+from pipeline.training.batches import num_steps
 from stages import doctor, dump_labels, prepare, train_teacher
 
 Change = Callable[[dict[str, Any]], object]
@@ -38,7 +39,7 @@ def quick() -> Iterator[None]:
     """Writes without waiting for the disk; networks are timed for a moment, few labels are measured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(pipeline.core.files, "code_fingerprint", lambda script: "code")
+        patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         patch.setattr(speed, "_SECONDS", 0.01)
         patch.setattr(images, "_SLOW_SECONDS", 0.0)
         patch.setattr(images, "_WRITTEN_TIMES", 2)

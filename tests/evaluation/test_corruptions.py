@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError
 from pipeline.core.seeding import derive_seed, philox
-from pipeline.data.splits import sample_ids
+from pipeline.data.sample_ids import sample_ids
 from pipeline.evaluation import corruptions
 from pipeline.evaluation.corruptions import CORRUPTIONS, Robustness, corrupt, normal_draws
 

@@ -37,9 +37,10 @@ from torch import nn
 import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
 from pipeline.data.splits import Split
-from pipeline.labelling.dump import Target, dump_labels, recompute_fidelity, repair_block
+from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.takeover import Source
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
+from pipeline.labelling.verify import recompute_fidelity, repair_block
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

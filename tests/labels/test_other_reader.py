@@ -20,7 +20,8 @@ from other_views import mix, partner_of, philox, render_view, sample_id
 
 from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.labelling.derive import subset
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

@@ -278,7 +278,7 @@ def test_a_damaged_description_in_the_cache_is_fetched_again(name: str, content:
     np.testing.assert_array_equal(group.read("labels"), values())
 
 
-def test_a_block_that_is_damaged_at_its_url_is_an_error_until_it_is_mended(site: Website) -> None:
+def test_a_block_that_is_damaged_at_its_url_is_an_error_until_it_is_fixed(site: Website) -> None:
     block = site.folder / "x.zarr/labels/c/1/1/0"
     good = block.read_bytes()
     flip(block)

@@ -26,7 +26,8 @@ from pipeline.core.errors import DataError, PipelineError, SourceError, StoreErr
 from pipeline.core.seeding import derive_seed, philox
 from pipeline.data.dataset import ImageDataset, rows_fingerprint
 from pipeline.data.decoding import decode, fit, to_png
-from pipeline.data.splits import UNLABELLED, Split, find_samples, sample_ids
+from pipeline.data.sample_ids import find_samples, sample_ids
+from pipeline.data.splits import UNLABELLED, Split
 from pipeline.preparation import blocks, buckets, pooling
 from pipeline.preparation.sources import RawImage, Source, build_source
 from pipeline.preparation.write import write_dataset
@@ -406,7 +407,7 @@ def test_keys_with_tabs_and_ends_of_lines_stay_one_field(project: Project) -> No
     assert found >= {rb"a\tb", rb"a\nb", rb"a\\tb", "ä".encode() + b"\xff"}
 
 
-def test_broken_images_are_refused_with_a_list_and_mended_ones_are_looked_at_again(project: Project) -> None:
+def test_broken_images_are_refused_with_a_list_and_fixed_ones_are_looked_at_again(project: Project) -> None:
     good = make_source(encoded=True)
     bad = changed(changed(good, 7, content=b""), 20, content=good.given[20].content[:50])  # type: ignore[index]
     with pytest.raises(DataError) as refused:

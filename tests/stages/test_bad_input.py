@@ -19,6 +19,7 @@ from project import files_of, small_params, student, write_params
 from safetensors.torch import save_file
 
 import pipeline.core.files
+import pipeline.core.scratch
 from pipeline.core.command import run_stage
 from pipeline.models import build_model
 
@@ -32,7 +33,7 @@ def quick() -> Iterator[None]:
     """Writes without waiting for the disk, and without reading the code for each scratch folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(pipeline.core.files, "code_fingerprint", lambda script: "code")
+        patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         yield
 
 

@@ -16,7 +16,7 @@ from website import Website
 
 from pipeline.core.command import run_stage
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import find_samples
+from pipeline.data.sample_ids import find_samples
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader

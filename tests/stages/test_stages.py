@@ -382,7 +382,7 @@ def test_a_missing_block_stops_a_student(folder: Path) -> None:
 
 
 def test_a_store_for_other_data_is_refused(folder: Path) -> None:
-    from pipeline.data.splits import sample_ids
+    from pipeline.data.sample_ids import sample_ids
     from pipeline.preparation.write import write_dataset
 
     dataset = ImageDataset(folder / "data/prepare")

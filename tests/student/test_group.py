@@ -17,10 +17,10 @@ import pipeline.core.files
 import pipeline.training.fit
 import pipeline.training.trainer
 from pipeline.core.errors import PipelineError
+from pipeline.training.batches import Batch
 from pipeline.training.fit import fit, fit_together
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import FitResult, Trainer
-from pipeline.views.plan import Batch
 from stages import dump_labels, prepare, train_student, train_teacher
 
 Change = Callable[[dict[str, Any]], object]

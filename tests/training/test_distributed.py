@@ -20,6 +20,7 @@ from torch.nn.functional import batch_norm, cross_entropy
 
 import pipeline.core.arrays
 import pipeline.core.files
+import pipeline.core.scratch
 import pipeline.data.images
 import pipeline.data.streaming
 import pipeline.training.team
@@ -29,11 +30,11 @@ from pipeline.core.files import read_tensors, write_json, write_tensors
 from pipeline.data.streaming import images_in_order
 from pipeline.models.predict import predict_logits
 from pipeline.signals.metrics import classification_metrics
+from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit
 from pipeline.training.team import ALONE, Team
 from pipeline.training.trainer import FitResult, Task
-from pipeline.views.plan import WHOLE, Batch, Share, num_steps
 from stages import dump_labels, prepare, train_student, train_teacher
 
 Work = Callable[[Team, Path], object]
@@ -47,7 +48,7 @@ def quick() -> Iterator[None]:
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.streaming, "_MEGABYTE", 120_000)
-        patch.setattr(pipeline.core.files, "code_fingerprint", lambda script: "this code")
+        patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "this code")
         yield
 
 

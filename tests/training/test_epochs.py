@@ -12,12 +12,13 @@ from conftest import make_split
 import pipeline.core.arrays
 import pipeline.data.images
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import SampleIndex, Split, StreamedSplit
+from pipeline.data.sample_ids import SampleIndex
+from pipeline.data.splits import Split, StreamedSplit
 from pipeline.data.streaming import Paging
 from pipeline.preparation.write import write_dataset
+from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.views import CutMix, FlipHorizontal, Mixup, PadCrop, ViewSpec, render
-from pipeline.views.plan import WHOLE, Batch, Share, num_steps
 
 COUNT, VIEW, EPOCH, PAGE = 300, 4, 1, 14
 PLAIN = (PadCrop(pad_px=1), FlipHorizontal(probability=0.5))

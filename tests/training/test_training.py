@@ -35,12 +35,12 @@ import pipeline.training.checkpoints
 import pipeline.training.fit
 import pipeline.training.trainer
 from pipeline.core.errors import ModelError
+from pipeline.training.batches import Batch
 from pipeline.training.fit import fit, write_reports
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.optimizers import LeanAdamW, LeanSGD
 from pipeline.training.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
 from pipeline.training.trainer import FitResult, Task
-from pipeline.views.plan import Batch
 
 
 @pytest.fixture(scope="module", autouse=True)

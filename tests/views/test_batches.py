@@ -12,16 +12,10 @@ from conftest import make_split
 from pipeline.core.errors import StoreError
 from pipeline.data.splits import Split
 from pipeline.data.streaming import window_order
+from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
-from pipeline.views.plan import (
-    Batch,
-    RowOrder,
-    num_steps,
-    plain_batches,
-    plan_view,
-    view_batches,
-)
+from pipeline.views.plan import RowOrder, plain_batches, plan_view, view_batches
 
 
 def epoch_of(split: Split, spec: ViewSpec, **changes: Any) -> list[Batch]:

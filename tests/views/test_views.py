@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.special import betaincinv
 
 from pipeline.core.errors import ConfigError
-from pipeline.data.splits import Split, sample_ids
+from pipeline.data.sample_ids import sample_ids
+from pipeline.data.splits import Split
 from pipeline.views import OPERATIONS, ViewSpec, own_shares, render, thumbnails
 from pipeline.views.operations.mixing import partner_shares
 

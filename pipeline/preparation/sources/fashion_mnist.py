@@ -25,7 +25,8 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.core.files import say, write_bytes
+from pipeline.core.files import write_bytes
+from pipeline.core.progress import say
 from pipeline.preparation.sources.labels import Classes
 from pipeline.preparation.sources.pixels import PixelSource, PixelSplit
 

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.preparation.sources.base import SPLITS, RawImage, Source
 from pipeline.preparation.sources.files import SPLIT_NAMES, split_named
 from pipeline.preparation.sources.labels import check_labels

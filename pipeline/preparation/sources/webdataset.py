@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.core.files import say
+from pipeline.core.progress import say
 from pipeline.preparation.sources.base import SPLITS, RawImage, Source
 from pipeline.preparation.sources.files import find_files
 from pipeline.preparation.sources.labels import Classes, ClassList, read_classes

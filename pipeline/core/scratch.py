@@ -1,0 +1,237 @@
+"""Scratch folders: unfinished work that survives a kill, finished results that survive DVC.
+
+DVC deletes a stage's output before it runs the stage, so a long stage works in a `Scratch` and renames it to its
+output at the end. The scratch's name holds a fingerprint of everything that decides the result: a killed stage
+finds its own work again, changed settings start another one.
+"""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline.core.closure import code_fingerprint
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_fingerprint, fingerprint, link_tree, sync_folder, write_bytes, write_json
+from pipeline.core.progress import say
+
+WORK = Path("work")
+
+
+class Scratch:
+    """A stage's unfinished output, locked by the process that works on it.
+
+    `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says that `out` already
+    holds just this result (another process finished it), so that there is nothing left to do.
+
+    DVC removes a stage's output before it runs the stage again, even where nothing that decides the result has changed.
+    So a published result keeps a second name for each of its files (a hard link) in `kept`, and is put back from there.
+
+    A `shared` one is for several processes at a time, who see to it that each does another part; any of them may
+    publish, the first one does.
+
+    Args:
+        decides: Everything that decides the result, the code and torch's version apart.
+        reports: Files beside `out` that belong to the result.
+        code: The file whose import closure is the code that decides the result.
+        keep: False where `decides` does not cover all inputs, so that the same fingerprint may want another result.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        decides: Mapping[str, Any],
+        work: Path = WORK,
+        reports: Sequence[Path] = (),
+        *,
+        code: Path,
+        shared: bool = False,
+        keep: bool = True,
+    ) -> None:
+        self.out = out
+        self._shared = shared
+        self._keeps = keep
+        self.name = "-".join(out.parts[-2:]).removeprefix("data-")
+        decides = {
+            **decides,
+            "code": code_fingerprint(code),
+            "torch": torch.__version__,
+        }
+        if not shared:  # what several processes make must not depend on how many threads each has
+            decides["threads"] = torch.get_num_threads()
+        self.fingerprint = fingerprint(decides)
+        self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
+        self.output = self.folder / "output"
+        self.decides = decides
+        self._reports = reports
+        self._marker = work / f"{self.name}.done.json"
+        self.kept = work / f"{self.name}.kept"
+        self._lock = FileLock(work / f"{self.name}.lock")
+
+    @property
+    def done(self) -> bool:
+        """Whether `out` is the finished result of these very settings, untouched since, and its reports are there."""
+        try:
+            return self.out.exists() and self._read_marker() == self._done_marker(self.out) and self._has_reports
+        except OSError:
+            return False
+
+    @property
+    def outdated(self) -> bool:
+        """Whether `out` or one of its reports is missing, or `out` was made by other settings.
+
+        Weaker than not `done`: who asks whether it is worth to make `out` as well should not make it again because DVC
+        put the files back with other times, or because they were made on another machine.
+        """
+        made_by = self._read_marker().get("fingerprint", self.fingerprint)
+        return not self.out.exists() or not self._has_reports or made_by != self.fingerprint
+
+    @property
+    def _has_reports(self) -> bool:
+        return all(path.exists() for path in self._reports)
+
+    def _read_marker(self) -> dict[str, Any]:
+        return _read_dict(self._marker)
+
+    def _done_marker(self, tree: Path) -> dict[str, Any]:
+        files = [(str(path.relative_to(tree)), path.stat()) for path in sorted(tree.rglob("*")) if path.is_file()]
+        listing = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
+        return {"fingerprint": self.fingerprint, "files": listing}
+
+    @contextmanager
+    def attempt(self) -> Iterator[bool]:
+        """Opens it as `with` does, unless another process is at work on it; whether it did."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            with self:
+                yield True
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> "Scratch":
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            if not self._shared:
+                say(f"{self.name}: another process is at work on this; waiting until it ends")
+            self._lock.acquire()
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        if self._shared:
+            self._lock.release()
+        return self
+
+    def _open(self) -> None:
+        if self.done or self._put_back():
+            again = f"; nothing to do (delete it and {self.kept} to start over)"
+            say(f"{self.out} is already there, finished and for these settings{again}")
+            shutil.rmtree(self.folder, ignore_errors=True)  # there if the publisher was killed before it had gone
+            return
+        others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
+        if self.folder.exists():
+            if not self._shared:
+                self.sweep()
+            say(f"{self.name}: going on with unfinished work in {self.folder}")
+        elif others:
+            names = ", ".join(map(str, others))
+            say(f"{self.name}: settings or inputs changed, starting anew; unfinished work of others stays in {names}")
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "decides.json", self.decides)
+
+    def publish(self) -> None:
+        """Gives `output` its final name, in place of what stood there."""
+        if not self._shared:
+            self._publish()
+            return
+        with self._lock:
+            if not self.done:
+                self.sweep()
+                self._publish()
+
+    def sweep(self) -> None:
+        """Removes what was being written when a process was killed; nobody may be writing to `output`."""
+        with self._lock:
+            for partial in self.folder.rglob("*.partial"):
+                partial.unlink()
+
+    def _publish(self) -> None:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder / "replaced", ignore_errors=True)
+        try:
+            # First, or a process that is killed just after the last rename would have made `output` for nothing.
+            write_json(self._marker, self._done_marker(self.output))
+            if self.out.exists():
+                self.out.rename(self.folder / "replaced")
+            self.output.rename(self.out)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            fix = "keep work/ and data/ on one file system"
+            raise PipelineError(self.out, "can't be put in place from another file system", fix=fix) from error
+        sync_folder(self.out.parent)
+        if self._keeps:
+            self._keep()
+        shutil.rmtree(self.folder)
+
+    def _keep(self) -> None:
+        """Gives the result's files second names; what was kept before goes. Nothing is kept without hard links."""
+        marker = self.kept / "kept.json"
+        marker.unlink(missing_ok=True)  # first: what it describes is about to be replaced
+        if not self._has_reports or not link_tree(self.out, self.kept / "output"):
+            return
+        for number, path in enumerate(self._reports):
+            write_bytes(self.kept / f"report{number}", path.read_bytes())
+        digests = _file_digests(self.kept)
+        write_json(marker, {"decides": self.decides, "fingerprint": self.fingerprint, "digests": digests})
+
+    def _put_back(self) -> bool:
+        """Gives the kept files their names again, if they are the wanted result and undamaged; returns whether so."""
+        kept = self.read_kept()
+        if kept.get("fingerprint") != self.fingerprint or kept.get("digests") != _file_digests(self.kept):
+            return False
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        if not link_tree(self.kept / "output", self.out):
+            return False
+        for number, path in enumerate(self._reports):
+            write_bytes(path, (self.kept / f"report{number}").read_bytes())
+        write_json(self._marker, self._done_marker(self.out))
+        return True
+
+    def read_kept(self) -> dict[str, Any]:
+        """Returns what `kept` holds: `decides`, `fingerprint` and `digests`; nothing where there is no kept result."""
+        return _read_dict(self.kept / "kept.json")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    """Returns a JSON object of this module's own; an empty one where the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _file_digests(tree: Path) -> dict[str, str]:
+    """Returns the digest of every file below a folder, by its path; the folder's own description is left out."""
+    paths = sorted(path for path in tree.rglob("*") if path.is_file() and path.name != "kept.json")
+    return {str(path.relative_to(tree)): file_fingerprint(path) for path in paths}

@@ -1,0 +1,61 @@
+"""Sample ids: a sample's content as a number, and where samples stand in a list of them."""
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt64
+
+from pipeline.core.errors import DataError
+
+pass
+
+
+class SampleIndex:
+    """Where samples stand in a list of ids, which is sorted once, with the first of however many searches."""
+
+    def __init__(self, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
+        self._ids = sample_ids
+
+    @cached_property
+    def _by_id(self) -> Int64[np.ndarray, " samples"]:
+        order: Int64[np.ndarray, " samples"] = np.argsort(self._ids, kind="stable")
+        return order
+
+    @cached_property
+    def _sorted(self) -> UInt64[np.ndarray, " samples"]:
+        ordered: UInt64[np.ndarray, " samples"] = self._ids[self._by_id]
+        return ordered
+
+    def find(self, sample_ids: UInt64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
+        """The place of each (the first of several), -1 where there is none."""
+        if len(self._sorted) == 0:
+            return np.full(len(sample_ids), -1, dtype=np.int64)
+        place = np.searchsorted(self._sorted, sample_ids).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[place] == sample_ids, self._by_id[place], -1)
+
+
+def find_samples(
+    sample_ids: UInt64[np.ndarray, " samples"], among: UInt64[np.ndarray, " others"]
+) -> Int64[np.ndarray, " samples"]:
+    """Where each id stands in `among` (the first place of several), -1 where it does not."""
+    return SampleIndex(among).find(sample_ids)
+
+
+def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
+    """64 bits of BLAKE2b over each image's shape and pixels; never 0, which is the fill value on disk."""
+    shape = ",".join(map(str, images.shape[1:])).encode()
+    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8, key=shape).digest() for image in images)
+    ids = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    return np.where(ids == 0, np.uint64(1), ids)
+
+
+def check_images(
+    images: UInt8[np.ndarray, "samples channels height width"], ids: UInt64[np.ndarray, " samples"], where: object
+) -> None:
+    """Raises DataError where an image is not the one that its id was made of: a lost file, for one, reads as zeros."""
+    if not np.array_equal(sample_ids(images), ids):
+        raise DataError(where, "some images are not those of their sample ids", fix=_FIX)
+
+
+_FIX = "delete data/prepare and run `dvc repro prepare`"
