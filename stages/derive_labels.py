@@ -117,7 +117,7 @@ def _derive(
         "sources": [store.manifest.fingerprint for store in stores],
         "arguments": fingerprint(arguments),
     }
-    scratch = Scratch(Path(out), decides, work, code=Path(__file__))
+    scratch = Scratch(Path(out), decides, work, code=Path(__file__), keep=False)  # of a user, who may want its room
     if Path(out).exists() and not scratch.done:
         raise StoreError(out, "exists already", expected="a new name", fix="delete it or choose another one")
     with scratch:

@@ -189,3 +189,9 @@ def repro(folder: Path, *targets: str) -> list[str]:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def forget(folder: Path, out: str) -> None:
+    """Deletes an output of `data/` and the finished result that would be put back in its place."""
+    shutil.rmtree(folder / "data" / out)
+    shutil.rmtree(folder / "work" / f"{out.replace('/', '-')}.kept", ignore_errors=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import environment, files_of, make_project, repro, run, small_params, write_params
+from project import environment, files_of, forget, make_project, repro, run, small_params, write_params
 from ruamel.yaml import YAML
 
 from pipeline.core.closure import TOP
@@ -167,7 +167,7 @@ def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
     made: Path, project: Path, node: dict[str, str]
 ) -> None:
     """The one is a task of a SLURM array, the other a pod."""
-    shutil.rmtree(project / "data/dump_labels")
+    forget(project, "dump_labels")
     killed = slurm_task(project, node, 1)
     wait_until_at_work(project, 3)
     os.killpg(killed.pid, signal.SIGKILL)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import files_of
+from project import files_of, forget
 from pyarrow import Table, array, parquet
 from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 
@@ -151,7 +151,7 @@ def test_a_killed_import_goes_on_to_the_same_bytes(project: Path, monkeypatch: p
     split = train_split(project)
     write_npz(project / "x.npz", split.sample_ids, logits_of(split))
     expected = files_of(run(project, "x.npz"))
-    shutil.rmtree(project / "data/dump_labels")
+    forget(project, "dump_labels")
     real, calls = import_labels.StoreWriter.write, iter(range(100))
 
     def killed(*arguments: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import environment, files_of, make_project, repro, run, small_params, student, write_params
+from project import environment, files_of, forget, make_project, repro, run, small_params, student, write_params
 
 STUDENTS = ["train_student@small", "train_student@small_hard"]
 TOLD = ["evaluate", "explain", "report"]  # what follows any student
@@ -205,6 +205,6 @@ def test_dvc_killed_without_its_child_then_run_again(project: Path) -> None:
     assert repro(project, target) == [target]
     again = files_of(project / "data/train_student/small")
     assert again["weights.safetensors"] != expected["weights.safetensors"]
-    shutil.rmtree(project / "data/train_student/small")
+    forget(project, "train_student/small")
     run(project, sys.executable, "-m", "stages.train_student", "--name", "small")
     assert files_of(project / "data/train_student/small") == again

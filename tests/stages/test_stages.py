@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import files_of, small_params, student, write_params
+from project import files_of, forget, small_params, student, write_params
 from teachers import edit_params
 from website import Website
 
@@ -228,7 +228,7 @@ def test_evaluate_says_the_same_again_but_for_time(folder: Path, monkeypatch: py
 def test_a_student_trains_from_a_url_as_from_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POTSTILL_CACHE", str(folder / "cache"))
     local = files_of(folder / "data/train_student/small")
-    shutil.rmtree(folder / "data/train_student/small")
+    forget(folder, "train_student/small")
     shutil.move(folder / "data/dump_labels", folder / "site/labels")
     with Website(folder / "site") as site:
         run_student(folder, labels=f"{site.url}/labels")
@@ -249,7 +249,7 @@ def test_outputs_hold_nothing_of_time_or_place(finished: Path) -> None:
 def test_the_test_split_is_read_by_evaluate_alone(folder: Path) -> None:
     shutil.rmtree(folder / "data/prepare/test.zarr")
     for out in ("train_teacher", "dump_labels", "train_student/small"):
-        shutil.rmtree(folder / "data" / out)
+        forget(folder, out)
     run_teacher(folder)
     run_dump(folder)
     run_verify(folder)
@@ -361,7 +361,7 @@ def test_a_flipped_bit_in_a_block_stops_a_student(folder: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 4
     shard.write_bytes(content)
-    shutil.rmtree(folder / "data/train_student/small")
+    forget(folder, "train_student/small")
     with pytest.raises(PipelineError, match="damaged") as caught:
         run_student(folder)
     assert "dense8.zarr/log_prob_codes" in str(caught.value)
@@ -374,7 +374,7 @@ def test_a_flipped_bit_in_a_block_stops_a_student(folder: Path) -> None:
 
 def test_a_missing_block_stops_a_student(folder: Path) -> None:
     shard_of(folder).unlink()
-    shutil.rmtree(folder / "data/train_student/small")
+    forget(folder, "train_student/small")
     with pytest.raises(PipelineError, match="view 1, samples 0 to 255 is missing"):
         run_student(folder)
     with pytest.raises(VerificationError, match="view 1, samples 0 to 255 is missing"):
@@ -444,7 +444,7 @@ def test_a_full_disk_loses_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = files_of(folder / "data/dump_labels")
-    shutil.rmtree(folder / "data/dump_labels")
+    forget(folder, "dump_labels")
     real, calls = os.fsync, iter(range(10**6))
 
     def full(handle: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
-from project import files_of, small_params, student, write_params
+from project import files_of, forget, small_params, student, write_params
 from runs import CPU, STEPS, Killed, Recorder, assert_same, make_task, net, recipe, scripted
 from torch import nn
 
@@ -300,7 +300,7 @@ def trained(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(begun, tmp_path_factory.mktemp("trained") / "project"))
     for name in GROUP:
         run_student(folder, name)
-    shutil.rmtree(folder / "data/train_student/big")
+    forget(folder, "train_student/big")
     return folder
 
 
