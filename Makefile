@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-# A pipeline is many processes: where none may keep its bytecode, each compiles torch anew, 5 seconds instead of 2.
+# A pipeline is many processes: where none may keep its bytecode, each compiles torch again: 5 seconds instead of 2.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -47,5 +47,5 @@ SOURCE ?= folder
 new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder]
 	@$(BIN)/python -m stages.new_project '$(NAME)' --source '$(SOURCE)' $(if $(DATA),--path '$(DATA)')
 
-clean: ## delete unfinished work (work/), not data, reports or .venv
+clean: ## delete work/ (unfinished work, second copies of finished results), not data, reports or .venv
 	rm -rf work

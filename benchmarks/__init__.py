@@ -1,0 +1,38 @@
+"""Measurements of the project's claims; docs/benchmarks.md has the results.
+
+`make bench` runs those that take minutes. Each file is a command, `python -m benchmarks.<name>`, or
+serves others. Most read what `make repro` left; `report` in measure.py prints a table and keeps it in
+reports/bench/<name>.json. A new claim is a file here and a section in docs/benchmarks.md.
+
+Speed and size of the pipeline:
+
+    dump_overhead.py      the dump against the teacher's bare forward pass
+    farm.py               several students in one pass against one after the other
+    label_read.py         stores of 10^4 to 10^7 labels: cost per label, memory, files
+    label_size.py         bytes and KL of every encoding beside other systems' records
+    memory.py             peak memory of a student's training, with data held and streamed
+    prepare_speed.py      preparing and decoding images, against Pillow and torchvision
+    profile.py            where the time of a dump and of a student's step goes
+    step_cost.py          a distilled step against a hard-label step and against online distillation
+    teacher_memory.py     peak memory of a teacher's training and of the dump
+    teacher_step.py       a teacher's training against its bare passes
+    view_speed.py         rendering of views
+
+Worth of distillation:
+
+    mislabelled.py        labels flipped on purpose, and how many of them are found
+    seeds.py              students against their twins over several seeds
+    three_arms.py         hard labels, online and offline distillation, by number of views
+    transfer.py           a teacher fine-tuned for another task, and its students
+    unlabelled.py         a tenth of the hard labels, and soft labels for all images
+
+Parts that these share:
+
+    __main__.py           `make bench`
+    cifar_resnet.py       ResNet-20 to ResNet-110, as a network file of one's own
+    cifar_teacher.py      residual networks on CIFAR-10, and their logits
+    measure.py            two things timed in turn, the machine, the result on disk
+    online.py             a training step with the teacher in the loop
+    peers.py              other systems' records, byte for byte
+    simulated_teacher.py  logits of a simulated teacher of 1000 classes
+"""
