@@ -1,12 +1,21 @@
-"""What `make doctor` looks at before hours are spent.
+"""The check-up that `make doctor` runs before hours are spent on a mistake.
 
-findings.py  What a check-up finds, told line by line as it is found
-images.py    A look at the images before anything is trained: of the prepared data set, or of its source where there is none
-labels.py    Label stores before they are written: what students will find in them, and how large they will be
-memory.py    Memory for images: whether what each stage may take is enough, be it for all of them or for streaming
-networks.py  Teacher and students on a few of the images: whether they can be built, fit these and can be trained, and how fast
-params.py    params.yaml as a whole: every section and row, and every fault in them
-space.py     Bytes on disk: of what is there, and of label stores that are yet to be written
-speed.py     How long networks take here: real steps of the real training loop, on a few images, timed
-telling.py   What a check-up says of images, time and disk
+It reads params.yaml, looks at a few images, plans the label stores, and runs each network on one
+batch. Each finding is a printed line (ok, warning or error); nothing is left on the disk. A new
+check goes into the file of its subject and is called in checkup.py.
+
+checkup.py    the whole check-up, step by step: start here
+findings.py   prints findings line by line, and counts them
+folders.py    the folders that are looked into
+params.py     params.yaml as a whole: every section and row, and every fault in them
+images.py     a look at the prepared images, and what a look holds
+source.py     a look at images that are not prepared yet, and the time that preparing them takes
+memory.py     whether images fit into the memory budget of each stage
+labels.py     the label stores that students will read, and some labels to measure
+networks.py   tries of the teacher and the students on a few images
+speed.py      seconds per image of real training steps
+times.py      the time of each stage, from those seconds
+disk.py       bytes of the files that are there
+space.py      bytes that the data set and the stores will take
+reporting.py  the printed lines about images, times and disk
 """

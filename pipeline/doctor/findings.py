@@ -1,4 +1,4 @@
-"""What a check-up finds, told line by line as it is found."""
+"""The findings of a check-up, each printed as soon as it is found."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,30 +12,30 @@ Result = TypeVar("Result")
 
 
 class Findings:
-    """Lines on the standard output, and how many there were of each level."""
+    """A printer of findings, one line each, that counts them by level."""
 
     def __init__(self) -> None:
         self.counts: Counter[Level] = Counter()
 
     def ok(self, line: object) -> None:
-        self._tell("ok", line)
+        self._report("ok", line)
 
     def warning(self, line: object) -> None:
-        self._tell("warning", line)
+        self._report("warning", line)
 
     def error(self, line: object) -> None:
-        self._tell("error", line)
+        self._report("error", line)
 
     def attempt(
         self, make: Callable[Inputs, Result], *arguments: Inputs.args, **keywords: Inputs.kwargs
     ) -> Result | None:
-        """What `make` gives; None where it raises something that a user can fix, which is told."""
+        """Returns the result of `make`; reports an error that a user can fix, and returns None."""
         try:
             return make(*arguments, **keywords)
         except PipelineError as fault:
             self.error(fault)
             return None
 
-    def _tell(self, level: Level, line: object) -> None:
+    def _report(self, level: Level, line: object) -> None:
         self.counts[level] += 1
         print(f"{level:9}{line}", flush=True)

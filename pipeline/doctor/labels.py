@@ -1,5 +1,8 @@
-"""Label stores before they are written: what students will find in them, and how large they will be."""
+"""Label stores before they are written: the labels that students will find in them, and some to
+measure.
+"""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +12,28 @@ import torch
 from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError, suggest
+from pipeline.data.dataset import ImageDataset
 from pipeline.doctor.findings import Findings
-from pipeline.doctor.images import Look
+from pipeline.doctor.folders import Folders
+from pipeline.doctor.images import Look, spread
 from pipeline.doctor.params import Params
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.teacher import Teacher, label_rows
 from pipeline.labels.encodings import Codec, Encoding, LabelSpace
 from pipeline.labels.fields import Labels, encode_logits
 from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.saved import read_meta
 from pipeline.student.settings import TrainStudent
 from pipeline.views import ViewSpec
 
 MEASURED = 2000  # labels
+_LABELLING_SECONDS = 10.0  # that the teacher may take for labels to be measured
 _SPREAD_NATS = 3.0  # of made-up logits
 
 
 @dataclass(frozen=True)
-class Store:
+class LabelStore:
     """A store that is there, or that the dump will write."""
 
     encoding: Encoding
@@ -32,20 +41,30 @@ class Store:
     views: ViewSpec
 
     def labels(self, count: int) -> Labels:
-        """So many made-up labels, as it keeps them."""
+        """Returns so many made-up labels, in the form in which the store keeps them."""
         ids = np.arange(1, count + 1, dtype=np.uint64)
         return encode_logits(self.codec, random_logits(count, self.codec.space.num_classes), ids, 0)
 
 
+@dataclass(frozen=True)
+class SomeLabels:
+    """A few labels to measure encodings with, at the stored temperature, and their source."""
+
+    log_probs: Float[torch.Tensor, "labels classes"]
+    source: str
+
+
 def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels classes"]:
-    """Made-up logits, the same ones every time."""
+    """Returns made-up logits, the same ones every time."""
     generator = torch.Generator().manual_seed(0)
     return _SPREAD_NATS * torch.randn(count, num_classes, generator=generator)
 
 
-def plan_stores(params: Params, dump: DumpLabels, look: Look, findings: Findings) -> dict[str, Store]:
-    """The stores of the table `encodings`, of those that fit the classes; tells of the others, and of views that do not
-    fit the images."""
+def plan_stores(params: Params, dump: DumpLabels, look: Look, findings: Findings) -> dict[str, LabelStore]:
+    """Returns the stores of those rows of `encodings` that fit the classes.
+
+    Reports the other rows, and views that do not fit the images.
+    """
     space, where = dump.space(len(look.data.class_names)), f"{params.path}: dump_labels"
     findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views")
     stores = {}
@@ -53,7 +72,7 @@ def plan_stores(params: Params, dump: DumpLabels, look: Look, findings: Findings
         before = findings.counts["error"]
         findings.attempt(encoding.check, space, f"{params.path}: encodings.{name}")
         if findings.counts["error"] == before:
-            stores[name] = Store(encoding, _codec(encoding, space), dump.views)
+            stores[name] = LabelStore(encoding, _codec(encoding, space), dump.views)
     return stores
 
 
@@ -62,14 +81,52 @@ def _codec(encoding: Encoding, space: LabelSpace) -> Codec:
     return encoding.codec(space, encoding.learn(log_probs, space))
 
 
-def store_of(row: TrainStudent, planned: Mapping[str, Store], folder: Path, where: str) -> Store:
-    """The store that a student names; raises ConfigError or StoreError where there is none, and will be none."""
+def find_store(row: TrainStudent, planned: Mapping[str, LabelStore], folder: Path, where: str) -> LabelStore:
+    """Returns the store that a student names.
+
+    Raises ConfigError or StoreError where there is none, and will be none.
+    """
     if row.labels in planned:
         return planned[row.labels]
     path = folder / f"{row.labels}.zarr"
     if path.exists():
         store = StoreReader(path)
-        return Store(store.encoding, store.codec, store.views)
+        return LabelStore(store.encoding, store.codec, store.views)
     there = {*planned, *(other.stem for other in folder.glob("*.zarr"))}
     expected = f"a row of `encodings`, or a store in {folder}, {suggest(row.labels, sorted(there))}"
     raise ConfigError(f"{where}.labels", repr(row.labels), expected=expected)
+
+
+def made_up_labels(dump: DumpLabels, num_classes: int) -> SomeLabels:
+    """Returns labels of random logits."""
+    logits = random_logits(MEASURED, num_classes)
+    return SomeLabels(torch.log_softmax(logits / dump.temperature, dim=1), "measured on made-up ones: no teacher yet")
+
+
+def teacher_labels(dump: DumpLabels, look: Look, folders: Folders, findings: Findings) -> SomeLabels | None:
+    """Returns the present teacher's labels of some views; None where no teacher fits this data."""
+    if not (folders.teacher / "meta.json").exists():
+        return None
+
+    def ask() -> SomeLabels | None:
+        meta = read_meta(folders.teacher, made_by="train_teacher")
+        if meta.class_names != look.data.class_names or meta.image_shape != look.data.image_shape:
+            findings.warning(
+                f"{folders.teacher}: was trained for other classes or images; `dvc repro train_teacher` makes it again"
+            )
+            return None
+        device = choose_device(dump.device)
+        teacher = Teacher.read(folders.teacher, device, dump.batch_size, dump.precision)
+        logits = _some_logits(teacher, dump, folders.data, look)
+        return SomeLabels(torch.log_softmax(logits / dump.temperature, dim=1), "measured on the present teacher's")
+
+    return findings.attempt(ask)
+
+
+def _some_logits(teacher: Teacher, dump: DumpLabels, data: Path, look: Look) -> Float[torch.Tensor, "labels classes"]:
+    """Returns the teacher's logits of as many images as there is time for."""
+    begin = time.monotonic()
+    label_rows(teacher, look.some, dump.views, 0, range(len(look.some)))
+    per_image = (time.monotonic() - begin) / len(look.some)
+    some = spread(ImageDataset(data), max(len(look.some), min(MEASURED, int(_LABELLING_SECONDS / per_image))))
+    return label_rows(teacher, some, dump.views, 0, range(len(some)))

@@ -1,4 +1,6 @@
-"""Memory for images: whether what each stage may take is enough, be it for all of them or for streaming."""
+"""Memory for images: whether the budget of each stage holds all of them, or is enough for
+streaming.
+"""
 
 import math
 from collections.abc import Callable
@@ -15,8 +17,11 @@ from pipeline.teacher.settings import TrainTeacher
 
 
 def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> None:
-    """Looks at `memory_budget_mb` of every stage that has one; says which stages read images from disk. Labels, which
-    students hold beside them, are not looked at."""
+    """Checks `memory_budget_mb` of every stage that has one, and reports which read images from
+    disk.
+
+    The labels that students hold beside the images are not counted.
+    """
     trained: dict[str, TrainTeacher | TrainStudent] = {f"students.{name}": row for name, row in params.students.items()}
     if teacher := params.get(TrainTeacher):
         trained["train_teacher"] = teacher
@@ -27,20 +32,20 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
         rows = chunk_rows if name == "train_teacher" else block_rows
         budget = _budget(params, name, row.memory_budget_mb, row.fit.batch_size)
         if not budget.holds(data, "train", "val"):
-            _tell(name, budget, findings, lambda b=budget, n=rows: b.check_window(data.image_shape, n))  # type: ignore[misc]
+            _report(name, budget, findings, lambda b=budget, n=rows: b.check_window(data.image_shape, n))  # type: ignore[misc]
     if dump:
         budget = _budget(params, "dump_labels", dump.memory_budget_mb, dump.batch_size)
         if not budget.holds(data, "train"):
-            _tell("dump_labels", budget, findings, lambda: budget.check_blocks(data, dump.block_samples))
+            _report("dump_labels", budget, findings, lambda: budget.check_blocks(data, dump.block_samples))
 
 
 def _budget(params: Params, name: str, megabytes: int, batch_size: int) -> MemoryBudget:
     return MemoryBudget.of_megabytes(megabytes, batch_size, f"{params.path}: {name}.memory_budget_mb")
 
 
-def _tell(name: str, budget: MemoryBudget, findings: Findings, check: Callable[[], None]) -> None:
-    def tell() -> None:
+def _report(name: str, budget: MemoryBudget, findings: Findings, check: Callable[[], None]) -> None:
+    def report() -> None:
         check()
         findings.ok(f"memory: {name} reads images from disk as they are needed, within {budget}")
 
-    findings.attempt(tell)
+    findings.attempt(report)

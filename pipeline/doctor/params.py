@@ -1,4 +1,4 @@
-"""params.yaml as a whole: every section and row, and every fault in them."""
+"""The whole of params.yaml: every section and row, and every fault in them."""
 
 import os
 import shutil
@@ -50,14 +50,19 @@ Settings = TypeVar("Settings")
 
 @settings_dataclass(frozen=True, config=STRICT)
 class Launcher:
-    """What the commands of some stages begin with in dvc.yaml, before `-m stages.<name>`. DVC alone reads it."""
+    """The launchers with which the commands of some stages begin in dvc.yaml.
+
+    They stand before `-m stages.<name>`, and only DVC reads them.
+    """
 
     train_teacher: str
     dump_labels: str
     train_student: str
 
     def check(self, where: str) -> None:
-        """Raises ConfigError where the first word is no program, neither on PATH nor beside this Python."""
+        """Raises ConfigError where the first word is no program, neither on PATH nor beside this
+        Python.
+        """
         places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         for stage, command in asdict(self).items():
             program = next(iter(command.split()), "")
@@ -68,7 +73,7 @@ class Launcher:
 
 @dataclass(frozen=True)
 class Params:
-    """What of params.yaml is sound."""
+    """The sound part of params.yaml."""
 
     path: Path
     sections: Mapping[str, Any] = field(default_factory=dict)
@@ -77,12 +82,12 @@ class Params:
     students: Mapping[str, TrainStudent] = field(default_factory=dict)
 
     def get(self, kind: type[Settings]) -> Settings | None:
-        """The section of this kind."""
+        """Returns the section of this kind, None where it is not sound."""
         return next((found for found in self.sections.values() if isinstance(found, kind)), None)
 
 
 def read_params(path: Path, findings: Findings) -> Params:
-    """Tells of every fault."""
+    """Returns the sound part of params.yaml, and reports every fault of the rest."""
     before = findings.counts["error"]
     names = findings.attempt(section_names, path)
     if names is None:

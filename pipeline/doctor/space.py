@@ -1,56 +1,90 @@
-"""Bytes on disk: of what is there, and of label stores that are yet to be written."""
+"""Disk space: the data set and the label stores that are there, and those that are yet to be
+written.
+"""
 
-import configparser
-import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
-
+from pipeline.doctor.disk import keeps_second_copy, tree_bytes
+from pipeline.doctor.folders import Folders
+from pipeline.doctor.images import Look
+from pipeline.doctor.labels import LabelStore, SomeLabels
+from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.tune import measure_encoding
-from pipeline.labels.encodings import Encoding, LabelSpace
 
 _MOST_PILOT = 0.5  # of the labels
+_SAMPLE_ID_BYTES = 8
 
 
-def tree_bytes(folder: Path) -> int:
-    """Of all files at and below a folder."""
-    return sum(Path(here, name).lstat().st_size for here, _, names in os.walk(folder) for name in names)
+@dataclass(frozen=True)
+class DiskSpace:
+    """The bytes on disk that the run takes, and those that are free.
 
-
-def label_bytes(
-    encodings: Mapping[str, Encoding],
-    log_probs: Float[torch.Tensor, "labels classes"],
-    space: LabelSpace,
-    *,
-    num_labels: int,
-    block_samples: int,
-    pilot_labels: int,
-) -> dict[str, float]:
-    """Bytes on disk of a label in a store of `num_labels`, for each encoding: some labels are written, and measured.
-
-    Args:
-        log_probs: At the stored temperature; the first ones, half of them at most, serve as the pilot.
+    Attributes:
+        prepare: Of data/prepare, which is there or will be; `pool` of what waits beside it while it
+            is made.
+        stores: Of each label store, and `stores_there` of those that are there already.
+        label_bytes: Of one label in each store, measured on labels that `labels_of` describes.
+        copies: Of every output: 2 where DVC's cache keeps one of its own.
     """
-    pilot = log_probs[: max(1, min(pilot_labels, int(_MOST_PILOT * len(log_probs))))]
+
+    prepare: float
+    pool: float
+    is_prepared: bool
+    stores: Mapping[str, float]
+    stores_there: int
+    label_bytes: Mapping[str, float]
+    labels_of: str
+    copies: int
+    free: int
+
+    @property
+    def needed(self) -> float:
+        """The free bytes that the hungriest moment takes."""
+        prepare = 0.0 if self.is_prepared else self.prepare
+        stores = max(0.0, sum(self.stores.values()) - self.stores_there)
+        return max(prepare + self.pool, self.copies * (prepare + stores))
+
+
+def measure_space(
+    dump: DumpLabels, stores: Mapping[str, LabelStore], look: Look, labels: SomeLabels, folders: Folders
+) -> DiskSpace:
+    """Returns what the data set and the planned stores will take, from a few images and labels."""
+    num_samples = look.data.num_samples
+    num_labels = dump.num_views * num_samples["train"]
+    sizes = measure_label_bytes(dump, stores, labels, num_labels)
+    existing = next(path for path in [folders.data.absolute(), *folders.data.absolute().parents] if path.exists())
+    return DiskSpace(
+        prepare=look.image_bytes * sum(num_samples.values()),
+        pool=look.pool_bytes * sum(num_samples.values()),
+        is_prepared=look.seconds is None,
+        stores={name: num_labels * size + num_samples["train"] * _SAMPLE_ID_BYTES for name, size in sizes.items()},
+        stores_there=tree_bytes(folders.labels),
+        label_bytes=sizes,
+        labels_of=labels.source,
+        copies=2 if keeps_second_copy(Path()) else 1,
+        free=shutil.disk_usage(existing).free,
+    )
+
+
+def measure_label_bytes(
+    dump: DumpLabels, stores: Mapping[str, LabelStore], labels: SomeLabels, num_labels: int
+) -> dict[str, float]:
+    """Returns the bytes of one label in each store of `num_labels`: some are written, and measured.
+
+    The first labels, half of them at most, serve as the pilot.
+    """
+    log_probs = labels.log_probs
+    space = dump.space(log_probs.shape[1])
+    pilot = log_probs[: max(1, min(dump.pilot_labels, int(_MOST_PILOT * len(log_probs))))]
     sizes = {}
-    for name, encoding in encodings.items():
+    for name, store in stores.items():
         sizes[name] = 0.0
-        if encoding.fields(space):
+        if store.encoding.fields(space):
             trial = measure_encoding(
-                log_probs, encoding, space, pilot=pilot, num_labels=num_labels, block_samples=block_samples
+                log_probs, store.encoding, space, pilot=pilot, num_labels=num_labels, block_samples=dump.block_samples
             )
             sizes[name] = trial.label_bytes
     return sizes
-
-
-def keeps_second_copy(top: Path) -> bool:
-    """Whether the copy of an output that DVC's cache holds takes room of its own, by the project's DVC settings.
-
-    Where files are linked, an output and its copy are one. Few file systems have reflinks, which DVC tries first.
-    """
-    settings = configparser.ConfigParser()
-    settings.read([top / ".dvc/config", top / ".dvc/config.local"])
-    kinds = settings.get("cache", "type", fallback="reflink,copy").strip("'\" ").replace(" ", "").split(",")
-    return not {"hardlink", "symlink"} & set(kinds)

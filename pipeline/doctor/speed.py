@@ -1,11 +1,13 @@
-"""How long networks take here: real steps of the real training loop, on a few images, timed."""
+"""The speed of networks on this machine: real steps of the real training loop, on a few images,
+timed.
+"""
 
 import io
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,8 @@ LabelledBatches = Callable[[int], LabelledBatch]
 
 
 def image_seconds(run: Run, most: int) -> float:
-    """Seconds that `run` of `most` images at once takes for each; of fewer, where that is slow.
+    """Returns the seconds per image of `run` on `most` images at once, or on fewer where it is
+    slow.
 
     Raises ModelError where it fails: a network of a library or of the user may raise anything.
     """
@@ -67,13 +70,13 @@ def _timed(run: Run, count: int) -> float:
 
 
 def enlarge(split: Split, count: int) -> Split:
-    """So many samples, the same ones again and again where there are fewer."""
+    """Returns so many samples, the same ones again and again where there are fewer."""
     rows = np.resize(np.arange(len(split)), count)
     return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
 def forward_seconds(model: nn.Module, batches: LabelledBatches, batch_size: int, device: torch.device) -> float:
-    """For each image, without gradients."""
+    """Returns the seconds that an image takes without gradients."""
     model = model.to(device)
     return image_seconds(lambda count: predict_logits(model, [batches(count).images], device), batch_size)
 
@@ -81,7 +84,7 @@ def forward_seconds(model: nn.Module, batches: LabelledBatches, batch_size: int,
 def labelled_batches(
     some: Split, views: ViewSpec, settings: TrainStudent, codec: Codec, fields: Fields, device: torch.device
 ) -> LabelledBatches:
-    """Batches of a student: views rendered and labels decoded anew for each.
+    """Returns a maker of student batches: views are rendered and labels decoded for each.
 
     Args:
         fields: Labels as a store keeps them, at least a batch of them.
@@ -100,7 +103,7 @@ def labelled_batches(
 
 
 def hard_batches(some: Split, views: ViewSpec) -> LabelledBatches:
-    """Batches of a teacher: views rendered anew for each, and hard labels."""
+    """Returns a maker of teacher batches: views are rendered for each, beside hard labels."""
 
     def batch(count: int) -> LabelledBatch:
         plan = plan_view(enlarge(some, count), views, _VIEW)
@@ -109,36 +112,38 @@ def hard_batches(some: Split, views: ViewSpec) -> LabelledBatches:
     return batch
 
 
-def training_seconds(
-    start: Start,
-    fit: FitSettings,
-    seed: int,
-    batches: LabelledBatches,
-    loss: Callable[[nn.Module, LabelledBatch], torch.Tensor],
-    device: torch.device,
-    folder: Path,
-) -> float:
-    """For each image, in steps of the network's own recipe, all of it trained.
+@dataclass(frozen=True)
+class Training:
+    """The training of a network by its own recipe, on batches that are made on demand."""
 
-    Args:
-        folder: Where nothing is.
-    """
-    task = Task(
-        batches=lambda epoch, first: (),
-        steps_per_epoch=10**9,
-        loss=loss,
-        pixels=lambda batch: batch.images,
-        validate=lambda model: {},
-    )
-    recipe = replace(fit, epochs=max(1, fit.epochs), freeze_epochs=0, accumulate_batches=1)
-    run = Trainer(start.build(seed), task, recipe, folder, device, "", start.head_for(recipe))
-    run.begin_epoch()
-    with redirect_stderr(io.StringIO()):  # what it says of the precision
-        return image_seconds(lambda count: run.step(batches(count)), fit.batch_size)
+    start: Start
+    fit: FitSettings
+    seed: int
+    batches: LabelledBatches
+    loss: Callable[[nn.Module, LabelledBatch], torch.Tensor]
+
+    def image_seconds(self, device: torch.device, folder: Path) -> float:
+        """Returns the seconds that an image takes in a step, all of the network trained.
+
+        Args:
+            folder: Where nothing is.
+        """
+        task = Task(
+            batches=lambda epoch, first: (),
+            steps_per_epoch=10**9,
+            loss=self.loss,
+            pixels=lambda batch: batch.images,
+            validate=lambda model: {},
+        )
+        recipe = replace(self.fit, epochs=max(1, self.fit.epochs), freeze_epochs=0, accumulate_batches=1)
+        run = Trainer(self.start.build(self.seed), task, recipe, folder, device, "", self.start.head_for(recipe))
+        run.begin_epoch()
+        with redirect_stderr(io.StringIO()):  # it reports the precision that it chose
+            return image_seconds(lambda count: run.step(self.batches(count)), self.fit.batch_size)
 
 
 def hard_loss(label_smoothing: float, device: torch.device) -> Callable[[nn.Module, LabelledBatch], torch.Tensor]:
-    """What a teacher learns, near enough for the time that it takes."""
+    """Returns a loss that takes as long as the teacher's own."""
 
     def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
         labels = batch.hard_labels.to(device).clamp(min=0)

@@ -1,4 +1,4 @@
-"""The doctor tells what is wrong, all of it, before hours are spent; and leaves nothing behind."""
+"""The doctor reports all that is wrong before hours are spent, and leaves nothing behind."""
 
 import importlib
 import os
@@ -15,7 +15,6 @@ import torch
 import typer
 from image_files import make_samples, write_folder
 from PIL import Image
-from pipeline.checkup import images, labels, memory, speed
 from project import files_of, small_params, student, write_params
 from runs import recipe
 from safetensors.torch import save_file
@@ -23,10 +22,11 @@ from safetensors.torch import save_file
 import pipeline.core.files
 import pipeline.core.scratch
 import pipeline.data.streaming
-from pipeline.doctor.networks import Cost
+from pipeline.doctor import labels, memory, source, speed
+from pipeline.doctor.disk import keeps_second_copy
+from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
-from pipeline.doctor.space import keeps_second_copy
-from pipeline.doctor.telling import duration
+from pipeline.doctor.reporting import duration
 from pipeline.models import build_model
 from pipeline.training.batches import num_steps
 from stages import doctor, dump_labels, prepare, train_teacher
@@ -36,21 +36,20 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes without waiting for the disk; networks are timed for a moment, few labels are measured."""
+    """Writes without waiting for the disk, times networks for a moment, measures few labels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         patch.setattr(speed, "_SECONDS", 0.01)
-        patch.setattr(images, "_SLOW_SECONDS", 0.0)
-        patch.setattr(images, "_WRITTEN_TIMES", 2)
-        for place in (doctor, labels):
-            patch.setattr(place, "MEASURED", 200)
+        patch.setattr(source, "_SLOW_SECONDS", 0.0)
+        patch.setattr(source, "_WRITTEN_TIMES", 2)
+        patch.setattr(labels, "MEASURED", 200)
         yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, a teacher and stores."""
+    """Returns a folder with data, a teacher and stores."""
     folder = tmp_path_factory.mktemp("finished")
     params, data, work = write_params(folder, small_params()), folder / "data", folder / "work"
     prepare.main(params, data / "raw", data / "prepare", work)
@@ -61,14 +60,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params and nothing else."""
+    """Returns a folder with params and nothing else."""
     write_params(tmp_path, small_params())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 class Report:
-    """What the doctor said."""
+    """The lines that the doctor printed, by level, and its exit status."""
 
     def __init__(self, status: int, text: str) -> None:
         self.status, self.text = status, text
@@ -104,16 +103,16 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., Report]:
 
 
 def images_in(folder: Path, **settings: Any) -> Change:
-    """A change that takes images from a folder."""
+    """Returns a change that takes images from a folder."""
     return lambda params: params["prepare"].update(
         source={"kind": "folder", "path": str(folder / "images")}, val_fraction=0.4, **settings
     )
 
 
-def test_with_nothing_but_params_it_tells_of_images_networks_time_and_disk_and_leaves_nothing(
+def test_with_nothing_but_params_it_reports_images_networks_time_and_disk_and_leaves_nothing(
     folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_SLOW_SECONDS", 60.0)
+    monkeypatch.setattr(source, "_SLOW_SECONDS", 60.0)
     before = files_of(folder)
     report = ask(folder, quick=False)
     assert (report.status, report.verdict) == (0, "0 errors, 0 warnings")
@@ -151,7 +150,7 @@ def test_data_of_other_settings_is_passed_over(finished: Path, tmp_path: Path, a
     assert report.status == 0
 
 
-def test_every_fault_in_params_is_told_at_once(folder: Path, ask: Callable[..., Report]) -> None:
+def test_every_fault_in_params_is_reported_at_once(folder: Path, ask: Callable[..., Report]) -> None:
     def spoil(params: dict[str, Any]) -> None:
         params["prepare"].update(val_fraction=2.0, storage="pixel", sede=1)
         params["train_teacher"]["fit"]["epochs"] = "2"
@@ -222,7 +221,7 @@ def test_what_does_not_go_together_is_an_error(
 
 
 @pytest.mark.parametrize("stage", ["train_teacher", "dump_labels", "students.small"])
-def test_a_memory_budget_that_is_too_small_is_an_error_and_one_that_is_not_is_told(
+def test_a_memory_budget_that_is_too_small_is_an_error_and_one_that_is_not_is_reported(
     folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     def change(params: dict[str, Any], megabytes: int) -> None:
@@ -278,13 +277,13 @@ def build(num_classes, channels):
 
 
 def weights_for(num_classes: int) -> dict[str, torch.Tensor]:
-    """Of the teacher's network, untrained."""
+    """Returns tensors of the teacher's network, untrained."""
     settings = {"width": 8, "depth": 1}
     model = build_model("convnet_small", settings, num_classes=num_classes, channels=1, mean=[0.5], std=[0.5], seed=1)
     return {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
 
 
-def test_weights_that_know_nothing_of_the_images_are_told(folder: Path, ask: Callable[..., Report]) -> None:
+def test_weights_that_know_nothing_of_the_images_are_reported(folder: Path, ask: Callable[..., Report]) -> None:
     blind = {name: torch.zeros_like(tensor) for name, tensor in weights_for(10).items() if tensor.ndim <= 2}
     save_file(weights_for(10) | blind, folder / "own.safetensors")
 
@@ -304,7 +303,7 @@ def test_quick_runs_no_network(folder: Path, ask: Callable[..., Report], monkeyp
     assert not any("time" in line or "train_teacher:" in line for line in report.lines["ok"])
 
 
-def test_a_class_with_few_images_is_told(folder: Path, ask: Callable[..., Report]) -> None:
+def test_a_class_with_few_images_is_reported(folder: Path, ask: Callable[..., Report]) -> None:
     write_folder(folder / "images", make_samples(("ant", "bee", "cat"), each=6))
     report = ask(folder, images_in(folder))
     report.line("warning", "classes: 3 of 3", "'ant': 6")
@@ -393,7 +392,7 @@ def test_a_duration_has_two_figures(seconds: float, told: str) -> None:
 def test_a_training_is_its_steps_and_a_look_at_the_validation_split_after_each_epoch() -> None:
     fit = recipe(epochs=3, batch_size=16)
     assert num_steps(100, 16) == 6
-    assert Cost(training=2.0, forward=0.5).of_training(fit, 100, 10) == 3 * (96 * 2.0 + 10 * 0.5)
+    assert ImageSeconds(training=2.0, forward=0.5).of_training(fit, 100, 10) == 3 * (96 * 2.0 + 10 * 0.5)
 
 
 def test_a_slow_network_is_timed_on_a_smaller_batch(monkeypatch: pytest.MonkeyPatch) -> None:

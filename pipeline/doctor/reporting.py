@@ -1,32 +1,32 @@
-"""What a check-up says of images, time and disk."""
+"""The lines that a check-up prints about images, time and disk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pipeline.data.dataset import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
+from pipeline.doctor.space import DiskSpace
 
 FEW = 20  # images of a class
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _UNITS = ((1, "s", 100), (60, "min", 100), (3600, "h", 72), (86400, "days", float("inf")))
 
 
-def tell_images(look: Look, findings: Findings) -> None:
-    """What there is, by split and class."""
+def report_images(look: Look, findings: Findings) -> None:
+    """Reports the images, by split and class."""
     data, done = look.data, look.seconds is None
     counts = ", ".join(f"{'' if done else 'about '}{count:,} {split}" for split, count in data.num_samples.items())
     shape = " x ".join(map(str, data.image_shape))
     state = "prepared as the settings say" if done else "not prepared yet"
     about = f"{len(data.class_names)} classes, {counts}, {shape} (channels x height x width)"
     findings.ok(f"images: {data.source}, {state}: {about}, storage: {data.storage}")
-    for split, (told, is_broken) in look.firsts.items():
-        (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {told}")
-    _tell_classes(look, findings)
-    _tell_oddities(data, findings)
+    for split, (state, is_broken) in look.firsts.items():
+        (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {state}")
+    _report_classes(look, findings)
+    _report_oddities(data, findings)
 
 
-def _tell_classes(look: Look, findings: Findings) -> None:
+def _report_classes(look: Look, findings: Findings) -> None:
     counts = look.class_counts
     if counts is None:
         findings.ok("classes: how many images each has takes long to count here; prepare counts them")
@@ -40,8 +40,8 @@ def _tell_classes(look: Look, findings: Findings) -> None:
         findings.ok(f"classes: {counts[name]:,} to {max(counts.values()):,} training images each")
 
 
-def _tell_oddities(data: DatasetManifest, findings: Findings) -> None:
-    """What prepare has counted."""
+def _report_oddities(data: DatasetManifest, findings: Findings) -> None:
+    """Reports what prepare has counted: repeated, unlabelled and broken images."""
     if data.num_unlabelled:
         findings.ok(f"images: {data.num_unlabelled:,} training images are unlabelled: they serve soft labels alone")
     shared = {
@@ -49,15 +49,15 @@ def _tell_oddities(data: DatasetManifest, findings: Findings) -> None:
         "val images are in the training set, too": data.num_shared_with_val,
         "test images are in the training set, too": data.num_shared_with_test,
     }
-    for told, count in shared.items():
+    for line, count in shared.items():
         if count:
-            findings.warning(f"images: {count:,} {told}; duplicates.tsv lists them")
+            findings.warning(f"images: {count:,} {line}; duplicates.tsv lists them")
     if data.num_skipped:
         findings.warning(f"images: {data.num_skipped:,} broken ones were skipped; broken.tsv lists them")
 
 
-def tell_times(seconds: Mapping[str, float], findings: Findings) -> None:
-    """How long each stage will take on this machine, one after the other."""
+def report_times(seconds: Mapping[str, float], findings: Findings) -> None:
+    """Reports how long each stage will take on this machine, one after the other."""
     for name, each in seconds.items():
         findings.ok(f"time: {name}: {duration(each)}")
     if len(seconds) > 1:
@@ -65,7 +65,7 @@ def tell_times(seconds: Mapping[str, float], findings: Findings) -> None:
 
 
 def duration(seconds: float) -> str:
-    """With two figures at most: it is an estimate."""
+    """Returns a time in words, with two figures at most: it is an estimate."""
     if seconds < 1:
         return "about 1 s"
     size, unit = next((size, unit) for size, unit, most in _UNITS if seconds < most * size)
@@ -73,44 +73,19 @@ def duration(seconds: float) -> str:
     return f"about {count:.0f} {unit}" if count >= 10 or unit == "s" else f"about {count:.1f} {unit}"
 
 
-@dataclass(frozen=True)
-class Space:
-    """Bytes on disk.
-
-    Attributes:
-        prepare: Of data/prepare, which is there or will be; `pool` of what waits beside it while it is made.
-        stores: Of each label store, and `stores_there` of those that are there already.
-        copies: Of every output: 2 where DVC's cache keeps one of its own.
-    """
-
-    prepare: float
-    pool: float
-    is_prepared: bool
-    stores: Mapping[str, float]
-    stores_there: int
-    copies: int
-    free: int
-
-    @property
-    def needed(self) -> float:
-        """Free bytes that the most hungry moment takes."""
-        prepare = 0.0 if self.is_prepared else self.prepare
-        stores = max(0.0, sum(self.stores.values()) - self.stores_there)
-        return max(prepare + self.pool, self.copies * (prepare + stores))
-
-
-def tell_space(space: Space, label_bytes: Mapping[str, float], labels_of: str, findings: Findings) -> None:
-    """What is needed, and whether it is there."""
+def report_space(space: DiskSpace, findings: Findings) -> None:
+    """Reports the disk space that is needed, and whether it is there."""
     state = "there" if space.is_prepared else f"to come, and {_size(space.pool)} beside it while it is made"
     findings.ok(f"disk: data/prepare: about {_size(space.prepare)}, {state}")
     for name, size in space.stores.items():
-        findings.ok(f"disk: store {name}: about {_size(size)}, {label_bytes[name]:.2f} bytes a label ({labels_of})")
+        each = f"{space.label_bytes[name]:.2f} bytes a label ({space.labels_of})"
+        findings.ok(f"disk: store {name}: about {_size(size)}, {each}")
     copy = "the same again for the copies in DVC's cache" if space.copies == 2 else "DVC's cache links them: no copies"
-    told = f"disk: about {_size(space.needed)} to come at the peak ({copy}), {_size(space.free)} free"
+    line = f"disk: about {_size(space.needed)} to come at the peak ({copy}), {_size(space.free)} free"
     if space.needed > space.free:
-        findings.error(f"{told}; free space, choose smaller `encodings` or fewer views, or storage: encoded")
+        findings.error(f"{line}; free space, choose smaller `encodings` or fewer views, or storage: encoded")
     else:
-        findings.ok(told)
+        findings.ok(line)
 
 
 def _size(count: float) -> str:

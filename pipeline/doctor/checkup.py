@@ -1,0 +1,91 @@
+"""The check-up from params.yaml to the disk; each step looks at what the ones before it found
+sound.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+from pipeline.data.dataset import ImageDataset
+from pipeline.doctor.findings import Findings
+from pipeline.doctor.folders import Folders
+from pipeline.doctor.images import Look, look_at_prepared, misfit
+from pipeline.doctor.labels import LabelStore, find_store, made_up_labels, plan_stores, teacher_labels
+from pipeline.doctor.memory import check_memory
+from pipeline.doctor.params import Params, read_params
+from pipeline.doctor.reporting import report_images, report_space, report_times
+from pipeline.doctor.source import SourceLook, spared
+from pipeline.doctor.space import measure_space
+from pipeline.doctor.times import Students, stage_seconds
+from pipeline.labelling.settings import DumpLabels
+from pipeline.preparation.settings import Prepare
+
+
+def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = False) -> None:
+    """Reports every fault that can be found before the stages run.
+
+    Args:
+        path: Of params.yaml.
+        quick: No network is run, so that times are not estimated.
+    """
+    # 1. The settings. The steps below look at those that are sound.
+    params = read_params(path, findings)
+    # 2. The images, and whether they fit into memory.
+    look = look_at_images(params, folders, findings)
+    if look is None:
+        return
+    report_images(look, findings)
+    check_memory(params, look.data, findings)
+    # 3. The labels, and whether students can learn from them.
+    dump = params.get(DumpLabels)
+    if dump is None:
+        return
+    stores = plan_stores(params, dump, look, findings)
+    students = fitting_students(params, stores, folders.labels, look, findings)
+    # 4. The networks: each has a try on a batch, which is timed.
+    if not quick:
+        report_times(stage_seconds(params, dump, students, look, findings), findings)
+    # 5. The disk.
+    asks_teacher = look.seconds is None and not quick
+    labels = teacher_labels(dump, look, folders, findings) if asks_teacher else None
+    labels = labels or made_up_labels(dump, len(look.data.class_names))
+    report_space(measure_space(dump, stores, look, labels, folders), findings)
+
+
+def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look | None:
+    """Returns a look at the prepared data, or else at the source; None if neither can be read."""
+    prepare = params.get(Prepare)
+    if prepare is None:
+        return None
+    if (folders.data / "manifest.json").exists():
+        dataset = findings.attempt(ImageDataset, folders.data)
+        if dataset is None:
+            return None
+        if not (wrong := misfit(dataset.manifest, prepare)):
+            return findings.attempt(look_at_prepared, dataset)
+        findings.warning(f"{folders.data}: its {wrong}; looking at the source; `dvc repro prepare` makes it again")
+    if params.source is None:
+        return None
+    with spared(folders.raw) as mirror:
+        try:
+            return SourceLook(params.source, mirror, prepare).look()
+        except PipelineError as fault:
+            findings.error(str(fault).replace(str(mirror), str(folders.raw)))
+            return None
+
+
+def fitting_students(
+    params: Params, stores: Mapping[str, LabelStore], folder: Path, look: Look, findings: Findings
+) -> Students:
+    """Returns the students that can learn from the labels that they name, with their stores."""
+    fitting = {}
+    for name, row in params.students.items():
+        where = f"{params.path}: students.{name}"
+        before = findings.counts["error"]
+        store = findings.attempt(find_store, row, stores, folder, where)
+        if store:
+            findings.attempt(row.check_labels, store.encoding, store.codec, store.views.mixes, where)
+            findings.attempt(row.check_data, look.data.num_unlabelled, where)
+        if store and findings.counts["error"] == before:
+            fitting[name] = (row, store)
+    return fitting

@@ -1,0 +1,67 @@
+"""The time that each stage will take on this machine, from the speed of its networks on a few
+images.
+"""
+
+from collections.abc import Mapping
+
+from pipeline.doctor.findings import Findings
+from pipeline.doctor.images import Look
+from pipeline.doctor.labels import LabelStore
+from pipeline.doctor.networks import StudentCheck, TeacherCheck
+from pipeline.doctor.params import Params
+from pipeline.doctor.reporting import duration
+from pipeline.labelling.settings import DumpLabels
+from pipeline.student.settings import TrainStudent
+from pipeline.teacher.settings import TrainTeacher
+
+Students = Mapping[str, tuple[TrainStudent, LabelStore]]
+
+
+def stage_seconds(
+    params: Params, dump: DumpLabels, students: Students, look: Look, findings: Findings
+) -> dict[str, float]:
+    """Returns the seconds of each stage, by its description; every network has a try on a batch."""
+    return {
+        **_prepare_seconds(look),
+        **_teacher_seconds(params, dump, look, findings),
+        **_student_seconds(params, dump, students, look, findings),
+    }
+
+
+def _prepare_seconds(look: Look) -> dict[str, float]:
+    if look.seconds is None:
+        return {}
+    count = sum(look.data.num_samples.values())
+    return {f"prepare ({count:,} images)": look.seconds * count}
+
+
+def _teacher_seconds(params: Params, dump: DumpLabels, look: Look, findings: Findings) -> dict[str, float]:
+    settings, num_samples = params.get(TrainTeacher), look.data.num_samples
+    if settings is None:
+        return {}
+    cost = TeacherCheck(settings, look, f"{params.path}: train_teacher", dump).run(findings)
+    if cost is None:
+        return {}
+    labelled = num_samples["train"] - look.data.num_unlabelled
+    view = num_samples["train"] * cost.forward
+    return {
+        f"train_teacher ({settings.fit.epochs} epochs)": cost.of_training(settings.fit, labelled, num_samples["val"]),
+        f"dump_labels ({dump.num_views} views, {duration(view)} each)": dump.num_views * view,
+    }
+
+
+def _student_seconds(
+    params: Params, dump: DumpLabels, students: Students, look: Look, findings: Findings
+) -> dict[str, float]:
+    train, val = look.data.num_samples["train"], look.data.num_samples["val"]
+    times = {}
+    for name, (row, store) in students.items():
+        cost = StudentCheck(row, look, f"{params.path}: students.{name}", store).run(findings)
+        if cost is None:
+            continue
+        count = train if row.soft_weight else train - look.data.num_unlabelled
+        seconds = cost.of_training(row.fit, count, val)
+        if row.temperature == "auto":
+            seconds += len(dump.temperatures) * cost.of_pilot(row.fit, count, val)
+        times[f"train_student@{name} ({row.fit.epochs} epochs)"] = seconds
+    return times
