@@ -33,7 +33,7 @@ from pipeline.signals.metrics import classification_metrics
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.groups import batches_together, check_alike
 from pipeline.student.labelled_views import LabelledViews
-from pipeline.student.objective import build_loss
+from pipeline.student.losses import build_loss
 from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import Choice, choose_temperature, shorten
 from pipeline.training.fit import fit, fit_together, write_reports
@@ -227,11 +227,12 @@ def _rows(name: str, params: Path) -> dict[str, TrainStudent]:
 
 
 def _check_team(team: Team, rows: dict[str, TrainStudent], where: str) -> None:
-    """Raises ConfigError where a loss compares the images of a batch, of which each process has but some."""
+    """Raises ConfigError where a loss compares the examples of a batch, of which each process has a share."""
     for name, row in rows.items():
-        if team.world > 1 and row.soft_weight and row.loss["kind"] == "dist":
-            found = f"compares the images of a batch, which {team.world} processes share among them"
-            raise ConfigError(f"{where}.{name}.loss", f"kind 'dist' {found}", fix="train it without torchrun")
+        loss = build_loss(row.loss, f"{where}.{name}.loss")
+        if team.world > 1 and row.soft_weight and loss.compares_examples:
+            found = f"compares the examples of a batch, which {team.world} processes share among them"
+            raise ConfigError(f"{where}.{name}.loss", f"kind {loss.kind!r} {found}", fix="train it without torchrun")
 
 
 def _recipe(settings: TrainStudent) -> dict[str, Any]:

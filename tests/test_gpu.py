@@ -46,7 +46,8 @@ from pipeline.preparation.write import write_dataset
 from pipeline.signals.losses import cross_entropy
 from pipeline.signals.metrics import classification_metrics
 from pipeline.student.labelled_views import LabelledViews
-from pipeline.student.objective import Objective, build_loss
+from pipeline.student.losses import build_loss
+from pipeline.student.objective import Objective
 from pipeline.training.batches import num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit

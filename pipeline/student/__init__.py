@@ -6,6 +6,5 @@ labelled_views.py  views with their stored labels, batch by batch
 losses/            per-example losses
 objective.py       what a student learns: the losses of a batch, weighted
 settings.py        A row of the table `students` of params.yaml
-soft_losses.py     per-example losses of students alone
 temperature.py     a student's temperature, chosen by short trials
 """

@@ -9,7 +9,8 @@ from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.labels.encodings import Codec, Encoding
 from pipeline.models.devices import DeviceName
-from pipeline.student.objective import Objective, build_loss
+from pipeline.student.losses import build_loss
+from pipeline.student.objective import Objective
 from pipeline.student.temperature import Temperature
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, check_network

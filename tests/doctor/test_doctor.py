@@ -339,7 +339,7 @@ def test_unlabelled_images_are_counted_and_refuse_losses_that_need_a_class(
         images_in(folder)(params)
         params["students"]["small"]["loss"] = {"kind": "nkd", "standardize": False, "gamma": 1.5}
 
-    ask(folder, nkd).only_error("students.small.loss", "30 training images are unlabelled")
+    ask(folder, nkd).only_error("students.small.loss", "30 training samples are unlabelled")
 
 
 def test_a_source_that_is_not_there_is_an_error_with_its_own_path(folder: Path, ask: Callable[..., Report]) -> None:

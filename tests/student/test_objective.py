@@ -18,15 +18,14 @@ from pipeline.labels.encodings import build_encoding
 from pipeline.signals.losses import cross_entropy
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.losses import LOSSES, SoftLoss, build_loss
+from pipeline.student.losses.dist import dist
+from pipeline.student.losses.dkd import decoupled_knowledge_distillation
 from pipeline.student.losses.kd import knowledge_distillation
-from pipeline.student.objective import LOSSES, Objective, SoftLoss, build_loss
-from pipeline.student.soft_losses import (
-    centred_mse,
-    decoupled_knowledge_distillation,
-    dist,
-    normalised_knowledge_distillation,
-    standardise,
-)
+from pipeline.student.losses.mse import centred_mse
+from pipeline.student.losses.nkd import normalised_knowledge_distillation
+from pipeline.student.losses.standardise import standardise
+from pipeline.student.objective import Objective
 
 CPU = torch.device("cpu")
 KD: Row = {"kind": "kd", "standardize": False}

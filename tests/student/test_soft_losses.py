@@ -1,22 +1,26 @@
 """Losses of soft targets beside plain distillation: golden values, twins in plain Python, and what breaks other code."""
 
+import doctest
+import importlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_losses import HARD_LABELS, STUDENT, TEACHER, distil, random_logits
+from logits import HARD_LABELS, STUDENT, TEACHER, random_logits
+from test_kd import distil
 from torch.nn.functional import log_softmax
 
-from pipeline.student.soft_losses import (
-    centred_mse,
-    decoupled_knowledge_distillation,
-    dist,
-    normalised_knowledge_distillation,
-    standardise,
-)
+from pipeline.student import losses
+from pipeline.student.losses.dist import dist
+from pipeline.student.losses.dkd import decoupled_knowledge_distillation
+from pipeline.student.losses.mse import centred_mse
+from pipeline.student.losses.nkd import normalised_knowledge_distillation
+from pipeline.student.losses.standardise import standardise
 
+FILES = sorted(path.stem for path in Path(losses.__path__[0]).glob("[!_]*.py"))
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 Rows = list[list[float]]
 
@@ -70,6 +74,14 @@ def standardised(
 
 LOSSES: dict[str, Loss] = {"dkd": dkd, "nkd": nkd, "dist": correlation, "mse": mse, "standardised": standardised}
 each_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    module = importlib.import_module(f"pipeline.student.losses.{name}")
+    found = doctest.testmod(module)
+    assert found.failed == 0
+    assert found.attempted or name == "base"
 
 
 @pytest.mark.parametrize(

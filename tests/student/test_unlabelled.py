@@ -340,7 +340,7 @@ def test_every_stage_takes_unlabelled_images_pixels_and_files_alike(
         assert ours
         assert ours == theirs, part
     for changes, told in (
-        ({"loss": DKD}, "students.small.loss: kind 'dkd' needs hard labels, and 120 training images are unlabelled"),
+        ({"loss": DKD}, "students.small.loss: kind 'dkd' needs hard labels, and 120 training samples are unlabelled"),
         ({"group": "all"}, "soft_weight: one of .* is 0, and unlabelled images are for soft labels alone"),
     ):
         write_students(tmp_path / "encoded", **changes)

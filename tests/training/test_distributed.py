@@ -469,7 +469,11 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     ("name", "change", "line"),
     [
-        ("dist", lambda row: None, "students.dist.loss: kind 'dist' compares the images of a batch, which 2 processes"),
+        (
+            "dist",
+            lambda row: None,
+            "students.dist.loss: kind 'dist' compares the examples of a batch, which 2 processes",
+        ),
         ("small", lambda row: row["fit"].update(batch_size=1), "students.small.fit.batch_size: 1 for 2 processes"),
         ("small", lambda row: row["fit"].update(learning_rate=1e30, clip_norm=1e30), "train_student@small: "),
         ("small", lambda row: row.update(device="cuda"), "device 'cuda': not on this machine"),

@@ -1,0 +1,99 @@
+"""The abstract loss of soft targets: a row of settings that is called with the logits of a batch."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.core.config import STRICT
+from pipeline.core.errors import ConfigError
+from pipeline.labels.targets import Detail, SparseTargets
+from pipeline.student.losses.standardise import standardise
+
+_FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
+#: How much of the teacher's distribution labels hold, and which stores hold so much.
+_HELD: dict[Detail, str] = {
+    "every class": "every class's probability",
+    "filled tail": "the likeliest classes' probabilities, the others filled in from a model",
+    "some classes": "some classes' probabilities only",
+    "nothing": "nothing",
+}
+_STORES: dict[Detail, str] = {
+    "every class": "a dense encoding",
+    "filled tail": "`topk` with `tail: prior` or `uniform`",
+    "some classes": "`topk` with `tail: rest`, `sampled`",
+}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SoftLoss(ABC):
+    """A loss of soft targets. Subclasses are the kinds of row; each calls the function of its file.
+
+    `standardize` has both sides standardised first. Then only the spacing of an example's classes
+    counts, and not how sure of them a side is. The temperature applies to the standardised scores
+    (the paper takes 2).
+    """
+
+    standardize: bool
+
+    #: The name in `params.yaml`.
+    kind: ClassVar[str]
+    #: How much of the teacher's distribution a label must hold: any of these.
+    learns_from: ClassVar[tuple[Detail, ...]]
+    #: Whether an example needs one hard label beside its soft targets.
+    needs_hard_label: ClassVar[bool] = False
+    #: Whether an example's value depends on the other examples, so that a batch must not be shared out.
+    compares_examples: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "batch classes"],
+        soft_targets: Float[Tensor, "batch classes"] | SparseTargets,
+        hard_labels: Int64[Tensor, " batch"],
+        *,
+        temperature: float,
+        epoch: int,
+    ) -> Float[Tensor, " batch"]:
+        """Returns a value in nats per example, whose mean is the loss; `epoch` counts from 0."""
+        if self.standardize:
+            assert isinstance(soft_targets, Tensor), "labels are checked"
+            logits = standardise(logits)
+            # Log-probabilities at a temperature, times it, are the logits but for a shift, which
+            # standardising removes.
+            soft_targets = F.log_softmax(standardise(temperature * soft_targets) / temperature, dim=1)
+        return self._values(logits, soft_targets, hard_labels, temperature, epoch)
+
+    @abstractmethod
+    def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor: ...
+
+    def warmed_up(self) -> "SoftLoss":
+        """Returns the same loss as it is after its warm-up, if it has one: for a short trial."""
+        return self
+
+    def check_labels(self, detail: Detail, store: str, where: str) -> None:
+        """Raises ConfigError where it can't learn from such labels.
+
+        Args:
+            store: The name of their store in the message.
+            where: The place of this loss in `params.yaml`.
+        """
+        able: tuple[Detail, ...] = ("every class",) if self.standardize else self.learns_from
+        if detail not in able:
+            found = f"kind {self.kind!r}{', standardised,' if self.standardize else ''} can't learn from {store}"
+            expected = " or ".join(_STORES[each] for each in able)
+            raise ConfigError(where, f"{found}, whose labels hold {_HELD[detail]}", expected=expected, fix=_FIX)
+
+    def check_views(self, mixes: bool, where: str) -> None:
+        """Raises ConfigError where views mix two samples and it needs the one class of a sample."""
+        if mixes and self.needs_hard_label:
+            found = f"kind {self.kind!r} needs one hard label, and each view of this store mixes two samples"
+            raise ConfigError(where, found, expected="a store whose views do not mix samples", fix=_FIX)
+
+    def check_data(self, num_unlabelled: int, where: str) -> None:
+        """Raises ConfigError where it needs each sample's class and some samples have none."""
+        if num_unlabelled and self.needs_hard_label:
+            found = f"kind {self.kind!r} needs hard labels, and {num_unlabelled:,} training samples are unlabelled"
+            raise ConfigError(where, found, expected="kd, dist or mse", fix="or leave unlabelled samples out")
