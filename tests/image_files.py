@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.preparation.sources import RawImage, Source, build_source
+from pipeline.preparation.sources import build_source
+from pipeline.preparation.sources.base import RawImage, Source
 
 SPLITS = ("train", "val", "test")
 

@@ -29,7 +29,8 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.verify_settings import VerifyLabels
 from pipeline.labels.encodings import Encoding, build_encoding
 from pipeline.preparation.settings import Prepare
-from pipeline.preparation.sources import Source, build_source
+from pipeline.preparation.sources import build_source
+from pipeline.preparation.sources.base import Source
 from pipeline.student.groups import check_alike
 from pipeline.student.settings import TrainStudent
 from pipeline.teacher.settings import TrainTeacher

@@ -23,7 +23,7 @@ from pipeline.doctor.images import LOOKED_AT, NUM_PLACES, Look, starts
 from pipeline.preparation.make import Broken, ImageForm, Made
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
-from pipeline.preparation.sources import RawImage, Source
+from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.write import SplitRows, write_split
 

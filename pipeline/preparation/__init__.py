@@ -1,15 +1,18 @@
-"""The stage `prepare`: from raw samples to `data/prepare`.
+"""The stage `prepare`: from the images that a source has to the data set in `data/prepare`.
 
-From what a source gives to data/prepare: images made ready, pooled on disk, ordered by content, written as splits.
+One pass over the source makes every image ready and puts it into a pool on disk. Each image then gets its split, and
+the splits are written in an order that depends on the images alone, so that any rows in a row are a random sample.
 
-    blocks.py    Blocks: what a pool takes from its source at a time, and the record of what these images are
-    buckets.py   Buckets: files that things are dealt into as they come, and that are read one after the other
-    lists.py     Lists beside a prepared data set, for people and for joins: tab-separated, a line of names first
-    make.py      What becomes of a raw image: decoded, fitted to one size, and kept as pixels or as an encoded file
-    pool.py      Everything that a source gives, made ready and kept on disk, from which splits are written in another order
-    settings.py  The section `prepare` of params.yaml
-    sources/     where raw images come from, one file each
-    write.py     Making a data set: the order of its rows, which images are held out, statistics of the pixels, and splits written to
-    order.py  the order of rows, and which are held out
-    statistics.py  mean and standard deviation of each channel
+    settings.py    the section `prepare` of params.yaml
+    sources/       where raw images come from: one file each, a new one is a file there and a place in its table
+    make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as an encoded file
+    pool.py        all images of a source, made ready and kept on disk
+    blocks.py      the records of the images in a pool, a few megabytes of images at a time
+    buckets.py     the files of a pool: a sort on disk in two passes
+    order.py       the order of rows, and the draw of those that are held out
+    assign.py      the split of every image: the source's own, or held out
+    statistics.py  mean and standard deviation of each channel, counted exactly
+    write.py       a split written file by file, and the manifest
+    lists.py       lists beside the data set: samples, duplicates, broken images
+    finish.py      a pool written as a data set
 """

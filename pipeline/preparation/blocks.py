@@ -15,11 +15,11 @@ from pipeline.preparation.make import Broken, Channels, Made
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _BLOCK_IMAGES = 65_536
-Column = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes", "checksums"]
+BlockColumn = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes", "checksums"]
 
 
 @dataclass(frozen=True)
-class Block:
+class PoolBlock:
     """What is said of some images, one after the other as the source gave them.
 
     Attributes:
@@ -46,11 +46,11 @@ class Block:
     checksums: UInt64[np.ndarray, " images"]
 
     @classmethod
-    def load(cls, path: Path) -> "Block":
+    def load(cls, path: Path) -> "PoolBlock":
         with np.load(path) as file:
             num_taken, channels, bits, *shape = file["about"].tolist()
             return cls(
-                path, num_taken, channels, bits, tuple(shape) or None, *(file[name] for name in get_args(Column))
+                path, num_taken, channels, bits, tuple(shape) or None, *(file[name] for name in get_args(BlockColumn))
             )
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class GrowingBlock:
     def is_full(self) -> bool:
         return self.num_bytes >= BLOCK_BYTES or len(self) >= _BLOCK_IMAGES
 
-    def save(self, path: Path, bits: int, numbers: dict[str | None, int]) -> Block:
+    def save(self, path: Path, bits: int, numbers: dict[str | None, int]) -> PoolBlock:
         """The block, on disk; `numbers` are those of the classes."""
         made = self.made
         shape = made[0].shape if made else ()
@@ -121,7 +121,7 @@ class GrowingBlock:
         file = io.BytesIO()
         np.savez(file, **arrays)
         write_bytes(path, file.getvalue())
-        return Block.load(path)
+        return PoolBlock.load(path)
 
 
 def closed(text: str) -> bytes:

@@ -14,23 +14,22 @@ from pipeline.data.dataset import SPLITS
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.pool import Pool
 
-Rows = Mapping[str, np.ndarray]  # the pool's images by split, in the order of its rows
 _SAMPLE = ("sample_id", "split", "class", "key")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
-def write_samples(path: Path, pool: Pool, rows: Rows) -> None:
+def write_samples(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -> None:
     """Every sample in the order of its split: its id, split, class (empty: unlabelled) and where the source has it."""
-    _write(path, _SAMPLE, _samples(pool, rows))
+    _write(path, _SAMPLE, _samples(pool, splits))
 
 
-def write_duplicates(path: Path, pool: Pool, rows: Rows) -> int:
+def write_duplicates(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -> int:
     """The same of samples whose pixels are not theirs alone, by id, where there are any; how many these are."""
     ids = pool.column("sample_ids")
     values, counts = np.unique(ids, return_counts=True)
     repeated = np.isin(ids, values[counts > 1])
     if repeated.any():
-        own = {split: some[repeated[some]] for split, some in rows.items()}
+        own = {split: some[repeated[some]] for split, some in splits.items()}
         _write(path, _SAMPLE, sorted(_samples(pool, own), key=lambda line: line[0]))
     return int(repeated.sum())
 
@@ -43,10 +42,10 @@ def write_broken(path: Path, pool: Pool) -> int:
     return count
 
 
-def _samples(pool: Pool, rows: Rows) -> Iterator[tuple[str, ...]]:
+def _samples(pool: Pool, splits: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
     ids, labels = pool.column("sample_ids"), pool.column("hard_labels")
     for split in SPLITS:
-        for row, key in zip(rows[split].tolist(), pool.keys(rows[split]), strict=True):
+        for row, key in zip(splits[split].tolist(), pool.keys(splits[split]), strict=True):
             label = labels[row]
             yield f"{ids[row]:016x}", split, "" if label == UNLABELLED else pool.class_names[label], key
 

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from pipeline.data.decoding import DecodeError, decode, longest_side, read, to_jpeg, to_png
 from pipeline.data.images import Storage
 from pipeline.data.sample_ids import sample_ids
-from pipeline.preparation.sources import RawImage
+from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.statistics import count_levels
 
 Channels = Literal[1, 3]

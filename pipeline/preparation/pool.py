@@ -24,11 +24,11 @@ from jaxtyping import Int64, UInt8
 from pipeline.core.errors import DataError, SourceError, suggest
 from pipeline.data.decoding import DecodeError, decode_all, map_in_order, num_channels
 from pipeline.data.splits import UNLABELLED
-from pipeline.preparation.blocks import Block, Column, GrowingBlock, opened
+from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
 from pipeline.preparation.make import Broken, Channels, ImageForm, Made
 from pipeline.preparation.order import row_draws, row_order
-from pipeline.preparation.sources import RawImage
+from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.statistics import count_levels
 
 _MOST_BITS = 15  # a bucket of a terabyte is 32 MB
@@ -44,9 +44,9 @@ class Pool:
     def __init__(self, folder: Path, form: ImageForm, class_names: Sequence[str], count: int | None) -> None:
         self.folder, self.form, self.class_names, self._count = folder, form, class_names, count
         self._images, self._keys = Buckets(folder, "images"), Buckets(folder, "keys")
-        self.blocks: list[Block] = []
+        self.blocks: list[PoolBlock] = []
         while (path := self._next_path).exists():
-            self.blocks.append(Block.load(path))
+            self.blocks.append(PoolBlock.load(path))
         while self.blocks and not self._is_whole():
             self.blocks.pop().path.unlink()
         if not self.blocks:
@@ -139,7 +139,7 @@ class Pool:
         for block in self.blocks:
             yield from block.broken()
 
-    def column(self, name: Column) -> np.ndarray:
+    def column(self, name: BlockColumn) -> np.ndarray:
         """What is said of every image: an attribute of all blocks."""
         return np.concatenate([getattr(block, name) for block in self.blocks])
 
@@ -166,7 +166,7 @@ class Pool:
             yield np.frombuffer(content, np.uint8).reshape(shape)
 
     def _places(
-        self, some: Int64[np.ndarray, " some"], sizes: Column
+        self, some: Int64[np.ndarray, " some"], sizes: BlockColumn
     ) -> tuple[Int64[np.ndarray, " some"], Int64[np.ndarray, " some"], Int64[np.ndarray, " some"]]:
         """In which bucket some images are, where in it, and how long."""
         buckets, lengths = self._bucket_numbers(), self.column(sizes)

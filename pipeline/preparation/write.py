@@ -46,14 +46,14 @@ def write_dataset(
     """Writes splits that are in memory, and their manifest, to `folder`."""
     rows = {name: SplitRows.of(split) for name, split in splits.items()}
     images = splits["train"].images
-    manifest = describe(source, class_names, list(images.shape[1:]), channel_statistics(images), rows)
+    manifest = dataset_manifest(source, class_names, list(images.shape[1:]), channel_statistics(images), rows)
     for name, split in rows.items():
         write_split(folder / f"{name}.zarr", split, manifest.image_shape)
     write_json(folder / "manifest.json", asdict(manifest))
     return manifest
 
 
-def describe(
+def dataset_manifest(
     source: str,
     class_names: Sequence[str],
     image_shape: list[int],

@@ -19,8 +19,7 @@ from faults import die_at, ended, fork
 from image_files import Sample, make_samples, write_folder, write_manifest, write_parquet, write_webdataset
 from project import files_of, small_params, write_params
 
-from pipeline.core import arrays
-from pipeline.core import files as artifacts
+from pipeline.core import arrays, scratch
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError, PipelineError, SourceError, StoreError, one_line_errors
 from pipeline.core.seeding import derive_seed, philox
@@ -28,8 +27,9 @@ from pipeline.data.dataset import ImageDataset, rows_fingerprint
 from pipeline.data.decoding import decode, fit, to_png
 from pipeline.data.sample_ids import find_samples, sample_ids
 from pipeline.data.splits import UNLABELLED, Split
-from pipeline.preparation import blocks, buckets, pooling
-from pipeline.preparation.sources import RawImage, Source, build_source
+from pipeline.preparation import blocks, buckets, pool
+from pipeline.preparation.sources import build_source
+from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.write import write_dataset
 from stages import prepare
 
@@ -97,9 +97,7 @@ class Project:
             section["source"] = source
         else:
             self._monkeypatch.setattr(prepare, "build_source", lambda row, where: source)
-        self._monkeypatch.setattr(
-            artifacts, "loaded_code_fingerprint", lambda: "this code"
-        )  # saves a tenth of a second
+        self._monkeypatch.setattr(scratch, "code_fingerprint", lambda script: "this code")  # saves a tenth of a second
         write_params(self.folder, {"prepare": section})
         prepare.main(self.folder / "params.yaml", self.folder / "data/raw", self.out, self.work)
         return ImageDataset(self.out)
@@ -127,7 +125,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def size_buckets(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
-    for module in (buckets, pooling):
+    for module in (buckets, pool):
         monkeypatch.setattr(module, "BUCKET_BYTES", num_bytes)
 
 
@@ -625,13 +623,13 @@ def test_what_a_machine_had_not_yet_flushed_when_it_stopped_is_made_again(
 
 
 def test_an_image_that_is_not_as_it_was_kept_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    def damage(*_: object) -> None:
+    def damage(*_: object, **__: object) -> None:
         file = next(project.work.rglob("pool/*.images"))
         content = bytearray(file.read_bytes())
         content[100] ^= 4
         file.write_bytes(content)
 
-    monkeypatch.setattr(prepare, "_check_pool", damage)
+    monkeypatch.setattr(prepare, "check_pool", damage)
     with pytest.raises(DataError, match=r"pool: an image is not as it was kept; delete it and run this again"):
         project.run(make_source())
 

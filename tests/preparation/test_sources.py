@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import ConfigError, SourceError
-from pipeline.preparation.sources import SOURCES, RawImage, build_source, fashion_mnist
+from pipeline.preparation.sources import SOURCES, build_source, fashion_mnist
+from pipeline.preparation.sources.base import RawImage
 
 PIXELS = {
     split: np.random.default_rng(n).integers(0, 256, (n, 28, 28), np.uint8) for split, n in (("train", 6), ("t10k", 3))

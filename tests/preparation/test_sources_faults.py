@@ -16,7 +16,7 @@ import pytest
 from image_files import all_of, idx, image_file, make_samples, source, write_parquet, write_tar, write_webdataset
 
 from pipeline.core.errors import SourceError
-from pipeline.preparation.sources import Source
+from pipeline.preparation.sources.base import Source
 
 FAULTS: list["Fault"] = []
 IMAGE = image_file(0)

@@ -29,7 +29,7 @@ from image_files import (
 
 from pipeline.core.errors import SourceError
 from pipeline.data.decoding import decode
-from pipeline.preparation.sources import Source
+from pipeline.preparation.sources.base import Source
 
 RAW = Path("raw")
 NAMES = ["ant", "bee", "cat"]

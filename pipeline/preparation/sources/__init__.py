@@ -1,36 +1,45 @@
-"""Where raw images come from: one file per source, registered here by the name that `params.yaml` uses.
+"""The sources of raw images: one file each, and the table of them by the name that `params.yaml` uses.
 
-`prepare.source` is `{kind: <name here>, ...settings}`. A new source is a file here and a line in `SOURCES`.
+`prepare.source` is `{kind: <name here>, ...settings}`. A new source is a class in a file here, and a place in `SOURCES`.
+
+    fashion_mnist.py  Fashion-MNIST, downloaded or found
+    digits.py         scikit-learn's hand-written digits, for tests and trials
+    folder.py         image files in a folder for each class
+    table.py          image files that a table lists: CSV, TSV or Parquet
+    webdataset.py     tar files in WebDataset's layout
+    parquet.py        Parquet files with images in a column, as on Hugging Face
+    cifar.py          CIFAR-10 and CIFAR-100 in their binary distribution
+    idx.py            pairs of IDX files, as MNIST has them
+    numpy_arrays.py   NumPy arrays in .npz or .npy files
+
+What they share:
+
+    base.py           the abstract source, and a raw image
+    pixels.py         sources whose images are arrays already
+    files.py          the files of a path, and the split that a file's name names
+    labels.py         class names from labels: names, or numbers of names in a list
+    arrow.py          Parquet files, read a few rows at a time
 """
 
 from pipeline.core.config import validate_kind
-from pipeline.preparation.sources.base import SPLITS, RawImage, Source
+from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.cifar import Cifar
 from pipeline.preparation.sources.digits import Digits
 from pipeline.preparation.sources.fashion_mnist import FashionMnist
 from pipeline.preparation.sources.folder import Folder
 from pipeline.preparation.sources.idx import Idx
-from pipeline.preparation.sources.manifest import Manifest
 from pipeline.preparation.sources.numpy_arrays import NumpyArrays
 from pipeline.preparation.sources.parquet import Parquet
+from pipeline.preparation.sources.table import Table
 from pipeline.preparation.sources.webdataset import WebDataset
 
 SOURCES: dict[str, type[Source]] = {
-    "fashion_mnist": FashionMnist,
-    "digits": Digits,
-    "folder": Folder,
-    "manifest": Manifest,
-    "webdataset": WebDataset,
-    "parquet": Parquet,
-    "cifar": Cifar,
-    "idx": Idx,
-    "arrays": NumpyArrays,
+    source.kind: source
+    for source in (FashionMnist, Digits, Folder, Table, WebDataset, Parquet, Cifar, Idx, NumpyArrays)
 }
-
-__all__ = ["SOURCES", "SPLITS", "RawImage", "Source", "build_source"]
 
 
 def build_source(row: object, where: str) -> Source:
-    """The source that a row of settings names; raises ConfigError where kind or settings are wrong."""
+    """Returns the source that a row of settings names; raises ConfigError when kind or settings are wrong."""
     source: Source = validate_kind(SOURCES, row, where)
     return source

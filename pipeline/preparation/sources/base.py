@@ -1,5 +1,7 @@
 """What a source is: settings that know the classes and give the images one after the other, as they came."""
 
+import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,30 @@ class Source(ABC):
     @abstractmethod
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         """All images but the first `start`, in an order that is the same in every run."""
+
+    def files_fingerprint(self) -> str | None:
+        """Returns 32 hex digits of the names, sizes and times of the files at `path`; None when there is no `path`.
+
+        Work that was begun with other files does not go on.
+        """
+        place = getattr(self, "path", None)
+        if not isinstance(place, str):
+            return None
+        digest = hashlib.sha256()
+        for path in _walk(Path(place)):
+            stat = path.stat()
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()[:32]
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """Yields the files at and below a path in their order; of a pattern, those in the folder that it begins with."""
+    if path.is_file():
+        yield path
+    elif not path.is_dir():
+        folder = next(parent for parent in path.parents if parent.is_dir())
+        yield from sorted(file for file in folder.iterdir() if file.is_file())
+    else:
+        for here, folders, files in os.walk(path, followlinks=True):
+            folders.sort()
+            yield from (file for name in sorted(files) if (file := Path(here, name)).exists())

@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 
 from pipeline.core.errors import SourceError, suggest
-from pipeline.preparation.sources.base import SPLITS
+from pipeline.data.dataset import SPLITS
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _WORDS = SPLIT_NAMES | {"t10k": "test"}  # as MNIST has it

@@ -20,12 +20,13 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.core.progress import say
-from pipeline.preparation.sources.base import SPLITS, RawImage, Source
+from pipeline.data.dataset import SPLITS
+from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import SPLIT_NAMES, split_named
 from pipeline.preparation.sources.labels import check_labels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-UNLABELLED = "_unlabelled"
+UNLABELLED_FOLDER = "_unlabelled"
 
 
 @plain_dataclass(frozen=True)
@@ -103,13 +104,15 @@ def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
         if is_folder:
             labels.append(name)
         elif _is_image(name):
-            fix = f"move it into a folder of its class, or into {UNLABELLED}"
+            fix = f"move it into a folder of its class, or into {UNLABELLED_FOLDER}"
             raise SourceError(path / name, "an image outside of every class folder", fix=fix)
     if not labels:
         raise SourceError(
             path, "no class folders", expected="path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
         )
-    return [_ClassFolder(split, None if label == UNLABELLED else label, path / label) for label in sorted(labels)]
+    return [
+        _ClassFolder(split, None if label == UNLABELLED_FOLDER else label, path / label) for label in sorted(labels)
+    ]
 
 
 def _sorted_files(folder: Path) -> tuple[list[str], int]:

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.preparation.sources.base import SPLITS
+from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
 from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
 

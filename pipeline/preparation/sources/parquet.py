@@ -9,8 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
+from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.arrow import ParquetTable
-from pipeline.preparation.sources.base import SPLITS, RawImage, Source
+from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
 from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
 

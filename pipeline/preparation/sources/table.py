@@ -10,17 +10,18 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
+from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.arrow import ParquetTable
-from pipeline.preparation.sources.base import SPLITS, RawImage, Source
+from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import split_named
 from pipeline.preparation.sources.labels import ClassList, read_classes
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-Row = tuple[str, object, object, object]  # where it is, then what stands in the columns of image, label and split
+TableRow = tuple[str, object, object, object]  # where it is, then what stands in the columns of image, label and split
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Manifest(Source):
+class Table(Source):
     """The images of a table, in its order. Without `split_column` all are for training; an empty label is none.
 
     Paths are relative to `root`, which is the table's folder where it is null. Whether files are there is found out
@@ -69,7 +70,7 @@ class Manifest(Source):
     def _split(self, name: object, where: str) -> str:
         return "train" if self.split_column is None else split_named(str(name).strip(), where)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[TableRow]:
         if not Path(self.path).is_file():
             raise SourceError(self.path, "no such file", fix="correct `path` in the source's settings")
         columns = [self.image_column, self.label_column, *([self.split_column] if self.split_column else [])]

@@ -1,0 +1,75 @@
+"""The split of every image in a pool: the one that its source names, or one that is held out of the training images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from pipeline.core.errors import DataError
+from pipeline.core.progress import say
+from pipeline.data.dataset import SPLITS
+from pipeline.data.splits import UNLABELLED
+from pipeline.preparation.lists import write_broken
+from pipeline.preparation.order import hold_out
+from pipeline.preparation.pool import Pool
+from pipeline.preparation.settings import Prepare
+
+PoolSplits = Mapping[str, Int64[np.ndarray, " images"]]  # the pool's images by split, in the order of its rows
+
+
+def check_pool(pool: Pool, settings: Prepare, listing: Path) -> None:
+    """Raises DataError when there is nothing to train on, or when broken images are to be refused.
+
+    Args:
+        listing: The file that lists broken images when they are refused.
+    """
+    broken = next(pool.broken(), None)
+    if broken and settings.broken == "refuse":
+        count = write_broken(listing, pool)
+        found = f"{broken.reason}; {count:,} of {pool.num_taken:,} images are broken, listed in {listing}"
+        pool.clear()  # or the next run would not look at the fixed ones again
+        raise DataError(broken.key, found, fix="fix or remove them, or set prepare.broken: skip in params.yaml")
+    where = f"source {settings.source['kind']!r}"
+    if pool.image_shape is None:
+        found = f"none of its {pool.num_taken:,} images can be decoded" if broken else "no images"
+        raise DataError(where, found, expected="images", fix="look at prepare.source in params.yaml")
+    labels = pool.column("hard_labels")
+    if (labels == UNLABELLED).all():
+        raise DataError(where, f"all {len(labels):,} images are unlabelled", expected="a class for some of them")
+
+
+def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
+    """Returns the pool's images by split, in the order of their rows.
+
+    Raises:
+        DataError: An image of `val` or `test` is unlabelled, or no training image is of its class.
+    """
+    given, labels, ids = (pool.column("splits"), pool.column("hard_labels"), pool.column("sample_ids"))
+    # 1. The splits that the source names, each in the order of its rows.
+    order = pool.order()
+    splits = {name: order[given[order] == number] for number, name in enumerate(SPLITS)}
+    for name in ("val", "test"):
+        for key in pool.keys(splits[name][labels[splits[name]] == UNLABELLED][:1]):
+            raise DataError(key, f"unlabelled, in the split {name}", expected="a class", fix="take it to train")
+    # 2. A split that the source does not have is held out of `train`: first `test`, then `val` of what is left.
+    for name, fraction in (("test", settings.test_fraction), ("val", settings.val_fraction)):
+        if len(splits[name]) == 0:
+            train = splits["train"]
+            out = hold_out(name, labels[train], ids[train], fraction, settings.seed, pool.class_names)
+            splits[name], splits["train"] = train[out], train[~out]
+    # 3. Nothing is measured on a class that no training image is of.
+    _check_classes(pool, splits)
+    return splits
+
+
+def _check_classes(pool: Pool, splits: PoolSplits) -> None:
+    labels = pool.column("hard_labels")
+    known = np.unique(labels[splits["train"]])
+    for name in ("val", "test"):
+        foreign = splits[name][~np.isin(labels[splits[name]], known)][:1]
+        for key in pool.keys(foreign):
+            found = f"class {pool.class_names[labels[foreign[0]]]!r} is in {name}, but no training image is of it"
+            raise DataError(key, found, fix="add some to train, or take it out")
+    if lacking := [name for number, name in enumerate(pool.class_names) if number not in known]:
+        say(f"prepare: no images of {len(lacking)} classes, the first: {lacking[0]!r}")

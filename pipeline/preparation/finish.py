@@ -1,0 +1,80 @@
+"""A pool written as a data set: its splits, the lists beside them, its manifest, and a line that sums it up."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from pipeline.core.files import write_json
+from pipeline.core.progress import progress
+from pipeline.data.dataset import SPLITS, DatasetManifest
+from pipeline.preparation.assign import PoolSplits
+from pipeline.preparation.lists import write_broken, write_duplicates, write_samples
+from pipeline.preparation.pool import Pool
+from pipeline.preparation.statistics import statistics_of
+from pipeline.preparation.write import SplitRows, dataset_manifest, write_split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that was written, and the number of samples in its list of duplicates."""
+
+    manifest: DatasetManifest
+    num_duplicates: int
+
+
+def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, records: Path) -> Prepared:
+    """Writes the images of a pool to `folder` as a data set.
+
+    Args:
+        source: The kind of the source, for the manifest.
+        records: A folder for the files that remember how far each split has got.
+    """
+    shape = pool.image_shape
+    assert shape is not None, "there are images"
+    rows = {name: _split_rows(pool, splits[name]) for name in SPLITS}
+    # 1. Statistics of the training images. The pool counted levels while it was filled, so only the held-out images
+    #    are read for this: they do not count as training images any more.
+    given, levels = pool.column("splits"), pool.levels()
+    for name in ("val", "test"):
+        levels -= pool.count_levels(splits[name][given[splits[name]] == SPLITS.index("train")])
+    # 2. The manifest, which is written last: who finds it finds all of the data set.
+    num_broken = write_broken(folder / "broken.tsv", pool)
+    manifest = dataset_manifest(source, pool.class_names, list(shape), statistics_of(levels), rows, num_broken)
+    # 3. Inputs, hard labels and sample ids, split by split.
+    with progress("prepare, splits", sum(map(len, splits.values())), "image") as on_images:
+        for name, split in rows.items():
+            write_split(folder / f"{name}.zarr", split, shape, records / f"{name}.written.json")
+            on_images(len(split))
+    # 4. The lists beside them.
+    write_samples(folder / "samples.tsv", pool, splits)
+    num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
+    write_json(folder / "manifest.json", asdict(manifest))
+    return Prepared(manifest, num_duplicates)
+
+
+def _split_rows(pool: Pool, rows: Int64[np.ndarray, " images"]) -> SplitRows:
+    labels, ids, sizes = (pool.column(name)[rows] for name in ("hard_labels", "sample_ids", "sizes"))
+    encoded = pool.form.storage == "encoded"
+    return SplitRows(labels, ids, sizes if encoded else None, lambda start: pool.contents(rows[start:]))
+
+
+def summary(prepared: Prepared, folder: Path) -> str:
+    """Returns one line about a data set that was written to `folder`: its size, and repeated and broken images."""
+    manifest = prepared.manifest
+    shape = " x ".join(map(str, manifest.image_shape))
+    counts = {name: f"{count:,} {name}" for name, count in manifest.num_samples.items()}
+    if manifest.num_unlabelled:
+        counts["train"] += f" ({manifest.num_unlabelled:,} of them unlabelled)"
+    parts = [f"{manifest.source}, {len(manifest.class_names)} classes, images {shape}, {', '.join(counts.values())}"]
+    if manifest.num_repeated_in_train:
+        parts.append(f"{manifest.num_repeated_in_train:,} training images repeat another one")
+    for name, count in (("val", manifest.num_shared_with_val), ("test", manifest.num_shared_with_test)):
+        if count:
+            parts.append(f"{count:,} {name} images are in the training set too")
+    if prepared.num_duplicates:
+        parts.append(f"see {folder / 'duplicates.tsv'}")
+    if manifest.num_skipped:
+        parts.append(f"{manifest.num_skipped:,} broken images skipped, see {folder / 'broken.tsv'}")
+    return "; ".join(parts)
