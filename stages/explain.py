@@ -27,9 +27,9 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
+from pipeline.results.networks import TEACHER, stage_of
 from pipeline.signals.losses import kl_divergence_with_log_targets
 
-TEACHER = "teacher"  # which no student is called
 _MOST_PAIRS = 10
 
 
@@ -153,8 +153,7 @@ class Asked:
         logits, maps, first = {}, {}, next(iter(folders))
         with progress("explain", len(folders) * len(rows), "map") as on_maps:
             for name, folder in folders.items():
-                made_by = "train_teacher" if name == TEACHER else f"train_student@{name}"
-                model = read_model(folder, made_by=made_by).to(device)
+                model = read_model(folder, made_by=stage_of(name)).to(device)
                 logits[name] = predict_logits(model, samples.images.split(settings.batch_size), device)
                 maps[name] = attribute(
                     model,
@@ -198,9 +197,7 @@ class Asked:
 
 def _distilled(folders: dict[str, Path]) -> list[str]:
     """The students without hard-label twins, which nobody told what the teacher says."""
-    twins = {
-        n for n, folder in folders.items() if read_meta(folder, made_by=f"train_student@{n}").settings.get("twin_of")
-    }
+    twins = {n for n, folder in folders.items() if read_meta(folder, made_by=stage_of(n)).settings.get("twin_of")}
     return [name for name in folders if name not in twins] or list(folders)
 
 

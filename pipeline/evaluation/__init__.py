@@ -1,8 +1,16 @@
-"""The stage `evaluate`: networks on the test split.
+"""The stage `evaluate`: every network on the test split, students against their twins.
 
-breakdown.py    test accuracy by class, by pair of classes, by rank
-corruptions.py  images made worse: noise, blur, contrast, JPEG
-exam.py         networks on the test split
-settings.py     The section `evaluate` of params.yaml
+A network goes through the exam (as it is, corrupted), its logits become scores and answers, and its cost is measured
+in a fresh process. All of it ends up in `results.evaluation.Evaluation`. A new corruption is a file in corruptions/;
+a new figure of a network is a field of `results.evaluation.Scores`, computed in scores.py.
+
+breakdown.py    accuracy by class, by pair of classes, among the first few
+corruptions/    images made worse: noise, blur, contrast, JPEG
+exam.py         the test split, as every network is run on it
+networks.py     every network: its facts, scores, answers and cost
+plots.py        rows of the plots and metrics that DVC shows
+scores.py       logits to scores, and to an answer on each sample
+settings.py     the section `evaluate` of params.yaml
+stores.py       stores of soft labels, as the evaluation shows them
 twins.py        students against twins over seeds, with standard errors
 """

@@ -4,7 +4,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.evaluation.corruptions import Robustness
+from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.models.devices import DeviceName
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from scipy.stats import norm, t
 
-Verdict = Literal["yes", "no", "unclear"]
+from pipeline.results.evaluation import Comparison, ExaminedNetwork, Gain, Spread, Verdict
 
 _STANDARD_ERRORS = 2  # from 0, for a gain to count: chance alone stays below in 95% of the cases that the error covers
 _COVERED = 0.975  # on one side, of 95% on both
@@ -27,51 +27,14 @@ _A_TWINS_OWN = {
 _TRIALS = "temperature_pilot"  # what a row with `temperature: auto` came to, which may differ between seeds
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A mean over seeds, and the standard deviation from seed to seed; None of a single one."""
-
-    mean: float
-    sd: float | None
-
-
-@dataclass(frozen=True)
-class Gain(Spread):
-    """A difference of accuracies, in points, with the standard error of its mean: from the choice of test images, and from
-    seed to seed. The latter is wider for a few seeds, whose own spread is hardly known (Student's t); of one seed there is
-    none."""
-
-    standard_error: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A student, or several that differ in their seed alone, and their twins in the same order.
-
-    Attributes:
-        paid: Whether the gain is more than two standard errors above 0, or below it.
-        twin_differs: Settings in which a twin is another network or trained otherwise, besides what makes it a twin.
-    """
-
-    student: str
-    students: list[str]
-    twins: list[str]
-    seeds: list[int]
-    accuracy: Spread
-    twin_accuracy: Spread
-    gain_points: Gain
-    paid: Verdict
-    twin_differs: list[str]
-
-
 def compare(
-    rows: Mapping[str, Mapping[str, Any]], correct: Mapping[str, Bool[torch.Tensor, " samples"]]
+    rows: Mapping[str, ExaminedNetwork], correct: Mapping[str, Bool[torch.Tensor, " samples"]]
 ) -> list[Comparison]:
-    """Every student that has a twin, students which differ in seed alone together.
+    """Returns a comparison for every student that has a twin; students that differ in their seed alone share one.
 
     Args:
-        rows: Of networks by name: their `settings`, and of a student the name of its `twin`.
-        correct: Which test images each network is right about.
+        rows: The networks by name.
+        correct: The test images that each network is right about.
     """
     return [_compare(group, correct, rows) for group in _group(rows)]
 
@@ -104,41 +67,43 @@ def judge(gain: Gain) -> Verdict:
 
 @dataclass
 class _Group:
+    """A student with one or more seeds."""
+
     recipe: tuple[dict[str, Any], ...]
     students: list[str] = field(default_factory=list)
     twins: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
 
 
-def _group(rows: Mapping[str, Mapping[str, Any]]) -> list[_Group]:
+def _group(rows: Mapping[str, ExaminedNetwork]) -> list[_Group]:
     groups: list[_Group] = []
     for name, row in rows.items():
-        if "twin" not in row:
+        if row.twin is None:
             continue
-        recipe, seed = (_recipe(row), _recipe(rows[row["twin"]])), row["settings"]["seed"]
+        recipe, seed = (_recipe(row.settings), _recipe(rows[row.twin].settings)), row.settings["seed"]
         # The same seed again is the same student again, not another one.
         group = next((group for group in groups if group.recipe == recipe and seed not in group.seeds), None)
         if group is None:
             groups.append(group := _Group(recipe))
         group.students.append(name)
-        group.twins.append(row["twin"])
+        group.twins.append(row.twin)
         group.seeds.append(seed)
     return groups
 
 
-def _recipe(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What two students must share to differ in seed alone."""
-    settings = {key: value for key, value in row["settings"].items() if key not in {"seed", "twin_of", _TRIALS}}
-    return settings | ({"temperature": "auto"} if _TRIALS in row["settings"] else {})
+def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that two students must share to differ in their seed alone."""
+    shared = {key: value for key, value in settings.items() if key not in {"seed", "twin_of", _TRIALS}}
+    return shared | ({"temperature": "auto"} if _TRIALS in settings else {})
 
 
-def _compare(group: _Group, correct: Mapping[str, torch.Tensor], rows: Mapping[str, Mapping[str, Any]]) -> Comparison:
+def _compare(group: _Group, correct: Mapping[str, torch.Tensor], rows: Mapping[str, ExaminedNetwork]) -> Comparison:
     students = torch.stack([correct[name] for name in group.students])
     twins = torch.stack([correct[name] for name in group.twins])
     gain = gain_points(students, twins)
     accuracy, twin_accuracy = (_spread(each.double().mean(dim=1)) for each in (students, twins))
     names = (group.students[0], group.students, group.twins, group.seeds)
-    settings = [rows[name]["settings"] for name in (group.students[0], group.twins[0])]
+    settings = [rows[name].settings for name in (group.students[0], group.twins[0])]
     return Comparison(*names, accuracy, twin_accuracy, gain, judge(gain), _differing(*settings))
 
 

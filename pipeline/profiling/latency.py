@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,25 +11,9 @@ import torch
 
 from pipeline.core.errors import ModelError
 from pipeline.profiling import probe
+from pipeline.results.costs import Cost
 
 _TOP = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What it takes to run a network on one image at a time, in float32, on the CPU.
-
-    Attributes:
-        threads: How many "all" are: as many as torch takes in the process that asks.
-        latency_ms: The percentiles `p50` and `p95` of calls, with `one` thread and with `all`.
-        peak_memory_bytes: The most that a process with one thread held, libraries and all.
-        import_memory_bytes: What of that it held before the network was read.
-    """
-
-    threads: int
-    latency_ms: dict[str, dict[str, float]]
-    peak_memory_bytes: int
-    import_memory_bytes: int
 
 
 def measure_cost(kind: Literal["torch", "onnx"], path: Path, repeats: int, warmup: int) -> Cost:

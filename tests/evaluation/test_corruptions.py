@@ -12,8 +12,9 @@ from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError
 from pipeline.core.seeding import derive_seed, philox
 from pipeline.data.sample_ids import sample_ids
-from pipeline.evaluation import corruptions
-from pipeline.evaluation.corruptions import CORRUPTIONS, Robustness, corrupt, normal_draws
+from pipeline.evaluation.corruptions import CORRUPTIONS, base
+from pipeline.evaluation.corruptions.base import Robustness
+from pipeline.evaluation.corruptions.gaussian_noise import normal_draws
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 5, 9), (3, 17, 2)]
 KINDS = list(CORRUPTIONS)
@@ -34,23 +35,25 @@ def test_the_pixels_do_not_depend_on_the_batch(
     kind: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, ids = draw(shape, 12)
-    whole = corrupt(kind, images, ids, 3, 1)
+    whole = CORRUPTIONS[kind]().apply(images, ids, 3, 1)
     assert whole.shape == images.shape
     assert whole.dtype == torch.uint8
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(corrupt(kind, images[order], ids[order.numpy()], 3, 1), whole[order])
-    alone = [corrupt(kind, images[row : row + 1], ids[row : row + 1], 3, 1) for row in range(12)]
+    assert torch.equal(CORRUPTIONS[kind]().apply(images[order], ids[order.numpy()], 3, 1), whole[order])
+    alone = [CORRUPTIONS[kind]().apply(images[row : row + 1], ids[row : row + 1], 3, 1) for row in range(12)]
     assert torch.equal(torch.cat(alone), whole)
-    monkeypatch.setattr(corruptions, "_VALUES_AT_ONCE", 5 * images[0].numel())
-    assert torch.equal(corrupt(kind, images, ids, 3, 1), whole)
-    monkeypatch.setattr(corruptions, "_VALUES_AT_ONCE", 1)
-    assert torch.equal(corrupt(kind, images, ids, 3, 1), whole)
+    monkeypatch.setattr(base, "_VALUES_AT_ONCE", 5 * images[0].numel())
+    assert torch.equal(CORRUPTIONS[kind]().apply(images, ids, 3, 1), whole)
+    monkeypatch.setattr(base, "_VALUES_AT_ONCE", 1)
+    assert torch.equal(CORRUPTIONS[kind]().apply(images, ids, 3, 1), whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_severity_is_further_from_the_image_than_the_last(kind: str) -> None:
     images, ids = draw((3, 32, 32), 32)
-    changes = [(corrupt(kind, images, ids, s, 0).float() - images.float()).abs().mean().item() for s in range(1, 6)]
+    changes = [
+        (CORRUPTIONS[kind]().apply(images, ids, s, 0).float() - images.float()).abs().mean().item() for s in range(1, 6)
+    ]
     assert changes == sorted(set(changes))
     assert changes[0] > 0.1
 
@@ -59,7 +62,7 @@ def test_each_severity_is_further_from_the_image_than_the_last(kind: str) -> Non
 @pytest.mark.parametrize("shape", SHAPES)
 def test_blur_is_scipys(severity: int, std: float, shape: tuple[int, int, int]) -> None:
     images, ids = draw(shape)
-    found = corrupt("gaussian_blur", images, ids, severity, 0).numpy().astype(float)
+    found = CORRUPTIONS["gaussian_blur"]().apply(images, ids, severity, 0).numpy().astype(float)
     expected = gaussian_filter(images.numpy().astype(float), (0, 0, std, std), mode="nearest", truncate=4.0)
     assert np.abs(found - expected).max() <= 0.5 + 1e-3
 
@@ -67,7 +70,7 @@ def test_blur_is_scipys(severity: int, std: float, shape: tuple[int, int, int]) 
 @pytest.mark.parametrize(("severity", "left"), list(enumerate((0.75, 0.5, 0.4, 0.3, 0.15), start=1)))
 def test_contrast_goes_towards_each_channels_mean(severity: int, left: float) -> None:
     images, ids = draw((3, 16, 16))
-    found = corrupt("contrast", images, ids, severity, 0).numpy().astype(float)
+    found = CORRUPTIONS["contrast"]().apply(images, ids, severity, 0).numpy().astype(float)
     mean = images.numpy().mean(axis=(2, 3), keepdims=True)
     assert np.abs(found - ((images.numpy() - mean) * left + mean)).max() <= 0.5 + 1e-9
 
@@ -76,7 +79,7 @@ def test_contrast_goes_towards_each_channels_mean(severity: int, left: float) ->
 @pytest.mark.parametrize("shape", SHAPES)
 def test_jpeg_is_what_a_file_of_that_quality_holds(severity: int, quality: int, shape: tuple[int, int, int]) -> None:
     images, ids = draw(shape)
-    found = corrupt("jpeg", images, ids, severity, 0).numpy()
+    found = CORRUPTIONS["jpeg"]().apply(images, ids, severity, 0).numpy()
     for image, made in zip(images.numpy(), found, strict=True):
         file = io.BytesIO()
         Image.fromarray(image[0] if shape[0] == 1 else image.transpose(1, 2, 0)).save(file, "JPEG", quality=quality)
@@ -88,13 +91,15 @@ def test_jpeg_is_what_a_file_of_that_quality_holds(severity: int, quality: int, 
 def test_noise_has_its_strength_and_belongs_to_sample_and_seed(severity: int, std: float) -> None:
     images = torch.full((40, 1, 32, 32), 128, dtype=torch.uint8)
     ids = np.arange(1, 41, dtype=np.uint64) << np.uint64(40)
-    noise = corrupt("gaussian_noise", images, ids, severity, 0).double() - 128
+    noise = CORRUPTIONS["gaussian_noise"]().apply(images, ids, severity, 0).double() - 128
     assert noise.mean().item() == pytest.approx(0, abs=0.5)
     assert noise.std().item() == pytest.approx(255 * std, rel=0.02)
-    other = corrupt("gaussian_noise", images, ids, severity, 1).double() - 128
+    other = CORRUPTIONS["gaussian_noise"]().apply(images, ids, severity, 1).double() - 128
     for first, second in ((noise[0], noise[1]), (noise[0], other[0])):
         assert abs(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()) < 0.12
-    assert torch.equal(corrupt("gaussian_noise", images[:1], ids[:1], severity, 0).double() - 128, noise[:1])
+    assert torch.equal(
+        CORRUPTIONS["gaussian_noise"]().apply(images[:1], ids[:1], severity, 0).double() - 128, noise[:1]
+    )
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 10])
@@ -125,8 +130,8 @@ def test_normal_draws_are_normal() -> None:
 def test_an_even_image_stays_even_but_for_noise() -> None:
     images, ids = torch.full((2, 3, 9, 9), 77, dtype=torch.uint8), np.array([1, 2], dtype=np.uint64)
     for kind in ("gaussian_blur", "contrast"):
-        assert torch.equal(corrupt(kind, images, ids, 5, 0), images)
-    assert not torch.equal(corrupt("gaussian_noise", images, ids, 1, 0), images)
+        assert torch.equal(CORRUPTIONS[kind]().apply(images, ids, 5, 0), images)
+    assert not torch.equal(CORRUPTIONS["gaussian_noise"]().apply(images, ids, 1, 0), images)
 
 
 @pytest.mark.parametrize(("key", "value"), [("severity", 0), ("severity", 6), ("num_images", 0), ("seed", -1)])

@@ -16,11 +16,14 @@ from pipeline.core.config import validate
 from pipeline.core.errors import DataError
 from pipeline.core.files import read_tensors
 from pipeline.data.dataset import ImageDataset
-from pipeline.evaluation.corruptions import CORRUPTIONS, Robustness, corrupt
-from pipeline.evaluation.exam import Exam, answers, figures, measure_costs
+from pipeline.evaluation.corruptions import CORRUPTIONS
+from pipeline.evaluation.corruptions.base import Robustness
+from pipeline.evaluation.exam import Exam
+from pipeline.evaluation.networks import measure_costs
+from pipeline.evaluation.scores import Answers, score
 from pipeline.models.saved import ModelMeta, write_model
 from pipeline.preparation.write import write_dataset
-from pipeline.profiling.latency import Cost
+from pipeline.results.costs import Cost
 from pipeline.signals.metrics import accuracy
 from stages import import_labels
 
@@ -39,7 +42,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         paths.append(path)
         return replace(COST, peak_memory_bytes=len(paths))
 
-    monkeypatch.setattr("pipeline.evaluation.exam.measure_cost", measure)
+    monkeypatch.setattr("pipeline.evaluation.networks.measure_cost", measure)
     return paths
 
 
@@ -57,33 +60,33 @@ def test_worse_images_are_the_first_of_the_split(num_images: int, batch_size: in
     labels = split.hard_labels[:count]
     with torch.inference_mode():
         for kind in CORRUPTIONS:
-            images = corrupt(kind, split.images[:count], split.sample_ids[:count], 4, 2)
+            images = CORRUPTIONS[kind]().apply(split.images[:count], split.sample_ids[:count], 4, 2)
             assert found[kind] == accuracy(model(images), labels)
         assert found["clean"] == accuracy(model(split.images[:count]), labels)
     assert found["mean"] == pytest.approx(np.mean([found[kind] for kind in CORRUPTIONS]))
 
 
 @pytest.mark.parametrize("classes", [2, 9, 10, 11])
-def test_top5_is_told_where_it_tells_something(classes: int) -> None:
+def test_top5_is_scored_where_classes_are_many(classes: int) -> None:
     logits, labels = torch.randn(50, classes), torch.arange(50) % classes
-    told = figures(logits, labels, None)
-    assert ("top5_accuracy" in told) == (classes >= 10)
-    assert "agreement" not in told
-    assert len(told["class_accuracy"]) == classes
+    found = score(logits, labels, None)
+    assert (found.top5_accuracy is not None) == (classes >= 10)
+    assert found.agreement is None
+    assert len(found.class_accuracy) == classes
 
 
 def test_answers_are_the_largest_probability_and_the_hard_labels() -> None:
     logits = torch.tensor([[0.0, np.log(3.0)], [np.log(4.0), 0.0]])
-    said = answers(logits, torch.tensor([0, 0]), logits.flip(1))
-    assert said["predicted"].tolist() == [1, 0]
-    assert said["confidence"].tolist() == pytest.approx([0.75, 0.8])
-    assert said["hard_prob"].tolist() == pytest.approx([0.25, 0.8])
-    assert said["kl_to_teacher"].tolist() == pytest.approx([0.5 * np.log(3), 0.6 * np.log(4)])
+    said = Answers.of(logits, torch.tensor([0, 0]), logits.flip(1)).tensors("small")
+    assert said["small.predicted"].tolist() == [1, 0]
+    assert said["small.confidence"].tolist() == pytest.approx([0.75, 0.8])
+    assert said["small.hard_prob"].tolist() == pytest.approx([0.25, 0.8])
+    assert said["small.kl_to_teacher"].tolist() == pytest.approx([0.5 * np.log(3), 0.6 * np.log(4)])
     assert {name: values.dtype for name, values in said.items()} == {
-        "predicted": torch.int32,
-        "confidence": torch.float32,
-        "hard_prob": torch.float32,
-        "kl_to_teacher": torch.float32,
+        "small.predicted": torch.int32,
+        "small.confidence": torch.float32,
+        "small.hard_prob": torch.float32,
+        "small.kl_to_teacher": torch.float32,
     }
 
 

@@ -19,7 +19,7 @@ import pipeline.export.predict  # noqa: F401  # imported late by export; what is
 from pipeline.core.errors import ModelError, PipelineError, StoreError, VerificationError, one_line_errors
 from pipeline.core.files import read_tensors, write_tensors
 from pipeline.data.dataset import ImageDataset
-from pipeline.profiling.latency import Cost
+from pipeline.results.costs import Cost
 from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
 
 Change = Callable[[dict[str, Any]], object]
@@ -218,7 +218,9 @@ def test_evaluate_says_the_same_again_but_for_time(folder: Path, monkeypatch: py
     before = (folder / "data/evaluate/predictions.safetensors").read_bytes()
     rows = json.loads((folder / "reports/evaluate.json").read_text())["models"]
     change(folder, lambda p: p["evaluate"].update(batch_size=64))
-    monkeypatch.setattr("pipeline.evaluation.exam.measure_cost", lambda *asked: Cost(1, {"one": {"p50": 1.0}}, 2, 1))
+    monkeypatch.setattr(
+        "pipeline.evaluation.networks.measure_cost", lambda *asked: Cost(1, {"one": {"p50": 1.0}}, 2, 1)
+    )
     run_evaluate(folder)
     assert (folder / "data/evaluate/predictions.safetensors").read_bytes() == before
     again = json.loads((folder / "reports/evaluate.json").read_text())["models"]

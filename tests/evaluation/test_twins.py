@@ -7,20 +7,44 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.twins import Gain, compare, gain_points, judge
+from pipeline.evaluation.twins import compare, gain_points, judge
+from pipeline.results.evaluation import ExaminedNetwork, Gain
 
 # By how much 95% of Student's t reach further than 95% of the normal distribution, by the number of seeds (any table).
 WIDER = {seeds: t / 1.959964 for seeds, t in {2: 12.706205, 3: 4.302653, 5: 2.776445}.items()}
 RECIPE = {"model": "convnet_small", "labels": "dense8", "temperature": 2.0, "fit": {"learning_rate": 0.1}}
 
 
-def pair(name: str, seed: int = 0, *, twin_seed: int | None = None, **changes: Any) -> dict[str, dict[str, Any]]:
-    """A student and its twin, as rows of the report."""
+def row(settings: dict[str, Any], twin: str | None = None) -> ExaminedNetwork:
+    """Returns a network of which only the settings and the twin matter."""
+    return ExaminedNetwork(
+        role="student",
+        model="convnet_small",
+        model_settings={},
+        labels=None,
+        twin_of=settings.get("twin_of"),
+        parameters=0,
+        multiply_adds=None,
+        file_bytes=0,
+        settings=settings,
+        train_seconds=None,
+        accuracy=0.5,
+        nll=1.0,
+        ece=0.0,
+        brier=0.0,
+        class_accuracy=[],
+        corruptions={},
+        twin=twin,
+    )
+
+
+def pair(name: str, seed: int = 0, *, twin_seed: int | None = None, **changes: Any) -> dict[str, ExaminedNetwork]:
+    """Returns a student and its twin by name."""
     shared = RECIPE | {"seed": seed} | changes
     twin = shared | {"labels": "none", "twin_of": name, "seed": seed if twin_seed is None else twin_seed}
     return {
-        name: {"settings": shared | {"twin_of": None}, "twin": f"{name}_hard"},
-        f"{name}_hard": {"settings": twin, "twin_of": name},
+        name: row(shared | {"twin_of": None}, f"{name}_hard"),
+        f"{name}_hard": row(twin),
     }
 
 
@@ -29,7 +53,7 @@ def right(*values: int) -> torch.Tensor:
 
 
 def test_one_seed_by_hand() -> None:
-    rows = {"teacher": {"settings": {}}} | pair("a")
+    rows = {"teacher": row({})} | pair("a")
     correct = {"teacher": right(1, 1, 1, 1), "a": right(1, 1, 1, 0), "a_hard": right(1, 0, 0, 0)}
     (found,) = compare(rows, correct)
     # Differences 0, 1, 1, 0: mean 0.5, standard deviation sqrt(1/3), of the mean a half of that.
@@ -89,7 +113,7 @@ def test_gains_equal_their_definition(seed: int, num_seeds: int, samples: int) -
 
 def test_what_a_twin_does_otherwise_is_named() -> None:
     rows = pair("a")
-    rows["a_hard"]["settings"] |= {"fit": {"learning_rate": 0.2}, "temperature": 1.0}
+    rows["a_hard"].settings.update(fit={"learning_rate": 0.2}, temperature=1.0)
     (found,) = compare(rows, {"a": right(1, 1), "a_hard": right(1, 0)})
     assert found.twin_differs == ["fit"]
 
@@ -129,11 +153,11 @@ def test_a_gain_counts_beyond_two_standard_errors(mean: float, error: float, pai
         (pair("b", 1, twin_seed=5), [["a", "b"]]),
         (pair("b", 0), [["a"], ["b"]]),  # the same seed again says nothing more
         (pair("b", 1) | pair("c", 1), [["a", "b"], ["c"]]),
-        ({"alone": {"settings": RECIPE | {"seed": 1, "twin_of": None}}}, [["a"]]),
+        ({"alone": row(RECIPE | {"seed": 1, "twin_of": None})}, [["a"]]),
     ],
 )
 def test_rows_that_differ_in_their_seed_alone_are_one_student(
-    others: dict[str, dict[str, Any]], groups: list[list[str]]
+    others: dict[str, ExaminedNetwork], groups: list[list[str]]
 ) -> None:
     rows = pair("a") | others
     correct = {name: right(1, 0) for name in rows}
@@ -142,7 +166,7 @@ def test_rows_that_differ_in_their_seed_alone_are_one_student(
 
 def test_twins_of_different_recipes_are_not_thrown_together() -> None:
     rows = pair("a", 0) | pair("b", 1)
-    rows["b_hard"]["settings"]["fit"] = {"learning_rate": 0.5}
+    rows["b_hard"].settings["fit"] = {"learning_rate": 0.5}
     assert [found.students for found in compare(rows, {name: right(1, 0) for name in rows})] == [["a"], ["b"]]
 
 

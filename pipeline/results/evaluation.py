@@ -1,0 +1,163 @@
+"""The content of reports/evaluate.json: networks on the test split, students against twins, stores."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.results.costs import Cost
+
+Role = Literal["teacher", "student", "twin"]
+Verdict = Literal["yes", "no", "unclear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """The facts of a network that hold before it is run: its recipe, its size, its arithmetic.
+
+    Attributes:
+        labels: The store that it learned from; None for the teacher.
+        twin_of: The student that it is the hard-label twin of.
+        multiply_adds: For one sample; None where it can't be counted.
+        settings: The row of params.yaml that it was trained by.
+        train_seconds: None where it was not trained here.
+    """
+
+    role: Role
+    model: str
+    model_settings: dict[str, Any]
+    labels: str | None
+    twin_of: str | None
+    parameters: int
+    multiply_adds: int | None
+    file_bytes: int
+    settings: dict[str, Any]
+    train_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The quality of a network's predictions on the test split.
+
+    Attributes:
+        accuracy: A share of samples, 0 to 1, as are `top5_accuracy`, `class_accuracy` and `agreement`.
+        nll: Mean negative log-likelihood in nats; `ece` and `brier` are those of `signals/metrics.py`.
+        top5_accuracy: Absent where there are few classes.
+        class_accuracy: By class; None for a class without samples.
+        agreement: The share of samples with the teacher's class; absent where there is no teacher.
+        kl_to_teacher: Mean KL(teacher || network) in nats at temperature 1.
+    """
+
+    accuracy: float
+    nll: float
+    ece: float
+    brier: float
+    top5_accuracy: float | None = None
+    class_accuracy: list[float | None]
+    agreement: float | None = None
+    kl_to_teacher: float | None = None
+
+
+# The fields of the first base class that is named last come first in the file.
+@dataclass(frozen=True, kw_only=True)
+class ExaminedNetwork(Scores, NetworkFacts):
+    """A network that has been run on the test split, whose cost is not known yet.
+
+    Attributes:
+        corruptions: Accuracy by corruption, on the same samples as they are (`clean`), and the `mean`.
+        val: The teacher's metrics on the validation split.
+        accuracy_best: The accuracy of a student's best epoch; `accuracy` is that of its last.
+        twin: The first network that names this student in its `twin_of`.
+        gain_points: The student's accuracy minus the twin's, in percentage points.
+    """
+
+    corruptions: dict[str, float]
+    val: dict[str, Any] | None = None
+    accuracy_best: float | None = None
+    twin: str | None = None
+    gain_points: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRow(ExaminedNetwork):
+    """All that `evaluate` writes about a network."""
+
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds, and the standard deviation from seed to seed; None for a single one."""
+
+    mean: float
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class Gain(Spread):
+    """A difference of accuracies in percentage points, with the standard error of its mean.
+
+    The error covers the choice of test samples and the spread from seed to seed. The latter is wider for a few
+    seeds, whose own spread is hardly known (Student's t); for one seed there is none.
+    """
+
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A student, or several that differ in their seed alone, and their twins in the same order.
+
+    Attributes:
+        paid: Whether the gain is more than two standard errors above 0, or below it.
+        twin_differs: Settings in which a twin is another network or trained otherwise, besides those that make
+            it a twin.
+    """
+
+    student: str
+    students: list[str]
+    twins: list[str]
+    seeds: list[int]
+    accuracy: Spread
+    twin_accuracy: Spread
+    gain_points: Gain
+    paid: Verdict
+    twin_differs: list[str]
+
+
+@dataclass(frozen=True)
+class CorruptedSamples:
+    """The test samples that were made worse: how much, 1 to 5, and how many."""
+
+    severity: int
+    num_images: int
+
+
+@dataclass(frozen=True)
+class StoreRow:
+    """A store of soft labels: its size, and how far its labels are from the teacher.
+
+    Attributes:
+        label_bytes: Bytes on disk per label.
+        fidelity: The manifest's; None where the store holds no labels.
+    """
+
+    encoding: dict[str, Any]
+    temperature: float
+    num_views: int
+    num_samples: int
+    num_labels: int
+    size_bytes: int
+    label_bytes: float | None
+    fidelity: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The content of reports/evaluate.json; networks and stores are by name."""
+
+    num_test: int
+    class_names: list[str]
+    class_counts: list[int]
+    models: dict[str, NetworkRow]
+    comparisons: list[Comparison]
+    robustness: CorruptedSamples
+    stores: dict[str, StoreRow]

@@ -1,0 +1,91 @@
+"""The contents of reports/explain.json and data/explain/samples.json."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: The likeliest classes of a sample with their probabilities: [class, probability], the likeliest first.
+Ranked = list[list[float]]
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A hard label, the class that the teacher predicts instead, and the number of suspects with these two."""
+
+    hard_label: str
+    teacher_says: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The content of reports/explain.json.
+
+    Attributes:
+        num_suspects: Training samples whose hard label is probably wrong, among `num_checked`.
+        why_none: The reason where no sample was checked.
+        pairs: The commonest ones among the suspects.
+        method: The way in which maps are made; None where there are none.
+        map_agreement: By student, the mean rank correlation of its maps with the teacher's.
+        map_agreement_by_chance: The same with the teacher's map of another sample.
+    """
+
+    num_suspects: int
+    num_checked: int
+    why_none: str | None
+    pairs: list[ConfusedPair]
+    method: str | None
+    num_maps: int
+    map_agreement: dict[str, float]
+    map_agreement_by_chance: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRow:
+    """A sample that is shown, and what is known of it.
+
+    Attributes:
+        id: The sample id, 16 hex digits.
+        index: The place in the split.
+        hard_label: The class's number; None where the sample is unlabelled.
+        kinds: The reasons for which it is shown.
+        image: The number of its tile on the sheet of tiles.
+        suspicion: The probability that the hard label is wrong; only of suspects.
+        views: Tiles of the stored views; only of training samples, as are `view_labels`, the teacher's classes.
+        says: By network, the classes that it predicts.
+        disagreement: Mean KL(teacher || student) in nats; absent where there is no network of the teacher.
+        maps: By network, the number of its map on the sheet of maps; only of samples with maps.
+        map_agreement: By student, the rank correlation of its map with the teacher's.
+    """
+
+    id: str
+    split: Literal["train", "test"]
+    index: int
+    hard_label: int | None
+    kinds: list[str]
+    image: int
+    suspicion: float | None = None
+    views: list[int] | None = None
+    view_labels: list[Ranked] | None = None
+    says: dict[str, Ranked]
+    disagreement: float | None = None
+    maps: dict[str, int] | None = None
+    map_agreement: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class ShownSamples:
+    """The content of data/explain/samples.json; sheets are the names of files beside it.
+
+    Attributes:
+        tile_px: Height and width of a tile, as are `map_px` of a map; `columns` of them make a row of a sheet.
+    """
+
+    class_names: list[str]
+    networks: list[str]
+    tile_px: list[int]
+    columns: int
+    tiles_sheet: str
+    maps_sheet: str | None
+    map_px: list[int]
+    store: str | None
+    samples: list[SampleRow]
