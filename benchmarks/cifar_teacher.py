@@ -35,7 +35,7 @@ from pipeline.core.files import (
 from pipeline.core.progress import say
 from pipeline.core.seeding import permutation
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.models import Classifier, build_model, load_weights
 from pipeline.models.devices import has_room
 from pipeline.models.predict import predict_logits
@@ -48,7 +48,7 @@ from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import Task
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
-from pipeline.views.plan import plain_batches, view_batches
+from pipeline.views.plan import view_batches
 
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
 FOLDER = Path("work/cifar10")
@@ -151,7 +151,7 @@ def cifar_logits(views: int = 2, archive: Path | None = None) -> tuple[torch.Ten
 
 
 @cache
-def read_archive(archive: Path) -> tuple[Split, Split, list[str]]:
+def read_archive(archive: Path) -> tuple[SplitInMemory, SplitInMemory, list[str]]:
     """Training images in a shuffled order, test images, and the classes' names in the order of the hard labels."""
     files: dict[str, dict[tuple[str, str], bytes]] = {"train": {}, "test": {}}
     with tarfile.open(archive) as tar:
@@ -163,16 +163,16 @@ def read_archive(archive: Path) -> tuple[Split, Split, list[str]]:
     class_names = sorted({class_name for class_name, _ in files["train"]})
     train, test = (_decode(files[part], class_names) for part in ("train", "test"))
     order = permutation(SEED, len(train), 0)
-    images = train.images[torch.from_numpy(order)]
-    return Split(images, train.hard_labels[torch.from_numpy(order)], train.sample_ids[order]), test, class_names
+    images = train.inputs[torch.from_numpy(order)]
+    return SplitInMemory(images, train.hard_labels[torch.from_numpy(order)], train.sample_ids[order]), test, class_names
 
 
-def _decode(files: dict[tuple[str, str], bytes], class_names: list[str]) -> Split:
+def _decode(files: dict[tuple[str, str], bytes], class_names: list[str]) -> SplitInMemory:
     keys = sorted(files)
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(files[key])).convert("RGB")) for key in keys])
     images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     labels = torch.tensor([class_names.index(class_name) for class_name, _ in keys])
-    return Split(torch.from_numpy(images), labels, sample_ids(images))
+    return SplitInMemory(torch.from_numpy(images), labels, sample_ids(images))
 
 
 def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device = _CPU) -> Classifier:
@@ -189,9 +189,7 @@ def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device 
     result = fit(model, _task(recipe, train, val, device), recipe.fit, checkpoints, device, "cifar_teacher")
     load_weights(model, result.last, checkpoints)
     figures: dict[str, Any] = {
-        name: classification_metrics(
-            predict_logits(model, plain_batches(split, _BATCH_SIZE), device), split.hard_labels
-        )
+        name: classification_metrics(predict_logits(model, split.in_order(_BATCH_SIZE), device), split.hard_labels)
         | {"images": len(split)}
         for name, split in (("test", test), ("held_out", val), ("train", train))
     }
@@ -211,17 +209,17 @@ def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device 
     return model
 
 
-def _untrained(recipe: Recipe, train: Split, class_names: list[str]) -> Classifier:
-    mean, std = channel_statistics(train.images)
+def _untrained(recipe: Recipe, train: SplitInMemory, class_names: list[str]) -> Classifier:
+    mean, std = channel_statistics(train.inputs)
     settings = recipe.model_settings
     return build_model(recipe.model, settings, num_classes=len(class_names), channels=3, mean=mean, std=std, seed=SEED)
 
 
-def _task(recipe: Recipe, train: Split, val: Split, device: torch.device) -> Task[Batch]:
-    there = train.to(device) if has_room(device, train.images.nbytes) else train
+def _task(recipe: Recipe, train: SplitInMemory, val: SplitInMemory, device: torch.device) -> Task[Batch]:
+    there = train.to(device) if has_room(device, train.inputs.nbytes) else train
 
     def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits = model(batch.images.to(device, non_blocking=True))
+        logits = model(batch.inputs.to(device, non_blocking=True))
         return cross_entropy(logits, batch.hard_labels.to(device, non_blocking=True)).mean()
 
     return Task(
@@ -230,15 +228,15 @@ def _task(recipe: Recipe, train: Split, val: Split, device: torch.device) -> Tas
         ).batches(start_step),
         steps_per_epoch=num_steps(len(train), recipe.fit.batch_size),
         loss=loss,
-        pixels=lambda batch: batch.images,
+        pixels=lambda batch: batch.inputs,
         validate=lambda model: classification_metrics(
-            predict_logits(model, plain_batches(val, _BATCH_SIZE), device), val.hard_labels
+            predict_logits(model, val.in_order(_BATCH_SIZE), device), val.hard_labels
         ),
     )
 
 
-def _rows(split: Split, rows: slice) -> Split:
-    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+def _rows(split: SplitInMemory, rows: slice) -> SplitInMemory:
+    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
 def _is_trained(archive: Path | None, recipe: Recipe = SMALL) -> bool:

@@ -23,7 +23,7 @@ from pipeline.core.config import load_rows, load_section
 from pipeline.core.errors import DataError, one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.teacher import Teacher, label_rows, pilot_log_probs
@@ -45,7 +45,7 @@ class Work:
     """A teacher, what it is to label, and stores that want it: a block is a view of so many samples."""
 
     teacher: Teacher
-    split: Split
+    split: SplitInMemory
     settings: DumpLabels
     manifests: dict[str, Manifest]
     tables: dict[str, dict[str, np.ndarray]]
@@ -70,13 +70,13 @@ class Work:
     def dump(self, targets: list[Target], blocks: Iterator[Block], count: int) -> Callable[[], None]:
         """What dumps the next so many blocks, the images on the device where they fit."""
         device, split = self.teacher.device, self.split
-        shown = split.to(device) if has_room(device, split.images.nbytes) else split
+        shown = split.to(device) if has_room(device, split.inputs.nbytes) else split
         views = self.settings.views
         return lambda: dump_labels(self.teacher, shown, views, list(islice(blocks, count)), targets, lambda _: None)
 
     def forward(self, count: int) -> Callable[[], None]:
         """What shows as many images to the teacher, and no more."""
-        teacher, shape = self.teacher, (self.block_samples, *self.split.images.shape[1:])
+        teacher, shape = self.teacher, (self.block_samples, *self.split.inputs.shape[1:])
         images = torch.randint(0, 256, shape, dtype=torch.uint8, device=teacher.device)
 
         @torch.inference_mode()
@@ -106,7 +106,7 @@ def made_up(
 ) -> Work:
     """Random weights and images; the encodings of params.yaml."""
     images = np.random.default_rng(0).integers(0, 256, (labels, 3, px, px), dtype=np.uint8)
-    split = Split(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
+    split = SplitInMemory(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
     own = NETWORK_SETTINGS.get(network, {})
     model = build_model(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3)
     precision = inference_precision(settings.precision, "", device)
@@ -168,7 +168,7 @@ def main(
         dumped, bare, ratio = in_turn(work.dump(targets, work.blocks(), count), work.forward(count), rounds)
     row = {
         "network": network or "the teacher",
-        "images": " x ".join(map(str, work.split.images.shape[1:])),
+        "images": " x ".join(map(str, work.split.inputs.shape[1:])),
         "stores": len(targets),
         "dump labels/s": labels * count / dumped,
         "forward images/s": labels * count / bare,

@@ -13,7 +13,7 @@ import torch
 from benchmarks.measure import in_turn, need_data, report
 from pipeline.core.config import load_row
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import ModelMeta
@@ -107,10 +107,10 @@ class Farm:
         return Trainer(self._meta.build(row.seed), task, row.fit, scratch, self._device, f"student {number}")
 
 
-def _first(split: Split, share: float) -> Split:
+def _first(split: SplitInMemory, share: float) -> SplitInMemory:
     """The first part of a split."""
     count = int(len(split) * share)
-    return Split(split.images[:count], split.hard_labels[:count], split.sample_ids[:count])
+    return SplitInMemory(split.inputs[:count], split.hard_labels[:count], split.sample_ids[:count])
 
 
 if __name__ == "__main__":

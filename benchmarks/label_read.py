@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.measure import in_turn, peak_bytes, report
 from pipeline.data.sample_ids import find_samples, sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
@@ -148,7 +148,7 @@ def _write(path: Path, row: dict[str, Any], samples: int, views: int) -> tuple[f
     """Seconds of encoding, measuring and writing, drawing the labels aside; and the number of files."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (samples, 1, 2, 4), dtype=np.uint8)
-    split = Split(
+    split = SplitInMemory(
         torch.from_numpy(images), torch.zeros(samples, dtype=torch.int64), sample_ids(images[:1]).repeat(samples)
     )
     split.sample_ids[:] = rng.permutation(np.arange(1, samples + 1, dtype=np.uint64))

@@ -19,7 +19,7 @@ from benchmarks.cifar_teacher import FOLDER as CIFAR
 from benchmarks.measure import need_data, report
 from benchmarks.peers import peers
 from benchmarks.simulated_teacher import simulated_logits, statistics
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
@@ -114,7 +114,7 @@ def _write(
     count, num_classes = log_probs.shape
     spec = ViewSpec(seed=0, plain_first=False, operations=())
     ids = np.arange(1, count + 1, dtype=np.uint64)
-    split = Split(torch.zeros((count, 1, 1, 1), dtype=torch.uint8), torch.zeros(count, dtype=torch.int64), ids)
+    split = SplitInMemory(torch.zeros((count, 1, 1, 1), dtype=torch.uint8), torch.zeros(count, dtype=torch.int64), ids)
     encoding = build_encoding(dict(row), "benchmark")
     manifest = Manifest(
         encoding=dict(row),

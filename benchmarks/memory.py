@@ -25,7 +25,7 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
@@ -83,7 +83,7 @@ def _compare(python: Path, bare: int, data: Path, budget_mb: int, rounds: int) -
 
     return {
         "data": dataset.manifest.source,
-        "images MB": dataset.manifest.image_bytes("train", "val") / 1e6,
+        "images MB": dataset.manifest.input_bytes("train", "val") / 1e6,
         "memory_budget_mb": budget_mb,
         "streamed MB": above(streamed),
         "held MB": above(held),
@@ -152,7 +152,7 @@ def make_up(folder: Path, num_bytes: int) -> None:
     writer.finish()
 
 
-def _random_split(rng: np.random.Generator, count: int) -> Split:
+def _random_split(rng: np.random.Generator, count: int) -> SplitInMemory:
     """Images of 64 patches with a little noise: about as compressible as photographs."""
     channels, height, width = SHAPE
     images = np.empty((count, *SHAPE), dtype=np.uint8)
@@ -162,7 +162,7 @@ def _random_split(rng: np.random.Generator, count: int) -> Split:
         some[:] = patches.repeat(height // 8, axis=2).repeat(width // 8, axis=3)
         some += rng.integers(0, 32, some.shape, dtype=np.uint8)
     labels = torch.from_numpy(rng.integers(0, NUM_CLASSES, count))
-    return Split(torch.from_numpy(images), labels, sample_ids(images))
+    return SplitInMemory(torch.from_numpy(images), labels, sample_ids(images))
 
 
 if __name__ == "__main__":

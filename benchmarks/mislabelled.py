@@ -30,7 +30,7 @@ from pipeline.core.errors import one_line_errors
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.explanation.suspects import Opinion, Opinions, choose_store, class_thresholds, judge, stored_opinions
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labels.reader import StoreReader
@@ -39,7 +39,7 @@ from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.preparation.write import write_dataset
 from pipeline.student.settings import TrainStudent
-from pipeline.views.plan import plain_batches, view_batches
+from pipeline.views.plan import view_batches
 
 FOLDER = Path("work/mislabelled")
 _SECTIONS = ("train_teacher", "dump_labels", "encodings", "students_defaults", "students")
@@ -78,7 +78,7 @@ class Run:
     """The stages on some data, in a folder of their own."""
 
     def __init__(
-        self, folder: Path, splits: dict[str, Split], names: list[str], epochs: int | None, student: str
+        self, folder: Path, splits: dict[str, SplitInMemory], names: list[str], epochs: int | None, student: str
     ) -> None:
         self.folder, self._splits, self._names, self._student = folder.resolve(), splits, names, student
         params: dict[str, Any] = {section: load_section(dict, section) for section in _SECTIONS}
@@ -140,11 +140,11 @@ class Run:
         device = choose_device("auto")
         model = read_model(self.folder / "data" / network, made_by=network.partition("/")[0]).to(device)
         probs: np.ndarray = (
-            predict_logits(model, plain_batches(self._splits["train"], 500), device).double().softmax(dim=1).numpy()
+            predict_logits(model, self._splits["train"].in_order(500), device).double().softmax(dim=1).numpy()
         )
         return probs
 
-    def _write_data(self, folder: Path, splits: dict[str, Split]) -> None:
+    def _write_data(self, folder: Path, splits: dict[str, SplitInMemory]) -> None:
         shutil.rmtree(folder / "data/prepare", ignore_errors=True)
         write_dataset(folder / "data/prepare", "flipped", self._names, splits)
         write_json(folder / "params.yaml", self._params)  # JSON is YAML
@@ -163,7 +163,7 @@ class Run:
             raise typer.Exit(done.returncode)  # it has said why
 
 
-def _likeliest_others(train: Split, names: list[str]) -> Int64[np.ndarray, " classes"]:
+def _likeliest_others(train: SplitInMemory, names: list[str]) -> Int64[np.ndarray, " classes"]:
     """Of each class the other one that its samples are taken for most, by the stored labels of the right data."""
     store = choose_store(Path("data/dump_labels"))
     assert store is not None, "`make repro` writes some"
@@ -190,8 +190,8 @@ def _flip(
     return flipped, flipped != labels
 
 
-def _take(split: Split, rows: Int64[np.ndarray, " some"]) -> Split:
-    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+def _take(split: SplitInMemory, rows: Int64[np.ndarray, " some"]) -> SplitInMemory:
+    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
 def _probs(opinions: Opinions) -> Probs:

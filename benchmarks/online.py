@@ -20,7 +20,7 @@ def with_teacher(
     teacher.eval()
 
     def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
-        images = batch.images.to(device)
+        images = batch.inputs.to(device)
         with torch.no_grad():
             log_targets = F.log_softmax(teacher(images) / row.known_temperature, dim=1)
         logits = model(images)

@@ -23,7 +23,6 @@ from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.signals.metrics import accuracy
 from pipeline.student.settings import TrainStudent
-from pipeline.views.plan import plain_batches
 from stages import train_student
 
 FOLDER = Path("work/seeds")
@@ -46,7 +45,7 @@ def main(
     for seed in seeds:
         for name, row in students.items():
             model = read_model(_train(f"{name}-{seed}", replace(row, seed=seed)), made_by=f"train_student@{name}")
-            logits = predict_logits(model, plain_batches(images, 500), choose_device("cpu"))
+            logits = predict_logits(model, images.in_order(500), choose_device("cpu"))
             accuracies[name].append(100 * accuracy(logits, images.hard_labels))
     rows: list[dict[str, Any]] = []
     for name, row in students.items():

@@ -18,7 +18,7 @@ from benchmarks.online import with_teacher
 from pipeline.core.config import load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device, choose_precision, has_room
 from pipeline.models.saved import read_meta, read_model
@@ -65,16 +65,16 @@ def main(device: DeviceOption = None) -> None:
 class Data:
     """What all students train on, and where; the training images once more on the device where they fit."""
 
-    train: Split
-    val: Split
+    train: SplitInMemory
+    val: SplitInMemory
     device: torch.device
-    resident: Split | None
+    resident: SplitInMemory | None
 
     @classmethod
     def read(cls, device: torch.device) -> "Data":
         dataset = ImageDataset(Path("data/prepare"))
         train = dataset.split("train")
-        resident = train.to(device) if has_room(device, train.images.nbytes) else None
+        resident = train.to(device) if has_room(device, train.inputs.nbytes) else None
         return cls(train, dataset.split("val"), device, resident)
 
 
@@ -94,7 +94,7 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     with TemporaryDirectory() as scratch:
         trainer = Trainer(model, task, row.fit, Path(scratch), device, "bench")
     trainer.model.train()
-    sample = data.train.images[: row.fit.batch_size].to(device)
+    sample = data.train.inputs[: row.fit.batch_size].to(device)
     trainer.state.precision = str(choose_precision(row.fit.precision, trainer.model, sample, device)).removeprefix(
         "torch."
     )

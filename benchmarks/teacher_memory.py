@@ -54,7 +54,7 @@ def _compare(stage: str, data: Path, folder: Path, bare: int, rounds: int) -> di
     from_disk, held = zip(*pairs, strict=True)
     return {
         "stage": stage,
-        "images MB": ImageDataset(data).manifest.image_bytes("train") / 1e6,
+        "images MB": ImageDataset(data).manifest.input_bytes("train") / 1e6,
         "memory_budget_mb": BUDGETS_MB[stage],
         "from disk MB": statistics.median(peak - bare for peak, _ in from_disk) / 1e6,
         "held MB": statistics.median(peak - bare for peak, _ in held) / 1e6,

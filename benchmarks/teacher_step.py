@@ -20,16 +20,15 @@ from benchmarks.dump_overhead import NETWORK_SETTINGS
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.core.config import load_section
 from pipeline.core.errors import one_line_errors
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
-from pipeline.data.streaming import MemoryBudget
+from pipeline.data.splits import SplitInMemory
 from pipeline.models import build_model
 from pipeline.models.devices import choose_device, choose_precision, computing_in, has_room
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import Batch
 from pipeline.training.trainer import Trainer
-from pipeline.views.plan import image_shape
 from stages.train_teacher import Images, teacher_task
 
 _STEPS = 10
@@ -54,15 +53,15 @@ def main(
         own = NETWORK_SETTINGS.get(network, {})
         settings = replace(settings, model=network, model_settings=own)
         split = _made_up(4 * _STEPS * size, px)
-    shown = split.to(where) if has_room(where, split.images.nbytes) else split
-    images = Images(shown, split, MemoryBudget(split.images.nbytes, size, "teacher_step"))
+    shown = split.to(where) if has_room(where, split.inputs.nbytes) else split
+    images = Images(shown, split, MemoryBudget(split.inputs.nbytes, size, "teacher_step"))
     trained = _trainer(settings, images, classes, where)
     train, passes = _training(trained, images), _passes(trained, split)
     trained_s, passes_s, ratio = in_turn(train, passes, rounds)
     forward_s = in_turn(_passes(trained, split, backward=False), passes, rounds)[0]
     row = {
         "network": network or "the teacher",
-        "images": " x ".join(map(str, split.images.shape[1:])),
+        "images": " x ".join(map(str, split.inputs.shape[1:])),
         "number format": trained.state.precision,
         "trained images/s": _STEPS * size / trained_s,
         "forward and backward images/s": _STEPS * size / passes_s,
@@ -74,13 +73,13 @@ def main(
     report(name, claim, [row], where)
 
 
-def _made_up(count: int, px: int) -> Split:
+def _made_up(count: int, px: int) -> SplitInMemory:
     images = torch.randint(0, 256, (count, 3, px, px), dtype=torch.uint8)
-    return Split(images, torch.zeros(count, dtype=torch.int64), sample_ids(images.numpy()))
+    return SplitInMemory(images, torch.zeros(count, dtype=torch.int64), sample_ids(images.numpy()))
 
 
 def _trainer(settings: TrainTeacher, images: Images, classes: int, device: torch.device) -> Trainer[Batch]:
-    channels = image_shape(images.train)[0]
+    channels = images.train.input_shape[0]
     model = build_model(
         settings.model,
         settings.model_settings,
@@ -114,10 +113,10 @@ def _training(trainer: Trainer[Batch], images: Images) -> Callable[[], None]:
     return run
 
 
-def _passes(trainer: Trainer[Batch], split: Split, *, backward: bool = True) -> Callable[[], None]:
+def _passes(trainer: Trainer[Batch], split: SplitInMemory, *, backward: bool = True) -> Callable[[], None]:
     """As many passes through the same network, and no more."""
     device, model = trainer.device, trainer.model
-    shape = (trainer.settings.batch_size, *split.images.shape[1:])
+    shape = (trainer.settings.batch_size, *split.inputs.shape[1:])
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     labels = torch.zeros(len(pixels), dtype=torch.int64, device=device)
     if not trainer.state.precision:

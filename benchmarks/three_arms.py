@@ -40,7 +40,7 @@ from pipeline.core.errors import one_line_errors
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import progress, say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.derive import subset
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.settings import DumpLabels
@@ -59,7 +59,6 @@ from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent
 from pipeline.training.fit import fit
 from pipeline.views import ViewSpec
-from pipeline.views.plan import plain_batches
 from stages.train_student import student_task
 
 FOLDER = Path("work/three_arms")
@@ -70,14 +69,14 @@ ENCODING = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
 class Setting:
     """What all arms share."""
 
-    train: Split
-    test: Split
+    train: SplitInMemory
+    test: SplitInMemory
     class_names: list[str]
     teacher: Teacher
     row: TrainStudent
     views: ViewSpec
     folder: Path
-    resident: Split | None
+    resident: SplitInMemory | None
 
     @property
     def epochs(self) -> int:
@@ -106,8 +105,8 @@ def main(
     folder = FOLDER / f"{data}-{student}-{epochs}-{images}-{where.type}"
     recipe = replace(RESNET56, fit=replace(RESNET56.fit, epochs=teacher_epochs)) if resnets else SMALL
     split, test, class_names, model = _cifar10(recipe, where) if resnets or cifar10 else _prepared(where)
-    train = Split(split.images[:images], split.hard_labels[:images], split.sample_ids[:images])
-    resident = train.to(where) if has_room(where, train.images.nbytes) else None
+    train = SplitInMemory(split.inputs[:images], split.hard_labels[:images], split.sample_ids[:images])
+    resident = train.to(where) if has_room(where, train.inputs.nbytes) else None
     precision = inference_precision(row.fit.precision, "", where)
     setting = Setting(train, test, class_names, Teacher(model, where, 512, precision), row, views, folder, resident)
     dump_seconds = _dump(setting)
@@ -118,7 +117,7 @@ def main(
     report(f"three_arms_{data}", f"hard labels, online and offline distillation: {what}", rows, where)
 
 
-def _prepared(device: torch.device) -> tuple[Split, Split, list[str], Classifier]:
+def _prepared(device: torch.device) -> tuple[SplitInMemory, SplitInMemory, list[str], Classifier]:
     """Training and test images, the classes' names and the teacher that `make repro` left."""
     need_data()
     dataset = ImageDataset(Path("data/prepare"))
@@ -126,7 +125,7 @@ def _prepared(device: torch.device) -> tuple[Split, Split, list[str], Classifier
     return dataset.split("train"), dataset.split("test"), dataset.manifest.class_names, model
 
 
-def _cifar10(recipe: Recipe, device: torch.device) -> tuple[Split, Split, list[str], Classifier]:
+def _cifar10(recipe: Recipe, device: torch.device) -> tuple[SplitInMemory, SplitInMemory, list[str], Classifier]:
     archive = need_archive(archive_by_environment())
     return *read_archive(archive), trained_teacher(archive, recipe, device).to(device)
 
@@ -198,7 +197,7 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
         torch.manual_seed(seed)
         result = fit(model, task, row.fit, setting.folder / told.stem, device, f"{arm}, seed {seed}")
         model.load_state_dict(result.last)
-        logits = predict_logits(model, plain_batches(setting.test, 500), device)
+        logits = predict_logits(model, setting.test.in_order(500), device)
         accurate = 100 * accuracy(logits, setting.test.hard_labels)
         say(f"three_arms: {arm}, seed {seed}: {accurate:.2f}% in {result.state.seconds:.0f} s")
         write_json(told, {"accuracy": accurate, "seconds": result.state.seconds})
@@ -206,12 +205,12 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
 
 
 def _student(setting: Setting, row: TrainStudent) -> Classifier:
-    mean, std = channel_statistics(setting.train.images)
+    mean, std = channel_statistics(setting.train.inputs)
     return build_model(
         row.model,
         row.model_settings,
         num_classes=len(setting.class_names),
-        channels=setting.train.images.shape[1],
+        channels=setting.train.inputs.shape[1],
         mean=mean,
         std=std,
         seed=row.seed,

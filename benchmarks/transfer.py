@@ -26,7 +26,6 @@ from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.signals.metrics import accuracy
-from pipeline.views.plan import plain_batches
 
 FOLDER = Path("work/transfer")
 TASKS = {
@@ -105,7 +104,7 @@ class Run:
         found = []
         for network in networks:
             model = read_model(self.folder / "data" / network, made_by=network.partition("/")[0]).to(device)
-            logits = predict_logits(model, plain_batches(test, 500), device)
+            logits = predict_logits(model, test.in_order(500), device)
             found.append(100 * accuracy(logits, test.hard_labels))
         spread = statistics.stdev(found) if len(found) > 1 else None
         return {"accuracy %": statistics.mean(found), "standard deviation": spread}

@@ -19,7 +19,7 @@ from pipeline.core.config import load_row
 from pipeline.core.errors import one_line_errors
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
@@ -28,7 +28,6 @@ from pipeline.signals.metrics import accuracy
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent
 from pipeline.training.fit import fit
-from pipeline.views.plan import plain_batches
 from stages.train_student import student_task
 
 
@@ -56,14 +55,14 @@ def main(student: str = "small", share: float = 0.1, seeds: int = 3) -> None:
     report("unlabelled", f"student {student!r}, {len(few):,} images, {seeds} seeds, as many steps", rows)
 
 
-def _few_labels(split: Split, share: float) -> Split:
+def _few_labels(split: SplitInMemory, share: float) -> SplitInMemory:
     """The same images, of which the first are labelled: rows are in an order of their own, not by class."""
     hard_labels = split.hard_labels.clone()
     hard_labels[round(share * len(split)) :] = UNLABELLED
     return replace(split, hard_labels=hard_labels)
 
 
-def _train(dataset: ImageDataset, row: TrainStudent, train: Split, test: Split) -> float:
+def _train(dataset: ImageDataset, row: TrainStudent, train: SplitInMemory, test: SplitInMemory) -> float:
     """Test accuracy in %."""
     device, manifest = choose_device(row.device), dataset.manifest
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
@@ -75,7 +74,7 @@ def _train(dataset: ImageDataset, row: TrainStudent, train: Split, test: Split) 
     with TemporaryDirectory() as scratch:
         result = fit(model, task, row.fit, Path(scratch), device, f"seed {row.seed}")
     model.load_state_dict(result.last)
-    return 100 * accuracy(predict_logits(model, plain_batches(test, 500), device), test.hard_labels)
+    return 100 * accuracy(predict_logits(model, test.in_order(500), device), test.hard_labels)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pipeline.core.config import load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import ModelMeta, read_meta
 from pipeline.student.settings import TrainStudent
@@ -67,16 +67,16 @@ def main(device: DeviceOption = None) -> None:
     report("view_share", "rendering pad_crop + flip against a student's step", shares, where)
 
 
-def _random_split(count: int, shape: tuple[int, int, int]) -> Split:
+def _random_split(count: int, shape: tuple[int, int, int]) -> SplitInMemory:
     images = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
-    return Split(torch.from_numpy(images), torch.zeros(count, dtype=torch.int64), sample_ids(images))
+    return SplitInMemory(torch.from_numpy(images), torch.zeros(count, dtype=torch.int64), sample_ids(images))
 
 
 def _spec(operations: list[dict[str, Any]]) -> ViewSpec:
     return ViewSpec.from_dict({"seed": 0, "plain_first": False, "operations": operations}, "view_speed")
 
 
-def _speed(split: Split, operations: list[dict[str, Any]]) -> float:
+def _speed(split: SplitInMemory, operations: list[dict[str, Any]]) -> float:
     """Images a second, drawing included."""
     fastest = float("inf")
     for view in range(5):
@@ -84,21 +84,21 @@ def _speed(split: Split, operations: list[dict[str, Any]]) -> float:
         plan = plan_view(split, _spec(operations), view)
         for first in range(0, len(split), 128):
             plan.render(torch.arange(first, min(first + 128, len(split))))
-        synchronize(split.images.device)
+        synchronize(split.inputs.device)
         fastest = min(fastest, time.perf_counter() - start)
     return len(split) / fastest
 
 
-def _shares(train: Split) -> list[dict[str, Any]]:
+def _shares(train: SplitInMemory) -> list[dict[str, Any]]:
     students = load_table(TrainStudent, "students").items()
     return [{"student": name} | _share(train, row) for name, row in students if row.twin_of is None]
 
 
-def _share(train: Split, row: TrainStudent) -> dict[str, Any]:
-    device = train.images.device
+def _share(train: SplitInMemory, row: TrainStudent) -> dict[str, Any]:
+    device = train.inputs.device
     model = _build(read_meta(Path("data/train_teacher"), made_by="train_teacher"), row).to(device)
     optimizer, size = build_optimizer(model, row.fit), row.fit.batch_size
-    images, labels, places = train.images[:size], train.hard_labels[:size], torch.randperm(len(train))[:size]
+    images, labels, places = train.inputs[:size], train.hard_labels[:size], torch.randperm(len(train))[:size]
     plan = plan_view(train, _spec(OPERATIONS["pad_crop + flip"]), 0)
 
     def step() -> None:

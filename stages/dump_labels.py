@@ -21,9 +21,10 @@ from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import read_tensors, write_tensors
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import MemoryBudget, open_for_blocks
+from pipeline.data.opening import open_for_blocks
+from pipeline.data.splits import Split
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.takeover import Source
@@ -97,7 +98,7 @@ def _work(
     settings: DumpLabels,
     encodings: Mapping[str, Encoding],
     manifests: Mapping[str, Manifest],
-    split: Split | StreamedSplit,
+    split: Split,
     teacher: Teacher,
     grow: Path | None,
 ) -> None:
@@ -108,11 +109,9 @@ def _work(
             return
         tables = _tables(scratch.folder, encodings, manifests, sources, teacher, split, settings)
         targets = _targets(scratch, settings, split, manifests, tables, sources)
-    shown = split
-    if isinstance(split, Split) and has_room(teacher.device, split.images.nbytes):
-        shown = split.to(teacher.device)
+    shown = split.to(teacher.device) if has_room(teacher.device, split.held_bytes) else split
     blocks = next(iter(manifests.values())).blocks()
-    if isinstance(split, StreamedSplit):  # so that images are read once for all views
+    if split.is_streamed:  # so that images are read once for all views
         blocks = sorted(blocks, key=lambda block: (block.rows.start, block.view_index))
     first = me.first(len(blocks))
     with progress(f"dump_labels{me.name}", len(split) * settings.num_views, "label") as on_labels:
@@ -176,7 +175,7 @@ def _sources(
     grow: Path | None,
     scratch: Scratch,
     manifests: Mapping[str, Manifest],
-    split: Split | StreamedSplit,
+    split: Split,
 ) -> dict[str, Source]:
     """Stores of an earlier dump that hold the very labels which some of the new ones want."""
     earlier = scratch.read_kept().get("decides", {})
@@ -214,7 +213,7 @@ def _tables(
     manifests: Mapping[str, Manifest],
     sources: Mapping[str, Source],
     teacher: Teacher,
-    split: Split | StreamedSplit,
+    split: Split,
     settings: DumpLabels,
 ) -> dict[str, dict[str, np.ndarray]]:
     """What each encoding learned: taken over with labels, as another worker wrote it, or from a pilot of the teacher."""
@@ -244,7 +243,7 @@ def _tables(
 def _targets(
     scratch: Scratch,
     settings: DumpLabels,
-    split: Split | StreamedSplit,
+    split: Split,
     manifests: Mapping[str, Manifest],
     tables: Mapping[str, dict[str, np.ndarray]],
     sources: Mapping[str, Source],

@@ -17,7 +17,7 @@ from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import read_tensors, write_bytes, write_json
 from pipeline.core.progress import progress, say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import StreamedSplit
+from pipeline.data.splits import SplitOnDisk
 from pipeline.explanation.attribution import attribute, map_agreement
 from pipeline.explanation.samples import COLUMNS, Samples, TileSheet, choose, draw_map, rank_classes
 from pipeline.explanation.settings import Explain
@@ -95,7 +95,7 @@ class Found:
     why_none: str | None
 
     @classmethod
-    def of(cls, labels: Path, train: StreamedSplit, class_names: list[str]) -> "Found":
+    def of(cls, labels: Path, train: SplitOnDisk, class_names: list[str]) -> "Found":
         """Raises StoreError where the store is not for this data."""
         store = choose_store(labels)
         if store is None:
@@ -235,7 +235,7 @@ def _add_answers(rows: list[dict[str, Any]], samples: Samples, asked: Asked, dis
     return sheet
 
 
-def _write_suspects(path: Path, suspects: Suspicions, train: StreamedSplit, data: Path, names: list[str]) -> None:
+def _write_suspects(path: Path, suspects: Suspicions, train: SplitOnDisk, data: Path, names: list[str]) -> None:
     """The whole list, worst first; the last column is what the source calls the image."""
     keys = _keys(data / "samples.tsv", suspects.places)
     lines = ["sample_id\tindex\thard_label\tteacher_says\thard_prob\tteacher_prob\tsuspicion\tkey"]

@@ -17,7 +17,7 @@ from pipeline.core.files import write_bytes, write_json
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import StreamedSplit
+from pipeline.data.splits import SplitOnDisk
 from pipeline.export.settings import Export
 from pipeline.models import Classifier
 from pipeline.models.predict import predict_logits
@@ -69,10 +69,10 @@ def main(
     _tell(report, settings)
 
 
-def _write(folder: Path, model: Classifier, about: dict[str, str], train: StreamedSplit, settings: Export) -> None:
+def _write(folder: Path, model: Classifier, about: dict[str, str], train: SplitOnDisk, settings: Export) -> None:
     """The student in every form."""
     rows = torch.linspace(0, len(train) - 1, min(settings.num_calibration_images, len(train))).long()
-    images = train.take(rows.numpy()).images
+    images = train.take(rows.numpy()).inputs
     export.write_weights(folder / WEIGHTS, model.state_dict(), about)
     export.write_onnx(folder / FLOAT32, export.trace(model, images[:2]), about)
     export.write_int8(folder / INT8, folder / FLOAT32, images.numpy(), about, reduce_range=settings.reduce_range)
@@ -80,7 +80,7 @@ def _write(folder: Path, model: Classifier, about: dict[str, str], train: Stream
         export.write_executorch(folder / EXECUTORCH, export.trace(model, images[:1]), about)
 
 
-def _measure(folder: Path, model: Classifier, test: StreamedSplit, settings: Export) -> dict[str, Any]:
+def _measure(folder: Path, model: Classifier, test: SplitOnDisk, settings: Export) -> dict[str, Any]:
     """What the files say of the whole test split, beside torch, and what they cost; raises ExportError."""
     runs: dict[str, Run] = {FLOAT32: lambda batches: export.run_onnx(folder / FLOAT32, batches)}
     runs[INT8] = lambda batches: export.run_onnx(folder / INT8, batches)

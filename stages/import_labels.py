@@ -24,7 +24,7 @@ from pipeline.core.scratch import WORK, Scratch
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import UNLABELLED, StreamedSplit
+from pipeline.data.splits import UNLABELLED, SplitOnDisk
 from pipeline.labelling.imported_logits import ImportedLogits, read_logits
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
@@ -134,7 +134,7 @@ class Answers:
             raise ModelError(where, f"{found} ({first})", expected="one row for each")
         return rows
 
-    def figures(self, dataset: ImageDataset, train: StreamedSplit) -> dict[str, float]:
+    def figures(self, dataset: ImageDataset, train: SplitOnDisk) -> dict[str, float]:
         """Accuracy, on the validation split where the file has some of it; raises ModelError where it is chance."""
         val = dataset.stream("val")
         split, labels, ids = "val", val.hard_labels, val.sample_ids
@@ -186,7 +186,7 @@ def _write(
     settings: LabelSettings,
     encodings: dict[str, Encoding],
     manifests: dict[str, Manifest],
-    train: StreamedSplit,
+    train: SplitOnDisk,
     answers: Answers,
     at: Int64[np.ndarray, " samples"],
 ) -> None:

@@ -12,7 +12,7 @@ from pipeline.core.errors import StoreError
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import StreamedSplit
+from pipeline.data.splits import SplitOnDisk
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.verify import repair_block
 from pipeline.labels.canaries import check_canaries
@@ -50,7 +50,7 @@ def _broken(path: Path) -> list[Block]:
 
 
 def _repair(
-    store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split: StreamedSplit, teacher_now: str
+    store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split: SplitOnDisk, teacher_now: str
 ) -> None:
     stored = (store.manifest.teacher or {}).get("fingerprint")
     if stored != teacher_now:

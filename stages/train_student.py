@@ -20,9 +20,10 @@ from pipeline.core.errors import ConfigError, StoreError, suggest
 from pipeline.core.files import file_fingerprint
 from pipeline.core.progress import say
 from pipeline.core.scratch import Scratch
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import MemoryBudget, images_in_order, open_splits
+from pipeline.data.opening import open_splits
+from pipeline.data.splits import Split
 from pipeline.labels.join import label_bytes
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url
@@ -136,8 +137,8 @@ class Students:
         self._manifest, self._budget = dataset.manifest, budget
         needed = {row.labels: label_bytes(stores[name]) for name, row in rows.items() if row.soft_weight}
         self._train, self._val = open_splits(dataset, budget, sum(needed.values()))
-        is_small = isinstance(self._train, Split) and has_room(device, self._train.images.nbytes)
-        self._resident = self._train.to(device) if isinstance(self._train, Split) and is_small else None
+        has_place = has_room(device, self._train.held_bytes)
+        self._resident = self._train.to(device) if has_place else self._train
         self._views: dict[tuple[str, float | None], LabelledViews] = {}
 
     def start(self, name: str) -> Student:
@@ -263,7 +264,7 @@ def _decides(
 def student_task(
     settings: TrainStudent,
     views: LabelledViews,
-    val: Split | StreamedSplit,
+    val: Split,
     device: torch.device,
     team: Team = ALONE,
 ) -> Task[LabelledBatch]:
@@ -273,14 +274,14 @@ def student_task(
     weight = share.weight(min(batch_size, views.num_samples))
 
     def validate(model: nn.Module) -> dict[str, float]:
-        own = images_in_order(val, EVAL_BATCH_SIZE, views.joined.budget, share.of(len(val)))
+        own = val.in_order(EVAL_BATCH_SIZE, share.of(len(val)), views.joined.budget)
         return classification_metrics(team.join_rows(predict_logits(model, own, device), len(val)), val.hard_labels)
 
     return Task(
         batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=seed, share=share),
         steps_per_epoch=views.steps_per_epoch(batch_size),
         loss=lambda model, batch: weight * objective(model, batch, device),
-        pixels=lambda batch: batch.images,
+        pixels=lambda batch: batch.inputs,
         validate=validate,
     )
 

@@ -18,9 +18,11 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
 from pipeline.core.scratch import Scratch
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import MemoryBudget, Paging, images_in_order, open_splits
+from pipeline.data.opening import open_splits
+from pipeline.data.paging import Paging
+from pipeline.data.splits import Split
 from pipeline.models import Classifier, load_weights, read_class_names
 from pipeline.models.devices import check_compiler, choose_device, has_room
 from pipeline.models.predict import predict_logits
@@ -106,8 +108,8 @@ def main(
 class Images(NamedTuple):
     """What it learns from: in memory, there perhaps on the device, or on disk."""
 
-    train: Split | StreamedSplit
-    val: Split | StreamedSplit
+    train: Split
+    val: Split
     budget: MemoryBudget
 
     @classmethod
@@ -119,18 +121,16 @@ class Images(NamedTuple):
         train = train.labelled()
         if len(train) == 0:
             raise DataError(dataset.folder, "no training image has a hard label", expected="some, to learn from")
-        if isinstance(train, Split) and has_room(device, train.images.nbytes):
-            train = train.to(device)
-        return cls(train, val, budget)
+        return cls(train.to(device) if has_room(device, train.held_bytes) else train, val, budget)
 
     @property
     def paging(self) -> Paging:
         """How an epoch goes through them; raises ConfigError where the budget is too small for that."""
-        return Paging.whole(len(self.train)) if isinstance(self.train, Split) else self.budget.paging(self.train)
+        return self.train.paging(self.budget)
 
-    def val_batches(self, places: slice = slice(None)) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
+    def val_batches(self, places: slice = slice(None)) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
         """Validation images as they are, all or those of some consecutive rows."""
-        return images_in_order(self.val, EVAL_BATCH_SIZE, self.budget, places)
+        return self.val.in_order(EVAL_BATCH_SIZE, places, self.budget)
 
 
 def teacher_task(settings: TrainTeacher, images: Images, device: torch.device, team: Team = ALONE) -> Task[Batch]:
@@ -139,7 +139,7 @@ def teacher_task(settings: TrainTeacher, images: Images, device: torch.device, t
     weight = team.share.weight(min(batch_size, len(train)))
 
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-        logits = model(batch.images.to(device, non_blocking=True))
+        logits = model(batch.inputs.to(device, non_blocking=True))
         return weight * _cross_entropy(logits, batch, settings.label_smoothing).mean()
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -160,7 +160,7 @@ def teacher_task(settings: TrainTeacher, images: Images, device: torch.device, t
         ).batches(start_step),
         steps_per_epoch=num_steps(len(train), batch_size),
         loss=loss,
-        pixels=lambda batch: batch.images,
+        pixels=lambda batch: batch.inputs,
         validate=validate,
     )
 

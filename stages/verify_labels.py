@@ -16,7 +16,7 @@ from pipeline.core.errors import PipelineError, StoreError, VerificationError
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split, SplitOnDisk
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.verify_settings import VerifyLabels
@@ -64,14 +64,14 @@ class _Asked:
     about: dict[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, val: StreamedSplit, device: torch.device, batch_size: int) -> "_Asked":
+    def of(cls, folder: Path, val: SplitOnDisk, device: torch.device, batch_size: int) -> "_Asked":
         teacher = Teacher.read(folder, device, batch_size)
         val_logits = predict_logits(teacher.model, val.in_order(batch_size), device)
         val_accuracy = accuracy(val_logits, val.hard_labels)
         return cls(teacher, {"fingerprint": model_fingerprint(folder), "val_accuracy": val_accuracy})
 
 
-def _verify(path: Path, asked: _Asked | None, train: Split | StreamedSplit, settings: VerifyLabels) -> dict[str, Any]:
+def _verify(path: Path, asked: _Asked | None, train: Split, settings: VerifyLabels) -> dict[str, Any]:
     """What was checked of one store, and every fault in a line."""
     result: dict[str, Any] = {"faults": []}
     faults: list[str] = result["faults"]
@@ -113,7 +113,7 @@ def _compare_teacher(
 
 
 def _compare_labels(
-    store: StoreReader, teacher: Teacher, train: Split | StreamedSplit, settings: VerifyLabels, result: dict[str, Any]
+    store: StoreReader, teacher: Teacher, train: Split, settings: VerifyLabels, result: dict[str, Any]
 ) -> None:
     stored = store.manifest.fidelity or {}
     result["recomputed"] = recompute_fidelity(teacher, train, store, settings.num_labels, settings.seed)

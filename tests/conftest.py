@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     import torch
 
     from pipeline.data.sample_ids import sample_ids
-    from pipeline.data.splits import Split
+    from pipeline.data.splits import SplitInMemory
     from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 
 torch.set_num_threads(1)
@@ -39,7 +39,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def make_split(count: int = 64, *, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 4, seed: int = 0) -> Split:
+def make_split(
+    count: int = 64, *, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 4, seed: int = 0
+) -> SplitInMemory:
     """Random images whose brightest quarter tells the class, so that a small network learns them."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % classes
@@ -48,11 +50,11 @@ def make_split(count: int = 64, *, shape: tuple[int, int, int] = (1, 12, 12), cl
     for image, label in zip(images, labels, strict=True):
         top, left = (label // 2 % 2) * height, (label % 2) * width
         image[:, top : top + height, left : left + width] += 128
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), sample_ids(images))
+    return SplitInMemory(torch.from_numpy(images), torch.from_numpy(labels), sample_ids(images))
 
 
 @pytest.fixture(scope="session")
-def split() -> Split:
+def split() -> SplitInMemory:
     return make_split()
 
 

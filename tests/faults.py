@@ -22,7 +22,7 @@ from project import files_of, small_params, write_params
 
 from pipeline.core import scratch
 from pipeline.core.errors import one_line_errors
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.manifest import DatasetManifest
 from pipeline.labelling import dump as labelling
 from pipeline.models.saved import ModelMeta, write_model
 from pipeline.preparation.write import write_dataset

@@ -16,7 +16,6 @@ from pipeline.training.epochs import Epoch
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import FitResult, Task
 from pipeline.views import PadCrop, ViewSpec
-from pipeline.views.plan import plain_batches
 
 CPU = torch.device("cpu")
 SPEC = ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=1),))
@@ -78,10 +77,10 @@ def make_task(**changes: Any) -> Task[Batch]:
             TRAIN, SPEC, view=epoch, number=epoch, batch_size=BATCH_SIZE, seed=1
         ).batches(start),
         "steps_per_epoch": STEPS,
-        "loss": lambda model, batch: cross_entropy(model(batch.images), batch.hard_labels),
-        "pixels": lambda batch: batch.images,
+        "loss": lambda model, batch: cross_entropy(model(batch.inputs), batch.hard_labels),
+        "pixels": lambda batch: batch.inputs,
         "validate": lambda model: classification_metrics(
-            predict_logits(model, plain_batches(VAL, 100), CPU), VAL.hard_labels
+            predict_logits(model, VAL.in_order(100), CPU), VAL.hard_labels
         ),
         **changes,
     }

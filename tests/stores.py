@@ -10,7 +10,7 @@ import torch
 from conftest import make_split
 
 from pipeline.core.seeding import sample_draws
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
@@ -34,10 +34,10 @@ NONE: Row = {"kind": "none"}
 LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "sampled": SAMPLED}
 
 
-def take(rows: Sequence[int] | np.ndarray | range, split: Split = SPLIT) -> Split:
+def take(rows: Sequence[int] | np.ndarray | range, split: SplitInMemory = SPLIT) -> SplitInMemory:
     """Some images, in that order."""
     chosen = np.asarray(rows)
-    return Split(split.images[chosen], split.hard_labels[chosen], split.sample_ids[chosen])
+    return SplitInMemory(split.inputs[chosen], split.hard_labels[chosen], split.sample_ids[chosen])
 
 
 def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
@@ -47,7 +47,7 @@ def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
 
 
 def manifest_of(
-    row: Row, split: Split = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
+    row: Row, split: SplitInMemory = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
 ) -> Manifest:
     content: dict[str, Any] = {
         "encoding": row,
@@ -71,7 +71,12 @@ def tables_of(manifest: Manifest, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def begin(
-    path: Path, row: Row, split: Split = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
+    path: Path,
+    row: Row,
+    split: SplitInMemory = SPLIT,
+    view_numbers: Iterable[int] = range(2),
+    seed: int = 0,
+    **changes: Any,
 ) -> StoreWriter:
     num_canaries = changes.pop("num_canaries", 6)
     manifest = manifest_of(row, split, view_numbers, seed, **changes)
@@ -92,7 +97,12 @@ def block_logits(store: StoreWriter | StoreReader, block: Block, seed: int = 0) 
 
 
 def make(
-    path: Path, row: Row, split: Split = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
+    path: Path,
+    row: Row,
+    split: SplitInMemory = SPLIT,
+    view_numbers: Iterable[int] = range(2),
+    seed: int = 0,
+    **changes: Any,
 ) -> StoreReader:
     """A finished store."""
     writer = begin(path, row, split, view_numbers, seed, **changes)

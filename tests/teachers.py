@@ -10,7 +10,7 @@ from project import small_params, write_params
 from torch import nn
 
 from pipeline.core.config import validate
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.manifest import DatasetManifest
 from pipeline.models import build_network
 from pipeline.preparation.write import write_dataset
 from pipeline.training.start import NetworkSettings, Start
@@ -131,7 +131,7 @@ def knowing(
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = build_network(name, settings, num_outputs, shape[0])[0].eval()
-    images = split.images.float()
+    images = split.inputs.float()
     if size is not None:
         images = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
     images = ((images / 255 - 0.5) / 0.5).expand(-1, 3, -1, -1)

@@ -31,8 +31,8 @@ from torch import nn
 from pipeline.core.errors import ModelError
 from pipeline.core.seeding import philox
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split
-from pipeline.data.streaming import Paging
+from pipeline.data.paging import Paging
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.teacher import Teacher, label_rows, rendered_there
 from pipeline.labelling.verify import repair_block
@@ -54,7 +54,7 @@ from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.trainer import Task
 from pipeline.views import PadCrop, ViewSpec, render
-from pipeline.views.plan import plain_batches, plan_view, view_batches
+from pipeline.views.plan import plan_view, view_batches
 
 pytestmark = [
     pytest.mark.gpu,
@@ -78,8 +78,8 @@ def test_views_are_the_same_pixels(last: str) -> None:
     for view in range(4):
         own = spec.draw(split.sample_ids, view)
         partners = torch.from_numpy(spec.partners(split.sample_ids, view, 16))
-        arguments = (split.images, own, spec, split.images[partners], own[partners])
-        there = (split.images.cuda(), own.cuda(), spec, split.images[partners].cuda(), own[partners])
+        arguments = (split.inputs, own, spec, split.inputs[partners], own[partners])
+        there = (split.inputs.cuda(), own.cuda(), spec, split.inputs[partners].cuda(), own[partners])
         assert torch.equal(render(*arguments), render(*there).cpu())
 
 
@@ -111,11 +111,9 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     task = Task(
         batches=lambda epoch, start: Epoch(split, spec, view=epoch, number=epoch, batch_size=16, seed=0).batches(start),
         steps_per_epoch=num_steps(len(split), 16),
-        loss=lambda net, batch: cross_entropy(net(batch.images.to(device)), batch.hard_labels.to(device)).mean(),
-        pixels=lambda batch: batch.images,
-        validate=lambda net: classification_metrics(
-            predict_logits(net, plain_batches(split, 32), device), split.hard_labels
-        ),
+        loss=lambda net, batch: cross_entropy(net(batch.inputs.to(device)), batch.hard_labels.to(device)).mean(),
+        pixels=lambda batch: batch.inputs,
+        validate=lambda net: classification_metrics(predict_logits(net, split.in_order(32), device), split.hard_labels),
     )
     first = fit(model, task, settings, tmp_path, device, "gpu")
     again = fit(model, task, settings, tmp_path, device, "gpu")
@@ -177,7 +175,7 @@ class Bright(nn.Module):
         return images.flatten(1)[:, 40:46].float() / 16
 
 
-def dumped(path: Path, row: Row, device: torch.device, split: Split) -> StoreReader:
+def dumped(path: Path, row: Row, device: torch.device, split: SplitInMemory) -> StoreReader:
     writer = begin(path, row)
     teacher = Teacher(Bright().to(device), device, 7)
     dump_labels(teacher, split, SPEC, writer.manifest.blocks(), [Target(writer)], lambda count: None)
@@ -289,7 +287,7 @@ def memory_of(num_bytes: int) -> Iterator[None]:
 
 
 def test_batches_that_do_not_fit_are_halved(capsys: pytest.CaptureFixture[str]) -> None:
-    images = make_split(64).images
+    images = make_split(64).inputs
     with memory_of(300 << 20):
         logits = predict_logits(Large(), images.split(64), GPU)
     assert torch.equal(logits, images.flatten(1)[:, :4].float())
@@ -298,7 +296,7 @@ def test_batches_that_do_not_fit_are_halved(capsys: pytest.CaptureFixture[str]) 
 
 def test_one_image_that_does_not_fit_is_an_error_of_one_line() -> None:
     with memory_of(4 << 20), pytest.raises(ModelError, match="memory of cuda:0: too little for a forward pass of one"):
-        predict_logits(Large(), [make_split(8).images], GPU)
+        predict_logits(Large(), [make_split(8).inputs], GPU)
 
 
 def test_images_lie_on_the_gpu_where_they_fit() -> None:
@@ -338,8 +336,8 @@ def test_a_students_batches_are_the_same_where_images_lie_on_the_gpu(tmp_path: P
     here = LabelledViews(SPLIT, store, names, 1.0, GPU)
     there = LabelledViews(SPLIT, store, names, 1.0, GPU, resident=SPLIT.to(GPU))
     for ours, theirs in zip(*(v.batches(1, 0, batch_size=8, seed=0) for v in (there, here)), strict=True):
-        assert ours.images.device == GPU
-        assert torch.equal(ours.images.cpu(), theirs.images)
+        assert ours.inputs.device == GPU
+        assert torch.equal(ours.inputs.cpu(), theirs.inputs)
         assert torch.equal(ours.hard_labels, theirs.hard_labels)
 
 
@@ -347,7 +345,7 @@ def test_a_teachers_batches_are_the_same_where_images_lie_on_the_gpu() -> None:
     split, spec = make_split(100, shape=(3, 40, 33)), spec_of(*ALL["cutmix"])
     both = (Epoch(s, spec, view=1, number=1, batch_size=16, seed=0).batches() for s in (split, split.to(GPU)))
     for here, there in zip(*both, strict=True):
-        assert there.images.device == there.hard_labels.device == GPU
+        assert there.inputs.device == there.hard_labels.device == GPU
         for name in ("images", "hard_labels", "partner_labels", "own_shares"):
             assert torch.equal(getattr(here, name), getattr(there, name).cpu())
 
@@ -361,8 +359,8 @@ def test_windows_of_images_on_disk_are_rendered_on_the_gpu(tmp_path: Path) -> No
         for device in (CPU, GPU)
     )
     for here, there in zip(*both, strict=True):
-        assert there.images.device == GPU
-        assert torch.equal(here.images, there.images.cpu())
+        assert there.inputs.device == GPU
+        assert torch.equal(here.inputs, there.inputs.cpu())
 
 
 @EACH
@@ -373,7 +371,7 @@ def test_soft_targets_are_decoded_on_the_gpu(tmp_path: Path, row: Row) -> None:
     views = {device: LabelledViews(SPLIT, store, store.manifest.class_names, 1.0, device) for device in (CPU, GPU)}
     pairs = zip(*(views[device].batches(1, 0, batch_size=8, seed=0) for device in views), strict=True)
     for on_cpu, on_gpu in pairs:
-        assert torch.equal(on_cpu.images, on_gpu.images)
+        assert torch.equal(on_cpu.inputs, on_gpu.inputs)
         assert on_cpu.soft_targets is not None
         assert on_gpu.soft_targets is not None
         for ours, theirs in zip(plain(on_gpu.soft_targets), plain(on_cpu.soft_targets), strict=True):

@@ -13,8 +13,6 @@ data/prepare/
 """
 
 import hashlib
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,40 +21,12 @@ from jaxtyping import Int64, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError
-from pipeline.core.files import read_json
-from pipeline.data.images import Storage, open_images
-from pipeline.data.sample_ids import check_images
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.images import open_images
+from pipeline.data.manifest import DatasetManifest
+from pipeline.data.sample_ids import FIX, check_images
+from pipeline.data.splits import Split, SplitInMemory, SplitOnDisk
 
-FORMAT = "potstill-images"
-VERSION = 1
 SPLITS = ("train", "val", "test")
-_FIX = "delete data/prepare and run `dvc repro prepare`"
-
-
-@dataclass(frozen=True)
-class DatasetManifest:
-    """What is true of a prepared data set as a whole."""
-
-    source: str
-    class_names: list[str]
-    image_shape: list[int]
-    mean: list[float]
-    std: list[float]
-    num_samples: dict[str, int]
-    fingerprints: dict[str, str]
-    num_repeated_in_train: int
-    num_shared_with_test: int
-    num_shared_with_val: int = 0
-    num_unlabelled: int = 0
-    num_skipped: int = 0
-    storage: Storage = "pixels"
-    format: str = FORMAT
-    version: int = VERSION
-
-    def image_bytes(self, *names: str) -> int:
-        """What the images of some splits take in memory."""
-        return sum(self.num_samples[name] for name in names) * math.prod(self.image_shape)
 
 
 class ImageDataset:
@@ -64,36 +34,36 @@ class ImageDataset:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = _read_manifest(folder / "manifest.json")
+        self.manifest = DatasetManifest.read(folder / "manifest.json")
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> SplitInMemory:
         """A split (`train`, `val`, `test`) as tensors; raises StoreError where a checksum does not match."""
         group, manifest = self._group(name), self.manifest
         labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
         images = open_images(group, manifest.storage, manifest.image_shape, len(ids)).whole()
-        split = Split(torch.from_numpy(images), labels, ids)
+        split = SplitInMemory(torch.from_numpy(images), labels, ids)
         self._check_fingerprint(name, split)
         if manifest.storage == "pixels":
             check_images(images, ids, group.path)
         return split
 
-    def stream(self, name: str) -> StreamedSplit:
+    def stream(self, name: str) -> SplitOnDisk:
         """A split that stays on disk; raises StoreError where a file of it is lost or a checksum does not match."""
-        split = StreamedSplit.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
+        split = SplitOnDisk.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
         self._check_fingerprint(name, split)
         return split
 
     def _group(self, name: str) -> ArrayGroup:
         return ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")
 
-    def _check_fingerprint(self, name: str, split: Split | StreamedSplit) -> None:
+    def _check_fingerprint(self, name: str, split: Split) -> None:
         found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
         if found != expected:
             where = self.folder / f"{name}.zarr"
-            raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", fix=_FIX)
+            raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", fix=FIX)
 
 
-def split_fingerprint(split: Split | StreamedSplit) -> str:
+def split_fingerprint(split: Split) -> str:
     """32 hex digits of the samples and their hard labels, in their order."""
     return rows_fingerprint(split.sample_ids, split.hard_labels.numpy())
 
@@ -103,15 +73,3 @@ def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Int64[np.
     digest = hashlib.sha256(ids.astype("<u8", copy=False).data)
     digest.update(hard_labels.astype("<i8", copy=False).data)
     return digest.hexdigest()[:32]
-
-
-def _read_manifest(path: Path) -> DatasetManifest:
-    content = read_json(path, made_by="prepare")
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", fix=_FIX)
-    if content.get("version") != VERSION:
-        raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", fix=_FIX)
-    try:
-        return DatasetManifest(**content)
-    except TypeError as error:
-        raise DataError(path, f"not a data set's manifest ({error})", fix=_FIX) from None

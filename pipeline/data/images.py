@@ -17,11 +17,11 @@ from jaxtyping import Int64, UInt8
 
 from pipeline.core.arrays import ArrayGroup, rows_in_chunk
 from pipeline.core.errors import DataError
+from pipeline.data.sample_ids import FIX
 
 Storage = Literal["pixels", "encoded"]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
 IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
-_FIX = "delete data/prepare and run `dvc repro prepare`"
 
 
 class StoredImages(ABC):
@@ -116,7 +116,7 @@ class _Encoded(StoredImages):
         self._offsets: Int64[np.ndarray, " borders"] = group.read_whole("offsets")
         borders = [len(self._offsets) - 1, *self._offsets[[0, -1]].tolist()]
         if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
-            raise DataError(group.path, "its offsets do not fit its encoded images", fix=_FIX)
+            raise DataError(group.path, "its offsets do not fit its encoded images", fix=FIX)
         # As if these were pixels, so that an epoch goes through them in the very same order.
         self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
 
@@ -145,6 +145,6 @@ class _Encoded(StoredImages):
         decoded = decode_all(contents, channels, os.cpu_count() or 1, (height, width))  # type: ignore[arg-type]
         for place, (image, row) in enumerate(zip(decoded, rows, strict=True)):
             if isinstance(image, DecodeError):
-                raise DataError(f"{self._group.path}, row {row}", str(image), fix=_FIX) from None
+                raise DataError(f"{self._group.path}, row {row}", str(image), fix=FIX) from None
             images[place] = image
         return images

@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.errors import DataError
 
-pass
+FIX = "delete data/prepare and run `dvc repro prepare`"
 
 
 class SampleIndex:
@@ -55,7 +55,4 @@ def check_images(
 ) -> None:
     """Raises DataError where an image is not the one that its id was made of: a lost file, for one, reads as zeros."""
     if not np.array_equal(sample_ids(images), ids):
-        raise DataError(where, "some images are not those of their sample ids", fix=_FIX)
-
-
-_FIX = "delete data/prepare and run `dvc repro prepare`"
+        raise DataError(where, "some images are not those of their sample ids", fix=FIX)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.dataset import SPLITS, DatasetManifest, ImageDataset
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.dataset import SPLITS, ImageDataset
+from pipeline.data.manifest import DatasetManifest
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.preparation.settings import Prepare
 
@@ -28,7 +29,7 @@ class Look:
         seconds: The time that prepare will take for each image; None: the data is prepared.
     """
 
-    some: Split
+    some: SplitInMemory
     data: DatasetManifest
     class_counts: dict[str, int] | None
     firsts: dict[str, tuple[str, bool]]
@@ -61,7 +62,7 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
     data = dataset.manifest
     firsts: dict[str, tuple[str, bool]] = {}
     for split in SPLITS:
-        shape = " x ".join(map(str, dataset.stream(split).take(np.zeros(1, np.int64)).images.shape[1:]))
+        shape = " x ".join(map(str, dataset.stream(split).take(np.zeros(1, np.int64)).inputs.shape[1:]))
         firsts[split] = (f"is whole, {shape}", False)
     train = dataset.stream("train")
     labels = train.hard_labels.numpy()
@@ -71,7 +72,7 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
     return Look(spread(dataset, LOOKED_AT), data, class_counts, firsts, size, 0.0, None)
 
 
-def spread(dataset: ImageDataset, count: int) -> Split:
+def spread(dataset: ImageDataset, count: int) -> SplitInMemory:
     """Returns about so many training images, from all over the split."""
     train = dataset.stream("train")
     ranges = [range(start, min(start + -(-count // NUM_PLACES), len(train))) for start in starts(len(train), count)]

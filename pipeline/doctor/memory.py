@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 
 from pipeline.core.arrays import rows_in_chunk
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.images import IMAGE_CHUNK_BYTES
-from pipeline.data.streaming import MemoryBudget
+from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import Params
 from pipeline.labelling.settings import DumpLabels

@@ -91,7 +91,7 @@ class NetworkCheck(ABC):
         if start.weights is None or self.settings.new_head or len(some) < _ENOUGH:
             return
         device = next(iter(model.buffers())).device
-        logits = predict_logits(model, some.images.split(_AT_ONCE), device)
+        logits = predict_logits(model, some.in_order(_AT_ONCE), device)
         try:
             check_above_chance(logits, some.hard_labels, f"model {self.settings.model!r}")
         except ModelError as fault:

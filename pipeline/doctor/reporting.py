@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
 from pipeline.doctor.space import DiskSpace

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import DataError
-from pipeline.data.dataset import SPLITS, DatasetManifest
+from pipeline.data.dataset import SPLITS
 from pipeline.data.decoding import DecodeError, decode, fit, map_in_order, num_channels
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.manifest import DatasetManifest
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.doctor.images import LOOKED_AT, NUM_PLACES, Look, starts
 from pipeline.preparation.make import Broken, ImageForm, Made
@@ -125,7 +126,7 @@ class SourceLook:
                 continue
         return form if form.channels else replace(form, channels=1)
 
-    def _split(self, whole: list[Made], form: ImageForm) -> Split:
+    def _split(self, whole: list[Made], form: ImageForm) -> SplitInMemory:
         assert form.channels is not None, "it was found"
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.class_names)}
         images = []
@@ -137,9 +138,9 @@ class SourceLook:
                 images.append(fit(pixels, form.image_px) if form.image_px else pixels)
         labels = torch.tensor([numbers.get(one.label, UNLABELLED) for one in whole])
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)
-        return Split(torch.from_numpy(np.stack(images)), labels, ids)
+        return SplitInMemory(torch.from_numpy(np.stack(images)), labels, ids)
 
-    def _data(self, some: Split, form: ImageForm) -> DatasetManifest:
+    def _data(self, some: SplitInMemory, form: ImageForm) -> DatasetManifest:
         """Returns about the manifest that prepare will write."""
         listed = {split: sum(count for (one, _), count in self.listed.items() if one == split) for split in SPLITS}
         share = (self.count or self.listed.total()) / self.listed.total()
@@ -148,8 +149,8 @@ class SourceLook:
             if sizes[split] == 0:
                 sizes[split] = round(fraction * sizes["train"])
                 sizes["train"] -= sizes[split]
-        mean, std = channel_statistics(some.images)
-        shape, unlabelled = list(some.images.shape[1:]), round(share * self.listed["train", None])
+        mean, std = channel_statistics(some.inputs)
+        shape, unlabelled = list(some.inputs.shape[1:]), round(share * self.listed["train", None])
         data = DatasetManifest(self._source.kind, list(self.class_names), shape, mean, std, sizes, {}, 0, 0)
         return replace(data, num_unlabelled=unlabelled, storage=form.storage)
 
@@ -178,7 +179,7 @@ def _check_sizes(whole: list[Made]) -> None:
             raise DataError(first.key, found, expected="images of one size", fix=fix)
 
 
-def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, float]:
+def _write(some: SplitInMemory, whole: list[Made], form: ImageForm) -> tuple[float, float]:
     """Returns the bytes and the seconds that writing an image into data/prepare takes.
 
     The bytes include its line in samples.tsv; the seconds are the difference of many and few.
@@ -186,7 +187,7 @@ def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, floa
     sizes, seconds = [], []
     for times in (1, 1, _WRITTEN_TIMES):  # the first one warms up
         rows = np.tile(np.arange(len(some)), times)
-        split = Split(some.images[rows], some.hard_labels[rows], some.sample_ids[rows])
+        split = SplitInMemory(some.inputs[rows], some.hard_labels[rows], some.sample_ids[rows])
         written = SplitRows.of(split)
         if form.storage == "encoded":
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
@@ -194,7 +195,7 @@ def _write(some: Split, whole: list[Made], form: ImageForm) -> tuple[float, floa
             written = replace(written, sizes=lengths, contents=partial(_from, contents))
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            write_split(Path(folder, "train.zarr"), written, some.images.shape[1:])
+            write_split(Path(folder, "train.zarr"), written, some.inputs.shape[1:])
             seconds.append(time.perf_counter() - start)
             sizes.append(tree_bytes(Path(folder)))
     more = (_WRITTEN_TIMES - 1) * len(some)

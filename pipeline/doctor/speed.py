@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.core.errors import ModelError, PipelineError
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labels.encodings import Codec
 from pipeline.models.predict import predict_logits
 from pipeline.student.batches import LabelledBatch
@@ -69,20 +69,20 @@ def _timed(run: Run, count: int) -> float:
     return time.perf_counter() - start
 
 
-def enlarge(split: Split, count: int) -> Split:
+def enlarge(split: SplitInMemory, count: int) -> SplitInMemory:
     """Returns so many samples, the same ones again and again where there are fewer."""
     rows = np.resize(np.arange(len(split)), count)
-    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
 def forward_seconds(model: nn.Module, batches: LabelledBatches, batch_size: int, device: torch.device) -> float:
     """Returns the seconds that an image takes without gradients."""
     model = model.to(device)
-    return image_seconds(lambda count: predict_logits(model, [batches(count).images], device), batch_size)
+    return image_seconds(lambda count: predict_logits(model, [batches(count).inputs], device), batch_size)
 
 
 def labelled_batches(
-    some: Split, views: ViewSpec, settings: TrainStudent, codec: Codec, fields: Fields, device: torch.device
+    some: SplitInMemory, views: ViewSpec, settings: TrainStudent, codec: Codec, fields: Fields, device: torch.device
 ) -> LabelledBatches:
     """Returns a maker of student batches: views are rendered and labels decoded for each.
 
@@ -102,7 +102,7 @@ def labelled_batches(
     return batch
 
 
-def hard_batches(some: Split, views: ViewSpec) -> LabelledBatches:
+def hard_batches(some: SplitInMemory, views: ViewSpec) -> LabelledBatches:
     """Returns a maker of teacher batches: views are rendered for each, beside hard labels."""
 
     def batch(count: int) -> LabelledBatch:
@@ -132,7 +132,7 @@ class Training:
             batches=lambda epoch, first: (),
             steps_per_epoch=10**9,
             loss=self.loss,
-            pixels=lambda batch: batch.images,
+            pixels=lambda batch: batch.inputs,
             validate=lambda model: {},
         )
         recipe = replace(self.fit, epochs=max(1, self.fit.epochs), freeze_epochs=0, accumulate_batches=1)
@@ -147,6 +147,6 @@ def hard_loss(label_smoothing: float, device: torch.device) -> Callable[[nn.Modu
 
     def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
         labels = batch.hard_labels.to(device).clamp(min=0)
-        return cross_entropy(model(batch.images.to(device)), labels, label_smoothing=label_smoothing)
+        return cross_entropy(model(batch.inputs.to(device)), labels, label_smoothing=label_smoothing)
 
     return loss

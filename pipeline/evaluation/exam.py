@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import nn
 
-from pipeline.data.splits import StreamedSplit
+from pipeline.data.splits import SplitOnDisk
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.models.predict import predict_logits
@@ -24,7 +24,7 @@ class Exam:
     `on_images` with the number of images that a network has seen since the last call.
     """
 
-    test: StreamedSplit
+    test: SplitOnDisk
     robustness: Robustness
     batch_size: int
     device: torch.device
@@ -67,6 +67,6 @@ class Exam:
         as long as running a small network."""
         some, worse = self.test.take(np.arange(self.num_corrupted)), self.robustness
         return {
-            kind: cls().apply(some.images, some.sample_ids, worse.severity, worse.seed)
+            kind: cls().apply(some.inputs, some.sample_ids, worse.severity, worse.seed)
             for kind, cls in CORRUPTIONS.items()
         }

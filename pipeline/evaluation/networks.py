@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.core.errors import ModelError
 from pipeline.core.files import read_json
 from pipeline.core.progress import progress
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.manifest import DatasetManifest
 from pipeline.evaluation.exam import Exam
 from pipeline.evaluation.scores import Answers, score
 from pipeline.models import count_multiply_adds, count_parameters, is_for_inference_alone, network_copy

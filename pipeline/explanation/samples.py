@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, UInt8, UInt64
 
 from pipeline.data.decoding import fit, to_png
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import UNLABELLED, StreamedSplit
+from pipeline.data.splits import UNLABELLED, SplitOnDisk
 from pipeline.explanation.suspects import read_probs
 from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view
@@ -112,14 +112,14 @@ class Samples:
     sample_ids: UInt64[np.ndarray, " chosen"]
 
     @classmethod
-    def read(cls, chosen: list[Chosen], train: StreamedSplit, test: StreamedSplit) -> "Samples":
+    def read(cls, chosen: list[Chosen], train: SplitOnDisk, test: SplitOnDisk) -> "Samples":
         places = {name: [one.index for one in chosen if one.split == name] for name in ("train", "test")}
         parts = [
             split.take(np.array(places[name], dtype=np.int64)) for name, split in (("train", train), ("test", test))
         ]
         return cls(
             chosen,
-            torch.cat([part.images for part in parts]),
+            torch.cat([part.inputs for part in parts]),
             torch.cat([part.hard_labels for part in parts]),
             np.concatenate([part.sample_ids for part in parts]),
         )
@@ -147,7 +147,7 @@ class Samples:
         ]
 
     def add_views(
-        self, rows: list[dict[str, Any]], tiles: TileSheet, train: StreamedSplit, store: StoreReader, num_views: int
+        self, rows: list[dict[str, Any]], tiles: TileSheet, train: SplitOnDisk, store: StoreReader, num_views: int
     ) -> None:
         """Adds to the rows of training samples the first views of a store, and what the teacher said of each."""
         places = np.array([one.index for one in self.chosen if one.split == "train"], dtype=np.int64)

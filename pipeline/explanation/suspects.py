@@ -17,10 +17,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import UNLABELLED, Split, StreamedSplit
+from pipeline.data.splits import UNLABELLED, Split
 from pipeline.labels.reader import StoreReader
 from pipeline.views import own_shares
-from pipeline.views.plan import image_shape
 
 TEMPERATURE = 1.0  # what the teacher says, neither flattened nor sharpened
 
@@ -127,7 +126,7 @@ def _mean_kl(store: StoreReader) -> float:
     return float("inf") if nearest is None else float(measured[nearest]["mean"])
 
 
-def stored_opinions(store: StoreReader, split: Split | StreamedSplit, *, views: range | None = None) -> Opinions:
+def stored_opinions(store: StoreReader, split: Split, *, views: range | None = None) -> Opinions:
     """What a store says of a split's labelled samples, by mean over its views, or over some of them (by their place).
 
     Read block by block, so that no more is held than a block of probabilities. A view that is mixed of two images says
@@ -144,7 +143,7 @@ def stored_opinions(store: StoreReader, split: Split | StreamedSplit, *, views: 
         for start in range(0, store.manifest.num_samples, store.manifest.block_samples):
             block = range(start, min(start + store.manifest.block_samples, store.manifest.num_samples))
             first, last = np.searchsorted(in_order, [block.start, block.stop])
-            probs, is_known = _mean_probs(store, block, chosen, image_shape(split))
+            probs, is_known = _mean_probs(store, block, chosen, split.input_shape)
             places = order[first:last]
             inside = in_order[first:last] - start
             known = is_known[inside]

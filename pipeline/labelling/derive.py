@@ -160,9 +160,9 @@ def _canaries_of(stores: Sequence[StoreReader], manifest: Manifest, ids: np.ndar
     kept = []
     for canaries in (store.canaries for store in stores):
         here = (find_samples(canaries.sample_ids, ids) >= 0) & np.isin(canaries.views, manifest.view_numbers)
-        kept.append(Canaries(canaries.sample_ids[here], canaries.views[here], canaries.pixels[here]))
+        kept.append(Canaries(canaries.sample_ids[here], canaries.views[here], canaries.rendered[here]))
     together = Canaries(
-        *(np.concatenate([getattr(c, name) for c in kept]) for name in ("sample_ids", "views", "pixels"))
+        *(np.concatenate([getattr(c, name) for c in kept]) for name in ("sample_ids", "views", "rendered"))
     )
     if len(together.views) == 0:
         raise StoreError(

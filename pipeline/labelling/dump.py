@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt64
 
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split
 from pipeline.labelling.read_ahead import ReadAhead
 from pipeline.labelling.takeover import Source, fill_in
 from pipeline.labelling.teacher import Teacher, check_finite, label_rows
@@ -42,7 +42,7 @@ class Target:
 
 def dump_labels(
     teacher: Teacher,
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     blocks: Sequence[Block],
     targets: Sequence[Target],

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from types import TracebackType
 
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split
 
 
 class ReadAhead:
@@ -17,13 +17,13 @@ class ReadAhead:
             is right, too, but waits for what was read in vain.
     """
 
-    def __init__(self, split: Split | StreamedSplit, ranges: Iterable[range]) -> None:
+    def __init__(self, split: Split, ranges: Iterable[range]) -> None:
         self._split = split
         self._following = dict(pairwise(dict.fromkeys(ranges)))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._rows: range | None = None
-        self._held: Split | StreamedSplit = split
-        self._coming: dict[range, Future[StreamedSplit]] = {}
+        self._held: Split = split
+        self._coming: dict[range, Future[Split]] = {}
         self._wanted: range | None = None  # of what is being read
 
     def __enter__(self) -> "ReadAhead":
@@ -35,9 +35,9 @@ class ReadAhead:
         self._wanted = None
         self._thread.shutdown(cancel_futures=True)
 
-    def holding(self, rows: range) -> Split | StreamedSplit:
+    def holding(self, rows: range) -> Split:
         """The split with these rows in memory; raises StoreError or DataError where they are damaged on disk."""
-        if isinstance(self._split, StreamedSplit) and rows != self._rows:
+        if self._split.is_streamed and rows != self._rows:
             self._held = self._split  # lets go of the rows before
             coming = self._coming.pop(rows, None) or self._read(self._split, rows)
             self._coming.clear()
@@ -46,7 +46,7 @@ class ReadAhead:
                 self._coming[following] = self._read(self._split, following)
         return self._held
 
-    def _read(self, split: StreamedSplit, rows: range) -> Future[StreamedSplit]:
+    def _read(self, split: Split, rows: range) -> Future[Split]:
         """Rows that the thread reads as long as no others are wanted."""
         self._wanted = rows
         return self._thread.submit(split.holding, rows, lambda: self._wanted != rows)

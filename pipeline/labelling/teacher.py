@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.seeding import derive_seed, integers_below, philox
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split
 from pipeline.models.devices import Precision, copied_ahead, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
@@ -52,7 +52,7 @@ def teacher_precision(folder: Path, device: torch.device, precision: Precision) 
 
 def label_rows(
     teacher: Teacher,
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     view: int,
     rows: range | Int64[np.ndarray, " rows"],
@@ -69,7 +69,7 @@ def label_rows(
         later: The logits are where they are encoded, perhaps not computed yet and not looked at: `check_finite`.
     """
     chosen = np.asarray(rows, dtype=np.int64)
-    if teacher.device.type == "cuda" and not (isinstance(split, Split) and split.images.device == teacher.device):
+    if teacher.device.type == "cuda" and split.device != teacher.device:
         plan = plan_view(split, spec, view, rows=chosen, row_order=row_order)
         batches = rendered_there(plan, teacher.batch_size, teacher.device)
     else:
@@ -83,14 +83,12 @@ def label_rows(
     return logits
 
 
-def rendered_there(
-    plan: ViewPlan, batch_size: int, device: torch.device
-) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-    """The views of a plan, rendered on a device from images that are in this machine's memory or on disk."""
+def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
+    """The views of a plan, rendered on a device from inputs that are in this machine's memory or on disk."""
     places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
-    groups = (plan.images(some) for some in places)
+    groups = (plan.inputs(some) for some in places)
     for some, group in zip(places, copied_ahead(groups, device), strict=True):
-        yield plan.render_images(some, *group)
+        yield plan.render_inputs(some, *group)
 
 
 def check_finite(
@@ -114,7 +112,7 @@ def check_finite(
 
 def pilot_log_probs(
     teacher: Teacher,
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     views: Sequence[int],
     num_labels: int,

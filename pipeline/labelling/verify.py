@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split
 from pipeline.labelling.dump import labels_of
 from pipeline.labelling.teacher import Teacher, check_finite, label_rows, random_rows
 from pipeline.labels.fidelity import Fidelity
@@ -15,7 +15,7 @@ from pipeline.labels.manifest import Block
 from pipeline.labels.reader import StoreReader
 
 
-def repair_block(teacher: Teacher, split: Split | StreamedSplit, store: StoreReader, block: Block) -> bool:
+def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
     """Labels one block again and puts it in its place; whether it is, bit for bit, what was there.
 
     The split must have the block's samples, in any order.
@@ -29,7 +29,7 @@ def repair_block(teacher: Teacher, split: Split | StreamedSplit, store: StoreRea
 
 
 def recompute_fidelity(
-    teacher: Teacher, split: Split | StreamedSplit, store: StoreReader, num_labels: int, seed: int
+    teacher: Teacher, split: Split, store: StoreReader, num_labels: int, seed: int
 ) -> dict[str, Any]:
     """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
     manifest = store.manifest

@@ -10,9 +10,9 @@ from jaxtyping import Int64, UInt8, UInt64
 from pipeline.core.errors import StoreError
 from pipeline.core.seeding import integers_below, philox
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split
 from pipeline.views import ViewSpec, thumbnail_shape, thumbnails
-from pipeline.views.plan import RowOrder, image_shape, need_partners, plan_view
+from pipeline.views.plan import RowOrder, need_partners, plan_view
 
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
 
@@ -23,11 +23,11 @@ class Canaries:
 
     sample_ids: UInt64[np.ndarray, " canaries"]
     views: Int64[np.ndarray, " canaries"]
-    pixels: UInt8[np.ndarray, "canaries channels height width"]
+    rendered: UInt8[np.ndarray, "canaries ..."]
 
 
 def make_canaries(
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     views: Sequence[int],
     count: int,
@@ -45,15 +45,15 @@ def make_canaries(
 
 def check_canaries(
     canaries: Canaries,
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     where: object,
     row_order: RowOrder | None = None,
 ) -> int:
-    """Renders every canary whose image is in `split` again; returns how many these were. `row_order` as for `plan_view`.
+    """Renders every canary whose sample is in `split` again; returns how many these were. `row_order` as for `plan_view`.
 
-    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the pixels; or where views
-    are mixed and the split lacks an image of the store.
+    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the inputs; or where views
+    are mixed and the split lacks a sample of the store.
     """
     rows = find_samples(canaries.sample_ids, split.sample_ids)
     here = rows >= 0
@@ -61,11 +61,11 @@ def check_canaries(
         return 0
     if row_order:
         need_partners(split, spec, row_order)
-    if tuple(canaries.pixels.shape[1:]) != thumbnail_shape(shape := image_shape(split)):
-        found = f"images of shape {shape}"
-        raise StoreError(where, found, expected=f"thumbnails of shape {tuple(canaries.pixels.shape[1:])}")
+    if tuple(canaries.rendered.shape[1:]) != thumbnail_shape(shape := split.input_shape):
+        found = f"inputs of shape {shape}"
+        raise StoreError(where, found, expected=f"thumbnails of shape {tuple(canaries.rendered.shape[1:])}")
     rendered = _render(split, rows[here], canaries.views[here], spec, row_order)
-    difference = (rendered.int() - torch.from_numpy(canaries.pixels[here]).int()).abs().amax(dim=(1, 2, 3))
+    difference = (rendered.int() - torch.from_numpy(canaries.rendered[here]).int()).abs().amax(dim=(1, 2, 3))
     if wrong := int((difference > TOLERANCE_LEVELS).sum()):
         first = int(torch.nonzero(difference > TOLERANCE_LEVELS)[0])
         sample, view = int(canaries.sample_ids[here][first]), int(canaries.views[here][first])
@@ -80,11 +80,11 @@ def check_canaries(
 
 
 def _render(
-    split: Split | StreamedSplit, rows: np.ndarray, views: np.ndarray, spec: ViewSpec, row_order: RowOrder | None
+    split: Split, rows: np.ndarray, views: np.ndarray, spec: ViewSpec, row_order: RowOrder | None
 ) -> torch.Tensor:
-    pixels = torch.empty((len(rows), *thumbnail_shape(image_shape(split))), dtype=torch.uint8)
+    rendered = torch.empty((len(rows), *thumbnail_shape(split.input_shape)), dtype=torch.uint8)
     for view in np.unique(views):
         chosen = np.flatnonzero(views == view)
         plan = plan_view(split, spec, int(view), rows=rows[chosen], row_order=row_order)
-        pixels[torch.from_numpy(chosen)] = thumbnails(plan.render(slice(None)))
-    return pixels
+        rendered[torch.from_numpy(chosen)] = thumbnails(plan.render(slice(None)))
+    return rendered

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Int64
 
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.data.budget import MemoryBudget
+from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import Columns, MemoryBudget, Paging
+from pipeline.data.splits import Split
+from pipeline.data.windows import Columns
 from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.reader import StoreReader
 
@@ -20,31 +22,28 @@ FIX = "run `dvc repro dump_labels` for this data"
 class JoinedStore:
     """A split and a store for it, joined by sample id.
 
-    Raises StoreError where the store is for other data or lacks some of the images; ConfigError where the budget is too
+    Raises StoreError where the store is for other data or lacks some of the samples; ConfigError where the budget is too
     small to stream the split.
 
     Args:
         budget: What a split on disk is read by.
     """
 
-    def __init__(self, split: Split | StreamedSplit, store: StoreReader, budget: MemoryBudget | None) -> None:
+    def __init__(self, split: Split, store: StoreReader, budget: MemoryBudget | None) -> None:
         self.split, self.store, self.budget = split, store, budget
         same = np.array_equal(split.sample_ids, store.sample_ids)
         self._rows = None if same else torch.from_numpy(match_rows(split, store))
         self.paging = self._paging()
 
     def _paging(self) -> Paging:
-        """How an epoch goes through the split. Where views are mixed, pages are blocks of the store: an image's partner
+        """How an epoch goes through the split. Where views are mixed, pages are blocks of the store: a sample's partner
         is in its block, and so in its window."""
-        if isinstance(self.split, Split):
-            return Paging.whole(len(self.split))
-        assert self.budget is not None, "what is streamed has a budget"
         mixes = self.store.views.mixes
-        if mixes and self._rows is not None:
-            found = "its views are mixed of two images, and its rows are in another order than the data's"
-            fix = "raise memory_budget_mb until images fit in memory"
+        if self.split.is_streamed and mixes and self._rows is not None:
+            found = "its views are mixed of two samples, and its rows are in another order than the data's"
+            fix = "raise memory_budget_mb until inputs fit in memory"
             raise StoreError(self.store.location, found, expected="the data's order, to be streamed", fix=fix)
-        return self.budget.paging(self.split, self.store.manifest.block_samples if mixes else None)
+        return self.split.paging(self.budget, self.store.manifest.block_samples if mixes else None)
 
     @property
     def in_page_order(self) -> bool:
@@ -112,12 +111,12 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
 
     Raises StoreError where labels neither fit nor are in the split's order, ConfigError where windows of them do not fit.
     """
-    if not stores or not isinstance(stores[0].split, StreamedSplit):
+    if not stores or not stores[0].split.is_streamed:
         return [True] * len(stores)
     split, budget, held = stores[0].split, stores[0].budget, []
     assert budget is not None, "what is streamed has a budget"
-    room = budget.share(split.image_shape)
-    least = budget.least(split.image_shape, sum(label_bytes(joined.store) for joined in stores))
+    room = budget.share(split.input_shape)
+    least = budget.least(split.input_shape, sum(label_bytes(joined.store) for joined in stores))
     for joined in stores:
         held.append(label_bytes(joined.store) <= room)
         room -= label_bytes(joined.store, None if held[-1] else 2 * joined.paging.window_rows)
@@ -134,13 +133,13 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
     return held
 
 
-def match_rows(split: Split | StreamedSplit, store: StoreReader) -> Int64[np.ndarray, " samples"]:
+def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"]:
     """Which row of the store holds each sample of the split."""
     rows = find_samples(split.sample_ids, store.sample_ids)
     missing = int((rows < 0).sum())
     if missing == len(split):
-        found = f"holds labels for other data: none of these {missing} images is in it"
+        found = f"holds labels for other data: none of these {missing} samples is in it"
         raise StoreError(store.location, found, fix=FIX)
     if missing:
-        raise StoreError(store.location, f"has no label for {missing} of {len(split)} training images", fix=FIX)
+        raise StoreError(store.location, f"has no label for {missing} of {len(split)} training samples", fix=FIX)
     return rows

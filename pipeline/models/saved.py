@@ -9,7 +9,7 @@ import torch
 
 from pipeline.core.errors import ModelError
 from pipeline.core.files import file_fingerprint, fingerprint, read_json, read_tensors, write_json, write_tensors
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.manifest import DatasetManifest
 from pipeline.models import Classifier, build_model, head_names, load_weights, network_copy
 
 

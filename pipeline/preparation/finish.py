@@ -8,7 +8,8 @@ from jaxtyping import Int64
 
 from pipeline.core.files import write_json
 from pipeline.core.progress import progress
-from pipeline.data.dataset import SPLITS, DatasetManifest
+from pipeline.data.dataset import SPLITS
+from pipeline.data.manifest import DatasetManifest
 from pipeline.preparation.assign import PoolSplits
 from pipeline.preparation.lists import write_broken, write_duplicates, write_samples
 from pipeline.preparation.pool import Pool

@@ -10,9 +10,10 @@ from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.files import read_json, write_json
-from pipeline.data.dataset import FORMAT, VERSION, DatasetManifest, rows_fingerprint
+from pipeline.data.dataset import rows_fingerprint
 from pipeline.data.images import create_images
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.manifest import FORMAT, VERSION, DatasetManifest
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.preparation.statistics import channel_statistics
 
 
@@ -31,9 +32,9 @@ class SplitRows:
     contents: Callable[[int], Iterator[UInt8[np.ndarray, "..."]]]
 
     @classmethod
-    def of(cls, split: Split) -> "SplitRows":
+    def of(cls, split: SplitInMemory) -> "SplitRows":
         """Of one whose images are in memory, too."""
-        images = split.images.numpy()
+        images = split.inputs.numpy()
         return cls(split.hard_labels.numpy(), split.sample_ids, None, lambda start: iter([images[start:]]))
 
     def __len__(self) -> int:
@@ -41,11 +42,11 @@ class SplitRows:
 
 
 def write_dataset(
-    folder: Path, source: str, class_names: Sequence[str], splits: Mapping[str, Split]
+    folder: Path, source: str, class_names: Sequence[str], splits: Mapping[str, SplitInMemory]
 ) -> DatasetManifest:
     """Writes splits that are in memory, and their manifest, to `folder`."""
     rows = {name: SplitRows.of(split) for name, split in splits.items()}
-    images = splits["train"].images
+    images = splits["train"].inputs
     manifest = dataset_manifest(source, class_names, list(images.shape[1:]), channel_statistics(images), rows)
     for name, split in rows.items():
         write_split(folder / f"{name}.zarr", split, manifest.image_shape)

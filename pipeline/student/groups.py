@@ -65,7 +65,7 @@ def batches_together(
     def batches(places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[LabelledBatch, ...]]:
         asked = [views[place] for place in places]
         for several in shared_batches(asked, epoch, start, batch_size=batch_size, seed=seed, share=share):
-            images = several[0].images.to(device, non_blocking=True)
-            yield tuple(replace(batch, images=images) for batch in several)
+            inputs = several[0].inputs.to(device, non_blocking=True)
+            yield tuple(replace(batch, inputs=inputs) for batch in several)
 
     return batches

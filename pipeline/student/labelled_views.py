@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from pipeline.core.errors import StoreError
-from pipeline.data.splits import UNLABELLED, Split, StreamedSplit
-from pipeline.data.streaming import Columns, MemoryBudget
+from pipeline.data.budget import MemoryBudget
+from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import FIX, JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
@@ -43,7 +44,7 @@ class LabelledViews:
 
     def __init__(
         self,
-        split: Split | StreamedSplit,
+        split: Split,
         store: StoreReader,
         class_names: list[str],
         temperature: float | None,
@@ -57,7 +58,7 @@ class LabelledViews:
         if temperature is not None:
             store.codec.require(temperature)
         self.split, self.store, self.temperature, self.device = split, store, temperature, device
-        self.resident = split if resident is None and isinstance(split, Split) else resident
+        self.resident = split if resident is None else resident
         #: Which rows of the split are trained on.
         self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
         if temperature is None:

@@ -33,7 +33,7 @@ class Objective:
 
     def __call__(self, model: nn.Module, batch: LabelledBatch, device: torch.device) -> Float[Tensor, ""]:
         """The batch's mean loss."""
-        logits = model(batch.images.to(device, non_blocking=True))
+        logits = model(batch.inputs.to(device, non_blocking=True))
         # On a CPU, autocast leaves log_softmax in bfloat16, which has 3 digits.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         hard_labels = batch.hard_labels.to(device, non_blocking=True)

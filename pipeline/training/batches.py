@@ -8,13 +8,13 @@ from jaxtyping import Float, Int64, UInt8
 
 @dataclass(frozen=True)
 class Batch:
-    """Views as pixels, and hard labels.
+    """A batch of views, as inputs, with their hard labels.
 
-    Where views are mixed of two images, `partner_labels` are the second images' hard labels and `own_shares` (0.5 to 1)
-    the weight of the first.
+    Where views are mixed of two samples, `partner_labels` are the hard labels of the second ones and
+    `own_shares` (0.5 to 1) the weights of the first.
     """
 
-    images: UInt8[torch.Tensor, "batch channels height width"]
+    inputs: UInt8[torch.Tensor, "batch ..."]
     hard_labels: Int64[torch.Tensor, " batch"]
     partner_labels: Int64[torch.Tensor, " batch"] | None = None
     own_shares: Float[torch.Tensor, " batch"] | None = None
@@ -48,5 +48,5 @@ WHOLE = Share()
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
-    """Steps in a training epoch: whole batches only, but at least one (a rest of one image would upset batch norm)."""
+    """Steps in a training epoch: whole batches only, but at least one (a rest of one sample would upset batch norm)."""
     return max(1, num_samples // batch_size)

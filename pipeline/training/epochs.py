@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64, UInt8
 
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import Columns, Paging, read_windows, window_order, window_rows
+from pipeline.data.paging import Paging, window_order, window_rows
+from pipeline.data.splits import Split
+from pipeline.data.windows import Columns
 from pipeline.models.devices import has_room
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.views import ViewSpec
@@ -24,7 +25,6 @@ from pipeline.views.plan import RowOrder, ViewPlan, plan_view, take
 
 Beside = TypeVar("Beside")
 
-_IMAGES = "images"
 _CPU = torch.device("cpu")
 
 
@@ -36,7 +36,7 @@ class Window:
     rows: Int64[np.ndarray, " held"]
     order: Int64[torch.Tensor, " trained"]
     first: int
-    images: UInt8[torch.Tensor, "held channels height width"]
+    inputs: UInt8[torch.Tensor, "held ..."]
     columns: Columns
     plan: ViewPlan
 
@@ -47,24 +47,27 @@ class Window:
 
     def batch(self, places: Int64[torch.Tensor, " some"]) -> Batch:
         """The views of some places, with their hard labels."""
-        partners = None if self.plan.partner_rows is None else self._images_of(self.plan.partner_rows[places])
+        partners = None if self.plan.partner_rows is None else self._inputs_of(self.plan.partner_rows[places])
         return Batch(
-            self.plan.render_images(places, take(self.images, places), partners),
+            self.plan.render_inputs(places, take(self.inputs, places), partners),
             take(self.plan.split.hard_labels, self.plan.rows[places]),
             self.plan.partner_labels(places),
             self.plan.own_shares(places),
         )
 
-    def _images_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some channels height width"]:
-        """The images of rows of the split. All but a few are here: the partner of a repeated image is where that image
-        stands first."""
+    def _inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
+        """Returns the inputs of rows of the split.
+
+        All but a few are in the window: the partner of a repeated sample is where that sample stands
+        first.
+        """
         places = np.searchsorted(self.rows, rows.numpy()).clip(max=len(self.rows) - 1)
-        images = take(self.images, torch.from_numpy(places))
+        inputs = take(self.inputs, torch.from_numpy(places))
         away = np.flatnonzero(self.rows[places] != rows.numpy())
         if len(away):
-            assert isinstance(self.plan.split, StreamedSplit), "a window in memory holds all"
-            images[torch.from_numpy(away)] = self.plan.split.take(rows.numpy()[away]).images.to(images.device)
-        return images
+            elsewhere = self.plan.split.take(rows.numpy()[away]).inputs
+            inputs[torch.from_numpy(away)] = elsewhere.to(inputs.device)
+        return inputs
 
 
 class Piece(NamedTuple):
@@ -90,7 +93,7 @@ class Epoch:
         device: Where windows of a split on disk are taken to and rendered, if it is a GPU and has room.
     """
 
-    split: Split | StreamedSplit
+    split: Split
     views: ViewSpec
     _: KW_ONLY
     view: int
@@ -151,9 +154,7 @@ class Epoch:
         needed = [number for number, (low, high) in enumerate(pairwise(borders)) if max(low, begin) < min(high, end)]
         if not needed:
             return
-        contents: Iterator[Columns] = iter([{}])
-        if isinstance(self.split, StreamedSplit):
-            contents = read_windows([windows[number] for number in needed], self._read)
+        contents = self.split.windows([windows[number] for number in needed], self.beside)
         for columns, number in zip(contents, needed, strict=True):
             yield self._window(windows[number], borders[number], columns)
 
@@ -162,23 +163,19 @@ class Epoch:
             return sum(map(len, pages))
         return sum(int(self.is_trained[page.start : page.stop].sum()) for page in pages)
 
-    def _read(self, page: range) -> Columns:
-        assert isinstance(self.split, StreamedSplit), "the other kind is in memory"
-        return {_IMAGES: self.split.read(page), **self.beside(page)}
-
     def _window(self, pages: Sequence[range], first: int, columns: Columns) -> Window:
         rows = window_rows(pages)
         places = np.arange(len(rows)) if self.is_trained is None else np.flatnonzero(self.is_trained[rows])
         order = torch.from_numpy(places[window_order(rows[places], self.number, self.seed)])
         row_order = self.row_order or RowOrder(self.split.sample_ids[rows], len(rows))
         plan = plan_view(self.split, self.views, self.view, rows=rows, row_order=row_order)
-        return Window(rows, order, first, self._images(columns), columns, plan)
+        return Window(rows, order, first, self._inputs(columns), columns, plan)
 
-    def _images(self, columns: Columns) -> UInt8[torch.Tensor, "held channels height width"]:
-        if isinstance(self.split, StreamedSplit):
-            images = torch.from_numpy(columns[_IMAGES])
-            return images.to(self.device) if has_room(self.device, images.nbytes) else images
-        return (self.resident or self.split).images
+    def _inputs(self, columns: Columns) -> UInt8[torch.Tensor, "held ..."]:
+        inputs = (self.resident or self.split).window_inputs(columns)
+        if self.split.is_streamed and has_room(self.device, inputs.nbytes):
+            return inputs.to(self.device)
+        return inputs
 
 
 def join_pieces(pieces: Iterable[tuple[Batch, Beside]], size: int) -> Iterator[tuple[Batch, list[Beside]]]:
@@ -196,7 +193,7 @@ def _join(pieces: Sequence[Batch]) -> Batch:
     if len(pieces) == 1:
         return pieces[0]
     return Batch(
-        torch.cat([piece.images for piece in pieces]),
+        torch.cat([piece.inputs for piece in pieces]),
         torch.cat([piece.hard_labels for piece in pieces]),
         join_tensors([piece.partner_labels for piece in pieces]),
         join_tensors([piece.own_shares for piece in pieces]),

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.files import file_fingerprint, fingerprint
-from pipeline.data.dataset import DatasetManifest
+from pipeline.data.manifest import DatasetManifest
 from pipeline.models import (
     Classifier,
     OnnxNetwork,

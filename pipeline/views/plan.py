@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import SampleIndex
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import Split
 from pipeline.views import ViewSpec, own_shares, render
 
 Places = slice | Int64[torch.Tensor, " batch"]
@@ -38,7 +38,7 @@ class ViewPlan:
     Methods take places among the planned rows; where all are planned, these are the rows themselves.
     """
 
-    split: Split | StreamedSplit
+    split: Split
     spec: ViewSpec
     rows: Int64[torch.Tensor, " planned"]
     draws: Int64[torch.Tensor, "planned columns"]
@@ -47,14 +47,14 @@ class ViewPlan:
 
     def render(self, places: Places) -> UInt8[torch.Tensor, "batch channels height width"]:
         """The views."""
-        return self.render_images(places, *self.images(places))
+        return self.render_inputs(places, *self.inputs(places))
 
-    def images(self, places: Places) -> list[UInt8[torch.Tensor, "batch channels height width"]]:
+    def inputs(self, places: Places) -> list[UInt8[torch.Tensor, "batch channels height width"]]:
         """The images that they are made of: those of `rows`, and those of `partner_rows` where there are such."""
         parts = [self.rows] if self.partner_rows is None else [self.rows, self.partner_rows]
-        return [_images(self.split, part[places]) for part in parts]
+        return [self.split.inputs_of(part[places]) for part in parts]
 
-    def render_images(
+    def render_inputs(
         self,
         places: Places,
         images: UInt8[torch.Tensor, "batch channels height width"],
@@ -68,26 +68,17 @@ class ViewPlan:
         """The first image's share of each view, 0.5 to 1; None where views are of one image each."""
         if self.partner_rows is None:
             return None
-        return own_shares(self.draws[places], image_shape(self.split), self.spec)
+        return own_shares(self.draws[places], self.split.input_shape, self.spec)
 
     def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
         """The second images' hard labels; None where views are of one image each."""
         return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
 
 
-def image_shape(split: Split | StreamedSplit) -> tuple[int, ...]:
-    """Channels, height and width."""
-    return tuple(split.images.shape[1:]) if isinstance(split, Split) else tuple(split.image_shape)
-
-
-def _images(split: Split | StreamedSplit, rows: torch.Tensor) -> torch.Tensor:
-    return take(split.images, rows) if isinstance(split, Split) else split.take(rows.numpy()).images
-
-
 def take(
     values: Shaped[torch.Tensor, "_ ..."], rows: Int64[torch.Tensor, " batch"]
 ) -> Shaped[torch.Tensor, "batch ..."]:
-    """Some rows of a tensor, wherever it lies; no device is waited for."""
+    """Returns some rows of a tensor, wherever it lies; no device is waited for."""
     return values[_beside(values, rows)]
 
 
@@ -97,7 +88,7 @@ def _beside(there: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def plan_view(
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     view: int,
     *,
@@ -121,9 +112,7 @@ def plan_view(
     return ViewPlan(split, spec, torch.from_numpy(chosen), draws, torch.from_numpy(partners), partner_draws)
 
 
-def _partner_rows(
-    split: Split | StreamedSplit, spec: ViewSpec, view: int, rows: np.ndarray, order: RowOrder
-) -> np.ndarray:
+def _partner_rows(split: Split, spec: ViewSpec, view: int, rows: np.ndarray, order: RowOrder) -> np.ndarray:
     """Which rows of the split are mixed into some others. Equal images count where the store has the first of them, whose
     label it is that a student finds."""
     stored = order.index.find(split.sample_ids[rows])
@@ -133,7 +122,7 @@ def _partner_rows(
     return found
 
 
-def need_partners(split: Split | StreamedSplit, spec: ViewSpec, row_order: RowOrder) -> None:
+def need_partners(split: Split, spec: ViewSpec, row_order: RowOrder) -> None:
     """Raises StoreError where views are mixed and an image of their store is not in the split."""
     if spec.mixes:
         lost = int((split.index.find(row_order.sample_ids) < 0).sum())
@@ -151,7 +140,7 @@ def _need_all(lost: int, count: int, order: RowOrder) -> None:
 
 
 def view_batches(
-    split: Split | StreamedSplit,
+    split: Split,
     spec: ViewSpec,
     view: int,
     rows: range | Int64[np.ndarray, " rows"],
@@ -162,8 +151,3 @@ def view_batches(
     plan = plan_view(split, spec, view, rows=np.asarray(rows, dtype=np.int64), row_order=row_order)
     for start in range(0, len(rows), batch_size):
         yield plan.render(slice(start, start + batch_size))
-
-
-def plain_batches(split: Split, batch_size: int) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
-    """The images as they are, in their order."""
-    yield from split.images.split(batch_size)

@@ -15,7 +15,7 @@ from pipeline.core.errors import DataError, PipelineError, StoreError
 from pipeline.core.files import read_json, write_json
 from pipeline.data.dataset import ImageDataset, split_fingerprint
 from pipeline.data.sample_ids import find_samples, sample_ids
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.preparation.order import hold_out
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.write import write_dataset
@@ -24,9 +24,9 @@ from pipeline.views import PadCrop, ViewSpec
 CLASSES = ("a", "b", "c", "d")
 
 
-def some(split: Split, rows: np.ndarray | list[int]) -> Split:
+def some(split: SplitInMemory, rows: np.ndarray | list[int]) -> SplitInMemory:
     rows = np.asarray(rows)
-    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
 def held_out(labels: np.ndarray, ids: np.ndarray, fraction: float, seed: int, split: str = "val") -> np.ndarray:
@@ -35,7 +35,7 @@ def held_out(labels: np.ndarray, ids: np.ndarray, fraction: float, seed: int, sp
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> tuple[ImageDataset, dict[str, Split]]:
+def written(tmp_path: Path) -> tuple[ImageDataset, dict[str, SplitInMemory]]:
     everything = make_split(40)
     splits = {"train": some(everything, range(24)), "val": some(everything, range(24, 32))}
     splits["test"] = some(everything, range(32, 40))
@@ -44,7 +44,7 @@ def written(tmp_path: Path) -> tuple[ImageDataset, dict[str, Split]]:
 
 
 def test_a_sample_id_depends_on_the_pixels_alone_and_not_on_place_or_layout() -> None:
-    images = make_split(20, shape=(3, 4, 6)).images.numpy()
+    images = make_split(20, shape=(3, 4, 6)).inputs.numpy()
     ids = sample_ids(images)
     order = np.random.default_rng(1).permutation(20)
     np.testing.assert_array_equal(sample_ids(images[order]), ids[order])
@@ -79,7 +79,7 @@ def test_samples_are_found_where_they_stand_first_or_not_at_all(wanted: list[int
     assert found.tolist() == [among.index(sample) if sample in among else -1 for sample in wanted]
 
 
-def test_samples_of_a_shuffled_split_are_found_in_it(split: Split) -> None:
+def test_samples_of_a_shuffled_split_are_found_in_it(split: SplitInMemory) -> None:
     order = np.random.default_rng(0).permutation(len(split))
     np.testing.assert_array_equal(find_samples(split.sample_ids[order], split.sample_ids), order)
     largest = np.array([0, 2**64 - 1], dtype=np.uint64)
@@ -161,7 +161,7 @@ def test_the_held_out_images_are_not_those_of_certain_views_though_seeds_are_equ
 
 
 def test_mean_and_deviation_are_those_of_numpy_in_float64() -> None:
-    images = make_split(30, shape=(3, 7, 5), seed=3).images
+    images = make_split(30, shape=(3, 7, 5), seed=3).inputs
     mean, std = channel_statistics(images)
     exact = images.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=1e-12)
@@ -174,8 +174,8 @@ def test_images_of_one_grey_do_not_make_the_network_divide_by_zero() -> None:
     assert std[0] > 0
 
 
-def test_a_splits_fingerprint_changes_with_samples_labels_and_order_alone(split: Split) -> None:
-    same = Split(split.images.clone(), split.hard_labels.clone(), split.sample_ids.copy())
+def test_a_splits_fingerprint_changes_with_samples_labels_and_order_alone(split: SplitInMemory) -> None:
+    same = SplitInMemory(split.inputs.clone(), split.hard_labels.clone(), split.sample_ids.copy())
     assert split_fingerprint(same) == split_fingerprint(split)
     labels = split.hard_labels.clone()
     labels[3] += 1
@@ -183,11 +183,11 @@ def test_a_splits_fingerprint_changes_with_samples_labels_and_order_alone(split:
     assert len({split_fingerprint(other) for other in others}) == 4
 
 
-def test_a_written_data_set_is_read_back_as_it_was(written: tuple[ImageDataset, dict[str, Split]]) -> None:
+def test_a_written_data_set_is_read_back_as_it_was(written: tuple[ImageDataset, dict[str, SplitInMemory]]) -> None:
     dataset, splits = written
     for name, split in splits.items():
         found = dataset.split(name)
-        assert torch.equal(found.images, split.images)
+        assert torch.equal(found.inputs, split.inputs)
         assert torch.equal(found.hard_labels, split.hard_labels)
         np.testing.assert_array_equal(found.sample_ids, split.sample_ids)
         assert dataset.manifest.fingerprints[name] == split_fingerprint(split)
@@ -195,7 +195,7 @@ def test_a_written_data_set_is_read_back_as_it_was(written: tuple[ImageDataset, 
     assert dataset.manifest.class_names == list(CLASSES)
     assert dataset.manifest.image_shape == [1, 12, 12]
     assert dataset.manifest.num_samples == {"train": 24, "val": 8, "test": 8}
-    assert (dataset.manifest.mean, dataset.manifest.std) == channel_statistics(splits["train"].images)
+    assert (dataset.manifest.mean, dataset.manifest.std) == channel_statistics(splits["train"].inputs)
 
 
 def test_images_that_repeat_are_counted(tmp_path: Path) -> None:
@@ -212,19 +212,19 @@ def test_images_that_repeat_are_counted(tmp_path: Path) -> None:
 
 def test_a_split_whose_labels_and_pixels_are_all_zero_is_written_and_read_back(tmp_path: Path) -> None:
     images = torch.zeros((2, 1, 3, 3), dtype=torch.uint8)
-    black = Split(images, torch.zeros(2, dtype=torch.int64), sample_ids(images.numpy()))
+    black = SplitInMemory(images, torch.zeros(2, dtype=torch.int64), sample_ids(images.numpy()))
     write_dataset(tmp_path / "prepare", "digits", CLASSES, dict.fromkeys(("train", "val", "test"), black))
     found = ImageDataset(tmp_path / "prepare").split("train")
-    assert torch.equal(found.images, images)
+    assert torch.equal(found.inputs, images)
 
 
-def test_the_labelled_samples_of_a_split_are_picked_out(split: Split) -> None:
+def test_the_labelled_samples_of_a_split_are_picked_out(split: SplitInMemory) -> None:
     assert split.labelled() is split
     labels = split.hard_labels.clone()
     labels[::3] = UNLABELLED
     found = replace(split, hard_labels=labels).labelled()
     rows = np.flatnonzero(np.arange(len(split)) % 3)
-    assert torch.equal(found.images, split.images[rows])
+    assert torch.equal(found.inputs, split.inputs[rows])
     assert torch.equal(found.hard_labels, split.hard_labels[rows])
     np.testing.assert_array_equal(found.sample_ids, split.sample_ids[rows])
 
@@ -232,7 +232,7 @@ def test_the_labelled_samples_of_a_split_are_picked_out(split: Split) -> None:
 @pytest.mark.parametrize("field", ["images", "hard_labels", "sample_ids"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "lost"])
 def test_a_damaged_or_lost_file_is_refused_by_name(
-    field: str, damage: str, written: tuple[ImageDataset, dict[str, Split]]
+    field: str, damage: str, written: tuple[ImageDataset, dict[str, SplitInMemory]]
 ) -> None:
     dataset, _ = written
     file = next(path for path in (dataset.folder / "train.zarr" / field / "c").rglob("*") if path.is_file())
@@ -250,7 +250,7 @@ def test_a_damaged_or_lost_file_is_refused_by_name(
     dataset.split("val")
 
 
-def test_a_split_of_another_data_set_is_refused(written: tuple[ImageDataset, dict[str, Split]]) -> None:
+def test_a_split_of_another_data_set_is_refused(written: tuple[ImageDataset, dict[str, SplitInMemory]]) -> None:
     dataset, _ = written
     shutil.rmtree(dataset.folder / "val.zarr")
     shutil.copytree(dataset.folder / "test.zarr", dataset.folder / "val.zarr")
@@ -272,7 +272,7 @@ def test_a_missing_data_set_says_which_stage_makes_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_of_another_format_or_version_is_refused(
-    changes: dict[str, object], told: str, written: tuple[ImageDataset, dict[str, Split]]
+    changes: dict[str, object], told: str, written: tuple[ImageDataset, dict[str, SplitInMemory]]
 ) -> None:
     path = written[0].folder / "manifest.json"
     write_json(path, read_json(path, made_by="prepare") | changes)
@@ -280,7 +280,9 @@ def test_a_manifest_of_another_format_or_version_is_refused(
         ImageDataset(written[0].folder)
 
 
-def test_the_same_images_give_the_same_files(written: tuple[ImageDataset, dict[str, Split]], tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_files(
+    written: tuple[ImageDataset, dict[str, SplitInMemory]], tmp_path: Path
+) -> None:
     dataset, splits = written
     write_dataset(tmp_path / "again", "digits", CLASSES, splits)
     first, second = (

@@ -25,10 +25,13 @@ import pipeline.core.arrays
 import pipeline.data.images
 import pipeline.student.labelled_views
 from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.opening import open_splits
+from pipeline.data.paging import Paging, window_order
 from pipeline.data.sample_ids import SampleIndex
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import MemoryBudget, Paging, images_in_order, open_splits, read_windows, window_order
+from pipeline.data.splits import Split, SplitInMemory, SplitOnDisk
+from pipeline.data.windows import read_windows
 from pipeline.labels.join import ViewLabels
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
@@ -50,8 +53,8 @@ MIXED = ViewSpec(
     operations=(PadCrop(pad_px=1), FlipHorizontal(probability=0.5), Mixup(alpha=1.0, probability=0.8)),
 )
 OTHERS = make_split(300, classes=6, seed=2)
-BOTH = Split(
-    torch.cat([OTHERS.images, SPLIT.images]),
+BOTH = SplitInMemory(
+    torch.cat([OTHERS.inputs, SPLIT.inputs]),
     torch.cat([OTHERS.hard_labels, SPLIT.hard_labels]),
     np.concatenate([OTHERS.sample_ids, SPLIT.sample_ids]),
 )
@@ -100,9 +103,7 @@ def budget_of(window_pages: int, batch_size: int = BATCH) -> MemoryBudget:
     return MemoryBudget(4 * window_pages * PAGE * (144 + 256) + 5 * batch_size * 144, batch_size, "budget")
 
 
-def opened(
-    split: Split | StreamedSplit, store: StoreReader, temperature: float | None = 2.0, window_pages: int = 3
-) -> LabelledViews:
+def opened(split: Split, store: StoreReader, temperature: float | None = 2.0, window_pages: int = 3) -> LabelledViews:
     return LabelledViews(split, store, CLASSES, temperature, budget=budget_of(window_pages))
 
 
@@ -114,9 +115,9 @@ def epoch_of(
 
 def rows_of(batches: Sequence[LabelledBatch], view: int) -> list[int]:
     """Which rows of the split some views are of."""
-    rendered = render(SPLIT.images, SPEC.draw(SPLIT.sample_ids, view), SPEC)
+    rendered = render(SPLIT.inputs, SPEC.draw(SPLIT.sample_ids, view), SPEC)
     place = {image.numpy().tobytes(): row for row, image in enumerate(rendered)}
-    return [place[image.numpy().tobytes()] for batch in batches for image in batch.images]
+    return [place[image.numpy().tobytes()] for batch in batches for image in batch.inputs]
 
 
 def same(one: LabelledBatch, other: LabelledBatch) -> bool:
@@ -126,7 +127,7 @@ def same(one: LabelledBatch, other: LabelledBatch) -> bool:
         targets: Any = batch.soft_targets
         if isinstance(targets, SparseTargets):
             targets = torch.cat([targets.classes, targets.log_probs], dim=1)
-        there = [batch.images, batch.hard_labels, targets, batch.partner_labels, batch.own_shares]
+        there = [batch.inputs, batch.hard_labels, targets, batch.partner_labels, batch.own_shares]
         return [torch.tensor(batch.epoch), *(tensor for tensor in there if tensor is not None)]
 
     return all(torch.equal(a, b) for a, b in zip(parts(one), parts(other), strict=True))
@@ -146,7 +147,7 @@ def test_an_epoch_takes_whole_batches_of_each_row_once(
 ) -> None:
     views = opened(dataset.stream("train"), stores["none"], None, window_pages)
     batches = list(epoch_of(views, 1, 0, batch_size))
-    assert [len(batch.images) for batch in batches] == [batch_size] * (300 // batch_size)
+    assert [len(batch.inputs) for batch in batches] == [batch_size] * (300 // batch_size)
     rows = rows_of(batches, VIEWS[1])
     assert len(set(rows)) == len(rows)
     assert no_thread_is_left()
@@ -243,8 +244,8 @@ def test_an_epoch_taken_up_late_reads_nothing_of_what_went_before(
     dataset: ImageDataset, stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = opened(dataset.stream("train"), stores["dense"])
-    real, reads = StreamedSplit.read, []
-    monkeypatch.setattr(StreamedSplit, "read", lambda split, rows: (reads.append(rows), real(split, rows))[1])
+    real, reads = SplitOnDisk.read, []
+    monkeypatch.setattr(SplitOnDisk, "read", lambda split, rows: (reads.append(rows), real(split, rows))[1])
     list(epoch_of(views, 1, 17))
     last = views.joined.paging.windows(1, 3)[-2:]
     assert {page for pages in last for page in pages} >= set(reads)
@@ -277,7 +278,7 @@ def test_students_in_one_pass_get_the_batches_that_each_would_have_alone(
     together = list(shared_batches(several, 2, 3, batch_size=BATCH, seed=3))
     assert len(together) == 300 // BATCH - 3
     for step, batches in enumerate(together):
-        assert len({id(batch.images) for batch in batches}) == 1
+        assert len({id(batch.inputs) for batch in batches}) == 1
         assert all(same(batch, alone[number][step]) for number, batch in enumerate(batches))
     assert sorted(reads) == sorted({stores["dense"].location, stores["rest"].location})
     assert decodings.count(1.0) == decodings.count(4.0)
@@ -300,7 +301,7 @@ def test_mixed_views_are_those_of_memory_though_a_partner_stands_in_another_wind
             ((image.numpy().tobytes(), int(own), int(other), float(share)), target.tolist())
             for batch in epoch_of(views, 1, batch_size=10)
             for image, own, other, share, target in zip(
-                batch.images,
+                batch.inputs,
                 batch.hard_labels,
                 batch.partner_labels,
                 batch.own_shares,
@@ -311,8 +312,8 @@ def test_mixed_views_are_those_of_memory_though_a_partner_stands_in_another_wind
         return [view for view, _ in views_and_targets], torch.tensor([targets for _, targets in views_and_targets])
 
     alone: list[int] = []
-    real = StreamedSplit.take
-    monkeypatch.setattr(StreamedSplit, "take", lambda s, chosen: (alone.extend(chosen), real(s, chosen))[1])
+    real = SplitOnDisk.take
+    monkeypatch.setattr(SplitOnDisk, "take", lambda s, chosen: (alone.extend(chosen), real(s, chosen))[1])
     streamed = opened(ImageDataset(tmp_path / "prepare").stream("train"), store, window_pages=7)
     assert streamed.joined.paging.page_rows == 32
     alone.clear()  # canaries
@@ -402,7 +403,7 @@ def test_a_budget_that_is_too_small_is_told_the_least_that_works(tmp_path: Path)
         return LabelledViews(split, store, CLASSES, 1.0, budget=budget)
 
     least = -(-(4 * (120_000 + 256) + 5 * 8 * 120_000) // 1_000_000)
-    line = rf"memory_budget_mb: {least - 1} MB; expected at least {least} for batches of 8 and windows of 1 images"
+    line = rf"memory_budget_mb: {least - 1} MB; expected at least {least} for batches of 8 and windows of 1 inputs"
     with pytest.raises(ConfigError, match=line):
         views(least - 1)
     assert len(list(epoch_of(views(least), batch_size=8))) == 5
@@ -414,19 +415,19 @@ def test_data_is_streamed_where_it_takes_more_than_three_quarters_of_the_budget(
     images = 350 * 144
     for budget, streamed in ((images * 4 // 3 + 2, False), (images * 4 // 3 - 2, True)):
         splits = open_splits(dataset, MemoryBudget(budget, BATCH, "here"), 0)
-        assert [isinstance(split, StreamedSplit) for split in splits] == [streamed] * 2
-    assert "here: images take 0 MB, more than three quarters of" in capsys.readouterr().err
+        assert [isinstance(split, SplitOnDisk) for split in splits] == [streamed] * 2
+    assert "here: inputs take 0 MB, more than three quarters of" in capsys.readouterr().err
     open_splits(dataset, MemoryBudget(2_000_000, BATCH, "here"), 2_000_000 - images)
-    with pytest.raises(ConfigError, match="here: 2 MB; expected at least 3 for the images and one view's labels"):
+    with pytest.raises(ConfigError, match="here: 2 MB; expected at least 3 for the inputs and one view's labels"):
         open_splits(dataset, MemoryBudget(2_000_000, BATCH, "here"), 2_000_001 - images)
 
 
 def test_validation_is_read_in_pieces_that_fit(dataset: ImageDataset) -> None:
     for at_most, budget in ((500, budget_of(1)), (7, budget_of(50))):
-        pieces = list(images_in_order(dataset.stream("val"), at_most, budget))
-        assert torch.equal(torch.cat(pieces), VAL.images)
+        pieces = list(dataset.stream("val").in_order(at_most, budget=budget))
+        assert torch.equal(torch.cat(pieces), VAL.inputs)
         assert max(map(len, pieces)) * 144 <= budget.share(dataset.manifest.image_shape)
-    assert [len(piece) for piece in images_in_order(VAL, 20, None)] == [20, 20, 10]
+    assert [len(piece) for piece in VAL.in_order(20)] == [20, 20, 10]
 
 
 # Stores in another order.
@@ -459,7 +460,7 @@ def test_labels_too_large_for_the_budget_are_told_what_they_need(
 ) -> None:
     several = [opened(dataset.stream("train"), stores["dense"], t, window_pages=1) for t in (1.0,)]
     several.append(LabelledViews(several[0].split, stores["dense8"], CLASSES, 1.0, budget=budget_of(1)))
-    several[0].split.image_shape = (1, 1, 1)  # type: ignore[union-attr, misc]
+    several[0].split._images.shape = (1, 1, 1)  # type: ignore[attr-defined]
     several[0].joined.budget = MemoryBudget(400, BATCH, "budget")
     with pytest.raises(ConfigError, match=r"budget: 0\.0004 MB, too little for the labels of .*dense\.zarr; expected"):
         next(iter(shared_batches(several, 0, 0, batch_size=BATCH, seed=0)))
@@ -540,8 +541,8 @@ def test_views_that_are_rendered_otherwise_are_refused_before_the_first_batch(
     dataset: ImageDataset, stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split, reads = dataset.stream("train"), []
-    real = StreamedSplit.take
-    monkeypatch.setattr(StreamedSplit, "take", lambda split, rows: (reads.append(len(rows)), real(split, rows))[1])
+    real = SplitOnDisk.take
+    monkeypatch.setattr(SplitOnDisk, "take", lambda split, rows: (reads.append(len(rows)), real(split, rows))[1])
     for name in ("dense", "mixed"):
         reads.clear()
         opened(split, stores[name], window_pages=20)
@@ -615,7 +616,7 @@ def test_a_student_killed_at_random_goes_on_to_the_same_bytes(project: Path, tmp
     assert ended(start(project, tmp_path / "whole")) == 0
     seconds = time.monotonic() - began
     said = (tmp_path / "whole/said.txt").read_text()
-    assert "students.small.memory_budget_mb: images take 1 MB, more than three quarters of 1 MB" in said
+    assert "students.small.memory_budget_mb: inputs take 1 MB, more than three quarters of 1 MB" in said
     rng, victim = random.Random(0), tmp_path / "victim"
     for kills in range(KILLS):
         process = start(project, victim)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 import pipeline.core.files
 import pipeline.core.scratch
-import pipeline.data.streaming
+import pipeline.data.budget
 from pipeline.doctor import labels, memory, source, speed
 from pipeline.doctor.disk import keeps_second_copy
 from pipeline.doctor.networks import ImageSeconds
@@ -229,7 +229,7 @@ def test_a_memory_budget_that_is_too_small_is_an_error_and_one_that_is_not_is_re
             params = params[key]
         params["memory_budget_mb"] = megabytes
 
-    monkeypatch.setattr(pipeline.data.streaming, "_MEGABYTE", 10_000)
+    monkeypatch.setattr(pipeline.data.budget, "_MEGABYTE", 10_000)
     monkeypatch.setattr(memory, "IMAGE_CHUNK_BYTES", 640)
     ask(folder, lambda params: change(params, 1)).only_error(f"{stage}.memory_budget_mb", "at least", "batches of")
     report = ask(folder, lambda params: change(params, 8))

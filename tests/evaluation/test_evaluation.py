@@ -60,9 +60,9 @@ def test_worse_images_are_the_first_of_the_split(num_images: int, batch_size: in
     labels = split.hard_labels[:count]
     with torch.inference_mode():
         for kind in CORRUPTIONS:
-            images = CORRUPTIONS[kind]().apply(split.images[:count], split.sample_ids[:count], 4, 2)
+            images = CORRUPTIONS[kind]().apply(split.inputs[:count], split.sample_ids[:count], 4, 2)
             assert found[kind] == accuracy(model(images), labels)
-        assert found["clean"] == accuracy(model(split.images[:count]), labels)
+        assert found["clean"] == accuracy(model(split.inputs[:count]), labels)
     assert found["mean"] == pytest.approx(np.mean([found[kind] for kind in CORRUPTIONS]))
 
 

@@ -108,7 +108,7 @@ def test_images_views_and_labels_are_those_of_data_and_store(trained: Path, told
         split = splits[row["split"]]
         assert int(row["id"], 16) == split.sample_ids[row["index"]]
         assert row["hard_label"] == split.hard_labels[row["index"]]
-        assert np.array_equal(tiles[row["image"]], split.images[row["index"]].numpy())
+        assert np.array_equal(tiles[row["image"]], split.inputs[row["index"]].numpy())
         assert ("views" in row) == ("suspicion" in row) == (row["split"] == "train")
         for view, tile in enumerate(row.get("views", [])):
             plan = plan_view(split, store.views, view, rows=np.array([row["index"]]))
@@ -126,7 +126,7 @@ def test_what_networks_say_is_what_they_say_of_the_plain_image(trained: Path, to
     assert told["networks"] == list(NAMES)
     dataset = ImageDataset(trained / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "test")}
-    images = torch.stack([splits[row["split"]].images[row["index"]] for row in told["samples"]])
+    images = torch.stack([splits[row["split"]].inputs[row["index"]] for row in told["samples"]])
     folders = {"teacher": "train_teacher", **{name: f"train_student/{name}" for name in NAMES[1:]}}
     probs = {
         name: predict_logits(read_model(trained / "data" / path, made_by=""), [images], CPU).double().softmax(dim=1)

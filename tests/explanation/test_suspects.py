@@ -12,7 +12,7 @@ import torch
 from conftest import make_split
 from stores import FLOAT16, LABELLED, NONE, TOPK, Row, begin, logits_of, make, take
 
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.explanation.suspects import Opinion, Suspicions, choose_store, judge, read_probs, stored_opinions
 from pipeline.labels.reader import StoreReader
 from pipeline.views import Mixup, ViewSpec, own_shares
@@ -30,14 +30,14 @@ def quick() -> Iterator[None]:
         yield
 
 
-def flipped(split: Split = WHOLE, rows: np.ndarray = WRONG) -> Split:
+def flipped(split: SplitInMemory = WHOLE, rows: np.ndarray = WRONG) -> SplitInMemory:
     """The split with the labels of some rows wrong."""
     labels = split.hard_labels.clone()
     labels[rows] = (labels[rows] + 1 + torch.arange(len(rows)) % 5) % 6
     return replace(split, hard_labels=labels)
 
 
-def knowing_store(path: Path, row: Row, split: Split = WHOLE) -> StoreReader:
+def knowing_store(path: Path, row: Row, split: SplitInMemory = WHOLE) -> StoreReader:
     """By a teacher that knows the right labels and is sure of them."""
     writer = begin(path, row, split, range(3), block_samples=32)
     for block in writer.manifest.blocks():
@@ -48,7 +48,7 @@ def knowing_store(path: Path, row: Row, split: Split = WHOLE) -> StoreReader:
     return StoreReader(path)
 
 
-def suspects_of(store: StoreReader, split: Split) -> tuple[Suspicions, Suspicions]:
+def suspects_of(store: StoreReader, split: SplitInMemory) -> tuple[Suspicions, Suspicions]:
     """The suspects, and everything that was checked."""
     everything, count = judge(stored_opinions(store, split), split.hard_labels.numpy(), 6)
     return everything.worst(count), everything

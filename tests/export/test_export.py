@@ -22,7 +22,7 @@ from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.models import read_weights
 from pipeline.models.saved import ModelMeta, read_model, write_model
 from stages import export as stage
@@ -37,7 +37,7 @@ def train(folder: Path, dataset: ImageDataset) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(6):
         for rows in torch.randperm(len(split), generator=generator).split(64):
-            loss = F.cross_entropy(model(split.images[rows]), split.hard_labels[rows])
+            loss = F.cross_entropy(model(split.inputs[rows]), split.hard_labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -74,19 +74,19 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def test_split(exported: Path) -> Split:
+def test_split(exported: Path) -> SplitInMemory:
     return ImageDataset(exported / "data/prepare").split("test")
 
 
-def test_the_report_is_what_the_files_say_of_every_test_image(exported: Path, test_split: Split) -> None:
+def test_the_report_is_what_the_files_say_of_every_test_image(exported: Path, test_split: SplitInMemory) -> None:
     report = json.loads((exported / "reports/export/small.json").read_text())
     model = read_model(exported / "data/train_student/small", made_by="")
     with torch.no_grad():
-        expected = model(test_split.images).double()
+        expected = model(test_split.inputs).double()
     assert report["num_test"] == len(test_split)
     for file, row in report["files"].items():
         path = exported / "data/export/small" / file
-        said = export.run_onnx(path, [test_split.images]).double()
+        said = export.run_onnx(path, [test_split.inputs]).double()
         assert row["bytes"] == path.stat().st_size
         assert row["accuracy"] == pytest.approx((said.argmax(1) == test_split.hard_labels).double().mean().item())
         assert row["top1_agreement"] == pytest.approx((said.argmax(1) == expected.argmax(1)).double().mean().item())
@@ -152,10 +152,10 @@ def test_the_weights_can_be_trained_on(exported: Path) -> None:
 
 @pytest.mark.parametrize("file", ["model.onnx", "model_int8.onnx"])
 def test_the_example_needs_onnxruntime_numpy_and_pillow_alone(
-    exported: Path, test_split: Split, tmp_path: Path, file: str
+    exported: Path, test_split: SplitInMemory, tmp_path: Path, file: str
 ) -> None:
     row = {"model.onnx": 0, "model_int8.onnx": 5}[file]
-    image, label = test_split.images[row, 0], int(test_split.hard_labels[row])
+    image, label = test_split.inputs[row, 0], int(test_split.hard_labels[row])
     Image.fromarray(image.numpy()).save(tmp_path / "digit.png")
     shutil.copytree(exported / "data/export/small", tmp_path / "small")
     (tmp_path / "run.py").write_text(
@@ -179,9 +179,9 @@ def test_the_example_needs_onnxruntime_numpy_and_pillow_alone(
 
 @pytest.mark.parametrize("kind", ["transparent", "16 bits", "colour", "larger"])
 def test_the_example_sees_images_as_they_were_prepared(
-    exported: Path, test_split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+    exported: Path, test_split: SplitInMemory, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    pixels = test_split.images[3, 0].numpy()
+    pixels = test_split.inputs[3, 0].numpy()
     image = {
         "transparent": lambda: Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(255 - pixels)]),
         "16 bits": lambda: Image.fromarray(pixels.astype(np.uint16) * 257),
@@ -275,7 +275,7 @@ def test_a_library_that_is_missing_is_one_clear_line(folder: Path, monkeypatch: 
 
 
 @pytest.mark.filterwarnings("ignore")  # of its imports
-def test_executorch_says_what_torch_says(folder: Path, test_split: Split) -> None:
+def test_executorch_says_what_torch_says(folder: Path, test_split: SplitInMemory) -> None:
     runtime = pytest.importorskip("executorch.runtime", exc_type=ImportError)
 
     run_export(folder, executorch=True)

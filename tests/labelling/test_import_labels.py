@@ -15,7 +15,7 @@ from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 
 from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
 from stages import import_labels
 
@@ -40,11 +40,11 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return Path.cwd()
 
 
-def train_split(folder: Path) -> Split:
+def train_split(folder: Path) -> SplitInMemory:
     return ImageDataset(folder / "data/prepare").split("train")
 
 
-def logits_of(split: Split, seed: int = 0) -> np.ndarray:
+def logits_of(split: SplitInMemory, seed: int = 0) -> np.ndarray:
     """What a teacher says that is right nine times in ten."""
     noise = np.random.default_rng(seed).normal(size=(len(split), 4))
     noise[np.arange(len(split)), split.hard_labels.numpy()] += 4
@@ -128,8 +128,8 @@ def test_views_of_the_store_are_the_images_as_they_are(project: Path) -> None:
     store = StoreReader(run(project, "x.npz") / "none.zarr")
     assert store.views.operations == ()
     chosen = {i: row for row, i in enumerate(split.sample_ids.tolist())}
-    for i, thumbnail in zip(store.canaries.sample_ids.tolist(), store.canaries.pixels, strict=True):
-        assert np.array_equal(thumbnail, split.images[chosen[i]].numpy())
+    for i, thumbnail in zip(store.canaries.sample_ids.tolist(), store.canaries.rendered, strict=True):
+        assert np.array_equal(thumbnail, split.inputs[chosen[i]].numpy())
 
 
 def test_probabilities_are_taken_as_such_where_that_is_said_and_refused_otherwise(project: Path) -> None:

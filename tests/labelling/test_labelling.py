@@ -36,7 +36,7 @@ from torch import nn
 
 import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.takeover import Source
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
@@ -67,7 +67,7 @@ def network(seed: int = 1, batch_size: int = 64) -> Teacher:
     """A real network, untrained."""
     settings = {"width": 4, "depth": 1}
     model = build_model("convnet_small", settings, num_classes=6, channels=1, mean=[0.3], std=[0.2], seed=seed)
-    model.train()(SPLIT.images)
+    model.train()(SPLIT.inputs)
     with torch.no_grad():
         model.network[-1].weight *= 100  # type: ignore[index, operator]
     return Teacher(model, CPU, batch_size)
@@ -96,7 +96,7 @@ def oracle(batch_size: int = 7, **settings: Any) -> tuple[Teacher, Oracle]:
 def begin(
     path: Path,
     row: Row,
-    split: Split = SPLIT,
+    split: SplitInMemory = SPLIT,
     view_numbers: Iterable[int] = range(2),
     source: StoreReader | None = None,
     **changes: Any,
@@ -122,7 +122,7 @@ def spec_of(manifest: Manifest) -> ViewSpec:
     return ViewSpec.from_dict(manifest.views, "test")
 
 
-def run(teacher: Teacher, targets: list[Target], split: Split = SPLIT, **more: Any) -> None:
+def run(teacher: Teacher, targets: list[Target], split: SplitInMemory = SPLIT, **more: Any) -> None:
     manifest = targets[0].writer.manifest
     dump_labels(
         teacher, split, spec_of(manifest), manifest.blocks(), targets, more.pop("on_labels", lambda count: None), **more
@@ -134,7 +134,7 @@ def finish(target: Target) -> StoreReader:
     return StoreReader(target.writer.path)
 
 
-def dump(path: Path, row: Row, teacher: Teacher, split: Split = SPLIT, **more: Any) -> StoreReader:
+def dump(path: Path, row: Row, teacher: Teacher, split: SplitInMemory = SPLIT, **more: Any) -> StoreReader:
     target = begin(path, row, split, **more)
     run(teacher, [target], split)
     return finish(target)
@@ -142,7 +142,7 @@ def dump(path: Path, row: Row, teacher: Teacher, split: Split = SPLIT, **more: A
 
 def says(teacher: Teacher, view: int) -> torch.Tensor:
     with torch.no_grad():
-        logits: torch.Tensor = teacher.model.eval()(render(SPLIT.images, SPEC.draw(SPLIT.sample_ids, view), SPEC))
+        logits: torch.Tensor = teacher.model.eval()(render(SPLIT.inputs, SPEC.draw(SPLIT.sample_ids, view), SPEC))
     return logits
 
 
@@ -210,7 +210,7 @@ class Broken(nn.Module):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_an_output_that_is_not_finite_names_its_sample_and_is_not_stored(tmp_path: Path, value: float) -> None:
     row = 13
-    pixels = render(SPLIT.images[row : row + 1], SPEC.draw(SPLIT.sample_ids[row : row + 1], 1), SPEC)
+    pixels = render(SPLIT.inputs[row : row + 1], SPEC.draw(SPLIT.sample_ids[row : row + 1], 1), SPEC)
     target = begin(tmp_path / "x.zarr", FLOAT16)
     named = f"1 of 8 outputs of view 1 are NaN or infinite, .* sample {int(SPLIT.sample_ids[row]):016x} .row 13 "
     with pytest.raises(ModelError, match=named):
@@ -221,7 +221,7 @@ def test_an_output_that_is_not_finite_names_its_sample_and_is_not_stored(tmp_pat
 def test_a_sample_whose_output_is_not_finite_is_named_among_those_that_were_new(tmp_path: Path) -> None:
     old = dump(tmp_path / "old.zarr", UINT8, oracle()[0], take([n for n in range(20) if n != 13]))
     draws = SPEC.draw(SPLIT.sample_ids[13:14], 1)
-    broken = Teacher(Broken(render(SPLIT.images[13:14], draws, SPEC)[0], float("nan")), CPU, 4)
+    broken = Teacher(Broken(render(SPLIT.inputs[13:14], draws, SPEC)[0], float("nan")), CPU, 4)
     with pytest.raises(ModelError, match=rf"1 of 1 outputs of view 1 .* {int(SPLIT.sample_ids[13]):016x} .row 13 "):
         run(broken, [begin(tmp_path / "new.zarr", UINT8, source=old)])
 
@@ -602,7 +602,7 @@ def test_a_dump_that_is_interrupted_keeps_what_was_handed_over_and_goes_on_to_th
 
 @pytest.mark.usefixtures("behind")
 def test_an_output_that_is_not_finite_stops_what_is_written_behind(tmp_path: Path) -> None:
-    pixels = render(SPLIT.images[13:14], SPEC.draw(SPLIT.sample_ids[13:14], 1), SPEC)
+    pixels = render(SPLIT.inputs[13:14], SPEC.draw(SPLIT.sample_ids[13:14], 1), SPEC)
     target = begin(tmp_path / "x.zarr", FLOAT16)
     with pytest.raises(ModelError, match=r"1 of 8 outputs of view 1 are NaN or infinite, .* .row 13 "):
         run(Teacher(Broken(pixels[0], float("nan")), CPU, 4), [target])
@@ -680,7 +680,9 @@ def test_the_check_follows_images_that_were_reordered_or_left_out(tmp_path: Path
 
 def test_the_check_of_wrong_labels_does_not_pass(tmp_path: Path) -> None:
     store = dump(tmp_path / "x.zarr", FLOAT16, network())
-    moved = Split(SPLIT.images.roll(1, 0), SPLIT.hard_labels, SPLIT.sample_ids)  # ids that do not fit the images
+    moved = SplitInMemory(
+        SPLIT.inputs.roll(1, 0), SPLIT.hard_labels, SPLIT.sample_ids
+    )  # ids that do not fit the images
     assert recompute_fidelity(network(), moved, store, 200, seed=3)["kl_nats"]["1"]["mean"] > 0.01
 
 
@@ -728,7 +730,7 @@ def test_labels_of_mixed_views_are_what_the_teacher_says_of_the_mixed_pixels(tmp
     store = dump(tmp_path / "x.zarr", UINT8, oracle(on_images=seen.append)[0], views=views)
     shown = torch.cat([plan_view(SPLIT, store.views, v, row_order=store.row_order).render(slice(None)) for v in (0, 1)])
     assert torch.equal(torch.cat(seen), shown)
-    assert torch.equal(shown[:20], SPLIT.images)
+    assert torch.equal(shown[:20], SPLIT.inputs)
     assert is_sound(store)
 
 

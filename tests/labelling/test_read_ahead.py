@@ -16,13 +16,13 @@ from teachers import USER_FILE, edit_params, make_project
 from test_labelling import EACH_MIXED, Row, begin, finish, oracle, run, spec_of
 
 import pipeline.core.arrays
+import pipeline.data.budget
 import pipeline.data.images
-import pipeline.data.streaming
 from pipeline.core.command import run_stage
 from pipeline.core.errors import DataError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.images import HeldImages, StoredImages
-from pipeline.data.splits import Split, StreamedSplit
+from pipeline.data.splits import SplitInMemory, SplitOnDisk
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.read_ahead import ReadAhead
 from pipeline.preparation.write import write_dataset
@@ -42,11 +42,11 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def streamed(tmp_path: Path) -> StreamedSplit:
+def streamed(tmp_path: Path) -> SplitOnDisk:
     return on_disk(tmp_path / "prepare", SPLIT)
 
 
-def on_disk(folder: Path, split: Split) -> StreamedSplit:
+def on_disk(folder: Path, split: SplitInMemory) -> SplitOnDisk:
     write_dataset(folder, "made up", tuple(CLASSES), {"train": split, "val": split, "test": split})
     return ImageDataset(folder).stream("train")
 
@@ -66,31 +66,31 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[range]:
 
 
 @pytest.mark.parametrize("rows", [[], [5], [62, 0, 61, 0, 30], [*range(20, 45)], [9, 8, 7]])
-def test_any_rows_are_taken_in_their_order(streamed: StreamedSplit, rows: list[int]) -> None:
+def test_any_rows_are_taken_in_their_order(streamed: SplitOnDisk, rows: list[int]) -> None:
     chosen = np.array(rows, dtype=np.int64)
     some, expected = streamed.take(chosen), take(chosen, SPLIT)
-    assert torch.equal(some.images, expected.images)
+    assert torch.equal(some.inputs, expected.inputs)
     assert torch.equal(some.hard_labels, expected.hard_labels)
     assert np.array_equal(some.sample_ids, expected.sample_ids)
 
 
-def test_each_chunk_is_read_once_however_rows_are_ordered(streamed: StreamedSplit, reads: list[range]) -> None:
+def test_each_chunk_is_read_once_however_rows_are_ordered(streamed: SplitOnDisk, reads: list[range]) -> None:
     streamed.take(np.array([60, 1, 3, 61, 0, 22, 2], dtype=np.int64))
     assert reads == [range(0, 4), range(22, 23), range(60, 62)]
 
 
-def test_rows_that_are_held_are_not_read_again_and_others_are(streamed: StreamedSplit, reads: list[range]) -> None:
+def test_rows_that_are_held_are_not_read_again_and_others_are(streamed: SplitOnDisk, reads: list[range]) -> None:
     held = streamed.holding(range(20, 40))
     assert reads == [range(20, 40)]
-    assert torch.equal(held.take(np.arange(20, 40)).images, SPLIT.images[20:40])
+    assert torch.equal(held.take(np.arange(20, 40)).inputs, SPLIT.inputs[20:40])
     assert reads == [range(20, 40)]
     mixed = np.array([41, 25, 0, 39])
-    assert torch.equal(held.take(mixed).images, SPLIT.images[mixed])
+    assert torch.equal(held.take(mixed).inputs, SPLIT.inputs[mixed])
     assert len(reads) == 3
 
 
 def test_the_next_range_is_read_while_one_is_in_use_and_no_more_than_two_are_held(
-    streamed: StreamedSplit, monkeypatch: pytest.MonkeyPatch
+    streamed: SplitOnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = {rows: threading.Event() for rows in RANGES}
     alive: set[range] = set()
@@ -112,18 +112,18 @@ def test_the_next_range_is_read_while_one_is_in_use_and_no_more_than_two_are_hel
         for number, rows in enumerate(RANGES):
             held = ahead.holding(rows)
             assert held is ahead.holding(rows)
-            assert torch.equal(held.take(np.array(rows)).images, SPLIT.images[rows.start : rows.stop])  # type: ignore[union-attr]
+            assert torch.equal(held.take(np.array(rows)).inputs, SPLIT.inputs[rows.start : rows.stop])  # type: ignore[union-attr]
             if number + 1 < len(RANGES):
                 assert begun[RANGES[number + 1]].wait(20)
             del held
     assert most == 2
 
 
-def test_a_range_out_of_turn_is_right_too(streamed: StreamedSplit) -> None:
+def test_a_range_out_of_turn_is_right_too(streamed: SplitOnDisk) -> None:
     with ReadAhead(streamed, RANGES) as ahead:
         for rows in (RANGES[0], RANGES[3], RANGES[1], RANGES[0]):
             held = ahead.holding(rows)
-            assert torch.equal(held.take(np.array(rows)).images, SPLIT.images[rows.start : rows.stop])  # type: ignore[union-attr]
+            assert torch.equal(held.take(np.array(rows)).inputs, SPLIT.inputs[rows.start : rows.stop])  # type: ignore[union-attr]
 
 
 def test_what_is_in_memory_is_given_as_it_is() -> None:
@@ -134,7 +134,7 @@ def test_what_is_in_memory_is_given_as_it_is() -> None:
 def test_damage_is_told_when_its_turn_comes(tmp_path: Path) -> None:
     split = on_disk(tmp_path / "prepare", SPLIT)
     wrong = take(range(len(SPLIT)), SPLIT)
-    wrong.images[45] += 1
+    wrong.inputs[45] += 1
     split._images = on_disk(tmp_path / "wrong", wrong)._images
     with ReadAhead(split, RANGES) as ahead:
         ahead.holding(RANGES[0])
@@ -146,7 +146,7 @@ def test_damage_is_told_when_its_turn_comes(tmp_path: Path) -> None:
 @EACH_MIXED
 @pytest.mark.parametrize("kind", [FLOAT16, UINT8], ids=["float16", "uint8"])
 def test_a_dump_from_disk_has_the_bytes_of_one_from_memory(
-    tmp_path: Path, streamed: StreamedSplit, kind: Row, views: Row
+    tmp_path: Path, streamed: SplitOnDisk, kind: Row, views: Row
 ) -> None:
     paths = []
     for split in (SPLIT, streamed):
@@ -157,7 +157,7 @@ def test_a_dump_from_disk_has_the_bytes_of_one_from_memory(
 
 
 def test_images_are_read_once_for_all_views_of_a_range(
-    tmp_path: Path, streamed: StreamedSplit, reads: list[range]
+    tmp_path: Path, streamed: SplitOnDisk, reads: list[range]
 ) -> None:
     target = begin(tmp_path / "x.zarr", UINT8, SPLIT, range(5), block_samples=16)
     manifest = target.writer.manifest
@@ -188,18 +188,18 @@ def test_the_stage_reads_from_disk_what_the_budget_does_not_hold(
 ) -> None:
     expected = dumped(project, "held", 4096)
     assert "streamed" not in capsys.readouterr().err
-    monkeypatch.setattr(pipeline.data.streaming, "_MEGABYTE", 10_000)
+    monkeypatch.setattr(pipeline.data.budget, "_MEGABYTE", 10_000)
     assert dumped(project, "streamed", 1) == expected
     told = capsys.readouterr().err
     assert (
-        "dump_labels.memory_budget_mb: images take 1 MB, more than three quarters of 1 MB, so they are streamed" in told
+        "dump_labels.memory_budget_mb: inputs take 1 MB, more than three quarters of 1 MB, so they are streamed" in told
     )
 
 
 def test_the_stage_reads_each_image_once_for_all_views(
     project: Path, monkeypatch: pytest.MonkeyPatch, reads: list[range]
 ) -> None:
-    monkeypatch.setattr(pipeline.data.streaming, "_MEGABYTE", 10_000)
+    monkeypatch.setattr(pipeline.data.budget, "_MEGABYTE", 10_000)
     edit_params(project, "dump_labels", pilot_labels=1, num_canaries=1, num_views=3)
     reads.clear()
     dumped(project, "streamed", 1)
@@ -213,12 +213,12 @@ def cut_at_chunks(count: int, size: int) -> list[tuple[int, int]]:
 
 
 def test_a_range_is_read_in_pieces_that_end_with_chunks_and_no_longer_than_it_is_wanted(
-    streamed: StreamedSplit, monkeypatch: pytest.MonkeyPatch, reads: list[range]
+    streamed: SplitOnDisk, monkeypatch: pytest.MonkeyPatch, reads: list[range]
 ) -> None:
     monkeypatch.setattr(pipeline.data.images, "_READ_BYTES", 2 * 7 * 144)
     held = streamed.holding(range(10, 40))
     assert reads == [range(10, 14), range(14, 28), range(28, 40)]
-    assert torch.equal(held.take(np.arange(10, 40)).images, SPLIT.images[10:40])
+    assert torch.equal(held.take(np.arange(10, 40)).inputs, SPLIT.inputs[10:40])
     reads.clear()
     streamed.holding(range(10, 40), lambda: len(reads) == 1)
     assert reads == [range(10, 14)]
@@ -227,7 +227,7 @@ def test_a_range_is_read_in_pieces_that_end_with_chunks_and_no_longer_than_it_is
 def test_a_budget_that_does_not_hold_two_blocks_is_refused_in_one_line(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pipeline.data.streaming, "_MEGABYTE", 1_000)
+    monkeypatch.setattr(pipeline.data.budget, "_MEGABYTE", 1_000)
     monkeypatch.setattr("sys.argv", ["dump_labels"])
     edit_params(project, "dump_labels", memory_budget_mb=5)
     with pytest.raises(SystemExit) as left:
@@ -235,6 +235,6 @@ def test_a_budget_that_does_not_hold_two_blocks_is_refused_in_one_line(
     assert left.value.code == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last == (
-        "error: params.yaml: dump_labels.memory_budget_mb: 5 MB; expected at least 6 for two blocks of 8 images and batches "
+        "error: params.yaml: dump_labels.memory_budget_mb: 5 MB; expected at least 6 for two blocks of 8 inputs and batches "
         "of 4; raise it, or lower block_samples or batch_size"
     )

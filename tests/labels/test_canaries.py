@@ -10,7 +10,7 @@ from conftest import make_split
 
 import pipeline.views.plan
 from pipeline.core.errors import StoreError
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labels.canaries import Canaries, check_canaries, make_canaries
 from pipeline.views import CutMix, ResizedCrop, ViewSpec, render
 from pipeline.views.plan import RowOrder
@@ -18,16 +18,16 @@ from pipeline.views.plan import RowOrder
 VIEWS, COUNT = [6, 0, 3, 9], 48
 
 
-def some(split: Split, rows: np.ndarray) -> Split:
-    return Split(split.images[rows], split.hard_labels[rows], split.sample_ids[rows])
+def some(split: SplitInMemory, rows: np.ndarray) -> SplitInMemory:
+    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows])
 
 
 @pytest.fixture
-def canaries(split: Split, spec: ViewSpec) -> Canaries:
+def canaries(split: SplitInMemory, spec: ViewSpec) -> Canaries:
     return make_canaries(split, spec, VIEWS, COUNT)
 
 
-def test_canaries_are_spread_over_all_views_and_many_samples(split: Split, canaries: Canaries) -> None:
+def test_canaries_are_spread_over_all_views_and_many_samples(split: SplitInMemory, canaries: Canaries) -> None:
     numbers, counts = np.unique(canaries.views, return_counts=True)
     assert numbers.tolist() == sorted(VIEWS)
     assert counts.tolist() == [COUNT // len(VIEWS)] * len(VIEWS)
@@ -35,17 +35,17 @@ def test_canaries_are_spread_over_all_views_and_many_samples(split: Split, canar
     assert set(canaries.sample_ids.tolist()) <= set(split.sample_ids.tolist())
 
 
-def test_canaries_are_the_same_again(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+def test_canaries_are_the_same_again(split: SplitInMemory, spec: ViewSpec, canaries: Canaries) -> None:
     again = make_canaries(split, spec, np.array(VIEWS).tolist(), COUNT)
-    for field in ("sample_ids", "views", "pixels"):
+    for field in ("sample_ids", "views", "rendered"):
         np.testing.assert_array_equal(getattr(again, field), getattr(canaries, field))
 
 
-def test_a_canary_is_the_view_as_it_is_rendered(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+def test_a_canary_is_the_view_as_it_is_rendered(split: SplitInMemory, spec: ViewSpec, canaries: Canaries) -> None:
     row = {int(sample): row for row, sample in enumerate(split.sample_ids)}
-    for sample, view, pixels in zip(canaries.sample_ids, canaries.views, canaries.pixels, strict=True):
+    for sample, view, pixels in zip(canaries.sample_ids, canaries.views, canaries.rendered, strict=True):
         draws = spec.draw(np.array([sample]), int(view))
-        shown = render(split.images[[row[int(sample)]]], draws, spec)[0]
+        shown = render(split.inputs[[row[int(sample)]]], draws, spec)[0]
         np.testing.assert_array_equal(shown.numpy(), pixels)
 
 
@@ -54,28 +54,28 @@ def test_a_small_data_set_gives_no_more_canaries_than_it_has_views(spec: ViewSpe
     assert canaries.views.tolist() == [5, 5, 5, 6, 6, 6]
 
 
-def test_more_views_than_canaries_have_one_each_as_far_as_they_go(split: Split, spec: ViewSpec) -> None:
+def test_more_views_than_canaries_have_one_each_as_far_as_they_go(split: SplitInMemory, spec: ViewSpec) -> None:
     assert make_canaries(split, spec, range(10, 20), count=4).views.tolist() == [10, 11, 12, 13]
 
 
-def test_views_of_other_numbers_are_other_views(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+def test_views_of_other_numbers_are_other_views(split: SplitInMemory, spec: ViewSpec, canaries: Canaries) -> None:
     """Numbers count, and not places: the second of views 0 and 7 is view 7."""
-    moved = Canaries(canaries.sample_ids, canaries.views + 1, canaries.pixels)
+    moved = Canaries(canaries.sample_ids, canaries.views + 1, canaries.rendered)
     with pytest.raises(StoreError, match="not what the teacher saw"):
         check_canaries(moved, split, spec, "store")
 
 
-def test_all_pass_on_the_same_data(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
+def test_all_pass_on_the_same_data(split: SplitInMemory, spec: ViewSpec, canaries: Canaries) -> None:
     assert check_canaries(canaries, split, spec, "store") == COUNT
 
 
 def test_all_pass_on_data_in_another_order_and_with_images_added_and_repeated(
-    split: Split, spec: ViewSpec, canaries: Canaries
+    split: SplitInMemory, spec: ViewSpec, canaries: Canaries
 ) -> None:
     assert check_canaries(canaries, some(split, np.arange(63, -1, -1)), spec, "store") == COUNT
     more = make_split(30, seed=9)
-    larger = Split(
-        torch.cat([more.images, split.images, split.images[:9]]),
+    larger = SplitInMemory(
+        torch.cat([more.inputs, split.inputs, split.inputs[:9]]),
         torch.cat([more.hard_labels, split.hard_labels, split.hard_labels[:9]]),
         np.concatenate([more.sample_ids, split.sample_ids, split.sample_ids[:9]]),
     )
@@ -83,7 +83,7 @@ def test_all_pass_on_data_in_another_order_and_with_images_added_and_repeated(
 
 
 def test_those_of_images_that_are_there_pass_on_half_of_the_data(
-    split: Split, spec: ViewSpec, canaries: Canaries
+    split: SplitInMemory, spec: ViewSpec, canaries: Canaries
 ) -> None:
     half = some(split, np.arange(0, 64, 2))
     expected = int(np.isin(canaries.sample_ids, half.sample_ids).sum())
@@ -123,7 +123,7 @@ def test_a_change_of_the_code_that_renders_views_is_an_error_that_says_what_to_r
 
 
 def test_a_resampling_that_smears_pixels_is_an_error(
-    split: Split, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
+    split: SplitInMemory, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def smear(*arguments: Any) -> torch.Tensor:
         views = render(*arguments).float()
@@ -135,7 +135,7 @@ def test_a_resampling_that_smears_pixels_is_an_error(
 
 
 def test_what_rounding_in_another_library_does_passes(
-    split: Split, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
+    split: SplitInMemory, spec: ViewSpec, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline.views.plan, "render", lambda *views: render(*views).clamp(max=254) + 1)
     assert check_canaries(canaries, split, spec, "store") == COUNT
@@ -161,7 +161,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
-def test_another_spec_is_an_error(change: Callable[[dict[str, Any]], object], split: Split) -> None:
+def test_another_spec_is_an_error(change: Callable[[dict[str, Any]], object], split: SplitInMemory) -> None:
     canaries = make_canaries(split, MIXED, VIEWS, COUNT, ORDER)
     views = MIXED.to_dict()
     assert check_canaries(canaries, split, ViewSpec.from_dict(views, "store"), "store", ORDER) == COUNT
@@ -170,7 +170,7 @@ def test_another_spec_is_an_error(change: Callable[[dict[str, Any]], object], sp
         check_canaries(canaries, split, ViewSpec.from_dict(views, "store"), "store", ORDER)
 
 
-def test_canaries_of_mixed_views_pass_in_another_order_and_not_with_other_blocks(split: Split) -> None:
+def test_canaries_of_mixed_views_pass_in_another_order_and_not_with_other_blocks(split: SplitInMemory) -> None:
     canaries = make_canaries(split, MIXED, VIEWS, COUNT, ORDER)
     turned = some(split, np.arange(63, -1, -1))
     assert check_canaries(canaries, turned, MIXED, "store", ORDER) == COUNT
@@ -180,8 +180,8 @@ def test_canaries_of_mixed_views_pass_in_another_order_and_not_with_other_blocks
         check_canaries(canaries, some(split, np.arange(40)), MIXED, "store", ORDER)
 
 
-def test_one_wrong_view_is_named_by_sample_and_number(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
-    pixels = canaries.pixels.copy()
+def test_one_wrong_view_is_named_by_sample_and_number(split: SplitInMemory, spec: ViewSpec, canaries: Canaries) -> None:
+    pixels = canaries.rendered.copy()
     pixels[17] ^= 0x40
     wrong = Canaries(canaries.sample_ids, canaries.views, pixels)
     sample, view = int(canaries.sample_ids[17]), int(canaries.views[17])
@@ -189,7 +189,7 @@ def test_one_wrong_view_is_named_by_sample_and_number(split: Split, spec: ViewSp
         check_canaries(wrong, split, spec, "store")
 
 
-def test_thumbnails_of_another_shape_are_refused(split: Split, spec: ViewSpec, canaries: Canaries) -> None:
-    cropped = Canaries(canaries.sample_ids, canaries.views, canaries.pixels[:, :, :8])
-    with pytest.raises(StoreError, match=r"store: images of shape \(1, 12, 12\); expected .*\(1, 8, 12\)"):
+def test_thumbnails_of_another_shape_are_refused(split: SplitInMemory, spec: ViewSpec, canaries: Canaries) -> None:
+    cropped = Canaries(canaries.sample_ids, canaries.views, canaries.rendered[:, :, :8])
+    with pytest.raises(StoreError, match=r"store: inputs of shape \(1, 12, 12\); expected .*\(1, 8, 12\)"):
         check_canaries(cropped, split, spec, "store")

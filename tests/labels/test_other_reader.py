@@ -21,7 +21,7 @@ from other_views import mix, partner_of, philox, render_view, sample_id
 from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.derive import subset
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
@@ -306,7 +306,7 @@ class Case:
         generator = torch.Generator().manual_seed(0)
         return scales[:, None] * torch.randn(len(VIEWS), SAMPLES, self.classes, generator=generator)
 
-    def split(self) -> Split:
+    def split(self) -> SplitInMemory:
         return make_split(SAMPLES, shape=self.shape, classes=self.classes)
 
     def make(self, folder: Path) -> Path:
@@ -544,7 +544,7 @@ def test_a_loss_is_given_what_the_document_says(made: Made) -> None:
 
 
 def test_canaries_are_rendered_alike(made: Made) -> None:
-    images = {sample_id(image): image for image in made.case.split().images.numpy()}
+    images = {sample_id(image): image for image in made.case.split().inputs.numpy()}
     arrays = made.other.arrays
     assert list(images) == arrays["sample_id"].tolist()
     assert set(arrays["canary_views"].tolist()) <= set(VIEWS)
@@ -628,7 +628,7 @@ def test_philox_gives_the_numbers_of_the_document() -> None:
 @pytest.mark.parametrize(("pad_px", "probability"), [(0, 0.5), (1, 0.0), (4, 0.3)])
 def test_views_are_rendered_alike(seed: int, pad_px: int, probability: float) -> None:
     operations = (PadCrop(pad_px=pad_px), FlipHorizontal(probability=probability))
-    spec, images = ViewSpec(seed=seed, plain_first=False, operations=operations), make_split(30, shape=(3, 9, 7)).images
+    spec, images = ViewSpec(seed=seed, plain_first=False, operations=operations), make_split(30, shape=(3, 9, 7)).inputs
     ids = sample_ids(images.numpy())
     assert [sample_id(image) for image in images.numpy()] == ids.tolist()
     for view in (0, 1, 2**32 - 1):
@@ -641,10 +641,10 @@ def test_canaries_of_mixed_views_are_rendered_alike(tmp_path: Path, monkeypatch:
     mixed = ViewSpec(seed=7, plain_first=True, operations=operations)
     monkeypatch.setattr(sys.modules[__name__], "SPEC", mixed)
     store = StoreReader(CASES["none"].make(tmp_path))
-    images = {sample_id(image): image for image in CASES["none"].split().images.numpy()}
+    images = {sample_id(image): image for image in CASES["none"].split().inputs.numpy()}
     ids, views = store.sample_ids.tolist(), store.manifest.views
     for sample, view, pixels in zip(
-        store.canaries.sample_ids, store.canaries.views, store.canaries.pixels, strict=True
+        store.canaries.sample_ids, store.canaries.views, store.canaries.rendered, strict=True
     ):
         first = ids.index(int(sample)) // BLOCK * BLOCK
         partner = partner_of(views, ids[first : first + BLOCK], int(sample), int(view))

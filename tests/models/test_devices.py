@@ -10,7 +10,7 @@ from pipeline.models import Classifier, build_model
 from pipeline.models.devices import choose_device, choose_precision, inference_precision
 
 CPU = torch.device("cpu")
-IMAGES = make_split(16).images
+IMAGES = make_split(16).inputs
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pipeline.models import Classifier, build_model
 from pipeline.models.predict import predict_logits
 
 CPU = torch.device("cpu")
-IMAGES = make_split(24).images
+IMAGES = make_split(24).inputs
 
 
 @pytest.fixture

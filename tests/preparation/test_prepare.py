@@ -26,7 +26,7 @@ from pipeline.core.seeding import derive_seed, philox
 from pipeline.data.dataset import ImageDataset, rows_fingerprint
 from pipeline.data.decoding import decode, fit, to_png
 from pipeline.data.sample_ids import find_samples, sample_ids
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.preparation import blocks, buckets, pool
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import RawImage, Source
@@ -58,8 +58,8 @@ class Given(Source):
         yield from self.given[start:]
 
 
-def images_of(split: Split, name: str = "train", *, encoded: bool = False) -> list[RawImage]:
-    pixels = split.images.numpy()
+def images_of(split: SplitInMemory, name: str = "train", *, encoded: bool = False) -> list[RawImage]:
+    pixels = split.inputs.numpy()
     return [
         RawImage(name, CLASSES[label], f"{name}/{row:03}", to_png(pixels[row]) if encoded else pixels[row])
         for row, label in enumerate(split.hard_labels.tolist())
@@ -143,7 +143,7 @@ def table(path: Path) -> list[list[str]]:
     return [line.split("\t") for line in path.read_text().splitlines()]
 
 
-def all_splits(dataset: ImageDataset) -> dict[str, Split]:
+def all_splits(dataset: ImageDataset) -> dict[str, SplitInMemory]:
     return {name: dataset.split(name) for name in ("train", "val", "test")}
 
 
@@ -181,7 +181,7 @@ def test_rows_are_in_an_order_that_depends_on_content_alone(project: Project, en
         order = in_rows(whole.sample_ids)
         rows = order[np.isin(whole.sample_ids[order], splits[name].sample_ids)]
         np.testing.assert_array_equal(splits[name].sample_ids, whole.sample_ids[rows])
-        assert torch.equal(splits[name].images, whole.images[rows])
+        assert torch.equal(splits[name].inputs, whole.inputs[rows])
         assert torch.equal(splits[name].hard_labels, whole.hard_labels[rows])
     assert torch.equal(splits["val"].hard_labels.bincount(), torch.full((4,), 3))
 
@@ -269,16 +269,16 @@ def test_encoded_images_are_read_as_the_same_pixels(project: Project, other: Pro
     assert all(getattr(encoded.manifest, name) == getattr(pixels.manifest, name) for name in same)
     rng = np.random.default_rng(0)
     for name, split in all_splits(pixels).items():
-        assert torch.equal(encoded.split(name).images, split.images)
+        assert torch.equal(encoded.split(name).inputs, split.inputs)
         ours, theirs = encoded.stream(name), pixels.stream(name)
-        assert (ours.image_shape, ours.chunk_rows) == (theirs.image_shape, theirs.chunk_rows)
-        np.testing.assert_array_equal(ours.read(range(3, 11)), split.images[3:11])
+        assert (ours.input_shape, ours.chunk_rows) == (theirs.input_shape, theirs.chunk_rows)
+        np.testing.assert_array_equal(ours.read(range(3, 11)), split.inputs[3:11])
         rows = rng.permutation(len(split))[:5]
         taken = ours.take(rows)
-        assert torch.equal(taken.images, split.images[rows])
+        assert torch.equal(taken.inputs, split.inputs[rows])
         assert torch.equal(taken.hard_labels, split.hard_labels[rows])
         np.testing.assert_array_equal(taken.sample_ids, split.sample_ids[rows])
-        assert torch.equal(torch.cat(list(ours.in_order(7))), split.images)
+        assert torch.equal(torch.cat(list(ours.in_order(7))), split.inputs)
 
 
 def test_images_in_class_folders_are_told_by_their_paths(project: Project) -> None:
@@ -328,7 +328,7 @@ def test_images_of_any_size_are_fitted_to_one(project: Project, settings: dict[s
             name,
             CLASSES[row % 4],
             f"{name}/{row}",
-            to_png(make_split(1, shape=sizes[row % 3], seed=row).images[0].numpy()),
+            to_png(make_split(1, shape=sizes[row % 3], seed=row).inputs[0].numpy()),
         )
         for name, rows in (("train", range(48)), ("test", range(48, 60)))
         for row in rows
@@ -338,13 +338,13 @@ def test_images_of_any_size_are_fitted_to_one(project: Project, settings: dict[s
     expected = np.stack([fit(decode(image.content, shape[0]), tuple(shape[1:])) for image in given[48:]])  # type: ignore[arg-type]
     expected = expected[in_rows(sample_ids(expected))]
     test = dataset.split("test")
-    np.testing.assert_array_equal(test.images, expected)
+    np.testing.assert_array_equal(test.inputs, expected)
     np.testing.assert_array_equal(test.sample_ids, sample_ids(expected))
 
 
 def test_images_are_grey_where_the_first_one_is(project: Project) -> None:
     source = make_source(encoded=True)
-    grey = to_png(make_split(1, shape=(1, *SHAPE[1:])).images[0].numpy())
+    grey = to_png(make_split(1, shape=(1, *SHAPE[1:])).inputs[0].numpy())
     given = (replace(source.given[0], content=b"none"), replace(source.given[1], content=grey), *source.given[2:])
     assert project.run(replace(source, given=given), broken="skip").manifest.image_shape == [1, *SHAPE[1:]]
 
@@ -360,10 +360,10 @@ def test_large_images_are_kept_smaller(project: Project, other: Project) -> None
     sizes = [sum(len(data) for name, data in files_of(p.out).items() if "/encoded/" in name) for p in (project, other)]
     assert sizes[0] < sizes[1] / 2
     test = small.split("test")
-    np.testing.assert_array_equal(test.sample_ids, sample_ids(test.images.numpy()))  # of what training sees
+    np.testing.assert_array_equal(test.sample_ids, sample_ids(test.inputs.numpy()))  # of what training sees
     assert not np.isin(test.sample_ids, large.split("test").sample_ids).any()
     expected = np.stack([fit(image, (10, 10)) for image in noise[40:]])
-    np.testing.assert_array_equal(large.split("test").images, expected[in_rows(sample_ids(expected))])
+    np.testing.assert_array_equal(large.split("test").inputs, expected[in_rows(sample_ids(expected))])
 
 
 # Lists, and what is said.

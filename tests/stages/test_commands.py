@@ -323,7 +323,7 @@ def test_a_figure_shows_the_pixels_that_the_teacher_saw(call: Call, monkeypatch:
     call("inspect", store("dense8"), "--sample", "row:5", "--figure", "x.png")
     train = ImageDataset(Path("data/prepare")).split("train")
     ids = labels.sample_ids[5:6]
-    image = train.images[find_samples(ids, train.sample_ids)]
+    image = train.inputs[find_samples(ids, train.sample_ids)]
     for view, pixels in enumerate(drawn[0]):
         expected = render(image, labels.views.draw(ids, view), labels.views)[0]
         assert np.array_equal(pixels, expected.numpy())

@@ -14,7 +14,7 @@ from test_labelling import EACH_MIXED, Row
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.teacher import rendered_there
 from pipeline.models.devices import copied_ahead, has_room, in_own_queue
 from pipeline.models.predict import predict_logits
@@ -24,7 +24,7 @@ from pipeline.views import ViewSpec
 from pipeline.views.plan import plan_view, view_batches
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-IMAGES = make_split(41).images
+IMAGES = make_split(41).inputs
 ERRORS = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
@@ -132,7 +132,7 @@ def test_a_split_that_is_there_is_not_moved() -> None:
     assert SPLIT.to(CPU) is SPLIT
 
 
-def meta(split: Split) -> Split:
+def meta(split: SplitInMemory) -> SplitInMemory:
     """On a device that has shapes alone."""
     return split.to(torch.device("meta"))
 
@@ -142,14 +142,14 @@ def test_of_a_split_on_a_device_all_of_a_teachers_batch_is_there(views: Row) -> 
     spec = ViewSpec.from_dict(views, "test")
     for batch in Epoch(meta(SPLIT), spec, view=1, number=0, batch_size=8, seed=0).batches():
         assert batch.partner_labels is not None
-        for values in (batch.images, batch.hard_labels, batch.partner_labels):
+        for values in (batch.inputs, batch.hard_labels, batch.partner_labels):
             assert (values.device.type, len(values)) == ("meta", 8)
 
 
 @EACH_MIXED
 def test_a_students_images_are_taken_from_where_they_lie(tmp_path: Path, views: Row) -> None:
     store = make(tmp_path / "x.zarr", TOPK, views=views)
-    dark = Split(SPLIT.images // 2, SPLIT.hard_labels, SPLIT.sample_ids)
+    dark = SplitInMemory(SPLIT.inputs // 2, SPLIT.hard_labels, SPLIT.sample_ids)
     settings: dict[str, Any] = {"epoch": 1, "start_step": 0, "batch_size": 8, "seed": 0}
     pairs = zip(
         LabelledViews(SPLIT, store, CLASSES, 1.0, resident=dark).batches(**settings),
@@ -157,10 +157,10 @@ def test_a_students_images_are_taken_from_where_they_lie(tmp_path: Path, views: 
         strict=True,
     )
     for ours, theirs in pairs:
-        assert 0 < ours.images.max() <= 127 < theirs.images.max()
+        assert 0 < ours.inputs.max() <= 127 < theirs.inputs.max()
         assert torch.equal(ours.hard_labels, theirs.hard_labels)
     for batch in LabelledViews(SPLIT, store, CLASSES, 1.0, resident=meta(SPLIT)).batches(**settings):
-        assert batch.images.device.type == "meta"
+        assert batch.inputs.device.type == "meta"
 
 
 # Images that travel there.

@@ -390,7 +390,7 @@ def test_a_store_for_other_data_is_refused(folder: Path) -> None:
     dataset = ImageDataset(folder / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "val", "test")}
     others = {
-        name: type(s)(255 - s.images, s.hard_labels, sample_ids((255 - s.images).numpy())) for name, s in splits.items()
+        name: type(s)(255 - s.inputs, s.hard_labels, sample_ids((255 - s.inputs).numpy())) for name, s in splits.items()
     }
     shutil.rmtree(folder / "data/prepare")
     write_dataset(folder / "data/prepare", "digits", dataset.manifest.class_names, others)

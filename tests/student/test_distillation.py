@@ -13,7 +13,7 @@ from stores import FLOAT16, NONE, REST, SAMPLED, SPEC, TOPK, Row, manifest_of, t
 import pipeline.student.labelled_views
 import pipeline.views.plan
 from pipeline.core.errors import StoreError
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.writer import StoreWriter
@@ -35,7 +35,7 @@ VIEWS, CLASSES = [4, 0, 7], ["a", "b", "c", "d"]
 def network(seed: int) -> Classifier:
     settings = {"width": 4, "depth": 1}
     model = build_model("convnet_small", settings, num_classes=4, channels=1, mean=[0.3], std=[0.2], seed=seed)
-    model.train()(SPLIT.images)
+    model.train()(SPLIT.inputs)
     with torch.no_grad():
         model.network[-1].weight *= 100  # type: ignore[index, operator]
     return model.eval()
@@ -75,7 +75,7 @@ def store(stores: dict[str, StoreReader]) -> StoreReader:
     return stores["dense"]
 
 
-def opened(store: StoreReader, split: Split = SPLIT, temperature: float | None = 1.0) -> LabelledViews:
+def opened(store: StoreReader, split: SplitInMemory = SPLIT, temperature: float | None = 1.0) -> LabelledViews:
     return LabelledViews(split, store, CLASSES, temperature)
 
 
@@ -112,9 +112,9 @@ def test_labels_follow_their_image_and_their_view(store: StoreReader, rows: list
         assert len(batches) == views.steps_per_epoch(8) == len(rows) // 8
         for batch in batches:
             with torch.no_grad():
-                exact = torch.log_softmax(TEACHER(batch.images) / temperature, dim=1)
+                exact = torch.log_softmax(TEACHER(batch.inputs) / temperature, dim=1)
             torch.testing.assert_close(dense(batch), exact, rtol=0.005, atol=0.005)
-    spread = torch.log_softmax(TEACHER(SPLIT.images) / temperature, dim=1).std(dim=0).min()
+    spread = torch.log_softmax(TEACHER(SPLIT.inputs) / temperature, dim=1).std(dim=0).min()
     assert spread > 0.02  # labels differ by more than the tolerance: a mix-up would show
 
 
@@ -130,9 +130,9 @@ def test_labels_are_the_same_in_whatever_windows_they_are_decoded(
             batches = list(epoch_of(opened(store), 1, start_step, batch_size))
             assert len(batches) == steps - start_step
             for batch in batches:
-                assert len(batch.images) == min(batch_size, 40)
+                assert len(batch.inputs) == min(batch_size, 40)
                 with torch.no_grad():
-                    exact = torch.log_softmax(TEACHER(batch.images), dim=1)
+                    exact = torch.log_softmax(TEACHER(batch.inputs), dim=1)
                 if name == "dense":
                     torch.testing.assert_close(dense(batch), exact, rtol=0.005, atol=0.005)
                 else:
@@ -162,9 +162,9 @@ def test_a_resumed_epoch_decodes_what_an_uninterrupted_one_did(
 
 def test_hard_labels_stay_with_their_image(store: StoreReader) -> None:
     views = opened(store, take(SHUFFLED, SPLIT))
-    rendered = render(SPLIT.images, SPEC.draw(SPLIT.sample_ids, VIEWS[1]), SPEC)
+    rendered = render(SPLIT.inputs, SPEC.draw(SPLIT.sample_ids, VIEWS[1]), SPEC)
     for batch in epoch_of(views, 1):
-        for image, label in zip(batch.images, batch.hard_labels, strict=True):
+        for image, label in zip(batch.inputs, batch.hard_labels, strict=True):
             row = int((rendered == image).flatten(1).all(dim=1).nonzero()[0])
             assert label == SPLIT.hard_labels[row]
 
@@ -175,17 +175,17 @@ def test_epochs_go_through_the_views_in_turn_by_their_numbers(store: StoreReader
     def seen(images: torch.Tensor) -> set[bytes]:
         return {image.numpy().tobytes() for image in images}
 
-    rendered = [seen(render(SPLIT.images, SPEC.draw(SPLIT.sample_ids, view), SPEC)) for view in VIEWS]
+    rendered = [seen(render(SPLIT.inputs, SPEC.draw(SPLIT.sample_ids, view), SPEC)) for view in VIEWS]
     assert rendered[0] != rendered[1] != rendered[2] != rendered[0]
     for epoch in range(2 * len(VIEWS) + 1):
-        images = torch.cat([batch.images for batch in epoch_of(views, epoch)])
+        images = torch.cat([batch.inputs for batch in epoch_of(views, epoch)])
         assert seen(images) == rendered[epoch % len(VIEWS)]
 
 
 def test_an_epoch_taken_up_in_the_middle_is_the_rest_of_it(store: StoreReader) -> None:
     views = opened(store)
     for ours, theirs in zip(epoch_of(views, 4, 2), list(epoch_of(views, 4))[2:], strict=True):
-        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.inputs, theirs.inputs)
         assert torch.equal(ours.hard_labels, theirs.hard_labels)
         assert torch.equal(dense(ours), dense(theirs))
 
@@ -194,7 +194,7 @@ def test_an_epoch_taken_up_in_the_middle_is_the_rest_of_it(store: StoreReader) -
 def test_an_encoding_gives_its_loss_what_that_learns_from(stores: dict[str, StoreReader], name: str) -> None:
     for batch in epoch_of(opened(stores[name]), 2):
         with torch.no_grad():
-            exact = torch.log_softmax(TEACHER(batch.images), dim=1)
+            exact = torch.log_softmax(TEACHER(batch.inputs), dim=1)
         if name == "prior":
             assert torch.equal(dense(batch).argmax(dim=1), exact.argmax(dim=1))
             torch.testing.assert_close(dense(batch).exp().sum(dim=1), torch.ones(8))
@@ -221,12 +221,12 @@ def test_a_store_for_other_data_is_refused(store: StoreReader) -> None:
 
 def test_a_store_that_lacks_some_images_is_refused_with_their_number(store: StoreReader) -> None:
     other = make_split(5, seed=9)
-    mixed = Split(
-        torch.cat([SPLIT.images, other.images]),
+    mixed = SplitInMemory(
+        torch.cat([SPLIT.inputs, other.inputs]),
         torch.cat([SPLIT.hard_labels, other.hard_labels]),
         np.concatenate([SPLIT.sample_ids, other.sample_ids]),
     )
-    with pytest.raises(StoreError, match="has no label for 5 of 45 training images"):
+    with pytest.raises(StoreError, match="has no label for 5 of 45 training samples"):
         opened(store, mixed)
 
 
@@ -289,7 +289,7 @@ def test_hard_labels_alone_need_no_soft_labels_and_see_the_same_views(stores: di
         strict=True,
     )
     for of_student, of_twin in pairs:
-        assert torch.equal(of_student.images, of_twin.images)
+        assert torch.equal(of_student.inputs, of_twin.inputs)
         assert torch.equal(of_student.hard_labels, of_twin.hard_labels)
         assert of_twin.soft_targets is None
 

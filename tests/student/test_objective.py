@@ -163,10 +163,10 @@ def test_under_autocast_losses_are_computed_in_float32(row: Row, standardize: bo
     model = nn.Sequential(Flat(), nn.Linear(4, 4))
     images = torch.randint(0, 256, (8, 1, 2, 2), dtype=torch.uint8)
     batch = batch_of(
-        temperature=4.0, images=images, own_shares=torch.full((8,), 0.75), partner_labels=torch.arange(8) % 3
+        temperature=4.0, inputs=images, own_shares=torch.full((8,), 0.75), partner_labels=torch.arange(8) % 3
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(batch.images)
+        logits = model(batch.inputs)
         loss = objective(model, batch, CPU)
     assert (logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32)
     loss.backward()

@@ -17,10 +17,10 @@ from test_objective import DKD, KD, NKD, Fixed, batch_of, loss_of, softmax
 from pipeline.core import arrays
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import ConfigError, DataError
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import to_png
-from pipeline.data.splits import UNLABELLED, Split, StreamedSplit
-from pipeline.data.streaming import MemoryBudget
+from pipeline.data.splits import UNLABELLED, Split, SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.preparation.write import write_dataset
 from pipeline.student.batches import LabelledBatch
@@ -40,7 +40,7 @@ def quick() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(arrays, "CHUNK_BYTES", 4 * 144)
         patch.setattr("pipeline.data.images.IMAGE_CHUNK_BYTES", 4 * 144)
-        patch.setattr("pipeline.data.streaming.PAGE_BYTES", 4 * 400)
+        patch.setattr("pipeline.data.budget.PAGE_BYTES", 4 * 400)
         yield
 
 
@@ -98,9 +98,9 @@ def test_a_loss_that_needs_hard_labels_refuses_data_without(row: Row) -> None:
 # Batches.
 
 
-def write_pets(folder: Path, split: Split, names: Sequence[str]) -> dict[str, Any]:
+def write_pets(folder: Path, split: SplitInMemory, names: Sequence[str]) -> dict[str, Any]:
     """Images as PNG files in class folders; the source that they are."""
-    for row, (pixels, label) in enumerate(zip(split.images.numpy(), split.hard_labels.tolist(), strict=True)):
+    for row, (pixels, label) in enumerate(zip(split.inputs.numpy(), split.hard_labels.tolist(), strict=True)):
         path = folder / ("_unlabelled" if label == UNLABELLED else names[label]) / f"{row:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(to_png(pixels))
@@ -127,7 +127,7 @@ def store_of(folder: Path, row: Row, spec: ViewSpec = SPEC) -> StoreReader:
     return make(folder / "x.zarr", row, SPLIT, views=spec.to_dict())
 
 
-def opened(split: Split | StreamedSplit, store: StoreReader, temperature: float | None) -> LabelledViews:
+def opened(split: Split, store: StoreReader, temperature: float | None) -> LabelledViews:
     budget = MemoryBudget(4 * 3 * 4 * (144 + 256) + 5 * BATCH * 144, BATCH, "budget")
     return LabelledViews(split, store, CLASSES, temperature, budget=budget)
 
@@ -138,7 +138,7 @@ def epoch_of(views: LabelledViews, start: int = 0, size: int = BATCH) -> list[La
 
 def same(one: LabelledBatch, other: LabelledBatch) -> bool:
     parts = [
-        [part for part in (b.images, b.hard_labels, b.soft_targets, b.partner_labels, b.own_shares) if part is not None]
+        [part for part in (b.inputs, b.hard_labels, b.soft_targets, b.partner_labels, b.own_shares) if part is not None]
         for b in (one, other)
     ]
     return all(torch.equal(a, b) for a, b in zip(*parts, strict=True))  # type: ignore[arg-type]
@@ -151,9 +151,9 @@ def test_hard_labels_alone_train_on_labelled_images_alone(
     views = opened(dataset.stream("train") if streamed else dataset.split("train"), store_of(tmp_path, NONE), None)
     batches = epoch_of(views)
     assert len(batches) == views.steps_per_epoch(BATCH) == 3
-    images = render(SPLIT.images, SPEC.draw(SPLIT.sample_ids, VIEW), SPEC)
+    images = render(SPLIT.inputs, SPEC.draw(SPLIT.sample_ids, VIEW), SPEC)
     place = {image.numpy().tobytes(): row for row, image in enumerate(images)}
-    rows = [place[image.numpy().tobytes()] for batch in batches for image in batch.images]
+    rows = [place[image.numpy().tobytes()] for batch in batches for image in batch.inputs]
     assert sorted(rows) == np.flatnonzero(LABELS != UNLABELLED).tolist()
     assert rows != sorted(rows)
     assert torch.equal(torch.cat([batch.hard_labels for batch in batches]), LABELS[rows])
@@ -186,7 +186,7 @@ def test_labelled_images_may_be_mixed_with_unlabelled_ones(
 
 def test_less_labelled_images_than_a_batch_make_one(dataset: ImageDataset, tmp_path: Path) -> None:
     (batch,) = epoch_of(opened(dataset.split("train"), store_of(tmp_path, NONE), None), size=40)
-    assert len(batch.images) == 24
+    assert len(batch.inputs) == 24
 
 
 # Labelled images alone.
@@ -209,11 +209,11 @@ def test_the_labelled_of_a_split_on_disk_are_those_of_memory(tmp_path: Path, sto
     assert torch.equal(streamed.hard_labels, held.hard_labels)
     np.testing.assert_array_equal(streamed.sample_ids, held.sample_ids)
     for size in (1, 5, 300):
-        assert torch.equal(torch.cat(list(streamed.in_order(size))), held.images)
-    assert torch.equal(torch.cat(list(streamed.in_order(2, slice(1, count)))), held.images[1:])
+        assert torch.equal(torch.cat(list(streamed.in_order(size))), held.inputs)
+    assert torch.equal(torch.cat(list(streamed.in_order(2, slice(1, count)))), held.inputs[1:])
     some = np.array([count - 1, 0, count // 2])
     taken = streamed.take(some)
-    assert torch.equal(taken.images, held.images[some])
+    assert torch.equal(taken.inputs, held.inputs[some])
     assert torch.equal(taken.hard_labels, held.hard_labels[some])
     assert streamed.labelled() is streamed
 

@@ -95,7 +95,7 @@ def test_a_teacher_that_was_brought_serves_from_its_own_folder_alone(
     assert not list(folder.rglob("__pycache__"))
     moved = shutil.move(folder, project / "elsewhere")
     images = ImageDataset(project / "data/prepare").split("val")
-    says = read_model(Path(moved), made_by="train_teacher")(images.images).argmax(dim=1)
+    says = read_model(Path(moved), made_by="train_teacher")(images.inputs).argmax(dim=1)
     assert (says == images.hard_labels).double().mean() > 0.9
 
 
@@ -167,7 +167,7 @@ def test_published_weights_speak_of_this_datas_classes_by_name_and_by_map(projec
     assert meta.num_outputs == 1000
     assert meta.val["accuracy"] > 0.9
     model = read_model(project / "data/train_teacher", made_by="train_teacher")
-    images = ImageDataset(project / "data/prepare").split("val").images[:5]
+    images = ImageDataset(project / "data/prepare").split("val").inputs[:5]
     normalised = torch.nn.functional.interpolate(images.float(), (32, 32), mode="bilinear", antialias=True)
     probabilities = torch.softmax(model.network(((normalised / 255 - 0.5) / 0.5).expand(-1, 3, -1, -1)).double(), dim=1)
     mine = torch.stack([probabilities[:, group].sum(dim=1) for group in meta.class_groups], dim=1)
@@ -234,7 +234,7 @@ def test_the_order_of_the_teachers_classes_does_not_matter_where_it_is_said(proj
     edit_params(project, "train_teacher", teacher_classes=["bee", "ant", "doe", "cow"])
     with pytest.raises(ModelError, match=r"accuracy 0.00% on 64 labelled images is no better than chance; .*class_map"):
         run_teacher(project)
-    images = ImageDataset(project / "data/prepare").split("val").images
+    images = ImageDataset(project / "data/prepare").split("val").inputs
     assert before(images).shape == (64, 4)
 
 
@@ -363,7 +363,7 @@ def test_a_file_that_is_no_onnx_is_one_line(project: Path, content: bytes) -> No
 )
 def test_onnx_files_of_any_form_say_the_same(project: Path, form: dict[str, Any], scale: int) -> None:
     (project / "out").mkdir()
-    images = make_split(7).images
+    images = make_split(7).inputs
     expected = begin(project / "out", of_onnx(project)).build(0)(images)
     write_onnx(project / "mine.onnx", **form)
     start = begin(project / "out", {"model": "onnx/mine.onnx", "model_settings": {}})

@@ -19,8 +19,9 @@ import pipeline.core.arrays
 import pipeline.data.images
 from pipeline.core.config import load_section
 from pipeline.core.errors import ConfigError, one_line_errors
+from pipeline.data.budget import MemoryBudget
+from pipeline.data.paging import Paging, window_order
 from pipeline.data.splits import UNLABELLED
-from pipeline.data.streaming import MemoryBudget, Paging, window_order
 from pipeline.preparation.write import write_dataset
 from pipeline.training.epochs import Epoch
 from pipeline.views import CutMix, FlipHorizontal, ViewSpec
@@ -43,7 +44,7 @@ def test_hard_labels_are_mixed_as_the_pixels_are(tmp_path: Path, label_smoothing
     task = train_teacher.teacher_task(settings, images, torch.device("cpu"))
     (batch,) = task.batches(2, 0)
     (expected,) = Epoch(split, views, view=2, number=2, batch_size=16, seed=0).batches()
-    assert torch.equal(batch.images, expected.images)
+    assert torch.equal(batch.inputs, expected.inputs)
     logits = torch.randn(16, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     class Says(torch.nn.Module):
@@ -125,7 +126,7 @@ def test_a_streamed_teacher_killed_at_random_goes_on_to_the_same_bytes(project: 
     assert ended(start(project, tmp_path / "whole")) == 0
     seconds = time.monotonic() - began
     said = (tmp_path / "whole/said.txt").read_text()
-    assert "train_teacher.memory_budget_mb: images take 1 MB, more than three quarters of 1 MB" in said
+    assert "train_teacher.memory_budget_mb: inputs take 1 MB, more than three quarters of 1 MB" in said
     rng, victim = random.Random(0), tmp_path / "victim"
     for kills in range(KILLS):
         process = start(project, victim)
@@ -143,7 +144,7 @@ def test_a_teacher_streamed_in_one_window_is_that_of_memory(
 ) -> None:
     for name, megabytes in (("streamed", 1), ("held", 100)):
         (tmp_path / name).mkdir()
-        monkeypatch.setattr(MemoryBudget, "paging", lambda budget, split: Paging.whole(len(split)))
+        monkeypatch.setattr(MemoryBudget, "paging", lambda budget, shape, num_rows, *sizes: Paging.whole(num_rows))
         params = write_teacher_params(tmp_path / name, memory_budget_mb=megabytes)
         run_teacher(params, project / "data", tmp_path / name)
     ours, theirs = (files_of(tmp_path / name / "out") for name in ("streamed", "held"))

@@ -21,13 +21,12 @@ from torch.nn.functional import batch_norm, cross_entropy
 import pipeline.core.arrays
 import pipeline.core.files
 import pipeline.core.scratch
+import pipeline.data.budget
 import pipeline.data.images
-import pipeline.data.streaming
 import pipeline.training.team
 from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import read_tensors, write_json, write_tensors
-from pipeline.data.streaming import images_in_order
 from pipeline.models.predict import predict_logits
 from pipeline.signals.metrics import classification_metrics
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
@@ -47,7 +46,7 @@ def quick() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 2048)
-        patch.setattr(pipeline.data.streaming, "_MEGABYTE", 120_000)
+        patch.setattr(pipeline.data.budget, "_MEGABYTE", 120_000)
         patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "this code")
         yield
 
@@ -76,13 +75,11 @@ def test_the_shares_of_batches_are_the_batches_of_one_process(batch_size: int) -
         return Epoch(TRAIN, SPEC, view=1, number=1, batch_size=batch_size, seed=1, share=share).batches()
 
     for whole, *parts in zip(*(batches(share) for share in (WHOLE, *(Share(r, 3) for r in range(3)))), strict=True):
-        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.inputs for part in parts]), whole.inputs)
         assert torch.equal(torch.cat([part.hard_labels for part in parts]), whole.hard_labels)
-        assert [len(part.images) for part in parts] == [Share(r, 3).size(len(whole.images)) for r in range(3)]
-    shown = torch.cat(
-        [images for rank in range(3) for images in images_in_order(VAL, 5, None, Share(rank, 3).of(len(VAL)))]
-    )
-    assert torch.equal(shown, VAL.images)
+        assert [len(part.inputs) for part in parts] == [Share(r, 3).size(len(whole.inputs)) for r in range(3)]
+    shown = torch.cat([images for rank in range(3) for images in VAL.in_order(5, Share(rank, 3).of(len(VAL)))])
+    assert torch.equal(shown, VAL.inputs)
 
 
 def test_a_process_knows_its_team() -> None:
@@ -139,13 +136,13 @@ def team_task(team: Team, batch_size: int, kill: int = -1) -> Task[Batch]:
             yield batch
 
     def validate(model: nn.Module) -> dict[str, float]:
-        logits = predict_logits(model, images_in_order(VAL, 5, None, team.share.of(len(VAL))), CPU)
+        logits = predict_logits(model, VAL.in_order(5, team.share.of(len(VAL))), CPU)
         return classification_metrics(team.join_rows(logits, len(VAL)), VAL.hard_labels)
 
     return make_task(
         batches=batches,
         steps_per_epoch=steps,
-        loss=lambda model, batch: weight * cross_entropy(model(batch.images), batch.hard_labels),
+        loss=lambda model, batch: weight * cross_entropy(model(batch.inputs), batch.hard_labels),
         validate=validate,
     )
 

@@ -12,9 +12,9 @@ from conftest import make_split
 import pipeline.core.arrays
 import pipeline.data.images
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
-from pipeline.data.splits import Split, StreamedSplit
-from pipeline.data.streaming import Paging
+from pipeline.data.splits import Split, SplitInMemory, SplitOnDisk
 from pipeline.preparation.write import write_dataset
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch
@@ -31,22 +31,22 @@ EACH = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 EACH_MIXED = pytest.mark.parametrize("spec", [SPECS["mixup"], SPECS["cutmix"]], ids=["mixup", "cutmix"])
 
 
-def numbered(images: Split) -> Split:
+def numbered(images: SplitInMemory) -> SplitInMemory:
     """Each of a class of its own, so that hard labels tell which rows a batch has."""
-    return Split(images.images, torch.arange(len(images)), images.sample_ids)
+    return SplitInMemory(images.inputs, torch.arange(len(images)), images.sample_ids)
 
 
 SPLIT = numbered(make_split(COUNT))
 
 
-def on_disk(folder: Any, split: Split) -> StreamedSplit:
+def on_disk(folder: Any, split: SplitInMemory) -> SplitOnDisk:
     names = [f"class {number}" for number in range(len(split))]
     write_dataset(folder, "made up", names, dict.fromkeys(("train", "val", "test"), split))
     return ImageDataset(folder).stream("train")
 
 
 @pytest.fixture(scope="module")
-def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreamedSplit]:
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitOnDisk]:
     """In inner chunks of a few images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
@@ -55,7 +55,7 @@ def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreamedSplit
         yield on_disk(tmp_path_factory.mktemp("data"), SPLIT)
 
 
-def batches_of(split: Split | StreamedSplit, spec: ViewSpec, start_step: int = 0, **changes: Any) -> list[Batch]:
+def batches_of(split: Split, spec: ViewSpec, start_step: int = 0, **changes: Any) -> list[Batch]:
     settings: dict[str, Any] = {"view": VIEW, "number": EPOCH, "batch_size": 16, "seed": 3, **changes}
     return list(Epoch(split, spec, **settings).batches(start_step))
 
@@ -80,7 +80,7 @@ def rows_of(batches: list[Batch]) -> list[int]:
 @pytest.mark.parametrize("batch_size", [16, 7, 1000])
 @pytest.mark.parametrize("share", [WHOLE, Share(1, 3)], ids=["whole", "a share"])
 def test_one_window_is_the_epoch_in_memory(
-    streamed: StreamedSplit, spec: ViewSpec, batch_size: int, share: Share
+    streamed: SplitOnDisk, spec: ViewSpec, batch_size: int, share: Share
 ) -> None:
     for start_step in {0, min(5, num_steps(COUNT, batch_size) - 1)}:
         asked: dict[str, Any] = {"start_step": start_step, "batch_size": batch_size, "share": share}
@@ -92,29 +92,29 @@ def test_one_window_is_the_epoch_in_memory(
 
 @pytest.mark.parametrize("window_pages", [1, 3, 100])
 @pytest.mark.parametrize("batch_size", [16, 7, 64, 1000])
-def test_every_row_comes_once_but_for_the_rest(streamed: StreamedSplit, window_pages: int, batch_size: int) -> None:
+def test_every_row_comes_once_but_for_the_rest(streamed: SplitOnDisk, window_pages: int, batch_size: int) -> None:
     batches = batches_of(streamed, SPECS["one image"], batch_size=batch_size, paging=windows_of(window_pages))
     rows, size = rows_of(batches), min(batch_size, COUNT)
-    assert [len(batch.images) for batch in batches] == [size] * num_steps(COUNT, batch_size)
+    assert [len(batch.inputs) for batch in batches] == [size] * num_steps(COUNT, batch_size)
     assert len(set(rows)) == len(rows) > COUNT - size
     assert rows != sorted(rows)
-    views = render(SPLIT.images, SPECS["one image"].draw(SPLIT.sample_ids, VIEW), SPECS["one image"])
-    assert torch.equal(torch.cat([batch.images for batch in batches]), views[rows])
+    views = render(SPLIT.inputs, SPECS["one image"].draw(SPLIT.sample_ids, VIEW), SPECS["one image"])
+    assert torch.equal(torch.cat([batch.inputs for batch in batches]), views[rows])
 
 
 @EACH
-def test_an_epoch_in_windows_is_taken_up_at_any_step_and_shared(streamed: StreamedSplit, spec: ViewSpec) -> None:
+def test_an_epoch_in_windows_is_taken_up_at_any_step_and_shared(streamed: SplitOnDisk, spec: ViewSpec) -> None:
     paging = windows_of(3)
     whole = batches_of(streamed, spec, paging=paging)
     for start_step in (1, 5, 17, 18):
         assert all_same(batches_of(streamed, spec, start_step, paging=paging), whole[start_step:])
     parts = [batches_of(streamed, spec, 2, paging=paging, share=Share(rank, 3)) for rank in range(3)]
     for expected, *shares in zip(whole[2:], *parts, strict=True):
-        assert [len(share.images) for share in shares] == [5, 5, 6]
-        assert torch.equal(torch.cat([share.images for share in shares]), expected.images)
+        assert [len(share.inputs) for share in shares] == [5, 5, 6]
+        assert torch.equal(torch.cat([share.inputs for share in shares]), expected.inputs)
 
 
-def test_each_epoch_goes_through_the_pages_in_another_order(streamed: StreamedSplit) -> None:
+def test_each_epoch_goes_through_the_pages_in_another_order(streamed: SplitOnDisk) -> None:
     orders = [rows_of(batches_of(streamed, SPECS["one image"], number=n, paging=windows_of(3))) for n in range(3)]
     assert len({tuple(sorted({row // PAGE for row in order[: 2 * PAGE]})) for order in orders}) == 3
 
@@ -124,7 +124,7 @@ def test_each_epoch_goes_through_the_pages_in_another_order(streamed: StreamedSp
 def test_images_are_mixed_with_others_of_their_window(tmp_path: Any, spec: ViewSpec, repeated: bool) -> None:
     """A repeated image counts where it stands first, though that may be in another window."""
     rows = np.array([*range(200), *(range(0, 200, 2) if repeated else range(200, 300))])
-    split = numbered(Split(SPLIT.images[rows], SPLIT.hard_labels[rows], SPLIT.sample_ids[rows]))
+    split = numbered(SplitInMemory(SPLIT.inputs[rows], SPLIT.hard_labels[rows], SPLIT.sample_ids[rows]))
     draws, paging = spec.draw(split.sample_ids, VIEW), windows_of(4)
     ids_beside = {
         row: {int(split.sample_ids[other]) for other_page in pages for other in other_page}
@@ -137,8 +137,8 @@ def test_images_are_mixed_with_others_of_their_window(tmp_path: Any, spec: ViewS
     for batch in batches:
         own, partners = batch.hard_labels, batch.partner_labels
         assert partners is not None
-        expected = render(split.images[own], draws[own], spec, split.images[partners], draws[partners])
-        assert torch.equal(batch.images, expected)
+        expected = render(split.inputs[own], draws[own], spec, split.inputs[partners], draws[partners])
+        assert torch.equal(batch.inputs, expected)
         for row, partner in zip(own.tolist(), partners.tolist(), strict=True):
             assert split.sample_ids[row] != split.sample_ids[partner]
             assert int(split.sample_ids[partner]) in ids_beside[row]
@@ -146,11 +146,11 @@ def test_images_are_mixed_with_others_of_their_window(tmp_path: Any, spec: ViewS
 
 @EACH_MIXED
 def test_the_ids_of_a_split_are_sorted_once_for_all_its_windows(
-    streamed: StreamedSplit, spec: ViewSpec, monkeypatch: pytest.MonkeyPatch
+    streamed: SplitOnDisk, spec: ViewSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sorted_rows, real = [], np.argsort
     monkeypatch.setattr(np, "argsort", lambda ids, **more: (sorted_rows.append(len(ids)), real(ids, **more))[1])
-    streamed.index = SampleIndex(streamed.sample_ids)
+    streamed._index = SampleIndex(streamed.sample_ids)
     for number in range(3):
         batches_of(streamed, spec, number=number, paging=windows_of(1))
     assert sorted_rows.count(COUNT) == 1

@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_a_number_names_the_run_and_the_epoch(tmp_path: Path,
     steps = iter(range(100))
     bad = make_task(
         loss=lambda model, batch: (
-            cross_entropy(model(batch.images), batch.hard_labels)
+            cross_entropy(model(batch.inputs), batch.hard_labels)
             * (float("nan") if next(steps) == epoch * STEPS + 1 else 1.0)
         )
     )
@@ -191,7 +191,7 @@ def test_every_step_is_in_train_mode_even_if_validation_leaves_eval_mode(tmp_pat
 
     def loss(stepped: nn.Module, batch: Batch) -> torch.Tensor:
         modes.append({module.training for module in stepped.modules()})
-        return cross_entropy(stepped(batch.images), batch.hard_labels)
+        return cross_entropy(stepped(batch.inputs), batch.hard_labels)
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         averaged.eval()
@@ -213,7 +213,7 @@ def test_the_average_follows_the_weights_and_forgets_the_start(tmp_path: Path) -
 
     def loss(stepped: nn.Module, batch: Batch) -> torch.Tensor:
         heads.append(model.head.weight.detach().clone())
-        return cross_entropy(stepped(batch.images), batch.hard_labels)
+        return cross_entropy(stepped(batch.inputs), batch.hard_labels)
 
     result = fit(model, make_task(loss=loss), recipe(ema_decay=0.6), tmp_path, CPU, "run")
     after_steps = [*heads[1:], model.head.weight.detach()]
@@ -274,7 +274,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
     steep = make_task(
         batches=lambda epoch, start: [next(iter(make_task().batches(0, 0)))],
         steps_per_epoch=1,
-        loss=lambda stepped, batch: 1e6 * cross_entropy(stepped(batch.images), batch.hard_labels),
+        loss=lambda stepped, batch: 1e6 * cross_entropy(stepped(batch.inputs), batch.hard_labels),
     )
     settings = recipe(
         epochs=1, optimizer="sgd", learning_rate=1.0, clip_norm=0.01, weight_decay=0.0, schedule="one_cycle"
@@ -368,7 +368,7 @@ def test_batches_that_accumulate_give_the_step_of_one_large_batch(
     tmp_path: Path, optimizer: str, accumulate: int, sizes: list[int]
 ) -> None:
     """Seven batches of four images against an epoch in batches of these sizes, in float64."""
-    images, labels = TRAIN.images[:28], TRAIN.hard_labels[:28]
+    images, labels = TRAIN.inputs[:28], TRAIN.hard_labels[:28]
 
     def task(sizes: list[int]) -> Task[Any]:
         batches = list(zip(images.split(sizes), labels.split(sizes), strict=True))

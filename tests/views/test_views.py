@@ -13,7 +13,7 @@ from scipy.special import betaincinv
 
 from pipeline.core.errors import ConfigError
 from pipeline.data.sample_ids import sample_ids
-from pipeline.data.splits import Split
+from pipeline.data.splits import SplitInMemory
 from pipeline.views import OPERATIONS, ViewSpec, own_shares, render, thumbnails
 from pipeline.views.operations.mixing import partner_shares
 
@@ -43,31 +43,33 @@ def spec_of(*rows: Row, seed: int = 2**40 + 7, plain_first: bool = False) -> Vie
     return ViewSpec.from_dict({"seed": seed, "plain_first": plain_first, "operations": list(rows)}, "test")
 
 
-def rendered(split: Split, spec: ViewSpec, view: int, rows: list[int] | None = None, block: int = 1000) -> torch.Tensor:
+def rendered(
+    split: SplitInMemory, spec: ViewSpec, view: int, rows: list[int] | None = None, block: int = 1000
+) -> torch.Tensor:
     """Views of some rows, the whole split being the store."""
     rows = list(range(len(split))) if rows is None else rows
     draws = spec.draw(split.sample_ids[rows], view)
     if not spec.mixes:
-        return render(split.images[rows], draws, spec)
+        return render(split.inputs[rows], draws, spec)
     others = spec.partners(split.sample_ids, view, block, np.array(rows))
-    return render(split.images[rows], draws, spec, split.images[others], spec.draw(split.sample_ids[others], view))
+    return render(split.inputs[rows], draws, spec, split.inputs[others], spec.draw(split.sample_ids[others], view))
 
 
-def grey_split(count: int, level: int, shape: tuple[int, int, int] = (3, 40, 30)) -> Split:
+def grey_split(count: int, level: int, shape: tuple[int, int, int] = (3, 40, 30)) -> SplitInMemory:
     """Images of one level but for their own number in a corner."""
     images = np.full((count, *shape), level, dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(count) % 256
     images[:, 0, 0, 1] = np.arange(count) // 256
-    return Split(torch.from_numpy(images), torch.zeros(count, dtype=torch.int64), sample_ids(images))
+    return SplitInMemory(torch.from_numpy(images), torch.zeros(count, dtype=torch.int64), sample_ids(images))
 
 
 # What the document says.
 
 
-def expected_views(spec: ViewSpec, split: Split, view: int, block: int) -> tuple[np.ndarray, list[float]]:
+def expected_views(spec: ViewSpec, split: SplitInMemory, view: int, block: int) -> tuple[np.ndarray, list[float]]:
     """By the other implementation, and the own shares."""
     views, ids = spec.to_dict(), split.sample_ids.tolist()
-    alone = {i: render_view(views, image, view, i) for i, image in zip(ids, split.images.numpy(), strict=True)}
+    alone = {i: render_view(views, image, view, i) for i, image in zip(ids, split.inputs.numpy(), strict=True)}
     if not spec.mixes:
         return np.stack(list(alone.values())), [1.0] * len(ids)
     both = []
@@ -119,7 +121,7 @@ GOLDEN = {
 def test_views_are_the_same_bits_in_every_version(kind: str) -> None:
     images = (np.arange(6 * 3 * 9 * 7) * 37 % 251).astype(np.uint8).reshape(6, 3, 9, 7)
     ids = np.array([1, 2, 2**32 + 1, 2**63, 2**64 - 1, 99], dtype=np.uint64)
-    split = Split(torch.from_numpy(images), torch.zeros(6, dtype=torch.int64), ids)
+    split = SplitInMemory(torch.from_numpy(images), torch.zeros(6, dtype=torch.int64), ids)
     pixels = torch.stack([rendered(split, spec_of(ROWS[kind]), view) for view in range(4)])
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16] == GOLDEN[kind]
 
@@ -188,9 +190,9 @@ def test_the_number_of_threads_does_not_count() -> None:
 @EACH
 def test_rendering_leaves_the_images_alone(kind: str) -> None:
     split = make_split(8, shape=(3, 9, 7))
-    before = split.images.clone()
+    before = split.inputs.clone()
     rendered(split, spec_of(ROWS[kind]), 1)
-    assert torch.equal(split.images, before)
+    assert torch.equal(split.inputs, before)
 
 
 @EACH
@@ -212,9 +214,9 @@ def test_views_differ_by_number_seed_sample_and_place_of_the_operation(kind: str
 @pytest.mark.parametrize("last", MIXING)
 def test_view_0_is_the_image_itself_where_the_first_is_plain_and_no_other_one_is(last: str) -> None:
     split, spec = make_split(20, shape=(3, 12, 9)), spec_of(*ALL[last], plain_first=True)
-    assert torch.equal(rendered(split, spec, 0), split.images)
+    assert torch.equal(rendered(split, spec, 0), split.inputs)
     assert torch.equal(own_shares(spec.draw(split.sample_ids, 0), (3, 12, 9), spec), torch.ones(20))
-    assert (rendered(split, spec, 1) != split.images).flatten(1).any(1).all()
+    assert (rendered(split, spec, 1) != split.inputs).flatten(1).any(1).all()
     assert torch.equal(rendered(split, spec, 1), rendered(split, spec_of(*ALL[last]), 1))
 
 
@@ -229,7 +231,7 @@ WITHOUT_EFFECT: dict[str, Row] = {
 @EACH
 def test_settings_without_effect_leave_the_image(kind: str) -> None:
     split = make_split(10, shape=(3, 12, 12))
-    assert torch.equal(rendered(split, spec_of(ROWS[kind] | WITHOUT_EFFECT[kind]), 5), split.images)
+    assert torch.equal(rendered(split, spec_of(ROWS[kind] | WITHOUT_EFFECT[kind]), 5), split.inputs)
 
 
 # One operation after the other.
@@ -269,7 +271,7 @@ def test_factors_are_uniform_around_1(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation"])
 def test_colours_are_those_of_float64_to_the_nearest_level(kind: str) -> None:
     split, spec = make_split(20, shape=(3, 9, 8)), spec_of(ROWS[kind])
-    exact = split.images.double()
+    exact = split.inputs.double()
     grey = torch.einsum("nchw,c->nhw", exact, torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)).round()[:, None]
     other = {"brightness": 0 * grey, "contrast": grey.mean(dim=(1, 2, 3), keepdim=True).round(), "saturation": grey}[
         kind
@@ -281,9 +283,9 @@ def test_colours_are_those_of_float64_to_the_nearest_level(kind: str) -> None:
     assert (difference <= 0.5001).double().mean() > 0.99
 
 
-def crop_boxes(spec: ViewSpec, split: Split, view: int) -> np.ndarray:
+def crop_boxes(spec: ViewSpec, split: SplitInMemory, view: int) -> np.ndarray:
     """Left, top, right, bottom in pixels, from what is drawn."""
-    height, width = split.images.shape[2:]
+    height, width = split.inputs.shape[2:]
     y, x, down, along = (column.double().numpy() for column in spec.draw(split.sample_ids, view).T)
     root = (height * width) ** 0.5 / 65536
     tall, wide = (y * root).clip(max=height), (x * root).clip(max=width)
@@ -295,7 +297,7 @@ def crop_boxes(spec: ViewSpec, split: Split, view: int) -> np.ndarray:
 def test_a_resized_crop_is_what_pillow_makes_of_that_box(shape: tuple[int, int, int]) -> None:
     split, spec = make_split(20, shape=shape), spec_of({"kind": "resized_crop", "scale": [0.1, 1.0], "ratio": RATIO})
     found = rendered(split, spec, 1).numpy().astype(int)
-    for image, view, box in zip(split.images.numpy(), found, crop_boxes(spec, split, 1), strict=True):
+    for image, view, box in zip(split.inputs.numpy(), found, crop_boxes(spec, split, 1), strict=True):
         for channel, shown in zip(image, view, strict=True):
             size, smooth = channel.shape[::-1], Image.Resampling.BILINEAR
             wanted = np.array(Image.fromarray(channel).resize(size, smooth, box=tuple(box)), dtype=int)
@@ -335,7 +337,7 @@ def test_the_own_share_is_the_exact_share_of_the_pixels(kind: str) -> None:
     spec = spec_of({"kind": kind, "alpha": 1.0, "probability": 0.9})
     draws = spec.draw(black.sample_ids, 1)
     shares = own_shares(draws, (3, 40, 30), spec)
-    found = render(black.images, draws, spec, white.images, draws)[:, 1].double().mean(dim=(1, 2)) / 255
+    found = render(black.inputs, draws, spec, white.inputs, draws)[:, 1].double().mean(dim=(1, 2)) / 255
     torch.testing.assert_close(1 - found, shares.double(), rtol=0, atol=1e-6 if kind == "cutmix" else 0.5 / 255)
     assert 0.5 <= shares.min() < 0.55
     assert abs((shares == 1).double().mean() - 0.1) < 0.05
@@ -462,12 +464,12 @@ def test_saturation_of_images_that_have_no_colours_is_refused(channels: int) -> 
 # Thumbnails.
 
 
-def test_a_thumbnail_of_a_small_image_is_the_image(split: Split) -> None:
-    assert torch.equal(thumbnails(split.images), split.images)
+def test_a_thumbnail_of_a_small_image_is_the_image(split: SplitInMemory) -> None:
+    assert torch.equal(thumbnails(split.inputs), split.inputs)
 
 
 def test_a_thumbnail_of_a_large_image_is_its_local_mean() -> None:
-    images = make_split(3, shape=(3, 64, 96)).images
+    images = make_split(3, shape=(3, 64, 96)).inputs
     exact = images.double().reshape(3, 3, 32, 2, 32, 3).mean(dim=(3, 5))
     found = thumbnails(images)
     assert found.shape == (3, 3, 32, 32)

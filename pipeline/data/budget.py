@@ -1,0 +1,114 @@
+"""The memory budget: how many bytes of inputs and stored labels are held at a time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.core.errors import ConfigError
+from pipeline.data.manifest import DatasetManifest
+from pipeline.data.paging import Paging
+
+PAGE_BYTES = 1 << 20
+_PAGES = 16  # at least in a window, where inner chunks on disk are small enough: they are what is shuffled
+_BATCHES = 5  # of inputs: gathered, padded, rendered, and those of the step before
+_BESIDE_BYTES = 256  # for each row of a window: its place in the order and what is drawn for its view
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """A number of bytes for inputs and stored labels, and the setting that it comes from.
+
+    A few batches of inputs are set aside first. Of the rest, a quarter each goes to the window that
+    trains, the window that is being read, stored labels, and pages on their way from the disk. A
+    dump, which has blocks instead of windows, holds the inputs of two blocks. Ids, hard labels and
+    logits come on top: some 40 bytes a sample.
+
+    Args:
+        where: The setting, for messages.
+    """
+
+    num_bytes: int
+    batch_size: int
+    where: str
+
+    @classmethod
+    def of_megabytes(cls, megabytes: int, batch_size: int, where: str) -> "MemoryBudget":
+        """Returns a budget of so many million bytes."""
+        return cls(megabytes * _MEGABYTE, batch_size, where)
+
+    def __str__(self) -> str:
+        return f"{self.num_bytes / _MEGABYTE:,g} MB"
+
+    def holds(self, data: DatasetManifest, *names: str) -> bool:
+        """Returns whether some splits stay in memory: they take at most three quarters of it."""
+        return data.input_bytes(*names) <= self.num_bytes * 3 // 4
+
+    def check_blocks(self, data: DatasetManifest, block_rows: int) -> None:
+        """Raises ConfigError where the inputs of two blocks of the training split do not fit."""
+        rows = min(block_rows, data.num_samples["train"])
+        needed = 2 * rows * math.prod(data.input_shape) + self._aside(data.input_shape)
+        if needed > self.num_bytes:
+            if (whole := data.input_bytes("train") * 4 // 3) < needed:
+                raise ConfigError(self.where, str(self), expected=f"at least {_megabytes(whole)} for all inputs")
+            blocks = f"two blocks of {block_rows:,} inputs and batches of {self.batch_size:,}"
+            fix = "raise it, or lower block_samples or batch_size"
+            raise ConfigError(self.where, str(self), expected=f"at least {_megabytes(needed)} for {blocks}", fix=fix)
+
+    def check_whole(self, input_bytes: int, label_bytes: int) -> None:
+        """Raises ConfigError where inputs fit in memory, but not with one view's labels."""
+        if input_bytes + label_bytes > self.num_bytes:
+            least = f"at least {_megabytes(input_bytes + label_bytes)}"
+            raise ConfigError(self.where, str(self), expected=f"{least} for the inputs and one view's labels")
+
+    def check_window(self, input_shape: Sequence[int], rows: int) -> None:
+        """Raises ConfigError where not even so many rows fit in a window."""
+        needed = rows * _row_bytes(input_shape)
+        if self.share(input_shape) < needed:
+            least = f"at least {self.least(input_shape, needed)} for batches of {self.batch_size}"
+            raise ConfigError(self.where, str(self), expected=f"{least} and windows of {rows} inputs")
+
+    def share(self, input_shape: Sequence[int]) -> int:
+        """Returns the bytes of one quarter: what a window may take."""
+        return (self.num_bytes - self._aside(input_shape)) // 4
+
+    def paging(self, input_shape: Sequence[int], num_rows: int, chunk_rows: int, block_rows: int | None) -> Paging:
+        """Returns the pages and windows of a split on disk, from its sizes and this budget alone.
+
+        Args:
+            chunk_rows: Rows of an inner chunk on disk, which is read as a whole.
+            block_rows: Pages are of just so many rows; None: they are chosen here.
+
+        Raises:
+            ConfigError: Not even one page fits in a window.
+        """
+        row_bytes, share = _row_bytes(input_shape), self.share(input_shape)
+        # 1. A page is a chunk at least, and a window must hold one page.
+        rows = min(block_rows or chunk_rows, num_rows)
+        self.check_window(input_shape, rows)
+        # 2. Small chunks are put together to pages of about 1 MB, which a disk reads at full speed,
+        #    as long as a window holds 16 of them: with fewer, an epoch would be shuffled badly.
+        if block_rows is None:
+            rows *= max(1, min(PAGE_BYTES, share // _PAGES) // (rows * row_bytes))
+        # 3. A window takes as many pages as its quarter holds.
+        return Paging(num_rows, rows, share // (rows * row_bytes))
+
+    def rows_at_once(self, input_shape: Sequence[int], at_most: int) -> int:
+        """Returns how many inputs are read at once, one after the other: at least one."""
+        return max(1, min(at_most, self.share(input_shape) // math.prod(input_shape)))
+
+    def least(self, input_shape: Sequence[int], share: int) -> int:
+        """Returns the smallest budget, in whole MB, whose quarter is `share` bytes."""
+        return _megabytes(4 * share + self._aside(input_shape))
+
+    def _aside(self, input_shape: Sequence[int]) -> int:
+        return _BATCHES * self.batch_size * math.prod(input_shape)
+
+
+def _megabytes(num_bytes: int) -> int:
+    """Returns a size in whole MB, rounded up."""
+    return -(-num_bytes // _MEGABYTE)
+
+
+def _row_bytes(input_shape: Sequence[int]) -> int:
+    return math.prod(input_shape) + _BESIDE_BYTES

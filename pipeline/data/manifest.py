@@ -1,0 +1,61 @@
+"""The manifest of a prepared data set: the facts about the data set as a whole."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import DataError
+from pipeline.core.files import read_json
+from pipeline.data.images import Storage
+from pipeline.data.sample_ids import FIX
+
+FORMAT = "potstill-images"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """The facts about a prepared data set as a whole, as `manifest.json` has them.
+
+    Args:
+        image_shape: Channels, height, width of every image.
+        mean: Per channel, of the training split, in units of 255 levels; `std` likewise.
+    """
+
+    source: str
+    class_names: list[str]
+    image_shape: list[int]
+    mean: list[float]
+    std: list[float]
+    num_samples: dict[str, int]
+    fingerprints: dict[str, str]
+    num_repeated_in_train: int
+    num_shared_with_test: int
+    num_shared_with_val: int = 0
+    num_unlabelled: int = 0
+    num_skipped: int = 0
+    storage: Storage = "pixels"
+    format: str = FORMAT
+    version: int = VERSION
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's input, for rooms that do not ask what kind it is."""
+        return tuple(self.image_shape)
+
+    def input_bytes(self, *names: str) -> int:
+        """Returns the bytes that the inputs of some splits take in memory."""
+        return sum(self.num_samples[name] for name in names) * math.prod(self.input_shape)
+
+    @classmethod
+    def read(cls, path: Path) -> "DatasetManifest":
+        """Returns the manifest in a file; raises DataError where it is none of this version."""
+        content = read_json(path, made_by="prepare")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", fix=FIX)
+        if content.get("version") != VERSION:
+            raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", fix=FIX)
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise DataError(path, f"not a data set's manifest ({error})", fix=FIX) from None
