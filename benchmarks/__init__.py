@@ -1,8 +1,8 @@
 """Measurements of the project's claims; docs/benchmarks.md has the results.
 
 `make bench` runs those that take minutes. Each file is a command, `python -m benchmarks.<name>`, or
-serves others. Most read what `make repro` left; `report` in measure.py prints a table and keeps it in
-reports/bench/<name>.json. A new claim is a file here and a section in docs/benchmarks.md.
+serves others. Most read what `make repro` left; `report` in measure.py prints a table and keeps it
+in reports/bench/<name>.json. A new claim is a file here and a section in docs/benchmarks.md.
 
 Speed and size of the pipeline:
 

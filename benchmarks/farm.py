@@ -1,4 +1,4 @@
-"""Several students in one pass over the images, against the same students trained one after the other."""
+"""Several students in one pass over the images, against the same students one after the other."""
 
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -55,7 +55,7 @@ def main(num_images: int = NUM_IMAGES, counts: Sequence[int] = COUNTS, rounds: i
 
 
 class Farm:
-    """Students of one group, to be trained from the start as often as one likes."""
+    """A group of students that can be trained from the start any number of times."""
 
     def __init__(self, row: TrainStudent, count: int, num_images: int) -> None:
         dataset = ImageDataset(Path("data/prepare"))
@@ -80,11 +80,11 @@ class Farm:
         ]
 
     def together(self, count: int) -> Callable[[], None]:
-        """A function that trains the first `count` in one pass."""
+        """Returns a function that trains the first `count` in one pass."""
         return lambda: self._fit(range(count))
 
     def one_by_one(self, count: int) -> Callable[[], None]:
-        """A function that trains each of the first `count` by itself."""
+        """Returns a function that trains the first `count` one after the other."""
 
         def train_all() -> None:
             for number in range(count):
@@ -108,7 +108,7 @@ class Farm:
 
 
 def _first(split: SplitInMemory, share: float) -> SplitInMemory:
-    """The first part of a split."""
+    """Returns the first part of a split."""
     count = int(len(split) * share)
     return SplitInMemory(split.inputs[:count], split.hard_labels[:count], split.sample_ids[:count])
 

@@ -1,9 +1,10 @@
-"""Stores of 10^4 to 10^7 labels: written, verified, loaded, joined and decoded; cost per label, memory, files; and how
-costs grow with the number of labels.
+"""Stores of 10^4 to 10^7 labels: written, verified, loaded, joined and decoded.
+
+Prints the cost per label, its growth with the number of labels, memory, and the number of files.
 
     python -m benchmarks.label_read [most labels]
 
-Each size runs in a process of its own, so that its peak memory can be told.
+Each size runs in a process of its own, so that its peak memory can be measured.
 """
 
 import json
@@ -58,8 +59,10 @@ def main(most: int = 10_000_000) -> None:
 
 
 def _costs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By store and cost: what a label takes at each size. A slope of 1 says that it does not depend on the size, below 1
-    that it falls."""
+    """Returns the cost of a label at each size, by store and kind of cost.
+
+    A slope of 1 means that the cost of a label does not depend on the size; below 1, it falls.
+    """
     table = []
     for name in ROWS:
         some = [row for row in rows if row["store"] == name]
@@ -73,7 +76,7 @@ def _costs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def measure(name: str, samples: int, views: int) -> dict[str, Any]:
-    """Everything about one store."""
+    """Returns all figures of one store."""
     torch.set_num_threads(1)
     baseline = peak_bytes()
     with TemporaryDirectory() as folder:
@@ -120,20 +123,23 @@ def measure(name: str, samples: int, views: int) -> dict[str, Any]:
 
 
 def _median(action: Callable[[], None]) -> float:
-    """Seconds."""
+    """Returns the median seconds of some calls."""
     seconds, _, _ = in_turn(action, lambda: None, ROUNDS)
     return seconds
 
 
 def _read(store: StoreReader) -> None:
-    """Every view, whole."""
+    """Reads every view, whole."""
     for view in range(store.manifest.num_views):
         store.read_view(view)
 
 
 def _trained_on(store: StoreReader) -> Callable[[], None]:
-    """All that labels cost a training of one epoch a view: images of another order are matched by their ids, once; each
-    view is read, joined, decoded and cut into batches."""
+    """Returns a function that does all that labels cost a training of one epoch a view.
+
+    Images of another order are matched by their ids, once; each view is read, joined, decoded and
+    cut into batches.
+    """
     ids = np.random.default_rng(1).permutation(store.sample_ids)
 
     def run() -> None:
@@ -145,7 +151,10 @@ def _trained_on(store: StoreReader) -> Callable[[], None]:
 
 
 def _write(path: Path, row: dict[str, Any], samples: int, views: int) -> tuple[float, int]:
-    """Seconds of encoding, measuring and writing, drawing the labels aside; and the number of files."""
+    """Returns seconds of encoding, measuring and writing, and the number of files.
+
+    The time to draw the labels is not counted.
+    """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (samples, 1, 2, 4), dtype=np.uint8)
     split = SplitInMemory(
@@ -181,7 +190,7 @@ def _write(path: Path, row: dict[str, Any], samples: int, views: int) -> tuple[f
 
 
 def _logits(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Mostly sure of one class."""
+    """Returns random logits that are mostly sure of one class."""
     logits = rng.standard_normal((count, NUM_CLASSES), dtype=np.float32) * 2
     logits[np.arange(count), rng.integers(0, NUM_CLASSES, count)] += 7
     return torch.from_numpy(logits)
@@ -196,7 +205,7 @@ def _batches(order: np.ndarray, take: Callable[[int, int], object]) -> Callable[
 
 
 def _ready(store: StoreReader, labels: dict[str, torch.Tensor], rows: torch.Tensor) -> Callable[[], None]:
-    """Joined, decoded and cut into batches, as training has it."""
+    """Returns a function that joins, decodes and batches labels as training does."""
 
     def windows() -> Iterator[torch.Tensor]:
         for start in range(0, len(rows), WINDOW):

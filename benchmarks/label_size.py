@@ -1,4 +1,6 @@
-"""Bytes per label and KL to the teacher: every encoding beside the record layouts of other systems, on the same labels.
+"""Bytes per label and KL to the teacher: every encoding beside other systems' record layouts.
+
+All of them hold the same labels.
 
 Teachers: the default one (as its float16 store has it), a residual network on CIFAR-10 (where
 `python -m benchmarks.cifar_teacher` has been run) and a simulated one of 1000 classes.
@@ -48,7 +50,7 @@ def main(only: Sequence[str] = ()) -> None:
 
 
 def _teachers(names: Sequence[str]) -> Iterator[tuple[str, Labels, Labels]]:
-    """Name, labels to measure, and others to learn tables from."""
+    """Yields a teacher's name, labels to measure, and others to learn tables from."""
     if "default" in names:
         store = StoreReader(Path("data/dump_labels/dense16.zarr"))
         views = [store.decode(store.read_view(view), 1.0) for view in (0, 1)]
@@ -110,7 +112,7 @@ def _topk(k: int, levels: int, tail: str) -> dict[str, Any]:
 def _write(
     folder: Path, row: Mapping[str, Any], temperatures: list[float], log_probs: Labels, pilot: Labels
 ) -> tuple[StoreReader, float]:
-    """A store of one view of these labels, and the bytes per label of the files that hold labels."""
+    """Returns a store of one view of these labels, and the bytes per label of its label files."""
     count, num_classes = log_probs.shape
     spec = ViewSpec(seed=0, plain_first=False, operations=())
     ids = np.arange(1, count + 1, dtype=np.uint64)
@@ -163,7 +165,10 @@ def _row(
 
 
 def _compare(rows: list[dict[str, Any]]) -> None:
-    """For each record of others: our smallest label of no higher KL, and our best of no more bytes."""
+    """Prints two of our labels beside each record of others.
+
+    They are our smallest label of no higher KL, and our best label of no more bytes.
+    """
     mine = [row for row in rows if row["ours"]]
     for other in (row for row in rows if not row["ours"]):
         as_good = min(

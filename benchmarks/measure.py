@@ -1,4 +1,4 @@
-"""What all benchmarks share: two things timed in turn, the machine, and the result on disk."""
+"""The parts that all benchmarks share: two things timed in turn, the machine, the result file."""
 
 import platform
 import statistics
@@ -21,9 +21,10 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda or
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both and the median of first / second, pair by pair: noise that lasts hits both alike.
+    """Returns the median seconds of both and the median of first / second, pair by pair.
 
-    Who goes first changes from pair to pair; one round goes before that is not counted.
+    They take turns, so that lasting noise hits both alike. The order changes from pair to pair; one
+    round goes before that is not counted.
     """
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(-1, rounds):
@@ -37,27 +38,29 @@ def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: i
 
 
 def need_data() -> None:
-    """Benchmarks run on what `make repro` left."""
+    """Raises an error where `make repro` has not left its data."""
     for folder in ("data/prepare", "data/train_teacher", "data/dump_labels"):
         if not Path(folder).exists():
             raise DataError(folder, "no such folder", fix="run `make repro` first")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held so far, from its own start on; Linux only."""
+    """Returns the most memory that this process has held since its own start; Linux only."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until a device has done all that it was asked for, so that a clock may be read."""
+    """Waits until a device has done all its queued work, so that a clock may be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def report(name: str, claim: str, rows: list[dict[str, Any]], device: torch.device | None = None) -> None:
-    """Prints a table and writes `reports/bench/<name>.json` with the machine that it was measured on; what was measured on
-    another `device` than the processor stands beside what was measured on that."""
+    """Prints a table and writes it with the machine to `reports/bench/<name>.json`.
+
+    Figures of another `device` than the processor get a file beside that of the processor.
+    """
     if device is not None and device.type != "cpu":
         name, claim = f"{name}_{device.type}", f"{claim}, on {device.type}"
     print(f"\n{name}: {claim}")
@@ -68,7 +71,7 @@ def report(name: str, claim: str, rows: list[dict[str, Any]], device: torch.devi
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Returns the machine that the figures were measured on."""
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),

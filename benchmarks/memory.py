@@ -1,9 +1,12 @@
-"""What `train_student` takes in memory above `import torch`, with the data held and streamed, and how fast either is.
+"""Memory and speed of `train_student`, with the data held and streamed.
+
+Memory is counted above `import torch`.
 
     python -m benchmarks.memory [--python another/bin/python]
 
-Every training is a process of its own, by preference of a Python that has what a student needs and no more: PyTorch's
-CPU-only build, no torchvision, no DVC. Fashion-MNIST is what `make repro` left; the other sets are made up. Linux only.
+Every training is a process of its own, best of a Python that has only what a student needs:
+PyTorch's CPU-only build, no torchvision, no DVC. Fashion-MNIST is that of `make repro`; the other
+sets are made up. Linux only.
 """
 
 import statistics
@@ -55,8 +58,8 @@ class Measured:
 
 
 def main(
-    python: Path = typer.Option(Path(sys.executable), help="With what a student needs and no more."),
-    megabytes: list[int] = typer.Option([400, 4000], help="Of images, of a made-up data set."),
+    python: Path = typer.Option(Path(sys.executable), help="A Python that has only what a student needs."),
+    megabytes: list[int] = typer.Option([400, 4000], help="Size of a made-up data set of images."),
     rounds: int = 3,
 ) -> None:
     need_data()
@@ -73,7 +76,7 @@ def main(
 
 
 def _compare(python: Path, bare: int, data: Path, budget_mb: int, rounds: int) -> dict[str, Any]:
-    """Streamed and held in turn, so that noise that lasts hits both alike."""
+    """Returns figures of streaming and holding, in turn, so that lasting noise hits both alike."""
     pairs = [[_train(python, data, budget, number) for budget in (budget_mb, HELD_MB)] for number in range(rounds)]
     streamed, held = zip(*pairs, strict=True)
     dataset = ImageDataset(data / "prepare")
@@ -94,7 +97,7 @@ def _compare(python: Path, bare: int, data: Path, budget_mb: int, rounds: int) -
 
 
 def _train(python: Path, data: Path, budget_mb: int, number: int) -> Measured:
-    """A student in a process of its own."""
+    """Trains a student in a process of its own."""
     dataset = ImageDataset(data / "prepare")
     changes = {"labels": LABELS, "memory_budget_mb": budget_mb, "twin_of": None, "seed": number}
     row = load_table(dict, "students")[STUDENT]
@@ -110,7 +113,7 @@ def _train(python: Path, data: Path, budget_mb: int, number: int) -> Measured:
 
 
 def peak_of(python: Path, code: str, *arguments: str) -> int:
-    """The most memory, in bytes, that a process takes to run some code."""
+    """Returns the most memory, in bytes, that a process takes to run some code."""
     command = [str(python), "-c", _AND_TELL + code, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout.split()[-1]) * 1024
@@ -123,7 +126,7 @@ def _version(python: Path) -> str:
 
 
 def make_up(folder: Path, num_bytes: int) -> None:
-    """A data set of smooth random images and a store of random labels for it."""
+    """Writes a data set of smooth random images and a store of random labels for it."""
     rng = np.random.default_rng(0)
     train = _random_split(rng, num_bytes // int(np.prod(SHAPE)) - VAL_IMAGES)
     val = _random_split(rng, VAL_IMAGES)
@@ -153,7 +156,7 @@ def make_up(folder: Path, num_bytes: int) -> None:
 
 
 def _random_split(rng: np.random.Generator, count: int) -> SplitInMemory:
-    """Images of 64 patches with a little noise: about as compressible as photographs."""
+    """Returns images of 64 patches with a little noise, about as compressible as photographs."""
     channels, height, width = SHAPE
     images = np.empty((count, *SHAPE), dtype=np.uint8)
     for start in range(0, count, PART):

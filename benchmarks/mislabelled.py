@@ -1,13 +1,16 @@
-"""Hard labels made wrong on purpose: how many of them the soft labels of a teacher that was trained on them give away.
+"""Hard labels made wrong on purpose, and how many of them the teacher's soft labels reveal.
+
+The teacher was trained on these very labels.
 
     python -m benchmarks.mislabelled
 
-Some training labels of what `make repro` left are flipped: to any other class, or to the class that the stored labels hold for
-the likeliest but the right one. The stages train the default teacher on that and dump its labels, in work/mislabelled; what is
-there already is gone on with. Precision and recall are those of the suspects. Of a loss, which tells no number of them, as many
-are taken as of the teacher's stored views.
+Some training labels of what `make repro` left are flipped: to any other class, or to the likeliest
+wrong class by the stored labels. The stages train the default teacher on that and dump its labels,
+in work/mislabelled; work that is there already is continued. Precision and recall are those of the
+suspects. A loss gives no number of suspects: as many are taken as from the teacher's stored views.
 
-The last row tells what it costs that the teacher has seen the labels: teachers that have not are asked about the same views.
+The last row shows the cost of the teacher having seen the labels: its teachers have not, and label
+the same views.
 """
 
 import shutil
@@ -47,10 +50,10 @@ Probs = Float[np.ndarray, "samples classes"]
 
 
 def main(
-    share: float = typer.Option(0.05, help="Of the training labels, to be flipped."),
+    share: float = typer.Option(0.05, help="The share of training labels to flip."),
     images: int | None = typer.Option(None, help="Training images; by default all."),
-    epochs: int | None = typer.Option(None, help="Of the teacher and the student; by default those of params.yaml."),
-    folds: int = typer.Option(3, help="Teachers that have not seen the labels that they are asked about; 0: none."),
+    epochs: int | None = typer.Option(None, help="Epochs of teacher and student; by default those of params.yaml."),
+    folds: int = typer.Option(3, help="Number of teachers that have not seen the labels of their own fold; 0: none."),
     student: str = "small",
     seed: int = 0,
 ) -> None:
@@ -91,7 +94,7 @@ class Run:
         self._write_data(self.folder, splits)
 
     def findings(self, folds: int) -> dict[str, tuple[Float[np.ndarray, " samples"], Int64[np.ndarray, " some"]]]:
-        """By who tells it, every sample's score and who the suspects are."""
+        """Returns the score of every sample and the suspects, by the source of the finding."""
         self._stage(self.folder, "train_teacher")
         self._stage(self.folder, "dump_labels")
         self._stage(self.folder, "train_student", "--name", self._student)
@@ -119,7 +122,7 @@ class Run:
         return found
 
     def _by_others(self, folds: int, store: StoreReader) -> Probs:
-        """What teachers say of the same views that were trained on the other folds."""
+        """Returns predictions for the same views by teachers trained on the other folds."""
         train = self._splits["train"]
         probs = np.zeros((len(train), len(self._names)))
         settings = load_section(DumpLabels, "dump_labels")
@@ -136,7 +139,7 @@ class Run:
         return probs / store.manifest.num_views
 
     def _plain(self, network: str) -> Probs:
-        """What a network says of the images as they are."""
+        """Returns a network's predictions for the images as they are."""
         device = choose_device("auto")
         model = read_model(self.folder / "data" / network, made_by=network.partition("/")[0]).to(device)
         probs: np.ndarray = (
@@ -150,7 +153,7 @@ class Run:
         write_json(folder / "params.yaml", self._params)  # JSON is YAML
 
     def _stage(self, folder: Path, stage: str, *arguments: str) -> None:
-        """Runs a stage; at once where it was run before."""
+        """Runs a stage; returns at once if it was run before."""
         options = {"params": "params.yaml", "data": "data/prepare", "out": f"data/{stage}", "work": "work"}
         options |= {
             "train_teacher": {"reports": "reports"},
@@ -160,11 +163,14 @@ class Run:
         named = [f"--{key}={folder / value}" for key, value in options.items()]
         done = subprocess.run([sys.executable, "-m", f"stages.{stage}", *arguments, *named], check=False)
         if done.returncode:
-            raise typer.Exit(done.returncode)  # it has said why
+            raise typer.Exit(done.returncode)  # the stage has printed why
 
 
 def _likeliest_others(train: SplitInMemory, names: list[str]) -> Int64[np.ndarray, " classes"]:
-    """Of each class the other one that its samples are taken for most, by the stored labels of the right data."""
+    """Returns for each class the other one that its samples are taken for most.
+
+    It is found by the stored labels of the right data.
+    """
     store = choose_store(Path("data/dump_labels"))
     assert store is not None, "`make repro` writes some"
     probs, labels = _probs(stored_opinions(store, train)), train.hard_labels.numpy()
@@ -181,7 +187,7 @@ def _flip(
     num_classes: int,
     seed: int,
 ) -> tuple[Int64[np.ndarray, " samples"], Bool[np.ndarray, " samples"]]:
-    """Labels of which a share is wrong, and which these are."""
+    """Returns labels of which a share is wrong, and a mask of the wrong ones."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(labels))[: round(share * len(labels))]
     flipped = labels.copy()
@@ -195,7 +201,7 @@ def _take(split: SplitInMemory, rows: Int64[np.ndarray, " some"]) -> SplitInMemo
 
 
 def _probs(opinions: Opinions) -> Probs:
-    """As one array; every sample is labelled."""
+    """Returns the teacher's probabilities as one array; every sample has them."""
     parts = list(opinions())
     order = np.argsort(np.concatenate([part.places for part in parts]))
     probs: np.ndarray = np.concatenate([part.probs for part in parts])[order]
@@ -212,7 +218,10 @@ def _suspects(probs: Probs, labels: Int64[np.ndarray, " samples"]) -> tuple[np.n
 
 
 def _off_diagonal(probs: Probs, labels: Int64[np.ndarray, " samples"]) -> tuple[np.ndarray, np.ndarray]:
-    """The samples off the diagonal of the confident joint themselves, and the normalised margin as the score."""
+    """Returns the normalised margin as the score, and the samples off the diagonal.
+
+    The diagonal is that of confident learning's joint.
+    """
     confident = np.where(probs >= class_thresholds(_opinions(probs), labels, probs.shape[1]), probs, -1.0)
     named, rows = confident.argmax(axis=1), np.arange(len(labels))
     suspicions, _ = judge(_opinions(probs), labels, probs.shape[1])

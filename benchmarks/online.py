@@ -16,7 +16,7 @@ from pipeline.training.trainer import Task
 def with_teacher(
     row: TrainStudent, task: Task[LabelledBatch], teacher: nn.Module, device: torch.device
 ) -> Task[LabelledBatch]:
-    """The task with a teacher in the loop in place of stored labels."""
+    """Returns the task with a teacher in the loop in place of stored labels."""
     teacher.eval()
 
     def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:

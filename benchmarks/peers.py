@@ -1,15 +1,16 @@
-"""How other systems lay out one stored label, byte for byte, and what a student gets back from it.
+"""Other systems' layouts of one stored label, byte for byte, and the label that a student decodes.
 
-A layout takes the teacher's exact log-probabilities at temperature 1 to plain little-endian records and back. What a
-record says of the view (a seed, or a crop and a flip) is filled with random numbers, since it takes its bytes and does
-not compress; decoding ignores it.
+A layout takes the teacher's exact log-probabilities at temperature 1 to plain little-endian records
+and back. The part of a record that describes the view (a seed, or a crop and a flip) is filled with
+random numbers, since it takes its bytes and does not compress; decoding ignores it.
 
 References:
-    Kan Wu et al., "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022, arXiv 2207.10666,
-    section 3.1 (microsoft/Cream).
-    Zhiqiang Shen, Eric Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2021, arXiv 2112.01528,
-    section 3 (szq0214/FKD).
-    Zeyuan Yin, Eric Xing, Zhiqiang Shen, "Squeeze, Recover and Relabel", 2023, arXiv 2306.13092 (logits in 16 bits).
+    Kan Wu et al., "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022,
+    arXiv 2207.10666, section 3.1 (microsoft/Cream).
+    Zhiqiang Shen, Eric Xing, "A Fast Knowledge Distillation Framework for Visual Recognition",
+    2021, arXiv 2112.01528, section 3 (szq0214/FKD).
+    Zeyuan Yin, Eric Xing, Zhiqiang Shen, "Squeeze, Recover and Relabel", 2023, arXiv 2306.13092
+    (logits in 16 bits).
 """
 
 import zlib
@@ -25,34 +26,34 @@ LOWEST_FLOAT16 = -65504.0
 
 
 class Layout(ABC):
-    """One system's record. Subclasses are frozen dataclasses."""
+    """The record of one system. Subclasses are frozen dataclasses."""
 
     name: str
 
     @property
     @abstractmethod
     def record_bytes(self) -> int:
-        """Bytes of one label, uncompressed."""
+        """The bytes of one label, uncompressed."""
 
     @abstractmethod
     def encode(self, log_probs: Float[torch.Tensor, "labels classes"]) -> UInt8[np.ndarray, "labels record_bytes"]:
-        """Records of log-probabilities at temperature 1."""
+        """Returns records of log-probabilities at temperature 1."""
 
     @abstractmethod
     def decode(
         self, records: UInt8[np.ndarray, "labels record_bytes"], num_classes: int
     ) -> Float[torch.Tensor, "labels classes"]:
-        """Finite, normalised float32 log-probabilities, from the records alone."""
+        """Returns finite, normalised float32 log-probabilities, from the records alone."""
 
 
 @dataclass(frozen=True)
 class TopK(Layout):
-    """The `kept` largest classes with their probabilities; the other classes share what is left of 1 evenly.
+    """The `kept` largest classes with their probabilities; the others share the rest evenly.
 
-    Rounded probabilities often add up to 1 or more. The other classes then get half a step of the format just below 1
-    together (2^-12 with 16 bits), so that none has a probability of 0.
+    Rounded probabilities often add up to 1 or more. The other classes then get half a step of the
+    format just below 1 together (2^-12 with 16 bits), so that none has a probability of 0.
 
-    `view` are the fields in front that tell the view, in numpy's notation.
+    `view` are the fields in front that describe the view, in numpy's notation.
     """
 
     name: str
@@ -63,7 +64,7 @@ class TopK(Layout):
 
     @property
     def record(self) -> np.dtype[Any]:
-        """A record's fields, without padding."""
+        """The fields of a record, without padding."""
         fields = [(name, kind, (count,)) for name, kind, count in self.view]
         fields += [
             ("classes", self.class_format, (self.kept,)),
@@ -102,7 +103,7 @@ class TopK(Layout):
 
 @dataclass(frozen=True)
 class DenseFloat16(Layout):
-    """Every class's logit in 16 bits, and nothing of the view."""
+    """The logits of all classes in 16 bits, without the view."""
 
     num_classes: int
     name: str = "fp16 logits"
@@ -121,14 +122,20 @@ class DenseFloat16(Layout):
 
 
 def tinyvit(kept: int = 10) -> TopK:
-    """The view's seed, classes as int16 (so at most 32,767 of them), probabilities in 16 bits."""
+    """Returns TinyViT's layout.
+
+    It holds the view's seed, classes as int16 (at most 32,767 of them), and float16 probabilities.
+    """
     return TopK(f"TinyViT top-{kept}", kept, (("seed", "<i4", 1),), "<i2", "<f2")
 
 
 def fkd(kept: int = 5, bits: Literal[16, 32] = 32) -> TopK:
-    """Crop box and flip, then classes and probabilities, all of them as floats; "marginal smoothing" of the rest.
+    """Returns FKD's layout.
 
-    With 16 bits the numbers of classes above 2,048 are rounded, which is kept as it is.
+    It holds crop box and flip, then classes and probabilities, all of them as floats; the rest is
+    spread by "marginal smoothing".
+
+    With 16 bits the numbers of classes above 2,048 are rounded, as FKD does.
     """
     float_format = f"<f{bits // 8}"
     view = (("crop", float_format, 4), ("flip", "u1", 1))
@@ -136,7 +143,7 @@ def fkd(kept: int = 5, bits: Literal[16, 32] = 32) -> TopK:
 
 
 def peers(num_classes: int) -> list[Layout]:
-    """All layouts that apply to so many classes, by size."""
+    """Returns all layouts that apply to so many classes, by size."""
     layouts: list[Layout] = [
         tinyvit(10),
         *(fkd(kept, bits) for kept in (5, 10) for bits in (16, 32)),

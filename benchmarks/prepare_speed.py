@@ -1,11 +1,12 @@
-"""Images a second: of `prepare` from each kind of source, and of encoded images that training decodes as it reads them.
+"""Images a second of `prepare` from each kind of source, and of reading encoded images in training.
 
     CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.prepare_speed
 
-`prepare` (source, decoding, pool, splits) is compared with a bare loop that reads and decodes the same files with
-Pillow in one thread; reading encoded images with torchvision's ImageFolder, resized and cut to the same size by as many
-workers of a DataLoader. The archive is that of `cifar_teacher`; photos are made up. Sources of type `cifar` and `idx`
-go the same way as `arrays`.
+`prepare` (source, decoding, pool, splits) is compared with a bare loop that reads and decodes the
+same files with Pillow in one thread. Reading encoded images is compared with torchvision's
+ImageFolder, resized and cropped to the same size by as many workers of a DataLoader. The archive is
+that of `cifar_teacher`; photos are made up. Sources `cifar` and `idx` take the same path as
+`arrays`.
 """
 
 import csv
@@ -47,7 +48,7 @@ _MEMBER = re.compile(r"(?:.*/)?train/([^/]+)/\d+\.jpe?g")
 
 @dataclass
 class Images:
-    """Image files in class folders, and what `prepare` makes them into."""
+    """A set of image files in class folders, and the folder for the data sets made of them."""
 
     name: str
     folder: Path
@@ -57,11 +58,11 @@ class Images:
 
     @property
     def in_folders(self) -> Row:
-        """The source that reads them where they are."""
+        """Returns the source that reads the images where they are."""
         return {"kind": "folder", "path": str(self.folder / "files")}
 
     def prepare(self, source: Row, storage: str, image_px: list[int] | None) -> Path:
-        """The folder of a data set that was made of them."""
+        """Returns the folder of a data set that was made of the images."""
         place = self.folder / f"run-{next(self._runs)}"
         section = load_rows("prepare") | {"source": source, "image_px": image_px, "storage": storage}
         place.mkdir()
@@ -70,7 +71,7 @@ class Images:
         return place / "prepare"
 
     def decode(self) -> None:
-        """The bare loop."""
+        """Decodes every file in a bare loop."""
         for path in self.files:
             with Image.open(path) as image:
                 np.asarray(image.convert("RGB"))
@@ -107,7 +108,7 @@ def _prepared(some: Images, source: Row, storage: str, rounds: int) -> Row:
 
 
 def _read(some: Images, size: int, rounds: int) -> Row:
-    """An epoch of batches of uint8, of the training split and of as many files."""
+    """Returns the speed of an epoch of uint8 batches, from the split and from the files."""
     path = some.prepare(some.in_folders, "encoded", [size, size])
     split = ImageDataset(path).stream("train")
     workers = os.cpu_count() or 1
@@ -133,7 +134,7 @@ def _read(some: Images, size: int, rounds: int) -> Row:
 
 
 def _cifar(folder: Path, archive: Path, num_images: int) -> Images:
-    """The first training images of every class."""
+    """Returns the first training images of every class."""
     found: list[tuple[str, str, bytes]] = []
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -147,7 +148,10 @@ def _cifar(folder: Path, archive: Path, num_images: int) -> Images:
 
 
 def _photos(folder: Path, num_images: int) -> Images:
-    """Smooth noise with a little grain: about as large as photographs of that size."""
+    """Returns images of smooth noise with a little grain.
+
+    Their files are about as large as photographs of that size.
+    """
     rng = np.random.default_rng(0)
     of_class: dict[str, list[bytes]] = {str(label): [] for label in range(CLASSES)}
     for number in range(num_images):
@@ -171,7 +175,7 @@ def _images(name: str, folder: Path, of_class: dict[str, list[bytes]], image_px:
 
 
 def _layouts(some: Images) -> list[Row]:
-    """The same images for every kind of source."""
+    """Returns the settings of every kind of source of the same images."""
     writers: dict[str, Callable[[Images, Path], Row]] = {
         "manifest": _write_manifest,
         "webdataset": _write_tars,

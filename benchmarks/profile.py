@@ -1,10 +1,11 @@
-"""Where the time of a dump and of a student's step goes: operations of torch by their own time, on any device.
+r"""The time of a dump and of a student's step, by operations of torch, on any device.
 
-    python -m benchmarks.profile                                        # the teacher and the data that `make repro` left
-    python -m benchmarks.profile --device cuda --network torchvision/resnet50 --px 224 --classes 1000
+    python -m benchmarks.profile    # the teacher and the data that `make repro` left
+    python -m benchmarks.profile --device cuda --network torchvision/resnet50 --px 224 \
+        --classes 1000
 
-Of a CUDA device it is the device's own time; what is left to 100% there is the time in which it waits. Of a processor, it
-is what Python, compression and the disk take.
+On a CUDA device it is the device's own time; the rest to 100% is the time in which the device
+waits. On a processor the rest is the time of Python, compression and the disk.
 """
 
 import time
@@ -53,7 +54,10 @@ def main(
 
 
 def profiled(run: Callable[[], None], device: torch.device, top: int) -> list[dict[str, Any]]:
-    """The operations that take longest in the second of two runs: the first one pays for what is done once."""
+    """Returns the operations that take longest in the second of two runs.
+
+    The first run pays for all that is done once.
+    """
     run()
     on_gpu = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as seen:

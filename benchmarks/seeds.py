@@ -3,7 +3,7 @@
     python -m benchmarks.seeds            # seeds 0 1 2, judged on the test split
     python -m benchmarks.seeds --split val --seeds 3 --seeds 4
 
-Trained networks are kept in work/seeds, so that it can be interrupted and taken up again.
+Trained networks are kept in work/seeds, so that the command can be interrupted and continued.
 """
 
 import statistics

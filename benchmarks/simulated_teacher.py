@@ -1,20 +1,22 @@
-"""A simulated teacher of many classes, where no real one is at hand: logits with the statistics of an ImageNet network.
+"""A simulated teacher of many classes: logits with the statistics of an ImageNet network.
 
     python -m benchmarks.simulated_teacher
 
-Classes form groups of about five (breeds of one animal) and groups form families of about ten. A class's logit is the
-sum of
+Classes form groups of about five (breeds of one animal) and groups form families of about ten. A
+class's logit is the sum of
 
-- what the label's class tells of it: kinship, and an affinity that is the same for all labels of that class;
-- features of the image, a few dozen numbers, that raise and lower whole families, groups and classes together;
+- a part that depends on the label's class: kinship, and an affinity that all labels of it share;
+- features of the image, a few dozen numbers, that raise and lower whole families, groups and
+  classes together;
 - noise of this label and class alone, more of it for distant classes.
 
-The label's own class stands out by a margin, and all logits are stretched, both by amounts that differ from image to
-image; the mean margin is the one that gives the wanted mean entropy. So a class-conditional mean knows only part of a
-label's tail.
+The label's own class stands out by a margin, and all logits are stretched, both by amounts that
+differ from image to image. The mean margin is the one that gives the wanted mean entropy. So a
+class-conditional mean knows only part of a label's tail.
 
-The constants were fitted, on 50,000 labels of 1,000 classes with seed 0, to the figures of an earlier simulation (in
-brackets): mean entropy 0.475 nats (0.47), top-10 mass 0.987 (0.988), and these mean KL in nats of truncated labels:
+The constants were fitted, on 50,000 labels of 1,000 classes with seed 0, to the figures of an
+earlier simulation (in brackets): mean entropy 0.475 nats (0.47), top-10 mass 0.987 (0.988), and
+these mean KL in nats of truncated labels:
 
 | kept classes | uniform tail | mean tail of the top-1 class |
 |---|---|---|
@@ -23,9 +25,10 @@ brackets): mean entropy 0.475 nats (0.47), top-10 mass 0.987 (0.988), and these 
 | 10 | 0.035 (0.0355) | 0.0110 (0.0109) |
 | 16 | 0.019 (0.0180) | 0.0071 |
 
-The mean tail is that of the very labels that it decodes, about 50 of a class, which flatters it: with 250 of a class the
-KL is 0.037, 0.025 and 0.0130 for 3, 5 and 10 kept classes. Seeds 1 to 3 give 0.473 to 0.485 nats of entropy, 0.033 to
-0.040 for 10 classes with a uniform tail and 0.0090 to 0.0108 with the mean tail.
+The mean tail is that of the very labels that it decodes, about 50 of a class, which flatters it:
+with 250 of a class the KL is 0.037, 0.025 and 0.0130 for 3, 5 and 10 kept classes. Seeds 1 to 3
+give 0.473 to 0.485 nats of entropy, 0.033 to 0.040 for 10 classes with a uniform tail and 0.0090 to
+0.0108 with the mean tail.
 """
 
 from dataclasses import dataclass
@@ -51,7 +54,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class _Classes:
-    """What all labels have in common."""
+    """The properties that all labels have in common."""
 
     affinity: torch.Tensor  # [classes, classes]: the label's class, the other class
     noise_std: torch.Tensor  # the same
@@ -60,7 +63,7 @@ class _Classes:
 
 @dataclass(frozen=True)
 class _Block:
-    """Labels before their own class has its logit."""
+    """A block of labels before their own class has its logit."""
 
     own: torch.Tensor  # [labels]: the label's class
     logits: torch.Tensor  # [labels, classes], stretched
@@ -72,7 +75,7 @@ class _Block:
 
 
 def simulated_logits(num_labels: int, num_classes: int = 1000, seed: int = 0) -> torch.Tensor:
-    """Float32 logits [labels, classes]; the first rows are the same however many are asked for."""
+    """Returns float32 logits [labels, classes]; the first rows do not depend on `num_labels`."""
     classes = _draw_classes(num_classes, _generator(seed, "classes"))
     margin = _margin(_draw_block(classes, _generator(seed, "block 0")))
     logits = torch.empty(num_labels, num_classes)
@@ -114,7 +117,10 @@ def _draw_classes(num_classes: int, generator: torch.Generator) -> _Classes:
 
 
 def _draw_sizes(count: int, limits: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-    """For each of `count` items the number of its set; neighbours share one, of a size drawn between the limits."""
+    """Returns the number of its set for each of `count` items.
+
+    Neighbours share a set, of a size drawn between the limits.
+    """
     smallest, largest = limits
     sizes = torch.randint(smallest, largest + 1, (count,), generator=generator)
     return torch.repeat_interleave(torch.arange(count), sizes)[:count]
@@ -133,14 +139,15 @@ def _draw_block(classes: _Classes, generator: torch.Generator) -> _Block:
 
 
 def _margin(block: _Block) -> float:
-    """The mean margin at which the labels of a block have the mean entropy that is wanted, or as near as they come.
+    """Returns the mean margin that brings a block's labels nearest to the wanted mean entropy.
 
-    The entropy of a label is that of "own class or not" and, with the probability of "not", that among the others.
+    The entropy of a label is that of "own class or not" and, with the probability of "not", that
+    among the others.
     """
     others = block.logits.double().scatter(1, block.own[:, None], float("-inf"))
     log_sum = others.logsumexp(dim=1)
     entropy = torch.special.entr((others - log_sum[:, None]).exp()).sum(dim=1)
-    low, high = float(log_sum.mean()), 100.0  # from where half of the mass is on the own class
+    low, high = float(log_sum.mean()), 100.0  # at `low` half of the mass is on the own class
     for _ in range(40):
         margin = (low + high) / 2
         missed = torch.sigmoid(log_sum - block.own_logits(margin))
@@ -150,7 +157,10 @@ def _margin(block: _Block) -> float:
 
 
 def statistics(logits: torch.Tensor) -> dict[str, float]:
-    """What kind of teacher this is: means over labels and shares of labels (0 to 1), at temperature 1."""
+    """Returns statistics of a teacher: means over labels and shares of labels (0 to 1).
+
+    All of them are at temperature 1.
+    """
     top = min(10, logits.shape[1])
     sums: dict[str, float] = {}
     for block in logits.split(_BLOCK):
@@ -172,10 +182,10 @@ def statistics(logits: torch.Tensor) -> dict[str, float]:
 
 
 def truncation_kl(logits: torch.Tensor, kept: int, *, class_prior: bool) -> float:
-    """Mean KL in nats of labels whose `kept` largest classes are exact and whose other classes share the rest.
+    """Returns the mean KL in nats of labels whose `kept` largest classes are exact.
 
-    They share it evenly or, with `class_prior`, as the mean tail of all labels with the same top-1 class does (of
-    these very labels, with a hundredth spread evenly).
+    The other classes share the rest evenly or, with `class_prior`, as the mean tail of all labels
+    with the same top-1 class does (of these very labels, with a hundredth spread evenly).
     """
     num_classes = logits.shape[1]
     tails = torch.ones(num_classes, num_classes)

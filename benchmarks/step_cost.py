@@ -1,6 +1,8 @@
-"""A training step from stored labels, against a hard-label step and against a step with the teacher in the loop.
+"""A training step from stored labels, against a hard-label step and an online one.
 
-python -m benchmarks.step_cost --device cuda
+    python -m benchmarks.step_cost --device cuda
+
+An online step has the teacher in the loop.
 """
 
 from collections.abc import Callable
@@ -63,7 +65,10 @@ def main(device: DeviceOption = None) -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """What all students train on, and where; the training images once more on the device where they fit."""
+    """The data that all students train on, and their device.
+
+    The training images lie on the device, too, if they fit.
+    """
 
     train: SplitInMemory
     val: SplitInMemory
@@ -79,7 +84,7 @@ class Data:
 
 
 def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], None]:
-    """A function that trains for some steps, reading and joining included."""
+    """Returns a function that trains for some steps, reading and joining included."""
     device = data.device
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")

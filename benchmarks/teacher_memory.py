@@ -1,10 +1,11 @@
-"""What `train_teacher` and `dump_labels` take in memory above `import torch`, with images held and read from disk, and how
-fast either is.
+"""Memory and speed of `train_teacher` and `dump_labels`, with images held and read from disk.
+
+Memory is counted above `import torch`.
 
     python -m benchmarks.teacher_memory --megabytes 400 --megabytes 1600
 
-Each run is a process of its own, on made-up images. The teacher is the smallest default student's network, so that what
-reading takes is seen at its worst. Linux only.
+Each run is a process of its own, on made-up images. The teacher is the smallest default student's
+network, so that the cost of reading is seen at its worst. Linux only.
 """
 
 import statistics
@@ -31,7 +32,7 @@ _RUN = "import runpy; runpy.run_module('stages.{}', run_name='__main__', alter_s
 
 
 def main(
-    megabytes: list[int] = typer.Option([400], help="Of images, of a made-up data set."),
+    megabytes: list[int] = typer.Option([400], help="Size of a made-up data set of images."),
     rounds: int = 3,
 ) -> None:
     bare = peak_of(Path(sys.executable), IMPORT_TORCH)
@@ -48,7 +49,7 @@ def main(
 
 
 def _compare(stage: str, data: Path, folder: Path, bare: int, rounds: int) -> dict[str, Any]:
-    """From disk and held in turn, so that noise that lasts hits both alike."""
+    """Returns figures of reading and holding, in turn, so that lasting noise hits both alike."""
     budgets = (BUDGETS_MB[stage], HELD_MB)
     pairs = [[_run(stage, data, folder, budget) for budget in budgets] for _ in range(rounds)]
     from_disk, held = zip(*pairs, strict=True)
@@ -65,7 +66,7 @@ def _compare(stage: str, data: Path, folder: Path, bare: int, rounds: int) -> di
 
 
 def _run(stage: str, data: Path, folder: Path, budget_mb: int) -> tuple[int, float]:
-    """The peak in bytes, and seconds."""
+    """Returns the peak in bytes, and seconds."""
     teacher = folder / f"{data.parent.name}-teacher"
     with TemporaryDirectory(dir=folder) as own:
         options = {"params": _params(Path(own), budget_mb), "data": data, "work": f"{own}/work"}
@@ -83,7 +84,7 @@ def _run(stage: str, data: Path, folder: Path, budget_mb: int) -> tuple[int, flo
 
 
 def _params(folder: Path, budget_mb: int) -> Path:
-    """The project's own, but for the network, little to do, and the budget."""
+    """Writes the project's params.yaml with a small network, little work and the budget."""
     params = {name: load_rows(name) for name in ("train_teacher", "dump_labels", "encodings")}
     teacher, dump = params["train_teacher"], params["dump_labels"]
     teacher |= NETWORK | {"memory_budget_mb": budget_mb, "fit": teacher["fit"] | {"epochs": 1, "precision": "float32"}}

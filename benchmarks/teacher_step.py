@@ -1,7 +1,10 @@
-"""A teacher's training (views, loss, optimizer, moving average) against its bare passes on random images that lie on the device.
+r"""A teacher's training against its bare passes on random images that lie on the device.
 
-    python -m benchmarks.teacher_step                                   # the teacher and the data that `make repro` left
-    python -m benchmarks.teacher_step --device cuda --network torchvision/resnet50 --px 224 --classes 1000
+The training is all of it: views, loss, optimizer and moving average.
+
+    python -m benchmarks.teacher_step    # the teacher and the data that `make repro` left
+    python -m benchmarks.teacher_step --device cuda --network torchvision/resnet50 --px 224 \
+        --classes 1000
 
 With `--network`, weights and images are random: only the time is of interest.
 """
@@ -96,7 +99,7 @@ def _trainer(settings: TrainTeacher, images: Images, classes: int, device: torch
 
 
 def _training(trainer: Trainer[Batch], images: Images) -> Callable[[], None]:
-    """Some steps of the real training, epoch after epoch."""
+    """Returns a function that does some steps of the real training, epoch after epoch."""
 
     def batches() -> Iterator[Batch]:
         for epoch in count():
@@ -114,7 +117,7 @@ def _training(trainer: Trainer[Batch], images: Images) -> Callable[[], None]:
 
 
 def _passes(trainer: Trainer[Batch], split: SplitInMemory, *, backward: bool = True) -> Callable[[], None]:
-    """As many passes through the same network, and no more."""
+    """Returns a function that does as many bare passes through the same network."""
     device, model = trainer.device, trainer.model
     shape = (trainer.settings.batch_size, *split.inputs.shape[1:])
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)

@@ -1,15 +1,19 @@
-"""Hard labels, online distillation and offline distillation with 1, 4, 16 and as many views as epochs.
+"""Hard labels, online distillation, and offline distillation by number of views.
+
+The numbers are 1, 4, 16 and that of the epochs.
 
     python -m benchmarks.three_arms                       # Fashion-MNIST, on what `make repro` left
     CIFAR10_ARCHIVE=... python -m benchmarks.three_arms --cifar10
     CIFAR10_ARCHIVE=... python -m benchmarks.three_arms --resnets --device cuda
 
-The last one teaches ResNet-20 by ResNet-56 on all of CIFAR-10, 200 epochs each, with the weights and the temperature of
-knowledge distillation in Tian, Krishnan, Isola, "Contrastive Representation Distillation", 2020, arXiv 1910.10699.
+The last one teaches ResNet-20 by ResNet-56 on all of CIFAR-10, 200 epochs each, with the weights
+and the temperature of knowledge distillation in Tian, Krishnan, Isola, "Contrastive Representation
+Distillation", 2020, arXiv 1910.10699.
 
-Every arm trains the same student with the same schedule, order and seeds. Hard labels and online distillation see a new view in
-every epoch; offline distillation sees its views in turn. Trained students are kept in work/three_arms, so that it can be
-interrupted and taken up again; seconds are those of the run that trained them.
+Every arm trains the same student with the same schedule, order and seeds. Hard labels and online
+distillation see a new view in every epoch; offline distillation sees its views in turn. Trained
+students are kept in work/three_arms, so that the command can be interrupted and continued; seconds
+are those of the run that trained them.
 """
 
 import statistics
@@ -67,7 +71,7 @@ ENCODING = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms share."""
+    """The settings and data that all arms share."""
 
     train: SplitInMemory
     test: SplitInMemory
@@ -85,8 +89,10 @@ class Setting:
 
 def main(
     student: str = typer.Option("small", help="A row of the table `students` with both weights above 0."),
-    epochs: int | None = typer.Option(None, help="Of each student: 20, of ResNets 200."),
-    images: int | None = typer.Option(None, help="Of the training split, from its beginning: 18,000, of ResNets all."),
+    epochs: int | None = typer.Option(None, help="Epochs of each student; by default 20, with --resnets 200."),
+    images: int | None = typer.Option(
+        None, help="Training images, the first ones; by default 18,000, with --resnets all."
+    ),
     seeds: int = 3,
     cifar10: bool = False,
     resnets: bool = typer.Option(False, help="CIFAR-10, ResNet-56 and ResNet-20 instead of `student`."),
@@ -118,7 +124,7 @@ def main(
 
 
 def _prepared(device: torch.device) -> tuple[SplitInMemory, SplitInMemory, list[str], Classifier]:
-    """Training and test images, the classes' names and the teacher that `make repro` left."""
+    """Returns training and test images, the class names and the teacher that `make repro` left."""
     need_data()
     dataset = ImageDataset(Path("data/prepare"))
     model = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
@@ -136,7 +142,10 @@ def _resnet20(row: TrainStudent) -> TrainStudent:
 
 
 def _dump(setting: Setting) -> float:
-    """Writes as many views as epochs into a store, and smaller stores of its first views; seconds a view."""
+    """Writes as many views as epochs into a store, and smaller stores of its first views.
+
+    Returns the seconds a view.
+    """
     path, told = setting.folder / "all.zarr", setting.folder / "dump.json"
     if not told.exists():
         split, views = setting.train, setting.views
@@ -172,7 +181,7 @@ def _store(setting: Setting, num_views: int) -> Path:
 
 
 def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> dict[str, float]:
-    """Test accuracy in % and seconds of one run."""
+    """Returns test accuracy in % and seconds of one run."""
     told = setting.folder / f"{arm.replace(' ', '')}-{seed}.json"
     if not told.exists():
         row, device = replace(setting.row, seed=seed), setting.teacher.device

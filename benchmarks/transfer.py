@@ -1,9 +1,10 @@
-"""A teacher that learned one task is fine-tuned for another, and its students are compared with those that had no teacher.
+"""A teacher fine-tuned for another task, and its students against students without a teacher.
 
     CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.transfer
 
-The source task is CIFAR-10's six animals, the target its four vehicles, of which few training images are taken. It runs the stages
-themselves, on folders of JPEG files, in work/transfer; what is there already is gone on with.
+The source task is CIFAR-10's six animals, the target its four vehicles, with few training images.
+The command runs the stages themselves, on folders of JPEG files, in work/transfer; work that is
+there already is continued.
 """
 
 import statistics
@@ -38,7 +39,7 @@ CROPS = [{"kind": "pad_crop", "pad_px": 2}, {"kind": "flip_horizontal", "probabi
 
 
 def main(
-    target_images: int = typer.Option(500, help="Of each class of the target, for training."),
+    target_images: int = typer.Option(500, help="Training images of each class of the target task."),
     source_epochs: int = 6,
     target_epochs: int = 20,
     student_epochs: int = 40,
@@ -80,7 +81,7 @@ class Run:
         write_json(self.folder / "params.yaml", params | {"prepare": params["prepare"] | data})  # JSON is YAML
 
     def stage(self, stage: str, *arguments: str) -> None:
-        """Runs a stage; at once where it was run before."""
+        """Runs a stage; returns at once if it was run before."""
         options = {"params": "params.yaml", "work": "work"}
         options |= {
             "prepare": {"out": "data/prepare"},
@@ -96,10 +97,10 @@ class Run:
         named = [f"--{key}={self.folder / value}" for key, value in options.items()]
         done = subprocess.run([sys.executable, "-m", f"stages.{stage}", *arguments, *named], check=False)
         if done.returncode:
-            raise typer.Exit(done.returncode)  # it has said why
+            raise typer.Exit(done.returncode)  # the stage has printed why
 
     def accuracies(self, networks: list[str]) -> dict[str, Any]:
-        """Mean and spread over networks of one kind, on the test split."""
+        """Returns mean and spread over networks of one kind, on the test split."""
         test, device = ImageDataset(self.folder / "data/prepare").split("test"), choose_device("auto")
         found = []
         for network in networks:
@@ -127,7 +128,7 @@ def _target(teacher: dict[str, Any], epochs: int, seeds: int) -> dict[str, Any]:
 
 
 def _unpack(archive: Path, target_images: int) -> None:
-    """A folder of class folders for each task."""
+    """Writes a folder of class folders for each task."""
     done = FOLDER / "images" / f"unpacked-{target_images}"
     if done.exists():
         return

@@ -1,4 +1,6 @@
-"""Students that have the hard labels of a tenth of the images and the teacher's soft labels for all, on what `make repro` left.
+"""Students with the hard labels of a tenth of the images and the teacher's soft labels for all.
+
+The data and the teacher are those that `make repro` left.
 
     python -m benchmarks.unlabelled
 
@@ -56,14 +58,17 @@ def main(student: str = "small", share: float = 0.1, seeds: int = 3) -> None:
 
 
 def _few_labels(split: SplitInMemory, share: float) -> SplitInMemory:
-    """The same images, of which the first are labelled: rows are in an order of their own, not by class."""
+    """Returns the same images, of which only the first ones are labelled.
+
+    Rows are in an order of their own, not by class.
+    """
     hard_labels = split.hard_labels.clone()
     hard_labels[round(share * len(split)) :] = UNLABELLED
     return replace(split, hard_labels=hard_labels)
 
 
 def _train(dataset: ImageDataset, row: TrainStudent, train: SplitInMemory, test: SplitInMemory) -> float:
-    """Test accuracy in %."""
+    """Returns test accuracy in %."""
     device, manifest = choose_device(row.device), dataset.manifest
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     temperature = row.known_temperature if row.soft_weight else None

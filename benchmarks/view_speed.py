@@ -1,4 +1,4 @@
-"""Rendering of views: images a second by kind of operation, and what share of a student's step that is.
+"""Rendering of views: images a second by operation, and the share of a student's step.
 
     python -m benchmarks.view_speed --device cuda
 
@@ -77,7 +77,7 @@ def _spec(operations: list[dict[str, Any]]) -> ViewSpec:
 
 
 def _speed(split: SplitInMemory, operations: list[dict[str, Any]]) -> float:
-    """Images a second, drawing included."""
+    """Returns images a second, drawing included."""
     fastest = float("inf")
     for view in range(5):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Peers: records have the published sizes, and what is decoded is what these systems' students would see."""
+"""Peers: records have the published sizes and decode to the labels that their students see."""
 
 import itertools
 import math

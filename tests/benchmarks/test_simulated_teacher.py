@@ -1,4 +1,4 @@
-"""The simulated teacher: its figures are those that it promises, and the same labels come out each time."""
+"""The simulated teacher: it has the promised figures, and gives the same labels each time."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What docs/own-data.md shows can be put into params.yaml as it stands."""
+"""The examples of docs/own-data.md can be put into params.yaml as they stand."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ WORDS = ("", "sources", "teacher", "student")
 
 
 def examples() -> list[tuple[str, Any]]:
-    """What follows the word `yaml` in front of each block, and what the block says."""
+    """Returns the word that follows `yaml` in front of each block, and the block's content."""
     blocks = re.findall(r"^```yaml ?(\w*)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return [(word, YAML(typ="safe", pure=True).load(text)) for word, text in blocks]
 
@@ -33,7 +33,7 @@ def section(name: str) -> dict[str, Any]:
 
 
 def over(defaults: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """A row over what stands in params.yaml, `fit` key by key."""
+    """Returns a row over the defaults of params.yaml, `fit` key by key."""
     return defaults | row | {"fit": defaults["fit"] | row.get("fit", {})}
 
 
@@ -73,7 +73,7 @@ def test_a_student_is_a_student(row: dict[str, Any]) -> None:
 
 
 def exists(model: str) -> None:
-    """A library's network is one that it has, with weights where these are named by a tag."""
+    """Asserts that a library has the network, and its weights where a tag names them."""
     library, _, name = model.partition("/")
     if library == "timm":
         import timm

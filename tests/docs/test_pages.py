@@ -1,4 +1,4 @@
-"""The front page is short and names every room; the paths, links and commands of all pages exist."""
+"""The front page is short and names every room; paths, links and commands of all pages exist."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""docs/recipes and docs/machines.md: scripts that run as they stand, commands that there are, launchers within the DAG."""
+"""docs/recipes and docs/machines.md: scripts run as they stand, commands exist, launchers work."""
 
 import os
 import re
@@ -27,12 +27,12 @@ SCRIPTS = ("dump.sbatch", "train.sbatch")
 PAGES = (TOP / "docs/machines.md", TOP / "docs/scale.md")
 DVC = (sys.executable, "-m", "dvc")
 FILES_OF_A_BLOCK = 5  # one of either dense store, three of top2
-# What there is of SLURM here: one node, which is this machine.
+# SLURM's part is played by these: one node, which is this machine.
 COMMANDS = {"srun": 'exec "$@"', "scontrol": "echo 127.0.0.1"}
 
 
 def small() -> dict[str, Any]:
-    """With blocks enough to kill somebody among them."""
+    """Returns the params of a small project with enough blocks to kill a worker between them."""
     params = small_params()
     params["students"] = {"small": params["students"]["small"]}
     params["dump_labels"] |= {"num_views": 3, "block_samples": 64}
@@ -41,7 +41,7 @@ def small() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with data, a teacher, and the labels of one process."""
+    """Returns a project with data, a teacher, and the labels of one process."""
     folder = make_project(tmp_path_factory.mktemp("made"), small())
     params, data, work = folder / "params.yaml", folder / "data", folder / "work"
     prepare.main(params, data / "raw", data / "prepare", work)
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path) -> Path:
-    """A copy of it, to change."""
+    """Returns a copy of the project, to change."""
     return Path(shutil.copytree(made, tmp_path / "project", symlinks=True))
 
 
@@ -62,7 +62,7 @@ def read_job() -> dict[str, Any]:
     return content
 
 
-# What they say.
+# The content of recipes and pages.
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -108,12 +108,12 @@ def test_pages_and_recipes_name_commands_files_and_pages_that_there_are() -> Non
             assert (page.parent / link).exists(), f"{page}: {link}"
 
 
-# What they do.
+# The recipes at work.
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> dict[str, str]:
-    """The environment of a node."""
+    """Returns the environment of a node."""
     commands = tmp_path / "slurm"
     commands.mkdir()
     for name, line in COMMANDS.items():
@@ -124,17 +124,17 @@ def node(tmp_path: Path) -> dict[str, str]:
 
 
 def sbatch(
-    project: Path, name: str, node: dict[str, str], said: dict[str, str], *words: str
+    project: Path, name: str, node: dict[str, str], slurm: dict[str, str], *words: str
 ) -> "subprocess.Popen[str]":
-    """A recipe's script as SLURM runs it: a copy, in another folder, with what SLURM says in its environment."""
+    """Starts a copy of a recipe's script, in another folder and SLURM's environment."""
     activate = project / ".venv/bin/activate"
     activate.parent.mkdir(parents=True, exist_ok=True)
     activate.touch()
     spool = project.parent / "spool"
     spool.mkdir(exist_ok=True)
     script = shutil.copy(RECIPES / name, spool / "slurm_script")
-    said = {"SLURM_SUBMIT_DIR": str(project), "SLURM_CPUS_PER_TASK": "1", **said}
-    return start(["bash", str(script), *words], spool, node | said)
+    slurm = {"SLURM_SUBMIT_DIR": str(project), "SLURM_CPUS_PER_TASK": "1", **slurm}
+    return start(["bash", str(script), *words], spool, node | slurm)
 
 
 def start(command: list[str], folder: Path, around: dict[str, str]) -> "subprocess.Popen[str]":
@@ -159,14 +159,14 @@ def wait_until_at_work(project: Path, blocks: int) -> None:
 
 
 def written_at(folder: Path) -> dict[str, int]:
-    """When each file of labels was written."""
+    """Returns the time at which each file of labels was written."""
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob("*/*/c/*/*/*")}
 
 
 def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
     made: Path, project: Path, node: dict[str, str]
 ) -> None:
-    """The one is a task of a SLURM array, the other a pod."""
+    """One worker is a task of a SLURM array, the other a pod."""
     forget(project, "dump_labels")
     killed = slurm_task(project, node, 1)
     wait_until_at_work(project, 3)
@@ -177,9 +177,9 @@ def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
     (output,) = (project / "work").glob("*/output")
     left = written_at(output)
     workers = [slurm_task(project, node, 1), pod(project, node, 0)]
-    told = [each.communicate(timeout=300)[1] for each in workers]
-    assert [each.returncode for each in workers] == [0, 0], told
-    assert all("going on with unfinished work" in each for each in told)
+    messages = [each.communicate(timeout=300)[1] for each in workers]
+    assert [each.returncode for each in workers] == [0, 0], messages
+    assert all("going on with unfinished work" in each for each in messages)
     kept = written_at(project / "data/dump_labels")
     assert left
     assert sum(kept.get(name) != when for name, when in left.items()) <= FILES_OF_A_BLOCK
@@ -195,13 +195,13 @@ def test_a_training_job_goes_by_torchrun(project: Path, node: dict[str, str]) ->
         "SLURM_CPUS_PER_TASK": "2",
     }
     training = sbatch(project, "train.sbatch", node, job, "-m", "stages.train_student", "--name", "small")
-    told = training.communicate(timeout=300)[1]
-    assert training.returncode == 0, told
+    messages = training.communicate(timeout=300)[1]
+    assert training.returncode == 0, messages
     assert (project / "data/train_student/small/weights.safetensors").exists()
 
 
 def free_port() -> int:
-    """One that train.sbatch can come to."""
+    """Returns a port that train.sbatch can come to."""
     for port in range(20_000, 40_000):
         with socket.socket() as trial:
             if trial.connect_ex(("127.0.0.1", port)):
@@ -236,7 +236,7 @@ def test_another_launcher_runs_its_stage_again_to_the_same_labels_unless_the_use
         ({"dump_label": "python"}, "launcher.dump_label: unknown key"),
     ],
 )
-def test_the_doctor_tells_of_a_launcher_that_is_none(
+def test_the_doctor_reports_a_launcher_that_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], launcher: dict[str, Any], fault: str
 ) -> None:
     params = small()
@@ -259,7 +259,7 @@ def test_the_doctor_knows_launchers(tmp_path: Path, launcher: str) -> None:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The address of a bucket on an S3 server."""
+    """Yields the address of a bucket on an S3 server."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -272,7 +272,10 @@ def bucket() -> Iterator[str]:
 
 
 def add_remote(project: Path, bucket: str) -> None:
-    """By plain HTTP, which DVC speaks without dvc-s3; the server asks for a signature, and checks none."""
+    """Adds a DVC remote over plain HTTP, which DVC speaks without dvc-s3.
+
+    The server asks for a signature and checks none.
+    """
     run(project, *DVC, "remote", "add", "--default", "cellar", f"{bucket}/pets")
     signature = "AWS4-HMAC-SHA256 Credential=anna/20261121/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
     settings = {"method": "PUT", "auth": "custom", "custom_auth_header": "Authorization", "password": signature}
