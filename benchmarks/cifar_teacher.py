@@ -12,6 +12,7 @@ import io
 import os
 import re
 import tarfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -47,7 +48,9 @@ from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
-from pipeline.training.trainer import Task
+from pipeline.training.run import Workplace
+from pipeline.training.task import Task
+from pipeline.training.trainer import Trainer
 from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
 from pipeline.views.plan import view_batches
 
@@ -189,7 +192,8 @@ def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device 
         return model
     checkpoints = recipe.folder / f"training-{recipe.fingerprint}"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    result = fit(model, _task(recipe, train, val, device), recipe.fit, checkpoints, device, "cifar_teacher")
+    task, workplace = CifarTask(recipe, train, val, device), Workplace(checkpoints, device, "cifar_teacher")
+    (result,) = fit([Trainer(model, task, recipe.fit, workplace)])
     load_weights(model, result.last, checkpoints)
     figures: dict[str, Any] = {
         name: classification_metrics(predict_logits(model, split.in_order(_BATCH_SIZE), device), split.hard_labels)
@@ -218,24 +222,29 @@ def _untrained(recipe: Recipe, train: SplitInMemory, class_names: list[str]) -> 
     return build_model(recipe.model, settings, num_classes=len(class_names), channels=3, mean=mean, std=std, seed=SEED)
 
 
-def _task(recipe: Recipe, train: SplitInMemory, val: SplitInMemory, device: torch.device) -> Task[Batch]:
-    there = train.to(device) if has_room(device, train.inputs.nbytes) else train
+class CifarTask(Task[Batch]):
+    """The hard labels of CIFAR-10's training images."""
 
-    def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits = model(batch.inputs.to(device, non_blocking=True))
-        return cross_entropy(logits, batch.hard_labels.to(device, non_blocking=True)).mean()
+    def __init__(self, recipe: Recipe, train: SplitInMemory, val: SplitInMemory, device: torch.device) -> None:
+        self._recipe, self._val, self._device = recipe, val, device
+        self._train = train.to(device) if has_room(device, train.inputs.nbytes) else train
+        self.steps_per_epoch = num_steps(len(train), recipe.fit.batch_size)
 
-    return Task(
-        batches=lambda epoch, start_step: Epoch(
-            there, recipe.views, view=epoch, number=epoch, batch_size=recipe.fit.batch_size, seed=SEED
-        ).batches(start_step),
-        steps_per_epoch=num_steps(len(train), recipe.fit.batch_size),
-        loss=loss,
-        pixels=lambda batch: batch.inputs,
-        validate=lambda model: classification_metrics(
-            predict_logits(model, val.in_order(_BATCH_SIZE), device), val.hard_labels
-        ),
-    )
+    def batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+        size = self._recipe.fit.batch_size
+        made = Epoch(self._train, self._recipe.views, view=epoch, number=epoch, batch_size=size, seed=SEED)
+        return made.batches(start_step)
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        logits = model(batch.inputs.to(self._device, non_blocking=True))
+        return cross_entropy(logits, batch.hard_labels.to(self._device, non_blocking=True)).mean()
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        return batch.inputs
+
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        logits = predict_logits(model, self._val.in_order(_BATCH_SIZE), self._device)
+        return classification_metrics(logits, self._val.hard_labels)
 
 
 def _rows(split: SplitInMemory, rows: slice) -> SplitInMemory:

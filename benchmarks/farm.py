@@ -21,9 +21,10 @@ from pipeline.student.batches import LabelledBatch
 from pipeline.student.groups import batches_together
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent
-from pipeline.training.fit import fit_together
+from pipeline.student.task import StudentTask
+from pipeline.training.fit import fit
+from pipeline.training.run import Workplace
 from pipeline.training.trainer import Trainer
-from stages.train_student import student_task
 
 STUDENT = "tiny"  # of the table: what is shared is the larger part of its step
 COUNTS = (1, 2, 4, 8)
@@ -97,14 +98,14 @@ class Farm:
         views = [self._views[number] for number in numbers]
         batches = batches_together(views, self._device, batch_size=row.fit.batch_size, seed=row.seed)
         with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
-            fit_together([self._trainer(number, Path(folder, str(number))) for number in numbers], batches)
+            fit([self._trainer(number, Path(folder, str(number))) for number in numbers], batches)
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
     def _trainer(self, number: int, scratch: Path) -> Trainer[LabelledBatch]:
         row = self._rows[number]
-        task = student_task(row, self._views[number], self._val, self._device)
-        return Trainer(self._meta.build(row.seed), task, row.fit, scratch, self._device, f"student {number}")
+        task = StudentTask(row, self._views[number], self._val, self._device)
+        return Trainer(self._meta.build(row.seed), task, row.fit, Workplace(scratch, self._device, f"student {number}"))
 
 
 def _first(split: SplitInMemory, share: float) -> SplitInMemory:

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
-from benchmarks.online import with_teacher
+from benchmarks.online import OnlineTask
 from pipeline.core.config import load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -24,10 +24,13 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device, choose_precision, has_room
 from pipeline.models.saved import read_meta, read_model
+from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent
+from pipeline.student.task import StudentTask
+from pipeline.training.run import Workplace
+from pipeline.training.task import Task
 from pipeline.training.trainer import Trainer
-from stages.train_student import student_task
 
 ROUNDS = 25
 STEPS = 10
@@ -90,14 +93,13 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
     temperature = row.known_temperature if row.soft_weight else None
     views = LabelledViews(data.train, store, meta.class_names, temperature, device, resident=data.resident)
-    task = student_task(row, views, data.val, device)
+    task: Task[LabelledBatch] = StudentTask(row, views, data.val, device)
     if online:
-        task = with_teacher(
-            row, task, read_model(Path("data/train_teacher"), made_by="train_teacher").to(device), device
-        )
+        teacher = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
+        task = OnlineTask(row, task, teacher, device)
     model = replace(meta, model=row.model, model_settings=row.model_settings).build(row.seed)
     with TemporaryDirectory() as scratch:
-        trainer = Trainer(model, task, row.fit, Path(scratch), device, "bench")
+        trainer = Trainer(model, task, row.fit, Workplace(Path(scratch), device, "bench"))
     trainer.model.train()
     sample = data.train.inputs[: row.fit.batch_size].to(device)
     trainer.state.precision = str(choose_precision(row.fit.precision, trainer.model, sample, device)).removeprefix(

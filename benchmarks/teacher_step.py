@@ -30,9 +30,10 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.models import build_model
 from pipeline.models.devices import choose_device, choose_precision, computing_in, has_room
 from pipeline.teacher.settings import TrainTeacher
+from pipeline.teacher.task import TeacherData, TeacherTask
 from pipeline.training.batches import Batch
+from pipeline.training.run import Workplace
 from pipeline.training.trainer import Trainer
-from stages.train_teacher import Images, teacher_task
 
 _STEPS = 10
 
@@ -50,16 +51,16 @@ def main(
     where, size = choose_device(device or settings.device), settings.fit.batch_size
     if network is None:
         need_data()
-        data = ImageDataset(Path("data/prepare"))
-        split, classes = data.split("train"), len(data.manifest.class_names)
+        dataset = ImageDataset(Path("data/prepare"))
+        split, classes = dataset.split("train"), len(dataset.manifest.class_names)
     else:
         own = NETWORK_SETTINGS.get(network, {})
         settings = replace(settings, model=network, model_settings=own)
         split = _made_up(4 * _STEPS * size, px)
     shown = split.to(where) if has_room(where, split.inputs.nbytes) else split
-    images = Images(shown, split, MemoryBudget(split.inputs.nbytes, size, "teacher_step"))
-    trained = _trainer(settings, images, classes, where)
-    train, passes = _training(trained, images), _passes(trained, split)
+    data = TeacherData(shown, split, MemoryBudget(split.inputs.nbytes, size, "teacher_step"))
+    trained = _trainer(settings, data, classes, where)
+    train, passes = _training(trained), _passes(trained, split)
     trained_s, passes_s, ratio = in_turn(train, passes, rounds)
     forward_s = in_turn(_passes(trained, split, backward=False), passes, rounds)[0]
     row = {
@@ -81,8 +82,8 @@ def _made_up(count: int, px: int) -> SplitInMemory:
     return SplitInMemory(images, torch.zeros(count, dtype=torch.int64), sample_ids(images.numpy()))
 
 
-def _trainer(settings: TrainTeacher, images: Images, classes: int, device: torch.device) -> Trainer[Batch]:
-    channels = images.train.input_shape[0]
+def _trainer(settings: TrainTeacher, data: TeacherData, classes: int, device: torch.device) -> Trainer[Batch]:
+    channels = data.train.input_shape[0]
     model = build_model(
         settings.model,
         settings.model_settings,
@@ -92,14 +93,14 @@ def _trainer(settings: TrainTeacher, images: Images, classes: int, device: torch
         std=[0.25] * channels,
     )
     with TemporaryDirectory() as scratch:
-        task = teacher_task(settings, images, device)
-        trainer = Trainer(model, task, settings.fit, Path(scratch), device, "bench")
+        task = TeacherTask(settings, data, device)
+        trainer = Trainer(model, task, settings.fit, Workplace(Path(scratch), device, "bench"))
     trainer.begin_epoch()
     return trainer
 
 
-def _training(trainer: Trainer[Batch], images: Images) -> Callable[[], None]:
-    """Returns a function that does some steps of the real training, epoch after epoch."""
+def _training(trainer: Trainer[Batch]) -> Callable[[], None]:
+    """Some steps of the real training, epoch after epoch."""
 
     def batches() -> Iterator[Batch]:
         for epoch in count():

@@ -11,12 +11,12 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import typer
 
 from benchmarks.measure import need_data, report
+from benchmarks.online import UnvalidatedTask
 from pipeline.core.config import load_row
 from pipeline.core.errors import one_line_errors
 from pipeline.core.progress import say
@@ -29,8 +29,10 @@ from pipeline.models.saved import ModelMeta
 from pipeline.signals.metrics import accuracy
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent
+from pipeline.student.task import StudentTask
 from pipeline.training.fit import fit
-from stages.train_student import student_task
+from pipeline.training.run import Workplace
+from pipeline.training.trainer import Trainer
 
 
 def main(student: str = "small", share: float = 0.1, seeds: int = 3) -> None:
@@ -73,11 +75,12 @@ def _train(dataset: ImageDataset, row: TrainStudent, train: SplitInMemory, test:
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     temperature = row.known_temperature if row.soft_weight else None
     views = LabelledViews(train, store, manifest.class_names, temperature, device)
-    task: Any = replace(student_task(row, views, test, device), validate=lambda model: {"accuracy": 0.0})
+    task = UnvalidatedTask(StudentTask(row, views, test, device))
     model = ModelMeta.untrained(row.model, row.model_settings, manifest, {}).build(row.seed).to(device)
     torch.manual_seed(row.seed)
     with TemporaryDirectory() as scratch:
-        result = fit(model, task, row.fit, Path(scratch), device, f"seed {row.seed}")
+        workplace = Workplace(Path(scratch), device, f"seed {row.seed}")
+        (result,) = fit([Trainer(model, task, row.fit, workplace)])
     model.load_state_dict(result.last)
     return 100 * accuracy(predict_logits(model, test.in_order(500), device), test.hard_labels)
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 import typer
-from torch import nn
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_row, load_rows, load_table, validate
@@ -23,26 +22,23 @@ from pipeline.core.scratch import Scratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_splits
-from pipeline.data.splits import Split
 from pipeline.labels.join import label_bytes
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url
 from pipeline.models.devices import check_compiler, choose_device, has_room
-from pipeline.models.predict import predict_logits
 from pipeline.models.saved import ModelMeta, write_model
-from pipeline.signals.metrics import classification_metrics
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.groups import batches_together, check_alike
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.losses import build_loss
 from pipeline.student.settings import TrainStudent
+from pipeline.student.task import StudentTask
 from pipeline.student.temperature import Choice, choose_temperature, shorten
-from pipeline.training.fit import fit, fit_together, write_reports
+from pipeline.training.fit import fit, write_reports
+from pipeline.training.run import FitResult, Workplace
 from pipeline.training.start import Start, origins
-from pipeline.training.team import ALONE, Team, one_voice
-from pipeline.training.trainer import FitResult, Task, Trainer
-
-EVAL_BATCH_SIZE = 500
+from pipeline.training.team import Team, one_voice
+from pipeline.training.trainer import Trainer
 
 
 @one_voice()
@@ -89,7 +85,7 @@ def main(
             size, seed = rows[name].fit.batch_size, rows[name].seed
             views = [s.views for s in several]
             together = batches_together(views, device, batch_size=size, seed=seed, share=team.share)
-            result = fit_together([s.run for s in several], together)[0]
+            result = fit([s.run for s in several], together)[0]
         if not team.is_first:
             return
         own.write(scratches[name].output, reports / name, result)
@@ -153,7 +149,7 @@ class Students:
             settings, chosen = replace(settings, temperature=choice.temperature), choice.to_dict()
             meta = replace(meta, settings=meta.settings | chosen)
         views = self._labelled_views(name, settings)
-        task = student_task(settings, views, self._val, self._device, team)
+        task = StudentTask(settings, views, self._val, self._device, team)
         torch.manual_seed(settings.seed + team.rank)  # of dropout and the like
         title = f"train_student@{name}"
         if views.num_samples < len(self._train):
@@ -161,7 +157,7 @@ class Students:
             say(f"{title}: hard labels alone, so {told}: {task.steps_per_epoch:,} steps per epoch")
         head = begin.head_for(settings.fit)
         model = begin.build(settings.seed)
-        run = Trainer(model, task, settings.fit, scratch.folder, self._device, title, head, team)
+        run = Trainer(model, task, settings.fit, Workplace(scratch.folder, self._device, title, team), head)
         return Student(run, views, meta, chosen)
 
     def _choose_temperature(self, name: str, begin: Start) -> Choice:
@@ -172,12 +168,13 @@ class Students:
 
         def try_one(temperature: float, scratch: Path) -> FitResult:
             row = replace(settings, temperature=temperature, loss=loss)
-            task = student_task(row, self._labelled_views(name, row), self._val, self._device)
-            task, recipe = shorten(task, row.fit, self._device)
+            whole = StudentTask(row, self._labelled_views(name, row), self._val, self._device)
+            task, recipe = shorten(whole, row.fit, self._device)
             torch.manual_seed(row.seed)
             trial = f"{title}, pilot at temperature {temperature:g}"
             head = begin.head_for(recipe)
-            return fit(begin.build(row.seed), task, recipe, scratch, self._device, trial, head)
+            run = Trainer(begin.build(row.seed), task, recipe, Workplace(scratch, self._device, trial), head)
+            return fit([run])[0]
 
         candidates = store.codec_temperatures or [store.manifest.temperature]
         folder = self._scratches[name].folder / "pilot"
@@ -259,31 +256,6 @@ def _decides(
         }
         for name, row in rows.items()
     }
-
-
-def student_task(
-    settings: TrainStudent,
-    views: LabelledViews,
-    val: Split,
-    device: torch.device,
-    team: Team = ALONE,
-) -> Task[LabelledBatch]:
-    """What a student learns: the store's labels on replayed views, judged by the validation split."""
-    objective = settings.objective(settings.known_temperature)
-    batch_size, seed, share = settings.fit.batch_size, settings.seed, team.share
-    weight = share.weight(min(batch_size, views.num_samples))
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        own = val.in_order(EVAL_BATCH_SIZE, share.of(len(val)), views.joined.budget)
-        return classification_metrics(team.join_rows(predict_logits(model, own, device), len(val)), val.hard_labels)
-
-    return Task(
-        batches=lambda epoch, start: views.batches(epoch, start, batch_size=batch_size, seed=seed, share=share),
-        steps_per_epoch=views.steps_per_epoch(batch_size),
-        loss=lambda model, batch: weight * objective(model, batch, device),
-        pixels=lambda batch: batch.inputs,
-        validate=validate,
-    )
 
 
 def _open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:

@@ -1,7 +1,8 @@
 """Short training runs for tests: a small network whose state has something of every kind, its task, ways to stop it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from pipeline.models.predict import predict_logits
 from pipeline.signals.metrics import classification_metrics
 from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
+from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
-from pipeline.training.trainer import FitResult, Task
+from pipeline.training.run import FitResult, Workplace
+from pipeline.training.trainer import Task, Trainer
 from pipeline.views import PadCrop, ViewSpec
 
 CPU = torch.device("cpu")
@@ -71,28 +74,44 @@ def recipe(**changes: Any) -> FitSettings:
     return FitSettings(**arguments)
 
 
-def make_task(**changes: Any) -> Task[Batch]:
+def make_task(**changes: Any) -> Task[Any]:
+    """Returns a small task; `changes` are functions that take the place of its methods."""
     arguments: dict[str, Any] = {
         "batches": lambda epoch, start: Epoch(
             TRAIN, SPEC, view=epoch, number=epoch, batch_size=BATCH_SIZE, seed=1
         ).batches(start),
         "steps_per_epoch": STEPS,
         "loss": lambda model, batch: cross_entropy(model(batch.inputs), batch.hard_labels),
-        "pixels": lambda batch: batch.inputs,
+        "inputs": lambda batch: batch.inputs,
         "validate": lambda model: classification_metrics(
             predict_logits(model, VAL.in_order(100), CPU), VAL.hard_labels
         ),
         **changes,
     }
-    return Task(**arguments)
+    parts = {name: staticmethod(part) if callable(part) else part for name, part in arguments.items()}
+    task: Task[Any] = type("MadeTask", (Task,), parts)()
+    return task
+
+
+def fit_one(
+    model: nn.Module,
+    task: Task[Any],
+    settings: FitSettings,
+    scratch: Path,
+    head: Collection[str] = (),
+    name: str = "run",
+) -> FitResult:
+    """Trains one network on the CPU, or goes on with it."""
+    (result,) = fit([Trainer(model, task, settings, Workplace(scratch, CPU, name), head)])
+    return result
 
 
 class Killed(Exception):  # noqa: N818
     """What a test stops a run with."""
 
 
-def killed_before(step: int) -> Task[Batch]:
-    """A task whose batches end in a kill before a step, counted over all epochs."""
+def killed_before(step: int, **changes: Any) -> Task[Batch]:
+    """Returns a task whose batches end in a kill before a step, counted over all epochs."""
     whole = make_task()
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:
@@ -101,7 +120,7 @@ def killed_before(step: int) -> Task[Batch]:
                 raise Killed
             yield batch
 
-    return make_task(batches=batches)
+    return make_task(batches=batches, **changes)
 
 
 def scripted(*accuracies: float) -> Callable[[nn.Module], dict[str, float]]:

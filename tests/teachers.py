@@ -13,7 +13,7 @@ from pipeline.core.config import validate
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import build_network
 from pipeline.preparation.write import write_dataset
-from pipeline.training.start import NetworkSettings, Start
+from pipeline.training.start import NetworkSettings, Start, WeightClasses
 from stages import dump_labels, evaluate, train_student, train_teacher, verify_labels
 
 CLASSES = ("ant", "bee", "cow", "doe")
@@ -60,12 +60,12 @@ def make_project(folder: Path, teacher: dict[str, Any], *, shape: tuple[int, int
     return folder
 
 
-def begin(folder: Path, teacher: dict[str, Any], **classes: Any) -> Start:
+def begin(folder: Path, teacher: dict[str, Any], *classes: WeightClasses) -> Start:
     """What a teacher starts from, of the made-up images, which nobody needs for that."""
     count, given = {"train": 64, "val": 64, "test": 32}, {"weights": None, "new_head": False, "input": None}
     data = DatasetManifest("made up", list(CLASSES), list(SHAPE), [0.4], [0.3], count, {}, 0, 0)
     settings = validate(NetworkSettings, given | teacher, "params.yaml: train_teacher")
-    return Start.of(settings, data, {}, folder, "params.yaml: train_teacher", **classes)
+    return Start.of(settings, data, {}, folder, "params.yaml: train_teacher", *classes)
 
 
 def edit_params(folder: Path, section: str, **changes: Any) -> None:

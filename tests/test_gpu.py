@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_split
+from runs import make_task
 from stores import (
     LABELLED,
     SPEC,
@@ -52,7 +53,8 @@ from pipeline.training.batches import num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
-from pipeline.training.trainer import Task
+from pipeline.training.run import Workplace
+from pipeline.training.trainer import Trainer
 from pipeline.views import PadCrop, ViewSpec, render
 from pipeline.views.plan import plan_view, view_batches
 
@@ -108,15 +110,14 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         compile=False,
         checkpoint_seconds=0.0,
     )
-    task = Task(
+    task = make_task(
         batches=lambda epoch, start: Epoch(split, spec, view=epoch, number=epoch, batch_size=16, seed=0).batches(start),
         steps_per_epoch=num_steps(len(split), 16),
         loss=lambda net, batch: cross_entropy(net(batch.inputs.to(device)), batch.hard_labels.to(device)).mean(),
-        pixels=lambda batch: batch.inputs,
+        inputs=lambda batch: batch.inputs,
         validate=lambda net: classification_metrics(predict_logits(net, split.in_order(32), device), split.hard_labels),
     )
-    first = fit(model, task, settings, tmp_path, device, "gpu")
-    again = fit(model, task, settings, tmp_path, device, "gpu")
+    first, again = (fit([Trainer(model, task, settings, Workplace(tmp_path, device, "gpu"))])[0] for _ in range(2))
     assert first.state.history[-1]["val_accuracy"] > 0.5
     assert all(torch.equal(first.last[name], again.last[name]) for name in first.last)
 
@@ -346,7 +347,7 @@ def test_a_teachers_batches_are_the_same_where_images_lie_on_the_gpu() -> None:
     both = (Epoch(s, spec, view=1, number=1, batch_size=16, seed=0).batches() for s in (split, split.to(GPU)))
     for here, there in zip(*both, strict=True):
         assert there.inputs.device == there.hard_labels.device == GPU
-        for name in ("images", "hard_labels", "partner_labels", "own_shares"):
+        for name in ("inputs", "hard_labels", "partner_labels", "own_shares"):
             assert torch.equal(getattr(here, name), getattr(there, name).cpu())
 
 

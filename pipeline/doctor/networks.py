@@ -31,7 +31,7 @@ from pipeline.teacher.chance import check_above_chance
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import num_steps
 from pipeline.training.recipe import FitSettings
-from pipeline.training.start import NetworkSettings, Start, origins
+from pipeline.training.start import NetworkSettings, Start, WeightClasses, origins
 
 _AT_ONCE = 50  # images
 _ENOUGH = 50  # images, to tell chance from knowledge
@@ -111,7 +111,7 @@ class TeacherCheck(NetworkCheck):
         settings.views.check(self.look.data.image_shape, f"{where}.views")
         origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
-        return Start.of(settings, self.look.data, {}, folder, where, output_names=names, class_map=settings.class_map)
+        return Start.of(settings, self.look.data, {}, folder, where, WeightClasses(names, settings.class_map))
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         settings, some = self.settings, self.look.some

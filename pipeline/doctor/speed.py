@@ -23,8 +23,10 @@ from pipeline.models.predict import predict_logits
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.settings import TrainStudent
 from pipeline.training.recipe import FitSettings
+from pipeline.training.run import Workplace
 from pipeline.training.start import Start
-from pipeline.training.trainer import Task, Trainer
+from pipeline.training.task import Task
+from pipeline.training.trainer import Trainer
 from pipeline.views import ViewSpec
 from pipeline.views.plan import plan_view
 
@@ -112,6 +114,27 @@ def hard_batches(some: SplitInMemory, views: ViewSpec) -> LabelledBatches:
     return batch
 
 
+class _TimedTask(Task[LabelledBatch]):
+    """A task without an end, whose batches the caller brings."""
+
+    steps_per_epoch = 10**9
+
+    def __init__(self, loss: Callable[[nn.Module, LabelledBatch], torch.Tensor]) -> None:
+        self._loss = loss
+
+    def batches(self, epoch: int, start_step: int) -> tuple[LabelledBatch, ...]:
+        return ()
+
+    def loss(self, model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
+        return self._loss(model, batch)
+
+    def inputs(self, batch: LabelledBatch) -> torch.Tensor:
+        return batch.inputs
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return {}
+
+
 @dataclass(frozen=True)
 class Training:
     """The training of a network by its own recipe, on batches that are made on demand."""
@@ -128,15 +151,9 @@ class Training:
         Args:
             folder: Where nothing is.
         """
-        task = Task(
-            batches=lambda epoch, first: (),
-            steps_per_epoch=10**9,
-            loss=self.loss,
-            pixels=lambda batch: batch.inputs,
-            validate=lambda model: {},
-        )
         recipe = replace(self.fit, epochs=max(1, self.fit.epochs), freeze_epochs=0, accumulate_batches=1)
-        run = Trainer(self.start.build(self.seed), task, recipe, folder, device, "", self.start.head_for(recipe))
+        task, head = _TimedTask(self.loss), self.start.head_for(recipe)
+        run = Trainer(self.start.build(self.seed), task, recipe, Workplace(folder, device, ""), head)
         run.begin_epoch()
         with redirect_stderr(io.StringIO()):  # it reports the precision that it chose
             return image_seconds(lambda count: run.step(self.batches(count)), self.fit.batch_size)

@@ -5,11 +5,11 @@ Labels serve any declared temperature, so that a trial costs some steps of the s
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import PlainValidator
@@ -18,10 +18,10 @@ from pydantic_core import PydanticCustomError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
 from pipeline.training.recipe import FitSettings
-from pipeline.training.trainer import FitResult, Task
+from pipeline.training.run import FitResult
+from pipeline.training.task import AnyBatch, Task, WrappedTask
 
 PILOT_STEPS = 300  # at most, and at most one epoch
-AnyBatch = TypeVar("AnyBatch")
 
 
 def _number_or_auto(value: object) -> object:
@@ -101,16 +101,22 @@ def _trial(temperature: float, try_one: Callable[[float, Path], FitResult], fold
     return trial
 
 
+class ShortTask(WrappedTask[AnyBatch]):
+    """A task that ends after the first steps of each epoch."""
+
+    def __init__(self, task: Task[AnyBatch], steps: int) -> None:
+        super().__init__(task)
+        self.steps_per_epoch = steps
+
+    def batches(self, epoch: int, start_step: int) -> Iterable[AnyBatch]:
+        return islice(self.task.batches(epoch, start_step), self.steps_per_epoch - start_step)
+
+
 def shorten(task: Task[AnyBatch], settings: FitSettings, device: torch.device) -> tuple[Task[AnyBatch], FitSettings]:
     """A trial's task and recipe: PILOT_STEPS batches of the first epoch at most, with a schedule of that length."""
     steps = min(task.steps_per_epoch, PILOT_STEPS)
-    short = replace(
-        task,
-        steps_per_epoch=steps,
-        batches=lambda epoch, start: islice(task.batches(epoch, start), steps - start),
-    )
     settings = replace(settings, epochs=1, patience_epochs=None)
     if settings.precision == "auto" and device.type == "cpu":
         # There the clock chooses a precision, which would let it choose the temperature too.
         settings = replace(settings, precision="float32")
-    return short, settings
+    return ShortTask(task, steps), settings

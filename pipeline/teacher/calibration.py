@@ -1,19 +1,51 @@
-"""The calibration temperature of a classifier."""
+"""The calibration of a teacher: its temperature, and its figures before and after."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from torch import nn
+
+from pipeline.core.progress import say
+from pipeline.signals.metrics import classification_metrics
+from pipeline.teacher.chance import check_above_chance
+from pipeline.training.validation import Validation
 
 _STEPS = 100
 _TOLERANCE = 1e-10
 _SHARPEST, _FLATTEST = 20.0, 0.05
 
 
+def calibrate(model: nn.Module, validation: Validation, imported: str | None) -> dict[str, Any]:
+    """Returns the figures of a teacher on the validation split, with its calibration temperature.
+
+    Args:
+        imported: The name of a network that learned elsewhere; None: it was trained from nothing.
+
+    Raises:
+        ModelError: An imported network is no better than chance.
+    """
+    logits, hard_labels = validation.logits(model), validation.split.hard_labels
+    if imported:
+        check_above_chance(logits, hard_labels, imported)
+    temperature = fit_temperature(logits, hard_labels)
+    before = classification_metrics(logits, hard_labels)
+    after = classification_metrics(logits / temperature, hard_labels)
+    say(
+        f"train_teacher: val accuracy {before['accuracy']:.2%}, calibration temperature {temperature:.3f}: "
+        f"NLL {before['nll']:.4f} -> {after['nll']:.4f}, ECE {before['ece']:.4f} -> {after['ece']:.4f}"
+    )
+    calibrated = {"nll": after["nll"], "ece": after["ece"], "brier": after["brier"]}
+    return {**before, "calibration_temperature": temperature, "calibrated": calibrated}
+
+
 def fit_temperature(
     logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
 ) -> float:
-    """The temperature in [0.05, 20] that minimises the NLL of softmax(logits / temperature) on held-out samples.
+    """Returns the temperature in [0.05, 20] that gives held-out samples the lowest NLL.
 
-    The NLL is convex in 1 / temperature, so its slope has one sign change, which bisection finds.
+    The NLL is that of softmax(logits / temperature). It is convex in 1 / temperature, so its slope
+    changes its sign once, and bisection finds where.
 
     References:
         Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural Networks", 2017,

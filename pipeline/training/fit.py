@@ -1,59 +1,44 @@
-"""fit: the one training loop, for teacher and students alike, for one network or several in one pass.
+"""The one training loop, for teacher and students alike, for one network or several in one pass.
 
-It takes callables and knows nothing of stores or labels.
+It takes tasks and knows nothing of stores or labels.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from pipeline.core.files import write_bytes, write_json
 from pipeline.core.progress import progress
-from pipeline.training.recipe import FitSettings
-from pipeline.training.team import ALONE, Team
-from pipeline.training.trainer import AnyBatch, FitResult, Task, Trainer
+from pipeline.training.run import FitResult
+from pipeline.training.task import AnyBatch, Task
+from pipeline.training.trainer import Trainer
 
 #: (places of some of the runs, epoch, first step) -> at each step a batch for each of these runs
 BatchesTogether = Callable[[Sequence[int], int, int], Iterable[tuple[AnyBatch, ...]]]
 
 
-def fit(
-    model: nn.Module,
-    task: Task[AnyBatch],
-    settings: FitSettings,
-    scratch: Path,
-    device: torch.device,
-    name: str,
-    head: Collection[str] = (),
-    team: Team = ALONE,
-) -> FitResult:
-    """Trains `model`; goes on from the checkpoint in `scratch` if there is one, and leaves its own there. `head` and
-    `team` as for `Trainer`.
+def fit(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[AnyBatch] | None = None) -> list[FitResult]:
+    """Trains one network, or several in one pass over batches that are made once.
 
-    Raises ModelError where the loss stops being a finite number.
-    """
-    run = Trainer(model, task, settings, scratch, device, name, head, team)
-    return fit_together([run], lambda _, epoch, start: ((batch,) for batch in task.batches(epoch, start)))[0]
+    Each goes on from the checkpoint in its folder, if there is one, and leaves its own there. Each
+    comes to the bits that it would come to alone (on a CPU). All are trained by the same processes.
 
-
-def fit_together(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[AnyBatch]) -> list[FitResult]:
-    """Trains several networks in one pass over batches that are made once, each to the bits that it would come to
-    alone (on a CPU). All are trained by the same processes.
-
-    Runs that stand at different places, because they were killed between the checkpoint of one and that of another, are
-    brought together: the least advanced goes first, the others let its batches pass. The shorter ones end earlier.
+    Runs may stand at different places, because they were killed between the checkpoint of one and
+    that of another. Then the least advanced goes first, and the others let its batches pass. The
+    shorter ones end earlier.
 
     Args:
-        runs: With the same number of steps per epoch, in whatever place their checkpoints left them.
-        batches: In place of those of the runs' tasks.
+        runs: All with the same number of steps per epoch, in whatever place their checkpoints left them.
+        batches: The batches that several runs share; None: those of the task of a single run.
 
     Raises:
         ModelError: A loss stops being a finite number.
     """
+    if batches is None:
+        (alone,) = runs
+        batches = partial(_batches_alone, alone.task)
     steps = runs[0].task.steps_per_epoch
     assert all(run.task.steps_per_epoch == steps for run in runs), "who has the same batches has as many"
     total = steps * max(run.settings.epochs for run in runs)
@@ -70,6 +55,10 @@ def fit_together(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[Any
             done = (epoch + 1) * steps
         on_steps(total - done)  # what patience left out
     return [run.result() for run in runs]
+
+
+def _batches_alone(task: Task[AnyBatch], places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[AnyBatch]]:
+    return ((batch,) for batch in task.batches(epoch, start))
 
 
 def _train_epoch(

@@ -99,6 +99,21 @@ def _origin_of_weights(settings: NetworkSettings, where: str) -> str | None:
     return file_fingerprint(path)
 
 
+class WeightClasses(NamedTuple):
+    """The meaning of the outputs that imported weights have.
+
+    Attributes:
+        names: The classes of the outputs; None: as the weights name them, or else those of the data.
+        groups: For a class of the data the classes of the weights that make it up; None: by name.
+    """
+
+    names: Sequence[str] | None = None
+    groups: Mapping[str, Sequence[int | str]] | None = None
+
+
+_AS_NAMED = WeightClasses()
+
+
 class Start(NamedTuple):
     """A network before its first step, as often as it is asked for.
 
@@ -121,17 +136,12 @@ class Start(NamedTuple):
         recipe: dict[str, Any],
         folder: Path,
         where: str,
-        *,
-        output_names: Sequence[str] | None = None,
-        class_map: Mapping[str, Sequence[int | str]] | None = None,
+        classes: WeightClasses = _AS_NAMED,
     ) -> "Start":
-        """From settings; puts the network's own file into `folder`.
+        """Reads what the settings name, and puts the network's own file into `folder`.
 
-        Raises ModelError or ConfigError where weights, classes or images do not fit.
-
-        Args:
-            output_names: Of the weights' classes; None: as the weights say, or else those of the data.
-            class_map: The weights' classes that make up some of the data's.
+        Raises:
+            ModelError, ConfigError: Weights, classes or inputs do not fit.
         """
         copy_network_file(settings.model, folder)
         meta = ModelMeta.untrained(settings.model, settings.model_settings, data, recipe)
@@ -142,9 +152,9 @@ class Start(NamedTuple):
         if settings.new_head:
             return cls(meta, folder, weights, meta.head(folder))
         if weights is not None:
-            names = output_names or weights.class_names
+            names = classes.names or weights.class_names
             outputs = weights.num_outputs or len(names or data.class_names)
-            groups = match_classes(data.class_names, names, class_map, outputs, where)
+            groups = match_classes(data.class_names, names, classes.groups, outputs, where)
             meta = replace(meta, num_outputs=outputs, class_groups=groups)
         return cls(meta, folder, weights, frozenset())
 

@@ -11,11 +11,10 @@ the same bits where two add up their gradients (the sums of more may be rounded 
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Generic, TypeVar
+from dataclasses import asdict
+from typing import Generic
 
 import torch
 from torch import nn
@@ -26,49 +25,8 @@ from pipeline.models.devices import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
-from pipeline.training.team import ALONE, Team
-
-AnyBatch = TypeVar("AnyBatch")
-
-
-@dataclass(frozen=True)
-class Task(Generic[AnyBatch]):
-    """What is learnt: batches of an epoch from a step on, the loss of one of them, and the measure of success.
-
-    `pixels` gives a batch's images (for the precision trial); `validate` gives at least `accuracy`. Of several processes
-    each has the batches of its own share, and losses whose mean over the processes is that of the whole batch.
-    """
-
-    batches: Callable[[int, int], Iterable[AnyBatch]]
-    steps_per_epoch: int
-    loss: Callable[[nn.Module, AnyBatch], torch.Tensor]
-    pixels: Callable[[AnyBatch], torch.Tensor]
-    validate: Callable[[nn.Module], dict[str, float]]
-
-
-@dataclass
-class RunState:
-    """Where a run stands; all of it is in the checkpoint.
-
-    `seconds` are those of its own steps and checkpoints, and its share of the time that batches took.
-    """
-
-    epoch: int = 0
-    step: int = 0  # within the epoch, in batches
-    seconds: float = 0.0
-    precision: str = ""
-    best_accuracy: float = -1.0
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """Weights (the moving average) after the last and after the best epoch, and a row of figures per epoch."""
-
-    last: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
-    state: RunState
+from pipeline.training.run import FitResult, RunState, Workplace
+from pipeline.training.task import AnyBatch, Task
 
 
 class Trainer(Generic[AnyBatch]):
@@ -78,7 +36,6 @@ class Trainer(Generic[AnyBatch]):
 
     Args:
         head: The names of the parameters that are never frozen and learn at the full rate; who `spares_head` needs it.
-        team: The processes that train it together, all of which see `scratch`.
     """
 
     def __init__(
@@ -86,14 +43,12 @@ class Trainer(Generic[AnyBatch]):
         model: nn.Module,
         task: Task[AnyBatch],
         settings: FitSettings,
-        scratch: Path,
-        device: torch.device,
-        name: str,
+        workplace: Workplace,
         head: Collection[str] = (),
-        team: Team = ALONE,
     ) -> None:
-        self.task, self.settings, self.device, self.name = task, settings, device, name
-        self._team = team
+        self.task, self.settings, self.name = task, settings, workplace.name
+        self._scratch, self._team = workplace.scratch, workplace.team
+        self.device = device = workplace.device
         self.model = self._replica = model.to(device)
         self.optimizer = build_optimizer(self.model, settings, head)
         self._backbone = Backbone(self.model, head)
@@ -103,7 +58,6 @@ class Trainer(Generic[AnyBatch]):
         # MPS has no float64.
         self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self.best = _weights(self.average.model)
-        self._scratch = scratch
         self._saved_at = self._tick = time.monotonic()
         self._unsaved = 0  # updates
         self._is_ready = False
@@ -192,10 +146,10 @@ class Trainer(Generic[AnyBatch]):
         self._is_ready = True
 
     def _choose_precision(self, batch: AnyBatch) -> None:
-        pixels = self.task.pixels(batch)
+        inputs = self.task.inputs(batch)
         # The clock has a say in it.
         chosen = self._team.ask_first(
-            lambda: choose_precision(self.settings.precision, self.model, pixels, self.device)
+            lambda: choose_precision(self.settings.precision, self.model, inputs, self.device)
         )
         self.state.precision = str(chosen).removeprefix("torch.")
 

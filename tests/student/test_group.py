@@ -18,9 +18,10 @@ import pipeline.training.fit
 import pipeline.training.trainer
 from pipeline.core.errors import PipelineError
 from pipeline.training.batches import Batch
-from pipeline.training.fit import fit, fit_together
+from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
-from pipeline.training.trainer import FitResult, Trainer
+from pipeline.training.run import FitResult, Workplace
+from pipeline.training.trainer import Trainer
 from stages import dump_labels, prepare, train_student, train_teacher
 
 Change = Callable[[dict[str, Any]], object]
@@ -55,7 +56,7 @@ def trainers(folder: Path) -> "list[Trainer[Batch]]":
     for number, settings in enumerate(RECIPES):
         torch.manual_seed(number)
         task = make_task(validate=by_epoch) if settings.patience_epochs else make_task()
-        runs.append(Trainer(net(number), task, settings, folder / str(number), CPU, f"run{number}"))
+        runs.append(Trainer(net(number), task, settings, Workplace(folder / str(number), CPU, f"run{number}")))
     return runs
 
 
@@ -97,7 +98,7 @@ def assert_all_same(results: list[FitResult], expected: list[FitResult]) -> None
 
 def test_each_of_several_comes_to_what_it_comes_to_alone(tmp_path: Path, alone: list[FitResult]) -> None:
     together = Together()
-    assert_all_same(fit_together(trainers(tmp_path), together), alone)
+    assert_all_same(fit(trainers(tmp_path), together), alone)
     assert together.made == [(epoch, step) for epoch in range(4) for step in range(STEPS)]  # each batch once
     assert together.asked == [([0, 1, 2, 3], 0, 0), ([0, 1, 2, 3], 1, 0), ([1, 2, 3], 2, 0), ([1], 3, 0)]
 
@@ -105,8 +106,8 @@ def test_each_of_several_comes_to_what_it_comes_to_alone(tmp_path: Path, alone: 
 @pytest.mark.parametrize("step", [1, STEPS, STEPS + 2, 3 * STEPS + 3])
 def test_a_killed_pass_goes_on_to_the_same_bits(tmp_path: Path, alone: list[FitResult], step: int) -> None:
     with pytest.raises(Killed):
-        fit_together(trainers(tmp_path), Together(step))
-    assert_all_same(fit_together(trainers(tmp_path), Together()), alone)
+        fit(trainers(tmp_path), Together(step))
+    assert_all_same(fit(trainers(tmp_path), Together()), alone)
 
 
 @pytest.mark.parametrize("writes", [1, 2, 11, 13, 22])
@@ -123,17 +124,17 @@ def test_a_pass_killed_between_two_checkpoints_goes_on_to_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.training.trainer, "write_checkpoint", until_killed)
         with pytest.raises(Killed):
-            fit_together(trainers(tmp_path), Together())
-    assert_all_same(fit_together(trainers(tmp_path), Together()), alone)
+            fit(trainers(tmp_path), Together())
+    assert_all_same(fit(trainers(tmp_path), Together()), alone)
 
 
 def test_runs_that_stand_far_apart_are_brought_together(tmp_path: Path, alone: list[FitResult]) -> None:
     run = trainers(tmp_path)[1]
     with pytest.raises(Killed):
-        fit_together([run], Together(2 * STEPS + 3))
+        fit([run], Together(2 * STEPS + 3))
     assert (run.state.epoch, run.state.step) == (2, 3)
     together = Together()
-    assert_all_same(fit_together(trainers(tmp_path), together), alone)
+    assert_all_same(fit(trainers(tmp_path), together), alone)
     assert together.asked == [([0, 2, 3], 0, 0), ([0, 2, 3], 1, 0), ([1, 2, 3], 2, 0), ([1], 3, 0)]
 
 
@@ -143,8 +144,8 @@ def test_the_bar_of_a_pass_counts_its_batches_and_comes_to_its_end(
     bar = Recorder()
     monkeypatch.setattr(pipeline.training.fit, "progress", bar)
     with pytest.raises(Killed):
-        fit_together(trainers(tmp_path), Together(STEPS + 1))
-    fit_together(trainers(tmp_path), Together())
+        fit(trainers(tmp_path), Together(STEPS + 1))
+    fit(trainers(tmp_path), Together())
     assert bar.name == "run0 and 3 more"
     assert sum(bar.counts) == bar.total == 4 * STEPS
 

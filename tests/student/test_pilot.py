@@ -13,6 +13,7 @@ import pytest
 import torch
 from project import files_of, small_params, student, write_params
 from pydantic import TypeAdapter, ValidationError
+from runs import make_task
 
 import pipeline.student.temperature
 from pipeline.core.config import validate
@@ -20,7 +21,8 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.files import read_json, read_tensors
 from pipeline.student.temperature import Choice, Temperature, choose_temperature, shorten
 from pipeline.training.recipe import FitSettings
-from pipeline.training.trainer import FitResult, RunState, Task
+from pipeline.training.run import FitResult, RunState
+from pipeline.training.trainer import Task
 from pipeline.views import ViewSpec
 from stages import dump_labels, prepare, train_student, train_teacher
 
@@ -142,11 +144,11 @@ def test_a_trial_is_short_and_takes_up_where_it_was(
 ) -> None:
     monkeypatch.setattr(pipeline.student.temperature, "PILOT_STEPS", 7)
     settings = FitSettings(**student()["fit"] | {"epochs": 30, "precision": "auto", "patience_epochs": 2})
-    task = Task[int](
+    task = make_task(
         batches=lambda epoch, start: iter(range(start, epoch_steps)),
         steps_per_epoch=epoch_steps,
         loss=lambda model, batch: torch.zeros(()),
-        pixels=lambda batch: torch.zeros(()),
+        inputs=lambda batch: torch.zeros(()),
         validate=lambda model: {},
     )
     short, recipe = shorten(task, settings, CPU)
@@ -239,16 +241,17 @@ def test_a_student_killed_in_its_pilot_comes_to_the_same_bytes(
 ) -> None:
     expected = files_of(chosen / "data/train_student")
     with_student(folder, temperature="auto")
-    real, calls = train_student.student_task, iter(range(10))
+    real, calls = train_student.StudentTask, iter(range(10))
 
     def killed(*args: Any) -> Task[Any]:
         task: Task[Any] = real(*args)
         if next(calls) != trial:
             return task
-        return Task(task.batches, task.steps_per_epoch, dying(task.loss, 5), task.pixels, task.validate)
+        task.loss = dying(task.loss, 5)  # type: ignore[method-assign]
+        return task
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_student, "student_task", killed)
+        patch.setattr(train_student, "StudentTask", killed)
         with pytest.raises(KeyboardInterrupt):
             run_student(folder)
     (scratch,) = (folder / "work").glob("train_student-small-*")
@@ -280,13 +283,13 @@ def test_a_trial_is_past_its_losses_warm_up(folder: Path, monkeypatch: pytest.Mo
     loss = {"kind": "dkd", "standardize": False, "target_weight": 1.0, "other_weight": 2.0, "warmup_epochs": 20}
     with_student(folder, temperature="auto", loss=loss)
     met: list[int] = []
-    real = train_student.student_task
+    real = train_student.StudentTask
 
     def watched(row: train_student.TrainStudent, *others: Any) -> Task[Any]:
         met.append(row.loss["warmup_epochs"])
         return real(row, *others)
 
-    monkeypatch.setattr(train_student, "student_task", watched)
+    monkeypatch.setattr(train_student, "StudentTask", watched)
     run_student(folder)
     assert met == [1, 1, 20]
     settings = read_json(folder / "data/train_student/small/meta.json", made_by="")["settings"]

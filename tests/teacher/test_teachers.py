@@ -35,6 +35,7 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models import build_model
 from pipeline.models.saved import model_fingerprint, read_meta, read_model
 from pipeline.report.tables import QUALITY, Table, network_lines
+from pipeline.training.start import WeightClasses
 
 HALF = {"mean": [0.5], "std": [0.5]}
 TORCHVISION, TIMM = "torchvision/shufflenet_v2_x0_5", "timm/test_resnet"
@@ -182,7 +183,7 @@ def test_published_weights_say_how_they_want_their_images(project: Path) -> None
     )
     published = knowing(TORCHVISION, {}, num_outputs=1000, size=32).state_dict()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.train_teacher.check_above_chance", lambda *arguments: None)
+        patch.setattr("pipeline.teacher.calibration.check_above_chance", lambda *arguments: None)
         folder = run_teacher(project)
     meta = read_meta(folder, made_by="train_teacher")
     assert (meta.mean, meta.std, meta.size_px) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], [32, 32])
@@ -256,7 +257,7 @@ def test_classes_that_do_not_match_are_one_line(
     project: Path, names: list[str] | None, class_map: dict[str, list[int | str]] | None, told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
-        begin(project, of_onnx(project), output_names=names, class_map=class_map)
+        begin(project, of_onnx(project), WeightClasses(names, class_map))
     assert "\n" not in str(caught.value)
 
 

@@ -23,6 +23,7 @@ from pipeline.data.budget import MemoryBudget
 from pipeline.data.paging import Paging, window_order
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.write import write_dataset
+from pipeline.teacher.task import TeacherData, TeacherTask
 from pipeline.training.epochs import Epoch
 from pipeline.views import CutMix, FlipHorizontal, ViewSpec
 from stages import train_teacher
@@ -40,8 +41,8 @@ def test_hard_labels_are_mixed_as_the_pixels_are(tmp_path: Path, label_smoothing
     params["train_teacher"] |= {"views": views.to_dict(), "label_smoothing": label_smoothing}
     params["train_teacher"]["fit"]["batch_size"] = 16
     settings = load_section(train_teacher.TrainTeacher, "train_teacher", write_params(tmp_path, params))
-    images = train_teacher.Images(split, split, MemoryBudget(0, 16, "not streamed"))
-    task = train_teacher.teacher_task(settings, images, torch.device("cpu"))
+    images = TeacherData(split, split, MemoryBudget(0, 16, "not streamed"))
+    task = TeacherTask(settings, images, torch.device("cpu"))
     (batch,) = task.batches(2, 0)
     (expected,) = Epoch(split, views, view=2, number=2, batch_size=16, seed=0).batches()
     assert torch.equal(batch.inputs, expected.inputs)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import CPU, make_task, recipe
+from runs import fit_one, make_task, recipe
 from torch import nn
 
 from pipeline.core.errors import ConfigError, one_line_errors
 from pipeline.models.devices import check_compiler
-from pipeline.training.fit import fit
 
 
 class Small(nn.Module):
@@ -41,9 +40,9 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
 def compare(scratch: Path) -> None:
     # As it is compiled, but for the C++, which takes 20 seconds and a compiler.
     nn.Module.compile = partialmethod(nn.Module.compile, backend="aot_eager")  # type: ignore[method-assign,assignment]
-    plain = fit(net(), make_task(), recipe(optimizer="sgd"), scratch / "plain", CPU, "plain")
+    plain = fit_one(net(), make_task(), recipe(optimizer="sgd"), scratch / "plain", name="plain")
     model = net()
-    compiled = fit(model, make_task(), recipe(optimizer="sgd", compile=True), scratch / "compiled", CPU, "compiled")
+    compiled = fit_one(model, make_task(), recipe(optimizer="sgd", compile=True), scratch / "compiled", name="compiled")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     for name, values in plain.last.items():
         torch.testing.assert_close(compiled.last[name], values, rtol=1e-3, atol=1e-4)

@@ -32,8 +32,9 @@ from pipeline.signals.metrics import classification_metrics
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import fit
+from pipeline.training.run import FitResult, Workplace
 from pipeline.training.team import ALONE, Team
-from pipeline.training.trainer import FitResult, Task
+from pipeline.training.trainer import Task, Trainer
 from stages import dump_labels, prepare, train_student, train_teacher
 
 Work = Callable[[Team, Path], object]
@@ -154,7 +155,7 @@ def train(team: Team, folder: Path, model: nn.Module, kill: int = -1, **settings
     head = {"head.weight", "head.bias"}
     try:
         task = team_task(team, settings.batch_size, kill)
-        result = fit(model, task, settings, folder / "scratch", CPU, "run", head, team)
+        (result,) = fit([Trainer(model, task, settings, Workplace(folder / "scratch", CPU, "run", team), head)])
     except Killed:
         return None
     if team.is_first:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from runs import (
-    CPU,
     EPOCHS,
     STEPS,
     TRAIN,
     Killed,
     Recorder,
     assert_same,
+    fit_one,
     killed_before,
     make_task,
     net,
@@ -36,11 +36,12 @@ import pipeline.training.fit
 import pipeline.training.trainer
 from pipeline.core.errors import ModelError
 from pipeline.training.batches import Batch
-from pipeline.training.fit import fit, write_reports
+from pipeline.training.fit import write_reports
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.optimizers import LeanAdamW, LeanSGD
 from pipeline.training.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
-from pipeline.training.trainer import FitResult, Task
+from pipeline.training.run import FitResult
+from pipeline.training.trainer import Task
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,14 +59,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitResu
     for optimizer in ("adamw", "sgd"):
         torch.manual_seed(0)
         scratch = tmp_path_factory.mktemp("whole")
-        results[optimizer] = fit(net(), make_task(), recipe(optimizer=optimizer), scratch, CPU, "run")
+        results[optimizer] = fit_one(net(), make_task(), recipe(optimizer=optimizer), scratch)
     return results
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_the_loss_falls_and_the_network_learns(tmp_path: Path, optimizer: str) -> None:
     settings = recipe(epochs=8, optimizer=optimizer, learning_rate=0.02, checkpoint_seconds=1000)
-    result = fit(net(), make_task(), settings, tmp_path, CPU, "run")
+    result = fit_one(net(), make_task(), settings, tmp_path)
     history = result.state.history
     assert [row["epoch"] for row in history] == list(range(1, 9))
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
@@ -84,9 +85,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     settings = recipe(optimizer=optimizer)
     torch.manual_seed(0)
     with pytest.raises(Killed):
-        fit(net(), killed_before(step), settings, tmp_path / "killed", CPU, "run")
+        fit_one(net(), killed_before(step), settings, tmp_path / "killed")
     torch.manual_seed(99)  # a new process has other random numbers, and another start
-    assert_same(fit(net(1), make_task(), settings, tmp_path / "killed", CPU, "run"), uninterrupted[optimizer])
+    assert_same(fit_one(net(1), make_task(), settings, tmp_path / "killed"), uninterrupted[optimizer])
 
 
 def test_a_run_killed_while_it_validates_goes_on_to_the_same_bits(
@@ -97,8 +98,8 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_same_bits(
 
     torch.manual_seed(0)
     with pytest.raises(Killed):
-        fit(net(), make_task(validate=killed), recipe(), tmp_path / "killed", CPU, "run")
-    assert_same(fit(net(1), make_task(), recipe(), tmp_path / "killed", CPU, "run"), uninterrupted["adamw"])
+        fit_one(net(), make_task(validate=killed), recipe(), tmp_path / "killed")
+    assert_same(fit_one(net(1), make_task(), recipe(), tmp_path / "killed"), uninterrupted["adamw"])
 
 
 @pytest.mark.parametrize("function", ["write_tensors", "write_json"])
@@ -119,14 +120,14 @@ def test_a_run_killed_while_it_saves_goes_on_to_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.training.checkpoints, function, killed)
         with pytest.raises(Killed):
-            fit(net(), make_task(), recipe(), tmp_path / "killed", CPU, "run")
-    assert_same(fit(net(1), make_task(), recipe(), tmp_path / "killed", CPU, "run"), uninterrupted["adamw"])
+            fit_one(net(), make_task(), recipe(), tmp_path / "killed")
+    assert_same(fit_one(net(1), make_task(), recipe(), tmp_path / "killed"), uninterrupted["adamw"])
 
 
 def test_a_finished_run_is_not_trained_again_and_keeps_one_checkpoint(tmp_path: Path) -> None:
-    expected = fit(net(), make_task(), recipe(), tmp_path, CPU, "run")
+    expected = fit_one(net(), make_task(), recipe(), tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
-    assert_same(fit(net(1), killed_before(0), recipe(), tmp_path, CPU, "run"), expected)
+    assert_same(fit_one(net(1), killed_before(0), recipe(), tmp_path), expected)
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -139,14 +140,14 @@ def test_a_loss_that_is_not_a_number_names_the_run_and_the_epoch(tmp_path: Path,
         )
     )
     with pytest.raises(ModelError, match=rf"train_student@x: the training loss is nan in epoch {epoch + 1}"):
-        fit(net(), bad, recipe(), tmp_path, CPU, "train_student@x")
+        fit_one(net(), bad, recipe(), tmp_path, name="train_student@x")
 
 
 def test_weights_that_blow_up_at_the_last_step_of_an_epoch_name_the_run(tmp_path: Path) -> None:
     one_step = make_task(batches=lambda epoch, start: [next(iter(make_task().batches(0, 0)))], steps_per_epoch=1)
     settings = recipe(optimizer="sgd", learning_rate=1e38, clip_norm=1e9, warmup_fraction=0.0, ema_decay=0.0)
     with pytest.raises(ModelError, match="train_student@x"):
-        fit(net(), one_step, settings, tmp_path, CPU, "train_student@x")
+        fit_one(net(), one_step, settings, tmp_path, name="train_student@x")
 
 
 # Decay is a gradient to SGD, and Nesterov's first step is 1.9 gradients.
@@ -180,7 +181,7 @@ def test_the_learning_rate_warms_up_to_its_peak_and_falls_to_its_end(schedule: s
 
 
 def test_the_schedule_runs_over_all_epochs(tmp_path: Path) -> None:
-    result = fit(net(), make_task(), recipe(), tmp_path, CPU, "run")
+    result = fit_one(net(), make_task(), recipe(), tmp_path)
     last_steps = [(epoch + 1) * STEPS - 1 for epoch in range(EPOCHS)]
     expected = [0.01 * learning_rate_factor(step, EPOCHS * STEPS, recipe()) for step in last_steps]
     assert [row["learning_rate"] for row in result.state.history] == pytest.approx(expected)
@@ -198,13 +199,13 @@ def test_every_step_is_in_train_mode_even_if_validation_leaves_eval_mode(tmp_pat
         model.eval()
         return {"accuracy": 0.5}
 
-    fit(model, make_task(loss=loss, validate=validate), recipe(), tmp_path, CPU, "run")
+    fit_one(model, make_task(loss=loss, validate=validate), recipe(), tmp_path)
     assert modes == [{True}] * (EPOCHS * STEPS)
 
 
 def test_without_decay_the_average_is_the_weights_themselves(tmp_path: Path) -> None:
     model = net()
-    result = fit(model, make_task(), recipe(ema_decay=0.0), tmp_path, CPU, "run")
+    result = fit_one(model, make_task(), recipe(ema_decay=0.0), tmp_path)
     assert all(torch.equal(tensor, result.last[name]) for name, tensor in model.state_dict().items())
 
 
@@ -215,7 +216,7 @@ def test_the_average_follows_the_weights_and_forgets_the_start(tmp_path: Path) -
         heads.append(model.head.weight.detach().clone())
         return cross_entropy(stepped(batch.inputs), batch.hard_labels)
 
-    result = fit(model, make_task(loss=loss), recipe(ema_decay=0.6), tmp_path, CPU, "run")
+    result = fit_one(model, make_task(loss=loss), recipe(ema_decay=0.6), tmp_path)
     after_steps = [*heads[1:], model.head.weight.detach()]
     average = after_steps[0]
     for done, head in enumerate(after_steps[1:], start=1):
@@ -279,7 +280,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
     settings = recipe(
         epochs=1, optimizer="sgd", learning_rate=1.0, clip_norm=0.01, weight_decay=0.0, schedule="one_cycle"
     )
-    fit(model, steep, settings, tmp_path, CPU, "run")
+    fit_one(model, steep, settings, tmp_path)
     moved = torch.cat([(p.detach() - before[name]).flatten() for name, p in model.named_parameters()]).norm()
     assert 0 < moved <= 0.01 * 1.9 * 1.001  # Nesterov's first step is 1.9 gradients
 
@@ -312,7 +313,7 @@ def test_training_stops_when_patience_is_at_its_end(
     best: int,
 ) -> None:
     settings = recipe(epochs=6, patience_epochs=patience)
-    result = fit(net(), make_task(validate=scripted(*accuracies)), settings, tmp_path, CPU, "run")
+    result = fit_one(net(), make_task(validate=scripted(*accuracies)), settings, tmp_path)
     assert (result.state.epoch, result.state.best_epoch) == (epochs, best)
     lasts = [0.01 * learning_rate_factor(epoch * STEPS + STEPS - 1, 6 * STEPS, settings) for epoch in range(epochs)]
     assert [row["learning_rate"] for row in result.state.history] == lasts  # the schedule of all six
@@ -326,20 +327,20 @@ def test_training_stops_when_patience_is_at_its_end(
 def test_a_run_that_is_killed_before_it_stops_goes_on_to_the_same_bits(tmp_path: Path, step: int) -> None:
     settings, accuracies = recipe(epochs=6, patience_epochs=2), (0.5, 0.4, 0.3)
     torch.manual_seed(0)
-    whole = fit(net(), make_task(validate=scripted(*accuracies)), settings, tmp_path / "whole", CPU, "run")
+    whole = fit_one(net(), make_task(validate=scripted(*accuracies)), settings, tmp_path / "whole")
     validate = scripted(*accuracies)
     torch.manual_seed(0)
-    killed = replace(killed_before(step), validate=validate)
+    killed = killed_before(step, validate=validate)
     with pytest.raises(Killed):
-        fit(net(), killed, settings, tmp_path / "killed", CPU, "run")
+        fit_one(net(), killed, settings, tmp_path / "killed")
     torch.manual_seed(99)
-    assert_same(fit(net(1), make_task(validate=validate), settings, tmp_path / "killed", CPU, "run"), whole)
+    assert_same(fit_one(net(1), make_task(validate=validate), settings, tmp_path / "killed"), whole)
 
 
 def test_a_run_that_has_stopped_is_not_trained_on(tmp_path: Path, bar: Recorder) -> None:
     settings = recipe(epochs=6, patience_epochs=1)
-    stopped = fit(net(), make_task(validate=scripted(0.5, 0.5)), settings, tmp_path, CPU, "run")
-    assert_same(fit(net(1), killed_before(0), settings, tmp_path, CPU, "run"), stopped)
+    stopped = fit_one(net(), make_task(validate=scripted(0.5, 0.5)), settings, tmp_path)
+    assert_same(fit_one(net(1), killed_before(0), settings, tmp_path), stopped)
     assert sum(bar.counts) == bar.total
 
 
@@ -376,14 +377,14 @@ def test_batches_that_accumulate_give_the_step_of_one_large_batch(
             batches=lambda epoch, start: batches[start:],
             steps_per_epoch=len(sizes),
             loss=lambda model, batch: cross_entropy(model(batch[0]), batch[1]),
-            pixels=lambda batch: batch[0],
+            inputs=lambda batch: batch[0],
             validate=lambda model: {"accuracy": 0.5},
         )
 
     results = []
     for name, parts, count in (("few", [4] * 7, accumulate), ("one", sizes, 1)):
         settings = recipe(epochs=3, optimizer=optimizer, clip_norm=0.05, accumulate_batches=count)
-        results.append(fit(plain(), task(parts), settings, tmp_path / name, CPU, "run"))
+        results.append(fit_one(plain(), task(parts), settings, tmp_path / name))
     few, one = results
     assert [r["learning_rate"] for r in few.state.history] == [r["learning_rate"] for r in one.state.history]
     for name, weights in plain().state_dict().items():
@@ -395,22 +396,22 @@ def test_batches_that_accumulate_give_the_step_of_one_large_batch(
 def test_a_run_that_is_killed_between_batches_of_one_step_goes_on_to_the_same_bits(tmp_path: Path, step: int) -> None:
     settings = recipe(accumulate_batches=3)
     torch.manual_seed(0)
-    whole = fit(net(), make_task(), settings, tmp_path / "whole", CPU, "run")
+    whole = fit_one(net(), make_task(), settings, tmp_path / "whole")
     torch.manual_seed(0)
     with pytest.raises(Killed):
-        fit(net(), killed_before(step), settings, tmp_path / "killed", CPU, "run")
-    assert_same(fit(net(1), make_task(), settings, tmp_path / "killed", CPU, "run"), whole)
+        fit_one(net(), killed_before(step), settings, tmp_path / "killed")
+    assert_same(fit_one(net(1), make_task(), settings, tmp_path / "killed"), whole)
 
 
 def test_gradients_that_wait_are_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tags: list[str] = []
     monkeypatch.setattr(pipeline.training.trainer, "write_checkpoint", lambda folder, tag, state: tags.append(tag))
-    fit(net(), make_task(), recipe(epochs=1, accumulate_batches=3), tmp_path, CPU, "run")
+    fit_one(net(), make_task(), recipe(epochs=1, accumulate_batches=3), tmp_path)
     assert tags == ["0-3", "0-4", "1-0"]
 
 
 def test_reports_hold_a_row_of_figures_per_epoch(tmp_path: Path) -> None:
-    result = fit(net(), make_task(), recipe(), tmp_path / "scratch", CPU, "run")
+    result = fit_one(net(), make_task(), recipe(), tmp_path / "scratch")
     write_reports(tmp_path / "reports/x", result, {"val": {"accuracy": 0.5}})
     with (tmp_path / "reports/x.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -434,7 +435,7 @@ def test_what_is_frozen_keeps_its_bits_so_long_and_no_longer(tmp_path: Path, opt
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {"accuracy": 0.5}
 
-    fit(net(), make_task(validate=validate), settings, tmp_path, CPU, "run", HEAD)
+    fit_one(net(), make_task(validate=validate), settings, tmp_path, HEAD)
     frozen, free = seen
     for name, before in start.items():
         assert torch.equal(frozen[name], before) == (name not in HEAD), name
@@ -448,19 +449,19 @@ def test_a_run_that_is_killed_while_frozen_or_after_goes_on_to_the_same_bits(
 ) -> None:
     settings = recipe(epochs=3, freeze_epochs=1, layer_decay=0.5, optimizer=optimizer)
     torch.manual_seed(0)
-    whole = fit(net(), make_task(), settings, tmp_path / "whole", CPU, "run", HEAD)
+    whole = fit_one(net(), make_task(), settings, tmp_path / "whole", HEAD)
     torch.manual_seed(0)
     with pytest.raises(Killed):
-        fit(net(), killed_before(step), settings, tmp_path / "killed", CPU, "run", HEAD)
+        fit_one(net(), killed_before(step), settings, tmp_path / "killed", HEAD)
     torch.manual_seed(99)
-    assert_same(fit(net(1), make_task(), settings, tmp_path / "killed", CPU, "run", HEAD), whole)
+    assert_same(fit_one(net(1), make_task(), settings, tmp_path / "killed", HEAD), whole)
 
 
 def test_what_a_user_froze_stays_frozen(tmp_path: Path) -> None:
     model = net()
     model.conv.weight.requires_grad_(False)
     before = model.conv.weight.clone()
-    fit(model, make_task(), recipe(freeze_epochs=1), tmp_path, CPU, "run", HEAD)
+    fit_one(model, make_task(), recipe(freeze_epochs=1), tmp_path, HEAD)
     assert torch.equal(model.conv.weight, before)
 
 
@@ -475,7 +476,7 @@ def test_each_block_learns_at_the_rate_of_the_one_above_it_times_the_decay(tmp_p
         task = make_task(batches=lambda epoch, start: [next(iter(make_task().batches(0, 0)))], steps_per_epoch=1)
         torch.manual_seed(0)
         settings = replace(settings, schedule="one_cycle", clip_norm=1e9)
-        fit(model, task, settings, tmp_path / f"{decay}", CPU, "run", HEAD)
+        fit_one(model, task, settings, tmp_path / f"{decay}", HEAD)
         moved.append({name: tensor - before for (name, tensor), before in _pairs(model)})
     for name, share in shares.items():
         torch.testing.assert_close(moved[1][name], share * moved[0][name], rtol=1e-3, atol=1e-7, msg=name)

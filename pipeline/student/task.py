@@ -1,0 +1,45 @@
+"""The task of a student: a store's labels on replayed views."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from pipeline.data.splits import Split
+from pipeline.student.batches import LabelledBatch
+from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.settings import TrainStudent
+from pipeline.training.task import Task
+from pipeline.training.team import ALONE, Team
+from pipeline.training.validation import Validation
+
+
+class StudentTask(Task[LabelledBatch]):
+    """The labels of a store on the views that its teacher saw."""
+
+    def __init__(
+        self,
+        settings: TrainStudent,
+        views: LabelledViews,
+        val: Split,
+        device: torch.device,
+        team: Team = ALONE,
+    ) -> None:
+        self._settings, self._views, self._device, self._share = settings, views, device, team.share
+        self._objective = settings.objective(settings.known_temperature)
+        self._weight = team.share.weight(min(settings.fit.batch_size, views.num_samples))
+        self._validation = Validation(val, views.joined.budget, device, team)
+        self.steps_per_epoch = views.steps_per_epoch(settings.fit.batch_size)
+
+    def batches(self, epoch: int, start_step: int) -> Iterator[LabelledBatch]:
+        size, seed = self._settings.fit.batch_size, self._settings.seed
+        return self._views.batches(epoch, start_step, batch_size=size, seed=seed, share=self._share)
+
+    def loss(self, model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
+        return self._weight * self._objective(model, batch, self._device)
+
+    def inputs(self, batch: LabelledBatch) -> torch.Tensor:
+        return batch.inputs
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return self._validation.measure(model)

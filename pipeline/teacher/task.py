@@ -1,0 +1,88 @@
+"""The task of a teacher: the hard labels of views, a new view in each epoch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pipeline.core.errors import DataError
+from pipeline.data.budget import MemoryBudget
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.opening import open_splits
+from pipeline.data.paging import Paging
+from pipeline.data.splits import Split
+from pipeline.models.devices import has_room
+from pipeline.teacher.settings import TrainTeacher
+from pipeline.training.batches import Batch, num_steps
+from pipeline.training.epochs import Epoch
+from pipeline.training.hard_labels import hard_label_loss
+from pipeline.training.task import Task
+from pipeline.training.team import ALONE, Team
+from pipeline.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class TeacherData:
+    """The splits that a teacher learns from and is judged on: in memory, on the device or on disk."""
+
+    train: Split
+    val: Split
+    budget: MemoryBudget
+
+    @classmethod
+    def open(cls, dataset: ImageDataset, settings: TrainTeacher, device: torch.device, where: str) -> "TeacherData":
+        """Opens both splits, and leaves out the training samples that have no hard label.
+
+        Raises:
+            DataError: No training sample has a hard label.
+        """
+        where = f"{where}.memory_budget_mb"
+        budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.fit.batch_size, where)
+        train, val = open_splits(dataset, budget, 0)
+        train = train.labelled()
+        if len(train) == 0:
+            raise DataError(dataset.folder, "no training image has a hard label", expected="some, to learn from")
+        return cls(train.to(device) if has_room(device, train.held_bytes) else train, val, budget)
+
+    @property
+    def paging(self) -> Paging:
+        """The way that an epoch takes through the training split.
+
+        Raises ConfigError where the budget is too small for that.
+        """
+        return self.train.paging(self.budget)
+
+
+class TeacherTask(Task[Batch]):
+    """The hard labels of the training split, with views that are new in each epoch."""
+
+    def __init__(self, settings: TrainTeacher, data: TeacherData, device: torch.device, team: Team = ALONE) -> None:
+        self._settings, self._train, self._paging = settings, data.train, data.paging
+        self._device, self._share = device, team.share
+        self._weight = team.share.weight(min(settings.fit.batch_size, len(data.train)))
+        self._validation = Validation(data.val, data.budget, device, team)
+        self.steps_per_epoch = num_steps(len(data.train), settings.fit.batch_size)
+
+    def batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+        return Epoch(
+            self._train,
+            self._settings.views,
+            view=epoch,
+            number=epoch,
+            batch_size=self._settings.fit.batch_size,
+            seed=self._settings.seed,
+            share=self._share,
+            paging=self._paging,
+            device=self._device,
+        ).batches(start_step)
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        logits = model(batch.inputs.to(self._device, non_blocking=True))
+        return self._weight * hard_label_loss(logits, batch, self._settings.label_smoothing).mean()
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        return batch.inputs
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return self._validation.measure(model)

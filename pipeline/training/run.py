@@ -1,0 +1,48 @@
+"""One training run: its surroundings, its progress, its result."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pipeline.training.team import ALONE, Team
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The surroundings of a training run: its folder, its device, its name in messages, its team.
+
+    Args:
+        scratch: The folder of the checkpoint, which all processes of the team see.
+        device: What this process computes on.
+    """
+
+    scratch: Path
+    device: torch.device
+    name: str
+    team: Team = ALONE
+
+
+@dataclass
+class RunState:
+    """Where a run stands; all of it is in the checkpoint.
+
+    `seconds` are those of its own steps and checkpoints, and its share of the time that batches took.
+    """
+
+    epoch: int = 0
+    step: int = 0  # within the epoch, in batches
+    seconds: float = 0.0
+    precision: str = ""
+    best_accuracy: float = -1.0
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Weights (the moving average) after the last and after the best epoch, and a row of figures per epoch."""
+
+    last: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+    state: RunState
