@@ -13,7 +13,7 @@ from project import files_of, forget, small_params, student, write_params
 from runs import CPU, STEPS, Killed, Recorder, assert_same, make_task, net, recipe, scripted
 from torch import nn
 
-import pipeline.core.files
+import pipeline.core.scratch
 import pipeline.training.fit
 import pipeline.training.trainer
 from pipeline.core.errors import PipelineError
@@ -32,7 +32,7 @@ def quick() -> Iterator[None]:
     """Writes without waiting for the disk, and without reading the code for each scratch folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(pipeline.core.files, "loaded_code_fingerprint", lambda: "code")
+        patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         yield
 
 
