@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pipeline.signals.losses import cross_entropy
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.losses import SoftLoss
+from pipeline.training.hard_labels import hard_label_loss
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,21 @@ class Objective:
         logits = model(batch.inputs.to(device, non_blocking=True))
         # On a CPU, autocast leaves log_softmax in bfloat16, which has 3 digits.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        hard_labels = batch.hard_labels.to(device, non_blocking=True)
         loss: Tensor | float = 0.0
         if self.hard_weight:
-            loss = self.hard_weight * self._hard(logits, hard_labels, batch)
+            loss = self.hard_weight * self._hard(logits, batch)
         if self.soft_weight:
             assert batch.soft_targets is not None, "the views were opened with a temperature"
+            hard_labels = batch.hard_labels
+            if self.loss.needs_hard_label:  # else the copy to the device is saved
+                hard_labels = hard_labels.to(device, non_blocking=True)
             soft = self.loss(logits, batch.soft_targets, hard_labels, temperature=self.temperature, epoch=batch.epoch)
             loss = loss + self.soft_weight * soft
         assert isinstance(loss, Tensor), "settings are checked: one of the weights is positive"
         return loss.mean()
 
-    def _hard(self, logits: Tensor, hard_labels: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
-        values = cross_entropy(logits, hard_labels, label_smoothing=self.label_smoothing)
-        if batch.partner_labels is not None and batch.own_shares is not None:
-            labels, shares = (
-                some.to(logits.device, non_blocking=True) for some in (batch.partner_labels, batch.own_shares)
-            )
-            partner = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            values = shares * values + (1 - shares) * partner
+    def _hard(self, logits: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
+        values = hard_label_loss(logits, batch, self.label_smoothing)
         known = _is_labelled(batch)
         return values if known.all() else values * known.to(values.device, values.dtype, non_blocking=True)
 
