@@ -6,5 +6,6 @@ labelled_views.py  views with their stored labels, batch by batch
 losses/            per-example losses
 objective.py       what a student learns: the losses of a batch, weighted
 settings.py        A row of the table `students` of params.yaml
+task.py           batches, loss and validation of a student
 temperature.py     a student's temperature, chosen by short trials
 """

@@ -1,6 +1,10 @@
-"""The stage `train_teacher`.
+"""The stage `train_teacher`: from data and hard labels to a network with a calibration temperature.
 
-calibration.py  the calibration temperature
-chance.py       is a teacher better than guessing?
-settings.py     The section `train_teacher` of params.yaml
+The teacher is one more task for the training loop. A network that learned elsewhere goes through
+the same files and is trained for no epoch.
+
+calibration.py  the calibration temperature, and the teacher's figures with and without it
+chance.py       the check that an imported teacher is better than guessing
+settings.py     the section `train_teacher` of params.yaml
+task.py         the splits that a teacher learns from, and its batches, loss and validation
 """
