@@ -47,7 +47,7 @@ _MEMBER = re.compile(r"(?:.*/)?train/([^/]+)/\d+\.jpe?g")
 
 
 @dataclass
-class Images:
+class ImageFiles:
     """A set of image files in class folders, and the folder for the data sets made of them."""
 
     name: str
@@ -95,7 +95,7 @@ def main(
         report("read_speed", f"storage: encoded against torchvision's ImageFolder in a DataLoader; {load}", rows)
 
 
-def _prepared(some: Images, source: Row, storage: str, rounds: int) -> Row:
+def _prepared(some: ImageFiles, source: Row, storage: str, rounds: int) -> Row:
     ours, bare, ratio = in_turn(lambda: some.prepare(source, storage, some.image_px), some.decode, rounds)
     return {
         "images": some.name,
@@ -107,7 +107,7 @@ def _prepared(some: Images, source: Row, storage: str, rounds: int) -> Row:
     }
 
 
-def _read(some: Images, size: int, rounds: int) -> Row:
+def _read(some: ImageFiles, size: int, rounds: int) -> Row:
     """Returns the speed of an epoch of uint8 batches, from the split and from the files."""
     path = some.prepare(some.in_folders, "encoded", [size, size])
     split = ImageDataset(path).stream("train")
@@ -133,7 +133,7 @@ def _read(some: Images, size: int, rounds: int) -> Row:
     }
 
 
-def _cifar(folder: Path, archive: Path, num_images: int) -> Images:
+def _cifar(folder: Path, archive: Path, num_images: int) -> ImageFiles:
     """Returns the first training images of every class."""
     found: list[tuple[str, str, bytes]] = []
     with tarfile.open(archive) as tar:
@@ -147,7 +147,7 @@ def _cifar(folder: Path, archive: Path, num_images: int) -> Images:
     return _images("CIFAR-10, 32 x 32", folder, {label: some[:most] for label, some in of_class.items()}, None)
 
 
-def _photos(folder: Path, num_images: int) -> Images:
+def _photos(folder: Path, num_images: int) -> ImageFiles:
     """Returns images of smooth noise with a little grain.
 
     Their files are about as large as photographs of that size.
@@ -164,19 +164,19 @@ def _photos(folder: Path, num_images: int) -> Images:
     return _images("photos, 500 x 375", folder, of_class, PREPARED_PX)
 
 
-def _images(name: str, folder: Path, of_class: dict[str, list[bytes]], image_px: list[int] | None) -> Images:
+def _images(name: str, folder: Path, of_class: dict[str, list[bytes]], image_px: list[int] | None) -> ImageFiles:
     files = []
     for label, contents in of_class.items():
         (folder / "files" / label).mkdir(parents=True)
         for number, content in enumerate(contents):
             files.append(folder / "files" / label / f"{number:05}.jpg")
             files[-1].write_bytes(content)
-    return Images(name, folder, files, image_px)
+    return ImageFiles(name, folder, files, image_px)
 
 
-def _layouts(some: Images) -> list[Row]:
+def _layouts(some: ImageFiles) -> list[Row]:
     """Returns the settings of every kind of source of the same images."""
-    writers: dict[str, Callable[[Images, Path], Row]] = {
+    writers: dict[str, Callable[[ImageFiles, Path], Row]] = {
         "manifest": _write_manifest,
         "webdataset": _write_tars,
         "parquet": _write_parquet,
@@ -190,14 +190,14 @@ def _layouts(some: Images) -> list[Row]:
     return rows
 
 
-def _write_manifest(some: Images, path: Path) -> Row:
+def _write_manifest(some: ImageFiles, path: Path) -> Row:
     with (path / "table.csv").open("w", newline="") as file:
         rows = [(str(image.relative_to(some.folder)), image.parent.name) for image in some.files]
         csv.writer(file).writerows([("path", "label"), *rows])
     return {"path": str(path / "table.csv"), "root": str(some.folder)}
 
 
-def _write_tars(some: Images, path: Path) -> Row:
+def _write_tars(some: ImageFiles, path: Path) -> Row:
     with tarfile.open(path / "train-0000.tar", "w") as tar:
         for number, file in enumerate(some.files):
             for suffix, content in (("jpg", file.read_bytes()), ("cls", file.parent.name.encode())):
@@ -207,14 +207,14 @@ def _write_tars(some: Images, path: Path) -> Row:
     return {"path": str(path)}
 
 
-def _write_parquet(some: Images, path: Path) -> Row:
+def _write_parquet(some: ImageFiles, path: Path) -> Row:
     contents = pa.array([{"bytes": file.read_bytes(), "path": file.name} for file in some.files])
     table = pa.table({"image": contents, "label": [file.parent.name for file in some.files]})
     pq.write_table(table, path / "train.parquet", row_group_size=1000)
     return {"path": str(path)}
 
 
-def _write_arrays(some: Images, path: Path) -> Row:
+def _write_arrays(some: ImageFiles, path: Path) -> Row:
     np.save(path / "train_images.npy", np.stack([np.asarray(Image.open(file).convert("RGB")) for file in some.files]))
     np.save(path / "train_labels.npy", np.array([file.parent.name for file in some.files]))
     return {"path": str(path)}
