@@ -80,8 +80,7 @@ class Work:
         """
         device, split = self.teacher.device, self.split
         shown = split.to(device) if has_room(device, split.inputs.nbytes) else split
-        views = self.settings.views
-        return lambda: dump_labels(self.teacher, shown, views, list(islice(blocks, count)), targets, lambda _: None)
+        return lambda: dump_labels(self.teacher, shown, list(islice(blocks, count)), targets, lambda _: None)
 
     def forward(self, count: int) -> Callable[[], None]:
         """Returns a function that shows the teacher as many images, and does no more."""

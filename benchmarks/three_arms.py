@@ -170,7 +170,7 @@ def _dump(setting: Setting) -> float:
         writer = StoreWriter(path, setting.folder / "records", manifest, split.sample_ids, canaries)
         with progress("dump", len(split) * setting.epochs, "label") as on_labels:
             shown = setting.resident or split
-            dump_labels(setting.teacher, shown, views, manifest.blocks(), [Target(writer)], on_labels)
+            dump_labels(setting.teacher, shown, manifest.blocks(), [Target(writer)], on_labels)
         writer.finish()
         write_json(told, {"seconds_per_view": (time.perf_counter() - start) / setting.epochs})
     for count in {1, 4, 16} & set(range(setting.epochs)):

@@ -108,10 +108,10 @@ class Site:
     def counting(self, on_block: OnBlock = lambda count: None) -> Iterator[None]:
         """Within, every block that the teacher is asked for is a line in a file, before the answer. `on_block` is
         called next, with the number of blocks so far in this process."""
-        real = labelling.label_rows
+        real = labelling.plan_view
         count = 0
 
-        def label_rows(teacher: Any, split: Any, spec: Any, view: int, rows: Any, *others: Any, **named: Any) -> Any:
+        def plan_view(split: Any, spec: Any, view: int, *, rows: Any, row_order: Any) -> Any:
             nonlocal count
             rows = np.asarray(rows)
             if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):  # else a pilot
@@ -120,13 +120,13 @@ class Site:
                 os.close(handle)
                 count += 1
                 on_block(count)
-            return real(teacher, split, spec, view, rows, *others, **named)
+            return real(split, spec, view, rows=rows, row_order=row_order)
 
-        labelling.label_rows = label_rows
+        labelling.plan_view = plan_view
         try:
             yield
         finally:
-            labelling.label_rows = real
+            labelling.plan_view = real
 
 
 def fork(work: Callable[[], object], said: Path) -> int:

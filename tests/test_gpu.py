@@ -13,7 +13,6 @@ from conftest import make_split
 from runs import make_task
 from stores import (
     LABELLED,
-    SPEC,
     SPLIT,
     UINT8,
     Row,
@@ -35,8 +34,8 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.paging import Paging
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import Target, dump_labels
-from pipeline.labelling.teacher import Teacher, label_rows, rendered_there
-from pipeline.labelling.verify import repair_block
+from pipeline.labelling.repair import repair_block
+from pipeline.labelling.teacher import Teacher, compute_logits, label_rows, rendered_there
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
@@ -179,7 +178,7 @@ class Bright(nn.Module):
 def dumped(path: Path, row: Row, device: torch.device, split: SplitInMemory) -> StoreReader:
     writer = begin(path, row)
     teacher = Teacher(Bright().to(device), device, 7)
-    dump_labels(teacher, split, SPEC, writer.manifest.blocks(), [Target(writer)], lambda count: None)
+    dump_labels(teacher, split, writer.manifest.blocks(), [Target(writer)], lambda count: None)
     writer.finish()
     return StoreReader(path)
 
@@ -222,7 +221,7 @@ def test_an_output_that_is_not_finite_stops_a_dump_on_the_gpu(tmp_path: Path) ->
     writer = begin(tmp_path / "x.zarr", UINT8)
     teacher, blocks = Teacher(Broken(), GPU, 7), writer.manifest.blocks()
     with pytest.raises(ModelError, match="8 of 8 outputs of view 0 are NaN or infinite"):
-        dump_labels(teacher, SPLIT, SPEC, blocks, [Target(writer)], lambda count: None)
+        dump_labels(teacher, SPLIT, blocks, [Target(writer)], lambda count: None)
     assert not any(writer.has(block) for block in blocks)
 
 
@@ -258,9 +257,10 @@ def no_waiting() -> Iterator[None]:
 def test_nothing_waits_for_the_gpu_between_the_batches_of_a_block(last: str) -> None:
     split, spec = make_split(100, shape=(3, 32, 32)).to(GPU), spec_of(*ALL[last])
     teacher = Teacher(small_network().to(GPU), GPU, 16)
-    label_rows(teacher, split, spec, 1, range(100), later=True)  # what is done once
+    plans = [plan_view(split, spec, view) for view in (1, 2)]
+    compute_logits(teacher, plans[0], left_on=GPU)  # what is done once
     with no_waiting():
-        logits = label_rows(teacher, split, spec, 2, range(100), later=True)
+        logits = compute_logits(teacher, plans[1], left_on=GPU)
     assert logits.device == GPU
 
 

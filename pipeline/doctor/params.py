@@ -25,8 +25,7 @@ from pipeline.doctor.findings import Findings
 from pipeline.evaluation.settings import Evaluate
 from pipeline.explanation.settings import Explain
 from pipeline.export.settings import Export
-from pipeline.labelling.settings import DumpLabels
-from pipeline.labelling.verify_settings import VerifyLabels
+from pipeline.labelling.settings import DumpLabels, VerifyLabels
 from pipeline.labels.encodings import Encoding, build_encoding
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source

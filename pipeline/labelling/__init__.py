@@ -1,16 +1,23 @@
-"""Every way to make a label store.
+"""Every way to make a label store, and to check and repair one.
 
+A dump walks over blocks (one view of a range of samples): the teacher labels a block once, every encoding writes it, and
+any number of workers share the blocks through locks in one folder. A store is finished when every block has a record.
+Another way to make a store ends in `StoreWriter`, as these do.
+
+settings.py         the sections `dump_labels` and `verify_labels` of params.yaml
+stores.py           the plan of a dump: the manifests of its stores, the facts about the teacher
+run.py              one worker's part of a dump, from the plan to the published stores
+dump.py             the walk over blocks: claim, label, encode, commit
+teacher.py          the teacher at work: logits of views, and of a pilot
+workers.py          which worker this process is, and the claims that keep two from the same block
+read_ahead.py       inputs of the next blocks, read while the teacher is at work
+write_behind.py     blocks written while the teacher is at work
+takeover.py         labels copied from an earlier store, found by sample id and view
+writer.py           the writer of a store: blocks, their records, the manifest at the end
+verify.py           the checks of a finished store, with or without the teacher
+repair.py           broken blocks labelled again
+imported_logits.py  files of logits from a teacher that ran elsewhere
+imported_stores.py  stores of such logits
 derive.py           stores made from stores: subset, merge, average
-dump.py             the teacher's labels: dump, verify, repair
-imported_logits.py  logits of a teacher that runs elsewhere
-read_ahead.py       images of blocks, read while the ones before are labelled
-settings.py         The section `dump_labels` of params.yaml
-takeover.py         labels of a store that another one takes over
-teacher.py          a teacher at work: what it says of views
 tune.py             encodings tried on labels: bytes against KL, and the one for a budget
-verify_settings.py  The section `verify_labels` of params.yaml
-workers.py          who works on what, among processes that share a folder
-write_behind.py     blocks that are written while the next ones are computed
-writer.py           the soft-label store: writer
-verify.py  checks and repairs of a finished store
 """

@@ -147,12 +147,12 @@ def _assemble(
     for source in sources:
         known = [block for block in blocks if first[block] is source]
         inherited.extend(source.other_fidelity(manifest.view_numbers, known))
-    writer = StoreWriter(out, records, manifest, ids, canaries, stores[0].tables, inherited)
+    writer = StoreWriter(out, records, manifest, ids, canaries, stores[0].tables)
     for block in blocks:
         if not writer.has(block):
             writer.write_labels(block, copied_labels(sources, block), first[block].block_fidelity(block))
         on_labels(len(block.rows))
-    return writer.finish()
+    return writer.finish(inherited)
 
 
 def _canaries_of(stores: Sequence[StoreReader], manifest: Manifest, ids: np.ndarray) -> Canaries:

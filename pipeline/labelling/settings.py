@@ -1,8 +1,8 @@
-"""The section `dump_labels` of params.yaml."""
+"""The sections `dump_labels` and `verify_labels` of params.yaml, and what importing reads of them."""
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
@@ -11,26 +11,21 @@ from pipeline.labels.encodings import LabelSpace
 from pipeline.models.devices import DeviceName, Precision
 from pipeline.views import ViewSpec
 
+_OTHER_KEYS = STRICT | {"extra": "ignore"}  # the rest of a section that another command reads whole
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DumpLabels:
-    """What the teacher labels, and what all stores have in common."""
+class StoreSettings:
+    """The settings that all stores of one dump or import share."""
 
-    num_views: PositiveInt
     temperature: PositiveFloat
     temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
     pilot_labels: PositiveInt
-    batch_size: PositiveInt
     block_samples: PositiveInt
     num_canaries: PositiveInt
-    device: DeviceName
-    precision: Precision
-    compile: bool
-    memory_budget_mb: PositiveInt
-    views: ViewSpec
 
     def check(self, where: str) -> None:
-        """Raises ConfigError where temperatures are not each there once, or the stored one is not among them."""
+        """Raises ConfigError where a temperature is listed twice, or the stored one is not listed."""
         declared = [f"{temperature:g}" for temperature in self.temperatures]
         if len(set(declared)) < len(declared):
             raise ConfigError(f"{where}.temperatures", str(self.temperatures), expected="each once (to 6 digits)")
@@ -39,5 +34,43 @@ class DumpLabels:
             raise ConfigError(f"{where}.temperatures", str(self.temperatures), expected=stored)
 
     def space(self, num_classes: int) -> LabelSpace:
-        """What labels of so many classes have in common."""
+        """Returns the label space of a teacher with so many classes."""
         return LabelSpace(num_classes, self.temperature, tuple(self.temperatures))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DumpLabels(StoreSettings):
+    """The section `dump_labels`: the views that the teacher labels, and how it computes."""
+
+    num_views: PositiveInt
+    batch_size: PositiveInt
+    device: DeviceName
+    precision: Precision
+    compile: bool
+    memory_budget_mb: PositiveInt
+    views: ViewSpec
+
+
+@dataclass(frozen=True, kw_only=True, config=_OTHER_KEYS)
+class ImportLabels(StoreSettings):
+    """The part of the section `dump_labels` that decides a store of plain views."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_OTHER_KEYS)
+class ImportedClasses:
+    """The part of the section `train_teacher` that names the classes of imported logits."""
+
+    teacher_classes: str | list[str] | None
+    class_map: dict[str, list[int | str]] | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VerifyLabels:
+    """The section `verify_labels`: how many labels the teacher computes again, and the tolerances."""
+
+    num_labels: PositiveInt
+    seed: NonNegativeInt
+    kl_tolerance_nats: NonNegativeFloat
+    accuracy_tolerance: NonNegativeFloat
+    batch_size: PositiveInt
+    device: DeviceName

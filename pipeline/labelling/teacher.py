@@ -16,7 +16,9 @@ from pipeline.models.devices import Precision, copied_ahead, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
 from pipeline.views import ViewSpec
-from pipeline.views.plan import RowOrder, ViewPlan, plan_view, view_batches
+from pipeline.views.plan import RowOrder, ViewPlan, plan_view
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Teacher:
     @property
     def encodes_on(self) -> torch.device:
         """Where logits become labels and are measured, in float64 too, which MPS has not."""
-        return self.device if self.device.type == "cuda" else torch.device("cpu")
+        return self.device if self.device.type == "cuda" else _CPU
 
 
 def teacher_precision(folder: Path, device: torch.device, precision: Precision) -> str:
@@ -56,35 +58,44 @@ def label_rows(
     spec: ViewSpec,
     view: int,
     rows: range | Int64[np.ndarray, " rows"],
-    on_batch: Callable[[int], object] = lambda count: None,
     row_order: RowOrder | None = None,
-    *,
-    later: bool = False,
 ) -> Float[torch.Tensor, "rows classes"]:
-    """The teacher's logits for one view of some samples; raises ModelError with the first whose logits are not finite.
-
-    `row_order` is that of the store whose views these are; without one, mixed views are mixed within the whole split.
+    """Returns the teacher's logits for one view of some rows, on the CPU.
 
     Args:
-        later: The logits are where they are encoded, perhaps not computed yet and not looked at: `check_finite`.
+        row_order: That of the store whose views these are; without one, mixed views are mixed within the whole split.
+
+    Raises:
+        ModelError: With the first sample whose logits are not finite.
     """
     chosen = np.asarray(rows, dtype=np.int64)
-    if teacher.device.type == "cuda" and split.device != teacher.device:
-        plan = plan_view(split, spec, view, rows=chosen, row_order=row_order)
-        batches = rendered_there(plan, teacher.batch_size, teacher.device)
-    else:
-        batches = view_batches(split, spec, view, chosen, teacher.batch_size, row_order)
-    left_on = teacher.encodes_on if later else torch.device("cpu")
-    logits = predict_logits(
-        teacher.model, batches, teacher.device, on_batch=on_batch, left_on=left_on, precision=teacher.precision
-    )
-    if not later:
-        check_finite(logits, split.sample_ids, view, chosen)
+    logits = compute_logits(teacher, plan_view(split, spec, view, rows=chosen, row_order=row_order))
+    check_finite(logits, split.sample_ids, view, chosen)
     return logits
 
 
+def compute_logits(
+    teacher: Teacher,
+    plan: ViewPlan,
+    on_batch: Callable[[int], object] = lambda count: None,
+    left_on: torch.device = _CPU,
+) -> Float[torch.Tensor, "rows classes"]:
+    """Returns the teacher's logits for planned views, left on a device.
+
+    On a GPU they may not be computed yet, and nobody has looked at them: `check_finite` does, and waits for them.
+    """
+    split, size = plan.split, teacher.batch_size
+    if teacher.device.type == "cuda" and split.device != teacher.device:
+        batches = rendered_there(plan, size, teacher.device)
+    else:
+        batches = (plan.render(slice(start, start + size)) for start in range(0, len(plan.rows), size))
+    return predict_logits(
+        teacher.model, batches, teacher.device, on_batch=on_batch, left_on=left_on, precision=teacher.precision
+    )
+
+
 def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
-    """The views of a plan, rendered on a device from inputs that are in this machine's memory or on disk."""
+    """Yields the views of a plan, rendered on a device from inputs in this machine's memory or on disk."""
     places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
     groups = (plan.inputs(some) for some in places)
     for some, group in zip(places, copied_ahead(groups, device), strict=True):

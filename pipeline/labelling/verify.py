@@ -1,37 +1,141 @@
-"""Checks and repairs of a finished store, with the teacher at hand."""
+"""The checks of a finished store: whole and undamaged, for this data, and what the teacher predicts today."""
 
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.core.errors import PipelineError, StoreError
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import Split
-from pipeline.labelling.dump import labels_of
-from pipeline.labelling.teacher import Teacher, check_finite, label_rows, random_rows
+from pipeline.data.splits import Split, SplitOnDisk
+from pipeline.labelling.settings import VerifyLabels
+from pipeline.labelling.teacher import Teacher, label_rows, random_rows
+from pipeline.labels.canaries import check_canaries
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import gather
-from pipeline.labels.manifest import Block
+from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import model_fingerprint
+from pipeline.signals.metrics import accuracy
+
+# Errors that code meets where the declared shape or type of an array is damaged.
+_DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
-def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
-    """Labels one block again and puts it in its place; whether it is, bit for bit, what was there.
+@dataclass(frozen=True)
+class TeacherNow:
+    """The facts about the teacher as it is now, which a store's own are compared with."""
 
-    The split must have the block's samples, in any order.
+    fingerprint: str
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The teacher at work, and the facts about it now."""
+
+    teacher: Teacher
+    now: TeacherNow
+
+    @classmethod
+    def read(cls, folder: Path, val: SplitOnDisk, device: torch.device, batch_size: int) -> "Witness":
+        """Reads the teacher of a folder and has it predict the validation split."""
+        teacher = Teacher.read(folder, device, batch_size)
+        val_logits = predict_logits(teacher.model, val.in_order(batch_size), device)
+        return cls(teacher, TeacherNow(model_fingerprint(folder), accuracy(val_logits, val.hard_labels)))
+
+
+@dataclass
+class CheckedStore:
+    """The result of the checks of one store: a line for each fault, and the figures of those checks that were reached.
+
+    Attributes:
+        recomputed: Fidelity against the teacher as it is now, as `Fidelity.summary`.
     """
-    sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
-    rows = find_samples(sample_ids, split.sample_ids)
-    teacher = teacher.in_precision(store.manifest.teacher_precision)
-    logits = label_rows(teacher, split, store.views, block.view, rows, row_order=store.row_order, later=True)
-    check_finite(logits, split.sample_ids, block.view, rows)
-    return store.replace_block(block, *labels_of(store.codec, logits, sample_ids, block.view))
+
+    faults: list[str] = field(default_factory=list)
+    num_blocks: int | None = None
+    num_canaries: int | None = None
+    recomputed: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the result as plain JSON, without the figures of checks that were not reached."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def verify_store(
+    path: Path, witness: Witness | None, train: Split, settings: VerifyLabels
+) -> CheckedStore:
+    """Checks one store, with the teacher or, where `witness` is None, without; returns every fault that it found."""
+    result = CheckedStore()
+    try:
+        # 1. Every block can be read, and everything beside the blocks is as it was written.
+        store = StoreReader(path)
+        damaged = [error for _, error in store.check() if error is not None]
+        result.faults.extend(str(error) for error in damaged)
+        result.num_blocks = len(store.manifest.blocks())
+        store.check_whole()
+        # 2. The views are rendered as they were for the teacher, and every sample has its labels.
+        result.num_canaries = check_canaries(store.canaries, train, store.views, path, store.row_order)
+        if result.num_canaries == 0:
+            raise StoreError(path, "none of its canaries is in the training split", expected="a store for this data")
+        match_rows(train, store)
+        # 3. The labels are what the teacher predicts.
+        if store.manifest.teacher is None or witness is None:
+            return result
+        _compare_teacher(store, witness.now, settings, result)
+        if not damaged:
+            _compare_labels(store, witness.teacher, train, settings, result)
+    except PipelineError as error:
+        result.faults.append(str(error))
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:200]
+        result.faults.append(f"{path}: damaged: its parts do not fit each other ({type(error).__name__}: {reason})")
+    return result
+
+
+def _compare_teacher(store: StoreReader, now: TeacherNow, settings: VerifyLabels, result: CheckedStore) -> None:
+    """Adds a fault where another teacher wrote the store, or where its accuracy has changed since."""
+    stored = store.manifest.teacher or {}
+    if stored["fingerprint"] != now.fingerprint:
+        result.faults.append(f"{store.path}: written by teacher {stored['fingerprint']}, now {now.fingerprint}")
+    drift = abs(stored.get("val_accuracy", now.val_accuracy) - now.val_accuracy)
+    if drift > settings.accuracy_tolerance:
+        result.faults.append(
+            f"{store.path}: teacher's validation accuracy {stored['val_accuracy']:.4f} when written, "
+            f"now {now.val_accuracy:.4f}"
+        )
+
+
+def _compare_labels(
+    store: StoreReader,
+    teacher: Teacher,
+    train: Split,
+    settings: VerifyLabels,
+    result: CheckedStore,
+) -> None:
+    """Adds a fault for each temperature at which a label is further from the teacher than when it was written."""
+    stored = store.manifest.fidelity or {}
+    result.recomputed = recompute_fidelity(teacher, train, store, settings.num_labels, settings.seed)
+    for temperature, now in result.recomputed["kl_nats"].items():
+        limit = stored["kl_nats"][temperature]["max"] + settings.kl_tolerance_nats
+        if now["max"] > limit:
+            result.faults.append(
+                f"{store.path}: a label is {now['max']:.2e} nats from the teacher at temperature {temperature}, "
+                f"expected at most {limit:.2e}"
+            )
 
 
 def recompute_fidelity(
     teacher: Teacher, split: Split, store: StoreReader, num_labels: int, seed: int
 ) -> dict[str, Any]:
-    """How well stored labels match what the teacher says now, on about `num_labels` of them: as `Fidelity.summary`."""
+    """Returns how close stored labels are to what the teacher predicts now, as `Fidelity.summary`.
+
+    Measured on about `num_labels` labels, drawn at random from those whose sample is in the split.
+    """
     manifest = store.manifest
     teacher = teacher.in_precision(manifest.teacher_precision)
     split_rows = find_samples(store.sample_ids, split.sample_ids)

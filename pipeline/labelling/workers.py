@@ -1,7 +1,7 @@
 """Who works on what, among processes that share a folder and nothing else."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,15 @@ _NAMES = {
 
 class Claims:
     """Names that one process at a time holds. The operating system lets go of a dead process's claims, so that any
-    other process can take its work over."""
+    other process can take its work over.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        over: Whether another process has finished all the work meanwhile.
+    """
+
+    def __init__(self, folder: Path, over: Callable[[], bool] = lambda: False) -> None:
         self._folder = folder
+        self.over = over
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager

@@ -32,6 +32,7 @@ from pipeline.labels.fields import (
     measure_labels,
 )
 from pipeline.labels.manifest import Block, Manifest
+from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder
 
 
@@ -43,7 +44,6 @@ class StoreWriter:
 
     Args:
         tables: What the encoding learned, `Encoding.learn`.
-        inherited: Fidelity of labels that are copied into this store with `write_labels`.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class StoreWriter:
         sample_ids: UInt64[np.ndarray, " samples"],
         canaries: Canaries,
         tables: Mapping[str, np.ndarray] | None = None,
-        inherited: Sequence[Fidelity] = (),
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -64,7 +63,6 @@ class StoreWriter:
         self._encoding.check(manifest.space, str(path))
         self._fields = self._encoding.fields(manifest.space)
         self.codec: Codec = self._encoding.codec(manifest.space, tables or {})
-        self._inherited = inherited
         if (records / "begun.json").exists() and (path / "zarr.json").exists():
             self._group = ArrayGroup.reopen(path)
         else:
@@ -106,6 +104,11 @@ class StoreWriter:
         return encode_logits(self.codec, logits, ids, block.view)
 
     @cached_property
+    def views(self) -> ViewSpec:
+        """How the views are drawn whose labels these are."""
+        return ViewSpec.from_dict(self.manifest.views, f"{self.path}: views")
+
+    @cached_property
     def row_order(self) -> RowOrder:
         """What mixed views depend on, besides their ViewSpec."""
         return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))
@@ -124,27 +127,34 @@ class StoreWriter:
         record = {"digest": block_digest(values), "fidelity": fidelity.to_dict() if fidelity else None}
         write_bytes(self._record(block), json.dumps(record).encode())  # small, and quickly encoded: no indents
 
-    def finish(self) -> Manifest:
-        """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a block is missing."""
-        if self._fields:
-            self._write_records()
+    def finish(self, inherited: Sequence[Fidelity] = ()) -> Manifest:
+        """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a block is missing.
+
+        Args:
+            inherited: Fidelity of labels that were copied into this store without a fidelity of their block's own.
+        """
+        # 1. Gather the records of all blocks into arrays.
+        fidelity = self._write_records(inherited) if self._fields else None
+        # 2. Measure sizes and digests of everything that stands there now.
         names = {*self._encoding.tables(self.manifest.space)}
         beside = beside_labels(names, bool(self._fields))
         sizes = {p: p.stat().st_size for p in self.path.rglob("*") if p.is_file() and p.name != "zarr.json"}
         finished = replace(
             self.manifest,
-            fidelity=self._fidelity.summary() if self._fields and self._fidelity else None,
+            fidelity=fidelity.summary() if fidelity else None,
             # Of the arrays only: the manifest's own size would depend on this very number.
             label_bytes=round(sum(sizes.values()) / self.manifest.num_labels, 4),
             table_bytes=sum(size for p, size in sizes.items() if p.relative_to(self.path).parts[0] in names),
             arrays_digest=arrays_digest({name: self._group.read_whole(name) for name in beside}),
             complete=True,
         )
+        # 3. Only now may the manifest call the store complete.
         content = finished.signed()
         self._group.set_attributes(content)
         return Manifest(**content)
 
-    def _write_records(self) -> None:
+    def _write_records(self, inherited: Sequence[Fidelity]) -> Fidelity | None:
+        """Writes the digests and the fidelity of all blocks as arrays; returns the fidelity of them all together."""
         records = []
         for block in self.manifest.blocks():
             if not self.has(block):
@@ -153,13 +163,13 @@ class StoreWriter:
         digests = np.array([record["digest"] for record in records], dtype=np.uint64)
         self._group.put("block_digest", digests.reshape(self.manifest.num_views, self.manifest.blocks_per_view))
         measured = [Fidelity.from_dict(record["fidelity"]) for record in records if record["fidelity"]]
-        parts = [*self._inherited, *measured]
+        parts = [*inherited, *measured]
         if len(measured) < len(parts) == len(records):
             # An empty one more, so that nobody takes them for one per block, in the order of the blocks.
             parts.append(Fidelity({t: KlTally(0, 0.0, 0.0, {}) for t in parts[0].by_temperature}, 0))
-        self._fidelity = Fidelity.merge(parts) if parts else None
         for name, values in Fidelity.to_arrays(parts).items():
             self._group.put(name, values)
+        return Fidelity.merge(parts) if parts else None
 
     def _record(self, block: Block) -> Path:
         return self._records / f"{block.view}-{block.rows.start}.json"

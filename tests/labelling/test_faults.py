@@ -34,9 +34,12 @@ from stores import SPLIT, TOPK, UINT8, Row, make
 from pipeline.core.closure import TOP
 from pipeline.core.errors import PipelineError, StoreError, one_line_errors
 from pipeline.data.dataset import ImageDataset
+from pipeline.labelling import run as run_dump
+from pipeline.labelling.settings import VerifyLabels
+from pipeline.labelling.verify import verify_store
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.reader import StoreReader
-from stages import dump_labels, repair_labels, verify_labels
+from stages import repair_labels
 
 NUM_BLOCKS = 12
 NO_OWN_DISK = 77
@@ -167,7 +170,7 @@ def test_a_dump_that_dvc_removed_comes_back_without_the_teacher(whole: Site, sit
 @pytest.mark.parametrize("num_workers", [2, 3, 4])
 def test_workers_that_want_the_same_blocks_at_the_same_time(whole: Site, site: Site, num_workers: int) -> None:
     ready, go = os.pipe(), os.pipe()
-    real = dump_labels.dump_labels
+    real = run_dump.dump_labels
 
     def together(*arguments: Any) -> None:
         os.write(ready[1], b"r")
@@ -175,7 +178,7 @@ def test_workers_that_want_the_same_blocks_at_the_same_time(whole: Site, site: S
         os.read(go[0], 1)  # ends when the last one has closed it
         real(*arguments)
 
-    workers = [site.start(first=lambda: setattr(dump_labels, "dump_labels", together)) for _ in range(num_workers)]
+    workers = [site.start(first=lambda: setattr(run_dump, "dump_labels", together)) for _ in range(num_workers)]
     for _ in workers:
         os.read(ready[0], 1)
     for handle in (*go, *ready):
@@ -325,9 +328,7 @@ def test_a_file_that_may_not_grow(whole: Site, site: Site) -> None:
 # Damaged.
 
 
-VERIFY = verify_labels.VerifyLabels(
-    num_labels=10, seed=0, kl_tolerance_nats=0.0, accuracy_tolerance=0.0, batch_size=10, device="cpu"
-)
+VERIFY = VerifyLabels(num_labels=10, seed=0, kl_tolerance_nats=0.0, accuracy_tolerance=0.0, batch_size=10, device="cpu")
 UNREADABLE = (PipelineError, ArithmeticError, LookupError, TypeError, ValueError)
 
 
@@ -362,7 +363,7 @@ def how_found(path: Path, file: Path, expected: dict[str, Any], before: Any) -> 
     Fails where a reader gets anything but what was written, or where what `verify_labels --no-teacher` does not find
     means anything to Zarr.
     """
-    found = verify_labels._verify(path, None, SPLIT, VERIFY)["faults"]
+    found = verify_store(path, None, SPLIT, VERIFY).faults
     assert all(fault.startswith(str(path)) and "\n" not in fault for fault in found), found
     try:
         read = read_all(path)

@@ -16,6 +16,7 @@ from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
+from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.reader import StoreReader
 from stages import import_labels
 
@@ -152,7 +153,7 @@ def test_a_killed_import_goes_on_to_the_same_bytes(project: Path, monkeypatch: p
     write_npz(project / "x.npz", split.sample_ids, logits_of(split))
     expected = files_of(run(project, "x.npz"))
     forget(project, "dump_labels")
-    real, calls = import_labels.StoreWriter.write, iter(range(100))
+    real, calls = StoreWriter.write, iter(range(100))
 
     def killed(*arguments: Any) -> None:
         if next(calls) == 3:
@@ -160,7 +161,7 @@ def test_a_killed_import_goes_on_to_the_same_bytes(project: Path, monkeypatch: p
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(import_labels.StoreWriter, "write", killed)
+        patch.setattr(StoreWriter, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             run(project, "x.npz")
     assert files_of(run(project, "x.npz")) == expected
@@ -175,7 +176,7 @@ def test_labels_of_another_teacher_are_not_written_over(project: Path) -> None:
     before = files_of(project / "data/dump_labels")
     write_npz(project / "x.npz", split.sample_ids, logits_of(split, 2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_labels, "MODEL", "something else")
+        patch.setattr("pipeline.labelling.imported_stores.MODEL", "something else")
         with pytest.raises(StoreError, match=r"dense16.zarr: holds labels of another teacher; move it away"):
             run(project, "x.npz")
     assert files_of(project / "data/dump_labels") == before
@@ -208,7 +209,7 @@ def broken(ids: np.ndarray, logits: np.ndarray) -> Any:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lacking, r"x.npz: no logits for 5 of 64 training images \(the first is sample [0-9a-f]{16}"),
+        (lacking, r"x.npz: no logits for 5 of 64 training samples \(the first is sample [0-9a-f]{16}"),
         (broken, r"x.npz: row 7 \(sample [0-9a-f]{16}\) holds nan; expected finite logits"),
         (lambda ids, logits: (ids[:9], logits), "64 rows of logits, and 9 ids"),
         (lambda ids, logits: (ids, logits[:, 0]), r"float32 of shape \[64\]; expected floats, \[images, classes\]"),

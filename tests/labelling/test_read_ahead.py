@@ -13,7 +13,7 @@ from conftest import make_split
 from project import files_of
 from stores import CLASSES, FLOAT16, UINT8, content, take
 from teachers import USER_FILE, edit_params, make_project
-from test_labelling import EACH_MIXED, Row, begin, finish, oracle, run, spec_of
+from test_labelling import EACH_MIXED, Row, begin, finish, oracle, run
 
 import pipeline.core.arrays
 import pipeline.data.budget
@@ -162,7 +162,7 @@ def test_images_are_read_once_for_all_views_of_a_range(
     target = begin(tmp_path / "x.zarr", UINT8, SPLIT, range(5), block_samples=16)
     manifest = target.writer.manifest
     blocks = sorted(manifest.blocks(), key=lambda block: (block.rows.start, block.view_index))
-    dump_labels(oracle()[0], streamed, spec_of(manifest), blocks, [target], lambda count: None)
+    dump_labels(oracle()[0], streamed, blocks, [target], lambda count: None)
     assert reads == [range(start, min(start + 16, len(SPLIT))) for start in range(0, len(SPLIT), 16)]
 
 

@@ -658,12 +658,10 @@ def copied(path: Path, row: Row, order: list[int]) -> StoreReader:
     inherited = [source.fidelity_parts[number] for number in order]
     records = path.with_suffix(".records")
     tables = source.tables
-    writer = pipeline.labelling.writer.StoreWriter(
-        path, records, manifest, SPLIT.sample_ids, canaries, tables, inherited
-    )
+    writer = pipeline.labelling.writer.StoreWriter(path, records, manifest, SPLIT.sample_ids, canaries, tables)
     for block in BLOCKS:
         writer.write_labels(block, source.read_view(block.view_index, block.rows), None)
-    writer.finish()
+    writer.finish(inherited)
     return StoreReader(path)
 
 

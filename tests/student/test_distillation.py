@@ -59,7 +59,7 @@ def make_store(folder: Path, row: Row, view_numbers: Sequence[int] = VIEWS) -> S
     pilot = torch.log_softmax(2 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     tables = build_encoding(row, "test").learn(pilot, manifest.space)
     writer = StoreWriter(folder / "x.zarr", folder / "records", manifest, SPLIT.sample_ids, canaries, tables)
-    dump_labels(Teacher(TEACHER, CPU, 64), SPLIT, SPEC, manifest.blocks(), [Target(writer)], lambda count: None)
+    dump_labels(Teacher(TEACHER, CPU, 64), SPLIT, manifest.blocks(), [Target(writer)], lambda count: None)
     writer.finish()
     return StoreReader(folder / "x.zarr")
 

@@ -3,7 +3,9 @@
 A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}`; the row's name is the store's.
 """
 
-from pipeline.core.config import validate_kind
+from pathlib import Path
+
+from pipeline.core.config import PARAMS, load_rows, validate_kind
 from pipeline.labels.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
@@ -11,18 +13,18 @@ from pipeline.labels.encodings.sampled import Sampled
 from pipeline.labels.encodings.topk import TopK
 from pipeline.labels.encodings.unlabelled import Unlabelled
 
-ENCODINGS: dict[str, type[Encoding]] = {
-    "dense_float16": DenseFloat16,
-    "dense_uint8": DenseUint8,
-    "topk": TopK,
-    "sampled": Sampled,
-    "none": Unlabelled,
-}
+ENCODINGS: dict[str, type[Encoding]] = {cls.kind: cls for cls in (DenseFloat16, DenseUint8, TopK, Sampled, Unlabelled)}
 
-__all__ = ["ENCODINGS", "Codec", "Encoding", "Field", "LabelSpace", "build_encoding", "log_normalise"]
+__all__ = ["ENCODINGS", "Codec", "Encoding", "Field", "LabelSpace", "build_encoding", "log_normalise", "read_encodings"]
 
 
 def build_encoding(row: object, where: str) -> Encoding:
     """The encoding that a row (or a store's manifest) names; raises ConfigError where kind or settings are wrong."""
     encoding: Encoding = validate_kind(ENCODINGS, row, where)
     return encoding
+
+
+def read_encodings(params: Path = PARAMS) -> dict[str, Encoding]:
+    """Returns the encodings of the table `encodings` by name; raises ConfigError where a row is wrong."""
+    rows = load_rows("encodings", params)
+    return {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}

@@ -31,10 +31,10 @@ class DenseFloat16(Encoding):
         return {"log_probs": Field((space.num_classes,), np.dtype(np.float16), float("nan"))}
 
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
-        return _Codec(space)
+        return DenseFloat16Codec(space)
 
 
-class _Codec(Codec):
+class DenseFloat16Codec(Codec):
     def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
         return {"log_probs": log_probs.clamp(min=LOWEST).half()}
 

@@ -37,10 +37,10 @@ class DenseUint8(Encoding):
         return {"log_prob_codes": Field((space.num_classes,), self.scale.dtype, self.scale.fill_value)}
 
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
-        return _Codec(space, self.scale)
+        return DenseUint8Codec(space, self.scale)
 
 
-class _Codec(Codec):
+class DenseUint8Codec(Codec):
     def __init__(self, space: LabelSpace, scale: LogScale) -> None:
         super().__init__(space)
         self._scale = scale

@@ -54,10 +54,10 @@ class Sampled(Encoding):
         }
 
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
-        return _Codec(self, space)
+        return SampledCodec(self, space)
 
 
-class _Codec(Codec):
+class SampledCodec(Codec):
     def __init__(self, encoding: Sampled, space: LabelSpace) -> None:
         super().__init__(space)
         self._draws, self._seed = encoding.draws, derive_seed(encoding.seed, "sampled labels")

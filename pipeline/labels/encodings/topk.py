@@ -161,7 +161,7 @@ class TopK(Encoding):
         return num_left, sums, excess, counts
 
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
-        return _Codec(self, space, tables)
+        return TopKCodec(self, space, tables)
 
 
 def _most_likely(log_probs: Float[torch.Tensor, "labels classes"], k: int) -> Int64[torch.Tensor, "labels k"]:
@@ -174,7 +174,7 @@ def _most_likely(log_probs: Float[torch.Tensor, "labels classes"], k: int) -> In
     return classes[:, :k]
 
 
-class _Codec(Codec):
+class TopKCodec(Codec):
     def __init__(self, encoding: TopK, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> None:
         super().__init__(space)
         self._encoding, self._scale = encoding, encoding.scale

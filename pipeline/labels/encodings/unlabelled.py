@@ -31,10 +31,10 @@ class Unlabelled(Encoding):
         return {}
 
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> Codec:
-        return _Codec(space)
+        return UnlabelledCodec(space)
 
 
-class _Codec(Codec):
+class UnlabelledCodec(Codec):
     def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
         return {}
 

@@ -1,0 +1,62 @@
+"""The repair of a finished store: the teacher labels broken blocks again, and only these."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.errors import StoreError
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import Split
+from pipeline.labelling.dump import labels_of
+from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.manifest import Block
+from pipeline.labels.reader import StoreReader
+from pipeline.views.plan import plan_view
+
+
+def broken_blocks(path: Path) -> list[Block]:
+    """Returns the blocks that can't be read; raises StoreError where more than blocks is damaged."""
+    store = StoreReader(path)
+    store.check_whole()
+    return [block for block, fault in store.check() if fault]
+
+
+def repair_store(
+    store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split: Split, teacher_now: str
+) -> Iterator[tuple[Block, bool]]:
+    """Repairs some blocks; yields each with whether it is, bit for bit, what was there.
+
+    Raises StoreError where the labels would not be those that were there: another teacher, views or data.
+
+    Args:
+        teacher_now: The fingerprint of the teacher.
+    """
+    stored = (store.manifest.teacher or {}).get("fingerprint")
+    if stored != teacher_now:
+        expected = f"the teacher that wrote it, {stored}" if stored else "a store of one teacher"
+        fix = "make it again from the stores that it was made of" if stored is None else "run `dvc repro dump_labels`"
+        raise StoreError(store.location, f"can't be repaired by teacher {teacher_now}", expected=expected, fix=fix)
+    check_canaries(store.canaries, split, store.views, store.location, store.row_order)
+    ids = store.sample_ids
+    for block in blocks:
+        lost = int((find_samples(ids[np.array(block.rows)], split.sample_ids) < 0).sum())
+        if lost:
+            found = f"block {block.name} is of {lost} samples that are not in this data"
+            raise StoreError(store.location, found, expected="the data that it was dumped for")
+        yield block, repair_block(teacher, split, store, block)
+
+
+def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
+    """Labels one block again and puts it in its place; returns whether it is, bit for bit, what was there.
+
+    The split must have the block's samples, in any order.
+    """
+    sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
+    rows = find_samples(sample_ids, split.sample_ids)
+    teacher = teacher.in_precision(store.manifest.teacher_precision)
+    plan = plan_view(split, store.views, block.view, rows=rows, row_order=store.row_order)
+    logits = compute_logits(teacher, plan, left_on=teacher.encodes_on)
+    check_finite(logits, split.sample_ids, block.view, rows)
+    return store.replace_block(block, *labels_of(store.codec, logits, sample_ids, block.view))

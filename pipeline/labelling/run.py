@@ -1,0 +1,175 @@
+"""One worker's part of a dump, from the first block that nobody has to the finished stores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.core.errors import StoreError
+from pipeline.core.files import read_tensors, write_tensors
+from pipeline.core.progress import progress, say
+from pipeline.core.scratch import Scratch
+from pipeline.data.splits import Split
+from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.stores import DumpPlan
+from pipeline.labelling.takeover import Source
+from pipeline.labelling.teacher import Teacher, pilot_log_probs
+from pipeline.labelling.workers import Claims, Worker
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.canaries import make_canaries
+from pipeline.labels.manifest import Block, Manifest
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import has_room
+from pipeline.views.plan import RowOrder
+
+_PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)
+_SAME_CODE = ("code", "torch", "device")  # labels of an earlier dump are taken over only where these are the same
+
+
+@dataclass(frozen=True)
+class DumpSite:
+    """The place where the workers of a dump meet: their scratch folder and their claims.
+
+    Attributes:
+        worker: The one that this process is.
+        grow: A folder of finished stores whose labels are taken over; None: the dump before this one.
+    """
+
+    scratch: Scratch
+    claims: Claims
+    worker: Worker
+    grow: Path | None = None
+
+
+def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
+    """Labels the blocks that nobody else has, then finishes and publishes the stores unless another worker has."""
+    scratch, claims = site.scratch, site.claims
+    # 1. Find labels to take over, and open the stores. One worker at a time: the first begins them.
+    sources = find_sources(site, plan.manifests, split)
+    with claims.hold("begin"):
+        if scratch.done:
+            return
+        tables = learn_tables(scratch.folder, plan, sources, teacher, split)
+        targets = _open_targets(scratch, plan, split, tables, sources)
+    # 2. Label every block that is lacking, from this worker's own first block on.
+    shown = split.to(teacher.device) if has_room(teacher.device, split.held_bytes) else split
+    turn = _turn(plan, split, site.worker)
+    with progress(f"dump_labels{site.worker.name}", len(split) * plan.settings.num_views, "label") as on_labels:
+        dump_labels(teacher, shown, turn, list(targets.values()), on_labels, claims)
+    # 3. Finish the stores. Nobody may begin with what is about to be moved away.
+    with claims.hold("finish"), claims.hold("begin"):
+        if scratch.done:
+            return
+        scratch.sweep()  # otherwise what killed workers left counts as bytes of labels
+        for name, target in targets.items():
+            _report(name, target.finish(), target.source)
+        scratch.publish()  # and keeps the labels: a dump of more views or samples takes them over
+
+
+def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split) -> dict[str, Source]:
+    """Returns, by store, an earlier one that holds the very labels which it wants, where there is one.
+
+    Raises StoreError where `grow` was asked for and has none, or a damaged one.
+    """
+    scratch, grow = site.scratch, site.grow
+    earlier = scratch.read_kept().get("decides", {})
+    if grow is None and any(earlier.get(name) != scratch.decides[name] for name in _SAME_CODE):
+        return {}
+    sources = {}
+    for name, manifest in manifests.items():
+        path = (grow or scratch.kept / "output") / f"{name}.zarr"
+        if not path.exists():
+            continue
+        try:
+            store = StoreReader(path)
+            if not store.manifest.may_share_labels(manifest):
+                continue
+            fault = next((error for _, error in store.check() if error), None)
+            if fault:
+                raise fault
+        except StoreError:
+            if grow:
+                raise
+            continue  # nobody asked for it: the teacher labels everything again
+        sources[name] = Source(store, split.sample_ids)
+    if grow and not sources:
+        mixed = any(manifest.mixes for manifest in manifests.values())
+        found = "holds no store of this teacher, these encodings and views"
+        if mixed:
+            found += ", with these very samples in blocks of this size (views are mixed of two samples)"
+        raise StoreError(grow, found, expected=", ".join(manifests))
+    return sources
+
+
+def learn_tables(
+    folder: Path, plan: DumpPlan, sources: Mapping[str, Source], teacher: Teacher, split: Split
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the tables of each store's encoding.
+
+    They are taken over with labels, or read as another worker wrote them, or learned from a pilot of the teacher.
+    """
+    settings, encodings, manifests = plan.settings, plan.encodings, plan.manifests
+    wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
+    file = folder / "tables.safetensors"
+    if wanting and not file.exists():
+        views = range(settings.num_views)
+        num_classes = manifests[wanting[0]].num_classes
+        if settings.pilot_labels < _PILOT_PER_CLASS * num_classes:
+            few = f"{settings.pilot_labels:,} pilot labels for {num_classes:,} classes are few"
+            say(
+                f"dump_labels: {few}; {_PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
+            )
+        pilot = pilot_log_probs(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature)
+        learned = {n: encodings[n].learn(pilot, manifests[n].space) for n in wanting}
+        write_tensors(
+            file,
+            {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},
+        )
+    read = read_tensors(file, made_by="dump_labels") if wanting else {}
+    tables = {n: source.store.tables for n, source in sources.items()}
+    for n in wanting:
+        tables[n] = {key.removeprefix(f"{n}/"): table.numpy() for key, table in read.items() if key.startswith(f"{n}/")}
+    return tables
+
+
+def _open_targets(
+    scratch: Scratch,
+    plan: DumpPlan,
+    split: Split,
+    tables: Mapping[str, dict[str, np.ndarray]],
+    sources: Mapping[str, Source],
+) -> dict[str, Target]:
+    """Returns every store, begun now or as earlier workers left it."""
+    settings = plan.settings
+    order = RowOrder(split.sample_ids, next(iter(plan.manifests.values())).block_samples)
+    canaries = make_canaries(split, settings.views, range(settings.num_views), settings.num_canaries, order)
+    targets = {}
+    for name, manifest in plan.manifests.items():
+        path, records = scratch.output / f"{name}.zarr", scratch.folder / "records" / name
+        writer = StoreWriter(path, records, manifest, split.sample_ids, canaries, tables.get(name))
+        targets[name] = Target(writer, sources.get(name))
+    return targets
+
+
+def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
+    """Returns the blocks in the order in which a worker tries them: from its own first one on, and around."""
+    blocks = plan.blocks
+    if split.is_streamed:  # so that inputs are read once for all views
+        blocks = sorted(blocks, key=lambda block: (block.rows.start, block.view_index))
+    first = worker.first(len(blocks))
+    return [*blocks[first:], *blocks[:first]]
+
+
+def _report(name: str, manifest: Manifest, source: Source | None) -> None:
+    """Says what a finished store holds, what a label takes and how close it is to the teacher."""
+    if manifest.fidelity is None:
+        say(f"dump_labels: {name}: views only, no labels")
+        return
+    kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
+    taken = " (some taken over from an earlier dump)" if source else ""
+    say(
+        f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
+        f"mean KL to the teacher in nats by temperature {{{kl}}}, same top-1 class {manifest.fidelity['top1_agreement']:.3%}"
+    )

@@ -1,0 +1,126 @@
+"""The stores that one dump or import writes: their manifests, and the facts that these state about the teacher."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import DataError
+from pipeline.data.dataset import ImageDataset
+from pipeline.labelling.settings import DumpLabels, StoreSettings
+from pipeline.labels.encodings import Encoding
+from pipeline.labels.manifest import Block, Manifest
+from pipeline.models.saved import model_fingerprint, read_meta
+from pipeline.views import ViewSpec
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """The facts about a teacher that each of its stores states; the order of the fields is that of the JSON."""
+
+    fingerprint: str
+    model: str
+    model_settings: dict[str, Any]
+    val_accuracy: float
+    calibration_temperature: float
+    precision: str
+
+    @classmethod
+    def read(cls, teacher: Path, precision: str) -> "TeacherFacts":
+        """Returns the facts about the teacher in a folder, which computes its labels in `precision`."""
+        meta = read_meta(teacher, made_by="train_teacher")
+        return cls(
+            fingerprint=model_fingerprint(teacher),
+            model=meta.model,
+            model_settings=meta.model_settings,
+            val_accuracy=meta.val["accuracy"],
+            calibration_temperature=meta.val["calibration_temperature"],
+            precision=precision,
+        )
+
+
+@dataclass(frozen=True)
+class DumpPlan:
+    """The stores that one pass of the teacher writes.
+
+    Attributes:
+        manifests: By store, without the figures that are measured while it is written.
+    """
+
+    settings: DumpLabels
+    encodings: Mapping[str, Encoding]
+    manifests: Mapping[str, Manifest]
+    teacher: TeacherFacts
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, view by view: the same in all stores."""
+        return next(iter(self.manifests.values())).blocks()
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """The inputs that decide the stores, for the scratch folder; memory only decides how they are made."""
+        settings = {key: value for key, value in asdict(self.settings).items() if key != "memory_budget_mb"}
+        return {
+            "settings": settings,
+            "encodings": {name: encoding.to_dict() for name, encoding in self.encodings.items()},
+            "teacher": asdict(self.teacher),
+            "data": next(iter(self.manifests.values())).dataset_fingerprint,
+        }
+
+
+def plan_dump(
+    settings: DumpLabels, encodings: Mapping[str, Encoding], dataset: ImageDataset, teacher: Path, precision: str
+) -> DumpPlan:
+    """Returns the stores to write; raises DataError where the teacher was trained for other classes."""
+    facts = TeacherFacts.read(teacher, precision)
+    class_names = read_meta(teacher, made_by="train_teacher").class_names
+    if class_names != dataset.manifest.class_names:
+        raise DataError(teacher, "was trained for other classes", expected=str(dataset.manifest.class_names))
+    views = StoreViews(settings.views, range(settings.num_views))
+    return DumpPlan(settings, encodings, plan_manifests(settings, encodings, dataset, asdict(facts), views), facts)
+
+
+@dataclass(frozen=True)
+class StoreViews:
+    """The views that a store holds: how they are drawn, and their numbers."""
+
+    spec: ViewSpec
+    numbers: Iterable[int]
+
+
+def plan_manifests(
+    settings: StoreSettings,
+    encodings: Mapping[str, Encoding],
+    dataset: ImageDataset,
+    teacher: dict[str, Any],
+    views: StoreViews,
+) -> dict[str, Manifest]:
+    """Returns the manifest of each store, without the figures that are measured while it is written.
+
+    A store without labels states nothing of the teacher, and stays the same when the teacher changes.
+    """
+    num_samples = dataset.manifest.num_samples["train"]
+    manifests = {}
+    for name, encoding in encodings.items():
+        manifest = Manifest(
+            encoding=encoding.to_dict(),
+            class_names=dataset.manifest.class_names,
+            view_numbers=list(views.numbers),
+            num_samples=num_samples,
+            block_samples=min(settings.block_samples, num_samples),
+            temperature=settings.temperature,
+            temperatures=settings.temperatures,
+            views=views.spec.to_dict(),
+            dataset_fingerprint=dataset.manifest.fingerprints["train"],
+            teacher=teacher,
+        )
+        holds_labels = bool(encoding.fields(manifest.space))
+        manifests[name] = manifest if holds_labels else replace(manifest, teacher=None)
+    return manifests
+
+
+def check_encodings(encodings: Mapping[str, Encoding], manifests: Mapping[str, Manifest], where: str) -> None:
+    """Raises ConfigError where an encoding does not fit the labels of its store."""
+    for name, encoding in encodings.items():
+        encoding.check(manifests[name].space, f"{where}.{name}")
