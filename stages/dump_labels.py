@@ -14,9 +14,9 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.scratch import Scratch
+from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
-from pipeline.data.budget import MemoryBudget
 from pipeline.labelling.run import DumpSite, work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import check_encodings, plan_dump

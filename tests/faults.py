@@ -23,7 +23,7 @@ from project import files_of, small_params, write_params
 from pipeline.core import scratch
 from pipeline.core.errors import one_line_errors
 from pipeline.data.manifest import DatasetManifest
-from pipeline.labelling import dump as labelling
+from pipeline.labelling import dump, repair
 from pipeline.models.saved import ModelMeta, write_model
 from pipeline.preparation.write import write_dataset
 from stages import dump_labels
@@ -108,7 +108,7 @@ class Site:
     def counting(self, on_block: OnBlock = lambda count: None) -> Iterator[None]:
         """Within, every block that the teacher is asked for is a line in a file, before the answer. `on_block` is
         called next, with the number of blocks so far in this process."""
-        real = labelling.plan_view
+        real = dump.plan_view
         count = 0
 
         def plan_view(split: Any, spec: Any, view: int, *, rows: Any, row_order: Any) -> Any:
@@ -122,11 +122,11 @@ class Site:
                 on_block(count)
             return real(split, spec, view, rows=rows, row_order=row_order)
 
-        labelling.plan_view = plan_view
+        dump.plan_view = repair.plan_view = plan_view
         try:
             yield
         finally:
-            labelling.plan_view = real
+            dump.plan_view = repair.plan_view = real
 
 
 def fork(work: Callable[[], object], said: Path) -> int:

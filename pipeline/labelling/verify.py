@@ -66,9 +66,7 @@ class CheckedStore:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def verify_store(
-    path: Path, witness: Witness | None, train: Split, settings: VerifyLabels
-) -> CheckedStore:
+def verify_store(path: Path, witness: Witness | None, train: Split, settings: VerifyLabels) -> CheckedStore:
     """Checks one store, with the teacher or, where `witness` is None, without; returns every fault that it found."""
     result = CheckedStore()
     try:

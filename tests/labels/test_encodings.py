@@ -683,7 +683,7 @@ def test_a_pilot_is_learned_from_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
     encoding, pilot, space = build_encoding(PRIOR | {"k": 2}, "test"), similar_classes(5, 250, 9), space_of(9)
     whole = encoding.learn(pilot, space)
     for entries in (1, 9 * 100):
-        monkeypatch.setattr("pipeline.labels.encodings.topk._PIECE_ENTRIES", entries)
+        monkeypatch.setattr("pipeline.labels.encodings.tail._PIECE_ENTRIES", entries)
         for key, table in encoding.learn(pilot, space).items():
             np.testing.assert_allclose(table, whole[key], rtol=1e-6)
 
