@@ -1,4 +1,6 @@
-"""The stage `prepare`: from raw images to `data/prepare` (images, hard labels, sample ids, splits, lists)."""
+"""The stage `prepare`: from raw images to `data/prepare` (images, hard labels, sample ids, splits,
+lists).
+"""
 
 from dataclasses import asdict
 from pathlib import Path

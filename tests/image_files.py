@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: where it belongs, and its file."""
+    """An image: where it belongs, and its file."""
 
     split: str
     label: str | None
@@ -39,7 +39,7 @@ def image_file(seed: int, kind: str = "png") -> bytes:
 
 
 def make_samples(labels: Iterable[str | None] = ("ant", "bee", "cat"), each: int = 3) -> list[Sample]:
-    """`each` training images of every class, one for val and one for test; PNG and JPEG in turn."""
+    """Returns `each` training images a class, one for val and one for test; PNG and JPEG in turn."""
     samples = []
     for split in SPLITS:
         for label in labels:
@@ -57,7 +57,7 @@ def write_folder(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def write_manifest(path: Path, samples: list[Sample]) -> None:
-    """A table beside a folder of images, `table.csv`, `.tsv` or `.parquet` by its name."""
+    """Writes a folder of images and a table of them: .csv, .tsv or .parquet by its name."""
     write_folder(path.parent / "images", samples)
     columns: dict[str, list[str | None]] = {
         "file": [f"images/{one.split}/{one.label or '_unlabelled'}/{one.name}" for one in samples],
@@ -83,7 +83,7 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
 
 
 def write_webdataset(path: Path, samples: list[Sample], *, as_json: bool = False, suffix: str = ".tar") -> None:
-    """Two tars for training, one for each other split."""
+    """Writes two tars for training, one for each other split."""
     for split in SPLITS:
         of_split = [sample for sample in samples if sample.split == split]
         half = (len(of_split) + 1) // 2 if split == "train" else len(of_split)
@@ -100,7 +100,7 @@ def write_webdataset(path: Path, samples: list[Sample], *, as_json: bool = False
 
 
 def write_parquet(path: Path, samples: list[Sample], names: list[str] | None = None, *, plain: bool = False) -> None:
-    """As Hugging Face writes it, with numbers and `names` in the metadata; or plain bytes and text."""
+    """Writes files as Hugging Face does, with `names` in the metadata; or plain bytes and text."""
     path.mkdir(parents=True, exist_ok=True)
     for split, word in zip(SPLITS, ("train", "validation", "test"), strict=True):
         of_split = [sample for sample in samples if sample.split == split]
@@ -123,7 +123,7 @@ def _table(samples: list[Sample], names: list[str] | None, *, plain: bool) -> An
 
 
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
-    """An IDX file of unsigned bytes."""
+    """Writes an IDX file of unsigned bytes."""
     return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.tobytes()
 
 

@@ -1,11 +1,12 @@
 """The stage `prepare`: from the images that a source has to the data set in `data/prepare`.
 
-One pass over the source makes every image ready and puts it into a pool on disk. Each image then gets its split, and
-the splits are written in an order that depends on the images alone, so that any rows in a row are a random sample.
+One pass over the source makes every image ready and puts it into a pool on disk. Then each image
+gets its split. The splits are written in an order that depends on the images alone, in which any
+consecutive rows are a random sample.
 
     settings.py    the section `prepare` of params.yaml
-    sources/       where raw images come from: one file each, a new one is a file there and a place in its table
-    make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as an encoded file
+    sources/       where raw images come from; a new source is a file there and a place in its table
+    make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
     pool.py        all images of a source, made ready and kept on disk
     blocks.py      the records of the images in a pool, a few megabytes of images at a time
     buckets.py     the files of a pool: a sort on disk in two passes

@@ -1,4 +1,4 @@
-"""The split of every image in a pool: the one that its source names, or one that is held out of the training images."""
+"""The split of every image in a pool: the source's own, or held out of the training images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +52,8 @@ def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
     for name in ("val", "test"):
         for key in pool.keys(splits[name][labels[splits[name]] == UNLABELLED][:1]):
             raise DataError(key, f"unlabelled, in the split {name}", expected="a class", fix="take it to train")
-    # 2. A split that the source does not have is held out of `train`: first `test`, then `val` of what is left.
+    # 2. A split that the source does not have is held out of `train`: first `test`, then `val` of
+    # what is left.
     for name, fraction in (("test", settings.test_fraction), ("val", settings.val_fraction)):
         if len(splits[name]) == 0:
             train = splits["train"]

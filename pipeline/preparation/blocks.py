@@ -1,4 +1,4 @@
-"""Blocks: what a pool takes from its source at a time, and the record of what these images are."""
+"""The blocks of a pool: a few megabytes of images at a time, and the record of what they are."""
 
 import io
 import zlib
@@ -20,14 +20,14 @@ BlockColumn = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes
 
 @dataclass(frozen=True)
 class PoolBlock:
-    """What is said of some images, one after the other as the source gave them.
+    """The record of some images, one after the other as the source gave them.
 
     Attributes:
-        path: The file that it is in, whole or absent.
-        num_taken: Images that the source gave, broken ones included.
-        bits: Of the number of buckets that the images are dealt into.
-        image_shape: None: every image is broken.
-        splits: Places in SPLITS.
+        path: The record's file, whole or absent.
+        num_taken: The number of images that the source gave, broken ones included.
+        bits: The images are dealt into 2^bits buckets.
+        image_shape: None when every image is broken.
+        splits: Positions in SPLITS.
         sizes: Bytes of each image as it is kept.
         key_sizes: Bytes of each key.
         checksums: CRC-32 of each image as it is kept, above that of its key.
@@ -47,6 +47,7 @@ class PoolBlock:
 
     @classmethod
     def load(cls, path: Path) -> "PoolBlock":
+        """Reads a record; its levels and broken images stay on disk until they are asked for."""
         with np.load(path) as file:
             num_taken, channels, bits, *shape = file["about"].tolist()
             return cls(
@@ -57,13 +58,13 @@ class PoolBlock:
         return len(self.splits)
 
     def levels(self) -> Int64[np.ndarray, "channels 256"]:
-        """How often each pixel level is in its training images."""
+        """Returns how often each pixel level is in its training images."""
         with np.load(self.path) as file:
             levels: Int64[np.ndarray, "channels 256"] = file["levels"]
         return levels
 
     def broken(self) -> list[Broken]:
-        """Those that could not be decoded."""
+        """Returns the images that could not be decoded."""
         if self.num_taken == len(self):
             return []
         with np.load(self.path) as file:
@@ -73,7 +74,7 @@ class PoolBlock:
 
 @dataclass
 class GrowingBlock:
-    """A block that is being filled, with its images and their keys."""
+    """A block that is being filled: its images and their keys, in memory."""
 
     channels: Channels
     made: list[Made] = field(default_factory=list)
@@ -85,12 +86,13 @@ class GrowingBlock:
         self.levels = np.zeros((self.channels, 256), np.int64)
 
     def add(self, image: Made | Broken) -> None:
+        """Takes one more image."""
         if isinstance(image, Broken):
             self.broken.append(image)
             return
         if image.levels is not None:
             self.levels += image.levels
-        self.made.append(replace(image, levels=None))  # which may be larger than the image
+        self.made.append(replace(image, levels=None))  # 2 to 6 KB, which may be more than the image
         self.keys.append(closed(image.key))
         self.num_bytes += len(image.stored)
 
@@ -99,10 +101,11 @@ class GrowingBlock:
 
     @property
     def is_full(self) -> bool:
+        """Whether the next image belongs to another block."""
         return self.num_bytes >= BLOCK_BYTES or len(self) >= _BLOCK_IMAGES
 
     def save(self, path: Path, bits: int, numbers: dict[str | None, int]) -> PoolBlock:
-        """The block, on disk; `numbers` are those of the classes."""
+        """Writes the record and returns it; `numbers` has the number of each class."""
         made = self.made
         shape = made[0].shape if made else ()
         texts = b"".join(closed(text) for one in self.broken for text in (one.key, one.reason))
@@ -125,10 +128,10 @@ class GrowingBlock:
 
 
 def closed(text: str) -> bytes:
-    """A text as bytes, closed by a 0, which no path has."""
+    """Returns a text as bytes that end in a 0, which no path has."""
     return f"{text}\0".encode("utf-8", "surrogateescape")
 
 
 def opened(texts: bytes) -> list[str]:
-    """Texts that were closed, one after the other."""
+    """Returns the texts that were closed, one after the other."""
     return texts.decode("utf-8", "surrogateescape").split("\0")[:-1]

@@ -1,4 +1,4 @@
-"""A pool written as a data set: its splits, the lists beside them, its manifest, and a line that sums it up."""
+"""A pool written as a data set: splits, lists, manifest, and a line that sums it up."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,8 +35,8 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
     shape = pool.image_shape
     assert shape is not None, "there are images"
     rows = {name: _split_rows(pool, splits[name]) for name in SPLITS}
-    # 1. Statistics of the training images. The pool counted levels while it was filled, so only the held-out images
-    #    are read for this: they do not count as training images any more.
+    # 1. Statistics of the training images. The pool counted levels while it was filled, so only the
+    # held-out images are read for this: they do not count as training images any more.
     given, levels = pool.column("splits"), pool.levels()
     for name in ("val", "test"):
         levels -= pool.count_levels(splits[name][given[splits[name]] == SPLITS.index("train")])
@@ -62,7 +62,9 @@ def _split_rows(pool: Pool, rows: Int64[np.ndarray, " images"]) -> SplitRows:
 
 
 def summary(prepared: Prepared, folder: Path) -> str:
-    """Returns one line about a data set that was written to `folder`: its size, and repeated and broken images."""
+    """Returns one line about a data set that was written to `folder`: its size, and repeated and
+    broken images.
+    """
     manifest = prepared.manifest
     shape = " x ".join(map(str, manifest.image_shape))
     counts = {name: f"{count:,} {name}" for name, count in manifest.num_samples.items()}

@@ -1,6 +1,6 @@
 """Lists beside a prepared data set, for people and for joins: tab-separated, a line of names first.
 
-A tab, a line's end or a backslash in a key stands there as `\\t`, `\\n`, `\\r` or `\\\\`.
+A tab, a line's end or a backslash in a key is written as `\\t`, `\\n`, `\\r` or `\\\\`.
 """
 
 import os
@@ -19,12 +19,16 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def write_samples(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -> None:
-    """Every sample in the order of its split: its id, split, class (empty: unlabelled) and where the source has it."""
+    """Writes every sample in the order of its split: its id, split, class (empty: unlabelled) and
+    key in the source.
+    """
     _write(path, _SAMPLE, _samples(pool, splits))
 
 
 def write_duplicates(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -> int:
-    """The same of samples whose pixels are not theirs alone, by id, where there are any; how many these are."""
+    """Writes the same of samples whose pixels another one has too, by id, if there are any; returns
+    their number.
+    """
     ids = pool.column("sample_ids")
     values, counts = np.unique(ids, return_counts=True)
     repeated = np.isin(ids, values[counts > 1])
@@ -35,7 +39,7 @@ def write_duplicates(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -
 
 
 def write_broken(path: Path, pool: Pool) -> int:
-    """Images that can't be decoded and why, where there are any; how many these are."""
+    """Writes the images that can't be decoded, and why, if there are any; returns their number."""
     count = sum(1 for _ in pool.broken())
     if count:
         _write(path, ("key", "reason"), ((one.key, one.reason) for one in pool.broken()))
@@ -51,7 +55,7 @@ def _samples(pool: Pool, splits: Mapping[str, np.ndarray]) -> Iterator[tuple[str
 
 
 def _write(path: Path, names: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
-    """Line by line: of a million images this is some 100 MB."""
+    """Writes line by line: the list of a million images is some 100 MB."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:

@@ -1,4 +1,4 @@
-"""What becomes of a raw image: decoded, fitted to one size, and kept as pixels or as an encoded file."""
+"""A raw image made ready: decoded, fitted to one size, and kept as pixels or as an encoded file."""
 
 import zlib
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Channels = Literal[1, 3]
 
 @dataclass(frozen=True)
 class ImageForm:
-    """What every image is made into.
+    """The form that every image is made into.
 
     Attributes:
-        channels: None: those of the first image.
-        image_px: Height and width; None: images have one size.
-        longest_px: Of an encoded image's longer side, at most.
+        channels: None stands for those of the first image.
+        image_px: Height and width; None when images have one size already.
+        longest_px: The most that an encoded image's longer side may have.
     """
 
     channels: Channels | None
@@ -32,10 +32,12 @@ class ImageForm:
     longest_px: int | None
 
     def make(self, raw: RawImage) -> "Made | Broken":
-        """An image as it is kept; the work of a thread."""
+        """Returns an image as it is kept; several threads do this at a time."""
         assert self.channels is not None, "the first image has been looked at"
         try:
             content = read(raw.content)
+            # Pixels are decoded from the file that is kept, so that id and statistics are those of
+            # what is read later.
             encoded = self._encoded(content, self.channels) if self.storage == "encoded" else None
             pixels = decode(content if encoded is None else encoded, self.channels, self.image_px)
         except DecodeError as error:
@@ -46,7 +48,9 @@ class ImageForm:
         return Made(raw.split, raw.label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels)
 
     def _encoded(self, content: bytes | UInt8[np.ndarray, "channels height width"], channels: Channels) -> bytes:
-        """The file that is kept of an image."""
+        """Returns the file that is kept of an image: its own, unless it is too large or is not a
+        file yet.
+        """
         if self.longest_px and longest_side(content) > self.longest_px:
             return to_jpeg(decode(content, channels), self.longest_px)
         return content if isinstance(content, bytes) else to_png(decode(content, channels))
@@ -54,7 +58,13 @@ class ImageForm:
 
 @dataclass(frozen=True)
 class Made:
-    """An image as it is kept; `crc` is of `stored`, and `levels` are counted of training images alone."""
+    """An image as it is kept.
+
+    Attributes:
+        stored: Its pixels, or its encoded file.
+        crc: CRC-32 of `stored`.
+        levels: How often each pixel level is in it; None unless it is for training.
+    """
 
     split: str
     label: str | None

@@ -1,4 +1,4 @@
-"""The order of a split's rows, and which of them are held out: drawn from what samples are."""
+"""The order of rows, and the draw of those that are held out: both depend on the samples alone."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +11,11 @@ from pipeline.core.seeding import derive_seed, philox
 from pipeline.data.splits import UNLABELLED
 
 _DRAWN_AT_ONCE = 65_536  # samples: drawing takes some 100 bytes for each
-
-
 _PURPOSES = {"val": "validation", "test": "test"}  # of the random numbers
 
 
 def row_draws(ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, " samples"]:
-    """Random words in [0, 2^32) that put images in the order of their rows; they depend on the images alone."""
+    """Returns random words in [0, 2^32) by which rows are ordered, from the ids alone."""
     return _draws(derive_seed(0, "rows"), ids)
 
 
@@ -26,11 +24,11 @@ def row_order(
     hard_labels: Int64[np.ndarray, " samples"],
     checksums: UInt64[np.ndarray, " samples"],
 ) -> Int64[np.ndarray, " samples"]:
-    """The order in which samples become rows: ascending by `row_draws`, then by id, hard label and checksum.
+    """Returns the order of rows: by `row_draws`, then by id, hard label and checksum.
 
-    Training reads consecutive rows together, and what comes in class folders comes sorted by class. In this order any
-    rows in a row are a random sample, and it is the same wherever the images come from, and in whatever order they do.
-    """
+    Training reads consecutive rows together, and class folders come sorted by class. In this order
+    any consecutive rows are a random sample. It is the same wherever the images come from, and in
+    whatever order they come."""
     return np.lexsort((checksums, hard_labels, ids, row_draws(ids)))
 
 
@@ -51,15 +49,18 @@ def hold_out(
     seed: int,
     class_names: Sequence[str],
 ) -> Bool[np.ndarray, " samples"]:
-    """Which samples are held out for `split` (val, test): of every class the same fraction, and equal images on one side.
+    """Returns whether each sample is held out for `split`: the same fraction of every class.
 
-    Whether an image is held out depends on its content, its class's size and the seed, not on its position. Unlabelled
-    images are not, nor are images that are equal to one of these.
+    Whether a sample is held out depends on its content, its class's size and the seed, not on its
+    position. Equal samples stay on one side. Unlabelled samples are never held out, nor are samples
+    that are equal to one of them.
 
     Raises:
-        DataError: A class has too few images to be on both sides.
+        DataError: A class has too few samples to be on both sides.
     """
+    # 1. A number for every sample, from its id; equal samples draw the same one.
     draw = _draws(derive_seed(seed, _PURPOSES[split]), ids)
+    # 2. Of each class, those with the smallest numbers, as many as its fraction asks for.
     held_out = np.zeros(len(ids), dtype=bool)
     may_be = ~np.isin(ids, ids[hard_labels == UNLABELLED])
     for label, count in sorted(Counter(hard_labels[hard_labels != UNLABELLED].tolist()).items()):
@@ -68,10 +69,12 @@ def hold_out(
         if not 0 < quota < count or len(rows) == 0:
             found = f"{count} training images, of which prepare.{split}_fraction, {fraction}, takes {quota}"
             if len(rows) == 0:
-                found = "each of its images is there unlabelled, too, so that none can be held out"
+                found = "each of its images is also there unlabelled, so none can be held out"
             fix = f"add images, change prepare.{split}_fraction in params.yaml, or give the source a {split} split"
             raise DataError(f"class {class_names[label]}", found, expected="at least one on either side", fix=fix)
         held_out[rows[np.argsort(draw[rows], kind="stable")[:quota]]] = True
+    # 3. What is equal to a held-out sample goes with it, or the student would train on what it is
+    # tested on.
     held_out = np.isin(ids, ids[held_out])
     for label in np.setdiff1d(hard_labels, hard_labels[~held_out]).tolist():
         found = "all its images are equal, so none is left to train on"

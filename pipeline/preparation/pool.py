@@ -1,13 +1,19 @@
-"""Everything that a source gives, made ready and kept on disk, from which splits are written in another order.
+"""The pool: all images of a source, made ready and kept on disk, to be written as splits in another
+order.
 
-One pass over the source fills a pool; a killed one goes on behind the last whole block. Images are dealt into buckets by
-the random number that their place among the rows depends on, so that splits are written bucket by bucket. No more is
-held in memory than a block or a bucket, what the decoding threads work on, and some 100 bytes a sample.
+1. One pass over the source fills the pool block by block. A killed run goes on behind the last
+   whole block.
+2. The images of a block are dealt into buckets by the random number that decides their place among
+   the rows.
+3. Splits are written bucket by bucket, which reads the disk once from front to back.
+
+Memory holds no more than a block or a bucket, the images in the decoding threads, and some 100
+bytes a sample.
 
 ```
 000000.npz       the record of the first block; a block counts when its record is there
-000000.images    pixels [images, channels, height, width], or encoded files one after the other, of the first bucket
-000000.keys      where its images were, each closed by a 0
+000000.images    the first bucket: pixels [images, channels, height, width], or encoded files
+000000.keys      the keys of its images, each closed by a 0
 ```
 """
 
@@ -38,7 +44,7 @@ class Pool:
     """The blocks and buckets in a folder; blocks that are not whole are forgotten.
 
     Args:
-        count: Images that the source has; None: that is not known.
+        count: The number of images that the source has; None when that is not known.
     """
 
     def __init__(self, folder: Path, form: ImageForm, class_names: Sequence[str], count: int | None) -> None:
@@ -57,7 +63,7 @@ class Pool:
         return self.folder / f"{len(self.blocks):06}.npz"
 
     def _is_whole(self) -> bool:
-        """Whether buckets hold what the blocks say, now that they hold no more than that."""
+        """Cuts buckets to what the blocks record, and returns whether they hold all of it."""
         buckets, num_buckets = self._bucket_numbers(), 1 << self.blocks[0].bits
 
         def lengths(sizes: np.ndarray) -> Int64[np.ndarray, " buckets"]:
@@ -67,15 +73,16 @@ class Pool:
 
     @property
     def num_taken(self) -> int:
-        """How many images the source has given, broken ones included."""
+        """The number of images that the source has given, broken ones included."""
         return sum(block.num_taken for block in self.blocks)
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
+        """The shape of every image; None when none could be decoded."""
         return next((block.image_shape for block in self.blocks if block.image_shape), None)
 
     def fill(self, images: Iterator[RawImage]) -> Iterator[int]:
-        """Takes the images behind those that are here already; gives how many have come, again and again.
+        """Takes the images behind those that are here already; yields 1 for each.
 
         Raises:
             DataError: Images differ in size, and none is set.
@@ -100,7 +107,9 @@ class Pool:
             self._put(growing, numbers)
 
     def _known_form(self, images: Iterator[RawImage]) -> tuple[ImageForm, Iterator[RawImage]]:
-        """The form with its channels, and the images again."""
+        """Returns the form with its channels, which may need a look at the first images, and all
+        images.
+        """
         channels = self.blocks[0].channels if self.blocks else self.form.channels
         seen: list[RawImage] = []
         while channels is None and (raw := next(images, None)):
@@ -113,12 +122,12 @@ class Pool:
         return form, chain(seen, images)
 
     def _first(self) -> tuple[str, tuple[int, ...]] | None:
-        """Where the first image was, and its shape."""
+        """Returns key and shape of the first image, to which others are compared."""
         shape = self.image_shape
         return None if shape is None else (next(self.keys(np.zeros(1, np.int64))), shape)
 
     def _put(self, growing: GrowingBlock, numbers: dict[str | None, int]) -> None:
-        """Deals a block's images into buckets; only its record makes them count."""
+        """Deals a block's images into buckets, then writes its record, which makes them count."""
         bits = self.blocks[0].bits if self.blocks else _bits(growing, self._count)
         ids = np.array([image.sample_id for image in growing.made], dtype=np.uint64)
         buckets = row_draws(ids) >> (32 - bits)
@@ -127,36 +136,37 @@ class Pool:
         self.blocks.append(growing.save(self._next_path, bits, numbers))
 
     def clear(self) -> None:
-        """Forgets everything."""
-        gone = self.folder.with_suffix(".gone")
+        """Removes everything."""
+        gone = self.folder.with_suffix(".gone")  # renamed first: half a pool would pass for one
         shutil.rmtree(gone, ignore_errors=True)
         self.folder.rename(gone)
         shutil.rmtree(gone)
         self.blocks.clear()
 
     def broken(self) -> Iterator[Broken]:
-        """The images that can't be decoded."""
+        """Yields the images that can't be decoded."""
         for block in self.blocks:
             yield from block.broken()
 
     def column(self, name: BlockColumn) -> np.ndarray:
-        """What is said of every image: an attribute of all blocks."""
+        """Returns a fact about every image: the attribute of that name, from all blocks."""
         return np.concatenate([getattr(block, name) for block in self.blocks])
 
     def order(self) -> Int64[np.ndarray, " samples"]:
-        """Every image, in the order in which they become rows."""
+        """Returns all images in the order in which they become rows."""
         return row_order(self.column("sample_ids"), self.column("hard_labels"), self.column("checksums"))
 
     def keys(self, some: Int64[np.ndarray, " some"]) -> Iterator[str]:
-        """Where some images were; they are in the order of rows."""
+        """Yields the keys of some images, which are given in the order of rows."""
         for key in self._keys.read(*self._places(some, "key_sizes")):
             yield from opened(key)
 
     def contents(self, some: Int64[np.ndarray, " some"]) -> Iterator[UInt8[np.ndarray, "..."]]:
-        """Some images as they are kept, one after the other; they are in the order of rows.
+        """Yields some images as they are kept, which are given in the order of rows.
 
         Raises:
-            DataError: One is not as it was kept: nothing is lost but what the machine had not flushed when it stopped.
+            DataError: An image is not as it was kept, because the machine stopped before it had
+            flushed it.
         """
         shape = (1, *(self.image_shape or ())) if self.form.storage == "pixels" else -1
         checksums = (self.column("checksums")[some] >> np.uint64(32)).tolist()
@@ -168,24 +178,30 @@ class Pool:
     def _places(
         self, some: Int64[np.ndarray, " some"], sizes: BlockColumn
     ) -> tuple[Int64[np.ndarray, " some"], Int64[np.ndarray, " some"], Int64[np.ndarray, " some"]]:
-        """In which bucket some images are, where in it, and how long."""
+        """Returns each image's bucket, and where it begins there and its length, both in bytes."""
         buckets, lengths = self._bucket_numbers(), self.column(sizes)
-        order = np.argsort(buckets, kind="stable")  # as they lie, were all buckets one
+        # 1. The images as they lie on disk, if all buckets were one file: a bucket keeps the order
+        # of arrival.
+        order = np.argsort(buckets, kind="stable")
+        # 2. Where each begins in that file.
         begins = np.empty_like(lengths)
         begins[order] = np.cumsum(lengths[order]) - lengths[order]
-        of_bucket = np.searchsorted(buckets[order], buckets[some])  # the first in it
+        # 3. The same within its bucket: less where the bucket's first image begins.
+        of_bucket = np.searchsorted(buckets[order], buckets[some])
         return buckets[some], begins[some] - begins[order[of_bucket]], lengths[some]
 
     def _bucket_numbers(self) -> Int64[np.ndarray, " samples"]:
         return row_draws(self.column("sample_ids")) >> (32 - self.blocks[0].bits)
 
     def levels(self) -> Int64[np.ndarray, "channels 256"]:
-        """How often each pixel level is in the images that the source gave for training."""
+        """Returns how often each pixel level is in the images that the source gave for training."""
         levels: Int64[np.ndarray, "channels 256"] = sum(block.levels() for block in self.blocks)  # type: ignore[assignment]
         return levels
 
     def count_levels(self, some: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, "channels 256"]:
-        """How often each pixel level is in some images; they are in the order of rows."""
+        """Returns how often each pixel level is in some images, which are given in the order of
+        rows.
+        """
         shape = self.image_shape
         assert shape is not None, "there are images"
         counts = np.zeros((shape[0], 256), np.int64)
@@ -205,9 +221,11 @@ class Pool:
 
 
 def _bits(growing: GrowingBlock, count: int | None) -> int:
-    """Of so many buckets that none should become larger than BUCKET_BYTES, going by the first block."""
+    """Returns how many bits number the buckets, if none is to be larger than BUCKET_BYTES, from the
+    first block.
+    """
     if not growing.is_full:
-        expected = growing.num_bytes  # that is all
+        expected = growing.num_bytes  # the first block is all
     elif count is None or growing.num_bytes == 0:
         return _MOST_BITS
     else:
@@ -216,6 +234,9 @@ def _bits(growing: GrowingBlock, count: int | None) -> int:
 
 
 def _check(image: Made, first: tuple[str, tuple[int, ...]], numbers: dict[str | None, int]) -> None:
+    """Raises SourceError for a class that was not announced, DataError for another shape than the
+    first image's.
+    """
     if image.label not in numbers:
         known = suggest(str(image.label), [str(name) for name in numbers if name is not None])
         raise SourceError(image.key, f"class {image.label!r}", expected=known)

@@ -15,8 +15,12 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Prepare:
-    """Where images come from, and what they are made into; `val_fraction` and `test_fraction` are held out where the source
-    has no such split."""
+    """The section: the source, the form of images, and the splits.
+
+    Attributes:
+        val_fraction: Held out of the training images when the source has no split `val`.
+        test_fraction: The same of `test`.
+    """
 
     source: dict[str, Any]
     image_px: tuple[PositiveInt, PositiveInt] | None
@@ -29,12 +33,12 @@ class Prepare:
     seed: NonNegativeInt
 
     def check(self, where: str) -> None:
-        """Raises ConfigError where keys contradict each other."""
+        """Raises ConfigError when keys contradict each other."""
         if self.longest_px and self.storage == "pixels":
             found = f"{self.longest_px}, and storage: pixels"
             raise ConfigError(f"{where}.longest_px", found, expected="null, or storage: encoded")
 
     @property
     def form(self) -> ImageForm:
-        """What every image is made into."""
+        """The form that every image is made into."""
         return ImageForm(self.channels, self.image_px, self.storage, self.longest_px)

@@ -10,7 +10,10 @@ _COUNTED_AT_ONCE = 4096  # images: counting takes 8 bytes a pixel
 def channel_statistics(
     images: UInt8[torch.Tensor, "samples channels height width"],
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, in units of 255 pixel levels; exact counts, so the same anywhere."""
+    """Returns mean and standard deviation of each channel, in units of 255 pixel levels.
+
+    They are exact counts of levels, so they are the same on every machine.
+    """
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
     for some in images.split(_COUNTED_AT_ONCE):
         counts += count_levels(some.numpy())
@@ -18,17 +21,19 @@ def channel_statistics(
 
 
 def count_levels(images: UInt8[np.ndarray, "samples channels height width"]) -> Int64[np.ndarray, "channels 256"]:
-    """How often each pixel level is there, by channel."""
+    """Returns how often each pixel level is there, by channel."""
     return np.stack(
         [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])]
     ).astype(np.int64, copy=False)
 
 
 def statistics_of(counts: Int64[np.ndarray, "channels 256"]) -> tuple[list[float], list[float]]:
-    """`channel_statistics`, of counted levels."""
+    """Returns mean and standard deviation of each channel from counted levels, as
+    `channel_statistics` does.
+    """
     levels = np.arange(256, dtype=np.float64) / 255
     mean, std = [], []
     for share in counts / counts[0].sum():
         mean.append(float(share @ levels))
-        std.append(max(float(np.sqrt(share @ (levels - mean[-1]) ** 2)), 1e-3))
+        std.append(max(float(np.sqrt(share @ (levels - mean[-1]) ** 2)), 1e-3))  # images of one level divide by it
     return mean, std

@@ -1,5 +1,4 @@
-"""Making a data set: the order of its rows, which images are held out, statistics of the pixels, and splits written to
-disk file by file."""
+"""A data set written: its splits, file by file, and its manifest."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,11 @@ from pipeline.preparation.statistics import channel_statistics
 
 @dataclass(frozen=True)
 class SplitRows:
-    """A split that is to be written: all of it in memory but for its images.
+    """A split that is to be written: all of it in memory except its images.
 
     Attributes:
-        sizes: Bytes of each encoded image; None: pixels are stored.
-        contents: The images from a row on, in pieces: pixels, or the bytes of one image after the other.
+        sizes: Bytes of each encoded image; None when pixels are stored. contents: Yields the images
+        from a row on, in pieces: pixels, or the bytes of one image after the other.
     """
 
     hard_labels: Int64[np.ndarray, " samples"]
@@ -33,7 +32,7 @@ class SplitRows:
 
     @classmethod
     def of(cls, split: SplitInMemory) -> "SplitRows":
-        """Of one whose images are in memory, too."""
+        """Returns the rows of a split that is in memory."""
         images = split.inputs.numpy()
         return cls(split.hard_labels.numpy(), split.sample_ids, None, lambda start: iter([images[start:]]))
 
@@ -62,7 +61,7 @@ def dataset_manifest(
     splits: Mapping[str, SplitRows],
     num_skipped: int = 0,
 ) -> DatasetManifest:
-    """The manifest of a data set of these splits."""
+    """Returns the manifest of a data set of these splits."""
     train, val, test = (splits[name].sample_ids for name in ("train", "val", "test"))
     seen = np.unique(np.concatenate([train, val]))
     return DatasetManifest(
@@ -86,7 +85,7 @@ def write_split(path: Path, rows: SplitRows, image_shape: Sequence[int], record:
     """Writes a split, a file at a time.
 
     Args:
-        record: A file that remembers how far this has got, from which a killed run goes on.
+        record: The file that remembers how far this has got; a killed run goes on from there.
     """
     group = ArrayGroup.create(path, {"format": FORMAT, "version": VERSION, "split": path.stem})
     if rows.sizes is None:
@@ -111,7 +110,9 @@ def _write_long(
     contents: Callable[[int], Iterable[np.ndarray]],
     record: Path | None,
 ) -> None:
-    """An array of bytes from pieces along its first axis, holding no more than one of its files in memory."""
+    """Writes an array of bytes from pieces along its first axis, with one of its files in memory at
+    a time.
+    """
     done = read_json(record, made_by="prepare") if record and record.exists() else 0
     if done == 0:
         create_images(group, name, shape)
@@ -120,11 +121,13 @@ def _write_long(
         done += len(rows)
         if record:
             write_json(record, done)
-    assert done == shape[0], "all that was announced has come"
+    assert done == shape[0], "every image has come"
 
 
 def _cut(pieces: Iterable[np.ndarray], at_most: int, total: int) -> Iterator[np.ndarray]:
-    """The same rows in pieces of one length, but for the last. Each is good until the next one is asked for."""
+    """Yields the same rows in pieces of one length, the last one apart; each is good until the next
+    is asked for.
+    """
     buffer, filled = np.empty(0), 0
     for piece in pieces:
         if filled == 0 and len(buffer) == 0:
@@ -141,7 +144,9 @@ def _cut(pieces: Iterable[np.ndarray], at_most: int, total: int) -> Iterator[np.
 
 
 def _bytes_from(rows: SplitRows, offsets: Int64[np.ndarray, " borders"], start: int) -> Iterator[np.ndarray]:
-    """The bytes of all images from a byte on."""
+    """Yields the bytes of all images from a byte on: the first of them may begin in the middle of
+    an image.
+    """
     first = int(np.searchsorted(offsets, start, side="right")) - 1
     skipped = start - int(offsets[first])
     for content in rows.contents(first):

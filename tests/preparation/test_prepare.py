@@ -1,4 +1,6 @@
-"""The stage prepare: any source becomes the same data set, whatever is killed goes on, and mistakes are one line."""
+"""The stage prepare: any source becomes the same data set, whatever is killed goes on, and mistakes
+are one line.
+"""
 
 import errno
 import os
@@ -39,7 +41,7 @@ SHAPE = (3, 10, 12)
 
 @dataclass(frozen=True)
 class Given(Source):
-    """Images that a test has."""
+    """A source of the images that a test has."""
 
     given: tuple[RawImage, ...]
     names: tuple[str, ...] = CLASSES
@@ -67,7 +69,7 @@ def images_of(split: SplitInMemory, name: str = "train", *, encoded: bool = Fals
 
 
 def make_source(*, encoded: bool = False, **changes: Any) -> Given:
-    """48 images for training and 16 for the test."""
+    """Returns a source of 48 images for training and 16 for the test."""
     train = images_of(make_split(48, shape=SHAPE), encoded=encoded)
     return Given((*train, *images_of(make_split(16, shape=SHAPE, seed=1), "test", encoded=encoded)), **changes)
 
@@ -77,7 +79,7 @@ def without(source: Given, *rows: int) -> Given:
 
 
 def changed(source: Given, row: int, **changes: Any) -> Given:
-    """A source whose image at a place is another."""
+    """Returns a source whose image at a place is another."""
     given = list(source.given)
     given[row] = replace(given[row], **changes)
     return replace(source, given=tuple(given))
@@ -115,7 +117,7 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some 7 blocks and 16 buckets in the pool, and files of 12 images of pixels."""
+    """Makes some 7 blocks and 16 buckets in the pool, and files of 12 images of pixels."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 10 * 360)
     size_buckets(monkeypatch, 8 * 360)
@@ -130,7 +132,7 @@ def size_buckets(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
 
 
 def in_rows(ids: np.ndarray) -> np.ndarray:
-    """The order in which samples become rows, where no two are equal."""
+    """Returns the order in which samples become rows, if no two are equal."""
     return np.argsort([int(word) for word in drawn(ids)], kind="stable")
 
 
@@ -204,7 +206,7 @@ REPEATED = [  # one image again: the very same, in another file, of another clas
 
 
 def write_all(place: Path, samples: list[Sample]) -> dict[str, dict[str, Any]]:
-    """Some images in every layout; the rows of settings that name them."""
+    """Writes some images in every layout; returns the rows of settings that name them."""
     write_folder(place / "folder", samples)
     write_parquet(place / "parquet", samples, ["ant", "bee", "cat"])
     write_webdataset(place / "tars", samples[3:] + samples[:3])
@@ -544,7 +546,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 
 
 def run_killed(place: Project, storage: str, step: int, log: Path | None = None) -> int:
-    """How a run in a process of its own ends that is killed before a step (-1: it is not)."""
+    """Runs in a process of its own, killed before a step (-1: not); returns how it ended."""
 
     def work() -> None:
         die_at(step, log)
@@ -578,7 +580,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_bytes(project: P
 
 @dataclass(frozen=True)
 class Stopping(Given):
-    """Stops when it has given 29 images; remembers where it was asked to begin."""
+    """A source that stops after 29 images, and remembers where it was asked to begin."""
 
     asked: list[int] = field(default_factory=list)
 

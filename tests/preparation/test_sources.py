@@ -1,4 +1,6 @@
-"""Raw images come from the first place that has them whole; else one error names every place and the fixes."""
+"""Raw images come from the first place that has them whole; else one error names every place and
+the fixes.
+"""
 
 import gzip
 import hashlib
@@ -54,7 +56,7 @@ def damaged(how: str) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Fashion-MNIST of nine images that is nowhere: no system folder, no mirror, no Debian tools."""
+    """Makes a Fashion-MNIST of nine images that is nowhere: no folder, no mirror, no Debian."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(fashion_mnist, "SHA256", digests)
     monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "system")
@@ -115,7 +117,7 @@ def mirror() -> Iterator[Callable[..., str]]:
 
 
 def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], fault: str = "") -> None:
-    """An apt-get and a dpkg-deb that bring `files`, or stop with `fault`."""
+    """Installs an apt-get and a dpkg-deb that bring `files`, or stop with `fault`."""
     put(tmp_path / "package", files)
     (tmp_path / "bin").mkdir()
     inside = Path("unpacked") / fashion_mnist.SYSTEM_FOLDER.relative_to("/")

@@ -1,4 +1,6 @@
-"""Whatever is wrong with people's own images is one line: where it is, what was found and, where there is one, the fix."""
+"""Whatever is wrong with people's own images is one line: where it is, what was found and, where
+there is one, the fix.
+"""
 
 import gzip
 import json
@@ -24,14 +26,16 @@ IMAGE = image_file(0)
 
 @dataclass(frozen=True)
 class Fault:
-    """A way to spoil what lies in a folder, and the line that is to be told of it (HERE is the folder)."""
+    """A way to spoil what lies in a folder, and the line that is to be reported (HERE is the
+    folder).
+    """
 
     name: str
     make: Callable[[Path], Source]
     line: str
 
 
-def tells(line: str) -> Callable[[Callable[[Path], Source]], Callable[[Path], Source]]:
+def reports(line: str) -> Callable[[Callable[[Path], Source]], Callable[[Path], Source]]:
     def add(make: Callable[[Path], Source]) -> Callable[[Path], Source]:
         FAULTS.append(Fault(make.__name__, make, line))
         return make
@@ -55,76 +59,76 @@ def folder(here: Path, *names: str, empty: str = "") -> Source:
 # Folders.
 
 
-@tells("HERE/lost: no such folder; correct `path` in the source's settings")
+@reports("HERE/lost: no such folder; correct `path` in the source's settings")
 def folder_that_is_lost(here: Path) -> Source:
     return source("folder", here / "lost")
 
 
-@tells(
+@reports(
     "HERE/b: a class folder without images; expected files that end in .jpg .jpeg .png* put images in, or delete the folder"
 )
 def folder_with_an_empty_class(here: Path) -> Source:
     return folder(here, "a/1.png", "b/notes.txt")
 
 
-@tells("HERE/train/c: a class folder without images; *")
+@reports("HERE/train/c: a class folder without images; *")
 def folder_with_an_empty_class_in_a_split(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", empty="train/c")
 
 
-@tells("HERE: only one class, 'a'; expected images of at least two classes")
+@reports("HERE: only one class, 'a'; expected images of at least two classes")
 def folder_with_one_class(here: Path) -> Source:
     return folder(here, "a/1.png", "a/2.png")
 
 
-@tells("HERE: no labelled training image; expected images of at least two classes")
+@reports("HERE: no labelled training image; expected images of at least two classes")
 def folder_of_unlabelled_images(here: Path) -> Source:
     return folder(here, "_unlabelled/1.png")
 
 
-@tells("HERE: no class folders; expected path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg")
+@reports("HERE: no class folders; expected path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg")
 def folder_with_nothing_in_it(here: Path) -> Source:
     return source("folder", here)
 
 
-@tells("HERE/1.png: an image outside of every class folder; move it into a folder of its class, or into _unlabelled")
+@reports("HERE/1.png: an image outside of every class folder; move it into a folder of its class, or into _unlabelled")
 def folder_of_loose_images(here: Path) -> Source:
     return folder(here, "1.png")
 
 
-@tells("HERE: unknown split name 'tset'; expected one of: train, val, valid, validation, test (did you mean 'test'?)")
+@reports("HERE: unknown split name 'tset'; expected one of: train, val, valid, validation, test (did you mean 'test'?)")
 def folder_with_a_misspelt_split(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "tset/a/1.png")
 
 
-@tells("HERE: two folders of the split 'val': 'val' and 'valid'; put them into one")
+@reports("HERE: two folders of the split 'val': 'val' and 'valid'; put them into one")
 def folder_with_a_split_twice(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png")
 
 
-@tells("HERE: class 'c' is in 'test' but not in 'train'; add training images of it, or take it out of 'test'")
+@reports("HERE: class 'c' is in 'test' but not in 'train'; add training images of it, or take it out of 'test'")
 def folder_with_a_class_for_tests_alone(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "test/c/1.png")
 
 
-@tells("HERE: no training images; expected a split `train`")
+@reports("HERE: no training images; expected a split `train`")
 def folder_without_training_images(here: Path) -> Source:
     return folder(here, "test/a/1.png", "test/b/1.png")
 
 
-@tells("HERE: unlabelled images in the split 'val'; expected labels; label them, or take them out *")
+@reports("HERE: unlabelled images in the split 'val'; expected labels; label them, or take them out *")
 def folder_with_unlabelled_val_images(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "val/_unlabelled/1.png")
 
 
-@tells("HERE/b/deep/loop: a link to a folder that it is in; delete the link")
+@reports("HERE/b/deep/loop: a link to a folder that it is in; delete the link")
 def folder_in_a_circle(here: Path) -> Source:
     made = folder(here, "a/1.png", "b/deep/1.png")
     (here / "b/deep/loop").symlink_to(here / "b")
     return made
 
 
-@tells("HERE/b: can't be read (*)")
+@reports("HERE/b: can't be read (*)")
 def folder_that_is_locked(here: Path) -> Source:
     made = folder(here, "a/1.png", "b/1.png")
     (here / "b").rename(here / "c")
@@ -140,96 +144,96 @@ def manifest(here: Path, text: str, name: str = "t.csv", **settings: object) -> 
     return source("manifest", here / name, **settings)
 
 
-@tells("HERE/lost.csv: no such file; correct `path` in the source's settings")
+@reports("HERE/lost.csv: no such file; correct `path` in the source's settings")
 def manifest_that_is_lost(here: Path) -> Source:
     return source("manifest", here / "lost.csv")
 
 
-@tells("HERE/t.xlsx: ends in '.xlsx'; expected a table in .csv, .tsv or .parquet")
+@reports("HERE/t.xlsx: ends in '.xlsx'; expected a table in .csv, .tsv or .parquet")
 def manifest_of_another_kind(here: Path) -> Source:
     return manifest(here, "", "t.xlsx")
 
 
-@tells("HERE/t.csv: no column 'label'; expected one of: path, labels (did you mean 'labels'?)")
+@reports("HERE/t.csv: no column 'label'; expected one of: path, labels (did you mean 'labels'?)")
 def manifest_without_its_column(here: Path) -> Source:
     return manifest(here, "path,labels\na.png,1\n")
 
 
-@tells("HERE/t.parquet: no column 'path'; expected one of: file, label")
+@reports("HERE/t.parquet: no column 'path'; expected one of: file, label")
 def manifest_in_parquet_without_its_column(here: Path) -> Source:
     pq.write_table(pa.table({"file": ["a"], "label": ["b"]}), here / "t.parquet")
     return source("manifest", here / "t.parquet")
 
 
-@tells("HERE/t.csv: no rows; expected a row for each image, below a row of column names")
+@reports("HERE/t.csv: no rows; expected a row for each image, below a row of column names")
 def manifest_without_rows(here: Path) -> Source:
     return manifest(here, "path,label\n")
 
 
-@tells("HERE/t.csv:3: 3 fields; expected 2, as in its first line")
+@reports("HERE/t.csv:3: 3 fields; expected 2, as in its first line")
 def manifest_with_a_field_too_many(here: Path) -> Source:
     return manifest(here, "path,label\na.png,1\nb.png,2,x\n")
 
 
-@tells("HERE/t.csv:3: path ''; expected the path of an image file")
+@reports("HERE/t.csv:3: path ''; expected the path of an image file")
 def manifest_without_a_path(here: Path) -> Source:
     return manifest(here, "path,label\na.png,1\n,2\n")
 
 
-@tells("HERE/t.csv:2: unknown split name 'dev'; expected one of: train, val, valid, validation, test")
+@reports("HERE/t.csv:2: unknown split name 'dev'; expected one of: train, val, valid, validation, test")
 def manifest_with_an_unknown_split(here: Path) -> Source:
     return manifest(here, "path,label,split\na.png,1,dev\n", split_column="split")
 
 
-@tells("HERE/t.csv: not a table (*); expected UTF-8 text")
+@reports("HERE/t.csv: not a table (*); expected UTF-8 text")
 def manifest_in_another_code(here: Path) -> Source:
     return manifest(here, "path,label\na.png,caf\xe9\n")
 
 
-@tells("HERE/pictures: no such folder; expected the one that paths are relative to; set `root`")
+@reports("HERE/pictures: no such folder; expected the one that paths are relative to; set `root`")
 def manifest_with_a_lost_root(here: Path) -> Source:
     return manifest(here, "path,label\na.png,1\nb.png,2\n", root=str(here / "pictures"))
 
 
-@tells("HERE/t.csv:2: label 3 is out of range; expected 0 to 1, or -1 for none")
+@reports("HERE/t.csv:2: label 3 is out of range; expected 0 to 1, or -1 for none")
 def manifest_with_a_number_out_of_range(here: Path) -> Source:
     return manifest(here, "path,label\na.png,3\n", classes=["x", "y"])
 
 
-@tells("HERE/t.csv:2: label 'xx', which is no class; expected one of: x, y (did you mean 'x'?)")
+@reports("HERE/t.csv:2: label 'xx', which is no class; expected one of: x, y (did you mean 'x'?)")
 def manifest_with_a_name_that_is_no_class(here: Path) -> Source:
     return manifest(here, "path,label\na.png,xx\n", classes=["x", "y"])
 
 
-@tells(
+@reports(
     "HERE/t.csv:2: label 'nmae512', which is no class; expected one of: name512, * (did you mean 'name512'?) and 1,000 in all"
 )
 def manifest_with_a_misspelt_name_of_many(here: Path) -> Source:
     return manifest(here, "path,label\na.png,nmae512\n", classes=[f"name{number}" for number in range(1000)])
 
 
-@tells("HERE: the class 'a\\tb'; expected a name without tabs, line ends and the like")
+@reports("HERE: the class 'a\\tb'; expected a name without tabs, line ends and the like")
 def folder_with_a_tab_in_a_class(here: Path) -> Source:
     return folder(here, "a\tb/1.png", "c/1.png")
 
 
-@tells("HERE/c.txt: the class 'x' twice; expected every name once")
+@reports("HERE/c.txt: the class 'x' twice; expected every name once")
 def classes_twice(here: Path) -> Source:
     put(here / "c.txt", b"x\ny\nx\n")
     return manifest(here, "path,label\na.png,x\n", classes=str(here / "c.txt"))
 
 
-@tells("HERE/c.txt: can't be read (No such file or directory); expected a class name per line")
+@reports("HERE/c.txt: can't be read (No such file or directory); expected a class name per line")
 def classes_lost(here: Path) -> Source:
     return manifest(here, "path,label\na.png,x\n", classes=str(here / "c.txt"))
 
 
-@tells("classes: 1 names; expected a name per class, at least two")
+@reports("classes: 1 names; expected a name per class, at least two")
 def classes_of_one_name(here: Path) -> Source:
     return manifest(here, "path,label\na.png,x\n", classes=["x"])
 
 
-@tells("HERE/c.txt: an empty name; expected a name per class, at least two")
+@reports("HERE/c.txt: an empty name; expected a name per class, at least two")
 def classes_with_an_empty_line(here: Path) -> Source:
     put(here / "c.txt", b"x\n\ny\n")
     return manifest(here, "path,label\na.png,x\n", classes=str(here / "c.txt"))
@@ -243,23 +247,23 @@ def tar(here: Path, members: dict[str, bytes], **settings: object) -> Source:
     return source("webdataset", here, **settings)
 
 
-@tells("HERE: no files; expected some that end in .tar or .tar.gz or .tgz")
+@reports("HERE: no files; expected some that end in .tar or .tar.gz or .tgz")
 def tars_lost(here: Path) -> Source:
     return source("webdataset", here)
 
 
-@tells("HERE/x-*.tar: no files; expected some that end in *")
+@reports("HERE/x-*.tar: no files; expected some that end in *")
 def tars_of_no_match(here: Path) -> Source:
     return source("webdataset", here / "x-*.tar")
 
 
-@tells("HERE/x-001.tar: no such file; correct the numbers in `path`, or fetch it")
+@reports("HERE/x-001.tar: no such file; correct the numbers in `path`, or fetch it")
 def tar_of_a_number_lost(here: Path) -> Source:
     write_tar(here / "x-000.tar", [("a.cls", b"1")])
     return source("webdataset", here / "x-{000..001}.tar")
 
 
-@tells("HERE/a.tar: not a sound tar (*); fetch it again")
+@reports("HERE/a.tar: not a sound tar (*); fetch it again")
 def tar_that_is_none(here: Path) -> Source:
     put(here / "a.tar", b"<html>" * 200)
     return source("webdataset", here)
@@ -275,32 +279,32 @@ def spoilt(here: Path, spoil: Callable[[bytes, tarfile.TarInfo], bytes]) -> Sour
     return source("webdataset", here)
 
 
-@tells("HERE/pets-val-0000.tar: not a sound tar (cut short); fetch it again")
+@reports("HERE/pets-val-0000.tar: not a sound tar (cut short); fetch it again")
 def tar_without_its_end(here: Path) -> Source:
     return spoilt(here, lambda content, last: content[: last.offset_data + 512])
 
 
-@tells("HERE/pets-val-0000.tar: not a sound tar (cut short); fetch it again")
+@reports("HERE/pets-val-0000.tar: not a sound tar (cut short); fetch it again")
 def tar_cut_between_members(here: Path) -> Source:
     return spoilt(here, lambda content, last: content[: last.offset])
 
 
-@tells("HERE/pets-val-0000.tar: not a sound tar (unexpected end of data); fetch it again")
+@reports("HERE/pets-val-0000.tar: not a sound tar (unexpected end of data); fetch it again")
 def tar_cut_in_a_member(here: Path) -> Source:
     return spoilt(here, lambda content, last: content[: last.offset - 700])
 
 
-@tells("HERE/pets-val-0000.tar: not a sound tar (a damaged header at byte *); fetch it again")
+@reports("HERE/pets-val-0000.tar: not a sound tar (a damaged header at byte *); fetch it again")
 def tar_with_a_damaged_header(here: Path) -> Source:
     return spoilt(here, lambda content, last: content[: last.offset] + b"\xff" + content[last.offset + 1 :])
 
 
-@tells("HERE/pets-val-0000.tar: not a sound tar (*); fetch it again")
+@reports("HERE/pets-val-0000.tar: not a sound tar (*); fetch it again")
 def tar_with_a_damaged_first_header(here: Path) -> Source:
     return spoilt(here, lambda content, last: b"\xff" + content[1:])
 
 
-@tells("HERE/pets-test-0000.tar.gz: not a sound tar (*); fetch it again")
+@reports("HERE/pets-test-0000.tar.gz: not a sound tar (*); fetch it again")
 def tar_packed_and_cut(here: Path) -> Source:
     write_webdataset(here, make_samples(), suffix=".tar.gz")
     path = here / "pets-test-0000.tar.gz"
@@ -308,57 +312,57 @@ def tar_packed_and_cut(here: Path) -> Source:
     return source("webdataset", here)
 
 
-@tells(
+@reports(
     "a.tar:1: 0 images among cls, jp2; expected one of jpg, jpeg, png, *; set `image_extensions` in the source's settings"
 )
 def tar_of_samples_without_an_image(here: Path) -> Source:
     return tar(here, {"1.cls": b"1", "1.jp2": IMAGE})
 
 
-@tells("a.tar:1: 2 images among png, jpg; expected one of *")
+@reports("a.tar:1: 2 images among png, jpg; expected one of *")
 def tar_of_samples_with_two_images(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.jpg": IMAGE})
 
 
-@tells("HERE/a.tar:1: two members with the extension 'png'; expected one")
+@reports("HERE/a.tar:1: two members with the extension 'png'; expected one")
 def tar_with_a_member_twice(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.PNG": IMAGE})
 
 
-@tells("a.tar:1.json: not JSON (*)")
+@reports("a.tar:1.json: not JSON (*)")
 def tar_with_broken_json(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.json": b"{"}, label_extension="json", label_key="label")
 
 
-@tells("a.tar:1.json: no entry 'label'; set `label_key` in the source's settings")
+@reports("a.tar:1.json: no entry 'label'; set `label_key` in the source's settings")
 def tar_without_its_key(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.json": b'{"class": 1}'}, label_extension="json", label_key="label")
 
 
-@tells("a.tar:1: label [1, 2] (list); expected a name or a whole number")
+@reports("a.tar:1: label [1, 2] (list); expected a name or a whole number")
 def tar_with_several_labels(here: Path) -> Source:
     content = json.dumps({"label": [1, 2]}).encode()
     return tar(here, {"1.png": IMAGE, "1.json": content}, label_extension="json", label_key="label")
 
 
-@tells("HERE: no labelled training image; expected images of at least two classes")
+@reports("HERE: no labelled training image; expected images of at least two classes")
 def tar_with_labels_of_another_extension(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.txt": b"a"})
 
 
-@tells("a.tar:1: not text (*); expected UTF-8")
+@reports("a.tar:1: not text (*); expected UTF-8")
 def tar_with_a_label_that_is_no_text(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.cls": b"\xff\xfe"})
 
 
-@tells("HERE/other.tar: unknown split; expected in its name one of: train, val, valid, validation, test")
+@reports("HERE/other.tar: unknown split; expected in its name one of: train, val, valid, validation, test")
 def tar_of_no_split(here: Path) -> Source:
     write_tar(here / "train.tar", [("1.png", IMAGE)])
     write_tar(here / "other.tar", [("1.png", IMAGE)])
     return source("webdataset", here)
 
 
-@tells("HERE/train-test.tar: its name tells of test and train; expected one split")
+@reports("HERE/train-test.tar: its name has test and train; expected one split")
 def tar_of_two_splits(here: Path) -> Source:
     write_tar(here / "train-test.tar", [("1.png", IMAGE)])
     return source("webdataset", here)
@@ -372,13 +376,13 @@ def parquet(here: Path, columns: dict[str, object], **settings: object) -> Sourc
     return source("parquet", here, **settings)
 
 
-@tells("HERE/t.parquet: not a sound Parquet file (*); fetch it again")
+@reports("HERE/t.parquet: not a sound Parquet file (*); fetch it again")
 def parquet_that_is_none(here: Path) -> Source:
     put(here / "t.parquet", b"PAR1 and no more")
     return source("parquet", here)
 
 
-@tells("HERE/test-00000-of-00002.parquet: not a sound Parquet file (*); fetch it again")
+@reports("HERE/test-00000-of-00002.parquet: not a sound Parquet file (*); fetch it again")
 def parquet_damaged_inside(here: Path) -> Source:
     write_parquet(here, make_samples(), ["ant", "bee", "cat"])
     path = here / "test-00000-of-00002.parquet"
@@ -387,39 +391,39 @@ def parquet_damaged_inside(here: Path) -> Source:
     return source("parquet", here)
 
 
-@tells("HERE/t.parquet: no column for `image_column`; expected one; set `image_column` to one of: label")
+@reports("HERE/t.parquet: no column for `image_column`; expected one; set `image_column` to one of: label")
 def parquet_without_images(here: Path) -> Source:
     return parquet(here, {"label": ["a"]})
 
 
-@tells("HERE/t.parquet: columns image, mask for `image_column`; expected one; set `image_column` to one of: *")
+@reports("HERE/t.parquet: columns image, mask for `image_column`; expected one; set `image_column` to one of: *")
 def parquet_with_two_columns_of_images(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "mask": [b"1"], "label": ["a"]})
 
 
-@tells("HERE/t.parquet: no column for `label_column`; expected one; set `label_column` to one of: image, class")
+@reports("HERE/t.parquet: no column for `label_column`; expected one; set `label_column` to one of: image, class")
 def parquet_without_labels(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "class": ["a"]})
 
 
-@tells("HERE/t.parquet: no column 'clas'; expected one of: image, class (did you mean 'class'?)")
+@reports("HERE/t.parquet: no column 'clas'; expected one of: image, class (did you mean 'class'?)")
 def parquet_with_a_misspelt_column(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "class": ["a"]}, label_column="clas")
 
 
-@tells("t.parquet:0: label 0.5 (float); expected a name or a whole number")
+@reports("t.parquet:0: label 0.5 (float); expected a name or a whole number")
 def parquet_with_fractions_for_labels(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "label": [0.5]})
 
 
-@tells(
+@reports(
     "t.parquet:1: label -1 is out of range; expected 0 or more; with `classes` in the source's settings, -1 is no label"
 )
 def parquet_with_minus_one_and_no_names(here: Path) -> Source:
     return parquet(here, {"image": [b"1", b"2"], "label": [0, -1]})
 
 
-@tells("t.parquet:0: an image that is str; expected bytes of an image file")
+@reports("t.parquet:0: an image that is str; expected bytes of an image file")
 def parquet_with_text_for_images(here: Path) -> Source:
     return parquet(here, {"image": ["1", "2"], "label": ["a", "b"]}, image_column="image")
 
@@ -435,65 +439,65 @@ def arrays(here: Path, **arrays_by_name: np.ndarray) -> Source:
 PIXELS, LABELS = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
 
 
-@tells("HERE/lost.npz: no such file or folder; correct `path` in the source's settings")
+@reports("HERE/lost.npz: no such file or folder; correct `path` in the source's settings")
 def arrays_that_are_lost(here: Path) -> Source:
     return source("arrays", here / "lost.npz")
 
 
-@tells("HERE/a.npz: no array 'train_labels'; expected train_images and train_labels, and so for test")
+@reports("HERE/a.npz: no array 'train_labels'; expected train_images and train_labels, and so for test")
 def arrays_without_labels(here: Path) -> Source:
     return arrays(here, train_images=PIXELS)
 
 
-@tells("HERE: no array 'train_images'; *")
+@reports("HERE: no array 'train_images'; *")
 def arrays_in_an_empty_folder(here: Path) -> Source:
     return source("arrays", here)
 
 
-@tells("HERE/a.npz: train_images: pixels of float64; expected uint8 (0 to 255); convert them")
+@reports("HERE/a.npz: train_images: pixels of float64; expected uint8 (0 to 255); convert them")
 def arrays_of_fractions(here: Path) -> Source:
     return arrays(here, train_images=PIXELS / 2, train_labels=LABELS)
 
 
-@tells("HERE/a.npz: train_images: an array of (2, 4, 4, 5); expected 1 or 3 channels")
+@reports("HERE/a.npz: train_images: an array of (2, 4, 4, 5); expected 1 or 3 channels")
 def arrays_of_many_channels(here: Path) -> Source:
     return arrays(here, train_images=np.zeros((2, 4, 4, 5), np.uint8), train_labels=LABELS)
 
 
-@tells(
+@reports(
     "HERE/a.npz: train_images: an array of (2, 3, 4, 3), which may be N,H,W,C or N,C,H,W; set `layout` to nhwc or nchw"
 )
 def arrays_of_doubtful_layout(here: Path) -> Source:
     return arrays(here, train_images=PIXELS[:, :3], train_labels=LABELS)
 
 
-@tells("HERE/a.npz: train_images: an array of (2, 4); expected images in rows: N,H,W, N,H,W,C or N,C,H,W")
+@reports("HERE/a.npz: train_images: an array of (2, 4); expected images in rows: N,H,W, N,H,W,C or N,C,H,W")
 def arrays_of_rows(here: Path) -> Source:
     return arrays(here, train_images=PIXELS[:, :, 0, 0], train_labels=LABELS)
 
 
-@tells("source 'arrays', train_images: 2 images and 1 labels; expected as many of both")
+@reports("source 'arrays', train_images: 2 images and 1 labels; expected as many of both")
 def arrays_of_other_lengths(here: Path) -> Source:
     return arrays(here, train_images=PIXELS, train_labels=LABELS[:1])
 
 
-@tells("HERE/a.npz: train_labels: an array of (2, 3); expected one number or name per image")
+@reports("HERE/a.npz: train_labels: an array of (2, 3); expected one number or name per image")
 def arrays_with_many_labels_an_image(here: Path) -> Source:
     return arrays(here, train_images=PIXELS, train_labels=np.zeros((2, 3), int))
 
 
-@tells("HERE/a.npz: train_labels: truncated, damaged or not of numbers (*)")
+@reports("HERE/a.npz: train_labels: truncated, damaged or not of numbers (*)")
 def arrays_of_objects(here: Path) -> Source:
     return arrays(here, train_images=PIXELS, train_labels=np.array(["a", None], object))
 
 
-@tells("HERE/train_images.npy: a single array; expected .npz, or the folder in which it is")
+@reports("HERE/train_images.npy: a single array; expected .npz, or the folder in which it is")
 def arrays_of_which_one_is_named(here: Path) -> Source:
     np.save(here / "train_images.npy", PIXELS)
     return source("arrays", here / "train_images.npy")
 
 
-@tells("HERE/a.npz: not an .npz file (*); expected .npz, or a folder of .npy files")
+@reports("HERE/a.npz: not an .npz file (*); expected .npz, or a folder of .npy files")
 def arrays_that_are_none(here: Path) -> Source:
     put(here / "a.npz", b"PK\3\4 and no more")
     return source("arrays", here / "a.npz")
@@ -508,62 +512,62 @@ def pair(here: Path, images: bytes, labels: bytes = idx(np.array([0, 1], np.uint
     return source("idx", here)
 
 
-@tells("HERE/train-images-idx3-ubyte: not an IDX file; expected IDX with unsigned bytes (0x08)")
+@reports("HERE/train-images-idx3-ubyte: not an IDX file; expected IDX with unsigned bytes (0x08)")
 def idx_that_is_none(here: Path) -> Source:
     return pair(here, b"<html>")
 
 
-@tells("HERE/train-images-idx3-ubyte: IDX values of type 0x0d; expected IDX with unsigned bytes (0x08)")
+@reports("HERE/train-images-idx3-ubyte: IDX values of type 0x0d; expected IDX with unsigned bytes (0x08)")
 def idx_of_fractions(here: Path) -> Source:
     return pair(here, idx(PIXELS[..., 0], kind=13))
 
 
-@tells("HERE/train-images-idx3-ubyte: 46 bytes; expected 16 and those of an array of (2, 4, 4); fetch it again")
+@reports("HERE/train-images-idx3-ubyte: 46 bytes; expected 16 and those of an array of (2, 4, 4); fetch it again")
 def idx_cut_short(here: Path) -> Source:
     return pair(here, idx(PIXELS[..., 0])[:-2])
 
 
-@tells("HERE/train-images-idx3-ubyte.gz: truncated or damaged (*); fetch it again")
+@reports("HERE/train-images-idx3-ubyte.gz: truncated or damaged (*); fetch it again")
 def idx_packed_and_cut(here: Path) -> Source:
     return pair(here, gzip.compress(idx(PIXELS[..., 0]))[:-9], gzip.compress(b""), ".gz")
 
 
-@tells("HERE/train-images-idx3-ubyte: truncated or damaged (*); fetch it again")
+@reports("HERE/train-images-idx3-ubyte: truncated or damaged (*); fetch it again")
 def idx_empty(here: Path) -> Source:
     return pair(here, b"")
 
 
-@tells("HERE, train: 0 files of labels; expected one; put the files of one data set into a folder of their own")
+@reports("HERE, train: 0 files of labels; expected one; put the files of one data set into a folder of their own")
 def idx_without_labels(here: Path) -> Source:
     put(here / "train-images-idx3-ubyte", idx(PIXELS[..., 0]))
     return source("idx", here)
 
 
-@tells("HERE: no data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100); fetch the binary version; *")
+@reports("HERE: no data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100); fetch the binary version; *")
 def cifar_pickled(here: Path) -> Source:
     put(here / "data_batch_1", b"\x80\x02")
     return source("cifar", here)
 
 
-@tells("HERE: CIFAR-10, which has no coarse labels; expected labels: fine")
+@reports("HERE: CIFAR-10, which has no coarse labels; expected labels: fine")
 def cifar_without_coarse_labels(here: Path) -> Source:
     put(here / "data_batch_1.bin", bytes(3073))
     return source("cifar", here, labels="coarse")
 
 
-@tells("HERE/data_batch_2.bin: no such file; fetch the data set again")
+@reports("HERE/data_batch_2.bin: no such file; fetch the data set again")
 def cifar_with_a_file_lost(here: Path) -> Source:
     put(here / "data_batch_1.bin", bytes(3073))
     return source("cifar", here)
 
 
-@tells("HERE/train.bin: 3,073 bytes; expected a multiple of 3,074 (an image and its labels); fetch it again")
+@reports("HERE/train.bin: 3,073 bytes; expected a multiple of 3,074 (an image and its labels); fetch it again")
 def cifar_cut_short(here: Path) -> Source:
     put(here / "train.bin", bytes(3073))
     return source("cifar", here)
 
 
-@tells("source 'cifar', train.bin: label 100 is out of range; expected 0 to 99, or -1 for none")
+@reports("source 'cifar', train.bin: label 100 is out of range; expected 0 to 99, or -1 for none")
 def cifar_with_a_label_out_of_range(here: Path) -> Source:
     for name in ("train.bin", "test.bin"):
         put(here / name, b"\x05\x64" + bytes(3072))
@@ -571,7 +575,7 @@ def cifar_with_a_label_out_of_range(here: Path) -> Source:
 
 
 def pattern(line: str, here: Path) -> str:
-    """A line with HERE and * -> a regular expression."""
+    """Makes a regular expression of a line with HERE and *."""
     return re.escape(line).replace("HERE", re.escape(str(here))).replace(r"\*", ".*")
 
 

@@ -1,6 +1,7 @@
-"""The sources of raw images: one file each, and the table of them by the name that `params.yaml` uses.
+"""The sources of raw images: one file each, and a table by the names that `params.yaml` uses.
 
-`prepare.source` is `{kind: <name here>, ...settings}`. A new source is a class in a file here, and a place in `SOURCES`.
+`prepare.source` is `{kind: <name here>, ...settings}`. A new source is a class in a file here, and
+a place in `SOURCES`.
 
     fashion_mnist.py  Fashion-MNIST, downloaded or found
     digits.py         scikit-learn's hand-written digits, for tests and trials
@@ -40,6 +41,8 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def build_source(row: object, where: str) -> Source:
-    """Returns the source that a row of settings names; raises ConfigError when kind or settings are wrong."""
+    """Returns the source that a row of settings names; raises ConfigError when kind or settings are
+    wrong.
+    """
     source: Source = validate_kind(SOURCES, row, where)
     return source

@@ -11,7 +11,9 @@ from pipeline.core.errors import SourceError
 
 
 class ParquetTable:
-    """One Parquet file. Raises SourceError where it is not one, where it is damaged, or where pyarrow is missing."""
+    """A Parquet file. Raises SourceError when it is none, when it is damaged, or when pyarrow is
+    missing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -21,23 +23,29 @@ class ParquetTable:
         self.columns: list[str] = list(self._schema.names)
 
     def image_columns(self) -> list[str]:
-        """Columns that hold image files: those that Hugging Face's metadata says, else all of bytes or of structs of
+        """Returns the columns that hold image files.
+
+        Those that Hugging Face's metadata names, else all columns of bytes, or of structs of
         `bytes` and `path`."""
-        told = [name for name, feature in self._features().items() if feature.get("_type") == "Image"]
-        return told or [name for name in self.columns if self._holds_bytes(name)]
+        named = [name for name, feature in self._features().items() if feature.get("_type") == "Image"]
+        return named or [name for name in self.columns if self._holds_bytes(name)]
 
     def label_columns(self) -> list[str]:
-        """Columns that hold labels: those that Hugging Face's metadata says, else the one named `label`."""
-        told = [name for name, feature in self._features().items() if feature.get("_type") == "ClassLabel"]
-        return told or [name for name in self.columns if name == "label"]
+        """Returns the columns that hold labels: those that Hugging Face's metadata names, else
+        `label`.
+        """
+        named = [name for name, feature in self._features().items() if feature.get("_type") == "ClassLabel"]
+        return named or [name for name in self.columns if name == "label"]
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
-        """The names of a column of numbers, where the metadata has them."""
+        """Returns the names that numbers in a column stand for, if the metadata has them."""
         names = self._features().get(column, {}).get("names")
         return tuple(map(str, names)) if isinstance(names, list) else None
 
     def rows(self, columns: list[str], start: int = 0, at_once: int = 4096) -> Iterator[tuple[object, ...]]:
-        """What stands in some columns, row by row from `start`; groups of rows before it are not read."""
+        """Yields the values of some columns, row by row from `start`; groups of rows before it are
+        not read.
+        """
         with self._opened() as file:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
@@ -49,7 +57,7 @@ class ParquetTable:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """The file, open for as long as it is read: there may be thousands."""
+        """Opens the file only for as long as it is read: there may be thousands."""
         with _faults(self.path):
             import pyarrow.parquet
 

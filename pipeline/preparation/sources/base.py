@@ -1,4 +1,6 @@
-"""What a source is: settings that know the classes and give the images one after the other, as they came."""
+"""A source, and a raw image: settings that know the classes and yield the images one after the
+other.
+"""
 
 import hashlib
 import os
@@ -14,14 +16,15 @@ from jaxtyping import UInt8
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image as it came.
+    """An image as it came.
 
     Attributes:
-        split: `train`, `val` or `test`.
-        label: The name of its class; None where it is unlabelled.
-        key: Where it is, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to the source's
-            path, and the same in every run.
-        content: An encoded image file, the path of one (read by the threads that decode), or pixels.
+        split: `train`, `val` or `test`. label: The name of its class; None when it is unlabelled.
+        key: Its place, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to
+        the source's path,
+            and the same in every run.
+        content: An encoded image file, the path of one (read by the threads that decode), or
+        pixels.
     """
 
     split: str
@@ -31,30 +34,32 @@ class RawImage:
 
 
 class Source(ABC):
-    """Where raw images come from. Subclasses are frozen dataclasses; their attributes are the settings in `params.yaml`.
+    """A place that raw images come from. Subclasses are frozen dataclasses of their settings in
+    `params.yaml`.
 
-    `raw` is the folder for downloads; a source of the user's own files has a `path` of its own. Whatever is wrong is a
-    SourceError, in one line that names the file; an image that can't be decoded is the reader's to report.
-    """
+    `raw` is the folder for downloads; a source of the user's own files has a `path`. Whatever is
+    wrong raises SourceError, in one line that names the file. An image that can't be decoded is no
+    such fault: its reader reports it."""
 
     kind: ClassVar[str]
-    #: Whether images lie outside `path`, where nobody looks for changes before they are read.
+    #: Whether images lie outside `path`, where `files_fingerprint` does not look.
     names_other_files: ClassVar[bool] = False
 
     @abstractmethod
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        """The classes in the order of their numbers; all that can be checked without decoding is checked here."""
+        """Returns the classes in the order of their numbers, and checks what it can."""
 
     @abstractmethod
     def count(self, raw: Path) -> int | None:
-        """How many images there are, in all splits together; None where counting would take a pass over them."""
+        """Returns the number of images in all splits; None if counting would take a pass."""
 
     @abstractmethod
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        """All images but the first `start`, in an order that is the same in every run."""
+        """Yields all images after the first `start`, in an order that is the same in every run."""
 
     def files_fingerprint(self) -> str | None:
-        """Returns 32 hex digits of the names, sizes and times of the files at `path`; None when there is no `path`.
+        """Returns 32 hex digits of the names, sizes and times of the files at `path`; None when
+        there is no `path`.
 
         Work that was begun with other files does not go on.
         """
@@ -69,7 +74,9 @@ class Source(ABC):
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """Yields the files at and below a path in their order; of a pattern, those in the folder that it begins with."""
+    """Yields the files at and below a path in their order; of a pattern, those in the folder that
+    it begins with.
+    """
     if path.is_file():
         yield path
     elif not path.is_dir():

@@ -1,4 +1,5 @@
-"""CIFAR-10 and CIFAR-100 in their binary distribution: a byte or two of labels, then 3 x 32 x 32 pixels, image by image.
+"""CIFAR-10 and CIFAR-100 in their binary distribution: a byte or two of labels, then 3 x 32 x 32
+pixels, image by image.
 
 References:
     Alex Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, chapter 3.
@@ -35,6 +36,7 @@ class Cifar(PixelSource):
     kind: ClassVar[str] = "cifar"
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        """Maps the files; class names are numbers when their text file is missing."""
         folder = Path(self.path)
         if (folder / "train.bin").exists():
             column = _COLUMNS_OF_100.index(self.labels)
@@ -64,7 +66,7 @@ def _check_is_cifar10(folder: Path, labels: str) -> None:
 
 
 def _records(path: Path, num_columns: int) -> UInt8[np.ndarray, "images bytes"]:
-    """An image to a row: its labels, then its pixels."""
+    """Returns a row for each image: its labels, then its pixels."""
     if not path.exists():
         raise SourceError(path, "no such file", fix="fetch the data set again")
     record, size = num_columns + math.prod(_SHAPE), path.stat().st_size

@@ -1,7 +1,9 @@
-"""scikit-learn's hand-written digits: 1,797 grey images of 8 x 8 pixels that come with the package. For tests and trials.
+"""scikit-learn's hand-written digits: 1,797 grey images of 8 x 8 pixels that come with the package.
+For tests and trials.
 
 References:
-    E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+    E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+    Repository, 1998.
 """
 
 from pathlib import Path
@@ -20,11 +22,14 @@ _NUM_TEST = 360
 
 @dataclass(frozen=True, config=STRICT)
 class Digits(PixelSource):
-    """The digits in their published order; the last 360 are the test set. Nothing is read from `raw`."""
+    """The digits in their published order; the last 360 are the test set. Nothing is read from
+    `raw`.
+    """
 
     kind: ClassVar[str] = "digits"
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        """Loads the package's images; their 17 grey levels are spread over 0 to 255."""
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:

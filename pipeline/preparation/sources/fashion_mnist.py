@@ -1,12 +1,18 @@
 """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels in ten classes.
 
-Looked for in `raw`, then where Debian's package installs it, then downloaded, then taken out of Debian's package
-without installing it. Each file's uncompressed content is checked against its SHA-256, so that it does not matter
-where it came from (the packers' gzip headers differ, the content does not).
+Four places are tried, the first one that has it wins:
+
+1. `raw`, the folder for downloads.
+2. The folder in which Debian's package installs it.
+3. The mirrors that torchvision names, by download.
+4. Debian's package, fetched and unpacked, not installed.
+
+Each file's uncompressed content is checked against its SHA-256, so it does not matter where it came
+from: the packers' gzip headers differ, the content does not.
 
 References:
-    Han Xiao, Kashif Rasul, Roland Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
-    Algorithms", 2017, arXiv 1708.07747.
+    Han Xiao, Kashif Rasul, Roland Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
+    Machine Learning Algorithms", 2017, arXiv 1708.07747.
 """
 
 import gzip
@@ -48,7 +54,8 @@ SHA256 = {  # of the uncompressed IDX files
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-# The bucket that torchvision's `FashionMNIST.mirrors` names: over HTTPS, then the very address it publishes.
+# The bucket that torchvision's `FashionMNIST.mirrors` names: over HTTPS, then the very address it
+# publishes.
 MIRRORS = (
     "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -60,11 +67,12 @@ _TIMEOUT_SECONDS = 20
 
 @dataclass(frozen=True, config=STRICT)
 class FashionMnist(PixelSource):
-    """Fashion-MNIST from the first place that has it; SourceError tells everything that was tried."""
+    """The data set from the first place that has it; SourceError lists all that was tried."""
 
     kind: ClassVar[str] = "fashion_mnist"
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        """Finds or fetches the four files."""
         content = _find(raw / self.kind)
         return Classes(CLASS_NAMES), [_split(content, "train", "train"), _split(content, "test", "t10k")]
 
@@ -76,6 +84,7 @@ def _split(content: dict[str, bytes], split: str, name: str) -> PixelSplit:
 
 
 def _find(raw: Path) -> dict[str, bytes]:
+    """Returns the content of each file, from the first place that has all of them."""
     tried = []
     places: list[tuple[str, Callable[[], Path]]] = [
         (str(raw), lambda: raw),
@@ -93,7 +102,7 @@ def _find(raw: Path) -> dict[str, bytes]:
         return content
     raise SourceError(
         "source 'fashion_mnist'",
-        f"found nowhere: {' '.join(tried)}",
+        f"not found: {' '.join(tried)}",
         fix=f"put the four *-ubyte.gz files into {raw}, or connect to a network, "
         f"or install the Debian package {DEBIAN_PACKAGE}, then run the same command again",
     )
@@ -144,7 +153,8 @@ def _unpack_debian_package(raw: Path) -> Path:
     say(f"fashion_mnist: fetching the Debian package {DEBIAN_PACKAGE} (31 MB; it is not installed)")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # Lists and cache of our own: works without root, and where the machine's lists were never fetched.
+        # With its own lists and cache apt works without root, and when the machine's lists were
+        # never fetched.
         (folder / "lists/partial").mkdir(parents=True)
         (folder / "cache/archives/partial").mkdir(parents=True)
         own = [
@@ -175,7 +185,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _keep(folder: Path, raw: Path) -> Path:
-    """Copies files that are what they should be to `raw`, so that the next run finds them there."""
+    """Checks files and copies them to `raw`, so that the next run finds them there."""
     _read_folder(folder)
     for name in SHA256:
         write_bytes(raw / f"{name}.gz", (folder / f"{name}.gz").read_bytes())

@@ -1,4 +1,4 @@
-"""Which files a source has, and the split that a name tells."""
+"""The files of a source's path, and the split that a file's name names."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,24 @@ _BRACE = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 def split_named(name: str, where: object) -> str:
-    """The split of a name that a user gave it, in capitals or not; raises SourceError where it is none."""
+    """Returns the split that a name stands for, in capitals or not; raises SourceError when it is
+    none.
+    """
     if name.lower() not in SPLIT_NAMES:
         raise SourceError(where, f"unknown split name {name!r}", expected=suggest(name.lower(), list(SPLIT_NAMES)))
     return SPLIT_NAMES[name.lower()]
 
 
 def find_files(path: str, suffixes: Sequence[str]) -> tuple[Path, list[tuple[str, Path]]]:
-    """The folder that keys are relative to, and the files of `path` with their splits: training first, then by name.
+    """Returns the folder that keys are relative to, and the files with their splits: training
+    first, then by name.
 
-    `path` is a file, a folder (searched with all below it), or a pattern with `*` or `{0000..0099}`. The split is a
-    word of the file's name or of a folder's; where no file has such a word, all are for training.
+    `path` is a file, a folder (searched with all below it), or a pattern with `*` or
+    `{0000..0099}`. The split is a word of the file's name or of a folder's; if no file has such a
+    word, all are for training.
 
-    Raises SourceError where there is no file, one of the numbered ones is lost, or a split can't be told.
+    Raises:
+        SourceError: There is no file, a numbered one is missing, or a split is not clear.
     """
     if _WILD.search(path) and not Path(path).exists():
         root = Path(_WILD.split(path)[0] + "x").parent
@@ -46,7 +51,7 @@ def find_files(path: str, suffixes: Sequence[str]) -> tuple[Path, list[tuple[str
 
 
 def _with_splits(files: list[Path], root: Path) -> list[tuple[str, Path]]:
-    found = [(_told_split(file.relative_to(root), file), file) for file in files]
+    found = [(_named_split(file.relative_to(root), file), file) for file in files]
     if not any(split for split, _ in found):
         return [("train", file) for file in files]
     for split, file in found:
@@ -55,18 +60,19 @@ def _with_splits(files: list[Path], root: Path) -> list[tuple[str, Path]]:
     return sorted(found, key=lambda pair: SPLITS.index(pair[0]))
 
 
-def _told_split(name: Path, where: object) -> str:
-    for part in reversed(name.parts):  # the file's own name tells first
+def _named_split(name: Path, where: object) -> str:
+    """Returns the split that a word of the path names; empty text when none does."""
+    for part in reversed(name.parts):  # the file's own name comes first
         words = {word.rstrip("0123456789") for word in re.split(r"[^a-z0-9]+", part.lower())}
-        if len(told := {_WORDS[word] for word in words & set(_WORDS)}) > 1:
-            raise SourceError(where, f"its name tells of {' and '.join(sorted(told))}", expected="one split")
-        if told:
-            return told.pop()
+        if len(named := {_WORDS[word] for word in words & set(_WORDS)}) > 1:
+            raise SourceError(where, f"its name has {' and '.join(sorted(named))}", expected="one split")
+        if named:
+            return named.pop()
     return ""
 
 
 def _braces(pattern: str) -> Iterator[str]:
-    """`a{1..3}` -> a1, a2, a3; `{x,y}b` -> xb, yb."""
+    """Yields what a shell makes of braces: `a{1..3}` -> a1, a2, a3; `{x,y}b` -> xb, yb."""
     brace = _BRACE.search(pattern)
     if brace is None:
         yield pattern

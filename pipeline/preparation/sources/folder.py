@@ -5,7 +5,7 @@ path/<class>/.../*.jpg                      all for training
 path/{train,val,test}/<class>/.../*.jpg     with splits (`valid` and `validation` are `val`)
 ```
 
-Images in a class folder named `_unlabelled` have no label. Hidden files and folders are passed over.
+Images in a class folder named `_unlabelled` have no label. Hidden files and folders are left out.
 """
 
 import os
@@ -38,9 +38,10 @@ class _ClassFolder:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Folder(Source):
-    """Images in class folders, in the order of their names (training first, then val, then test).
+    """The images in class folders, in the order of their names (training first, then val, then
+    test).
 
-    Files of one class folder are listed at a time, so that millions do not fill the memory.
+    One class folder is listed at a time, so that millions of files do not fill the memory.
     """
 
     path: str
@@ -48,7 +49,7 @@ class Folder(Source):
     kind: ClassVar[str] = "folder"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        """The class folders sorted by name, as torchvision's ImageFolder numbers them."""
+        """Returns the class folders sorted by name, as torchvision's ImageFolder numbers them."""
         return tuple(sorted({folder.label for folder, _ in self._survey if folder.label is not None}))
 
     def count(self, raw: Path) -> int:
@@ -64,7 +65,7 @@ class Folder(Source):
 
     @cached_property
     def _survey(self) -> list[tuple[_ClassFolder, int]]:
-        """The class folders in their order, and how many images each holds."""
+        """The class folders in their order, and the number of images in each."""
         folders, num_others = [], 0
         found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
         for folder in _class_folders(Path(self.path)):
@@ -116,8 +117,12 @@ def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
 
 
 def _sorted_files(folder: Path) -> tuple[list[str], int]:
-    """Images at and below a folder, as paths relative to it, sorted; and the number of other files."""
+    """Returns the images at and below a folder as sorted paths relative to it, and the number of
+    other files.
+    """
     names, num_others = [], 0
+    # A folder that waits is held with the real paths of those above it: a link to one of these
+    # never ends.
     waiting = [("", frozenset({os.path.realpath(folder)}))]
     while waiting:
         inside, above = waiting.pop()
@@ -135,7 +140,9 @@ def _sorted_files(folder: Path) -> tuple[list[str], int]:
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, bool]]:
-    """The names in a folder, as they come, and whether each is a folder or a link to one; hidden ones are left out."""
+    """Yields the names in a folder, as they come, and whether each is a folder or a link to one; no
+    hidden ones.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -1,8 +1,8 @@
-"""Pairs of IDX files, as MNIST, EMNIST and KMNIST are published: images and labels, gzipped or not.
+"""Pairs of IDX files, images and labels, gzipped or not, as MNIST, EMNIST and KMNIST are published.
 
 References:
-    Yann LeCun, Corinna Cortes, Christopher Burges, "The MNIST Database of Handwritten Digits", 1998, section "File
-    formats".
+    Yann LeCun, Corinna Cortes, Christopher Burges, "The MNIST Database of Handwritten Digits",
+    1998, section "File formats".
 """
 
 import gzip
@@ -27,7 +27,9 @@ _SUFFIXES = ("ubyte", "ubyte.gz", ".idx", ".idx.gz")
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Idx(PixelSource):
-    """The files `train-images*` and `train-labels*` of a folder, and those of `t10k` or `test`, and of `val`."""
+    """The files `train-images*` and `train-labels*` of a folder, and those of `t10k` or `test`, and
+    of `val`.
+    """
 
     path: str
     classes: ClassList = None
@@ -35,6 +37,7 @@ class Idx(PixelSource):
     kind: ClassVar[str] = "idx"
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        """Reads a file of images and one of labels for each split."""
         _, files = find_files(self.path, _SUFFIXES)
         splits = []
         for split in dict.fromkeys(split for split, _ in files):
@@ -46,7 +49,9 @@ class Idx(PixelSource):
 
 
 def read_idx(path: Path) -> Shaped[np.ndarray, "..."]:
-    """The array of bytes in an IDX file, on disk where the file is not packed; raises SourceError."""
+    """Returns the array of bytes in an IDX file, mapped unless the file is packed; raises
+    SourceError.
+    """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: an empty file can't be mapped

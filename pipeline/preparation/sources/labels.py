@@ -1,4 +1,6 @@
-"""What labels mean: names, or numbers of names in a list; and whether the splits of a source fit together."""
+"""Class names from labels, which are names or numbers of names in a list; a check that splits fit
+together.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -19,11 +21,11 @@ _NO_TEXT = ("Cc", "Zl", "Zp")  # Unicode's control signs and ends of lines
 
 @dataclass(frozen=True)
 class Classes:
-    """How labels become class names.
+    """The class names, if they are known beforehand.
 
-    With `names`, a label is one of them or the number of one, and the number -1 is no label (as in Hugging Face's
-    ClassLabel). Without, every label is its own name, and what is found are the classes.
-    """
+    With `names`, a label is one of them or the number of one, and the number -1 is no label (as in
+    Hugging Face's ClassLabel). Without, every label is its own name, and the labels that are found
+    are the classes."""
 
     names: tuple[str, ...] | None = None
 
@@ -32,7 +34,9 @@ class Classes:
         return frozenset(self.names or ())
 
     def name(self, label: object, where: object) -> str | None:
-        """The class name of a label as it was found; None for no label (nothing, or empty text)."""
+        """Returns the class name of a label as it was found; None for no label (nothing, or empty
+        text).
+        """
         if label is None:
             return None
         if isinstance(label, bytes):
@@ -60,9 +64,10 @@ class Classes:
         raise SourceError(where, f"label {number} is out of range", expected=expected, fix=fix)
 
     def in_order(self, found: Mapping[str, Collection[str | None]], where: object) -> tuple[str, ...]:
-        """All class names by number: those of the list, or those found, sorted (numbers by their value).
+        """Returns all class names by number: those of the list, or those found, sorted (numbers by
+        their value).
 
-        Raises SourceError where the labels of the splits do not fit together (`check_labels`).
+        Raises SourceError when the labels of the splits do not fit together (`check_labels`).
         """
         check_labels(found, where)
         if self.names is not None:
@@ -74,7 +79,9 @@ class Classes:
 
 
 def read_classes(classes: ClassList) -> Classes:
-    """The setting `classes`; raises SourceError where its file can't be read or a name stands there twice."""
+    """Reads the setting `classes`; raises SourceError when its file can't be read or has a name
+    twice.
+    """
     if classes is None:
         return Classes()
     if isinstance(classes, str):
@@ -91,13 +98,17 @@ def read_classes(classes: ClassList) -> Classes:
 
 
 def _check_printable(names: Iterable[str], where: object) -> None:
-    """Class names stand in tables, on pages and in figures."""
+    """Raises SourceError for a name that would break the tables, pages and figures in which it
+    appears.
+    """
     if odd := next((name for name in names if any(category(sign) in _NO_TEXT for sign in name)), None):
         raise SourceError(where, f"the class {odd!r}", expected="a name without tabs, line ends and the like")
 
 
 def check_labels(found: Mapping[str, Collection[str | None]], where: object) -> None:
-    """Raises SourceError unless there are two classes to train on, and val and test have these alone, all labelled."""
+    """Raises SourceError unless there are two classes to train on, and val and test have only
+    these, all labelled.
+    """
     trained = set(found.get("train", ())) - {None}
     _check_printable([label for labels in found.values() for label in labels if label is not None], where)
     if not found.get("train"):

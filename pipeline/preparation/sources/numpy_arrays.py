@@ -1,4 +1,5 @@
-"""NumPy arrays: `train_images`, `train_labels`, and the same of `val` and `test`, in an .npz file or as .npy files.
+"""NumPy arrays in an .npz file or in .npy files: `train_images`, `train_labels`, the same of `val`
+and `test`.
 
 A data set of MedMNIST is such an .npz file.
 """
@@ -23,10 +24,11 @@ from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit,
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NumpyArrays(PixelSource):
-    """Arrays of uint8 images (N,H,W, N,H,W,C or N,C,H,W) and of labels, from an .npz file or a folder of .npy files.
+    """The arrays of uint8 images (N,H,W, N,H,W,C or N,C,H,W) and labels of an .npz file or a folder
+    of .npy files.
 
-    Files in a folder are mapped, so that they may be larger than the memory; of an .npz file all is loaded.
-    """
+    Files in a folder are mapped, so they may be larger than the memory; an .npz file is loaded
+    whole."""
 
     path: str
     layout: Layout = None
@@ -35,6 +37,7 @@ class NumpyArrays(PixelSource):
     kind: ClassVar[str] = "arrays"
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
+        """Reads images and labels of each split that is there; `train` must be."""
         splits = []
         with _opened(Path(self.path)) as arrays:
             for split in SPLITS:
@@ -55,7 +58,7 @@ class NumpyArrays(PixelSource):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Arrays by name: those of an .npz file, or the paths of the .npy files in a folder."""
+    """Opens arrays by name: those of an .npz file, or the paths of the .npy files in a folder."""
     if path.is_dir():
         yield {file.stem: file for file in path.glob("*.npy")}
         return

@@ -20,11 +20,12 @@ _AT_ONCE = 64  # rows with images
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Parquet(Source):
-    """The rows of a file, a folder or a pattern of files (`train-*.parquet`, `validation-*`, `test-*`).
+    """The rows of a file, a folder or a pattern of files (`train-*.parquet`, `validation-*`,
+    `test-*`).
 
-    An image is bytes, or a struct of `bytes` and `path`. Columns that are null are found by Hugging Face's metadata or by
-    their type. Labels are text, or numbers whose names stand in that metadata or in `classes`.
-    """
+    An image is bytes, or a struct of `bytes` and `path`. Columns that are null are found by Hugging
+    Face's metadata or by their type. Labels are text, or numbers whose names are in that metadata
+    or in `classes`."""
 
     path: str
     image_column: str | None = None
@@ -54,13 +55,13 @@ class Parquet(Source):
 
     @cached_property
     def _tables(self) -> list[tuple[str, str, ParquetTable]]:
-        """Split, key and table of every file."""
+        """The split, key and table of every file."""
         root, files = find_files(self.path, [".parquet"])
         return [(split, file.relative_to(root).as_posix(), ParquetTable(file)) for split, file in files]
 
     @cached_property
     def _columns(self) -> tuple[str, str]:
-        """Those of image and label, which every file must have."""
+        """The columns of image and label, which every file must have."""
         _, _, first = self._tables[0]
         image = _column(first, self.image_column, first.image_columns(), "image_column")
         label = _column(first, self.label_column, first.label_columns(), "label_column")
@@ -77,11 +78,11 @@ class Parquet(Source):
         return read_classes(self.classes)
 
 
-def _column(table: ParquetTable, told: str | None, found: list[str], setting: str) -> str:
-    if told is not None:
-        if told not in table.columns:
-            raise SourceError(table.path, f"no column {told!r}", expected=suggest(told, table.columns))
-        return told
+def _column(table: ParquetTable, given: str | None, found: list[str], setting: str) -> str:
+    if given is not None:
+        if given not in table.columns:
+            raise SourceError(table.path, f"no column {given!r}", expected=suggest(given, table.columns))
+        return given
     if len(found) != 1:
         many = f"columns {', '.join(found)}" if found else "no column"
         fix = f"set `{setting}` to one of: {', '.join(table.columns)}"

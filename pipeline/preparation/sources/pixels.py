@@ -1,4 +1,4 @@
-"""Sources whose images are arrays of pixels already, one for each split."""
+"""The sources whose images are arrays of pixels already, one for each split."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -19,7 +19,12 @@ Layout = Literal["nhwc", "nchw"] | None
 
 @dataclass(frozen=True)
 class PixelSplit:
-    """One split, or a part of it: its images (which may lie on disk, as a memory map), their labels, and what its keys begin with."""
+    """A split, or a part of it.
+
+    Attributes:
+        images: In memory, or on disk as a memory map.
+        where: The beginning of its keys.
+    """
 
     split: str
     images: UInt8[np.ndarray, "samples channels height width"]
@@ -28,11 +33,11 @@ class PixelSplit:
 
 
 class PixelSource(Source):
-    """What such sources share: they only have to load their splits, which are kept for as long as the source is."""
+    """A source that only has to load its splits, which are kept for as long as the source is."""
 
     @abstractmethod
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
-        """What labels mean, and the splits."""
+        """Returns the class names, and the splits."""
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
         classes, splits = self._loaded(raw)
@@ -74,10 +79,11 @@ class PixelSource(Source):
 def channels_first(
     images: Shaped[np.ndarray, "..."], layout: Layout, where: object
 ) -> UInt8[np.ndarray, "samples channels height width"]:
-    """Images as [samples, channels, height, width], without a copy: from N,H,W, or from N,H,W,C or N,C,H,W.
+    """Returns images as [samples, channels, height, width], without a copy, from N,H,W, N,H,W,C or
+    N,C,H,W.
 
-    `layout` None means the one in which there are 1 or 3 channels. Raises SourceError for any other array.
-    """
+    `layout` None means the one in which there are 1 or 3 channels. Raises SourceError for any other
+    array."""
     if images.dtype != np.uint8:
         raise SourceError(where, f"pixels of {images.dtype}", expected="uint8 (0 to 255)", fix="convert them")
     if images.ndim == 3:

@@ -17,16 +17,16 @@ from pipeline.preparation.sources.files import split_named
 from pipeline.preparation.sources.labels import ClassList, read_classes
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-TableRow = tuple[str, object, object, object]  # where it is, then what stands in the columns of image, label and split
+TableRow = tuple[str, object, object, object]  # its place, then its image, label and split
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Table(Source):
-    """The images of a table, in its order. Without `split_column` all are for training; an empty label is none.
+    """The images of a table, in its order. Without `split_column` all are for training; an empty
+    label is none.
 
-    Paths are relative to `root`, which is the table's folder where it is null. Whether files are there is found out
-    when they are read: one that is not is a broken image.
-    """
+    Paths are relative to `root`, or to the table's folder when it is null. Files are looked for
+    only when they are read: one that is missing is a broken image."""
 
     path: str
     image_column: str = "path"
@@ -58,6 +58,7 @@ class Table(Source):
 
     @cached_property
     def _survey(self) -> tuple[tuple[str, ...], int]:
+        """The class names and the number of rows, from one pass over the table."""
         classes, count = read_classes(self.classes), 0
         found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
         for where, _, label, split in self._rows():

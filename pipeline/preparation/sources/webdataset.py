@@ -1,8 +1,8 @@
 """Tar files in WebDataset's layout: members that share a name up to its first dot are one sample.
 
 References:
-    Alex Aizman, Gavin Maltby, Thomas Breuel, "High Performance I/O For Large Scale Deep Learning", 2020,
-    arXiv 2001.01858, section 3.
+    Alex Aizman, Gavin Maltby, Thomas Breuel, "High Performance I/O For Large Scale Deep Learning",
+    2020, arXiv 2001.01858, section 3.
 """
 
 import json
@@ -30,11 +30,12 @@ Sample = dict[str, bytes | None]  # content by extension; None where it was not 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WebDataset(Source):
-    """The samples of a file, a folder or a pattern of tars (`shards/train-{0000..0099}.tar`), in the order of their names.
+    """The samples of a file, a folder or a pattern of tars (`shards/train-{0000..0099}.tar`), in
+    the order of their names.
 
-    A label is what stands in the member `label_extension`: a name or a number, or (with `label_key`) an entry of its
-    JSON. Samples without that member have no label. Labels are read first, in a pass of their own over the tars.
-    """
+    A label is the content of the member `label_extension`: a name or a number, or (with
+    `label_key`) an entry of its JSON. Samples without that member have no label. Labels are read
+    first, in a pass of their own over the tars."""
 
     path: str
     image_extensions: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
@@ -64,13 +65,13 @@ class WebDataset(Source):
 
     @cached_property
     def _tars(self) -> list[tuple[str, str, Path]]:
-        """Split, key and path of every tar."""
+        """The split, key and path of every tar."""
         root, files = find_files(self.path, _SUFFIXES)
         return [(split, file.relative_to(root).as_posix(), file) for split, file in files]
 
     @cached_property
     def _survey(self) -> tuple[tuple[str, ...], list[int]]:
-        """Class names, and the number of samples in every tar."""
+        """The class names, and the number of samples in every tar."""
         classes, counts = read_classes(self.classes), []
         found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
         say(f"{self.path}: reading the labels of {len(self._tars):,} tars")
@@ -83,7 +84,7 @@ class WebDataset(Source):
         return classes.in_order(found, self.path), counts
 
     def _image(self, sample: Sample, where: str) -> str:
-        """The extension of a sample's image."""
+        """Returns the extension of a sample's image; raises SourceError unless there is one."""
         images = [extension for extension in sample if extension in self.image_extensions]
         if len(images) != 1:
             found = f"{len(images)} images among {', '.join(sample)}"
@@ -107,7 +108,8 @@ class WebDataset(Source):
 
 
 def _samples(tar: Path, wanted: Collection[str], start: int = 0) -> Iterator[tuple[str, Sample]]:
-    """The samples of a tar from `start` on: name and content, as far as its extension is wanted.
+    """Yields name and content of the samples of a tar from `start` on; content of wanted extensions
+    only.
 
     Content is read when its member is met, because there is no cheap way back in a compressed tar.
     """
@@ -121,7 +123,9 @@ def _samples(tar: Path, wanted: Collection[str], start: int = 0) -> Iterator[tup
 
 
 def _members(tar: Path, wanted: Collection[str], start: int) -> Iterator[tuple[int, str, str, bytes | None]]:
-    """Of every file: number and name of its sample, its extension and, where it is wanted, its content."""
+    """Yields number and name of each file's sample, the file's extension and, if that is wanted,
+    its content.
+    """
     mode: Literal["r:", "r:gz"] = "r:" if tar.suffix == ".tar" else "r:gz"
     number, last = -1, None
     try:
@@ -149,7 +153,9 @@ def _content(file: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _check_end(file: tarfile.TarFile) -> None:
-    """Raises ReadError unless a block of zeros ends the tar: tarfile itself takes any damaged header for the end."""
+    """Raises ReadError unless a block of zeros ends the tar: tarfile takes any damaged header for
+    the end.
+    """
     assert file.fileobj is not None, "it is open"
     file.fileobj.seek(file.offset)
     block = file.fileobj.read(tarfile.BLOCKSIZE)
