@@ -8,7 +8,7 @@ finished.
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt64
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import StoreError
 from pipeline.core.files import write_bytes, write_json
-from pipeline.labels.canaries import Canaries
+from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally
 from pipeline.labels.fields import (
@@ -74,8 +74,8 @@ class StoreWriter:
         group = ArrayGroup.create(self.path, self.manifest.signed())
         group.set_attributes(self.manifest.signed())  # a finished store that stands there is no longer that one
         group.put("sample_id", self.sample_ids)
-        for field in fields(canaries):
-            group.put(f"canary_{field.name}", getattr(canaries, field.name))
+        for name, array in CANARY_ARRAYS.items():
+            group.put(array, getattr(canaries, name))
         for name, table in self._encoding.tables(self.manifest.space).items():
             group.put(name, tables[name], fill_value=table.fill_value)
         shape = (self.manifest.num_views, self.manifest.num_samples)

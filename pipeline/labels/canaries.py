@@ -17,6 +17,10 @@ from pipeline.views.plan import RowOrder, need_partners, plan_view
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
 
 
+#: The array of a store that holds each field of `Canaries`; docs/store-format.md names them.
+CANARY_ARRAYS = {"sample_ids": "canary_sample_ids", "views": "canary_views", "rendered": "canary_pixels"}
+
+
 @dataclass(frozen=True)
 class Canaries:
     """Sample ids and view numbers, and the thumbnails of these views as they were rendered for the teacher."""

@@ -2,13 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt64
 
-from pipeline.labels.canaries import Canaries
+from pipeline.labels.canaries import CANARY_ARRAYS
 from pipeline.labels.encodings import Codec, log_normalise
 from pipeline.labels.fidelity import Fidelity
 
@@ -29,8 +28,7 @@ def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 def beside_labels(tables: Iterable[str], has_labels: bool) -> list[str]:
     """The arrays that a store has beside labels and their fidelity."""
-    canaries = [f"canary_{field.name}" for field in fields(Canaries)]
-    return ["sample_id", *canaries, *tables, *(["block_digest"] if has_labels else [])]
+    return ["sample_id", *CANARY_ARRAYS.values(), *tables, *(["block_digest"] if has_labels else [])]
 
 
 def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:

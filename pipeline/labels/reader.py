@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import StoreError
-from pipeline.labels.canaries import Canaries
+from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import Codec, Encoding, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
@@ -40,7 +40,7 @@ class StoreReader:
         #: Which image each row belongs to.
         self.sample_ids: UInt64[np.ndarray, " samples"] = beside["sample_id"]
         #: Thumbnails of a few views.
-        self.canaries = Canaries(**{field.name: beside[f"canary_{field.name}"] for field in fields(Canaries)})
+        self.canaries = Canaries(**{name: beside[array] for name, array in CANARY_ARRAYS.items()})
         #: What the encoding learned.
         self.tables = {name: beside[name] for name in self._tables}
         self._digests = beside.get("block_digest")
