@@ -100,7 +100,7 @@ def _trainer(settings: TrainTeacher, data: TeacherData, classes: int, device: to
 
 
 def _training(trainer: Trainer[Batch]) -> Callable[[], None]:
-    """Some steps of the real training, epoch after epoch."""
+    """Returns a function that does some steps of the real training, epoch after epoch."""
 
     def batches() -> Iterator[Batch]:
         for epoch in count():

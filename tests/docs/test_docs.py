@@ -1,7 +1,6 @@
 """The examples of docs/own-data.md can be put into params.yaml as they stand."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,18 +83,3 @@ def exists(model: str) -> None:
         from torchvision import models
 
         assert name in models.list_models(module=models)
-
-
-def test_the_commands_are_those_that_there_are() -> None:
-    named = set(re.findall(r"stages\.(\w+)", PAGE.read_text()))
-    assert named <= {path.stem for path in (TOP / "stages").glob("*.py")}
-    assert set(re.findall(r"^make (\w+)", PAGE.read_text(), re.MULTILINE)) <= targets()
-
-
-def targets() -> set[str]:
-    return set(re.findall(r"^(\w+):.*##", (TOP / "Makefile").read_text(), re.MULTILINE))
-
-
-def test_links_to_other_pages_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([\w./-]+)\)", PAGE.read_text()):
-        assert Path(PAGE.parent, link).exists()

@@ -11,7 +11,11 @@ from pipeline.core.closure import TOP
 
 README = TOP / "README.md"
 MAX_README_LINES = 150
-PAGES = [README, *sorted(page for page in TOP.glob("docs/*.md") if page.name != "log.md")]
+PAGES = [
+    README,
+    *sorted(page for page in TOP.glob("docs/*.md") if page.name != "log.md"),
+    *sorted(TOP.glob("docs/recipes/*")),
+]
 ROOMS = {path.parent.name for path in (TOP / "pipeline").glob("*/__init__.py")}
 # networks/ and data/ are left out: pages name files there that users bring.
 PATHS = re.compile(r"(?<![\w./-])(?:pipeline|stages|benchmarks|docs|tests)/[\w./-]*\w")

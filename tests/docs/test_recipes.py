@@ -92,20 +92,11 @@ def test_the_job_is_an_indexed_one_of_a_stage_that_there_is() -> None:
     assert requests["memory"] == limits["memory"]
 
 
-def test_pages_and_recipes_name_commands_files_and_pages_that_there_are() -> None:
-    stages = {path.stem for path in (TOP / "stages").glob("[!_]*.py")}
-    benchmarks = {path.stem for path in (TOP / "benchmarks").glob("[!_]*.py")}
+def test_pages_and_recipes_name_launchers_that_exist() -> None:
     launched = YAML(typ="safe", pure=True).load((TOP / "params.yaml").read_text())["launcher"]
-    assert set(launched) <= stages
+    assert set(launched) <= {path.stem for path in (TOP / "stages").glob("[!_]*.py")}
     for page in (*PAGES, *RECIPES.iterdir()):
-        text = page.read_text()
-        assert set(re.findall(r"stages\.(\w+)", text)) <= stages, page
-        assert set(re.findall(r"benchmarks\.(\w+)", text)) <= benchmarks, page
-        assert set(re.findall(r"launcher\.(\w+)", text)) <= set(launched), page
-        for name in re.findall(r"docs/recipes/[\w.-]+\w", text):
-            assert (TOP / name).exists(), f"{page}: {name}"
-        for link in re.findall(r"\]\(([\w./-]+)\)", text):
-            assert (page.parent / link).exists(), f"{page}: {link}"
+        assert set(re.findall(r"launcher\.(\w+)", page.read_text())) <= set(launched), page
 
 
 # The recipes at work.
