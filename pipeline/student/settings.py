@@ -1,4 +1,4 @@
-"""A row of the table `students` of params.yaml."""
+"""The settings of a student: a row of the table `students` of params.yaml."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from pipeline.training.start import NetworkSettings, check_network
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainStudent(NetworkSettings):
-    """The network, what it starts from, which labels it learns from, and how it is trained."""
+    """A student's row: its network and start, its labels and losses, and how it is trained."""
 
     labels: str
     twin_of: str | None
@@ -35,13 +35,13 @@ class TrainStudent(NetworkSettings):
 
     @property
     def known_temperature(self) -> float:
-        """The temperature as a number; raises ConfigError where it is still to be chosen."""
+        """The temperature as a number. Raises ConfigError where it is still to be chosen."""
         if self.temperature == "auto":
             raise ConfigError("a student's temperature", "auto", expected="a number here", fix="name one")
         return self.temperature
 
     def objective(self, temperature: float) -> Objective:
-        """What it learns, of soft targets at this temperature."""
+        """Returns the objective that the row describes, for soft targets at this temperature."""
         loss = build_loss(self.loss, "loss")
         return Objective(self.hard_weight, self.soft_weight, temperature, self.label_smoothing, loss)
 
@@ -49,7 +49,7 @@ class TrainStudent(NetworkSettings):
         """Raises ConfigError where keys contradict each other.
 
         Args:
-            table: All rows, which have the one that this is a twin of.
+            table: All rows, among them the one that this student is a twin of.
         """
         if "teacher" in table:
             raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
@@ -57,7 +57,9 @@ class TrainStudent(NetworkSettings):
             raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
         build_loss(self.loss, f"{where}.loss")
         if self.temperature == "auto" and self.soft_weight == 0:
-            raise ConfigError(f"{where}.temperature", "auto, and soft_weight 0", expected="a number", fix="any will do")
+            raise ConfigError(
+                f"{where}.temperature", "auto, and soft_weight 0", expected="a number", fix="write any number"
+            )
         if self.fit.epochs == 0:
             raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
         check_network(self, self.fit.epochs, where)
@@ -66,13 +68,13 @@ class TrainStudent(NetworkSettings):
         self._check_twin(where, table)
 
     def _check_twin(self, where: str, table: dict[str, Any]) -> None:
-        """Raises ConfigError where it is the twin of a twin, or not the only one."""
+        """Raises ConfigError where it is the twin of a twin, or not the only twin."""
         if self.twin_of is None:
             return
         first = table[self.twin_of] or {}
         if first.get("twin_of") is not None:
             found = f"{self.twin_of!r}, which is a twin itself"
-            raise ConfigError(f"{where}.twin_of", found, expected="a student that is none")
+            raise ConfigError(f"{where}.twin_of", found, expected="a student that is no twin")
         twins = [name for name, row in table.items() if (row or {}).get("twin_of") == self.twin_of]
         if len(twins) > 1:
             found = f"{self.twin_of!r} has the twins {', '.join(twins)}"
@@ -82,7 +84,7 @@ class TrainStudent(NetworkSettings):
         """Raises ConfigError or StoreError where it can't learn from the labels of its store.
 
         Args:
-            mixes: Whether their views are mixed of two images.
+            mixes: Whether a view mixes two samples.
         """
         if self.soft_weight == 0:
             return
@@ -96,6 +98,6 @@ class TrainStudent(NetworkSettings):
             codec.require(self.temperature)
 
     def check_data(self, num_unlabelled: int, where: str) -> None:
-        """Raises ConfigError where its loss needs hard labels that some training images do not have."""
+        """Raises ConfigError where its loss needs hard labels that some training samples lack."""
         if self.soft_weight:
             build_loss(self.loss, f"{where}.loss").check_data(num_unlabelled, f"{where}.loss")

@@ -1,4 +1,4 @@
-"""Losses against hard labels, and the divergence of two distributions: golden values, numpy twins."""
+"""Losses against hard labels, and the divergence of distributions: golden values, numpy twins."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ SIZES = {"seed": st.integers(0, 2**32 - 1), "samples": st.integers(1, 60), "clas
 
 
 def draw(seed: int, samples: int, classes: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Logits, hard labels, and the softmax of the logits."""
+    """Returns logits, hard labels, and the softmax of the logits."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, rng.uniform(0.1, 5), (samples, classes))
     powers = np.exp(logits)

@@ -1,4 +1,4 @@
-"""Knowledge distillation: golden values, numpy twins, and the faults that distillation code is known for."""
+"""Knowledge distillation: golden values, numpy twins, and the known faults of distillation code."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -56,7 +56,8 @@ def kl_div(log_student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 def test_sparse_targets_are_normalised_over_the_set_that_the_student_is() -> None:
-    # A student that is its teacher loses nothing; the kept classes renormalised, against all of the student's, would.
+    # A student that is its teacher loses nothing; the kept classes renormalised, against all of the
+    # student's, would.
     kept = torch.tensor([[0, 2]] * 3)
     teacher = TEACHER / 2
     loss = knowledge_distillation(TEACHER, few_classes(teacher, kept), temperature=2.0)
@@ -87,7 +88,8 @@ def test_distillation_equals_its_definition_written_in_numpy(
 
 
 def test_the_gradient_keeps_its_size_when_the_temperature_grows() -> None:
-    # For a large temperature it tends to the difference of the centred logits, over the number of classes.
+    # For a large temperature it tends to the difference of the centred logits, over the number of
+    # classes.
     difference = (STUDENT - STUDENT.mean(1, keepdim=True)) - (TEACHER - TEACHER.mean(1, keepdim=True))
     limit = difference / STUDENT.shape[1]
     for temperature in (30.0, 300.0, 3000.0):
@@ -151,7 +153,10 @@ def test_classes_that_neither_believes_in_do_not_dilute_the_divergence() -> None
 
 
 def few_classes(teacher: torch.Tensor, classes: torch.Tensor, *, with_rest: bool = True) -> SparseTargets:
-    """What is left of a teacher's logits when some classes are kept; without a rest the kept ones are all there is."""
+    """Returns a teacher's soft targets with some classes kept.
+
+    Without a rest the kept classes have all of the mass.
+    """
     log_probs = log_softmax(teacher, dim=1)
     if not with_rest:
         return SparseTargets(classes, log_softmax(log_probs.gather(1, classes), dim=1), None)
@@ -165,7 +170,7 @@ def any_classes(seed: int, batch: int, classes: int, kept: int) -> torch.Tensor:
 
 
 def by_hand(targets: SparseTargets, student: torch.Tensor) -> np.ndarray:
-    """KL over the kept classes and one bucket, in float64, class by class."""
+    """Returns the KL over the kept classes and one bucket, in float64, class by class."""
     values = []
     for label, logits in enumerate(student.double().numpy()):
         p_student = np.exp(logits - logits.max())
@@ -183,7 +188,7 @@ def by_hand(targets: SparseTargets, student: torch.Tensor) -> np.ndarray:
 
 
 def padded(targets: SparseTargets, numbers: torch.Tensor) -> SparseTargets:
-    """With classes of probability 0 among the kept ones, in the first columns and in the last."""
+    """Returns targets with classes of probability 0 in the first columns and in the last."""
     nothing = torch.full(numbers.shape, NOTHING, dtype=targets.log_probs.dtype)
     return SparseTargets(
         torch.cat([numbers, targets.classes, numbers.flip(1)], dim=1),
@@ -260,7 +265,8 @@ def test_a_sparse_gradient_is_that_of_finite_differences(with_rest: bool, kept: 
 def test_a_saturated_student_gives_finite_sparse_losses_and_gradients(
     dtype: torch.dtype, with_rest: bool, gap: float
 ) -> None:
-    # Sure of a kept class, sure of another one, sure that it is none of the kept ones; and a teacher as sure.
+    # Sure of a kept class, sure of another one, sure that it is none of the kept ones; and a
+    # teacher as sure.
     student = torch.tensor([[gap, 0, 0, 0], [0, gap, 0, 0], [0, 0, gap, 0], [0, 0, 0, gap]], dtype=dtype)
     unsure = torch.tensor([[2.0, 1, 0, 0]] * 4, dtype=dtype)
     for teacher in (unsure, unsure * gap, student):
@@ -272,7 +278,8 @@ def test_a_saturated_student_gives_finite_sparse_losses_and_gradients(
         assert logits.grad is not None
         assert torch.isfinite(logits.grad).all()
         assert logits.grad.abs().max() <= 1 + 1e-6
-    # The last teacher is the student: only without a rest are the kept classes of the last two not what it believes in.
+    # The last teacher is the student: only without a rest are the kept classes of the last two not
+    # what it believes in.
     wanted = torch.zeros(4, dtype=dtype)
     if not with_rest:
         wanted[2:] = gap - np.log(2)

@@ -1,4 +1,4 @@
-"""Losses of soft targets beside plain distillation: golden values, twins in plain Python, and what breaks other code."""
+"""The other losses of soft targets: golden values, twins in plain Python, faults of other code."""
 
 import doctest
 import importlib
@@ -280,7 +280,8 @@ def test_a_gradient_is_that_of_finite_differences(name: str, temperature: float)
 
 @pytest.mark.parametrize("name", ["dkd", "dist", "mse"])
 def test_the_gradient_keeps_its_size_when_the_temperature_grows(name: str) -> None:
-    # It tends to a limit; without temperature^2 it would shrink to a hundredth from 30 to 300, with T it would do to a tenth.
+    # It tends to a limit; without temperature^2 it would shrink to a hundredth from 30 to 300, with
+    # T it would do to a tenth.
     norms = []
     for temperature in (30.0, 300.0):
         student = STUDENT.clone().requires_grad_()
@@ -333,7 +334,8 @@ def test_the_normalised_loss_finds_the_teacher_at_temperature_1_again(temperatur
 
 
 def test_correlation_is_blind_to_scale_and_shift_of_probabilities() -> None:
-    # A student that says 0.2 + 0.2 p of each class at its teacher's p (4 classes) has the teacher's correlations.
+    # A student that says 0.2 + 0.2 p of each class at its teacher's p (4 classes) has the teacher's
+    # correlations.
     student = (0.2 + 0.2 * torch.softmax(TEACHER, dim=1)).log()
     assert correlation(student, TEACHER, HARD_LABELS, 1.0).abs().max() < 1e-4
     opposite = (0.3 - 0.2 * torch.softmax(TEACHER, dim=1)).log()

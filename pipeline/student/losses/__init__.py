@@ -1,7 +1,7 @@
-"""Losses that learn from soft targets: one file each, with the function, its settings and its place in the table.
+"""Losses that learn from soft targets, one file each: the function, its settings, its `kind`.
 
-A student's row `loss:` in `params.yaml` is `{kind: <name here>, standardize: <yes or no>, ...settings}`.
-A new loss is a new file beside these, and its class is added to `LOSSES`.
+A student's row `loss:` in `params.yaml` is `{kind: dist, standardize: false,
+<settings>}`. A new loss is a new file beside these, and its class is added to `LOSSES`.
 
 base.py           the abstract loss: which labels, views and data it can learn from
 standardise.py    logit standardisation, which any loss can have applied first

@@ -1,4 +1,4 @@
-"""The abstract loss of soft targets: a row of settings that is called with the logits of a batch."""
+"""The abstract loss of soft targets: a row of settings that is called on a batch."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -45,7 +45,7 @@ class SoftLoss(ABC):
     learns_from: ClassVar[tuple[Detail, ...]]
     #: Whether an example needs one hard label beside its soft targets.
     needs_hard_label: ClassVar[bool] = False
-    #: Whether an example's value depends on the other examples, so that a batch must not be shared out.
+    #: Whether an example's value depends on the others, so that processes can't share a batch.
     compares_examples: ClassVar[bool] = False
 
     def __call__(
@@ -61,7 +61,7 @@ class SoftLoss(ABC):
         if self.standardize:
             assert isinstance(soft_targets, Tensor), "labels are checked"
             logits = standardise(logits)
-            # Log-probabilities at a temperature, times it, are the logits but for a shift, which
+            # Log-probabilities at a temperature, times it, are the logits and a shift, which
             # standardising removes.
             soft_targets = F.log_softmax(standardise(temperature * soft_targets) / temperature, dim=1)
         return self._values(logits, soft_targets, hard_labels, temperature, epoch)

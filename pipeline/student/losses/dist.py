@@ -23,10 +23,10 @@ def dist(
 ) -> Float[Tensor, " batch"]:
     """Returns how far the correlations of both sides' probabilities are from 1.
 
-        temperature^2 * (inter_class_weight * (1 - r_example) + intra_class_weight * (1 - mean r_class))
+        temperature^2 * (inter_weight * (1 - r_example) + intra_weight * (1 - mean r_class))
 
-    r_example is the correlation over the classes of an example, r_class that over the examples for a
-    class. `soft_targets` are the teacher's log-probabilities at `temperature`.
+    r_example is the correlation over the classes of an example, r_class that over the examples for
+    a class. `soft_targets` are the teacher's log-probabilities at `temperature`.
 
     It is a loss of the batch. The second term is one number, which every example carries, so an
     example's value depends on the others; the mean is the paper's loss. The second term is left out

@@ -75,7 +75,7 @@ def kl_divergence_with_sparse_targets(
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Kd(SoftLoss):
-    """The settings of `knowledge_distillation`: none but the temperature, which is the student's."""
+    """The settings of `knowledge_distillation`: none, the temperature is the student's."""
 
     kind = "kd"
     learns_from = ("every class", "filled tail", "some classes")

@@ -16,11 +16,12 @@ def centred_mse(
 ) -> Float[torch.Tensor, " batch"]:
     """Returns the mean squared difference of both sides' scores, each less its mean.
 
-        temperature^2 * mean over classes of (d - mean(d))^2, d = logits / temperature - soft_targets
+        temperature^2 * mean over classes of (d - mean(d))^2
 
-    `soft_targets` are the teacher's log-probabilities at `temperature`. Centring makes a shift of
-    the logits cost nothing, as it changes no prediction. The temperature cancels: the loss is the
-    distance of the centred logits, half of which KD tends to as its temperature grows.
+    d is logits / temperature - soft_targets. `soft_targets` are the teacher's log-probabilities at
+    `temperature`. Centring makes a shift of the logits cost nothing, as it changes no prediction.
+    The temperature cancels: the loss is the distance of the centred logits, half of which KD tends
+    to as its temperature grows.
 
     >>> student = torch.tensor([[2, -1, 0.5, 0], [0.3, 1.2, -0.7, 2.2], [-1.5, 0, 3, 1]])
     >>> teacher = torch.tensor([[4, -2, 1, 0.5], [1, 0, -1, 5], [0, -0.5, 2, 3]])
@@ -31,9 +32,9 @@ def centred_mse(
     1.65500
 
     References:
-        Taehyeon Kim, Jaehoon Oh, NakYil Kim, Sangwook Cho, Se-Young Yun, "Comparing Kullback-Leibler
-        Divergence and Mean Squared Error Loss in Knowledge Distillation", 2021, arXiv 2105.08919,
-        section 3.
+        Taehyeon Kim, Jaehoon Oh, NakYil Kim, Sangwook Cho, Se-Young Yun, "Comparing
+        Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation", 2021,
+        arXiv 2105.08919, section 3.
     """
     difference = logits / temperature - soft_targets
     return temperature**2 * (difference - difference.mean(dim=1, keepdim=True)).square().mean(dim=1)
@@ -41,7 +42,7 @@ def centred_mse(
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Mse(SoftLoss):
-    """The settings of `centred_mse`: none but the temperature, which is the student's."""
+    """The settings of `centred_mse`: none, the temperature is the student's."""
 
     kind = "mse"
     learns_from = ("every class",)
