@@ -1,6 +1,6 @@
 """Several students in one pass over the images, against the same students one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
@@ -18,8 +18,7 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import ModelMeta
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.groups import batches_together
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement, shared_batches
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
 from pipeline.training.fit import fit
@@ -76,7 +75,9 @@ class Farm:
             for number in range(count)
         ]
         self._views = [
-            LabelledViews(self._train, store, dataset.manifest.class_names, each.known_temperature, self._device)
+            LabelledViews(
+                self._train, store, dataset.manifest.class_names, each.known_temperature, Placement(self._device)
+            )
             for each in self._rows
         ]
 
@@ -96,7 +97,11 @@ class Farm:
     def _fit(self, numbers: Sequence[int]) -> None:
         row = self._rows[0]
         views = [self._views[number] for number in numbers]
-        batches = batches_together(views, self._device, batch_size=row.fit.batch_size, seed=row.seed)
+
+        def batches(places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[LabelledBatch, ...]]:
+            asked = [views[place] for place in places]
+            return shared_batches(asked, epoch, start, batch_size=row.fit.batch_size, seed=row.seed)
+
         with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
             fit([self._trainer(number, Path(folder, str(number))) for number in numbers], batches)
         if self._device.type == "cuda":

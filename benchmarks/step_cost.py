@@ -25,7 +25,7 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device, choose_precision, has_room
 from pipeline.models.saved import read_meta, read_model
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
 from pipeline.training.run import Workplace
@@ -92,7 +92,7 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
     temperature = row.known_temperature if row.soft_weight else None
-    views = LabelledViews(data.train, store, meta.class_names, temperature, device, resident=data.resident)
+    views = LabelledViews(data.train, store, meta.class_names, temperature, Placement(device, resident=data.resident))
     task: Task[LabelledBatch] = StudentTask(row, views, data.val, device)
     if online:
         teacher = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)

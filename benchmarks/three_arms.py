@@ -60,7 +60,7 @@ from pipeline.models.saved import read_model
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.signals.metrics import accuracy
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
 from pipeline.training.fit import fit
@@ -198,8 +198,7 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
             store,
             setting.class_names,
             row.known_temperature if offline else None,
-            device,
-            resident=setting.resident,
+            Placement(device, resident=setting.resident),
         )
         # One look at the test split, after the last epoch: nothing is chosen by it.
         task: Task[LabelledBatch] = UnvalidatedTask(StudentTask(row, data, setting.test, device))

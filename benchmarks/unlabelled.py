@@ -27,7 +27,7 @@ from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import ModelMeta
 from pipeline.signals.metrics import accuracy
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
 from pipeline.training.fit import fit
@@ -74,7 +74,7 @@ def _train(dataset: ImageDataset, row: TrainStudent, train: SplitInMemory, test:
     device, manifest = choose_device(row.device), dataset.manifest
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     temperature = row.known_temperature if row.soft_weight else None
-    views = LabelledViews(train, store, manifest.class_names, temperature, device)
+    views = LabelledViews(train, store, manifest.class_names, temperature, Placement(device))
     task = UnvalidatedTask(StudentTask(row, views, test, device))
     model = ModelMeta.untrained(row.model, row.model_settings, manifest, {}).build(row.seed).to(device)
     torch.manual_seed(row.seed)

@@ -45,7 +45,7 @@ from pipeline.models.predict import predict_logits
 from pipeline.preparation.write import write_dataset
 from pipeline.signals.losses import cross_entropy
 from pipeline.signals.metrics import classification_metrics
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.losses import build_loss
 from pipeline.student.objective import Objective
 from pipeline.training.batches import num_steps
@@ -334,8 +334,8 @@ def test_what_travels_arrives_whole_while_the_gpu_works() -> None:
 def test_a_students_batches_are_the_same_where_images_lie_on_the_gpu(tmp_path: Path, row: Row) -> None:
     store = make(tmp_path / "x.zarr", row)
     names = store.manifest.class_names
-    here = LabelledViews(SPLIT, store, names, 1.0, GPU)
-    there = LabelledViews(SPLIT, store, names, 1.0, GPU, resident=SPLIT.to(GPU))
+    here = LabelledViews(SPLIT, store, names, 1.0, Placement(GPU))
+    there = LabelledViews(SPLIT, store, names, 1.0, Placement(GPU, resident=SPLIT.to(GPU)))
     for ours, theirs in zip(*(v.batches(1, 0, batch_size=8, seed=0) for v in (there, here)), strict=True):
         assert ours.inputs.device == GPU
         assert torch.equal(ours.inputs.cpu(), theirs.inputs)
@@ -369,7 +369,9 @@ def test_soft_targets_are_decoded_on_the_gpu(tmp_path: Path, row: Row) -> None:
     store = make(tmp_path / "x.zarr", row)
     student = nn.Sequential(nn.Flatten(), nn.Linear(144, 6))
     objective = Objective(0.5, 0.5, 1.0, 0.1, build_loss({"kind": "kd", "standardize": False}, "test"))
-    views = {device: LabelledViews(SPLIT, store, store.manifest.class_names, 1.0, device) for device in (CPU, GPU)}
+    views = {
+        device: LabelledViews(SPLIT, store, store.manifest.class_names, 1.0, Placement(device)) for device in (CPU, GPU)
+    }
     pairs = zip(*(views[device].batches(1, 0, batch_size=8, seed=0) for device in views), strict=True)
     for on_cpu, on_gpu in pairs:
         assert torch.equal(on_cpu.inputs, on_gpu.inputs)

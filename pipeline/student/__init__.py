@@ -1,11 +1,18 @@
 """The stage `train_student`: from data and stored labels to a network. Never loads the teacher.
 
-batches.py         data set x views -> what is in a batch, and how it is rendered
-groups.py          students of one group: what they share
-labelled_views.py  views with their stored labels, batch by batch
-losses/            per-example losses
-objective.py       what a student learns: the losses of a batch, weighted
-settings.py        A row of the table `students` of params.yaml
-task.py           batches, loss and validation of a student
-temperature.py     a student's temperature, chosen by short trials
+A student learns from views that its teacher saw, each with the stored label of that view.
+`labelled_views` joins both, `objective` turns a batch into a loss, `run` trains one student, or a
+group of them in one pass over the same batches.
+
+settings.py        a row of the table `students`; a new setting of a student goes here
+groups.py          the rows of a group, and what its students must have in common
+stores.py          the store that a row names
+data.py            the splits, opened once for all students that are trained together
+labelled_views.py  views with their stored labels, batch by batch, for one student or several
+batches.py         a batch with soft targets
+losses/            the losses of soft targets, one file each; a new loss goes here
+objective.py       the loss of hard labels and that of soft targets, weighted
+task.py            batches, loss and validation of a student, as the training loop wants them
+temperature.py     `temperature: auto`: a student's temperature, chosen by short trials
+run.py             students in training: started or resumed, trained in one pass, written
 """

@@ -1,5 +1,6 @@
 """A student's batch: views with their soft targets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,11 +8,29 @@ from jaxtyping import Float
 
 from pipeline.labels.targets import SparseTargets
 from pipeline.training.batches import Batch
+from pipeline.training.epochs import join_tensors
+
+Targets = Float[torch.Tensor, "_ _"] | SparseTargets | None
 
 
 @dataclass(frozen=True)
 class LabelledBatch(Batch):
-    """With each view's soft targets (None for students that learn from hard labels alone); `epoch` counts from 0."""
+    """A batch with each view's soft targets; `epoch` counts from 0.
+
+    Students that learn from hard labels alone have no soft targets (None).
+    """
 
     soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None = None
     epoch: int = 0
+
+
+def join_targets(parts: Sequence[Targets]) -> Targets:
+    """Returns the soft targets of consecutive pieces as one; None where the pieces have none."""
+    sparse = [part for part in parts if isinstance(part, SparseTargets)]
+    if not sparse:
+        return join_tensors([part for part in parts if not isinstance(part, SparseTargets)])
+    return SparseTargets(
+        torch.cat([part.classes for part in sparse]),
+        torch.cat([part.log_probs for part in sparse]),
+        join_tensors([part.log_rest for part in sparse]),
+    )

@@ -1,34 +1,60 @@
-"""Students of one group: what they must have in common, and the batches that they share in one pass over the images."""
+"""Groups of students that are trained in one pass: their rows, and what these must share."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import torch
 
+from pipeline.core.config import load_row, load_rows, load_table, validate
 from pipeline.core.errors import ConfigError
 from pipeline.labels.reader import StoreReader
-from pipeline.student.batches import LabelledBatch
-from pipeline.student.labelled_views import LabelledViews, shared_batches
-from pipeline.training.batches import WHOLE, Share
-from pipeline.training.fit import BatchesTogether
+from pipeline.student.losses import build_loss
+from pipeline.student.settings import TrainStudent
+from pipeline.training.team import Team
 
-#: What decides which images are in a batch, besides the views of a store, and what there is only once in a process.
+#: Settings that decide which samples are in a batch, and those of which a process has only one.
 _ALIKE = ("seed", "fit.batch_size", "device", "memory_budget_mb")
 
 
+def read_group(name: str, params: Path) -> dict[str, TrainStudent]:
+    """Returns a student's row and then those of its group, by name.
+
+    Raises:
+        ConfigError: A row lacks keys, or its keys contradict each other.
+    """
+    own = load_row(TrainStudent, "students", name, params)
+    rows = {name: own}
+    if own.group is not None:
+        for each, row in load_table(dict, "students", params).items():
+            if row.get("group") == own.group and each != name:
+                rows[each] = validate(TrainStudent, row, f"{params}: students.{each}")
+    table = load_rows("students", params)
+    for each, settings in rows.items():
+        settings.check(f"{params}: students.{each}", table)
+    return rows
+
+
+def check_team(team: Team, rows: Mapping[str, TrainStudent], where: str) -> None:
+    """Raises ConfigError where a loss compares the examples of a batch that processes share."""
+    for name, row in rows.items():
+        loss = build_loss(row.loss, f"{where}.{name}.loss")
+        if team.world > 1 and row.soft_weight and loss.compares_examples:
+            found = f"compares the examples of a batch, which {team.world} processes share among them"
+            raise ConfigError(f"{where}.{name}.loss", f"kind {loss.kind!r} {found}", fix="train it without torchrun")
+
+
 def check_alike(
-    rows: Mapping[str, Any], stores: Mapping[str, StoreReader], where: str, num_unlabelled: int = 0
+    rows: Mapping[str, TrainStudent], stores: Mapping[str, StoreReader], where: str, num_unlabelled: int = 0
 ) -> None:
-    """Raises ConfigError where students can't share their batches, naming the first that differs from the first.
+    """Raises ConfigError where students can't share their batches, naming the first that differs.
 
     Args:
         rows: Their settings by name.
-        stores: What each learns from, where that is there already.
+        stores: The stores that they learn from, as far as these exist already.
         where: The table that the rows are in.
-        num_unlabelled: Training images without a hard label, which those who learn from these alone leave out.
+        num_unlabelled: Training samples without a hard label. Students that learn from hard labels
+            alone leave them out.
     """
     first = next(iter(rows))
     for name in rows:
@@ -37,7 +63,7 @@ def check_alike(
             if found != expected:
                 _refuse(f"{where}.{name}.{key}", f"{found}, but {expected} in {where}.{first}.{key}")
         if num_unlabelled and (rows[name].soft_weight == 0) != (rows[first].soft_weight == 0):
-            found = f"one of {where}.{name} and {where}.{first} is 0, and unlabelled images are for soft labels alone"
+            found = f"one of {where}.{name} and {where}.{first} is 0, and only soft labels can use unlabelled samples"
             _refuse(f"{where}.{name}.soft_weight", found)
         if {name, first} <= stores.keys() and not _have_the_same_views(stores[name], stores[first]):
             store, other = stores[name].location, stores[first].location
@@ -51,21 +77,6 @@ def _refuse(where: str, found: str) -> None:
 def _have_the_same_views(one: StoreReader, other: StoreReader) -> bool:
     if one.views != other.views or one.manifest.view_numbers != other.manifest.view_numbers:
         return False
-    # Which image is mixed into another depends on how the store's rows are ordered and cut into blocks.
+    # The partner of a mixed view depends on how the store's rows are ordered and cut into blocks.
     same_blocks = one.manifest.block_samples == other.manifest.block_samples
     return not one.views.mixes or (same_blocks and np.array_equal(one.sample_ids, other.sample_ids))
-
-
-def batches_together(
-    views: Sequence[LabelledViews], device: torch.device, *, batch_size: int, seed: int, share: Share = WHOLE
-) -> BatchesTogether[LabelledBatch]:
-    """The batches of students that learn from these views, one of `views` each: images are read, rendered and moved to
-    the device once. Of each batch only a share."""
-
-    def batches(places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[LabelledBatch, ...]]:
-        asked = [views[place] for place in places]
-        for several in shared_batches(asked, epoch, start, batch_size=batch_size, seed=seed, share=share):
-            inputs = several[0].inputs.to(device, non_blocking=True)
-            yield tuple(replace(batch, inputs=inputs) for batch in several)
-
-    return batches

@@ -1,10 +1,14 @@
-"""Views with the stored labels that belong to them, batch by batch: of data in memory, and of data streamed from disk."""
+"""Views with the stored labels that belong to them, batch by batch, for one student or several.
+
+The split may be in memory or streamed from disk.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 
 from pipeline.core.errors import StoreError
 from pipeline.data.budget import MemoryBudget
@@ -13,33 +17,50 @@ from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import FIX, JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.targets import SparseTargets
-from pipeline.student.batches import LabelledBatch
+from pipeline.student.batches import LabelledBatch, Targets, join_targets
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
-from pipeline.training.epochs import Epoch, Window, join_pieces, join_tensors
+from pipeline.training.epochs import Epoch, Window, join_pieces
 
-Targets = Float[torch.Tensor, "_ _"] | SparseTargets | None
-
-# Labels are joined and decoded for many batches at once, in pieces of about this many numbers: for ten classes that
-# takes a fifth of the time of doing it batch by batch, and it stays within a processor's cache.
+# Labels are joined and decoded for many batches at once, in pieces of about this many numbers. For
+# ten classes that takes a fifth of the time of decoding batch by batch, and it stays within a
+# processor's cache.
 _DECODED_ENTRIES = 1 << 18
 _DECODED_BATCHES = 64
 _CPU = torch.device("cpu")
 
 
-class LabelledViews:
-    """A training split with the labels of a store, joined by sample id. Checked before the first batch.
-
-    Batches are of all samples; where no soft targets are read, of those that have a hard label.
-
-    Raises StoreError where the store is for other data, lacks some of the images, was made of other views, or can't
-    serve the temperature; ConfigError where the budget is too small to stream the split.
+@dataclass(frozen=True)
+class Placement:
+    """The device and the memory that a split and its labels are read with.
 
     Args:
-        temperature: Of the soft targets; None: none are read.
-        device: Where soft targets are decoded and left; they travel there as they are stored.
-        budget: What a split on disk is read by.
-        resident: A split in memory once more, on a device: where it is given, images are taken and rendered there.
+        device: Soft targets are decoded and left there; they travel there as they are stored.
+        budget: The memory for a split on disk; None: the split is in memory.
+        resident: A copy of a split in memory that lies on a device: inputs are taken and rendered
+            there. None: there is no copy.
+    """
+
+    device: torch.device = _CPU
+    budget: MemoryBudget | None = None
+    resident: Split | None = None
+
+
+_HERE = Placement()
+
+
+class LabelledViews:
+    """A training split with the labels of a store, joined by sample id.
+
+    Both are checked before the first batch. Batches are of all samples; where no soft targets are
+    read, of those with a hard label.
+
+    Args:
+        temperature: The temperature of the soft targets; None: none are read.
+
+    Raises:
+        StoreError: The store is for other data, lacks some of the samples, was made of other views,
+            or can't serve the temperature.
+        ConfigError: The budget is too small to stream the split.
     """
 
     def __init__(
@@ -48,34 +69,36 @@ class LabelledViews:
         store: StoreReader,
         class_names: list[str],
         temperature: float | None,
-        device: torch.device = _CPU,
-        budget: MemoryBudget | None = None,
-        resident: Split | None = None,
+        placement: Placement = _HERE,
     ) -> None:
         if store.manifest.class_names != class_names:
             found, expected = _first_difference(store.manifest.class_names, class_names)
             raise StoreError(store.location, found, expected=f"{expected} (data/prepare)", fix=FIX)
         if temperature is not None:
             store.codec.require(temperature)
-        self.split, self.store, self.temperature, self.device = split, store, temperature, device
-        self.resident = split if resident is None else resident
-        #: Which rows of the split are trained on.
+        self.split, self.store, self.temperature, self.device = split, store, temperature, placement.device
+        self.resident = split if placement.resident is None else placement.resident
+        #: Whether a row of the split is trained on.
         self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
         if temperature is None:
             self.is_trained = split.hard_labels.numpy() != UNLABELLED
         self.num_samples = int(self.is_trained.sum())
-        self.joined = JoinedStore(split, store, budget)
+        self.joined = JoinedStore(split, store, placement.budget)
         choose_held([] if temperature is None else [self.joined])
         self.row_order = store.row_order
         check_canaries(store.canaries, split, store.views, store.location, self.row_order)
 
     def steps_per_epoch(self, batch_size: int) -> int:
+        """Returns the number of batches in an epoch."""
         return num_steps(self.num_samples, batch_size)
 
     def batches(
         self, epoch: int, start_step: int, *, batch_size: int, seed: int, share: Share = WHOLE
     ) -> Iterator[LabelledBatch]:
-        """A shuffled epoch over one view, in turn, with that view's labels; of each batch only a share."""
+        """Yields a shuffled epoch over one view with its labels; of each batch only a share.
+
+        The views of the store are taken in turn, one an epoch.
+        """
         for (batch,) in shared_batches([self], epoch, start_step, batch_size=batch_size, seed=seed, share=share):
             yield batch
 
@@ -89,19 +112,24 @@ def shared_batches(
     seed: int,
     share: Share = WHOLE,
 ) -> Iterator[tuple[LabelledBatch, ...]]:
-    """A shuffled epoch over one view, in turn, for several students at once: the batches that each would have alone.
+    """Yields a shuffled epoch for several students at once: the batches that each would have alone.
 
-    Images are read and rendered once, and so are the soft targets of one store at one temperature decoded once. All are
-    of one split (the same object) and of the same views; their stores and temperatures may differ. Of batches of
-    `batch_size`, only a share is rendered and decoded; what is streamed is read whole, for neighbours lie far apart.
+    Inputs are read, rendered and moved to the device once. Soft targets of one store at one
+    temperature are decoded once. All are of one split (the same object) and of the same views;
+    their stores and temperatures may differ.
+
+    Of batches of `batch_size`, only a share is rendered and decoded. Streamed data is read whole,
+    because neighbours in a batch lie far apart on disk.
     """
-    shared = _Shared(several, epoch, batch_size, seed, share)
+    shared = _SharedEpoch(several, epoch, batch_size, seed, share)
     for batch, parts in join_pieces(shared.pieces(start_step), shared.num_own):
-        each = [_join_targets(targets) for targets in zip(*parts, strict=True)]
+        if len(several) > 1:  # moved once for all of them; one student alone moves its own
+            batch = replace(batch, inputs=batch.inputs.to(several[0].device, non_blocking=True))
+        each = [join_targets(targets) for targets in zip(*parts, strict=True)]
         yield tuple(LabelledBatch(**vars(batch), soft_targets=targets, epoch=epoch) for targets in each)
 
 
-class _Shared:
+class _SharedEpoch:
     """An epoch of several students, with each one's soft targets beside its pieces."""
 
     def __init__(self, several: Sequence[LabelledViews], epoch: int, batch_size: int, seed: int, share: Share) -> None:
@@ -118,6 +146,7 @@ class _Shared:
             {views.store.location: views.joined for views in several if views.temperature is not None}, view_index
         )
         at_once = _DECODED_ENTRIES // (batch_size * lead.store.manifest.num_classes)
+        #: Positions of the epoch that are decoded together: whole batches.
         self._decoded = batch_size * max(1, min(_DECODED_BATCHES, at_once))
         self._epoch = Epoch(
             lead.split,
@@ -137,29 +166,39 @@ class _Shared:
         self.num_own = self._epoch.num_own
 
     def _read(self, page: range) -> Columns:
+        """Returns the encoded labels of a page, of the stores whose labels are not held whole."""
         columns: dict[str, np.ndarray] = {}
         for labels in self._labels.values():
             columns |= labels.read(page)
         return columns
 
     def pieces(self, start_step: int) -> Iterator[tuple[Batch, list[Targets]]]:
-        """Decoding begins anew at fixed positions and at a window's first row, so that a run that was resumed decodes what
-        an uninterrupted one did."""
+        """Yields the pieces of every batch from a step on, with each student's soft targets.
+
+        Decoding starts again at fixed positions and at a window's first row, so a run that was
+        resumed decodes the same rows together as an uninterrupted one: sums over rows of another
+        number could be rounded otherwise.
+        """
         window, together, taken, targets = None, range(0), 0, list[Targets]()
         for piece in self._epoch.pieces(start_step):
             start = piece.positions.start
             if piece.window is not window or start not in together:
+                # 1. The positions that are decoded together: from the last multiple of `_decoded`,
+                # cut to the window.
                 window, first = piece.window, start // self._decoded * self._decoded
                 bounds = window.positions
                 together = range(max(first, bounds.start), min(first + self._decoded, bounds.stop))
+                # 2. Their soft targets, of this process's share alone.
                 targets = self._targets(window, self._epoch.own_places(window, together))
+                # 3. A resumed run begins in their midst: it skips the ones before.
                 taken = len(self._epoch.own_places(window, range(together.start, start)))
+            # 4. Pieces come in the order of positions, so each takes the next rows.
             some = slice(taken, taken + len(piece.positions))
             taken = some.stop
             yield piece.batch, [None if each is None else each[some] for each in targets]
 
     def _targets(self, window: Window, places: Int64[torch.Tensor, " some"]) -> list[Targets]:
-        """Each student's soft targets of some places."""
+        """Returns each student's soft targets of some places; the same ones are shared."""
         decoded: dict[tuple[str, float, torch.device], Targets] = {}
         targets: list[Targets] = []
         for views in self._several:
@@ -169,24 +208,15 @@ class _Shared:
             key = (views.store.location, views.temperature, views.device)
             if key not in decoded:
                 stored = self._labels[views.store.location].of(window.rows, window.columns, places)
+                # They travel as they are stored, which is less than what they decode to.
                 there = {name: values.to(views.device, non_blocking=True) for name, values in stored.items()}
                 decoded[key] = views.store.codec.targets(there, views.temperature)
             targets.append(decoded[key])
         return targets
 
 
-def _join_targets(parts: Sequence[Targets]) -> Targets:
-    sparse = [part for part in parts if isinstance(part, SparseTargets)]
-    if not sparse:
-        return join_tensors([part for part in parts if not isinstance(part, SparseTargets)])
-    return SparseTargets(
-        torch.cat([part.classes for part in sparse]),
-        torch.cat([part.log_probs for part in sparse]),
-        join_tensors([part.log_rest for part in sparse]),
-    )
-
-
 def _first_difference(stored: list[str], wanted: list[str]) -> tuple[str, str]:
+    """Returns the first difference of two lists of classes, from the side of each."""
     if len(stored) != len(wanted):
         return f"labels of {len(stored)} classes", f"{len(wanted)} classes"
     number = next(i for i, pair in enumerate(zip(stored, wanted, strict=True)) if pair[0] != pair[1])

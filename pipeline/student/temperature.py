@@ -1,6 +1,7 @@
 """`temperature: auto`: the temperature of a student, chosen by short trials on stored labels.
 
-Labels serve any declared temperature, so that a trial costs some steps of the student and no teacher.
+Stored labels serve any declared temperature, so a trial costs some steps of the student and no
+teacher.
 """
 
 import math
@@ -36,8 +37,8 @@ Temperature = Annotated[float | Literal["auto"], PlainValidator(_number_or_auto)
 
 
 @dataclass(frozen=True)
-class Trial:
-    """How a student that was trained for a short time at one temperature does on the validation split."""
+class Pilot:
+    """The figures of a student on the validation split after a short training."""
 
     temperature: float
     accuracy: float  # 0 to 1
@@ -46,14 +47,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """A temperature, and the trials that it was chosen by (none where there was no choice)."""
+    """A temperature, and the pilots that it was chosen by (none where there was no choice)."""
 
     temperature: float
-    trials: tuple[Trial, ...]
+    pilots: tuple[Pilot, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For a network's meta and for reports: nothing of time."""
-        table = {f"{trial.temperature:g}": {"accuracy": trial.accuracy, "nll": trial.nll} for trial in self.trials}
+        """Returns what is written beside the weights and into the report: figures, no times."""
+        table = {f"{pilot.temperature:g}": {"accuracy": pilot.accuracy, "nll": pilot.nll} for pilot in self.pilots}
         return {"temperature": self.temperature, "temperature_pilot": table}
 
 
@@ -65,40 +66,44 @@ def choose_temperature(
     folder: Path,
     name: str,
 ) -> Choice:
-    """The lowest temperature whose accuracy lies within one standard error of the best one's.
+    """Returns the lowest temperature whose accuracy is within one standard error of the best.
 
-    The standard error is sqrt(p (1 - p) / n), p the best accuracy on n samples: what lies closer is no evidence, and of
-    such temperatures the lower one is the safer: high ones cost small students the most. NLL is recorded and decides
-    nothing, because a high temperature worsens it by itself.
+        error = sqrt(p * (1 - p) / n), p the best accuracy on n samples
+
+    A smaller difference is no evidence. Among such temperatures the lower one is safer, because
+    high ones cost small students the most. NLL is recorded and decides nothing, because a high
+    temperature worsens it by itself.
 
     Args:
-        try_one: Trains for a short time, in a folder that outlives a killed process; `shorten` makes such a task.
-        num_samples: That accuracies are measured on.
-        folder: Where finished trials are kept, so that a killed pilot does not repeat them.
-        name: What to call the student in messages.
+        try_one: Trains for a short time, in a folder that outlives a killed process. `shorten`
+            makes such a task.
+        num_samples: The number of samples that accuracies are measured on.
+        folder: Keeps finished pilots, so that a killed process does not repeat them.
+        name: The student's name in messages.
     """
     if len(candidates) == 1:
         say(f"{name}: temperature {candidates[0]:g}, the only one that its store serves")
         return Choice(candidates[0], ())
-    trials = tuple(_trial(temperature, try_one, folder, name) for temperature in sorted(candidates))
-    best = max(trial.accuracy for trial in trials)
+    pilots = tuple(_pilot(temperature, try_one, folder, name) for temperature in sorted(candidates))
+    best = max(pilot.accuracy for pilot in pilots)
     error = math.sqrt(best * (1 - best) / num_samples)
-    chosen = next(trial for trial in trials if trial.accuracy >= best - error)
+    chosen = next(pilot for pilot in pilots if pilot.accuracy >= best - error)
     margin = f"{error:.2%} (one standard error) of the best accuracy, {best:.2%}"
     say(f"{name}: temperature {chosen.temperature:g}, the lowest that comes within {margin}")
-    return Choice(chosen.temperature, trials)
+    return Choice(chosen.temperature, pilots)
 
 
-def _trial(temperature: float, try_one: Callable[[float, Path], FitResult], folder: Path, name: str) -> Trial:
+def _pilot(temperature: float, try_one: Callable[[float, Path], FitResult], folder: Path, name: str) -> Pilot:
+    """Returns the pilot at one temperature: the one that is kept, or else a new one."""
     place = folder / f"temperature-{temperature:g}"
     done = place.with_name(f"{place.name}.json")
     if not done.exists():
         last = try_one(temperature, place).state.history[-1]
-        write_json(done, asdict(Trial(temperature, last["val_accuracy"], last["val_nll"])))
+        write_json(done, asdict(Pilot(temperature, last["val_accuracy"], last["val_nll"])))
     shutil.rmtree(place, ignore_errors=True)
-    trial = Trial(**read_json(done, made_by="train_student"))
-    say(f"{name}: pilot at temperature {temperature:g}: val accuracy {trial.accuracy:.2%}, NLL {trial.nll:.4f}")
-    return trial
+    pilot = Pilot(**read_json(done, made_by="train_student"))
+    say(f"{name}: pilot at temperature {temperature:g}: val accuracy {pilot.accuracy:.2%}, NLL {pilot.nll:.4f}")
+    return pilot
 
 
 class ShortTask(WrappedTask[AnyBatch]):
@@ -113,10 +118,10 @@ class ShortTask(WrappedTask[AnyBatch]):
 
 
 def shorten(task: Task[AnyBatch], settings: FitSettings, device: torch.device) -> tuple[Task[AnyBatch], FitSettings]:
-    """A trial's task and recipe: PILOT_STEPS batches of the first epoch at most, with a schedule of that length."""
+    """Returns a pilot's task and recipe: at most PILOT_STEPS batches and as long a schedule."""
     steps = min(task.steps_per_epoch, PILOT_STEPS)
     settings = replace(settings, epochs=1, patience_epochs=None)
     if settings.precision == "auto" and device.type == "cpu":
-        # There the clock chooses a precision, which would let it choose the temperature too.
+        # On a CPU the clock chooses a precision; through it the clock would choose the temperature.
         settings = replace(settings, precision="float32")
     return ShortTask(task, steps), settings

@@ -37,7 +37,7 @@ from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
 from pipeline.preparation.write import write_dataset
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.labelled_views import LabelledViews, shared_batches
+from pipeline.student.labelled_views import LabelledViews, Placement, shared_batches
 from pipeline.views import FlipHorizontal, Mixup, PadCrop, ViewSpec, render
 from stages import train_student
 
@@ -104,7 +104,7 @@ def budget_of(window_pages: int, batch_size: int = BATCH) -> MemoryBudget:
 
 
 def opened(split: Split, store: StoreReader, temperature: float | None = 2.0, window_pages: int = 3) -> LabelledViews:
-    return LabelledViews(split, store, CLASSES, temperature, budget=budget_of(window_pages))
+    return LabelledViews(split, store, CLASSES, temperature, Placement(budget=budget_of(window_pages)))
 
 
 def epoch_of(
@@ -358,7 +358,7 @@ def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
         store = make(tmp_path / "x.zarr", FLOAT16, big, [0], block_samples=512)
     split, budget = ImageDataset(tmp_path / "prepare").stream("train"), MemoryBudget(1_000_000, BATCH, "budget")
     for held in (True, False):
-        views = LabelledViews(split, store, CLASSES, 1.0, budget=budget)
+        views = LabelledViews(split, store, CLASSES, 1.0, Placement(budget=budget))
         with pytest.MonkeyPatch.context() as patch:
             if not held:
                 patch.setattr(pipeline.labels.join, "choose_held", lambda stores: [False])
@@ -400,7 +400,7 @@ def test_a_budget_that_is_too_small_is_told_the_least_that_works(tmp_path: Path)
 
     def views(megabytes: int) -> LabelledViews:
         budget = MemoryBudget.of_megabytes(megabytes, 8, "params.yaml: students.small.memory_budget_mb")
-        return LabelledViews(split, store, CLASSES, 1.0, budget=budget)
+        return LabelledViews(split, store, CLASSES, 1.0, Placement(budget=budget))
 
     least = -(-(4 * (120_000 + 256) + 5 * 8 * 120_000) // 1_000_000)
     line = rf"memory_budget_mb: {least - 1} MB; expected at least {least} for batches of 8 and windows of 1 inputs"
@@ -459,7 +459,7 @@ def test_labels_too_large_for_the_budget_are_told_what_they_need(
     dataset: ImageDataset, stores: dict[str, StoreReader]
 ) -> None:
     several = [opened(dataset.stream("train"), stores["dense"], t, window_pages=1) for t in (1.0,)]
-    several.append(LabelledViews(several[0].split, stores["dense8"], CLASSES, 1.0, budget=budget_of(1)))
+    several.append(LabelledViews(several[0].split, stores["dense8"], CLASSES, 1.0, Placement(budget=budget_of(1))))
     several[0].split._images.shape = (1, 1, 1)  # type: ignore[attr-defined]
     several[0].joined.budget = MemoryBudget(400, BATCH, "budget")
     with pytest.raises(ConfigError, match=r"budget: 0\.0004 MB, too little for the labels of .*dense\.zarr; expected"):

@@ -18,7 +18,7 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.teacher import rendered_there
 from pipeline.models.devices import copied_ahead, has_room, in_own_queue
 from pipeline.models.predict import predict_logits
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.training.epochs import Epoch
 from pipeline.views import ViewSpec
 from pipeline.views.plan import plan_view, view_batches
@@ -152,14 +152,14 @@ def test_a_students_images_are_taken_from_where_they_lie(tmp_path: Path, views: 
     dark = SplitInMemory(SPLIT.inputs // 2, SPLIT.hard_labels, SPLIT.sample_ids)
     settings: dict[str, Any] = {"epoch": 1, "start_step": 0, "batch_size": 8, "seed": 0}
     pairs = zip(
-        LabelledViews(SPLIT, store, CLASSES, 1.0, resident=dark).batches(**settings),
+        LabelledViews(SPLIT, store, CLASSES, 1.0, Placement(resident=dark)).batches(**settings),
         LabelledViews(SPLIT, store, CLASSES, 1.0).batches(**settings),
         strict=True,
     )
     for ours, theirs in pairs:
         assert 0 < ours.inputs.max() <= 127 < theirs.inputs.max()
         assert torch.equal(ours.hard_labels, theirs.hard_labels)
-    for batch in LabelledViews(SPLIT, store, CLASSES, 1.0, resident=meta(SPLIT)).batches(**settings):
+    for batch in LabelledViews(SPLIT, store, CLASSES, 1.0, Placement(resident=meta(SPLIT))).batches(**settings):
         assert batch.inputs.device.type == "meta"
 
 

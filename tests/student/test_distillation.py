@@ -53,7 +53,7 @@ def unflushed() -> Iterator[None]:
 
 
 def make_store(folder: Path, row: Row, view_numbers: Sequence[int] = VIEWS) -> StoreReader:
-    """What the teacher says of views whose numbers do not begin with 0."""
+    """Writes a teacher's labels of views whose numbers do not begin with 0; returns the store."""
     manifest = manifest_of(row, SPLIT, view_numbers, class_names=CLASSES, block_samples=16, teacher=None)
     canaries = make_canaries(SPLIT, SPEC, view_numbers, 24)
     pilot = torch.log_softmax(2 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), dim=1)

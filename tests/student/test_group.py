@@ -1,4 +1,6 @@
-"""Several students in one pass: each comes to the bits that it comes to alone, whatever is killed or missing."""
+"""Several students in one pass: each comes to the same bits as alone, whatever is killed or
+missing.
+"""
 
 import os
 import shutil
@@ -47,7 +49,7 @@ ACCURACIES = [0.5, 0.6, 0.6, 0.7]  # of the last run in the list, which stops af
 
 
 def trainers(folder: Path) -> "list[Trainer[Batch]]":
-    """The runs as their folders have them, in what may be a new process."""
+    """Returns the runs as their folders have them, in what may be a new process."""
     runs: list[Trainer[Batch]] = []
 
     def by_epoch(model: nn.Module) -> dict[str, float]:
@@ -61,7 +63,7 @@ def trainers(folder: Path) -> "list[Trainer[Batch]]":
 
 
 class Together:
-    """Batches made once for all runs, with a note of what was asked for."""
+    """A source of batches that are made once for all runs; it notes what was asked for."""
 
     def __init__(self, kill: int = -1) -> None:
         self.kill = kill
@@ -80,12 +82,13 @@ class Together:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[FitResult]:
-    """What each run comes to by itself."""
+    """Returns the result of each run by itself."""
     results = []
     for number, settings in enumerate(RECIPES):
         torch.manual_seed(number)
         task = make_task(validate=scripted(*ACCURACIES)) if settings.patience_epochs else make_task()
-        results.append(fit(net(number), task, settings, tmp_path_factory.mktemp("alone"), CPU, f"run{number}"))
+        workplace = Workplace(tmp_path_factory.mktemp("alone"), CPU, f"run{number}")
+        results += fit([Trainer(net(number), task, settings, workplace)])
     assert [result.state.epoch for result in results] == [2, 4, 3, 3]
     return results
 
@@ -183,7 +186,7 @@ def run_student(folder: Path, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with its label stores, and no student yet."""
+    """Returns a project with its label stores, and no student yet."""
     folder = tmp_path_factory.mktemp("begun")
     path, data, work = write_params(folder, params("farm")), folder / "data", folder / "work"
     prepare.main(path, data / "raw", data / "prepare", work)
@@ -194,7 +197,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_themselves(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """The output of each student that was trained without a group."""
+    """Returns the output of each student that was trained without a group."""
     folder = Path(shutil.copytree(begun, tmp_path_factory.mktemp("alone") / "project"))
     write_params(folder, params(None))
     for name in GROUP:
@@ -297,7 +300,7 @@ def test_a_member_that_another_process_works_on_is_left_to_it(
 
 @pytest.fixture(scope="module")
 def trained(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with its students, one of them removed, as DVC does before it runs the stage."""
+    """Returns a project whose students are trained, one of them removed as DVC does."""
     folder = Path(shutil.copytree(begun, tmp_path_factory.mktemp("trained") / "project"))
     for name in GROUP:
         run_student(folder, name)

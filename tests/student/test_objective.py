@@ -1,4 +1,4 @@
-"""The objective: the losses of a batch, weighted; which labels and views each loss can learn from; rows that are refused."""
+"""The objective: the losses of a batch, weighted; the labels that a loss can learn from."""
 
 import os
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def loss_of(row: Row = KD, **changes: Any) -> SoftLoss:
 
 
 class Fixed(nn.Module):
-    """Says the same of any image; its logits are parameters."""
+    """A network that predicts the same for any input; its logits are parameters."""
 
     def __init__(self, count: int, classes: int = 4, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ def test_a_linear_student_learns_from_every_kind_of_store_that_fits(
 
 
 def least_of(views: LabelledViews, objective: Objective) -> float:
-    """About what the loss is for a student that is its teacher: it is not 0."""
+    """Returns about the loss of a student that equals its teacher, which is not 0."""
     total = 0.0
     for batch in views.batches(0, 0, batch_size=10, seed=0):
         assert isinstance(batch.soft_targets, torch.Tensor)

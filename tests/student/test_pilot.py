@@ -1,4 +1,4 @@
-"""`temperature: auto`: the rule, what a killed pilot keeps, and a student whose temperature was chosen."""
+"""`temperature: auto`: the rule, a killed pilot, and a student whose temperature was chosen."""
 
 import json
 import math
@@ -15,10 +15,12 @@ from project import files_of, small_params, student, write_params
 from pydantic import TypeAdapter, ValidationError
 from runs import make_task
 
+import pipeline.student.run
 import pipeline.student.temperature
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.files import read_json, read_tensors
+from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import Choice, Temperature, choose_temperature, shorten
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, RunState
@@ -60,7 +62,7 @@ def test_the_lowest_temperature_within_a_standard_error_of_the_best_is_taken(
 ) -> None:
     choice = choose(tmp_path, accuracies)
     assert choice.temperature == chosen
-    assert [trial.temperature for trial in choice.trials] == sorted(accuracies)
+    assert [pilot.temperature for pilot in choice.pilots] == sorted(accuracies)
 
 
 def test_more_samples_tell_closer_temperatures_apart(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def with_student(folder: Path, **changes: Any) -> None:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with stores, one of them of a sampled encoding."""
+    """Yields a project with stores, one of them of a sampled encoding."""
     folder = tmp_path_factory.mktemp("labelled")
     params = small_params()
     params["encodings"] |= {
@@ -206,7 +208,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def chosen(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a student whose temperature was chosen."""
+    """Returns a project with a student whose temperature was chosen."""
     folder = Path(shutil.copytree(labelled, tmp_path_factory.mktemp("chosen") / "project"))
     with_student(folder, temperature="auto")
     run_student(folder)
@@ -241,7 +243,7 @@ def test_a_student_killed_in_its_pilot_comes_to_the_same_bytes(
 ) -> None:
     expected = files_of(chosen / "data/train_student")
     with_student(folder, temperature="auto")
-    real, calls = train_student.StudentTask, iter(range(10))
+    real, calls = pipeline.student.run.StudentTask, iter(range(10))
 
     def killed(*args: Any) -> Task[Any]:
         task: Task[Any] = real(*args)
@@ -251,7 +253,7 @@ def test_a_student_killed_in_its_pilot_comes_to_the_same_bytes(
         return task
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_student, "StudentTask", killed)
+        patch.setattr(pipeline.student.run, "StudentTask", killed)
         with pytest.raises(KeyboardInterrupt):
             run_student(folder)
     (scratch,) = (folder / "work").glob("train_student-small-*")
@@ -283,13 +285,13 @@ def test_a_trial_is_past_its_losses_warm_up(folder: Path, monkeypatch: pytest.Mo
     loss = {"kind": "dkd", "standardize": False, "target_weight": 1.0, "other_weight": 2.0, "warmup_epochs": 20}
     with_student(folder, temperature="auto", loss=loss)
     met: list[int] = []
-    real = train_student.StudentTask
+    real = pipeline.student.run.StudentTask
 
-    def watched(row: train_student.TrainStudent, *others: Any) -> Task[Any]:
+    def watched(row: TrainStudent, *others: Any) -> Task[Any]:
         met.append(row.loss["warmup_epochs"])
         return real(row, *others)
 
-    monkeypatch.setattr(train_student, "StudentTask", watched)
+    monkeypatch.setattr(pipeline.student.run, "StudentTask", watched)
     run_student(folder)
     assert met == [1, 1, 20]
     settings = read_json(folder / "data/train_student/small/meta.json", made_by="")["settings"]
@@ -348,7 +350,7 @@ def test_a_student_without_soft_labels_does_not_mind_its_loss(folder: Path) -> N
 
 
 def test_who_needs_a_number_is_told_where_it_is_still_to_be_chosen() -> None:
-    settings = validate(train_student.TrainStudent, student(temperature="auto"), "test")
+    settings = validate(TrainStudent, student(temperature="auto"), "test")
     assert asdict(settings)["temperature"] == "auto"
     with pytest.raises(ConfigError, match="expected a number"):
         _ = settings.known_temperature

@@ -1,4 +1,4 @@
-"""Images without a hard label: soft labels are for all, hard ones for those that have one; and encoded images train alike."""
+"""Samples without a hard label: they learn from soft labels alone; encoded images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from pipeline.data.splits import UNLABELLED, Split, SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.preparation.write import write_dataset
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.objective import Objective
 from pipeline.views import FlipHorizontal, Mixup, ViewSpec, render
 from stages import dump_labels, evaluate, inspect_labels, prepare, train_student, train_teacher, verify_labels
@@ -35,7 +35,7 @@ BATCH, VIEW = 8, 1
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Nothing waits for the disk; pages are of 4 images of 144 bytes."""
+    """Lets nothing wait for the disk, and makes pages of 4 images of 144 bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(arrays, "CHUNK_BYTES", 4 * 144)
@@ -99,7 +99,7 @@ def test_a_loss_that_needs_hard_labels_refuses_data_without(row: Row) -> None:
 
 
 def write_pets(folder: Path, split: SplitInMemory, names: Sequence[str]) -> dict[str, Any]:
-    """Images as PNG files in class folders; the source that they are."""
+    """Writes a split as PNG files in class folders; returns the settings of this source."""
     for row, (pixels, label) in enumerate(zip(split.inputs.numpy(), split.hard_labels.tolist(), strict=True)):
         path = folder / ("_unlabelled" if label == UNLABELLED else names[label]) / f"{row:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def store_of(folder: Path, row: Row, spec: ViewSpec = SPEC) -> StoreReader:
 
 def opened(split: Split, store: StoreReader, temperature: float | None) -> LabelledViews:
     budget = MemoryBudget(4 * 3 * 4 * (144 + 256) + 5 * BATCH * 144, BATCH, "budget")
-    return LabelledViews(split, store, CLASSES, temperature, budget=budget)
+    return LabelledViews(split, store, CLASSES, temperature, Placement(budget=budget))
 
 
 def epoch_of(views: LabelledViews, start: int = 0, size: int = BATCH) -> list[LabelledBatch]:
@@ -274,7 +274,7 @@ def test_batches_of_files_are_those_of_pixels_in_memory_and_streamed(tmp_path: P
 
 
 def write_students(folder: Path, source: dict[str, Any] | None = None, storage: str = "pixels", **changes: Any) -> None:
-    """The params of a student and its twin."""
+    """Writes the params of a student and its twin."""
     params = small_params()
     params["prepare"] |= {"source": source, "storage": storage, "val_fraction": 0.2}
     params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "none")}
@@ -286,7 +286,7 @@ def write_students(folder: Path, source: dict[str, Any] | None = None, storage: 
 
 
 def run_all(folder: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage, in its own folder."""
+    """Runs every stage in a folder of its own."""
     pets = make_split(240, shape=(3, 12, 12), classes=3)
     pets.hard_labels[torch.arange(240) % 2 == 1] = UNLABELLED
     source = write_pets(folder / "pets", pets, ("ant", "bee", "cat"))
@@ -313,7 +313,7 @@ def test_every_stage_takes_unlabelled_images_pixels_and_files_alike(
         said = capsys.readouterr().err
         assert "(120 of them unlabelled)" in said
         assert (
-            "train_student@small_hard: hard labels alone, so on the 87 labelled of 207 images: 1 steps per epoch"
+            "train_student@small_hard: hard labels alone, so on the 87 labelled of 207 samples: 1 steps per epoch"
             in said
         )
     store = StoreReader(tmp_path / "encoded/data/dump_labels/dense8.zarr")
@@ -341,7 +341,7 @@ def test_every_stage_takes_unlabelled_images_pixels_and_files_alike(
         assert ours == theirs, part
     for changes, told in (
         ({"loss": DKD}, "students.small.loss: kind 'dkd' needs hard labels, and 120 training samples are unlabelled"),
-        ({"group": "all"}, "soft_weight: one of .* is 0, and unlabelled images are for soft labels alone"),
+        ({"group": "all"}, "soft_weight: one of .* is 0, and only soft labels can use unlabelled samples"),
     ):
         write_students(tmp_path / "encoded", **changes)
         with pytest.raises(ConfigError, match=told):

@@ -1,0 +1,202 @@
+"""Students in training: one, or a group that is trained in one pass over the same batches."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.core.files import file_fingerprint
+from pipeline.core.progress import say
+from pipeline.core.scratch import Scratch
+from pipeline.data.manifest import DatasetManifest
+from pipeline.labels.reader import StoreReader
+from pipeline.models.saved import ModelMeta, write_model
+from pipeline.student.batches import LabelledBatch
+from pipeline.student.data import StudentData
+from pipeline.student.labelled_views import LabelledViews, shared_batches
+from pipeline.student.losses import build_loss
+from pipeline.student.settings import TrainStudent
+from pipeline.student.task import StudentTask
+from pipeline.student.temperature import Choice, choose_temperature, shorten
+from pipeline.training.fit import fit, write_reports
+from pipeline.training.run import FitResult, Workplace
+from pipeline.training.start import Start, origins
+from pipeline.training.team import Team
+from pipeline.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A student that is to be trained: its row of the table, its store, its folder.
+
+    Args:
+        where: The row's place in `params.yaml`.
+    """
+
+    name: str
+    settings: TrainStudent
+    store: StoreReader
+    scratch: Scratch
+    where: str
+
+    @property
+    def title(self) -> str:
+        """The student's name in messages."""
+        return f"train_student@{self.name}"
+
+
+def deciding_inputs(
+    settings: TrainStudent, store: StoreReader, data: DatasetManifest, device: torch.device, where: str
+) -> dict[str, Any]:
+    """Returns all that decides a student's weights, the code apart: its scratch is named by it."""
+    return {
+        "settings": _recipe(settings),
+        "store": file_fingerprint(store.path / "zarr.json"),
+        "origins": origins(settings, where),
+        "data": data.fingerprints,
+        "device": device.type,
+    }
+
+
+def _recipe(settings: TrainStudent) -> dict[str, Any]:
+    """Returns the settings that decide a student's weights: its group does not."""
+    return {key: value for key, value in asdict(settings).items() if key != "group"}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student in training.
+
+    Args:
+        meta: The description of its network, which is written beside the weights.
+        chosen: The temperature and its trials, where they were to be chosen: for the report.
+    """
+
+    run: Trainer[LabelledBatch]
+    views: LabelledViews
+    meta: ModelMeta
+    chosen: dict[str, Any]
+
+    def write(self, folder: Path, reports: Path, result: FitResult) -> None:
+        """Writes the trained network into a folder, and `<reports>.json` and `<reports>.tsv`."""
+        figures = {
+            "last": result.state.history[-1]["val_accuracy"],
+            "best": result.state.best_accuracy,
+            "best_epoch": result.state.best_epoch + 1,
+        }
+        write_model(folder, self.meta.trained(result.state.precision, figures), result.last, best=result.best)
+        write_reports(reports, result, {"val": figures} | self.chosen)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained student, and the names of those that were trained in the same pass."""
+
+    student: Student
+    result: FitResult
+    others: Sequence[str]
+
+
+class Students:
+    """The students of a group on one data set; one alone is a group too."""
+
+    def __init__(self, plans: Mapping[str, Plan], data: StudentData, team: Team) -> None:
+        self._plans, self._data, self._team = plans, data, team
+        self._views: dict[tuple[str, float | None], LabelledViews] = {}
+
+    def train(self, name: str) -> Trained:
+        """Trains a student and, in the same pass, the others of its group that have work to do."""
+        # 1. The student as its scratch folder has it.
+        own = self.start(name)
+        with ExitStack() as held:
+            # 2. The others, whose scratch folders are locked until the pass is over.
+            others = {} if own.run.finished else self._join(held, besides=name)
+            several = [own, *others.values()]
+            # 3. One pass for all of them.
+            settings = self._plans[name].settings
+
+            def batches(places: Sequence[int], epoch: int, start: int) -> Iterator[tuple[LabelledBatch, ...]]:
+                views = [several[place].views for place in places]
+                size, seed = settings.fit.batch_size, settings.seed
+                return shared_batches(views, epoch, start, batch_size=size, seed=seed, share=self._team.share)
+
+            result = fit([student.run for student in several], batches)[0]
+        return Trained(own, result, list(others))
+
+    def start(self, name: str) -> Student:
+        """Returns a student as its scratch folder has it, or before its first step."""
+        plan, team, device = self._plans[name], self._team, self._data.device
+        settings, folder = plan.settings, plan.scratch.output
+        # 1. The network, and the temperature where trials are to choose it.
+        begin = team.ask_first(lambda: Start.of(settings, self._data.manifest, _recipe(settings), folder, plan.where))
+        meta = begin.meta
+        chosen: dict[str, Any] = {}
+        if settings.temperature == "auto":
+            choice = team.ask_first(lambda: self._choose_temperature(plan, begin))
+            settings, chosen = replace(settings, temperature=choice.temperature), choice.to_dict()
+            meta = replace(meta, settings=meta.settings | chosen)
+        # 2. The batches.
+        views = self._labelled_views(plan, settings)
+        task = StudentTask(settings, views, self._data.val, device, team)
+        if views.num_samples < len(self._data.train):
+            found = f"on the {views.num_samples:,} labelled of {len(self._data.train):,} samples"
+            say(f"{plan.title}: hard labels alone, so {found}: {task.steps_per_epoch:,} steps per epoch")
+        # 3. The run. Each process draws its own dropout; the weights come from the seed alone.
+        torch.manual_seed(settings.seed + team.rank)
+        head = begin.head_for(settings.fit)
+        workplace = Workplace(plan.scratch.folder, device, plan.title, team)
+        run = Trainer(begin.build(settings.seed), task, settings.fit, workplace, head)
+        return Student(run, views, meta, chosen)
+
+    def _choose_temperature(self, plan: Plan, begin: Start) -> Choice:
+        """Returns the temperature that short trials of this very student choose.
+
+        All start from the same weights and see the same views in the same order. One process alone
+        makes them, so that a team of any size comes to the same choice.
+        """
+        device = self._data.device
+        loss = plan.settings.loss | asdict(build_loss(plan.settings.loss, "loss").warmed_up())
+
+        def try_one(temperature: float, scratch: Path) -> FitResult:
+            row = replace(plan.settings, temperature=temperature, loss=loss)
+            whole = StudentTask(row, self._labelled_views(plan, row), self._data.val, device)
+            task, recipe = shorten(whole, row.fit, device)
+            torch.manual_seed(row.seed)
+            workplace = Workplace(scratch, device, f"{plan.title}, pilot at temperature {temperature:g}")
+            return fit([Trainer(begin.build(row.seed), task, recipe, workplace, begin.head_for(recipe))])[0]
+
+        candidates = plan.store.codec_temperatures or [plan.store.manifest.temperature]
+        folder, count = plan.scratch.folder / "pilot", len(self._data.val)
+        return choose_temperature(candidates, try_one, num_samples=count, folder=folder, name=plan.title)
+
+    def _labelled_views(self, plan: Plan, settings: TrainStudent) -> LabelledViews:
+        """Returns views with labels: one object for the same labels at the same temperature."""
+        temperature = settings.known_temperature if settings.soft_weight else None
+        key = (settings.labels, temperature)
+        if key not in self._views:
+            self._views[key] = self._data.labelled(plan.store, temperature)
+        return self._views[key]
+
+    def _join(self, held: ExitStack, *, besides: str) -> dict[str, Student]:
+        """Returns the others of the group that have work to do, and holds their scratch folders.
+
+        Left out are those that are published or trained already, and those that another process is
+        at work on.
+        """
+        free = self._team.ask_first(
+            lambda: [name for name in self._plans if name != besides and self._hold(held, self._plans[name])]
+        )
+        joined = {name: self.start(name) for name in free}
+        return {name: student for name, student in joined.items() if not student.run.finished}
+
+    def _hold(self, held: ExitStack, plan: Plan) -> bool:
+        """Holds a scratch folder if there is work to do in it; returns whether there is."""
+        if not plan.scratch.outdated:
+            return False
+        if not held.enter_context(plan.scratch.attempt()):
+            say(f"{plan.title}: another process is at work on this; its group goes on without it")
+            return False
+        return not plan.scratch.done
