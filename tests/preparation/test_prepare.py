@@ -650,7 +650,7 @@ def test_work_that_was_begun_with_other_files_is_not_gone_on_with(
     images = images_of(make_split(48, shape=SHAPE), encoded=True)
     source = put(project.folder / "pets", images[10:])
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_check_pool", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(prepare, "check_pool", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             project.run(source)
     put(project.folder / "pets", images[:10])
