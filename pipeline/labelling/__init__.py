@@ -1,8 +1,9 @@
 """Every way to make a label store, and to check and repair one.
 
-A dump walks over blocks (one view of a range of samples): the teacher labels a block once, every encoding writes it, and
-any number of workers share the blocks through locks in one folder. A store is finished when every block has a record.
-Another way to make a store ends in `StoreWriter`, as these do.
+A dump walks over blocks (one view of a range of samples): the teacher labels a block once, every
+encoding writes it, and any number of workers share the blocks through locks in one folder. A store
+is finished when every block has a record. Another way to make a store ends in `StoreWriter`, as
+these do.
 
 settings.py         the sections `dump_labels` and `verify_labels` of params.yaml
 stores.py           the plan of a dump: the manifests of its stores, the facts about the teacher

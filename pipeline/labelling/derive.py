@@ -12,7 +12,7 @@ from jaxtyping import UInt64
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.data.sample_ids import find_samples
-from pipeline.labelling.takeover import Source, copied_labels
+from pipeline.labelling.takeover import EarlierStore, copied_labels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import Canaries
 from pipeline.labels.encodings import Encoding
@@ -38,7 +38,7 @@ def subset(
     views = list(manifest.view_numbers if views is None else views)
     ids = store.sample_ids if sample_ids is None else sample_ids
     _need_views(store, views)
-    source = Source(store, ids)
+    source = EarlierStore(store, ids)
     if lost := int((source.rows < 0).sum()):
         raise StoreError(
             store.location, f"has no label for {lost} of {len(ids)} samples", expected="samples of this store"
@@ -69,7 +69,7 @@ def merge(
         ids = np.concatenate([store.sample_ids for store in stores])
         _, places = np.unique(ids, return_index=True)
         ids = ids[np.sort(places)]
-    sources = [Source(store, ids) for store in stores]
+    sources = [EarlierStore(store, ids) for store in stores]
     for view in views:
         here = np.zeros(len(ids), dtype=bool)
         for source in sources:
@@ -103,7 +103,7 @@ def average(
     for other in stores[1:]:
         _need_alike(first, other)
     ids = first.sample_ids
-    sources = [Source(store, ids) for store in stores]
+    sources = [EarlierStore(store, ids) for store in stores]
     shares = [weight / sum(weights) for weight in weights]
     teachers = [
         {"weight": share, "teacher": store.manifest.teacher} for share, store in zip(shares, stores, strict=True)
@@ -130,7 +130,7 @@ def average(
 
 
 def _assemble(
-    sources: Sequence[Source],
+    sources: Sequence[EarlierStore],
     out: Path,
     records: Path,
     manifest: Manifest,

@@ -1,4 +1,6 @@
-"""The teacher's labels on their way into stores: every block that some store lacks, computed once for all of them."""
+"""The teacher's labels on their way into stores: every block that some store lacks, computed once
+for all of them.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from jaxtyping import Float, Int64, UInt64
 
 from pipeline.data.splits import Split
 from pipeline.labelling.read_ahead import ReadAhead
-from pipeline.labelling.takeover import Source, fill_in
+from pipeline.labelling.takeover import EarlierStore, fill_in
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.write_behind import WriteBehind
@@ -27,10 +29,12 @@ _WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Target:
-    """A store that is being written, and an earlier one whose labels it takes over where these are the same."""
+    """A store that is being written, and an earlier one whose labels it takes over where these are
+    the same.
+    """
 
     writer: StoreWriter
-    source: Source | None = None
+    source: EarlierStore | None = None
 
     def unknown(self, block: Block) -> Int64[np.ndarray, " rows"]:
         """Returns the rows of a block whose labels the teacher must make."""
@@ -40,7 +44,9 @@ class Target:
         return rows[self.source.rows[rows] < 0]
 
     def finish(self) -> Manifest:
-        """Finishes the store; labels that were taken over keep the fidelity that was measured when they were made."""
+        """Finishes the store; labels that were taken over keep the fidelity that was measured when
+        they were made.
+        """
         manifest = self.writer.manifest
         if self.source is None:
             return self.writer.finish()
@@ -55,14 +61,16 @@ def dump_labels(
     on_labels: Callable[[int], object],
     claims: Claims | None = None,
 ) -> None:
-    """Runs the teacher once over every block that some store lacks, and writes it to every store that lacks it.
+    """Runs the teacher once over every block that some store lacks, and writes it to every store
+    that lacks it.
 
-    With `claims`, any number of processes do so together: each takes blocks that nobody holds, from the first of its own
-    `blocks` on, and waits for those that others hold, in case these die. On CUDA, blocks are encoded and written while
-    the teacher labels the next ones.
+    With `claims`, any number of processes do so together: each takes blocks that nobody holds, from
+    the first of its own `blocks` on, and waits for those that others hold, in case these die. On
+    CUDA, blocks are encoded and written while the teacher labels the next ones.
 
     Args:
-        blocks: Those of the same rows one after the other if the split is on disk: its inputs are then read once.
+        blocks: Those of the same rows one after the other if the split is on disk: its inputs are
+        then read once.
     """
     waiting = list(blocks)
     with ReadAhead(split, [block.rows for block in blocks]) as ahead, WriteBehind(teacher.device) as behind:
@@ -78,8 +86,9 @@ def dump_labels(
                     if claims and not claimed.enter_context(claims.attempt(f"{block.view}-{block.rows.start}")):
                         held_by_others.append(block)
                         continue
-                    # 3. Look again: who held the claim until now may have written the block, or published. The
-                    # stores must be looked at first, because publishing moves them away.
+                    # 3. Look again: who held the claim until now may have written the block, or
+                    # published. The stores must be looked at first, because publishing moves them
+                    # away.
                     lacking = [target for target in targets if not target.writer.has(block)]
                     if not lacking:
                         on_labels(len(block.rows))
@@ -102,7 +111,9 @@ def _label_block(
     lacking: Sequence[Target],
     on_labels: Callable[[int], object],
 ) -> Callable[[], None]:
-    """Has the teacher label what some stores lack of a block; returns the call that writes it there."""
+    """Has the teacher label what some stores lack of a block; returns the call that writes it
+    there.
+    """
     first = lacking[0].writer  # views and the order of rows are the same in all
     needed = np.unique(np.concatenate([target.unknown(block) for target in lacking]))
     on_labels(len(block.rows) - len(needed))
@@ -138,7 +149,9 @@ def _write_block(
 def labels_of(
     codec: Codec, logits: Float[torch.Tensor, "rows classes"], sample_ids: UInt64[np.ndarray, " rows"], view: int
 ) -> tuple[Labels, Fidelity]:
-    """Returns labels, on the CPU, and how far they are from the logits: measured on the device of the logits."""
+    """Returns labels, on the CPU, and how far they are from the logits: measured on the device of
+    the logits.
+    """
     labels = encode_logits(codec, logits, sample_ids, view)
     there = {name: values.to(logits.device) for name, values in labels.items()}
     return labels, measure_labels(codec, logits, there)

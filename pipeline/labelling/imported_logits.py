@@ -1,4 +1,4 @@
-"""Logits that a teacher gave elsewhere, with what they are of: a sample id or a key of `samples.tsv` for each row."""
+"""Logits of a teacher that ran elsewhere, each row with a sample id or a key of `samples.tsv`."""
 
 import re
 import zipfile
@@ -22,10 +22,10 @@ _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}  # of keys in samples
 
 @dataclass(frozen=True)
 class ImportedLogits:
-    """What a teacher said of some images, row by row; of a `.npy` file the values stay on disk.
+    """The logits of a teacher that ran elsewhere, row by row; those of a `.npy` file stay on disk.
 
     Attributes:
-        output_names: What the outputs are called, where the file says so.
+        output_names: The names of the outputs, where the file has them.
         are_probabilities: Whether the values are probabilities, not logits.
     """
 
@@ -36,7 +36,7 @@ class ImportedLogits:
     are_probabilities: bool
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some outputs"]:
-        """Finite logits of some rows; raises ModelError with the first row that has none."""
+        """Returns finite logits of some rows; raises ModelError with the first row that has none."""
         values = torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
         wrong = ~torch.isfinite(values)
         if self.are_probabilities:
@@ -49,7 +49,9 @@ class ImportedLogits:
         return values.clamp(min=_LEAST_PROBABILITY).log() if self.are_probabilities else values
 
     def check_kind(self, rows: Int64[np.ndarray, " some"]) -> None:
-        """Raises ModelError where the values of some rows are probabilities and are not said to be, or the reverse."""
+        """Raises ModelError where the values of some rows are probabilities and are not said to be,
+        or the reverse.
+        """
         values = np.asarray(self.values[rows], dtype=np.float64)
         sum_up = bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
         if sum_up and not self.are_probabilities:
@@ -61,13 +63,14 @@ class ImportedLogits:
 
 
 def read_logits(path: Path, ids: str | None, samples: Path, *, are_probabilities: bool) -> ImportedLogits:
-    """The logits in a `.parquet`, `.npz` or `.npy` file.
+    """Reads the logits in a `.parquet`, `.npz` or `.npy` file.
 
-    Raises ModelError or DataError where there are none, or the rows can't be told.
+    Raises ModelError or DataError where there are none, or where rows can't be matched to samples.
 
     Args:
-        ids: The column or array that says which image each row is of, or a file that does, in a line for each row; None:
-            the one that is called like it.
+        ids: The column or array that names the sample of each row, or a file with one in a line;
+        None: the one that has a
+            usual name.
         samples: The list `samples.tsv` of a data set, for keys.
     """
     if not path.is_file():
@@ -82,7 +85,7 @@ def read_logits(path: Path, ids: str | None, samples: Path, *, are_probabilities
     rows = _read_ids(beside) if beside else rows
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
         found = f"its values are {values.dtype} of shape {list(values.shape)}"
-        raise ModelError(path, found, expected="floats, [images, classes]")
+        raise ModelError(path, found, expected="floats, [samples, classes]")
     if len(rows) != len(values):
         raise ModelError(path, f"{len(values):,} rows of logits, and {len(rows):,} ids", expected="one for each")
     return ImportedLogits(path, values, _sample_ids(rows, samples, path), names, are_probabilities)
@@ -110,7 +113,7 @@ def _read_numpy(path: Path, ids: str | None, *, with_ids: bool) -> Read:
 
 
 def _read_parquet(path: Path, ids: str | None, *, with_ids: bool) -> Read:
-    """A column of lists, or a column for each class that is called like it."""
+    """Reads a column of lists, or a column for each class that is called like it."""
     try:
         from pyarrow import parquet, types
     except ImportError as error:
@@ -142,7 +145,7 @@ def _read_parquet(path: Path, ids: str | None, *, with_ids: bool) -> Read:
 
 
 def _choose(wanted: Sequence[str], there: Sequence[str], what: str, path: Path) -> str:
-    """The first of some names that is there, or else the only one."""
+    """Returns the first of some names that is there, or else the only one."""
     if found := [name for name in wanted if name in there]:
         return found[0]
     if what == "logits" and len(there) == 1:
@@ -161,7 +164,9 @@ def _read_ids(path: Path) -> Sequence[Any]:
 
 
 def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.ndarray, " rows"]:
-    """Sample ids as numbers, from numbers, 16 hex digits, or keys; 0, which no sample has, for keys that are unknown."""
+    """Returns sample ids as numbers, from numbers, 16 hex digits or keys; an unknown key gets 0,
+    which is no sample's.
+    """
     if all(isinstance(row, int) for row in rows):
         return np.array([row % 2**64 for row in rows], dtype=np.uint64)  # from 64 bits with or without a sign
     if odd := [row for row in rows if not isinstance(row, str)]:
@@ -176,7 +181,7 @@ def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.nd
 
 
 def _read_samples(path: Path) -> Mapping[str, int]:
-    """Sample ids by key."""
+    """Returns sample ids by key."""
     try:
         _, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n").split("\n")
     except FileNotFoundError:

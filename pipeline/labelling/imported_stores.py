@@ -50,10 +50,11 @@ class ImportedTeacher:
     def of(
         cls, imported: ImportedLogits, classes: ImportedClasses, class_names: list[str], where: str
     ) -> "ImportedTeacher":
-        """Returns the teacher whose outputs the settings at `where` match to the classes of this data.
+        """Returns the teacher whose outputs the settings at `where` match to the classes of this
+        data.
 
-        Raises ConfigError where outputs and classes do not match, ModelError where the values are of another kind.
-        """
+        Raises ConfigError where outputs and classes do not match, ModelError where the values are
+        of another kind."""
         names = read_class_names(classes.teacher_classes, f"{where}.teacher_classes") or imported.output_names
         outputs = imported.values.shape[1]
         imported.check_kind(np.arange(min(len(imported.values), _LOOKED_AT)))
@@ -102,7 +103,9 @@ class ImportPlan:
 
 
 def write_stores(scratch: Scratch, plan: ImportPlan, train: Split, teacher: ImportedTeacher) -> None:
-    """Writes every store, from the first block that it lacks on; raises ModelError where a sample has no logits."""
+    """Writes every store, from the first block that it lacks on; raises ModelError where a sample
+    has no logits.
+    """
     rows, settings = teacher.rows_of(train.sample_ids), plan.settings
     order = RowOrder(train.sample_ids, next(iter(plan.manifests.values())).block_samples)
     canaries = make_canaries(train, PLAIN, [0], settings.num_canaries, order)

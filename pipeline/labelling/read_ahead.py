@@ -1,4 +1,4 @@
-"""Ranges of images that are read in a thread while those before them are worked on."""
+"""Ranges of inputs, read in a thread while those before them are worked on."""
 
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,11 +9,12 @@ from pipeline.data.splits import Split
 
 
 class ReadAhead:
-    """A split of which one range of rows after another is in memory, and at most two at a time; one that is in memory as a
-    whole is given as it is.
+    """A split of which one range of rows after another is in memory, and at most two at a time; one
+    that is in memory as a whole is given as it is.
 
     Args:
-        ranges: In the order in which they will be asked for, each once or several times in a row. What comes out of turn
+        ranges: In the order in which they will be asked for, each once or several times in a row.
+        What comes out of turn
             is right, too, but waits for what was read in vain.
     """
 
@@ -36,7 +37,9 @@ class ReadAhead:
         self._thread.shutdown(cancel_futures=True)
 
     def holding(self, rows: range) -> Split:
-        """The split with these rows in memory; raises StoreError or DataError where they are damaged on disk."""
+        """Returns the split with these rows in memory; raises StoreError or DataError where they
+        are damaged on disk.
+        """
         if self._split.is_streamed and rows != self._rows:
             self._held = self._split  # lets go of the rows before
             coming = self._coming.pop(rows, None) or self._read(self._split, rows)
@@ -47,6 +50,6 @@ class ReadAhead:
         return self._held
 
     def _read(self, split: Split, rows: range) -> Future[Split]:
-        """Rows that the thread reads as long as no others are wanted."""
+        """Returns rows that the thread reads as long as no others are wanted."""
         self._wanted = rows
         return self._thread.submit(split.holding, rows, lambda: self._wanted != rows)

@@ -28,7 +28,8 @@ def repair_store(
 ) -> Iterator[tuple[Block, bool]]:
     """Repairs some blocks; yields each with whether it is, bit for bit, what was there.
 
-    Raises StoreError where the labels would not be those that were there: another teacher, views or data.
+    Raises StoreError where the labels would not be those that were there: another teacher, views or
+    data.
 
     Args:
         teacher_now: The fingerprint of the teacher.
@@ -49,7 +50,8 @@ def repair_store(
 
 
 def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
-    """Labels one block again and puts it in its place; returns whether it is, bit for bit, what was there.
+    """Has the teacher label one block again and puts it in its place; returns whether it is, bit
+    for bit, what was there.
 
     The split must have the block's samples, in any order.
     """

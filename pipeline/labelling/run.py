@@ -14,7 +14,7 @@ from pipeline.core.scratch import Scratch
 from pipeline.data.splits import Split
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.stores import DumpPlan
-from pipeline.labelling.takeover import Source
+from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
 from pipeline.labelling.workers import Claims, Worker
 from pipeline.labelling.writer import StoreWriter
@@ -33,8 +33,8 @@ class DumpSite:
     """The place where the workers of a dump meet: their scratch folder and their claims.
 
     Attributes:
-        worker: The one that this process is.
-        grow: A folder of finished stores whose labels are taken over; None: the dump before this one.
+        worker: The one that this process is. grow: A folder of finished stores whose labels are
+        taken over; None: the dump before this one.
     """
 
     scratch: Scratch
@@ -44,7 +44,9 @@ class DumpSite:
 
 
 def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
-    """Labels the blocks that nobody else has, then finishes and publishes the stores unless another worker has."""
+    """Runs the teacher on blocks that nobody else has, then finishes and publishes the stores
+    unless another worker has.
+    """
     scratch, claims = site.scratch, site.claims
     # 1. Find labels to take over, and open the stores. One worker at a time: the first begins them.
     sources = find_sources(site, plan.manifests, split)
@@ -68,8 +70,9 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
         scratch.publish()  # and keeps the labels: a dump of more views or samples takes them over
 
 
-def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split) -> dict[str, Source]:
-    """Returns, by store, an earlier one that holds the very labels which it wants, where there is one.
+def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split) -> dict[str, EarlierStore]:
+    """Returns, by store, an earlier one that holds the very labels which it wants, where there is
+    one.
 
     Raises StoreError where `grow` was asked for and has none, or a damaged one.
     """
@@ -93,7 +96,7 @@ def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split
             if grow:
                 raise
             continue  # nobody asked for it: the teacher labels everything again
-        sources[name] = Source(store, split.sample_ids)
+        sources[name] = EarlierStore(store, split.sample_ids)
     if grow and not sources:
         mixed = any(manifest.mixes for manifest in manifests.values())
         found = "holds no store of this teacher, these encodings and views"
@@ -104,12 +107,12 @@ def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split
 
 
 def learn_tables(
-    folder: Path, plan: DumpPlan, sources: Mapping[str, Source], teacher: Teacher, split: Split
+    folder: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], teacher: Teacher, split: Split
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the tables of each store's encoding.
 
-    They are taken over with labels, or read as another worker wrote them, or learned from a pilot of the teacher.
-    """
+    They are taken over with labels, or read as another worker wrote them, or learned from a pilot
+    of the teacher."""
     settings, encodings, manifests = plan.settings, plan.encodings, plan.manifests
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
     file = folder / "tables.safetensors"
@@ -139,7 +142,7 @@ def _open_targets(
     plan: DumpPlan,
     split: Split,
     tables: Mapping[str, dict[str, np.ndarray]],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, EarlierStore],
 ) -> dict[str, Target]:
     """Returns every store, begun now or as earlier workers left it."""
     settings = plan.settings
@@ -154,7 +157,9 @@ def _open_targets(
 
 
 def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
-    """Returns the blocks in the order in which a worker tries them: from its own first one on, and around."""
+    """Returns the blocks in the order in which a worker tries them: from its own first one on, and
+    around.
+    """
     blocks = plan.blocks
     if split.is_streamed:  # so that inputs are read once for all views
         blocks = sorted(blocks, key=lambda block: (block.rows.start, block.view_index))
@@ -162,7 +167,7 @@ def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
     return [*blocks[first:], *blocks[:first]]
 
 
-def _report(name: str, manifest: Manifest, source: Source | None) -> None:
+def _report(name: str, manifest: Manifest, source: EarlierStore | None) -> None:
     """Says what a finished store holds, what a label takes and how close it is to the teacher."""
     if manifest.fidelity is None:
         say(f"dump_labels: {name}: views only, no labels")

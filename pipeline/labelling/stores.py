@@ -1,4 +1,6 @@
-"""The stores that one dump or import writes: their manifests, and the facts that these state about the teacher."""
+"""The stores that one dump or import writes: their manifests, and the facts that these state about
+the teacher.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +18,9 @@ from pipeline.views import ViewSpec
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """The facts about a teacher that each of its stores states; the order of the fields is that of the JSON."""
+    """The facts about a teacher that each of its stores states; the order of the fields is that of
+    the JSON.
+    """
 
     fingerprint: str
     model: str
@@ -27,7 +31,9 @@ class TeacherFacts:
 
     @classmethod
     def read(cls, teacher: Path, precision: str) -> "TeacherFacts":
-        """Returns the facts about the teacher in a folder, which computes its labels in `precision`."""
+        """Returns the facts about the teacher in a folder, which computes its labels in
+        `precision`.
+        """
         meta = read_meta(teacher, made_by="train_teacher")
         return cls(
             fingerprint=model_fingerprint(teacher),
@@ -59,7 +65,9 @@ class DumpPlan:
 
     @property
     def decides(self) -> dict[str, Any]:
-        """The inputs that decide the stores, for the scratch folder; memory only decides how they are made."""
+        """The inputs that decide the stores, for the scratch folder; memory only decides how they
+        are made.
+        """
         settings = {key: value for key, value in asdict(self.settings).items() if key != "memory_budget_mb"}
         return {
             "settings": settings,
@@ -72,7 +80,9 @@ class DumpPlan:
 def plan_dump(
     settings: DumpLabels, encodings: Mapping[str, Encoding], dataset: ImageDataset, teacher: Path, precision: str
 ) -> DumpPlan:
-    """Returns the stores to write; raises DataError where the teacher was trained for other classes."""
+    """Returns the stores to write; raises DataError where the teacher was trained for other
+    classes.
+    """
     facts = TeacherFacts.read(teacher, precision)
     class_names = read_meta(teacher, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
@@ -96,10 +106,11 @@ def plan_manifests(
     teacher: dict[str, Any],
     views: StoreViews,
 ) -> dict[str, Manifest]:
-    """Returns the manifest of each store, without the figures that are measured while it is written.
+    """Returns the manifest of each store, without the figures that are measured while it is
+    written.
 
-    A store without labels states nothing of the teacher, and stays the same when the teacher changes.
-    """
+    A store without labels states nothing of the teacher, and stays the same when the teacher
+    changes."""
     num_samples = dataset.manifest.num_samples["train"]
     manifests = {}
     for name, encoding in encodings.items():

@@ -16,9 +16,10 @@ from pipeline.labels.reader import StoreReader
 _FEW_BLOCKS = 4  # of another store, which are read for a block instead of a whole view
 
 
-class Source:
-    """A store whose labels another one takes over, found by sample id and view number. Holds what it read last, a view or,
-    where rows come range by range, a part of one."""
+class EarlierStore:
+    """A store whose labels another one takes over, found by sample id and view number. Holds what
+    it read last, a view or, where rows come range by range, a part of one.
+    """
 
     def __init__(self, store: StoreReader, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
         self.store = store
@@ -31,11 +32,11 @@ class Source:
         return view in self.store.manifest.view_numbers
 
     def has_some(self, block: Block) -> bool:
-        """Whether a label of a block of the new store is here."""
+        """Returns whether a label of a block of the new store is here."""
         return self.has_view(block.view) and bool((self.rows[block.rows.start : block.rows.stop] >= 0).any())
 
     def labels(self, view: int, rows: Int64[np.ndarray, " labels"]) -> Labels:
-        """Labels of a view, by row of this store."""
+        """Returns labels of a view, by row of this store."""
         wanted = self._around(rows)
         if view != self._view or wanted.start < self._held.start or wanted.stop > self._held.stop:
             self._labels = {}
@@ -44,7 +45,7 @@ class Source:
         return gather(self._labels, rows - self._held.start)
 
     def _around(self, rows: Int64[np.ndarray, " labels"]) -> range:
-        """The blocks of this store that hold some rows, where they are few; else all."""
+        """Returns the rows of the blocks that hold some rows where these are few, else all rows."""
         count, size = self.store.manifest.num_samples, self.store.manifest.block_samples
         if len(rows) == 0:
             return range(self._held.start, self._held.start)
@@ -52,12 +53,16 @@ class Source:
         return range(first, min(last, count)) if last - first <= _FEW_BLOCKS * size else range(count)
 
     def block_fidelity(self, block: Block) -> Fidelity | None:
-        """Of a block of the new store, where it is a block of this one, too; otherwise it is not known by itself."""
+        """Returns the fidelity of a block of the new store; None unless it is a block of this one,
+        too.
+        """
         number = self._number(block)
         return None if number is None else self._parts[number]
 
     def other_fidelity(self, views: Iterable[int], known: Iterable[Block]) -> list[Fidelity]:
-        """What is known of the labels of some views beside the `block_fidelity` of some blocks."""
+        """Returns the fidelity of the labels of some views, without the `block_fidelity` of some
+        blocks.
+        """
         if not self._by_block:
             return self._parts
         used, wanted = {self._number(block) for block in known}, set(views)
@@ -73,7 +78,9 @@ class Source:
         return len(self._parts) == len(self.store.manifest.blocks())
 
     def _number(self, block: Block) -> int | None:
-        """Which of this store's blocks holds just a block's samples in just its order."""
+        """Returns the number of the block of this store with the same samples in the same order, if
+        any.
+        """
         manifest, rows = self.store.manifest, self.rows[block.rows.start : block.rows.stop]
         if not (self._by_block and self.has_view(block.view)):
             return None
@@ -87,8 +94,8 @@ class Source:
         return manifest.view_numbers.index(block.view) * manifest.blocks_per_view + first // size
 
 
-def copied_labels(sources: Sequence[Source], block: Block) -> Labels:
-    """A block's labels from the first of several sources that has each; all must be there."""
+def copied_labels(sources: Sequence[EarlierStore], block: Block) -> Labels:
+    """Returns a block's labels from the first of several sources that has each; all must be there."""
     labels: Labels = {}
     wanting = np.arange(block.rows.start, block.rows.stop)
     for source in sources:

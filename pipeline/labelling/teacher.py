@@ -1,4 +1,4 @@
-"""A teacher at work: what it says of views, as logits, wherever they are computed and in whatever number format."""
+"""A teacher at work: the logits that it predicts for views, on any device and in any number format."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +23,9 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher at work: the network, where it runs, how many images at once, and in which number format (`float32` or
-    `bfloat16`)."""
+    """A teacher at work: the network, where it runs, how many inputs at once, and in which number
+    format (`float32` or `bfloat16`).
+    """
 
     model: nn.Module
     device: torch.device
@@ -33,22 +34,26 @@ class Teacher:
 
     @classmethod
     def read(cls, folder: Path, device: torch.device, batch_size: int, precision: Precision = "auto") -> "Teacher":
-        """The one that was trained into a folder; raises what `read_model` raises."""
+        """Reads the teacher of a folder, as `train_teacher` wrote it; raises what `read_model`
+        raises.
+        """
         model = read_model(folder, made_by="train_teacher").to(device)
         return cls(model, device, batch_size, teacher_precision(folder, device, precision))
 
     def in_precision(self, precision: str) -> "Teacher":
-        """The same in another number format."""
+        """Returns the same teacher, computing in another number format."""
         return replace(self, precision=precision)
 
     @property
     def encodes_on(self) -> torch.device:
-        """Where logits become labels and are measured, in float64 too, which MPS has not."""
+        """The device on which logits become labels and are measured, in float64 too, which MPS
+        lacks.
+        """
         return self.device if self.device.type == "cuda" else _CPU
 
 
 def teacher_precision(folder: Path, device: torch.device, precision: Precision) -> str:
-    """The number format that the teacher of a folder computes its labels in."""
+    """Returns the number format that the teacher of a folder computes its labels in."""
     return inference_precision(precision, read_meta(folder, made_by="train_teacher").precision, device)
 
 
@@ -63,7 +68,8 @@ def label_rows(
     """Returns the teacher's logits for one view of some rows, on the CPU.
 
     Args:
-        row_order: That of the store whose views these are; without one, mixed views are mixed within the whole split.
+        row_order: That of the store whose views these are; without one, mixed views are mixed
+        within the whole split.
 
     Raises:
         ModelError: With the first sample whose logits are not finite.
@@ -82,8 +88,8 @@ def compute_logits(
 ) -> Float[torch.Tensor, "rows classes"]:
     """Returns the teacher's logits for planned views, left on a device.
 
-    On a GPU they may not be computed yet, and nobody has looked at them: `check_finite` does, and waits for them.
-    """
+    On a GPU they may not be computed yet, and nobody has looked at them: `check_finite` does, and
+    waits for them."""
     split, size = plan.split, teacher.batch_size
     if teacher.device.type == "cuda" and split.device != teacher.device:
         batches = rendered_there(plan, size, teacher.device)
@@ -95,7 +101,9 @@ def compute_logits(
 
 
 def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
-    """Yields the views of a plan, rendered on a device from inputs in this machine's memory or on disk."""
+    """Yields the views of a plan, rendered on a device from inputs in this machine's memory or on
+    disk.
+    """
     places = [slice(start, start + batch_size) for start in range(0, len(plan.rows), batch_size)]
     groups = (plan.inputs(some) for some in places)
     for some, group in zip(places, copied_ahead(groups, device), strict=True):
@@ -129,10 +137,12 @@ def pilot_log_probs(
     num_labels: int,
     temperature: float,
 ) -> Float[torch.Tensor, "labels classes"]:
-    """What the teacher says of about `num_labels` views drawn at random by the spec's seed, at a temperature.
+    """Returns what the teacher predicts for about `num_labels` views, at a temperature.
 
-    Encodings learn their tables from these before the first block, so that a block does not depend on the others.
-    """
+    The views are drawn at random by the seed of the spec.
+
+    Encodings learn their tables from these before the first block, so that a block does not depend
+    on the others."""
     parts = []
     per_view = -(-min(num_labels, len(split) * len(views)) // len(views))
     for view in views:
@@ -142,7 +152,7 @@ def pilot_log_probs(
 
 
 def random_rows(seed: int, view: int, count: int, below: int) -> Int64[np.ndarray, " count"]:
-    """Numbers below another, drawn for a view; some may be the same."""
+    """Draws numbers below another for a view; some may be the same."""
     position = np.arange(count, dtype=np.int64)
     draws = philox(seed, (position, np.full_like(position, view), position * 0, position * 0))
     return integers_below(draws[0], below)

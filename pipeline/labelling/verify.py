@@ -1,4 +1,6 @@
-"""The checks of a finished store: whole and undamaged, for this data, and what the teacher predicts today."""
+"""The checks of a finished store: whole and undamaged, for this data, and what the teacher predicts
+today.
+"""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,7 +52,8 @@ class Witness:
 
 @dataclass
 class CheckedStore:
-    """The result of the checks of one store: a line for each fault, and the figures of those checks that were reached.
+    """The result of the checks of one store: a line for each fault, and the figures of those checks
+    that were reached.
 
     Attributes:
         recomputed: Fidelity against the teacher as it is now, as `Fidelity.summary`.
@@ -67,7 +70,9 @@ class CheckedStore:
 
 
 def verify_store(path: Path, witness: Witness | None, train: Split, settings: VerifyLabels) -> CheckedStore:
-    """Checks one store, with the teacher or, where `witness` is None, without; returns every fault that it found."""
+    """Checks one store, with the teacher or, where `witness` is None, without; returns every fault
+    that it found.
+    """
     result = CheckedStore()
     try:
         # 1. Every block can be read, and everything beside the blocks is as it was written.
@@ -115,7 +120,9 @@ def _compare_labels(
     settings: VerifyLabels,
     result: CheckedStore,
 ) -> None:
-    """Adds a fault for each temperature at which a label is further from the teacher than when it was written."""
+    """Adds a fault for each temperature at which a label is further from the teacher than when it
+    was written.
+    """
     stored = store.manifest.fidelity or {}
     result.recomputed = recompute_fidelity(teacher, train, store, settings.num_labels, settings.seed)
     for temperature, now in result.recomputed["kl_nats"].items():

@@ -1,4 +1,6 @@
-"""Who works on what, among processes that share a folder and nothing else."""
+"""Workers: processes that share a folder and nothing else, and the claims by which they divide the
+work.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +22,8 @@ _NAMES = {
 
 
 class Claims:
-    """Names that one process at a time holds. The operating system lets go of a dead process's claims, so that any
-    other process can take its work over.
+    """A set of names, each of which one process at a time holds. The operating system lets go of a
+    dead process's claims, so that any other process can take its work over.
 
     Args:
         over: Whether another process has finished all the work meanwhile.
@@ -40,7 +42,7 @@ class Claims:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[bool]:
-        """Holds the name if nobody else does; whether that is so."""
+        """Holds the name if nobody else does; yields whether it is held."""
         lock = FileLock(self._folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
@@ -55,8 +57,9 @@ class Claims:
 
 @dataclass(frozen=True)
 class Worker:
-    """One of several processes that do the same work: its number from 0, how many there are (None: not known), and its
-    number on its machine."""
+    """A worker: one of several processes that do the same work: its number from 0, how many there
+    are (None: not known), and its number on its machine.
+    """
 
     index: int = 0
     count: int | None = 1
@@ -64,21 +67,22 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """For messages; empty where it is the only one."""
+        """The name for messages; empty where it is the only worker."""
         if self.count == 1:
             return ""
         return f" worker {self.index}" + (f" of {self.count}" if self.count else "")
 
     def first(self, length: int) -> int:
-        """Where in a list of work it begins, so that workers meet late."""
+        """Returns the place in a list of work at which it begins, so that workers meet late."""
         if self.count:
             return self.index * length // self.count
         return int(self.index * _GOLDEN % 1 * length)  # spreads any number of them
 
 
 def this_worker(option: str | None, environment: Mapping[str, str]) -> Worker:
-    """Which worker this process is: `i/n` as the user said, or as torchrun, a SLURM job array or job, or a Kubernetes
-    indexed job says in the environment; raises ConfigError."""
+    """Returns which worker this process is: `i/n` as the user said, or as torchrun, a SLURM job
+    array or job, or a Kubernetes indexed job says in the environment; raises ConfigError.
+    """
     if option is not None:
         match = re.fullmatch(r"(\d+)/(\d+)", option)
         if not match or int(match[1]) >= int(match[2]):

@@ -11,18 +11,19 @@ import torch
 
 from pipeline.models.devices import in_own_queue
 
-#: Blocks that wait to be written while the teacher goes on, by kind of device. A processor would only take the time from
-#: itself; and a process that is killed loses these blocks, beside the one that it computes.
+#: Blocks that wait to be written while the teacher goes on, by kind of device. A processor would
+#: only take the time from itself; and a process that is killed loses these blocks, beside the one
+#: that it computes.
 _BLOCKS_BEHIND = {"cuda": 2}
 
 
 class WriteBehind:
-    """Writes blocks in a thread, in their order, while the teacher goes on; where no block may wait, each at once, in the
-    thread that it comes from.
+    """A writer of blocks in a thread, in their order, while the teacher goes on.
 
-    What goes wrong is raised by one of the next calls, and nothing is written after it. A block's claim is kept until it
-    is written.
-    """
+    Where no block may wait, each is written at once, in the thread that it comes from.
+
+    What goes wrong is raised by one of the next calls, and nothing is written after it. A block's
+    claim is kept until it is written."""
 
     def __init__(self, device: torch.device) -> None:
         self._most = _BLOCKS_BEHIND.get(device.type, 0)
@@ -45,7 +46,7 @@ class WriteBehind:
                 claimed.close()
 
     def add(self, write: Callable[[], None], claimed: ExitStack) -> None:
-        """A block to be written; waits while too many do, and takes over its claim."""
+        """Takes a block to be written, and its claim; waits while too many blocks wait."""
         if not self._most:
             with claimed:
                 write()

@@ -1,9 +1,8 @@
 """The writer of a soft-label store, format 1 (docs/store-format.md).
 
-A block is one view of one range of samples: one file per field, written whole by one owner. A block counts as written
-when its record stands beside the store; records hold the block's digest and fidelity and go into the store when it is
-finished.
-"""
+A block is one view of one range of samples: one file per field, written whole by one owner. A block
+counts as written when its record stands beside the store; records hold the block's digest and
+fidelity and go into the store when it is finished."""
 
 import json
 import shutil
@@ -37,10 +36,11 @@ from pipeline.views.plan import RowOrder
 
 
 class StoreWriter:
-    """Writes one store block by block; what is already there is kept, so that a killed writer goes on.
+    """A writer of one store, block by block; what is already there is kept, so that a killed writer
+    goes on.
 
-    Several processes may write one store if each block has one owner at a time and the first of them has begun the
-    store before the others open it.
+    Several processes may write one store if each block has one owner at a time and the first of
+    them has begun the store before the others open it.
 
     Args:
         tables: What the encoding learned, `Encoding.learn`.
@@ -66,7 +66,8 @@ class StoreWriter:
         if (records / "begun.json").exists() and (path / "zarr.json").exists():
             self._group = ArrayGroup.reopen(path)
         else:
-            # Also where the store was moved away and its records are left: they must not speak for a new one.
+            # Also where the store was moved away and its records are left: they must not speak for
+            # a new one.
             shutil.rmtree(records, ignore_errors=True)
             self._group = self._begin(canaries, tables or {})
 
@@ -93,24 +94,28 @@ class StoreWriter:
         return group
 
     def has(self, block: Block) -> bool:
-        """Whether the block is on disk, whole."""
+        """Returns whether the block is on disk, whole."""
         return not self._fields or self._record(block).exists()
 
     def encode(
         self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: np.ndarray | None = None
     ) -> Labels:
-        """Labels from finite teacher logits of a block, or of `rows` of the store within it."""
+        """Returns labels from finite teacher logits of a block, or of `rows` of the store within
+        it.
+        """
         ids = self.sample_ids[as_slice(block.rows) if rows is None else rows]
         return encode_logits(self.codec, logits, ids, block.view)
 
     @cached_property
     def views(self) -> ViewSpec:
-        """How the views are drawn whose labels these are."""
+        """The specification of the views whose labels these are."""
         return ViewSpec.from_dict(self.manifest.views, f"{self.path}: views")
 
     @cached_property
     def row_order(self) -> RowOrder:
-        """What mixed views depend on, besides their ViewSpec."""
+        """The sample ids in row order, and the block size: a mixed view takes its partner from the
+        same block.
+        """
         return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))
 
     def write(self, block: Block, logits: Float[torch.Tensor, "rows classes"]) -> None:
@@ -128,10 +133,12 @@ class StoreWriter:
         write_bytes(self._record(block), json.dumps(record).encode())  # small, and quickly encoded: no indents
 
     def finish(self, inherited: Sequence[Fidelity] = ()) -> Manifest:
-        """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a block is missing.
+        """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a
+        block is missing.
 
         Args:
-            inherited: Fidelity of labels that were copied into this store without a fidelity of their block's own.
+            inherited: Fidelity of labels that were copied into this store without a fidelity of
+            their block's own.
         """
         # 1. Gather the records of all blocks into arrays.
         fidelity = self._write_records(inherited) if self._fields else None
@@ -154,7 +161,9 @@ class StoreWriter:
         return Manifest(**content)
 
     def _write_records(self, inherited: Sequence[Fidelity]) -> Fidelity | None:
-        """Writes the digests and the fidelity of all blocks as arrays; returns the fidelity of them all together."""
+        """Writes the digests and the fidelity of all blocks as arrays; returns the fidelity of them
+        all together.
+        """
         records = []
         for block in self.manifest.blocks():
             if not self.has(block):
@@ -165,7 +174,8 @@ class StoreWriter:
         measured = [Fidelity.from_dict(record["fidelity"]) for record in records if record["fidelity"]]
         parts = [*inherited, *measured]
         if len(measured) < len(parts) == len(records):
-            # An empty one more, so that nobody takes them for one per block, in the order of the blocks.
+            # An empty one more, so that nobody takes them for one per block, in the order of the
+            # blocks.
             parts.append(Fidelity({t: KlTally(0, 0.0, 0.0, {}) for t in parts[0].by_temperature}, 0))
         for name, values in Fidelity.to_arrays(parts).items():
             self._group.put(name, values)

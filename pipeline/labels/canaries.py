@@ -1,4 +1,6 @@
-"""Canaries: thumbnails of a few views, kept in a store, by which a reader proves that it renders what the teacher saw."""
+"""Canaries: thumbnails of a few views, kept in a store, by which a reader proves that it renders
+what the teacher saw.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +25,9 @@ CANARY_ARRAYS = {"sample_ids": "canary_sample_ids", "views": "canary_views", "re
 
 @dataclass(frozen=True)
 class Canaries:
-    """Sample ids and view numbers, and the thumbnails of these views as they were rendered for the teacher."""
+    """The canaries of a store: sample ids, view numbers, and thumbnails of these views as the
+    teacher saw them.
+    """
 
     sample_ids: UInt64[np.ndarray, " canaries"]
     views: Int64[np.ndarray, " canaries"]
@@ -37,7 +41,9 @@ def make_canaries(
     count: int,
     row_order: RowOrder | None = None,
 ) -> Canaries:
-    """About `count` canaries, spread over view numbers and samples by the spec's seed; `row_order` as for `plan_view`."""
+    """Returns about `count` canaries, spread over view numbers and samples by the spec's seed;
+    `row_order` as for `plan_view`.
+    """
     position = np.arange(min(count, len(split) * len(views)), dtype=np.int64)
     zero = np.zeros_like(position)
     rows = integers_below(philox(spec.seed, (position, zero, zero - 1, zero - 1))[0], len(split))
@@ -54,11 +60,11 @@ def check_canaries(
     where: object,
     row_order: RowOrder | None = None,
 ) -> int:
-    """Renders every canary whose sample is in `split` again; returns how many these were. `row_order` as for `plan_view`.
+    """Renders every canary whose sample is in `split` again; returns how many these were.
+    `row_order` as for `plan_view`.
 
-    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the inputs; or where views
-    are mixed and the split lacks a sample of the store.
-    """
+    Raises StoreError where a view is not what the teacher saw: then its labels would not fit the
+    inputs; or where views are mixed and the split lacks a sample of the store."""
     rows = find_samples(canaries.sample_ids, split.sample_ids)
     here = rows >= 0
     if not here.any():

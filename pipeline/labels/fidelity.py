@@ -1,4 +1,6 @@
-"""How far decoded labels are from the teacher: statistics that merge block by block, in any order, to the same bits."""
+"""Fidelity, the distance of decoded labels from the teacher: statistics that merge block by block,
+in any order, to the same bits.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +13,8 @@ from jaxtyping import Float
 
 from pipeline.labels.encodings import log_normalise
 
-# KL values are counted in bins 4% wide from 1e-9 nats up, so that a percentile needs no list of all labels.
+# KL values are counted in bins 4% wide from 1e-9 nats up, so that a percentile needs no list of all
+# labels.
 _LOWEST_NATS = 1e-9
 _STEPS_PER_E = 25
 NUM_BINS = 651
@@ -19,7 +22,7 @@ NUM_BINS = 651
 
 @dataclass(frozen=True)
 class KlTally:
-    """KL(teacher || decoded) of some labels at one temperature."""
+    """A tally of KL(teacher || decoded) of some labels at one temperature."""
 
     count: int
     total_nats: float
@@ -45,7 +48,9 @@ class KlTally:
         return cls(sum(p.count for p in parts), total, max(p.max_nats for p in parts), dict(sorted(bins.items())))
 
     def percentile(self, share: float) -> float:
-        """The KL in nats that `share` of the labels stay below, 4.1% too high at most up to 195 nats."""
+        """Returns the KL in nats that `share` of the labels stay below, 4.1% too high at most up to
+        195 nats.
+        """
         needed, seen = share * self.count, 0
         for number, count in sorted(self.bins.items()):
             seen += count
@@ -56,13 +61,16 @@ class KlTally:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Decoded labels against the teacher's own: KL by temperature, and how often the top-1 class is the same."""
+    """A comparison of decoded labels with the teacher's own: KL by temperature, and how often the
+    top-1 class is the same.
+    """
 
     by_temperature: dict[str, KlTally]
     num_agreeing: int
 
-    # How a store keeps the parts of its fidelity: by part and temperature, counts of labels by KL, and total and
-    # largest KL in nats; by part, the number of labels and of those whose top-1 class is the teacher's.
+    # How a store keeps the parts of its fidelity: by part and temperature, counts of labels by KL,
+    # and total and largest KL in nats; by part, the number of labels and of those whose top-1 class
+    # is the teacher's.
     ARRAYS: ClassVar[tuple[str, ...]] = ("fidelity_counts", "fidelity_nats", "fidelity_labels")
 
     @classmethod
@@ -71,7 +79,9 @@ class Fidelity:
         exact: dict[float, Float[torch.Tensor, "labels classes"]],
         decoded: dict[float, Float[torch.Tensor, "labels classes"]],
     ) -> "Fidelity":
-        """Of log-probabilities by temperature."""
+        """Returns the fidelity of labels, from the exact and the decoded log-probabilities by
+        temperature.
+        """
         tallies = {
             f"{temperature:g}": KlTally.of(_divergence(exact[temperature].double(), log_probs.double()))
             for temperature, log_probs in decoded.items()
@@ -88,8 +98,9 @@ class Fidelity:
         return cls(tallies, sum(f.num_agreeing for f in fidelities))
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says: labels measured, agreement (0 to 1), and mean, p99.9 and max KL in nats at each
-        temperature."""
+        """Returns the figures of the manifest: labels measured, agreement (0 to 1), and mean, p99.9
+        and max KL in nats at each temperature.
+        """
         count = self.num_labels
         return {
             "num_labels": count,
@@ -110,7 +121,7 @@ class Fidelity:
 
     @classmethod
     def to_arrays(cls, parts: Sequence["Fidelity"]) -> dict[str, np.ndarray]:
-        """Parts as plain arrays."""
+        """Returns parts as plain arrays."""
         shape = (len(parts), len(parts[0].by_temperature) if parts else 0)
         counts, nats = np.zeros((*shape, NUM_BINS), dtype=np.uint32), np.zeros((*shape, 2), dtype=np.float64)
         for number, part in enumerate(parts):
@@ -122,7 +133,9 @@ class Fidelity:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], temperatures: Sequence[float]) -> list["Fidelity"]:
-        """The parts again; raises ValueError where the arrays do not fit each other or the temperatures."""
+        """Returns the parts again; raises ValueError where the arrays do not fit each other or the
+        temperatures.
+        """
         parts = []
         counted = arrays[cls.ARRAYS[0]]
         if len(counted) and counted.shape[1:] != (len(temperatures), NUM_BINS):
@@ -154,5 +167,7 @@ class Fidelity:
 def _divergence(
     exact: Float[torch.Tensor, "labels classes"], decoded: Float[torch.Tensor, "labels classes"]
 ) -> Float[torch.Tensor, " labels"]:
-    """KL(exact || decoded) of log-probabilities, the decoded ones normalised anew in this precision."""
+    """Returns KL(exact || decoded) of log-probabilities, the decoded ones normalised again in this
+    precision.
+    """
     return (exact.exp() * (exact - log_normalise(decoded))).sum(dim=1)

@@ -1,4 +1,6 @@
-"""Labels as a store keeps them, rows of fields: made of logits, measured against these, chosen from, digested."""
+"""Labels as a store keeps them, rows of fields: made of logits, measured against these, chosen
+from, digested.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,17 +19,19 @@ SomeLabels = dict[str, Shaped[torch.Tensor, "some ..."]]  # beside others of ano
 
 
 def block_digest(labels: Mapping[str, np.ndarray]) -> int:
-    """64 bits of a block's content, never 0: BLAKE2b over its fields' bytes (little-endian), fields by name."""
+    """Returns 64 bits of a block's content, never 0: BLAKE2b over its fields' bytes
+    (little-endian), fields by name.
+    """
     return int.from_bytes(_digest(labels, 8), "little") or 1
 
 
 def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """32 hex digits of the content of what stands beside the labels: a manifest holds them."""
+    """Returns 32 hex digits of the content of what stands beside the labels: a manifest holds them."""
     return _digest(arrays, 16).hex()
 
 
 def beside_labels(tables: Iterable[str], has_labels: bool) -> list[str]:
-    """The arrays that a store has beside labels and their fidelity."""
+    """Returns the names of the arrays that a store has beside labels and their fidelity."""
     return ["sample_id", *CANARY_ARRAYS.values(), *tables, *(["block_digest"] if has_labels else [])]
 
 
@@ -42,7 +46,7 @@ def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:
 def encode_logits(
     codec: Codec, logits: Float[torch.Tensor, "rows classes"], sample_ids: UInt64[np.ndarray, " rows"], view: int
 ) -> Labels:
-    """Labels of finite logits, on the CPU."""
+    """Returns labels of finite logits, on the CPU."""
     parts: list[Labels] = []
     for rows in _pieces(logits):
         log_probs = log_normalise(logits[rows] / codec.space.temperature)
@@ -51,7 +55,9 @@ def encode_logits(
 
 
 def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], labels: Labels) -> Fidelity:
-    """How far labels are from the logits that they were made of, at every declared temperature that can be served."""
+    """Returns how far labels are from the logits that they were made of, at every declared
+    temperature that they serve.
+    """
     served = [t for t in codec.space.temperatures if codec.serves(t)]
     parts = []
     for rows in _pieces(logits):
@@ -62,8 +68,9 @@ def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], la
 
 
 def _pieces(logits: torch.Tensor) -> Iterator[slice]:
-    """Ranges of rows that fit a processor's cache: with 1000 classes, a block at once takes 6 times as long. A device is
-    asked for fewer, larger ones."""
+    """Yields ranges of rows that fit a processor's cache: with 1000 classes, a block at once takes
+    6 times as long. A device gets fewer, larger ones.
+    """
     entries = _PIECE_ENTRIES if logits.device.type == "cpu" else _DEVICE_ENTRIES
     size = max(1, entries // logits.shape[1])
     for start in range(0, len(logits), size):
@@ -71,11 +78,11 @@ def _pieces(logits: torch.Tensor) -> Iterator[slice]:
 
 
 def gather(labels: Labels, rows: Iterable[int] | np.ndarray | torch.Tensor) -> SomeLabels:
-    """Some rows of labels, in that order."""
+    """Returns some rows of labels, in that order."""
     index = torch.as_tensor(np.asarray(rows))
     return {name: values[index] for name, values in labels.items()}
 
 
 def as_slice(rows: range) -> slice:
-    """The same rows, for indexing."""
+    """Returns the same rows, for indexing."""
     return slice(rows.start, rows.stop)

@@ -1,4 +1,4 @@
-"""Which rows of a store hold the labels of a split, and how these come into memory."""
+"""The join of a split with a store by sample id, and the labels that are in memory at a time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ FIX = "run `dvc repro dump_labels` for this data"
 class JoinedStore:
     """A split and a store for it, joined by sample id.
 
-    Raises StoreError where the store is for other data or lacks some of the samples; ConfigError where the budget is too
-    small to stream the split.
+    Raises StoreError where the store is for other data or lacks some of the samples; ConfigError
+    where the budget is too small to stream the split.
 
     Args:
         budget: What a split on disk is read by.
@@ -36,8 +36,9 @@ class JoinedStore:
         self.paging = self._paging()
 
     def _paging(self) -> Paging:
-        """How an epoch goes through the split. Where views are mixed, pages are blocks of the store: a sample's partner
-        is in its block, and so in its window."""
+        """Returns how an epoch goes through the split. Where views are mixed, pages are blocks of
+        the store: a sample's partner is in its block, and so in its window.
+        """
         mixes = self.store.views.mixes
         if self.split.is_streamed and mixes and self._rows is not None:
             found = "its views are mixed of two samples, and its rows are in another order than the data's"
@@ -54,17 +55,17 @@ class JoinedStore:
         return not (breaks % self.paging.page_rows).any()
 
     def rows(self, rows: Int64[torch.Tensor, " some"]) -> Int64[torch.Tensor, " some"]:
-        """Where some rows of the split stand in the store."""
+        """Returns the rows of the store for some rows of the split."""
         return rows if self._rows is None else self._rows[rows]
 
     def page(self, page: range) -> range:
-        """Where a page of the split stands in the store."""
+        """Returns the rows of the store for a page of the split."""
         first = page.start if self._rows is None else int(self._rows[page.start])
         return range(first, first + len(page))
 
 
 def label_bytes(store: StoreReader, count: int | None = None) -> int:
-    """What some encoded labels take in memory; by default those of a view."""
+    """Returns the bytes of so many encoded labels in memory; by default those of a view."""
     fields = store.encoding.fields(store.manifest.space).values()
     return (store.manifest.num_samples if count is None else count) * sum(
         math.prod(field.shape) * field.dtype.itemsize for field in fields
@@ -79,7 +80,7 @@ class ViewLabels:
         self._whole: Labels | None = joined.store.read_view(view_index) if held else None
 
     def read(self, page: range) -> Columns:
-        """What a window needs of a page, besides what is held."""
+        """Returns the columns that a window needs of a page, besides what is held."""
         if self._whole is not None:
             return {}
         labels = self._joined.store.read_view(self._view_index, self._joined.page(page))
@@ -88,7 +89,7 @@ class ViewLabels:
     def of(
         self, rows: Int64[np.ndarray, " held"], columns: Columns, places: Int64[torch.Tensor, " some"]
     ) -> SomeLabels:
-        """The labels of some places in a window of these rows and columns."""
+        """Returns the labels of some places in a window of these rows and columns."""
         if self._whole is not None:
             return gather(self._whole, self._joined.rows(torch.from_numpy(rows)[places]))
         fields = self._joined.store.encoding.fields(self._joined.store.manifest.space)
@@ -99,7 +100,9 @@ class ViewLabels:
 
 
 def read_labels(stores: Mapping[str, JoinedStore], view_index: int) -> dict[str, ViewLabels]:
-    """A view's labels of several stores for one split, within the share of the budget that is for labels."""
+    """Returns a view's labels of several stores for one split, within the share of the budget that
+    is for labels.
+    """
     held = choose_held(list(stores.values()))
     return {
         name: ViewLabels(joined, view_index, held=held[number]) for number, (name, joined) in enumerate(stores.items())
@@ -107,10 +110,12 @@ def read_labels(stores: Mapping[str, JoinedStore], view_index: int) -> dict[str,
 
 
 def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
-    """Whose labels of a view are held whole: all that fit, because that is quickest, and works in any order.
+    """Returns, for each store, whether its labels of a view are held whole.
 
-    Raises StoreError where labels neither fit nor are in the split's order, ConfigError where windows of them do not fit.
-    """
+    All that fit are: that is quickest, and works in any order.
+
+    Raises StoreError where labels neither fit nor are in the split's order, ConfigError where
+    windows of them do not fit."""
     if not stores or not stores[0].split.is_streamed:
         return [True] * len(stores)
     split, budget, held = stores[0].split, stores[0].budget, []
@@ -134,7 +139,9 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
 
 
 def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"]:
-    """Which row of the store holds each sample of the split."""
+    """Returns the row of the store for each sample of the split; raises StoreError where one has
+    none.
+    """
     rows = find_samples(split.sample_ids, store.sample_ids)
     missing = int((rows < 0).sum())
     if missing == len(split):

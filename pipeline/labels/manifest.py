@@ -1,4 +1,4 @@
-"""The manifest of a soft-label store (docs/store-format.md): what the store says of itself."""
+"""The manifest of a soft-label store (docs/store-format.md), and its blocks."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,12 +11,14 @@ from pipeline.views import ViewSpec
 
 FORMAT = "potstill-soft-labels"
 VERSION = 1
-FIX = "restore it (`dvc checkout --force`), run `python -m stages.repair_labels`, or `dvc repro dump_labels` anew"
+FIX = "restore it (`dvc checkout --force`), run `python -m stages.repair_labels`, or `dvc repro dump_labels`"
 
 
 @dataclass(frozen=True)
 class Block:
-    """One view of a range of a store's rows; `view_index` is the view's place in the store."""
+    """A block: one view of a range of a store's rows; `view_index` is the view's place in the
+    store.
+    """
 
     view_index: int
     view: int
@@ -29,7 +31,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store says of itself; `complete` is set last."""
+    """The facts that a store states about itself; `complete` is set last.
+
+    Encoding, views and teacher are kept as JSON, so that its fingerprint covers what stands in the
+    file."""
 
     encoding: dict[str, Any]
     class_names: list[str]
@@ -69,7 +74,7 @@ class Manifest:
 
     @property
     def mixes(self) -> bool:
-        """Whether its views are mixed of two images."""
+        """Whether its views are mixed of two samples."""
         return ViewSpec.from_dict(self.views, "views").mixes
 
     @property
@@ -81,7 +86,7 @@ class Manifest:
         return -(-self.num_samples // self.block_samples)
 
     def blocks(self) -> list[Block]:
-        """Every block, view by view."""
+        """Returns every block, view by view."""
         starts = range(0, self.num_samples, self.block_samples)
         return [
             Block(index, view, range(start, min(start + self.block_samples, self.num_samples)))
@@ -90,22 +95,25 @@ class Manifest:
         ]
 
     def signed(self) -> dict[str, Any]:
-        """As plain JSON, with its own fingerprint."""
+        """Returns the manifest as plain JSON, with its own fingerprint."""
         content = asdict(self) | {"fingerprint": ""}
         return content | {"fingerprint": manifest_fingerprint(content)}
 
     def may_share_labels(self, other: "Manifest") -> bool:
-        """Whether a label of one may stand in the other for the same view of the same image (the same but for the last
-        bits of the teacher's logits, which other batches may round differently).
+        """Returns whether a label of one may stand in the other for the same view of the same
+        sample.
 
-        A mixed view shows an image of its block, too, so that with other blocks it is another view.
-        """
+        They are the same except for the last bits of the teacher's logits, which other batches may
+        round differently. A mixed view shows another sample of its block, too, so that with other
+        blocks it is another view."""
         same_blocks = not self.mixes or _blocks_of(self) == _blocks_of(other)
         return same_blocks and _decides(self) == _decides(other)
 
 
 def parse_manifest(content: Mapping[str, Any], where: object) -> Manifest:
-    """The manifest of a finished store; raises StoreError where it is another format, unfinished or not as written."""
+    """Returns the manifest of a finished store; raises StoreError where it is another format,
+    unfinished or not as written.
+    """
     if content.get("format") != FORMAT:
         raise StoreError(where, "not a soft-label store", expected=f"format {FORMAT!r} in its attributes")
     version = content.get("version")
@@ -132,7 +140,7 @@ def parse_manifest(content: Mapping[str, Any], where: object) -> Manifest:
 
 
 def manifest_fingerprint(content: Mapping[str, Any]) -> str:
-    """32 hex digits over everything in a manifest but this very fingerprint."""
+    """Returns 32 hex digits over everything in a manifest except this very fingerprint."""
     return fingerprint({key: value for key, value in content.items() if key != "fingerprint"})
 
 

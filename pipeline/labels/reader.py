@@ -37,24 +37,27 @@ class StoreReader:
         self._check_shapes()
         beside = self._read_beside()
         self._check_beside(beside)
-        #: Which image each row belongs to.
+        #: The sample that each row belongs to.
         self.sample_ids: UInt64[np.ndarray, " samples"] = beside["sample_id"]
         #: Thumbnails of a few views.
         self.canaries = Canaries(**{name: beside[array] for name, array in CANARY_ARRAYS.items()})
-        #: What the encoding learned.
+        #: The tables that the encoding learned.
         self.tables = {name: beside[name] for name in self._tables}
         self._digests = beside.get("block_digest")
         self.codec: Codec = self.encoding.codec(self.manifest.space, self.tables)
 
     @cached_property
     def row_order(self) -> RowOrder:
-        """What mixed views depend on, besides their ViewSpec."""
+        """The sample ids in row order, and the block size: a mixed view takes its partner from the
+        same block.
+        """
         return RowOrder(self.sample_ids, self.manifest.block_samples, self.location)
 
     @property
     def fidelity_parts(self) -> list[Fidelity]:
-        """Fidelity as it was measured, in the parts that it was measured in: block by block, for a store that was
-        dumped in one go."""
+        """The fidelity as it was measured, in the parts that it was measured in: block by block,
+        for a store that was dumped in one go.
+        """
         if not self._fields:
             return []
         arrays = {name: self._group.read_whole(name) for name in Fidelity.ARRAYS}
@@ -70,7 +73,9 @@ class StoreReader:
         return [t for t in self.manifest.temperatures if self.codec.serves(t)]
 
     def read_view(self, view_index: int, rows: range | None = None) -> Labels:
-        """The fields of a view (of some of its rows); raises StoreError where a block is missing or damaged."""
+        """Returns the fields of a view (of some of its rows); raises StoreError where a block is
+        missing or damaged.
+        """
         rows = range(self.manifest.num_samples) if rows is None else rows
         labels = {}
         for name, field in self._fields.items():
@@ -83,11 +88,11 @@ class StoreReader:
         return {name: torch.from_numpy(values) for name, values in labels.items()}
 
     def decode(self, labels: Labels, temperature: float) -> Float[torch.Tensor, "labels classes"]:
-        """Log-probabilities of rows of `read_view` at a temperature of the caller's choice."""
+        """Returns log-probabilities of rows of `read_view` at a temperature of the caller's choice."""
         return self.codec.decode(labels, temperature)
 
     def check(self) -> Iterator[tuple[Block, StoreError | None]]:
-        """Reads every block; gives each with what is wrong with it, or None."""
+        """Reads every block; yields each with what is wrong with it, or None."""
         for block in self.manifest.blocks():
             try:
                 self.read_view(block.view_index, block.rows)
@@ -97,7 +102,9 @@ class StoreReader:
                 yield block, None
 
     def check_whole(self) -> None:
-        """Raises StoreError where something beside the blocks is damaged, or the manifest's figures are not the parts'."""
+        """Raises StoreError where something beside the blocks is damaged, or the manifest's figures
+        are not the parts'.
+        """
         if (self.sample_ids == 0).any():
             raise StoreError(f"{self.location}/sample_id", "an id is 0", expected="ids of images", fix=FIX)
         parts = self.fidelity_parts
@@ -105,7 +112,8 @@ class StoreReader:
             raise StoreError(self.location, "its fidelity is not that of its parts", fix=FIX)
 
     def replace_block(self, block: Block, labels: Labels, fidelity: Fidelity) -> bool:
-        """Writes a block anew; whether it is, bit for bit, what was there before (the digest says).
+        """Writes a block again; returns whether it is, bit for bit, what was there before, by its
+        digest.
 
         Where it is not, digest, fidelity and manifest follow.
         """
@@ -137,7 +145,7 @@ class StoreReader:
         return False
 
     def _read_beside(self) -> dict[str, np.ndarray]:
-        """Everything but labels and their fidelity."""
+        """Returns everything except labels and their fidelity."""
         return {name: self._group.read_whole(name) for name in beside_labels(self._tables, bool(self._fields))}
 
     def _check_beside(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -146,7 +154,9 @@ class StoreReader:
             raise StoreError(self.location, found, fix=FIX)
 
     def _check_digests(self, view_index: int, rows: range, labels: Mapping[str, np.ndarray]) -> None:
-        """Of every block that lies wholly in `rows`: its content is what was written there, not another block's."""
+        """Raises StoreError unless every block that lies wholly in `rows` has the content that was
+        written there.
+        """
         if self._digests is None:
             return
         size = self.manifest.block_samples

@@ -1,10 +1,10 @@
 """A store at a URL, mirrored on disk: the one file that imports obstore.
 
-A mirror is a folder that comes to hold the same files as the store at its URL, each fetched when it is first asked
-for: whole, once, by however many processes. Names are asked for and never listed, so that any static web server will
-do. The folder's name is made of the URL and the content of the store's `zarr.json`, which is fetched at every opening:
-a store that was replaced gets another folder. All of a mirror may be deleted at any time.
-"""
+A mirror is a folder that comes to hold the same files as the store at its URL, each fetched when it
+is first asked for: whole, once, by however many processes. Names are asked for and never listed, so
+that any static web server will do. The folder's name is made of the URL and the content of the
+store's `zarr.json`, which is fetched at every opening: a store that was replaced gets another
+folder. All of a mirror may be deleted at any time."""
 
 import base64
 import hashlib
@@ -46,12 +46,16 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 def is_url(place: Path | str) -> bool:
-    """Whether `place` is a URL and not a path. A URL must stay a str: a Path drops one of its slashes."""
+    """Returns whether `place` is a URL and not a path. A URL must stay a str: a Path drops one of
+    its slashes.
+    """
     return isinstance(place, str) and "://" in place
 
 
 def cache_folder() -> Path:
-    """Where mirrors are kept: `$POTSTILL_CACHE`, or `potstill` in the user's cache folder."""
+    """Returns the folder of all mirrors: `$POTSTILL_CACHE`, or `potstill` in the user's cache
+    folder.
+    """
     if own := os.environ.get("POTSTILL_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "potstill"
@@ -66,9 +70,8 @@ def open_group(place: Path | str, *, made_by: str) -> ArrayGroup:
 class Mirror:
     """The store at `url` (`http(s)://` or `s3://`), in `folder` as far as it was fetched.
 
-    Raises StoreError, in one line, for an address that is of no use, a file that is not there, refused access, and
-    a file that does not come whole in `TRIES` tries.
-    """
+    Raises StoreError, in one line, for an address that is of no use, a file that is not there,
+    refused access, and a file that does not come whole in `TRIES` tries."""
 
     def __init__(self, url: str) -> None:
         address = _parse(url)
@@ -84,7 +87,9 @@ class Mirror:
             write_bytes(file, root)
 
     def fetch(self, names: Iterable[str], *, again: bool = False) -> None:
-        """Files of the store, into the folder: those that it lacks or, with `again`, all of them."""
+        """Fetches files of the store into the folder: those that it lacks or, with `again`, all of
+        them.
+        """
         for name in names:
             file = self.folder / name
             if _is_there(file) and not again:
@@ -117,7 +122,9 @@ class Mirror:
         return content.getvalue()
 
     def _download(self, name: str, out: io.BufferedIOBase, missing: str) -> int:
-        """Writes a remote file to `out` and gives its size; tries again where the connection or the server fails."""
+        """Writes a remote file to `out` and returns its size; tries again where the connection or
+        the server fails.
+        """
         import obstore
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
@@ -136,7 +143,7 @@ class Mirror:
                 raise self._refused(where, _reason(error)) from None
             except BaseError as error:
                 reason = _reason(error)
-                if re.match(r"4(?!08|29)\d\d ", reason):  # the server understood, and will say the same again
+                if re.match(r"4(?!08|29)\d\d ", reason):  # the server understood, and will answer the same again
                     raise StoreError(where, f"could not be fetched ({reason})", fix="fix the address") from None
             else:
                 if out.tell() == answer.meta["size"]:
@@ -221,7 +228,7 @@ _CAUSES = {  # of a failed request, as the library's own account of an error has
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a few words; an answer of the server by its status."""
+    """Returns what went wrong, in a few words; an answer of the server by its status."""
     text = str(error)
     if status := re.search(r"status code: (\d{3}[^:]*)", text):
         code = re.search(r"<Code>(\w+)</Code>", text)  # of S3

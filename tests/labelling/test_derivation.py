@@ -31,7 +31,7 @@ from stores import (
 import pipeline.labelling.takeover
 from pipeline.core.errors import ConfigError, PipelineError, StoreError
 from pipeline.labelling.derive import average, merge, subset
-from pipeline.labelling.takeover import Source, copied_labels
+from pipeline.labelling.takeover import EarlierStore, copied_labels
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.fidelity import Fidelity
@@ -509,7 +509,7 @@ def test_work_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path, kind: str
 def test_a_source_finds_labels_by_sample_and_view(stores: dict[str, StoreReader]) -> None:
     store = stores["topk"]
     ids = np.array([SPLIT.sample_ids[7], 5, SPLIT.sample_ids[0]], dtype=np.uint64)
-    source = Source(store, ids)
+    source = EarlierStore(store, ids)
     assert source.rows.tolist() == [7, -1, 0]
     assert [source.has_view(view) for view in (-1, 0, 2, 3)] == [False, True, True, False]
     for view in (2, 0, 2):
@@ -530,7 +530,7 @@ def test_a_source_reads_the_blocks_that_are_asked_for_and_a_view_where_these_are
 
     monkeypatch.setattr(StoreReader, "read_view", read)
     monkeypatch.setattr(pipeline.labelling.takeover, "_FEW_BLOCKS", 1)
-    source = Source(store, store.sample_ids)
+    source = EarlierStore(store, store.sample_ids)
     for view, rows in ((0, [10, 8]), (0, [9]), (2, [9]), (2, []), (2, [19, 0]), (2, [17, 18]), (0, [18])):
         labels, whole = source.labels(view, np.array(rows, dtype=np.int64)), real(store, view)
         assert all(torch.equal(labels[name], whole[name][rows]) for name in whole)
@@ -540,7 +540,7 @@ def test_a_source_reads_the_blocks_that_are_asked_for_and_a_view_where_these_are
 def test_a_block_is_put_together_from_the_first_source_that_has_each_label(stores: dict[str, StoreReader]) -> None:
     store = stores["dense_uint8"]
     ids = SPLIT.sample_ids
-    first, second = Source(store, ids), Source(store, ids)
+    first, second = EarlierStore(store, ids), EarlierStore(store, ids)
     first.rows = np.where(np.arange(20) % 3 == 0, first.rows, -1)
     labels = copied_labels([first, second], Block(1, 1, range(5, 15)))
     assert torch.equal(labels["log_prob_codes"], store.read_view(1)["log_prob_codes"][5:15])

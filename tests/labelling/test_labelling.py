@@ -39,7 +39,7 @@ from pipeline.core.errors import ModelError, StoreError
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.repair import repair_block
-from pipeline.labelling.takeover import Source
+from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
 from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.workers import Claims
@@ -104,7 +104,7 @@ def begin(
 ) -> Target:
     """A store that takes over what an earlier one has, as the stage begins it."""
     manifest = manifest_of(row, split, view_numbers, **changes)
-    taken = Source(source, split.sample_ids) if source else None
+    taken = EarlierStore(source, split.sample_ids) if source else None
     writer = StoreWriter(
         path,
         path.with_suffix(".records"),

@@ -1,7 +1,11 @@
-"""How a label vector is written: one file per encoding, registered here by the name that `params.yaml` uses.
+"""Encodings: the ways to write a label vector, one file each.
 
-A row of the table `encodings:` is `<row name>: {kind: <name here>, ...settings}`; the row's name is the store's.
-"""
+A new one is a file with a class and its codec, and a name in the table below; its `kind` is its
+name in `params.yaml`. `base.py` has the two abstract classes and what they share, `tail.py` the
+models of the tail that `topk.py` uses.
+
+A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is
+the store's."""
 
 from pathlib import Path
 
@@ -19,12 +23,16 @@ __all__ = ["ENCODINGS", "Codec", "Encoding", "Field", "LabelSpace", "build_encod
 
 
 def build_encoding(row: object, where: str) -> Encoding:
-    """The encoding that a row (or a store's manifest) names; raises ConfigError where kind or settings are wrong."""
+    """Returns the encoding that a row (or a store's manifest) names; raises ConfigError where kind
+    or settings are wrong.
+    """
     encoding: Encoding = validate_kind(ENCODINGS, row, where)
     return encoding
 
 
 def read_encodings(params: Path = PARAMS) -> dict[str, Encoding]:
-    """Returns the encodings of the table `encodings` by name; raises ConfigError where a row is wrong."""
+    """Returns the encodings of the table `encodings` by name; raises ConfigError where a row is
+    wrong.
+    """
     rows = load_rows("encodings", params)
     return {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}

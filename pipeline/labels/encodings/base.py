@@ -1,4 +1,6 @@
-"""What every encoding is: a frozen dataclass of settings, and a codec that turns log-probabilities into plain arrays."""
+"""The two parts of an encoding: a frozen dataclass of settings, and a codec between
+log-probabilities and plain arrays.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,11 +19,10 @@ _FEW_CLASSES = 64
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """What all labels of a store have in common.
+    """The classes and temperatures that all labels of a store have in common.
 
-    `temperature` is the one that log-probabilities are stored at; `temperatures` are the declared ones, at which
-    fidelity is measured and which every encoding but `sampled` can serve.
-    """
+    `temperature` is the one that log-probabilities are stored at; `temperatures` are the declared
+    ones, at which fidelity is measured and which every encoding except `sampled` can serve."""
 
     num_classes: int
     temperature: float
@@ -35,12 +36,12 @@ class LabelSpace:
 
 @dataclass(frozen=True)
 class Field:
-    """One array of a store, in a dtype that any Zarr library reads: what an encoding keeps of each label, or (a table)
-    once of all.
+    """An array of a store, in a dtype that any Zarr library reads: what an encoding keeps of each
+    label, or (a table) once of all.
 
-    `fill_value` is a value that no label has, so that a block that was never written is seen. `by_column` stores the
-    entries of a label apart, all first ones, then all second ones, because these compress better among themselves.
-    """
+    `fill_value` is a value that no label has, so that a block that was never written is seen.
+    `by_column` stores the entries of a label apart, all first ones, then all second ones, because
+    these compress better among themselves."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -52,48 +53,53 @@ class Field:
         return torch.from_numpy(np.empty(0, self.dtype)).dtype
 
     def is_unwritten(self, values: np.ndarray) -> bool:
-        """Whether any entry of a range that was read holds the fill value."""
+        """Returns whether any entry of a range that was read holds the fill value."""
         missing = np.isnan(values) if isinstance(self.fill_value, float) else values == self.fill_value
         return bool(missing.any())
 
 
 class Encoding(ABC):
-    """How label vectors are written. Subclasses are frozen dataclasses; their attributes are the settings in
-    `params.yaml` and in the manifest."""
+    """A way to write label vectors. Subclasses are frozen dataclasses; their attributes are the
+    settings in `params.yaml` and in the manifest.
+    """
 
     kind: ClassVar[str]
 
     @property
     @abstractmethod
     def detail(self) -> Detail:
-        """How much of the teacher's distribution `Codec.targets` tells: which losses can learn from it."""
+        """The part of the teacher's distribution that `Codec.targets` has, which decides the losses
+        that can use it.
+        """
 
     def check(self, space: LabelSpace, where: str) -> None:  # noqa: B027 (most encodings fit any labels)
         """Raises ConfigError where the settings do not fit the labels."""
 
     @abstractmethod
     def fields(self, space: LabelSpace) -> dict[str, Field]:
-        """The arrays that hold one label each."""
+        """Returns the arrays that hold the labels, an entry for each."""
 
     def tables(self, space: LabelSpace) -> dict[str, Field]:
-        """The arrays that the store holds once; `learn` fills them."""
+        """Returns the arrays that the store holds once; `learn` fills them."""
         return {}
 
     def learn(self, log_probs: Float[torch.Tensor, "labels classes"], space: LabelSpace) -> dict[str, np.ndarray]:
-        """The tables, from log-probabilities of a pilot's labels at the stored temperature."""
+        """Returns the tables, from log-probabilities of a pilot's labels at the stored temperature."""
         return {}
 
     @abstractmethod
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> "Codec":
-        """The writer and reader of labels, on the CPU until it is moved."""
+        """Returns the writer and reader of labels; tables follow to the device of the labels."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The row that makes this encoding again."""
+        """Returns the row that makes this encoding again."""
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
 
 
 class Codec(ABC):
-    """Writes log-probabilities (natural log) at the store's temperature as fields; reads them at any it can serve."""
+    """A writer of log-probabilities (natural log) at the store's temperature, and their reader at
+    any it can serve.
+    """
 
     def __init__(self, space: LabelSpace) -> None:
         self.space = space
@@ -102,13 +108,14 @@ class Codec(ABC):
     def encode(
         self, log_probs: Float[torch.Tensor, "labels classes"], sample_ids: UInt64[np.ndarray, " labels"], view: int
     ) -> dict[str, Shaped[torch.Tensor, "labels ..."]]:
-        """Fields of finite log-probabilities, on the device that these are on."""
+        """Returns the fields of finite log-probabilities, on the device that these are on."""
 
     @abstractmethod
     def decode(
         self, fields: dict[str, Shaped[torch.Tensor, "labels ..."]], temperature: float
     ) -> Float[torch.Tensor, "labels classes"]:
-        """Normalised float32 log-probabilities of every class at `temperature`, on the fields' device.
+        """Returns normalised float32 log-probabilities of every class at `temperature`, on the
+        fields' device.
 
         Raises StoreError where the store can't serve that temperature.
         """
@@ -116,11 +123,13 @@ class Codec(ABC):
     def targets(
         self, fields: dict[str, Shaped[torch.Tensor, "labels ..."]], temperature: float
     ) -> Float[torch.Tensor, "labels classes"] | SparseTargets:
-        """What a loss learns from: every class, or a few and the rest where that is what the encoding is for."""
+        """Returns what a loss learns from: every class, or a few and the rest where that is what
+        the encoding is for.
+        """
         return self.decode(fields, temperature)
 
     def serves(self, temperature: float) -> bool:
-        """Whether labels can be read at this temperature."""
+        """Returns whether labels can be read at this temperature."""
         return True
 
     def require(self, temperature: float) -> None:
@@ -139,12 +148,13 @@ class Codec(ABC):
 
 @dataclass(frozen=True)
 class LogScale:
-    """Codes 0 to levels - 1 for log-probabilities, on a quadratic scale: code q stands for
-    -range_nats (q / (levels - 1))^2, so that likely classes, which carry the loss, get the fine steps.
+    """A scale of codes 0 to levels - 1 for log-probabilities, on a quadratic scale: code q stands
+    for -range_nats (q / (levels - 1))^2, so that likely classes, which carry the loss, get the fine
+    steps.
 
-    Error bound: |stored - exact| <= range_nats (q / L^2 + 1 / (4 L^2)) at code q, with L = levels - 1; values below
-    -range_nats clip to it. The dtype's largest number is never a code: it is the fill value.
-    """
+    Error bound: |stored - exact| <= range_nats (q / L^2 + 1 / (4 L^2)) at code q, with L = levels -
+    1; values below -range_nats clip to it. The dtype's largest number is never a code: it is the
+    fill value."""
 
     levels: int
     range_nats: float
@@ -158,24 +168,28 @@ class LogScale:
         return int(np.iinfo(self.dtype).max)
 
     def encode(self, log_probs: torch.Tensor) -> torch.Tensor:
-        """Codes, in the dtype of the scale; anything above 0 counts as 0."""
+        """Returns codes, in the dtype of the scale; anything above 0 counts as 0."""
         share = (-log_probs / self.range_nats).clamp(0, 1)
         return (share.sqrt() * (self.levels - 1)).round().to(torch.uint8 if self.levels <= 255 else torch.uint16)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities in float32."""
+        """Returns log-probabilities in float32."""
         share = codes.float() * (1 / (self.levels - 1))
         return share * share * -self.range_nats
 
 
 def log_normalise(scores: Float[torch.Tensor, "labels classes"]) -> Float[torch.Tensor, "labels classes"]:
-    """log_softmax over the classes; for few classes on a CPU along the other axis in memory, where it is several times as fast
-    (10 classes, torch 2.15)."""
+    """Returns log_softmax over the classes.
+
+    For few classes on a CPU it runs along the other axis in memory, several times as fast (10
+    classes, torch 2.15)."""
     if scores.shape[1] < _FEW_CLASSES and scores.device.type == "cpu":
         return torch.log_softmax(scores.T, dim=0).T.contiguous()
     return torch.log_softmax(scores, dim=1)
 
 
 def smallest_unsigned(count: int) -> np.dtype[Any]:
-    """The smallest unsigned integers that hold 0 to count - 1 and one number more, for the fill value."""
+    """Returns the smallest unsigned integers that hold 0 to count - 1 and one number more, for the
+    fill value.
+    """
     return next(np.dtype(t) for t in (np.uint8, np.uint16, np.uint32, np.uint64) if count <= np.iinfo(t).max)

@@ -1,4 +1,4 @@
-"""Every class's log-probability in 16 bits."""
+"""The encoding of every class's log-probability in 16 bits."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -16,10 +16,10 @@ LOWEST = -65504.0
 
 @dataclass(frozen=True, config=STRICT)
 class DenseFloat16(Encoding):
-    """Log-probabilities as IEEE half precision: 2 bytes a class.
+    """An encoding of log-probabilities as IEEE half precision: 2 bytes a class.
 
-    Error bound: |stored - exact| <= 2^-11 |exact| + 2^-25 before renormalising, down to -65,504 nats, where it clips.
-    """
+    Error bound: |stored - exact| <= 2^-11 |exact| + 2^-25 before renormalising, down to -65,504
+    nats, where it clips."""
 
     kind: ClassVar[str] = "dense_float16"
 
@@ -35,6 +35,8 @@ class DenseFloat16(Encoding):
 
 
 class DenseFloat16Codec(Codec):
+    """The codec of `DenseFloat16`."""
+
     def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
         return {"log_probs": log_probs.clamp(min=LOWEST).half()}
 

@@ -1,4 +1,4 @@
-"""Every class's log-probability in 8 bits."""
+"""The encoding of every class's log-probability in 8 bits."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -15,7 +15,8 @@ from pipeline.labels.targets import Detail
 
 @dataclass(frozen=True, config=STRICT)
 class DenseUint8(Encoding):
-    """Log-probabilities as 8-bit codes on a quadratic scale: 1 byte a class, less on disk with fewer levels.
+    """An encoding of log-probabilities as 8-bit codes on a quadratic scale: 1 byte a class, less on
+    disk with fewer levels.
 
     Error bound: that of `LogScale`, before renormalising.
     """
@@ -41,6 +42,8 @@ class DenseUint8(Encoding):
 
 
 class DenseUint8Codec(Codec):
+    """The codec of `DenseUint8`."""
+
     def __init__(self, space: LabelSpace, scale: LogScale) -> None:
         super().__init__(space)
         self._scale = scale

@@ -19,21 +19,24 @@ _SPREAD = 1.0  # pseudo-draws that a reader who needs every class spreads evenly
 
 @dataclass(frozen=True, config=STRICT)
 class Sampled(Encoding):
-    """`draws` independent draws from the teacher's distribution at the stored temperature: the classes that were met and
-    how often, most frequent first, by number among equals.
+    """An encoding of `draws` independent draws from the teacher's distribution at the stored
+    temperature.
 
-    Draw d of a label is the first class at which the cumulative probability exceeds a uniform number that is a pure
-    function of (seed, sample id, view, d). `targets` gives counts / draws: the mean over draws of a cross-entropy
-    against it, and of its gradient, is that of the teacher's own distribution. A class that was never drawn has no
-    probability there, so that this KL(teacher || label) is infinite; `decode`, for readers who need every class,
-    spreads one more draw evenly over all classes and is biased by that.
+    It keeps the classes that were met and how often, most frequent first, by number among equals.
 
-    Only the stored temperature can be served. Error bound: each class's share has the standard deviation
-    sqrt(p (1 - p) / draws) around the teacher's p.
+    Draw d of a label is the first class at which the cumulative probability exceeds a uniform
+    number that is a pure function of (seed, sample id, view, d). `targets` gives counts / draws:
+    the mean over draws of a cross-entropy against it, and of its gradient, is that of the teacher's
+    own distribution. A class that was never drawn has no probability there, so that this KL(teacher
+    || label) is infinite; `decode`, for readers who need every class, spreads one more draw evenly
+    over all classes and is biased by that.
+
+    Only the stored temperature can be served. Error bound: each class's share has the standard
+    deviation sqrt(p (1 - p) / draws) around the teacher's p.
 
     References:
-        Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025, arXiv 2503.16870,
-        section 3.
+        Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs",
+        2025, arXiv 2503.16870, section 3.
     """
 
     draws: Annotated[int, Limits(ge=1, le=65534)]
@@ -58,6 +61,8 @@ class Sampled(Encoding):
 
 
 class SampledCodec(Codec):
+    """The codec of `Sampled`."""
+
     def __init__(self, encoding: Sampled, space: LabelSpace) -> None:
         super().__init__(space)
         self._draws, self._seed = encoding.draws, derive_seed(encoding.seed, "sampled labels")
@@ -67,13 +72,17 @@ class SampledCodec(Codec):
         return temperature == self.space.temperature
 
     def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
+        # 1. Draw: a uniform number falls on the first class whose cumulative probability exceeds
+        # it.
         cumulative = log_probs.double().exp().cumsum(dim=1)
         words = [sample_draws(self._seed, sample_ids, view, _SLOT + n) for n in range(-(-self._draws // 4))]
         uniform = torch.cat(words).T[:, : self._draws].to(log_probs.device).double() / 2**32
-        # Scaled by the total, which rounding keeps from being exactly 1.
+        # It is scaled by the total, which rounding keeps from being exactly 1.
         drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1:]).contiguous(), right=True)
+        # 2. Count the draws of each class.
         counts = torch.zeros(log_probs.shape, dtype=torch.int32, device=log_probs.device)
         counts.scatter_add_(1, drawn.clamp(max=log_probs.shape[1] - 1), torch.ones_like(drawn, dtype=torch.int32))
+        # 3. Keep the classes that were met, most frequent first.
         order = counts.argsort(dim=1, descending=True, stable=True)[:, : self._fields["classes"].shape[0]]
         found = counts.gather(1, order)
         # Unused places repeat the first class, with a count of 0: that compresses best.

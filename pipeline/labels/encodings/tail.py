@@ -1,4 +1,6 @@
-"""Models of a label's tail: how the mass of the classes that `topk` does not keep is spread over them."""
+"""Models of a label's tail: how the mass of the classes that `topk` does not keep is spread over
+them.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,13 +20,17 @@ _LEAST_SHARE = 1e-30
 
 
 class TailModel(ABC):
-    """A model of the tail's shape, for every served temperature, and the numbering of kept classes that goes with it."""
+    """A model of the tail's shape, for every served temperature, and the numbering of kept classes
+    that goes with it.
+    """
 
     @abstractmethod
     def expected_log_mass(
         self, log_tail: Float[torch.Tensor, " labels"], top: Int64[torch.Tensor, " labels"], temperature: float
     ) -> Float[torch.Tensor, " labels"]:
-        """Returns the log-sum of the tempered scores of a tail of such a log mass, if its shape is that of the model."""
+        """Returns the log-sum of the tempered scores of a tail of such a log mass, if its shape is
+        that of the model.
+        """
 
     @abstractmethod
     def log_shares(
@@ -57,10 +63,11 @@ class EvenTail(TailModel):
 
 
 class PriorTail(TailModel):
-    """The model in which a tail is spread as those of the pilot's labels of the same top-1 class were on average.
+    """The model in which a tail is spread as those of the pilot's labels of the same top-1 class
+    were on average.
 
-    A kept class other than the first is stored by its rank in the prior of the first, which compresses better; classes
-    that the prior does not list come behind it.
+    A kept class other than the first is stored by its rank in the prior of the first, which
+    compresses better; classes that the prior does not list come behind it.
 
     Args:
         tables: Those of `prior_fields`, as `learn_prior` made them.
@@ -102,7 +109,9 @@ class PriorTail(TailModel):
         return torch.cat([top, torch.where(ranks < self._size, known, ranks - self._size)], dim=1)
 
     def _log_prior(self, temperature: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns log shares of the listed classes [classes, listed], and of each unlisted class [classes]."""
+        """Returns log shares of the listed classes [classes, listed], and of each unlisted class
+        [classes].
+        """
         listed, rest = self._decoded.get(temperature, (None, None))
         if listed is None or rest is None or listed.device != device:
             number = self._served.index(temperature)
@@ -113,18 +122,21 @@ class PriorTail(TailModel):
         return listed, rest
 
     def _table(self, name: str, device: torch.device) -> torch.Tensor:
-        """Returns a table on a device, and keeps it there: labels come block by block from the same one."""
+        """Returns a table on a device, and keeps it there: labels come block by block from the same
+        one.
+        """
         if self._tables[name].device != device:
             self._tables[name] = self._tables[name].to(device)
         return self._tables[name]
 
 
 def prior_fields(space: LabelSpace, size: int) -> dict[str, Field]:
-    """Returns the tables of a prior: for each top-1 class the likeliest classes of its tail, and their shares.
+    """Returns the tables of a prior: for each top-1 class the likeliest classes of its tail, and
+    their shares.
 
-    `prior_codes` are the log shares of the listed classes at each served temperature, `prior_rest_codes` those of all
-    other classes together; `tail_offsets` (nats) correct the tail's mass at that temperature.
-    """
+    `prior_codes` are the log shares of the listed classes at each served temperature,
+    `prior_rest_codes` those of all other classes together; `tail_offsets` (nats) correct the tail's
+    mass at that temperature."""
     classes, served = space.num_classes, 1 + len(space.others)
     kept = smallest_unsigned(classes)
     return {
@@ -140,9 +152,8 @@ def learn_prior(
 ) -> dict[str, np.ndarray]:
     """Returns the mean tail of each top-1 class at each served temperature, the stored one first.
 
-    A class's share is its mean probability over those labels that do not keep it; a top-1 class with few labels leans
-    on the mean over all labels.
-    """
+    A class's share is its mean probability over those labels that do not keep it; a top-1 class
+    with few labels leans on the mean over all labels."""
     served = (space.temperature, *space.others)
     # 1. Sum up the pilot by top-1 class.
     pilot = _sum_up(log_probs, space, served, k)
@@ -150,14 +161,17 @@ def learn_prior(
     order: torch.Tensor | None = None
     codes, rests, offsets = [], [], []
     for number in range(len(served)):
-        # 2. The mean tail over all labels. A class that every label keeps is no rarer than those of the tail.
+        # 2. The mean tail over all labels. A class that every label keeps is no rarer than those of
+        # the tail.
         mean_of_all = pilot.sums[number].sum(0) / num_left_of_all.clamp(min=1)
         mean_of_all = torch.where(num_left_of_all > 0, mean_of_all, mean_of_all.max())
-        # 3. The mean tail of each top-1 class, smoothed by that of all; a class is never in its own tail.
+        # 3. The mean tail of each top-1 class, smoothed by that of all; a class is never in its own
+        # tail.
         rows = (pilot.sums[number] + _SMOOTHING * mean_of_all) / (pilot.num_left + _SMOOTHING)
         rows.fill_diagonal_(0.0)
         rows = rows / rows.sum(dim=1, keepdim=True).clamp(min=_LEAST_SHARE)
-        # 4. List the likeliest classes at the stored temperature, which comes first: one list serves them all.
+        # 4. List the likeliest classes at the stored temperature, which comes first: one list
+        # serves them all.
         if order is None:
             order = rows.clone().fill_diagonal_(-1.0).argsort(dim=1, descending=True, stable=True)[:, :size]
         listed = rows.gather(1, order)
@@ -177,10 +191,9 @@ class _PilotSums:
     """The sums over a pilot's labels, by top-1 class.
 
     Attributes:
-        num_left: The number of labels that have a class in their tail.
-        sums: The probability of a class, summed over those labels.
-        excess: The tail's log-sum of tempered scores less its tempered log mass, summed over all labels.
-        counts: The number of labels.
+        num_left: The number of labels that have a class in their tail. sums: The probability of a
+        class, summed over those labels. excess: The tail's log-sum of tempered scores less its
+        tempered log mass, summed over all labels. counts: The number of labels.
     """
 
     num_left: Float[torch.Tensor, "classes classes"]
@@ -190,7 +203,9 @@ class _PilotSums:
 
 
 def _sum_up(log_probs: torch.Tensor, space: LabelSpace, served: Sequence[float], k: int) -> _PilotSums:
-    """Returns the sums over a pilot, in float64 and piece by piece: a pilot of 1000 classes does not fit a cache."""
+    """Returns the sums over a pilot, in float64 and piece by piece: a pilot of 1000 classes does
+    not fit a cache.
+    """
     num_classes = space.num_classes
     num_left = torch.zeros(num_classes, num_classes, dtype=torch.float64)
     sums = torch.zeros(len(served), num_classes, num_classes, dtype=torch.float64)

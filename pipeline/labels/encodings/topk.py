@@ -32,19 +32,20 @@ _LEAST = 1e-9  # of a tail that rounding made negative
 class TopK(Encoding):
     """The encoding of the `k` most likely classes and the tail mass at every declared temperature.
 
-    A label is stored as: the classes; the log-probabilities, on a `LogScale`, of all kept classes but the first (which
-    is 1 minus the others) and of the tail; for every other declared temperature T the tail's log-odds, in steps of 0.25
-    nats from what the stored temperature lets expect.
+    A label is stored as: the classes; the log-probabilities, on a `LogScale`, of all kept classes
+    but the first (which is 1 minus the others) and of the tail; for every other declared
+    temperature T the tail's log-odds, in steps of 0.25 nats from what the stored temperature lets
+    expect.
 
-    `tail` decides how a reader spreads the tail: `prior` over classes as the pilot's labels of the same top-1 class had
-    it on average, one table per declared temperature; `uniform` evenly; `rest` not at all, then teacher and student
-    are compared on the kept classes and one bucket of all others. With `prior`, `tail_classes` classes at most have
-    an entry of their own in the table, and a kept class is stored by its rank there, which compresses better.
+    `tail` decides how a reader spreads the tail: `prior` over classes as the pilot's labels of the
+    same top-1 class had it on average, one table per declared temperature; `uniform` evenly; `rest`
+    not at all, then teacher and student are compared on the kept classes and one bucket of all
+    others. With `prior`, `tail_classes` classes at most have an entry of their own in the table,
+    and a kept class is stored by its rank there, which compresses better.
 
-    Error bound: that of `LogScale` for the stored log-probabilities, before renormalising; half a step for the tail's
-    log-odds. The error of the tail's shape has no bound; it is measured, and stands in the manifest's fidelity. The
-    most likely class is always the teacher's.
-    """
+    Error bound: that of `LogScale` for the stored log-probabilities, before renormalising; half a
+    step for the tail's log-odds. The error of the tail's shape has no bound; it is measured, and
+    stands in the manifest's fidelity. The most likely class is always the teacher's."""
 
     k: Annotated[int, Limits(ge=1)]
     levels: Annotated[int, Limits(ge=2, le=65535)]
@@ -116,15 +117,17 @@ class TopKCodec(Codec):
         kept = most_likely(log_probs, self._encoding.k)
         kept_log_probs = log_probs.gather(1, kept)
         others = log_probs.scatter(1, kept, -torch.inf)
-        # 2. Store the mass of the tail, and of each kept class but the first, which is what these leave.
+        # 2. Store the mass of the tail, and of each kept class but the first, which is what these
+        # leave.
         log_tail = others.logsumexp(dim=1)
         codes = self._scale.encode(torch.cat([kept_log_probs[:, 1:], log_tail[:, None]], dim=1))
         fields = {
             "classes": self._tail.number(kept).to(self._encoding.fields(self.space)["classes"].torch_dtype),
             "log_prob_codes": codes,
         }
-        # 3. Store how the tail's mass at every other temperature differs from what a reader expects. The reader only
-        # has the rounded mass, so that is what the expectation starts from.
+        # 3. Store how the tail's mass at every other temperature differs from what a reader
+        # expects. The reader only has the rounded mass, so that is what the expectation starts
+        # from.
         if self.space.others:
             stored_tail = self._scale.decode(codes[:, -1])
             steps = []
@@ -156,12 +159,14 @@ class TopKCodec(Codec):
         self.require(temperature)
         classes = self._tail.classes(fields["classes"].long())
         scores = self._scale.decode(fields["log_prob_codes"])
-        # 1. The first class is what the others leave; never below the second, whatever rounding did.
+        # 1. The first class is what the others leave; never below the second, whatever rounding
+        # did.
         first = (1 - scores.exp().sum(dim=1, keepdim=True)).clamp(min=_LEAST).log()
         if self._encoding.k > 1:
             first = torch.maximum(first, scores[:, :1] + 1e-4)
         log_kept, log_tail = torch.cat([first, scores[:, :-1]], dim=1), scores[:, -1]
-        # 2. At another temperature the kept scores are scaled; the tail's mass is the expected one, corrected.
+        # 2. At another temperature the kept scores are scaled; the tail's mass is the expected one,
+        # corrected.
         if temperature != self.space.temperature:
             number = self.space.others.index(temperature)
             expected = self._tail.expected_log_mass(log_tail, classes[:, 0], temperature)

@@ -15,11 +15,11 @@ from pipeline.labels.targets import Detail
 
 @dataclass(frozen=True, config=STRICT)
 class Unlabelled(Encoding):
-    """Keeps nothing of the teacher: sample ids, views and canaries only.
+    """An encoding that keeps nothing of the teacher: sample ids, views and canaries only.
 
-    A hard-label twin reads such a store, so that it trains on the very views that its student trains on, by the same
-    code. Since nothing of the teacher is in it, it stays the same when the teacher changes.
-    """
+    A hard-label twin reads such a store, so that it trains on the very views that its student
+    trains on, by the same code. Since nothing of the teacher is in it, it stays the same when the
+    teacher changes."""
 
     kind: ClassVar[str] = "none"
 
@@ -35,6 +35,8 @@ class Unlabelled(Encoding):
 
 
 class UnlabelledCodec(Codec):
+    """The codec of `Unlabelled`: it has nothing to write, and nothing to read."""
+
     def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
         return {}
 
