@@ -160,7 +160,7 @@ def labels_of(
 def _complete(
     target: Target, block: Block, unknown: np.ndarray, logits: torch.Tensor
 ) -> tuple[Labels, Fidelity | None]:
-    """Returns a block's labels, some or all of them taken over, and the fidelity of the new ones."""
+    """Returns a block's labels, with those taken over, and the fidelity of the new ones."""
     assert target.source is not None, "otherwise every label is unknown"
     labels: Labels = {}
     rows = np.arange(block.rows.start, block.rows.stop)

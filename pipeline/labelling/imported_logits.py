@@ -36,7 +36,7 @@ class ImportedLogits:
     are_probabilities: bool
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some outputs"]:
-        """Returns finite logits of some rows; raises ModelError with the first row that has none."""
+        """Returns finite logits of some rows; raises ModelError with the first that has none."""
         values = torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
         wrong = ~torch.isfinite(values)
         if self.are_probabilities:

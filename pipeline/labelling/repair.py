@@ -17,7 +17,7 @@ from pipeline.views.plan import plan_view
 
 
 def broken_blocks(path: Path) -> list[Block]:
-    """Returns the blocks that can't be read; raises StoreError where more than blocks is damaged."""
+    """Returns the blocks that can't be read; raises StoreError where more is damaged."""
     store = StoreReader(path)
     store.check_whole()
     return [block for block, fault in store.check() if fault]

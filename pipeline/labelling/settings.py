@@ -1,4 +1,4 @@
-"""The sections `dump_labels` and `verify_labels` of params.yaml, and what importing reads of them."""
+"""The sections `dump_labels` and `verify_labels` of params.yaml, as dumps and imports read them."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class StoreSettings:
     num_canaries: PositiveInt
 
     def check(self, where: str) -> None:
-        """Raises ConfigError where a temperature is listed twice, or the stored one is not listed."""
+        """Raises ConfigError where a temperature is listed twice, or the stored one is not."""
         declared = [f"{temperature:g}" for temperature in self.temperatures]
         if len(set(declared)) < len(declared):
             raise ConfigError(f"{where}.temperatures", str(self.temperatures), expected="each once (to 6 digits)")
@@ -66,7 +66,7 @@ class ImportedClasses:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VerifyLabels:
-    """The section `verify_labels`: how many labels the teacher computes again, and the tolerances."""
+    """The section `verify_labels`: how many labels are computed again, and the tolerances."""
 
     num_labels: PositiveInt
     seed: NonNegativeInt

@@ -95,7 +95,7 @@ class EarlierStore:
 
 
 def copied_labels(sources: Sequence[EarlierStore], block: Block) -> Labels:
-    """Returns a block's labels from the first of several sources that has each; all must be there."""
+    """Returns a block's labels from the first of several sources that has each."""
     labels: Labels = {}
     wanting = np.arange(block.rows.start, block.rows.stop)
     for source in sources:

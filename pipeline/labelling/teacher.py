@@ -1,4 +1,4 @@
-"""A teacher at work: the logits that it predicts for views, on any device and in any number format."""
+"""A teacher at work: its logits for views, on any device and in any number format."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -101,7 +101,7 @@ def verify_store(path: Path, witness: Witness | None, train: Split, settings: Ve
 
 
 def _compare_teacher(store: StoreReader, now: TeacherNow, settings: VerifyLabels, result: CheckedStore) -> None:
-    """Adds a fault where another teacher wrote the store, or where its accuracy has changed since."""
+    """Adds a fault where another teacher wrote the store, or its accuracy has changed since."""
     stored = store.manifest.teacher or {}
     if stored["fingerprint"] != now.fingerprint:
         result.faults.append(f"{store.path}: written by teacher {stored['fingerprint']}, now {now.fingerprint}")

@@ -26,7 +26,7 @@ def block_digest(labels: Mapping[str, np.ndarray]) -> int:
 
 
 def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns 32 hex digits of the content of what stands beside the labels: a manifest holds them."""
+    """Returns 32 hex digits of the content of what stands beside the labels, for the manifest."""
     return _digest(arrays, 16).hex()
 
 

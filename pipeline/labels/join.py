@@ -73,7 +73,7 @@ def label_bytes(store: StoreReader, count: int | None = None) -> int:
 
 
 class ViewLabels:
-    """The encoded labels of one view of a store: held whole, or read with the pages of each window."""
+    """The encoded labels of one view of a store: held whole, or read window by window."""
 
     def __init__(self, joined: JoinedStore, view_index: int, *, held: bool) -> None:
         self._joined, self._view_index = joined, view_index

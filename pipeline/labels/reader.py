@@ -1,4 +1,4 @@
-"""The reader of a soft-label store, format 1 (docs/store-format.md), and the repair of its blocks."""
+"""The reader of a soft-label store, format 1 (docs/store-format.md); it replaces blocks, too."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -88,7 +88,7 @@ class StoreReader:
         return {name: torch.from_numpy(values) for name, values in labels.items()}
 
     def decode(self, labels: Labels, temperature: float) -> Float[torch.Tensor, "labels classes"]:
-        """Returns log-probabilities of rows of `read_view` at a temperature of the caller's choice."""
+        """Returns log-probabilities of rows of `read_view` at any temperature."""
         return self.codec.decode(labels, temperature)
 
     def check(self) -> Iterator[tuple[Block, StoreError | None]]:

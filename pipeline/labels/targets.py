@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int64
 
 Detail = Literal["every class", "filled tail", "some classes", "nothing"]
-"""The part of a teacher's distribution that soft targets have: each class's probability in the very label; the same with the
-unlikely classes filled in from a model of how they are on average; some classes (`SparseTargets`); or nothing."""
+"""The part of a teacher's distribution that soft targets have: each class's probability in the very
+label; the same with the unlikely classes filled in from a model of how they are on average; some
+classes (`SparseTargets`); or nothing."""
 
 
 @dataclass(frozen=True)

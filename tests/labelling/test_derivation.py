@@ -1,4 +1,6 @@
-"""Stores made of stores: every label is the one that it was, under its own sample and view, and nothing unfit is mixed."""
+"""Stores made of stores: every label is the one that it was, under its own sample and view, and
+nothing unfit is mixed.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +56,7 @@ def unflushed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory, unflushed: None) -> dict[str, StoreReader]:
-    """A store of three views of each encoding, which no test changes."""
+    """Makes a store of three views of each encoding, which no test changes."""
     folder = tmp_path_factory.mktemp("stores")
     rows = (FLOAT16, UINT8, TOPK, SAMPLED, NONE)
     return {row["kind"]: make(folder / f"{row['kind']}.zarr", row, view_numbers=range(3)) for row in rows}
@@ -88,7 +90,7 @@ def mean(
 
 
 def labels_of(store: StoreReader) -> dict[tuple[int, int], dict[str, list[Any]]]:
-    """Every label, as it is stored, by view number and sample id."""
+    """Returns every label, as it is stored, by view number and sample id."""
     found = {}
     for index, view in enumerate(store.manifest.view_numbers):
         labels = store.read_view(index)
@@ -98,13 +100,13 @@ def labels_of(store: StoreReader) -> dict[tuple[int, int], dict[str, list[Any]]]
 
 
 def parts_of(store: StoreReader, views: Sequence[int]) -> list[Fidelity]:
-    """Fidelity of the blocks of some views of a store that was dumped in one go."""
+    """Returns the fidelity of the blocks of some views of a store that was dumped in one go."""
     pairs = zip(store.manifest.blocks(), store.fidelity_parts, strict=True)
     return [part for block, part in pairs if block.view in views]
 
 
 def assert_well_made(store: StoreReader) -> None:
-    """Whole, of the right views, and with canaries that prove it."""
+    """Asserts that a store is whole, of the right views, and with canaries that prove it."""
     assert is_sound(store)
     canaries = store.canaries
     assert len(canaries.views) > 0
@@ -341,7 +343,7 @@ def test_holes_in_a_merge_are_refused_with_their_number(tmp_path: Path) -> None:
 
 
 def probabilities(store: StoreReader, view: int, temperature: float = 1.0) -> dict[int, np.ndarray]:
-    """In float64, by sample id."""
+    """Returns probabilities in float64, by sample id."""
     index = store.manifest.view_numbers.index(view)
     decoded = store.decode(store.read_view(index), temperature).double().softmax(dim=1).numpy()
     return dict(zip(store.sample_ids.tolist(), decoded, strict=True))

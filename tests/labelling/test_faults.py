@@ -1,4 +1,6 @@
-"""What a dump and its stores go through: killed and stopped workers, a full disk, flipped bits, lost files."""
+"""The faults that a dump and its stores survive: killed and stopped workers, a full disk, flipped
+bits, lost files.
+"""
 
 import errno
 import os
@@ -47,13 +49,13 @@ NO_OWN_DISK = 77
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data and a teacher."""
+    """Makes data and a teacher."""
     return make_teacher(tmp_path_factory.mktemp("made"), num_views=3, block_samples=60, batch_size=32)
 
 
 @pytest.fixture(scope="module")
 def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """An undisturbed dump by one process."""
+    """Returns an undisturbed dump by one process."""
     site = Site(made, tmp_path_factory.mktemp("whole"))
     assert site.run() == 0, site.said.read_text()
     assert len(site.computed()) == len(set(site.computed())) == NUM_BLOCKS
@@ -66,7 +68,7 @@ def site(made: Path, tmp_path: Path) -> Site:
 
 
 def is_as(site: Site, whole: Site) -> bool:
-    """Whether a dump ended as the undisturbed one did, and nothing is left of it elsewhere."""
+    """Returns whether a dump ended as the undisturbed one did, and nothing is left of it elsewhere."""
     assert set(site.computed()) == set(whole.computed())
     assert not list(site.work.glob("dump_labels-*"))
     assert not list(site.work.glob("dump_labels.claims/*"))
@@ -113,7 +115,7 @@ def test_fifty_kills_end_in_the_same_bytes(whole: Site, site: Site) -> None:
 
 
 def phase(site: Site) -> str:
-    """How far a dump has got."""
+    """Returns how far a dump has got."""
     if site.out.exists():
         return "published"
     if len(list(site.work.glob("*/records/*/begun.json"))) < 2:
@@ -156,7 +158,9 @@ def test_killed_after_its_last_block_at_any_step(made: Path, whole: Site, tmp_pa
 
 
 def test_a_dump_that_dvc_removed_comes_back_without_the_teacher(whole: Site, site: Site) -> None:
-    """A process killed after it has published, before DVC has heard of it: DVC removes the output and runs it again."""
+    """A process killed after it has published, before DVC has heard of it: DVC removes the output
+    and runs it again.
+    """
     assert site.run() == 0
     shutil.rmtree(site.out)
     assert site.run() == 0, site.said.read_text()
@@ -229,8 +233,10 @@ def test_torchrun_gives_what_one_process_gives(made: Path, whole: Site, site: Si
 
 
 def nothing_is_torn(site: Site, whole: Site) -> bool:
-    """Whether every file of unfinished stores that has a name has its content, and the rest is gone; but for what several
-    writes of zarr's leave that fail at once, which is swept before stores are published."""
+    """Returns whether every file of unfinished stores that has a name has its content, and the rest
+    is gone; except what several writes of zarr's leave that fail at once, which is swept before
+    stores are published.
+    """
     finished = files_of(whole.out)
     written = {
         name: data
@@ -241,7 +247,7 @@ def nothing_is_torn(site: Site, whole: Site) -> bool:
 
 
 def told(site: Site, what: str) -> bool:
-    """Whether the last run ended with one line that says what and what to do."""
+    """Returns whether the last run ended with one line that says what and what to do."""
     lines = site.said.read_text().splitlines()
     site.said.unlink()
     mine = [line for line in lines if not line.startswith("dump_labels:")]
@@ -333,7 +339,7 @@ UNREADABLE = (PipelineError, ArithmeticError, LookupError, TypeError, ValueError
 
 
 def read_all(path: Path) -> dict[str, Any]:
-    """Everything that a reader gets from a store, as bytes."""
+    """Returns everything that a reader gets from a store, as bytes."""
     store = StoreReader(path)
     read: dict[str, Any] = {"manifest": asdict(store.manifest), "ids": store.sample_ids.tobytes()}
     read |= {field.name: getattr(store.canaries, field.name).tobytes() for field in fields(store.canaries)}
@@ -347,7 +353,9 @@ def read_all(path: Path) -> dict[str, Any]:
 
 
 def parsed(folder: Path) -> Any:
-    """What a zarr.json says of data that is there: not how lost files read, nor how hard to compress."""
+    """Returns what a zarr.json says of data that is there: not how lost files read, nor how hard to
+    compress.
+    """
 
     def known(node: Any) -> Any:
         if isinstance(node, dict):
@@ -358,11 +366,10 @@ def parsed(folder: Path) -> Any:
 
 
 def how_found(path: Path, file: Path, expected: dict[str, Any], before: Any) -> str:
-    """How damage to a file shows: the first word of its fault that says so.
+    """Returns how damage to a file shows: the first word of its fault that says so.
 
-    Fails where a reader gets anything but what was written, or where what `verify_labels --no-teacher` does not find
-    means anything to Zarr.
-    """
+    Fails where a reader gets anything but what was written, or where what `verify_labels
+    --no-teacher` does not find means anything to Zarr."""
     found = verify_store(path, None, SPLIT, VERIFY).faults
     assert all(fault.startswith(str(path)) and "\n" not in fault for fault in found), found
     try:
@@ -432,7 +439,7 @@ def test_a_lost_file_is_found(row: Row, tmp_path: Path) -> None:
 
 
 def damage_three(store: Path) -> None:
-    """Three blocks of a store: a bit, a file, an end."""
+    """Damages three blocks of a store: a bit, a file, an end."""
     one, two, three = (
         store / next(iter(StoreReader(store).encoding.fields(StoreReader(store).manifest.space))) / "c" / place
         for place in ("0/1/0", "1/3/0", "2/0/0")
@@ -446,7 +453,7 @@ def damage_three(store: Path) -> None:
 
 @pytest.fixture
 def stores(whole: Site, tmp_path: Path) -> list[Path]:
-    """A copy of the finished stores."""
+    """Returns a copy of the finished stores."""
     return sorted(Path(shutil.copytree(whole.out, tmp_path / "stores")).iterdir())
 
 

@@ -1,4 +1,6 @@
-"""import_labels: logits from elsewhere become the stores that a dump would write, joined by sample id or key."""
+"""import_labels: logits from elsewhere become the stores that a dump would write, joined by sample
+id or key.
+"""
 
 import os
 import shutil
@@ -46,7 +48,7 @@ def train_split(folder: Path) -> SplitInMemory:
 
 
 def logits_of(split: SplitInMemory, seed: int = 0) -> np.ndarray:
-    """What a teacher says that is right nine times in ten."""
+    """Returns the logits of a teacher that is right nine times in ten."""
     noise = np.random.default_rng(seed).normal(size=(len(split), 4))
     noise[np.arange(len(split)), split.hard_labels.numpy()] += 4
     return noise.astype(np.float32)
@@ -70,7 +72,7 @@ def write_lists(path: Path, ids: np.ndarray, logits: np.ndarray) -> None:
 
 
 def write_columns(path: Path, ids: np.ndarray, logits: np.ndarray) -> None:
-    """With the classes in another order, which the columns' names tell."""
+    """Writes the classes in another order, which the columns' names tell."""
     columns: dict[str, Any] = {"sample_id": array(ids)} | {
         name.upper(): array(logits[:, CLASSES.index(name)]) for name in ("doe", "cow", "bee", "ant")
     }

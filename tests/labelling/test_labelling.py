@@ -1,4 +1,6 @@
-"""Labelling: a store holds what the teacher says of the rendered views, whoever dumps it and whatever was there before."""
+"""Labelling: a store holds what the teacher predicts for the rendered views, whoever dumps it and
+whatever was there before.
+"""
 
 import errno
 import os
@@ -65,7 +67,7 @@ def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(seed: int = 1, batch_size: int = 64) -> Teacher:
-    """A real network, untrained."""
+    """Returns a real network, untrained."""
     settings = {"width": 4, "depth": 1}
     model = build_model("convnet_small", settings, num_classes=6, channels=1, mean=[0.3], std=[0.2], seed=seed)
     model.train()(SPLIT.inputs)
@@ -75,7 +77,9 @@ def network(seed: int = 1, batch_size: int = 64) -> Teacher:
 
 
 class Oracle(nn.Module):
-    """Counts the images that it sees; what it says of one is exact, so that it does not depend on its company."""
+    """A teacher that counts the images that it sees; its logits of one are exact, so that it does
+    not depend on its company.
+    """
 
     def __init__(self, seed: int = 0, on_images: Callable[[torch.Tensor], object] = lambda images: None) -> None:
         super().__init__()
@@ -102,7 +106,7 @@ def begin(
     source: StoreReader | None = None,
     **changes: Any,
 ) -> Target:
-    """A store that takes over what an earlier one has, as the stage begins it."""
+    """Begins a store that takes over what an earlier one has, as the stage begins it."""
     manifest = manifest_of(row, split, view_numbers, **changes)
     taken = EarlierStore(source, split.sample_ids) if source else None
     writer = StoreWriter(
@@ -193,7 +197,7 @@ def test_one_teacher_pass_serves_every_store_and_what_is_there_is_not_labelled_a
 
 
 class Broken(nn.Module):
-    """Gives a value that is not finite for one image."""
+    """A teacher that gives a value that is not finite for one image."""
 
     def __init__(self, image: torch.Tensor, value: float) -> None:
         super().__init__()
@@ -273,7 +277,8 @@ def test_labels_of_an_earlier_store_are_taken_over_and_the_teacher_is_asked_for_
     np.testing.assert_array_equal(grown.sample_ids, new_split.sample_ids)
     if list(old_rows) == list(new_rows):  # block by block, as if it had been dumped in one go
         assert content(grown.path) == content(fresh.path)
-    # Inherited: the measured labels of the views in question, whether or not their samples are still here.
+    # Inherited: the measured labels of the views in question, whether or not their samples are
+    # still here.
     shared = [
         part for part, block in zip(old.fidelity_parts, old.manifest.blocks(), strict=True) if block.view in new_views
     ]
@@ -402,7 +407,7 @@ def test_the_pilot_is_the_same_again_whatever_the_batches_and_another_for_anothe
 
 @pytest.fixture
 def alone(tmp_path: Path) -> dict[str, bytes]:
-    """What one process makes."""
+    """Returns what one process makes."""
     return content(dump(tmp_path / "alone.zarr", TOPK, oracle()[0]).path)
 
 
@@ -414,7 +419,7 @@ def work(
     ready: Callable[[], object] = lambda: None,
     over: Callable[[], bool] = lambda: False,
 ) -> Target:
-    """One of several who dump `folder/x.zarr`."""
+    """Works as one of several who dump `folder/x.zarr`."""
     claims = Claims(folder / "claims", over)
     with claims.hold("begin"):
         target = begin(folder / "x.zarr", TOPK)
@@ -498,7 +503,7 @@ def test_a_worker_stops_where_another_publishes_while_it_waits(tmp_path: Path, m
 
 
 def work_until_killed(folder: Path) -> None:
-    """In a process of its own: labels some blocks, says so, and is never done with the next."""
+    """Works in a process of its own: labels some blocks, says so, and is never done with the next."""
     model = Oracle()
 
     def stuck(images: torch.Tensor) -> None:
@@ -767,4 +772,4 @@ def test_more_mixed_views_ask_the_teacher_for_the_new_ones_alone(tmp_path: Path,
     teacher, model = oracle()
     grown = dump(tmp_path / "x.zarr", UINT8, teacher, view_numbers=range(3), source=earlier, views=views)
     assert model.images == len(SPLIT)
-    assert same_labels(grown, dump(tmp_path / "anew.zarr", UINT8, oracle()[0], view_numbers=range(3), views=views))
+    assert same_labels(grown, dump(tmp_path / "fresh.zarr", UINT8, oracle()[0], view_numbers=range(3), views=views))

@@ -1,4 +1,6 @@
-"""Images on disk that are labelled block by block: read once, two ranges at a time, to the bytes of a dump from memory."""
+"""Images on disk that are labelled block by block: read once, two ranges at a time, to the bytes of
+a dump from memory.
+"""
 
 import os
 import threading
@@ -35,7 +37,7 @@ RANGES = [range(0, 20), range(20, 40), range(40, 60), range(60, len(SPLIT))]
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 7 images; and writes that do not wait for the disk."""
+    """Makes chunks of 7 images, and writes that do not wait for the disk."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 1024)
     monkeypatch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 1024)
@@ -53,7 +55,7 @@ def on_disk(folder: Path, split: SplitInMemory) -> SplitOnDisk:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[range]:
-    """The ranges that are asked of what is on disk, as they are asked."""
+    """Records the ranges that are asked of what is on disk, as they are asked."""
     asked: list[range] = []
     read = pipeline.data.images._Pixels.read
 
@@ -168,7 +170,7 @@ def test_images_are_read_once_for_all_views_of_a_range(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Images of 9.2 kB, in which a megabyte has 10,000 bytes."""
+    """Makes images of 9.2 kB, in which a megabyte has 10,000 bytes."""
     (tmp_path / "quarters.py").write_text(USER_FILE)
     folder = make_project(tmp_path, {"model": f"{tmp_path}/quarters.py:build", "model_settings": {}}, epochs=1)
     monkeypatch.chdir(folder)
@@ -208,7 +210,7 @@ def test_the_stage_reads_each_image_once_for_all_views(
 
 
 def cut_at_chunks(count: int, size: int) -> list[tuple[int, int]]:
-    """The ranges in which blocks are read: all of one in a piece."""
+    """Returns the ranges in which blocks are read: all of one in a piece."""
     return [(start, start + size) for start in range(0, count, size)]
 
 

@@ -1,4 +1,6 @@
-"""The ladder of encodings: sizes are those of real stores, figures those of the codecs, and budgets are kept."""
+"""The ladder of encodings: sizes are those of real stores, figures those of the codecs, and budgets
+are kept.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +20,7 @@ SPACE = LabelSpace(12, 2.0, (1.0, 2.0, 4.0))
 
 
 def log_probs(count: int, seed: int, classes: int = 12) -> torch.Tensor:
-    """Of a teacher that is mostly sure, and confuses neighbours."""
+    """Returns those of a teacher that is mostly sure, and confuses neighbours."""
     rng = np.random.default_rng(seed)
     top = rng.integers(0, classes, count)
     distance = np.abs(np.arange(classes)[None] - top[:, None])
@@ -73,7 +75,8 @@ def test_figures_are_those_of_labels_that_the_pilot_knows_nothing_of(trials: dic
 
 
 def test_bytes_are_those_of_the_label_fields_alone_and_tables_are_spread(trials: dict[str, Trial]) -> None:
-    # 16 bits for each class can't be compressed to less than these labels' entropy, nor take much more than 24 bytes.
+    # 16 bits for each class can't be compressed to less than these labels' entropy, nor take much
+    # more than 24 bytes.
     assert 15 < trials["dense_float16"].field_bytes < 25
     assert trials["dense_float16"].table_bytes == 0
     assert trials["dense_float16"].label_bytes == trials["dense_float16"].field_bytes
@@ -82,7 +85,8 @@ def test_bytes_are_those_of_the_label_fields_alone_and_tables_are_spread(trials:
     assert prior.label_bytes == prior.field_bytes + prior.table_bytes / 10_000
     assert measure("topk 3/64", num_labels=100).label_bytes == prior.field_bytes + prior.table_bytes / 100
     assert trials["topk 3/64 uniform"].table_bytes == 0
-    # Nothing that a store keeps beside labels is counted, and small blocks cost what they cost on disk.
+    # Nothing that a store keeps beside labels is counted, and small blocks cost what they cost on
+    # disk.
     assert trials["topk 1/32"].field_bytes < 3
     assert measure("topk 1/32", block_samples=10).field_bytes > 2 * trials["topk 1/32"].field_bytes
 

@@ -1,4 +1,6 @@
-"""Encodings: stated error bounds, twins written in numpy from docs/store-format.md, and settings that are checked."""
+"""Encodings: stated error bounds, twins written in numpy from docs/store-format.md, and settings
+that are checked.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +45,9 @@ TEMPERATURES = (1.0, 2.0, 4.0)
 
 @st.composite
 def any_logits(draw: st.DrawFn) -> torch.Tensor:
-    """Teachers of all sorts, 2 to 300 classes: ordinary, unsure, sure, absurdly sure, in whole numbers (with ties), and
-    all classes alike."""
+    """Teachers of all sorts, 2 to 300 classes: ordinary, unsure, sure, absurdly sure, in whole
+    numbers (with ties), and all classes alike.
+    """
     classes = draw(st.sampled_from([2, 3, 5, 10, 70, 300]))
     rng = np.random.default_rng(draw(SEEDS))
     logits = rng.normal(0, draw(st.sampled_from([0.0, 1e-3, 1.0, 5.0, 50.0, 1e4])), (6, classes))
@@ -61,7 +64,7 @@ def ids_of(count: int) -> np.ndarray:
 
 
 def fitting(row: Row, classes: int) -> Encoding:
-    """A row's encoding, with no more kept classes than there can be."""
+    """Returns a row's encoding, with no more kept classes than there can be."""
     return build_encoding(row | ({"k": min(row["k"], classes - 1)} if "k" in row else {}), "test")
 
 
@@ -86,14 +89,16 @@ def logsumexp(values: np.ndarray) -> np.ndarray:
 
 
 def divergence(log_teacher: torch.Tensor, decoded: torch.Tensor) -> float:
-    """Mean KL(teacher || decoded) in nats."""
+    """Returns the mean KL(teacher || decoded) in nats."""
     return float(kl_div(decoded.double(), log_teacher.double(), log_target=True, reduction="none").sum(dim=1).mean())
 
 
 def similar_classes(
     seed: int, count: int, classes: int, *, noise: float = 0.7, only: int | None = None
 ) -> torch.Tensor:
-    """Log-probabilities of a teacher for whom each class has classes of its own that it is mistaken for."""
+    """Log-probabilities of a teacher for whom each class has classes of its own that it is mistaken
+    for.
+    """
     likeness = np.random.default_rng(1000 + classes).normal(0, 2, (classes, classes))
     rng = np.random.default_rng(seed)
     true = rng.integers(classes, size=count) if only is None else np.full(count, only)
@@ -245,7 +250,9 @@ def test_the_most_likely_class_is_the_teachers(name: str, logits: torch.Tensor, 
 
 
 def scores_and_bounds(row: Row, log_probs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What is stored before renormalising, what it should be (clipped to the range), and the docstring's bound."""
+    """Returns what is stored before renormalising, what it should be (clipped to the range), and
+    the docstring's bound.
+    """
     fields = encode(codec_of(row, log_probs), log_probs)
     exact = log_probs.double()
     if row["kind"] == "dense_float16":
@@ -275,10 +282,12 @@ def test_dense_labels_are_the_teachers_within_the_bound_at_any_temperature(
     _, clipped, bound = scores_and_bounds(DENSE[name], log_probs)
     ratio = stored / temperature
     expected, bound = torch.log_softmax(clipped * ratio, dim=1), bound * ratio
-    # A class is off by its own error and by that of the normaliser, which the likely classes decide.
+    # A class is off by its own error and by that of the normaliser, which the likely classes
+    # decide.
     allowed = bound + torch.logsumexp(expected + bound, dim=1, keepdim=True) + 1e-4 + 1e-6 * expected.abs()
     assert ((decoded.double() - expected).abs() <= allowed).all()
-    # Nothing is clipped but what is out of range: there the labels are those of the logits themselves.
+    # Nothing is clipped but what is out of range: there the labels are those of the logits
+    # themselves.
     if (clipped == log_probs.double()).all():
         exact = softened(logits, temperature)
         assert ((decoded.double() - exact).abs() <= allowed + 1e-5 * logits.abs().max()).all()
@@ -298,7 +307,7 @@ def test_a_sure_teachers_second_thoughts_survive() -> None:
 
 @dataclass
 class Read:
-    """What a reader in float64 makes of top-k labels at one temperature, by docs/store-format.md."""
+    """A reader's view, in float64, of top-k labels at one temperature, by docs/store-format.md."""
 
     classes: np.ndarray  # [labels, k]
     scores: np.ndarray  # [labels, k]: of classes 1 to k - 1 and of the tail, at the stored temperature
@@ -360,7 +369,9 @@ def read_by_hand(
 
 @st.composite
 def topk_cases(draw: st.DrawFn) -> tuple[Row, torch.Tensor, float]:
-    """A row, a teacher's logits, and the stored temperature; some kept classes have no place in a table of few classes."""
+    """Draws a row, a teacher's logits, and the stored temperature; some kept classes have no place
+    in a table of few classes.
+    """
     logits = draw(any_logits())
     classes = logits.shape[1]
     row = {
@@ -375,7 +386,7 @@ def topk_cases(draw: st.DrawFn) -> tuple[Row, torch.Tensor, float]:
 
 
 def in_order(log_probs: torch.Tensor, k: int) -> np.ndarray:
-    """The k most likely classes, by number among equals."""
+    """Returns the k most likely classes, by number among equals."""
     return np.argsort(-log_probs.numpy(), axis=1, kind="stable")[:, :k]
 
 
@@ -402,7 +413,8 @@ def test_kept_classes_are_in_order_and_stored_within_the_bound(case: tuple[Row, 
     bound = row["range_nats"] * (codes / steps**2 + 1 / (4 * steps**2))
     assert (np.abs(read.scores - wanted) <= bound + 1e-6 * (1 + np.abs(wanted))).all()
 
-    # At other temperatures the tail's own sum is kept within half a step, unless the step itself clips ...
+    # At other temperatures the tail's own sum is kept within half a step, unless the step itself
+    # clips ...
     for number, temperature in enumerate(space.others):
         share = space.temperature / temperature
         tail_steps = fields["tail_steps"].numpy()[:, number].astype(int)
@@ -411,7 +423,7 @@ def test_kept_classes_are_in_order_and_stored_within_the_bound(case: tuple[Row, 
         exact_tail = logsumexp(share * others)
         allowed = 0.125 + 1e-4 + 1e-6 * np.abs(exact_tail)
         assert (np.abs(at.log_tail - exact_tail) <= allowed)[inside].all()
-        # ... and so are its log-odds, but for what the scale does to the kept classes.
+        # ... and so are its log-odds, except what the scale does to the kept classes.
         odds, exact_odds = at.log_tail - logsumexp(at.log_kept), exact_tail - logsumexp(share * kept)
         off = np.abs(at.log_kept - share * kept).max(axis=1)
         assert (np.abs(odds - exact_odds) <= allowed + off)[inside].all()
@@ -691,7 +703,8 @@ def test_a_pilot_is_learned_from_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("name", ["one_label", "one_class"])
 def test_classes_that_the_pilot_always_keeps_are_not_given_up(name: str, k: int) -> None:
-    # Its own most likely class never was in the pilot's tail; in the tail of other labels it may be the first.
+    # Its own most likely class never was in the pilot's tail; in the tail of other labels it may be
+    # the first.
     log_probs = similar_classes(6, 500, 9)
     learned, even = (
         codec.decode(encode(codec, log_probs), 1.0)

@@ -22,7 +22,7 @@ def kl_values(seed: int, count: int) -> torch.Tensor:
 
 
 def fidelity_of(seed: int, labels: int, temperatures: tuple[float, ...] = (1.0, 4.0)) -> Fidelity:
-    """Of labels that have nothing to do with their teacher."""
+    """Returns the fidelity of labels that have nothing to do with their teacher."""
     exact, decoded = log_probs(seed, labels), log_probs(seed + 1, labels)
     return Fidelity.of(
         {t: torch.log_softmax(exact / t, dim=1) for t in temperatures},

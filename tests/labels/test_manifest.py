@@ -1,4 +1,6 @@
-"""The manifest: blocks cover every label once, what was signed is found again, and nothing else passes for it."""
+"""The manifest: blocks cover every label once, what was signed is found again, and nothing else
+passes for it.
+"""
 
 from collections.abc import Callable
 from typing import Any

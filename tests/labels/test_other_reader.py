@@ -1,4 +1,6 @@
-"""Another reader: written from docs/store-format.md alone, with tensorstore and numpy, it reads what ours reads."""
+"""Another reader: written from docs/store-format.md alone, with tensorstore and numpy, it reads
+what ours reads.
+"""
 
 import hashlib
 import json
@@ -41,7 +43,7 @@ class RefusedError(Exception):
 
 
 def open_array(tensorstore: ModuleType, path: Path) -> Array:
-    """A whole Zarr v3 array."""
+    """Reads a whole Zarr v3 array."""
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
     read: Array = tensorstore.open(spec, read=True).result().read().result()
     return read
@@ -61,7 +63,7 @@ def log_scale_type(levels: int) -> str:
 
 
 def class_type(numbers: int) -> str:
-    """Of class numbers below `numbers`, and one more."""
+    """Returns the type of class numbers below `numbers`, and one more."""
     return next(name for name in ("uint8", "uint16", "uint32", "uint64") if numbers <= np.iinfo(name).max)
 
 
@@ -115,11 +117,13 @@ class OtherReader:
 
     @property
     def listed(self) -> int:
-        """m"""
+        """The number m of classes that a row of the prior lists."""
         return min(self.encoding["tail_classes"], self.num_classes - 1) if self.encoding["tail"] == "prior" else 0
 
     def expected(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
-        """The arrays of every encoding: type and shape (None where the document has no number)."""
+        """Returns the arrays of every encoding: type and shape (None where the document has no
+        number).
+        """
         arrays: dict[str, tuple[str, tuple[int | None, ...]]] = {
             "sample_id": ("uint64", (self.num_samples,)),
             "canary_sample_ids": ("uint64", (None,)),
@@ -134,7 +138,7 @@ class OtherReader:
         return arrays
 
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape per label of what the encoding keeps of each."""
+        """Returns type and shape per label of what the encoding keeps of each."""
         row, classes = self.encoding, self.num_classes
         if row["kind"] == "dense_float16":
             return {"log_probs": ("float16", (classes,))}
@@ -154,7 +158,7 @@ class OtherReader:
         return {}
 
     def tables(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of what the encoding keeps once."""
+        """Returns type and shape of what the encoding keeps once."""
         if self.encoding["kind"] != "topk" or self.encoding["tail"] != "prior":
             return {}
         temperatures, classes = len(self.served), self.num_classes
@@ -166,14 +170,14 @@ class OtherReader:
         }
 
     def fill_value(self, name: str) -> float:
-        """Of a field: no label has it."""
+        """Returns the fill value of a field: no label has it."""
         kind = self.fields()[name][0]
         if name == "tail_steps":
             return -128
         return float("nan") if kind == "float16" else float(np.iinfo(kind).max)
 
     def blocks(self) -> list[slice]:
-        """The rows of each block of a view."""
+        """Returns the rows of each block of a view."""
         step = self.manifest["block_samples"]
         return [slice(start, min(start + step, self.num_samples)) for start in range(0, self.num_samples, step)]
 
@@ -183,7 +187,7 @@ class OtherReader:
         return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") or 1
 
     def fidelity(self) -> dict[str, Any]:
-        """What the manifest says of fidelity, from the arrays."""
+        """Returns what the manifest says of fidelity, from the arrays."""
         counts = self.arrays["fidelity_counts"].astype(np.int64).sum(axis=0)
         labels = self.arrays["fidelity_labels"].astype(np.int64).sum(axis=0)
         nats = self.arrays["fidelity_nats"]
@@ -221,7 +225,7 @@ class OtherReader:
             return np.log(shares)
 
     def smoothed(self, logs: Array) -> Array:
-        """What fidelity compares of `sampled`: no class without a probability."""
+        """Returns what fidelity compares of `sampled`: no class without a probability."""
         draws = self.encoding["draws"]
         return np.log((np.exp(logs) * draws + 1 / self.num_classes) / (draws + 1))
 
@@ -272,7 +276,7 @@ class OtherReader:
 
 
 def thumbnail(pixels: Array) -> Array:
-    """Averaged down to at most 32 x 32."""
+    """Returns a thumbnail, averaged down to at most 32 x 32."""
     means = pixels.astype(np.float64)
     for axis in (1, 2):
         size = means.shape[axis]
@@ -301,7 +305,7 @@ class Case:
     shape: tuple[int, int, int] = (1, 12, 12)
 
     def logits(self) -> torch.Tensor:
-        """Flat, plain and steep ones."""
+        """Returns flat, plain and steep ones."""
         scales = torch.tensor([0.1, 1.0, 3.0, 30.0]).repeat(SAMPLES // 4)
         generator = torch.Generator().manual_seed(0)
         return scales[:, None] * torch.randn(len(VIEWS), SAMPLES, self.classes, generator=generator)
@@ -399,7 +403,7 @@ def unflushed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tensorstore() -> ModuleType:
-    """Imported late: it starts threads."""
+    """Imports it late: it starts threads."""
     import tensorstore as module
 
     return module
@@ -417,7 +421,7 @@ def folders(path: Path) -> set[str]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes in the files that are not metadata."""
+    """Returns the bytes in the files that are not metadata."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name != "zarr.json")
 
 

@@ -1,4 +1,6 @@
-"""A store at a URL: each file comes once, whole and unharmed, whatever the connection does, or there is one clear line."""
+"""A store at a URL: each file comes once, whole and unharmed, whatever the connection does, or
+there is one clear line.
+"""
 
 import os
 import shutil
@@ -25,7 +27,7 @@ BLOCKS = {f"x.zarr/labels/c/{view}/{block}/0" for view in range(VIEWS) for block
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of the test's own, no credentials or proxies from outside, short waits."""
+    """Sets a cache of the test's own, no credentials or proxies from outside, short waits."""
     for key in list(os.environ):
         if key.startswith("AWS_") or key.lower().endswith("_proxy"):
             monkeypatch.delenv(key)
@@ -38,7 +40,7 @@ def values(seed: int = 0) -> np.ndarray:
 
 
 def write(path: Path, seed: int = 0) -> np.ndarray:
-    """A small group, and what is in its blocks."""
+    """Writes a small group; returns it and what is in its blocks."""
     group, data = ArrayGroup.create(path, {"seed": seed}), values(seed)
     group.create_array("labels", data.shape, data.dtype, fill_value=255, row_axis=1, block_rows=BLOCK)
     for view in range(VIEWS):
@@ -62,7 +64,7 @@ def opened(site: Website) -> ArrayGroup:
 
 
 def the_error(act: Callable[[], object], *parts: str) -> str:
-    """The one line of the StoreError that `act` raises, which has all `parts`."""
+    """Returns the one line of the StoreError that `act` raises, which has all `parts`."""
     with pytest.raises(StoreError) as caught:
         act()
     line = str(caught.value)
@@ -376,7 +378,7 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    """The endpoint of an S3-compatible server."""
+    """Starts the endpoint of an S3-compatible server."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -388,7 +390,9 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a store in a private bucket; credentials and endpoint are in the environment."""
+    """Returns the URL of a store in a private bucket; credentials and endpoint are in the
+    environment.
+    """
     import obstore
     from obstore.store import S3Store
 

@@ -1,4 +1,6 @@
-"""The soft-label store: what is written is read, a killed writer goes on to the same bytes, and no damage is silent."""
+"""The soft-label store: what is written is read, a killed writer goes on to the same bytes, and no
+damage is silent.
+"""
 
 import hashlib
 import json
@@ -73,7 +75,7 @@ def unflushed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, unflushed: None) -> dict[str, Path]:
-    """A finished store of each encoding, to copy from."""
+    """Makes a finished store of each encoding, to copy from."""
     folder = tmp_path_factory.mktemp("finished")
     return {name: make(folder / f"{name}.zarr", row).path for name, row in LABELLED.items()}
 
@@ -379,7 +381,7 @@ BESIDE = (*TABLES, *FIDELITY, "block_digest", "sample_id", "canary_sample_ids", 
 
 
 def refusal(path: Path, array: str, damage: Damage) -> str:
-    """What is said of a store with damage to an array; the damage is undone."""
+    """Returns what is said of a store with damage to an array; the damage is undone."""
     (file,) = shards(path, array)
     whole = file.read_bytes()
     damage(file)
@@ -589,7 +591,7 @@ def test_a_store_that_is_not_there_names_the_stage_to_run(tmp_path: Path) -> Non
         StoreReader(tmp_path / "y.zarr")
 
 
-# A block is written anew.
+# A block is written again.
 
 
 def replace_all(path: Path, numbers: list[int], seed: int = 0) -> list[bool]:
@@ -651,7 +653,9 @@ def test_the_reader_that_replaced_a_block_knows_the_new_manifest(copy: Copy) -> 
 
 
 def copied(path: Path, row: Row, order: list[int]) -> StoreReader:
-    """A store whose blocks were copied from elsewhere and whose fidelity is of the parts that were made there."""
+    """Makes a store whose blocks were copied from elsewhere and whose fidelity is of the parts that
+    were made there.
+    """
     source = make(path.with_name("source.zarr"), row)
     manifest = manifest_of(row)
     canaries = make_canaries(SPLIT, SPEC, range(2), 6)
@@ -666,7 +670,9 @@ def copied(path: Path, row: Row, order: list[int]) -> StoreReader:
 
 
 def test_inherited_fidelity_is_not_taken_for_that_of_the_blocks(tmp_path: Path) -> None:
-    """However many parts there are and in whatever order they came: the figures stay those of the parts."""
+    """However many parts there are and in whatever order they came: the figures stay those of the
+    parts.
+    """
     reader = copied(tmp_path / "x.zarr", UINT8, [3, 4, 5, 0, 1, 2])
     assert reader.manifest.fidelity == StoreReader(tmp_path / "source.zarr").manifest.fidelity
     assert is_sound(reader)

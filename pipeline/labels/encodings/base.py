@@ -84,7 +84,7 @@ class Encoding(ABC):
         return {}
 
     def learn(self, log_probs: Float[torch.Tensor, "labels classes"], space: LabelSpace) -> dict[str, np.ndarray]:
-        """Returns the tables, from log-probabilities of a pilot's labels at the stored temperature."""
+        """Returns the tables, from a pilot's log-probabilities at the stored temperature."""
         return {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Classes drawn from the teacher's distribution, with counts: a loss on them is right on average."""
+"""Classes drawn from the teacher's distribution, with counts: right on average."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar

@@ -36,7 +36,7 @@ class TailModel(ABC):
     def log_shares(
         self, top: Int64[torch.Tensor, " labels"], temperature: float
     ) -> Float[torch.Tensor, "labels classes"]:
-        """Returns the log share of the tail that each class has, up to a constant for each label."""
+        """Returns the log share of the tail of each class, up to a constant for each label."""
 
     def number(self, kept: Int64[torch.Tensor, "labels k"]) -> Int64[torch.Tensor, "labels k"]:
         """Returns the numbers by which kept classes are stored."""

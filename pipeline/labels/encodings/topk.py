@@ -155,7 +155,7 @@ class TopKCodec(Codec):
         return log_normalise(tail.scatter_(1, kept.classes, kept.log_probs))
 
     def _sparse(self, fields: dict[str, torch.Tensor], temperature: float) -> SparseTargets:
-        """Returns the kept classes and the tail's log mass at `temperature`, normalised together."""
+        """Returns kept classes and the tail's log mass at `temperature`, normalised together."""
         self.require(temperature)
         classes = self._tail.classes(fields["classes"].long())
         scores = self._scale.decode(fields["log_prob_codes"])
