@@ -1,4 +1,4 @@
-"""Claims: one holder at a time, whoever dies lets go; and a process finds out which worker it is."""
+"""Claims: one holder at a time, the dead let go; and a process finds out which worker it is."""
 
 import subprocess
 import sys

@@ -503,7 +503,7 @@ def test_a_worker_stops_where_another_publishes_while_it_waits(tmp_path: Path, m
 
 
 def work_until_killed(folder: Path) -> None:
-    """Works in a process of its own: labels some blocks, says so, and is never done with the next."""
+    """Works in a process of its own: labels some blocks, says so, and gets stuck in the next."""
     model = Oracle()
 
     def stuck(images: torch.Tensor) -> None:

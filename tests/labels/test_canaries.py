@@ -1,4 +1,4 @@
-"""Canaries pass on the views that the teacher saw, wherever their images are now, and on no others."""
+"""Canaries pass on the views that the teacher saw, wherever these are now, and on no others."""
 
 from collections.abc import Callable
 from typing import Any
