@@ -4,11 +4,13 @@ A store holds the labels of some views of some samples; its rows are joined to a
 never by position. Rooms that make stores (labelling) and rooms that learn from them (student) meet
 here and nowhere else.
 
-encodings/   the ways to write a label vector, one file each, and their table; a new encoding goes
-there targets.py   soft targets that keep a few classes only manifest.py  the facts that a store
-states about itself, and its blocks fields.py    labels as rows of fields: encoded from logits,
-measured, chosen from, digested fidelity.py  the distance of decoded labels from the teacher, in
-parts that merge canaries.py  the proof that views are rendered as the teacher saw them reader.py
-the reader of a store, and the replacement of one of its blocks remote.py    a store at a URL
-(https, s3), mirrored on disk: a new kind of address goes there join.py      the rows of a store for
-a split, and the labels in memory at a time"""
+encodings/   the ways to write a label vector, one file each, and their table; new ones go there
+targets.py   soft targets that keep a few classes only
+manifest.py  the facts that a store states about itself, and its blocks
+fields.py    labels as rows of fields: encoded from logits, measured, chosen from, digested
+fidelity.py  the distance of decoded labels from the teacher, in parts that merge
+canaries.py  the proof that views are rendered as the teacher saw them
+reader.py    the reader of a store, and the replacement of one of its blocks
+remote.py    a store at a URL (https, s3), mirrored on disk: a new kind of address goes there
+join.py      the rows of a store for a split, and the labels in memory at a time
+"""
