@@ -90,7 +90,7 @@ def test_a_mixed_image_has_a_hard_part_where_both_labels_are_known() -> None:
 @pytest.mark.parametrize("row", [DKD, NKD])
 def test_a_loss_that_needs_hard_labels_refuses_data_without(row: Row) -> None:
     loss_of(row).check_data(0, "here")
-    with pytest.raises(ConfigError, match=rf"here: kind '{row['kind']}' needs hard labels, and 3 training images"):
+    with pytest.raises(ConfigError, match=rf"here: kind '{row['kind']}' needs hard labels, and 3 training samples"):
         loss_of(row).check_data(3, "here")
     loss_of(KD).check_data(3, "here")
 
