@@ -38,7 +38,7 @@ from pipeline.core.progress import say
 from pipeline.core.seeding import permutation
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
-from pipeline.models import Classifier, build_model, load_weights
+from pipeline.models import Classifier, ClassifierSpec, load_weights
 from pipeline.models.devices import has_room
 from pipeline.models.predict import predict_logits
 from pipeline.preparation.statistics import channel_statistics
@@ -219,7 +219,9 @@ def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device 
 def _untrained(recipe: Recipe, train: SplitInMemory, class_names: list[str]) -> Classifier:
     mean, std = channel_statistics(train.inputs)
     settings = recipe.model_settings
-    return build_model(recipe.model, settings, num_classes=len(class_names), channels=3, mean=mean, std=std, seed=SEED)
+    return ClassifierSpec(recipe.model, settings, num_classes=len(class_names), channels=3, mean=mean, std=std).build(
+        SEED
+    )
 
 
 class CifarTask(Task[Batch]):

@@ -36,8 +36,9 @@ from pipeline.labels.encodings import build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.models import build_model
-from pipeline.models.devices import choose_device, computing_in, has_room, inference_precision
+from pipeline.models import ClassifierSpec
+from pipeline.models.devices import choose_device, has_room
+from pipeline.models.precision import computing_in, inference_precision
 
 _NUM_CANARIES = 8
 NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
@@ -116,7 +117,7 @@ def made_up(
     images = np.random.default_rng(0).integers(0, 256, (labels, 3, px, px), dtype=np.uint8)
     split = SplitInMemory(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
     own = NETWORK_SETTINGS.get(network, {})
-    model = build_model(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3)
+    model = ClassifierSpec(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3).build()
     precision = inference_precision(settings.precision, "", device)
     teacher = Teacher(model.to(device).eval(), device, settings.batch_size, precision)
     settings.views.check((3, px, px), "dump_labels.views")

@@ -22,7 +22,8 @@ from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
-from pipeline.models.devices import choose_device, choose_precision, has_room
+from pipeline.models.devices import choose_device, has_room
+from pipeline.models.precision import choose_precision
 from pipeline.models.saved import read_meta, read_model
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews, Placement

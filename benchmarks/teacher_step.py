@@ -27,8 +27,9 @@ from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
-from pipeline.models import build_model
-from pipeline.models.devices import choose_device, choose_precision, computing_in, has_room
+from pipeline.models import ClassifierSpec
+from pipeline.models.devices import choose_device, has_room
+from pipeline.models.precision import choose_precision, computing_in
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.teacher.task import TeacherData, TeacherTask
 from pipeline.training.batches import Batch
@@ -84,14 +85,14 @@ def _made_up(count: int, px: int) -> SplitInMemory:
 
 def _trainer(settings: TrainTeacher, data: TeacherData, classes: int, device: torch.device) -> Trainer[Batch]:
     channels = data.train.input_shape[0]
-    model = build_model(
+    model = ClassifierSpec(
         settings.model,
         settings.model_settings,
         num_classes=classes,
         channels=channels,
         mean=[0.5] * channels,
         std=[0.25] * channels,
-    )
+    ).build()
     with TemporaryDirectory() as scratch:
         task = TeacherTask(settings, data, device)
         trainer = Trainer(model, task, settings.fit, Workplace(Path(scratch), device, "bench"))

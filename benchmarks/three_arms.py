@@ -53,8 +53,9 @@ from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.models import Classifier, build_model
-from pipeline.models.devices import choose_device, has_room, inference_precision
+from pipeline.models import Classifier, ClassifierSpec
+from pipeline.models.devices import choose_device, has_room
+from pipeline.models.precision import inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.preparation.statistics import channel_statistics
@@ -218,15 +219,14 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
 
 def _student(setting: Setting, row: TrainStudent) -> Classifier:
     mean, std = channel_statistics(setting.train.inputs)
-    return build_model(
+    return ClassifierSpec(
         row.model,
         row.model_settings,
         num_classes=len(setting.class_names),
         channels=setting.train.inputs.shape[1],
         mean=mean,
         std=std,
-        seed=row.seed,
-    )
+    ).build(row.seed)
 
 
 def _row(

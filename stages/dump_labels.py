@@ -13,7 +13,7 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
-from pipeline.core.scratch import Scratch
+from pipeline.core.scratch import SharedScratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
@@ -23,7 +23,8 @@ from pipeline.labelling.stores import check_encodings, plan_dump
 from pipeline.labelling.teacher import Teacher, teacher_precision
 from pipeline.labelling.workers import Claims, this_worker
 from pipeline.labels.encodings import read_encodings
-from pipeline.models.devices import check_compiler, choose_device
+from pipeline.models.compilers import check_compiler
+from pipeline.models.devices import choose_device
 
 
 def main(
@@ -52,7 +53,7 @@ def main(
     budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
     # 3. The labels.
     decides = plan.decides | {"device": device.type}
-    with Scratch(out, decides, work, code=Path(__file__), shared=True) as scratch:
+    with SharedScratch(out, decides, work, code=Path(__file__)) as scratch:
         claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
         try:
             if not scratch.done:

@@ -15,7 +15,8 @@ from pipeline.core.progress import say
 from pipeline.core.scratch import Scratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
-from pipeline.models.devices import check_compiler, choose_device
+from pipeline.models.compilers import check_compiler
+from pipeline.models.devices import choose_device
 from pipeline.student.data import StudentData
 from pipeline.student.groups import check_alike, check_team, read_group
 from pipeline.student.run import Plan, Students, deciding_inputs

@@ -14,7 +14,8 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.models import load_weights, read_class_names
-from pipeline.models.devices import check_compiler, choose_device
+from pipeline.models.compilers import check_compiler
+from pipeline.models.devices import choose_device
 from pipeline.models.saved import write_model
 from pipeline.teacher.calibration import calibrate
 from pipeline.teacher.settings import TrainTeacher

@@ -27,7 +27,8 @@ from pipeline.labelling.tune import Trial, by_size, choose, ladder, measure_enco
 from pipeline.labels.encodings import LabelSpace
 from pipeline.labels.fields import gather
 from pipeline.labels.reader import StoreReader
-from pipeline.models.devices import DeviceName, Precision, choose_device
+from pipeline.models.devices import DeviceName, choose_device
+from pipeline.models.precision import Precision
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.report.label_figures import draw_ladder
 from pipeline.report.tables import ladder_table

@@ -33,14 +33,15 @@ from pipeline.core.seeding import philox
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.paging import Paging
 from pipeline.data.splits import SplitInMemory
+from pipeline.labelling.copies import copied_ahead
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.repair import repair_block
 from pipeline.labelling.teacher import Teacher, compute_logits, label_rows, rendered_there
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
-from pipeline.models import build_model
-from pipeline.models.devices import choose_device, copied_ahead, has_room
+from pipeline.models import ClassifierSpec
+from pipeline.models.devices import choose_device, has_room
 from pipeline.models.predict import predict_logits
 from pipeline.preparation.write import write_dataset
 from pipeline.signals.losses import cross_entropy
@@ -90,7 +91,9 @@ def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         ViewSpec(seed=1, plain_first=False, operations=(PadCrop(pad_px=1),)),
         torch.device("cuda"),
     )
-    model = build_model("convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.4], std=[0.2])
+    model = ClassifierSpec(
+        "convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.4], std=[0.2]
+    ).build()
     settings = FitSettings(
         epochs=6,
         batch_size=16,
@@ -227,7 +230,7 @@ def test_an_output_that_is_not_finite_stops_a_dump_on_the_gpu(tmp_path: Path) ->
 
 def small_network() -> nn.Module:
     settings = {"width": 8, "depth": 2}
-    return build_model("resnet_small", settings, num_classes=6, channels=3, mean=[0.3] * 3, std=[0.2] * 3, seed=1)
+    return ClassifierSpec("resnet_small", settings, num_classes=6, channels=3, mean=[0.3] * 3, std=[0.2] * 3).build(1)
 
 
 def test_a_networks_logits_on_the_gpu_agree_with_the_cpus() -> None:

@@ -1,12 +1,12 @@
-"""What everything else stands on: it knows nothing of samples, labels or networks.
+"""The ground that every room stands on. It knows no samples, labels or networks.
 
-arrays.py    checksummed arrays on disk; the one file that imports zarr
-closure.py   The import closure of a script: the files of this project that can change what it does, and their fingerprint
-command.py   How a stage becomes a command
-config.py    a section of params.yaml -> a frozen dataclass
-errors.py    the exception tree; a user's mistake is one line
-files.py     atomic files, fingerprints, scratch folders that survive a kill
-progress.py  a bar on a terminal, lines in a log
-seeding.py   counter-based random numbers (Philox)
-scratch.py  scratch folders: unfinished work survives a kill, finished results survive DVC
+arrays.py    Zarr groups: declared, written block by block, read; the one file that imports zarr
+closure.py   the files that a script loads, from its imports alone
+command.py   a stage as a command
+config.py    sections and rows of params.yaml, read as typed settings
+errors.py    errors for users: where, what was found, what was expected, what to do
+files.py     files that are there whole or not at all, and fingerprints of content
+progress.py  lines and bars of progress on standard error
+scratch.py   folders in which a stage works, resumes and publishes its result
+seeding.py   random numbers as pure functions of seed, sample and view
 """

@@ -8,6 +8,7 @@ one axis, because random rows cost hundreds of times as much.
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,6 +36,27 @@ class Mirror(Protocol):
 
     def fetch(self, names: Iterable[str], *, again: bool = False) -> None:
         """Fetches files that the folder lacks or, with `again`, all that are named."""
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """The way that an array is cut into files (shards) and, within them, into inner chunks.
+
+    Attributes:
+        row_axis: The axis that files are split along; axes before it are split into single entries.
+        block_rows: Rows of a file; None: as many as make a file of the usual size.
+        by_column: Whether inner chunks hold single entries of the axes behind `row_axis`, too, so
+            that like is compressed with like.
+        chunk_bytes: The size of an inner chunk, about; None: 256 KiB. Each takes Zarr a millisecond.
+    """
+
+    row_axis: int = 0
+    block_rows: int | None = None
+    by_column: bool = False
+    chunk_bytes: int | None = None
+
+
+_BY_ROWS = ArrayLayout()
 
 
 class ArrayGroup:
@@ -91,18 +113,14 @@ class ArrayGroup:
         dtype: np.dtype[Any],
         *,
         fill_value: float,
-        row_axis: int = 0,
-        block_rows: int | None = None,
-        by_column: bool = False,
-        chunk_bytes: int | None = None,
+        layout: ArrayLayout = _BY_ROWS,
     ) -> None:
-        """Declares an array whose files (shards) are split along `row_axis` only, at `block_rows` rows, and hold inner
-        chunks of about `chunk_bytes`, 256 KiB by default: each takes Zarr a millisecond. Axes before `row_axis` are split into single entries; with `by_column`, inner
-        chunks are so along the axes behind it, too, so that like is compressed with like."""
+        """Declares an array; one of that name is replaced."""
+        row_axis, block_rows, by_column = layout.row_axis, layout.block_rows, layout.by_column
         row_bytes = max(1, int(np.prod(shape[row_axis + 1 :], dtype=np.int64)) * dtype.itemsize)
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
-        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes, chunk_bytes)
+        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes, layout.chunk_bytes)
         # A block that holds all rows may be declared longer than they are; others must be what the caller said.
         shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -34,15 +34,14 @@ class Scratch:
     DVC removes a stage's output before it runs the stage again, even where nothing that decides the result has changed.
     So a published result keeps a second name for each of its files (a hard link) in `kept`, and is put back from there.
 
-    A `shared` one is for several processes at a time, who see to it that each does another part; any of them may
-    publish, the first one does.
-
     Args:
         decides: Everything that decides the result, the code and torch's version apart.
         reports: Files beside `out` that belong to the result.
         code: The file whose import closure is the code that decides the result.
         keep: False where `decides` does not cover all inputs, so that the same fingerprint may want another result.
     """
+
+    _shared: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -52,11 +51,9 @@ class Scratch:
         reports: Sequence[Path] = (),
         *,
         code: Path,
-        shared: bool = False,
         keep: bool = True,
     ) -> None:
         self.out = out
-        self._shared = shared
         self._keeps = keep
         self.name = "-".join(out.parts[-2:]).removeprefix("data-")
         decides = {
@@ -64,7 +61,7 @@ class Scratch:
             "code": code_fingerprint(code),
             "torch": torch.__version__,
         }
-        if not shared:  # what several processes make must not depend on how many threads each has
+        if not self._shared:  # what several processes make must not depend on how many threads each has
             decides["threads"] = torch.get_num_threads()
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
@@ -220,6 +217,15 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+class SharedScratch(Scratch):
+    """A scratch folder for several processes at a time, each of which does another part.
+
+    Any of them may publish; the first one does.
+    """
+
+    _shared = True
 
 
 def _read_dict(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from pipeline.core.arrays import ArrayGroup, rows_in_chunk
+from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
 from pipeline.data.sample_ids import FIX
 
@@ -104,7 +104,7 @@ class _Pixels(StoredImages):
 
 def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...]) -> None:
     """Declares an array of pixels or of encoded bytes."""
-    group.create_array(name, shape, np.dtype(np.uint8), fill_value=0, chunk_bytes=IMAGE_CHUNK_BYTES)
+    group.create_array(name, shape, np.dtype(np.uint8), fill_value=0, layout=ArrayLayout(chunk_bytes=IMAGE_CHUNK_BYTES))
 
 
 class _Encoded(StoredImages):

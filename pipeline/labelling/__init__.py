@@ -19,6 +19,7 @@ verify.py           the checks of a finished store, with or without the teacher
 repair.py           broken blocks labelled again
 imported_logits.py  files of logits from a teacher that ran elsewhere
 imported_stores.py  stores of such logits
+copies.py           copies between a device and this machine's memory, beside other work
 derive.py           stores made from stores: subset, merge, average
 tune.py             encodings tried on labels: bytes against KL, and the one for a budget
 """

@@ -8,7 +8,8 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.labels.encodings import LabelSpace
-from pipeline.models.devices import DeviceName, Precision
+from pipeline.models.devices import DeviceName
+from pipeline.models.precision import Precision
 from pipeline.views import ViewSpec
 
 _OTHER_KEYS = STRICT | {"extra": "ignore"}  # the rest of a section that another command reads whole

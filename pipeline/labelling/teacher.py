@@ -12,7 +12,8 @@ from torch import nn
 from pipeline.core.errors import ModelError
 from pipeline.core.seeding import derive_seed, integers_below, philox
 from pipeline.data.splits import Split
-from pipeline.models.devices import Precision, copied_ahead, inference_precision
+from pipeline.labelling.copies import copied_ahead
+from pipeline.models.precision import Precision, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
 from pipeline.views import ViewSpec

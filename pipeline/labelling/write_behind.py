@@ -9,7 +9,7 @@ from types import TracebackType
 
 import torch
 
-from pipeline.models.devices import in_own_queue
+from pipeline.labelling.copies import in_own_queue
 
 #: Blocks that wait to be written while the teacher goes on, by kind of device. A processor would
 #: only take the time from itself; and a process that is killed loses these blocks, beside the one

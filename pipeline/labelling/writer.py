@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt64
 
-from pipeline.core.arrays import ArrayGroup
+from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.errors import StoreError
 from pipeline.core.files import write_bytes, write_json
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
@@ -86,9 +86,7 @@ class StoreWriter:
                 (*shape, *label_field.shape),
                 label_field.dtype,
                 fill_value=label_field.fill_value,
-                row_axis=1,
-                block_rows=self.manifest.block_samples,
-                by_column=label_field.by_column,
+                layout=ArrayLayout(row_axis=1, block_rows=self.manifest.block_samples, by_column=label_field.by_column),
             )
         write_json(self._records / "begun.json", {})
         return group

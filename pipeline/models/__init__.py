@@ -1,26 +1,29 @@
 """Networks by name, their weights, and what runs them.
 
-Networks by name: our small families, torchvision's and timm's, a function in a file of your own, or an ONNX file.
+A name leads building.py to the file of the place that the network comes from: a family of our own,
+torchvision, timm, a function in a file of the user's, or an ONNX file. A library is imported only
+where a name asks for it. A Classifier wraps the network: pixels in, logits of the data's classes out.
+A new small family belongs into `FAMILIES` of families.py, a new library into a file of its own.
 
-One file per place that networks come from; a library is imported only where a name asks for it.
-
-    building.py     build_model: the network that a name stands for, from wherever networks come
-    classes.py      Which outputs of a teacher stand for which classes of the data
-    classifier.py   Classifier: a network with all that stands between pixels and the logits of this data's classes
-    counting.py     How large a network is, and how much it computes
-    devices.py      device and number format; what lies on a device, and how it gets there
-    families.py     Our own small families: for images of some tens of pixels, trained from nothing on a processor
-    onnx.py         A network in an ONNX file, `onnx/<path>`, for inference alone; the one file of networks that imports onnx and onnxruntime
-    predict.py      predict_logits
-    saved.py        a trained network on disk
-    timm.py         Networks of timm, `timm/<name>` or `timm/<name>.<tag>`; the one file that imports it
-    torchvision.py  Networks of torchvision, `torchvision/<name>`; the one file that imports it
-    user_file.py    Networks that a function in a file of the user's builds: `path/my_model.py:build`
-    weights.py      Weights that were made elsewhere: read from a file, nothing of it executed, and put into a network, or refused
+building.py     the network that a name stands for, and its own file
+classes.py      the outputs of a teacher that stand for each class of the data
+classifier.py   a network with all that stands between pixels and logits of classes
+compilers.py    the compilers that torch calls
+counting.py     the size of a network, and its multiply-adds
+devices.py      the device, and the data that may lie on it
+families.py     small families for small images, trained from nothing on a processor
+onnx.py         a network in an ONNX file, for inference alone; imports onnx and onnxruntime
+precision.py    the number format to compute in
+predict.py      logits of many batches, in smaller ones where memory is short
+saved.py        a trained network on disk
+timm.py         networks of timm; the one file that imports it
+torchvision.py  networks of torchvision; the one file that imports it
+user_file.py    networks that a function in a file of the user's builds
+weights.py      weights that were made elsewhere, read safely and put into a network, or refused
 """
 
 from pipeline.models.building import (
-    build_model,
+    ClassifierSpec,
     build_network,
     copy_network_file,
     head_names,
@@ -39,9 +42,9 @@ from pipeline.models.weights import Weights, find_misfits, load_weights, read_we
 __all__ = [
     "FAMILIES",
     "Classifier",
+    "ClassifierSpec",
     "OnnxNetwork",
     "Weights",
-    "build_model",
     "build_network",
     "convnet_small",
     "copy_network_file",

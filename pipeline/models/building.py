@@ -1,7 +1,8 @@
-"""build_model: the network that a name stands for, from wherever networks come."""
+"""The network that a name stands for, from wherever networks come."""
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +18,53 @@ _TORCHVISION, _TIMM, _ONNX = "torchvision/", "timm/", "onnx/"
 _OTHERS = ("torchvision/<name>", "timm/<name>", "onnx/<path>", "<path>.py:<function>")
 
 
-def build_model(
-    name: str,
-    settings: Mapping[str, Any],
-    *,
-    num_classes: int,
-    channels: int,
-    mean: list[float],
-    std: list[float],
-    seed: int = 0,
-    size_px: Sequence[int] | None = None,
-    groups: Sequence[Sequence[int]] | None = None,
-    num_outputs: int | None = None,
-    file: Path | None = None,
-) -> Classifier:
-    """A classifier of `num_classes`, initialised from `seed`, in channels-last order.
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """A classifier before it has weights: its network by name, the inputs, the outputs.
 
     Args:
         name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>` or `onnx/<path>`.
         settings: Keyword arguments of what builds the network, such as `width` and `depth`.
+        channels: The channels of the images; `mean` and `std` are theirs, in units of 255 pixel levels.
         size_px: Height and width that the network wants, where it is not that of the images.
         groups: The network's outputs that stand for each class, where these are not the same.
-        num_outputs: Of the network, where it is not `num_classes`.
-        file: The copy of the file that the name is about; by default that file itself.
-
-    Raises:
-        ModelError: The name or a setting is unknown, or the network can't be built.
-        ConfigError: A setting is not of its type.
+        num_outputs: The outputs of the network, where they are not `num_classes`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network, network_channels = build_network(name, settings, num_outputs or num_classes, channels, file)
-    classifier = Classifier(network, mean, std, network_channels=network_channels, size_px=size_px, groups=groups)
-    return classifier.to(memory_format=torch.channels_last)
+
+    name: str
+    settings: Mapping[str, Any]
+    _: KW_ONLY
+    num_classes: int
+    channels: int
+    mean: list[float]
+    std: list[float]
+    size_px: Sequence[int] | None = None
+    groups: Sequence[Sequence[int]] | None = None
+    num_outputs: int | None = None
+
+    def build(self, seed: int = 0, file: Path | None = None) -> Classifier:
+        """Returns the classifier, initialised from `seed`, in channels-last order.
+
+        Args:
+            file: The copy of the file that the name is about; None: that file itself.
+
+        Raises:
+            ModelError: The name or a setting is unknown, or the network can't be built.
+            ConfigError: A setting is not of its type.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            outputs = self.num_outputs or self.num_classes
+            network, network_channels = build_network(self.name, self.settings, outputs, self.channels, file)
+        classifier = Classifier(
+            network,
+            self.mean,
+            self.std,
+            network_channels=network_channels,
+            size_px=self.size_px,
+            groups=self.groups,
+        )
+        return classifier.to(memory_format=torch.channels_last)
 
 
 def build_network(

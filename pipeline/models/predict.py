@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
-from pipeline.models.devices import computing_in
+from pipeline.models.precision import computing_in
 
 _CPU = torch.device("cpu")
 

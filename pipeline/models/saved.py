@@ -10,7 +10,7 @@ import torch
 from pipeline.core.errors import ModelError
 from pipeline.core.files import file_fingerprint, fingerprint, read_json, read_tensors, write_json, write_tensors
 from pipeline.data.manifest import DatasetManifest
-from pipeline.models import Classifier, build_model, head_names, load_weights, network_copy
+from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,17 @@ class ModelMeta:
         Args:
             folder: Where the copy of the network's own file is; only who has such a file needs it.
         """
-        model = build_model(
+        model = ClassifierSpec(
             self.model,
             self.model_settings,
             num_classes=len(self.class_names),
             channels=self.image_shape[0],
             mean=self.mean,
             std=self.std,
-            seed=seed,
             size_px=self.size_px,
             groups=self.class_groups,
             num_outputs=self.num_outputs,
-            file=self._own_file(folder),
-        )
+        ).build(seed, file=self._own_file(folder))
         self._try(model)
         return model.train()
 

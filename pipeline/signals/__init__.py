@@ -1,5 +1,5 @@
-"""What a teacher says of a sample, one file each.
+"""The signal that a teacher gives for a sample: so far logits over classes.
 
-losses.py   per-example losses
-metrics.py  accuracy, NLL, ECE, Brier, agreement, KL
+losses.py   a signal's loss against hard labels, and its distance to the teacher's, per example
+metrics.py  the figures of a classifier: accuracy, NLL, calibration, agreement with the teacher
 """

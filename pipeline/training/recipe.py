@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from pipeline.core.config import STRICT
-from pipeline.models.devices import Precision
+from pipeline.models.precision import Precision
 from pipeline.training.optimizers import LeanAdamW, LeanSGD
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

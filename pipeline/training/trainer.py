@@ -21,7 +21,7 @@ from torch import nn
 
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.progress import say
-from pipeline.models.devices import choose_precision, computing_in
+from pipeline.models.precision import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor

@@ -14,7 +14,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.arrays import ArrayGroup
+from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.errors import StoreError
 
 VIEWS, ROWS, BLOCK = 3, 25, 10
@@ -29,7 +29,9 @@ def noise(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
 
 def blocks_group(path: Path) -> ArrayGroup:
     group = ArrayGroup.create(path, {"format": "test"})
-    group.create_array("labels", (VIEWS, ROWS, 4), np.dtype(np.uint8), fill_value=255, row_axis=1, block_rows=BLOCK)
+    group.create_array(
+        "labels", (VIEWS, ROWS, 4), np.dtype(np.uint8), fill_value=255, layout=ArrayLayout(row_axis=1, block_rows=BLOCK)
+    )
     return group
 
 
@@ -55,7 +57,9 @@ def test_what_is_written_in_blocks_is_read_back_whole_and_in_any_range(
     values = noise((2, rows, *tail), dtype)
     with tempfile.TemporaryDirectory() as folder:
         group = ArrayGroup.create(Path(folder) / "x.zarr", {})
-        group.create_array("x", values.shape, values.dtype, fill_value=1, row_axis=1, block_rows=block)
+        group.create_array(
+            "x", values.shape, values.dtype, fill_value=1, layout=ArrayLayout(row_axis=1, block_rows=block)
+        )
         for view in range(2):
             for start in range(0, rows, block):
                 stop = min(start + block, rows)
@@ -116,7 +120,7 @@ def test_a_written_block_is_flushed_in_whatever_order_blocks_come(
 
 def test_a_write_that_the_disk_cuts_off_leaves_the_old_block_whole(tmp_path: Path) -> None:
     group, data = ArrayGroup.create(tmp_path / "x.zarr", {}), noise((4000, 50))
-    group.create_array("x", data.shape, data.dtype, fill_value=0, block_rows=2000)
+    group.create_array("x", data.shape, data.dtype, fill_value=0, layout=ArrayLayout(block_rows=2000))
     group.write("x", data)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
@@ -223,6 +227,8 @@ def test_a_manifest_is_replaced_and_found_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [4096, 4999])
 def test_a_block_is_cut_into_chunks_of_a_useful_size_whatever_its_number_of_rows(rows: int, tmp_path: Path) -> None:
     group = ArrayGroup.create(tmp_path / "x.zarr", {})
-    group.create_array("x", (1, rows, 1000), np.dtype(np.uint8), fill_value=0, row_axis=1, block_rows=rows)
+    group.create_array(
+        "x", (1, rows, 1000), np.dtype(np.uint8), fill_value=0, layout=ArrayLayout(row_axis=1, block_rows=rows)
+    )
     chunk_bytes = int(np.prod(zarr.open_group(tmp_path / "x.zarr", mode="r")["x"].chunks))
     assert 32 * 1024 <= chunk_bytes <= 1024 * 1024

@@ -16,7 +16,7 @@ import torch
 
 from pipeline.core import scratch as module
 from pipeline.core.errors import PipelineError
-from pipeline.core.scratch import Scratch
+from pipeline.core.scratch import Scratch, SharedScratch
 
 TOP = Path(__file__).parents[2]
 
@@ -263,7 +263,7 @@ def test_a_work_folder_on_another_file_system_is_one_clear_line_and_loses_nothin
 
 
 def shared(tmp_path: Path, **decides: Any) -> Scratch:
-    return Scratch(tmp_path / "data" / "train", decides, tmp_path / "work", code=Path(__file__), shared=True)
+    return SharedScratch(tmp_path / "data" / "train", decides, tmp_path / "work", code=Path(__file__))
 
 
 def test_several_may_share_a_scratch_and_the_first_publishes(
@@ -323,7 +323,7 @@ from pipeline.core import scratch as module
 
 module.code_fingerprint = lambda script: "code"
 top = Path(sys.argv[1])
-with module.Scratch(top / "data" / "train", {}, top / "work", code=top, shared=True) as work:
+with module.SharedScratch(top / "data" / "train", {}, top / "work", code=top) as work:
     (work.output / "of_child").write_text("child")
     print("at work", work.done, flush=True)
     sys.stdin.readline()

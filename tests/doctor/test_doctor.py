@@ -27,7 +27,7 @@ from pipeline.doctor.disk import keeps_second_copy
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
 from pipeline.doctor.reporting import duration
-from pipeline.models import build_model
+from pipeline.models import ClassifierSpec
 from pipeline.training.batches import num_steps
 from stages import doctor, dump_labels, prepare, train_teacher
 
@@ -279,7 +279,9 @@ def build(num_classes, channels):
 def weights_for(num_classes: int) -> dict[str, torch.Tensor]:
     """Returns tensors of the teacher's network, untrained."""
     settings = {"width": 8, "depth": 1}
-    model = build_model("convnet_small", settings, num_classes=num_classes, channels=1, mean=[0.5], std=[0.5], seed=1)
+    model = ClassifierSpec("convnet_small", settings, num_classes=num_classes, channels=1, mean=[0.5], std=[0.5]).build(
+        1
+    )
     return {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
 
 

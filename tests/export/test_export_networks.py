@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline import export
-from pipeline.models import Classifier, build_model
+from pipeline.models import Classifier, ClassifierSpec
 
 USER_FILE = """
 import torch
@@ -52,7 +52,7 @@ def random_images(count: int, channels: int = 1, seed: int = 0) -> torch.Tensor:
 
 def build(name: str, settings: dict[str, Any], **form: Any) -> Classifier:
     """A network of random weights whose norms have seen images, so that these differ in its outputs."""
-    model = build_model(name, settings, num_classes=3, channels=1, mean=[0.4], std=[0.2], seed=1, **form)
+    model = ClassifierSpec(name, settings, num_classes=3, channels=1, mean=[0.4], std=[0.2], **form).build(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None

@@ -50,7 +50,7 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.models import build_model
+from pipeline.models import ClassifierSpec
 from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
 from pipeline.views.plan import RowOrder, plan_view
 
@@ -69,7 +69,7 @@ def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
 def network(seed: int = 1, batch_size: int = 64) -> Teacher:
     """Returns a real network, untrained."""
     settings = {"width": 4, "depth": 1}
-    model = build_model("convnet_small", settings, num_classes=6, channels=1, mean=[0.3], std=[0.2], seed=seed)
+    model = ClassifierSpec("convnet_small", settings, num_classes=6, channels=1, mean=[0.3], std=[0.2]).build(seed)
     model.train()(SPLIT.inputs)
     with torch.no_grad():
         model.network[-1].weight *= 100  # type: ignore[index, operator]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from website import Website
 
-from pipeline.core.arrays import ArrayGroup
+from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
 from pipeline.labels import remote
@@ -42,7 +42,9 @@ def values(seed: int = 0) -> np.ndarray:
 def write(path: Path, seed: int = 0) -> np.ndarray:
     """Writes a small group; returns it and what is in its blocks."""
     group, data = ArrayGroup.create(path, {"seed": seed}), values(seed)
-    group.create_array("labels", data.shape, data.dtype, fill_value=255, row_axis=1, block_rows=BLOCK)
+    group.create_array(
+        "labels", data.shape, data.dtype, fill_value=255, layout=ArrayLayout(row_axis=1, block_rows=BLOCK)
+    )
     for view in range(VIEWS):
         for start in range(0, ROWS, BLOCK):
             stop = min(start + BLOCK, ROWS)

@@ -6,8 +6,9 @@ from conftest import make_split
 
 import pipeline.models.devices
 from pipeline.core.errors import ConfigError
-from pipeline.models import Classifier, build_model
-from pipeline.models.devices import choose_device, choose_precision, inference_precision
+from pipeline.models import Classifier, ClassifierSpec
+from pipeline.models.devices import choose_device
+from pipeline.models.precision import choose_precision, inference_precision
 
 CPU = torch.device("cpu")
 IMAGES = make_split(16).inputs
@@ -15,7 +16,9 @@ IMAGES = make_split(16).inputs
 
 @pytest.fixture
 def model() -> Classifier:
-    return build_model("convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.3], std=[0.2])
+    return ClassifierSpec(
+        "convnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.3], std=[0.2]
+    ).build()
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -100,7 +103,7 @@ def test_a_trained_network_is_run_in_what_it_was_trained_in_where_the_processor_
 
 def test_the_trial_leaves_the_network_as_it_was(model: Classifier) -> None:
     before = {name: tensor.clone() for name, tensor in model.train().state_dict().items()}
-    assert min(pipeline.models.devices._trial_seconds(model, IMAGES).values()) > 0
+    assert min(pipeline.models.precision._trial_seconds(model, IMAGES).values()) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import make_split
 
-from pipeline.models import Classifier, build_model
+from pipeline.models import Classifier, ClassifierSpec
 from pipeline.models.predict import predict_logits
 
 CPU = torch.device("cpu")
@@ -13,9 +13,9 @@ IMAGES = make_split(24).inputs
 
 @pytest.fixture
 def model() -> Classifier:
-    built = build_model(
-        "resnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.3], std=[0.2], seed=1
-    )
+    built = ClassifierSpec(
+        "resnet_small", {"width": 4, "depth": 1}, num_classes=4, channels=1, mean=[0.3], std=[0.2]
+    ).build(1)
     built.train()(IMAGES)  # statistics that differ from the fresh ones
     return built
 

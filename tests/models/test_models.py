@@ -8,14 +8,16 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ConfigError, ModelError
-from pipeline.models import Classifier, build_model, count_multiply_adds, count_parameters, load_weights
+from pipeline.models import Classifier, ClassifierSpec, count_multiply_adds, count_parameters, load_weights
 
 SMALL = {"width": 2, "depth": 1}
 
 
-def build(name: str = "convnet_small", settings: dict[str, Any] | None = None, **changes: Any) -> Classifier:
+def build(
+    name: str = "convnet_small", settings: dict[str, Any] | None = None, seed: int = 0, **changes: Any
+) -> Classifier:
     arguments: dict[str, Any] = {"num_classes": 3, "channels": 1, "mean": [0.3], "std": [0.2], **changes}
-    return build_model(name, SMALL if settings is None else settings, **arguments)
+    return ClassifierSpec(name, SMALL if settings is None else settings, **arguments).build(seed)
 
 
 def pixels(*shape: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.files import write_tensors
-from pipeline.models import build_model, head_names, read_weights
+from pipeline.models import ClassifierSpec, head_names, read_weights
 from pipeline.teacher.chance import chance_level, check_above_chance
 
 SMALL = {"model": "convnet_small", "model_settings": {"width": 2, "depth": 1}}
@@ -21,8 +21,12 @@ SMALL = {"model": "convnet_small", "model_settings": {"width": 2, "depth": 1}}
 
 def state(num_classes: int = 4, seed: int = 5, **settings: int) -> dict[str, torch.Tensor]:
     """The bare network's."""
-    arguments: dict[str, Any] = {"num_classes": num_classes, "channels": 1, "mean": [0.2], "std": [0.1], "seed": seed}
-    return build_model("convnet_small", {"width": 2, "depth": 1, **settings}, **arguments).network.state_dict()
+    arguments: dict[str, Any] = {"num_classes": num_classes, "channels": 1, "mean": [0.2], "std": [0.1]}
+    return (
+        ClassifierSpec("convnet_small", {"width": 2, "depth": 1, **settings}, **arguments)
+        .build(seed)
+        .network.state_dict()
+    )
 
 
 def prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -150,7 +154,7 @@ def test_a_new_head_takes_all_but_the_head(tmp_path: Path, num_classes: int) -> 
 
 def test_weights_of_this_project_bring_their_normalisation_unless_told_otherwise(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"num_classes": 4, "channels": 1, "mean": [0.3141], "std": [0.2718]}
-    model = build_model("convnet_small", SMALL["model_settings"], **arguments)  # type: ignore[arg-type]
+    model = ClassifierSpec("convnet_small", SMALL["model_settings"], **arguments).build()  # type: ignore[arg-type]
     write_tensors(tmp_path / "mine.safetensors", model.state_dict())
     row = SMALL | {"weights": str(tmp_path / "mine.safetensors")}
     found = begin(tmp_path, row)

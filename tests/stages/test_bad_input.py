@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 import pipeline.core.files
 import pipeline.core.scratch
 from pipeline.core.command import run_stage
-from pipeline.models import build_model
+from pipeline.models import ClassifierSpec
 
 Spoil = Callable[[dict[str, Any]], object]
 CLASSES = ("ant", "bee", "cat")
@@ -172,7 +172,9 @@ def arrays(**content: np.ndarray) -> Callable[[], object]:
 def weights(name: str, num_classes: int = 3, width: int = 8) -> Callable[[], object]:
     def write() -> None:
         settings = {"width": width, "depth": 1}
-        model = build_model("convnet_small", settings, num_classes=num_classes, channels=3, mean=[0.5], std=[0.5])
+        model = ClassifierSpec(
+            "convnet_small", settings, num_classes=num_classes, channels=3, mean=[0.5], std=[0.5]
+        ).build()
         save_file({key: tensor.contiguous() for key, tensor in model.network.state_dict().items()}, name)
 
     return write

@@ -15,8 +15,9 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.data.splits import SplitInMemory
+from pipeline.labelling.copies import copied_ahead, in_own_queue
 from pipeline.labelling.teacher import rendered_there
-from pipeline.models.devices import copied_ahead, has_room, in_own_queue
+from pipeline.models.devices import has_room
 from pipeline.models.predict import predict_logits
 from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.training.epochs import Epoch

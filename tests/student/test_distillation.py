@@ -22,7 +22,7 @@ from pipeline.labels.encodings import build_encoding
 from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
-from pipeline.models import Classifier, build_model
+from pipeline.models import Classifier, ClassifierSpec
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.views import ViewSpec, render
@@ -34,7 +34,7 @@ VIEWS, CLASSES = [4, 0, 7], ["a", "b", "c", "d"]
 
 def network(seed: int) -> Classifier:
     settings = {"width": 4, "depth": 1}
-    model = build_model("convnet_small", settings, num_classes=4, channels=1, mean=[0.3], std=[0.2], seed=seed)
+    model = ClassifierSpec("convnet_small", settings, num_classes=4, channels=1, mean=[0.3], std=[0.2]).build(seed)
     model.train()(SPLIT.inputs)
     with torch.no_grad():
         model.network[-1].weight *= 100  # type: ignore[index, operator]

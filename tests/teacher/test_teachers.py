@@ -32,7 +32,7 @@ from teachers import (
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.data.dataset import ImageDataset
 from pipeline.labels.reader import StoreReader
-from pipeline.models import build_model
+from pipeline.models import ClassifierSpec
 from pipeline.models.saved import model_fingerprint, read_meta, read_model
 from pipeline.report.tables import QUALITY, Table, network_lines
 from pipeline.training.start import WeightClasses
@@ -110,7 +110,9 @@ def test_students_of_both_libraries_learn_from_an_onnx_teacher_and_are_evaluated
     for name, (model, images) in models.items():
         changes = {"model": model, "model_settings": {}, "input": images, "fit": fit}
         edit_params(project, f"students.{name}", **changes)
-    begun = build_model("convnet_small", {"width": 4, "depth": 1}, num_classes=7, channels=1, mean=[0.4], std=[0.3])
+    begun = ClassifierSpec(
+        "convnet_small", {"width": 4, "depth": 1}, num_classes=7, channels=1, mean=[0.4], std=[0.3]
+    ).build()
     torch.save(begun.network.state_dict(), "begun.pt")
     begins = {"weights": "begun.pt", "new_head": True, "fit": fit | {"freeze_epochs": 1, "layer_decay": 0.5}}
     edit_params(project, "students", begun=student(labels="dense16", **begins))

@@ -11,7 +11,7 @@ from runs import fit_one, make_task, recipe
 from torch import nn
 
 from pipeline.core.errors import ConfigError, one_line_errors
-from pipeline.models.devices import check_compiler
+from pipeline.models.compilers import check_compiler
 
 
 class Small(nn.Module):
