@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import make_split
 
-import pipeline.models.devices
+import pipeline.models.precision
 from pipeline.core.errors import ConfigError
 from pipeline.models import Classifier, ClassifierSpec
 from pipeline.models.devices import choose_device
@@ -65,7 +65,7 @@ def test_a_device_that_does_not_exist_is_refused_in_one_line() -> None:
 def test_a_number_format_that_is_asked_for_is_taken_without_a_trial(
     model: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(pipeline.models.devices, "_trial_seconds")
+    monkeypatch.delattr(pipeline.models.precision, "_trial_seconds")
     assert choose_precision("float32", model, IMAGES, CPU) is torch.float32
     assert choose_precision("bfloat16", model, IMAGES, CPU) is torch.bfloat16
 
@@ -75,14 +75,14 @@ def test_auto_on_a_cpu_takes_bfloat16_where_it_is_clearly_faster(
     model: Classifier, monkeypatch: pytest.MonkeyPatch, bfloat16_seconds: float, chosen: torch.dtype
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: bfloat16_seconds}
-    monkeypatch.setattr(pipeline.models.devices, "_cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(pipeline.models.devices, "_trial_seconds", lambda model, images: seconds)
+    monkeypatch.setattr(pipeline.models.precision, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(pipeline.models.precision, "_trial_seconds", lambda model, images: seconds)
     assert choose_precision("auto", model, IMAGES, CPU) is chosen
 
 
 def test_auto_on_a_cpu_without_bfloat16_does_not_try_it(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.models.devices, "_cpu_has_bfloat16", lambda: False)
-    monkeypatch.delattr(pipeline.models.devices, "_trial_seconds")
+    monkeypatch.setattr(pipeline.models.precision, "_cpu_has_bfloat16", lambda: False)
+    monkeypatch.delattr(pipeline.models.precision, "_trial_seconds")
     assert choose_precision("auto", model, IMAGES, CPU) is torch.float32
 
 
@@ -91,7 +91,7 @@ def test_auto_on_a_cpu_without_bfloat16_does_not_try_it(model: Classifier, monke
 def test_a_trained_network_is_run_in_what_it_was_trained_in_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, able: bool, trained_in: str
 ) -> None:
-    monkeypatch.setattr(pipeline.models.devices, "_cpu_has_bfloat16", lambda: able)
+    monkeypatch.setattr(pipeline.models.precision, "_cpu_has_bfloat16", lambda: able)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
     alike = able and trained_in == "bfloat16"
     assert inference_precision("auto", trained_in, CPU) == ("bfloat16" if alike else "float32")
