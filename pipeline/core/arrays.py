@@ -1,8 +1,8 @@
 """Checksummed arrays on disk: the one file that imports zarr.
 
-Every inner chunk is compressed by zstd and closed by a crc32c, so a flipped bit is an error and not a wrong label;
-chunks that equal the fill value are written, so a lost one shows. Data is written and read in whole row ranges along
-one axis, because random rows cost hundreds of times as much.
+Every inner chunk is compressed by zstd and closed by a crc32c, so a flipped bit is an error and not
+a wrong label; chunks that equal the fill value are written, so a lost one shows. Data is written
+and read in whole row ranges along one axis, because random rows cost hundreds of times as much.
 """
 
 import os
@@ -47,7 +47,8 @@ class ArrayLayout:
         block_rows: Rows of a file; None: as many as make a file of the usual size.
         by_column: Whether inner chunks hold single entries of the axes behind `row_axis`, too, so
             that like is compressed with like.
-        chunk_bytes: The size of an inner chunk, about; None: 256 KiB. Each takes Zarr a millisecond.
+        chunk_bytes: The size of an inner chunk, about; None: 256 KiB. Each takes Zarr a
+        millisecond.
     """
 
     row_axis: int = 0
@@ -71,17 +72,18 @@ class ArrayGroup:
 
     @classmethod
     def create(cls, path: Path, attributes: Mapping[str, Any]) -> "ArrayGroup":
-        """A new group at `path`; what may stand there already is kept where it fits."""
+        """Returns a new group at `path`; what may stand there already is kept where it fits."""
         return cls(path, zarr.open_group(path, mode="a", zarr_format=3, attributes=dict(attributes)))
 
     @classmethod
     def reopen(cls, path: Path) -> "ArrayGroup":
-        """The group at `path` for further writing, as it is."""
+        """Returns the group at `path`, as it is, for further writing."""
         return cls(path, zarr.open_group(path, mode="r+", zarr_format=3))
 
     @classmethod
     def open(cls, path: Path, *, made_by: str, mirror: Mirror | None = None) -> "ArrayGroup":
-        """Opens the group at a path for reading; a `mirror`, whose folder this is, fetches what is missing there.
+        """Opens the group at a path for reading; a `mirror`, whose folder this is, fetches what is
+        missing there.
 
         Raises:
             StoreError: There is no readable group.
@@ -121,7 +123,8 @@ class ArrayGroup:
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
         chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes, layout.chunk_bytes)
-        # A block that holds all rows may be declared longer than they are; others must be what the caller said.
+        # A block that holds all rows may be declared longer than they are; others must be what the
+        # caller said.
         shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:
             chunk = _largest_divisor(shard, chunk)
@@ -142,24 +145,27 @@ class ArrayGroup:
             )
 
     def put(self, name: str, data: np.ndarray, *, fill_value: float = 0) -> None:
-        """A small array, whole; one that is there already is replaced at once."""
+        """Writes a small array as a whole; one that is there already is replaced at once."""
         if name not in self._group or self.shape(name) != data.shape:
             self.create_array(name, data.shape, data.dtype, fill_value=fill_value)
         self.write(name, data)
 
     def names(self) -> list[str]:
-        """The arrays, sorted."""
+        """Returns the names of the arrays, sorted."""
         return sorted(name for name, _ in self._group.arrays())
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._array(name).shape)
 
     def chunk_rows(self, name: str) -> int:
-        """Rows of an inner chunk of an array that is split along its first axis: what is read at once for one of them."""
+        """Returns the rows of an inner chunk: as many as are read at once for one of them.
+
+        The array is split along its first axis.
+        """
         return int(self._array(name).chunks[0])
 
     def shard_rows(self, name: str) -> int:
-        """Rows of a file of such an array: what is written at once."""
+        """Returns the rows of a file of such an array: as many as are written at once."""
         array = self._array(name)
         return int((array.shards or array.chunks)[0])
 
@@ -167,7 +173,9 @@ class ArrayGroup:
         return self._array(name).fill_value
 
     def write(self, name: str, data: np.ndarray, *index: int | slice) -> None:
-        """Writes whole files of an array and flushes them; each takes its name only when it is complete."""
+        """Writes whole files of an array and flushes them; each takes its name only when it is
+        complete.
+        """
         array = self._array(name).with_config({"write_empty_chunks": True})  # the files do not keep this setting
         array[index or ...] = data
         for file in _files_of(self.path / name, array, index):
@@ -176,10 +184,10 @@ class ArrayGroup:
             sync_folder(file.parent)
 
     def read(self, name: str, *index: int | slice) -> np.ndarray:
-        """A range of whole rows; raises StoreError where a checksum does not match or a file is damaged.
+        """Returns a range of whole rows; raises StoreError where a file is damaged.
 
-        Of a group at a URL, the files that the range covers are fetched first, and fetched again where they turn out
-        damaged; there, a lost file is a StoreError, too.
+        Of a group at a URL, the files that the range covers are fetched first, and fetched again
+        where they turn out damaged; there, a lost file is a StoreError, too.
         """
         array = self._array(name)
         if self._mirror is None:
@@ -194,7 +202,9 @@ class ArrayGroup:
             return self._read(name, array, index)
 
     def _heal(self, name: str, array: "zarr.Array[Any]", file: Path, mirror: Mirror) -> None:
-        """Fetches a file of an array again if it is damaged; raises StoreError if it is so at its URL, too."""
+        """Fetches a file of an array again if it is damaged; raises StoreError if it is so at its
+        URL, too.
+        """
         sizes = array.shards or array.chunks
         places = map(int, file.parts[-len(sizes) :])
         part = tuple(slice(place * size, (place + 1) * size) for place, size in zip(places, sizes, strict=True))
@@ -222,7 +232,10 @@ class ArrayGroup:
             ) from error
 
     def read_whole(self, name: str) -> np.ndarray:
-        """An array that must be there in full; raises StoreError where a file of it is lost (which reads as fill value)."""
+        """Returns an array that must be there in full.
+
+        Raises StoreError where one of its files is lost: Zarr would read it as fill value.
+        """
         if self._mirror is None:
             self.check_files(name)
         return self.read(name)
@@ -267,7 +280,7 @@ class ArrayGroup:
 
 
 def rows_in_chunk(num_rows: int, row_bytes: int, chunk_bytes: int | None = None) -> int:
-    """Rows of an inner chunk of an array that has so many."""
+    """Returns the rows of an inner chunk of an array that has `num_rows` rows."""
     return max(1, min(num_rows, (chunk_bytes or CHUNK_BYTES) // row_bytes))
 
 
@@ -276,12 +289,13 @@ def _largest_divisor(number: int, at_most: int) -> int:
 
 
 def _files_of(folder: Path, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> list[Path]:
-    """The shard files that `index` covers."""
+    """Returns the shard files that `index` covers."""
     shards = array.shards or array.chunks
     numbers = []
     for axis, (size, shard) in enumerate(zip(array.shape, shards, strict=True)):
         part = index[axis] if axis < len(index) else slice(None)
         first, last = (part, part + 1) if isinstance(part, int) else part.indices(size)[:2]
         numbers.append(range(first // shard, -(-last // shard)))
-    # As the metadata says, not as they are written here: a damaged separator would have Zarr look elsewhere.
+    # As the metadata says, not as they are written here: a damaged separator would have Zarr look
+    # elsewhere.
     return [folder / array.metadata.encode_chunk_key(place) for place in product(*numbers)]

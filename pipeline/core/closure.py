@@ -1,6 +1,9 @@
-"""The import closure of a script: the files of this project that can change what it does, and their fingerprint.
+"""The import closure of a script, and its fingerprint.
 
-Found by reading the files, not by looking at what is loaded, so that imports inside functions count from the start.
+The closure is made of the files of this project that can change what the script does.
+
+Found by reading the files, not by looking at what is loaded, so that imports inside functions count
+from the start.
 """
 
 import ast
@@ -13,7 +16,10 @@ TOP = Path(__file__).parents[2]
 
 
 def import_closure(script: Path, top: Path = TOP) -> list[Path]:
-    """Returns the script and every file below `top` that it imports, directly or not, sorted; empty files are left out."""
+    """Returns the script and all files below `top` that it imports, directly or not, sorted.
+
+    Empty files are left out.
+    """
     seen: set[Path] = set()
     waiting = [top / script]
     while waiting:
@@ -25,10 +31,12 @@ def import_closure(script: Path, top: Path = TOP) -> list[Path]:
 
 
 def code_fingerprint(script: Path, top: Path = TOP) -> str:
-    """Returns 32 hex digits that change when the code in the closure of `script` changes what it does.
+    """Returns 32 hex digits that change when the code in the closure of `script` changes what it
+    does.
 
-    Comments, docstrings, the names of files and the order of imports are left out: to reword a docstring or to move a
-    file does not train a network again. What is imported counts by the content of the file that it comes from.
+    Comments, docstrings, the names of files and the order of imports are left out: to reword a
+    docstring or to move a file does not train a network again. What is imported counts by the
+    content of the file that it comes from.
     """
     digests = []
     for path in import_closure(script, top):
@@ -47,7 +55,7 @@ class _Name(NamedTuple):
 
 
 class _Code(NamedTuple):
-    """What a file does by itself, and what it imports from this project."""
+    """The work of one file, as a digest, and its imports from this project."""
 
     digest: str
     imports: list[_Name]
@@ -61,7 +69,7 @@ def _read(path: Path, top: Path) -> _Code:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes docstrings and imports from this project out of a tree, and lists the latter."""
+    """A visitor that takes docstrings and own imports out of a tree, and lists the imports."""
 
     def __init__(self, top: Path) -> None:
         self._top = top
@@ -95,13 +103,17 @@ class _Bare(ast.NodeTransformer):
 
 
 def _origin(full: str, top: Path) -> str:
-    """Returns the digest of the file that a name comes from: the innermost of those that its import runs."""
+    """Returns the digest of the file that a name comes from: the innermost of those that its import
+    runs.
+    """
     return _read(_files_of(full, top)[-1], top).digest
 
 
 @cache
 def _files_of(name: str, top: Path) -> list[Path]:
-    """Returns the files that run when a dotted name is imported, from the outermost package inwards."""
+    """Returns the files that run when a dotted name is imported, from the outermost package
+    inwards.
+    """
     found = []
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):

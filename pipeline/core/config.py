@@ -1,8 +1,9 @@
-"""One section of `params.yaml` -> one frozen dataclass; unknown, missing or ill-typed keys fail, by name.
+"""Sections of `params.yaml` as frozen dataclasses; unknown, missing or ill-typed keys fail, by
+name.
 
-The dataclasses live beside the code that they steer. They are pydantic dataclasses made with `STRICT`, so that
-`"3"` is not an integer and a misspelt key is not silently ignored. YAML is read as version 1.2, as DVC reads it
-(`1e-3` is a number).
+The dataclasses live beside the code that they steer. They are pydantic dataclasses made with
+`STRICT`, so that `"3"` is not an integer and a misspelt key is not silently ignored. YAML is read
+as version 1.2, as DVC reads it (`1e-3` is a number).
 """
 
 import json
@@ -30,13 +31,19 @@ Settings = TypeVar("Settings")
 
 
 def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Settings:
-    """The section of `path` at a dotted name (`students.small`) as a `kind`; raises ConfigError."""
+    """Returns the section of `path` at a dotted name (`students.small`) as a `kind`.
+
+    Raises ConfigError where it does not fit.
+    """
     settings: Settings = validate(kind, _find(section, path), f"{path}: {section}")
     return settings
 
 
 def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
-    """The rows of a table (`students`, `encodings`) by name, as they stand in the file; raises ConfigError."""
+    """Returns the rows of a table (`students`, `encodings`) by name, as they stand in the file.
+
+    Raises ConfigError where there are none.
+    """
     rows = _find(section, path)
     if not isinstance(rows, dict) or not rows:
         raise ConfigError(f"{path}: {section}", repr(rows), expected="a table with at least one row")
@@ -44,7 +51,10 @@ def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
 
 
 def load_row(kind: type[Settings], table: str, name: str, path: Path = PARAMS) -> Settings:
-    """A row of a table as a `kind`, over the section `<table>_defaults`, map by map; raises ConfigError."""
+    """Returns a row of a table as a `kind`, over the section `<table>_defaults`, map by map.
+
+    Raises ConfigError where it does not fit.
+    """
     content, defaults = _read_yaml(path), f"{table}_defaults"
     shared = _find(defaults, path) if isinstance(content, dict) and defaults in content else {}
     row = _over(_find(f"{table}.{name}", path), shared)
@@ -53,12 +63,17 @@ def load_row(kind: type[Settings], table: str, name: str, path: Path = PARAMS) -
 
 
 def load_table(kind: type[Settings], table: str, path: Path = PARAMS) -> dict[str, Settings]:
-    """Every row of a table, as `load_row` has it, in the order of the file; raises ConfigError."""
+    """Returns every row of a table, as `load_row` has it, in the order of the file.
+
+    Raises ConfigError where one does not fit.
+    """
     return {name: load_row(kind, table, name, path) for name in load_rows(table, path)}
 
 
 def section_names(path: Path = PARAMS) -> list[str]:
-    """What stands in `path` at the top; raises ConfigError where it is not a table of sections."""
+    """Returns the names at the top of `path`; raises ConfigError where it is no table of
+    sections.
+    """
     content = _read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(path, f"holds {content!r:.40}", expected="sections: the names of stages, and tables")
@@ -66,8 +81,9 @@ def section_names(path: Path = PARAMS) -> list[str]:
 
 
 def edit_entry(path: Path, entry: str, change: Callable[[Any], Any]) -> None:
-    """Puts what `change` makes of the entry at a dotted name in its place; the rest of the file stays as it is, with its
-    comments. A map is written in one line.
+    """Replaces the entry at a dotted name by what `change` makes of it.
+
+    The rest of the file stays as it is, with its comments. A map is written in one line.
 
     Raises ConfigError where there is no such entry.
     """
@@ -91,7 +107,7 @@ def edit_entry(path: Path, entry: str, change: Callable[[Any], Any]) -> None:
 
 
 def _over(row: Any, defaults: Any) -> Any:
-    """A row with what it does not say taken from its defaults; a map of another `kind` has none."""
+    """Returns a row over its defaults; a map of another `kind` has none."""
     if not (isinstance(row, dict) and isinstance(defaults, dict)) or row.get("kind") != defaults.get("kind"):
         return row
     return defaults | {key: _over(value, defaults[key]) if key in defaults else value for key, value in row.items()}
@@ -109,7 +125,8 @@ def _find(section: str, path: Path) -> Any:
 
 
 def validate(kind: Any, node: object, where: str) -> Any:
-    """`node` (plain dicts, lists and scalars) as a `kind` (a dataclass or any other annotation).
+    """Returns `node` (plain dicts, lists and scalars) as a `kind` (a dataclass or another
+    annotation).
 
     Raises ConfigError with the first wrong key.
     """
@@ -120,7 +137,10 @@ def validate(kind: Any, node: object, where: str) -> Any:
 
 
 def validate_kind(kinds: Mapping[str, Any], row: object, where: str) -> Any:
-    """The one of `kinds` (dataclasses by name) that a row `{kind: <name>, ...settings}` names; raises ConfigError."""
+    """Returns the one of `kinds` that a row `{kind: <name>, ...settings}` names.
+
+    Raises ConfigError where there is none, or a setting does not fit.
+    """
     if not isinstance(row, Mapping) or "kind" not in row:
         raise ConfigError(where, f"{row!r}", expected=f"a map with `kind`, {suggest('', list(kinds))}")
     settings = dict(row)
@@ -131,7 +151,9 @@ def validate_kind(kinds: Mapping[str, Any], row: object, where: str) -> Any:
 
 
 def find_faults(kind: Any, node: object, where: str) -> list[ConfigError]:
-    """Everything for which `validate` would refuse `node`, what it would name first."""
+    """Returns every fault for which `validate` would refuse `node`, in the order in which it
+    would.
+    """
     try:
         _read(kind, node, where)
     except ValidationError as error:
@@ -143,7 +165,8 @@ def find_faults(kind: Any, node: object, where: str) -> list[ConfigError]:
 
 def _read(kind: Any, node: object, where: str) -> Any:
     try:
-        # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay strict.
+        # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay
+        # strict.
         return TypeAdapter(kind).validate_json(json.dumps(node), strict=True)
     except ValidationError:
         raise
@@ -152,7 +175,9 @@ def _read(kind: Any, node: object, where: str) -> Any:
 
 
 def _explain(error: ValidationError, kind: Any, where: str) -> list[ConfigError]:
-    """Every fault, unknown keys first: a misspelt key is missing under its own name, too."""
+    """Returns every fault, unknown keys first: a misspelt key is missing under its own name,
+    too.
+    """
     faults = error.errors(include_url=False)
     unknown = [fault for fault in faults if fault["type"] in _UNKNOWN]
     return [_tell(fault, kind, where) for fault in [*unknown, *(fault for fault in faults if fault not in unknown)]]
@@ -178,7 +203,10 @@ def _keys_at(kind: Any, path: list[str]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _parse(text: str) -> Any:
-    """The content of YAML; kept, because a table of many rows is read row by row, and params.yaml takes 0.1 s."""
+    """Returns the content of YAML, and keeps it.
+
+    A table of many rows is read row by row, and params.yaml takes 0.1 s.
+    """
     return YAML(typ="safe", pure=True).load(text)
 
 
@@ -196,7 +224,10 @@ def _read_yaml(path: Path) -> Any:
 
 
 def read_exports(path: Path = PARAMS) -> list[str]:
-    """The students of the list `exports`; raises ConfigError where one is not in the table `students`, or twice."""
+    """Returns the students of the list `exports`.
+
+    Raises ConfigError where one is not in the table `students`, or is there twice.
+    """
     names: list[str] = validate(list[str], load_section(list, "exports", path), f"{path}: exports")
     students = list(load_rows("students", path))
     for index, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""The exception tree: what a user can fix is a `PipelineError`, told in one line.
+"""The exception tree: a mistake that a user can fix is a `PipelineError`, reported in one line.
 
 Everything else (a bug, an invariant that does not hold) keeps its traceback.
 """
@@ -11,7 +11,9 @@ from difflib import get_close_matches
 
 
 class PipelineError(Exception):
-    """A mistake or a fault that a user can fix: where, what was found, what was expected, what to do."""
+    """A mistake or a fault that a user can fix: where, what was found, what was expected, what to
+    do.
+    """
 
     def __init__(self, where: object, found: str, *, expected: str = "", fix: str = "") -> None:
         parts = [f"{where}: {found}"]
@@ -23,15 +25,15 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """`params.yaml` asks for something that does not exist or does not fit."""
+    """An error in `params.yaml`: it asks for something that does not exist or does not fit."""
 
 
 class SourceError(PipelineError):
-    """Raw images can't be had, or are not what they should be."""
+    """An error of raw images: they can't be had, or are not what they should be."""
 
 
 class DataError(PipelineError):
-    """`data/prepare` is missing, damaged or does not fit the request."""
+    """An error of `data/prepare`: it is missing, damaged or does not fit the request."""
 
 
 class StoreError(PipelineError):
@@ -43,14 +45,17 @@ class ModelError(PipelineError):
 
 
 class VerificationError(PipelineError):
-    """Stored labels are not what the teacher says now."""
+    """A difference between stored labels and those that the teacher predicts now."""
 
 
 _MOST_NAMES = 200
 
 
 def suggest(name: str, known: list[str]) -> str:
-    """The known names (of very many, some), and the nearest one if `name` looks like a misspelling of it."""
+    """Returns the known names (of very many, some).
+
+    The nearest one is added if `name` looks like a misspelling of it.
+    """
     near = get_close_matches(name, known, n=1)
     few = known if len(known) <= _MOST_NAMES else [*known[:5], f"... ({len(known):,} in all)"]
     listing = ", ".join(few)
@@ -69,7 +74,9 @@ _FIXS = {
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one clear line and a non-zero status where the fault is not in the code."""
+    """Ends the process with one clear line and a non-zero status where the fault is not in the
+    code.
+    """
     try:
         yield
     except PipelineError as error:

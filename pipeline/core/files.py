@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, fingerprints, tensors (safetensors, never pickle)."""
+"""Files that are whole or absent: written at once, with fingerprints; tensors as safetensors."""
 
 import hashlib
 import json
@@ -41,12 +41,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """`value` as indented JSON; refuses NaN and infinity, which are not JSON."""
+    """Writes `value` as indented JSON; refuses NaN and infinity, which are not JSON."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, *, made_by: str) -> Any:
-    """What `write_json` wrote; `made_by` is the stage to run where the file is missing or damaged."""
+    """Returns what `write_json` wrote.
+
+    `made_by` is the stage to run where the file is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -56,12 +59,12 @@ def read_json(path: Path, *, made_by: str) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Tensors by name as one safetensors file; the same tensors give the same bytes."""
+    """Writes tensors by name as one safetensors file; the same tensors give the same bytes."""
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
-    """What `write_tensors` wrote, on the CPU; nothing is unpickled."""
+    """Returns what `write_tensors` wrote, on the CPU; nothing is unpickled."""
     try:
         return load(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -72,21 +75,25 @@ def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
 
 
 def fingerprint(value: object) -> str:
-    """32 hex digits that change when `value` (plain JSON) changes, whatever the order of its keys."""
+    """Returns 32 hex digits that change when `value` (plain JSON) changes.
+
+    The order of its keys does not matter.
+    """
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 def file_fingerprint(path: Path) -> str:
-    """32 hex digits of a file's content."""
+    """Returns 32 hex digits of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def link_tree(tree: Path, place: Path) -> bool:
-    """A second name in `place` for every file of `tree`, in place of what stood there: no second copy of the bytes.
+    """Links every file of `tree` into `place`, in place of what stood there.
 
-    False, and nothing there, where the file system has no hard links.
+    A hard link is a second name and no second copy of the bytes. Returns False, and leaves
+    nothing there, where the file system has none.
     """
     for left in place.parent.glob(f"{place.name}.*.partial"):  # by a killed process
         shutil.rmtree(left, ignore_errors=True)

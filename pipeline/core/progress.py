@@ -45,5 +45,5 @@ def progress(name: str, total: int | None, unit: str, done: int = 0) -> Iterator
 
 
 def say(line: str) -> None:
-    """One line of progress, at once, on standard error (a terminal or a log)."""
+    """Writes one line of progress to standard error (a terminal or a log) at once."""
     print(line, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """Scratch folders: unfinished work that survives a kill, finished results that survive DVC.
 
-DVC deletes a stage's output before it runs the stage, so a long stage works in a `Scratch` and renames it to its
-output at the end. The scratch's name holds a fingerprint of everything that decides the result: a killed stage
-finds its own work again, changed settings start another one.
+DVC deletes a stage's output before it runs the stage, so a long stage works in a `Scratch` and
+renames it to its output at the end. The scratch's name holds a fingerprint of everything that
+decides the result: a killed stage finds its own work again, changed settings start another one.
 """
 
 import errno
@@ -28,17 +28,19 @@ WORK = Path("work")
 class Scratch:
     """A stage's unfinished output, locked by the process that works on it.
 
-    `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says that `out` already
-    holds just this result (another process finished it), so that there is nothing left to do.
+    `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says
+    that `out` already holds just this result (another process finished it), so that there is
+    nothing left to do.
 
-    DVC removes a stage's output before it runs the stage again, even where nothing that decides the result has changed.
-    So a published result keeps a second name for each of its files (a hard link) in `kept`, and is put back from there.
+    DVC removes a stage's output before it runs the stage again, even where nothing that decides the
+    result has changed. So a published result keeps a second name for each of its files (a hard
+    link) in `kept`, and is put back from there.
 
     Args:
-        decides: Everything that decides the result, the code and torch's version apart.
-        reports: Files beside `out` that belong to the result.
-        code: The file whose import closure is the code that decides the result.
-        keep: False where `decides` does not cover all inputs, so that the same fingerprint may want another result.
+        decides: Everything that decides the result, the code and torch's version apart. reports:
+        Files beside `out` that belong to the result. code: The file whose import closure is the
+        code that decides the result. keep: False where `decides` does not cover all inputs, so that
+        the same fingerprint may want another result.
     """
 
     _shared: ClassVar[bool] = False
@@ -74,7 +76,9 @@ class Scratch:
 
     @property
     def done(self) -> bool:
-        """Whether `out` is the finished result of these very settings, untouched since, and its reports are there."""
+        """Whether `out` is the finished result of these very settings, untouched since, and its
+        reports are there.
+        """
         try:
             return self.out.exists() and self._read_marker() == self._done_marker(self.out) and self._has_reports
         except OSError:
@@ -84,8 +88,9 @@ class Scratch:
     def outdated(self) -> bool:
         """Whether `out` or one of its reports is missing, or `out` was made by other settings.
 
-        Weaker than not `done`: who asks whether it is worth to make `out` as well should not make it again because DVC
-        put the files back with other times, or because they were made on another machine.
+        Weaker than not `done`: who asks whether it is worth to make `out` as well should not make
+        it again because DVC put the files back with other times, or because they were made on
+        another machine.
         """
         made_by = self._read_marker().get("fingerprint", self.fingerprint)
         return not self.out.exists() or not self._has_reports or made_by != self.fingerprint
@@ -146,7 +151,7 @@ class Scratch:
             say(f"{self.name}: going on with unfinished work in {self.folder}")
         elif others:
             names = ", ".join(map(str, others))
-            say(f"{self.name}: settings or inputs changed, starting anew; unfinished work of others stays in {names}")
+            say(f"{self.name}: settings or inputs changed, starting again; unfinished work of others stays in {names}")
         self.output.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "decides.json", self.decides)
 
@@ -161,7 +166,9 @@ class Scratch:
                 self._publish()
 
     def sweep(self) -> None:
-        """Removes what was being written when a process was killed; nobody may be writing to `output`."""
+        """Removes what was being written when a process was killed; nobody may be writing to
+        `output`.
+        """
         with self._lock:
             for partial in self.folder.rglob("*.partial"):
                 partial.unlink()
@@ -170,7 +177,8 @@ class Scratch:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.folder / "replaced", ignore_errors=True)
         try:
-            # First, or a process that is killed just after the last rename would have made `output` for nothing.
+            # First, or a process that is killed just after the last rename would have made `output`
+            # for nothing.
             write_json(self._marker, self._done_marker(self.output))
             if self.out.exists():
                 self.out.rename(self.folder / "replaced")
@@ -186,7 +194,9 @@ class Scratch:
         shutil.rmtree(self.folder)
 
     def _keep(self) -> None:
-        """Gives the result's files second names; what was kept before goes. Nothing is kept without hard links."""
+        """Gives the result's files second names; what was kept before goes. Nothing is kept without
+        hard links.
+        """
         marker = self.kept / "kept.json"
         marker.unlink(missing_ok=True)  # first: what it describes is about to be replaced
         if not self._has_reports or not link_tree(self.out, self.kept / "output"):
@@ -197,7 +207,9 @@ class Scratch:
         write_json(marker, {"decides": self.decides, "fingerprint": self.fingerprint, "digests": digests})
 
     def _put_back(self) -> bool:
-        """Gives the kept files their names again, if they are the wanted result and undamaged; returns whether so."""
+        """Gives the kept files their names again, if they are the wanted result and undamaged;
+        returns whether so.
+        """
         kept = self.read_kept()
         if kept.get("fingerprint") != self.fingerprint or kept.get("digests") != _file_digests(self.kept):
             return False
@@ -210,7 +222,9 @@ class Scratch:
         return True
 
     def read_kept(self) -> dict[str, Any]:
-        """Returns what `kept` holds: `decides`, `fingerprint` and `digests`; nothing where there is no kept result."""
+        """Returns what `kept` holds: `decides`, `fingerprint` and `digests`; nothing where there is
+        no kept result.
+        """
         return _read_dict(self.kept / "kept.json")
 
     def __exit__(
@@ -229,7 +243,9 @@ class SharedScratch(Scratch):
 
 
 def _read_dict(path: Path) -> dict[str, Any]:
-    """Returns a JSON object of this module's own; an empty one where the file is missing or damaged."""
+    """Returns a JSON object of this module's own; an empty one where the file is missing or
+    damaged.
+    """
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -238,6 +254,8 @@ def _read_dict(path: Path) -> dict[str, Any]:
 
 
 def _file_digests(tree: Path) -> dict[str, str]:
-    """Returns the digest of every file below a folder, by its path; the folder's own description is left out."""
+    """Returns the digest of every file below a folder, by its path; the folder's own description is
+    left out.
+    """
     paths = sorted(path for path in tree.rglob("*") if path.is_file() and path.name != "kept.json")
     return {str(path.relative_to(tree)): file_fingerprint(path) for path in paths}

@@ -1,11 +1,13 @@
-"""Counter-based random numbers: a draw is a pure function of (seed, counter), so nothing has a state to lose.
+"""Counter-based random numbers: a draw is a pure function of (seed, counter), so nothing has a
+state to lose.
 
-The same code runs on numpy and torch integers of 64 bits and gives the same bits on any device: a product of two
-32-bit words wraps in a signed 64-bit word without losing a bit, and shifting right then masking recovers both halves.
+The same code runs on numpy and torch integers of 64 bits and gives the same bits on any device: a
+product of two 32-bit words wraps in a signed 64-bit word without losing a bit, and shifting right
+then masking recovers both halves.
 
 References:
-    John K. Salmon, Mark A. Moraes, Ron O. Dror, David E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011,
-    doi:10.1145/2063384.2063405, sections 3.3 (Philox) and 4.
+    John K. Salmon, Mark A. Moraes, Ron O. Dror, David E. Shaw, "Parallel random numbers: as easy as
+    1, 2, 3", 2011, doi:10.1145/2063384.2063405, sections 3.3 (Philox) and 4.
 """
 
 from typing import TypeVar
@@ -23,7 +25,9 @@ _ROUNDS = 10
 
 
 def philox(seed: int, counter: tuple[Words, Words, Words, Words]) -> tuple[Words, Words, Words, Words]:
-    """Four random words per element, each in [0, 2^32): Philox4x32-10 keyed by the 64 bits of `seed`.
+    """Returns four random words per element, each in [0, 2^32).
+
+    They are Philox4x32-10, keyed by the 64 bits of `seed`.
 
     Args:
         seed: The key; only its low 64 bits count.
@@ -46,30 +50,40 @@ def philox(seed: int, counter: tuple[Words, Words, Words, Words]) -> tuple[Words
 def sample_draws(
     seed: int, sample_ids: UInt64[np.ndarray, " samples"], view: int, slot: int
 ) -> Int64[torch.Tensor, "4 samples"]:
-    """Four random words in [0, 2^32) per sample for one view; `slot` numbers the independent uses within it."""
+    """Returns four random words in [0, 2^32) per sample for one view.
+
+    `slot` numbers the independent uses within it.
+    """
     ids = torch.from_numpy(sample_ids.view(np.int64))
     counter = (ids, ids >> 32, torch.full_like(ids, view), torch.full_like(ids, slot))
     return torch.stack(philox(seed, counter))
 
 
 def integers_below(words: Words, bound: int) -> Words:
-    """Uniform integers in [0, bound) from random words (bias below bound / 2^32)."""
+    """Returns uniform integers in [0, bound) from random words (bias below bound / 2^32)."""
     return (words * bound) >> 32
 
 
 def permutation(seed: int, count: int, turn: int) -> Int64[np.ndarray, " count"]:
-    """A random order of range(count), another one for each `turn` (an epoch)."""
+    """Returns a random order of range(count), another one for each `turn` (an epoch)."""
     return shuffle(seed, np.arange(count, dtype=np.int64), turn)
 
 
 def shuffle(seed: int, numbers: Int64[np.ndarray, " some"], turn: int) -> Int64[np.ndarray, " some"]:
-    """Where each of some ascending numbers stands, in the order in which `permutation` has them among all numbers."""
+    """Returns the positions of some ascending numbers, in the order in which `permutation` has
+    them.
+
+    That order is the one among all numbers.
+    """
     high, low, _, _ = philox(seed, (numbers, numbers >> 32, np.full_like(numbers, turn), np.full_like(numbers, -1)))
     return np.argsort((high << 31) | (low >> 1), kind="stable")
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """A seed of its own for a purpose (`order`, `views`), so that two uses of one seed do not share numbers."""
+    """Returns a seed of its own for a purpose (`order`, `views`).
+
+    So two uses of one seed do not share numbers.
+    """
     word = np.frombuffer(purpose.encode().ljust(16, b"\0")[:16], dtype=np.int32).astype(np.int64)
     counter = tuple(word[i : i + 1] for i in range(4))
     high, low, _, _ = philox(seed, counter)  # type: ignore[arg-type]

@@ -9,10 +9,12 @@ _COPIED_AHEAD = 2  # batches
 
 
 def copied_ahead(groups: Iterable[Sequence[torch.Tensor]], device: torch.device) -> Iterator[Sequence[torch.Tensor]]:
-    """Groups of tensors of this machine's memory on a device, each of which travels while the one before is worked on.
+    """Yields groups of tensors of this machine's memory on a device.
 
-    On CUDA they go through pinned memory and a queue of their own, and the last but one must have been worked on before
-    another one leaves, so that no more than a few are anywhere.
+    Each travels while the one before is worked on.
+
+    On CUDA they go through pinned memory and a queue of their own, and the last but one must have
+    been worked on before another one leaves, so that no more than a few are anywhere.
     """
     if device.type != "cuda":
         yield from ([tensor.to(device) for tensor in group] for group in groups)
@@ -43,8 +45,11 @@ def copied_ahead(groups: Iterable[Sequence[torch.Tensor]], device: torch.device)
 
 
 def in_own_queue(device: torch.device) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """What makes work ready to be done in another thread: it begins when the device has computed all that this thread has
-    asked for so far, and does not wait for what is asked for later. Only CUDA has such queues."""
+    """Returns a wrapper that runs work on a side CUDA stream once all work queued so far is done.
+
+    The work is meant for another thread; it does not wait for what is queued later. On other
+    devices the wrapper leaves work as it is: only CUDA has such queues.
+    """
     if device.type != "cuda":
         return lambda work: work
     queue = torch.cuda.Stream(device, priority=-1)  # before the other work: it is little, and memory waits for it

@@ -2,8 +2,9 @@
 
 A name leads building.py to the file of the place that the network comes from: a family of our own,
 torchvision, timm, a function in a file of the user's, or an ONNX file. A library is imported only
-where a name asks for it. A Classifier wraps the network: pixels in, logits of the data's classes out.
-A new small family belongs into `FAMILIES` of families.py, a new library into a file of its own.
+where a name asks for it. A Classifier wraps the network: pixels in, logits of the data's classes
+out. A new small family belongs into `FAMILIES` of families.py, a new library into a file of its
+own.
 
 building.py     the network that a name stands for, and its own file
 classes.py      the outputs of a teacher that stand for each class of the data

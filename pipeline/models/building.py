@@ -23,12 +23,12 @@ class ClassifierSpec:
     """A classifier before it has weights: its network by name, the inputs, the outputs.
 
     Args:
-        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>` or `onnx/<path>`.
-        settings: Keyword arguments of what builds the network, such as `width` and `depth`.
-        channels: The channels of the images; `mean` and `std` are theirs, in units of 255 pixel levels.
-        size_px: Height and width that the network wants, where it is not that of the images.
-        groups: The network's outputs that stand for each class, where these are not the same.
-        num_outputs: The outputs of the network, where they are not `num_classes`.
+        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>` or
+        `onnx/<path>`. settings: Keyword arguments of what builds the network, such as `width` and
+        `depth`. channels: The channels of the images; `mean` and `std` are theirs, in units of 255
+        pixel levels. size_px: Height and width that the network wants, where it is not that of the
+        images. groups: The network's outputs that stand for each class, where these are not the
+        same. num_outputs: The outputs of the network, where they are not `num_classes`.
     """
 
     name: str
@@ -70,7 +70,7 @@ class ClassifierSpec:
 def build_network(
     name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
 ) -> tuple[nn.Module, int]:
-    """The bare network, and how many channels its images have."""
+    """Returns the bare network, and the number of channels that its images have."""
     if name.startswith(_TORCHVISION):
         return torchvision.build(name, settings, num_outputs), torchvision.CHANNELS
     if name.startswith(_TIMM):
@@ -86,12 +86,15 @@ def build_network(
 
 
 def is_for_inference_alone(name: str) -> bool:
-    """Whether a network comes trained and can't be trained on."""
+    """Returns whether a network comes trained and can't be trained on."""
     return name.startswith(_ONNX)
 
 
 def published_weights(name: str, settings: Mapping[str, Any]) -> Weights:
-    """The weights that the library of this name offers; raises ModelError where there are none or they can't be had."""
+    """Returns the weights that the library of this name offers.
+
+    Raises ModelError where there are none or they can't be had.
+    """
     if name.startswith(_TORCHVISION):
         return torchvision.published(name, settings)
     if name.startswith(_TIMM):
@@ -100,20 +103,23 @@ def published_weights(name: str, settings: Mapping[str, Any]) -> Weights:
 
 
 def network_file(name: str) -> Path | None:
-    """The file that a network's name is about, if it is about one; raises ModelError where the name is not whole."""
+    """Returns the file that a network's name is about, if it is about one.
+
+    Raises ModelError where the name is not whole.
+    """
     if name.startswith(_ONNX):
         return Path(name.removeprefix(_ONNX))
     return user_file.source_file(name) if user_file.is_user_file(name) else None
 
 
 def network_copy(name: str, folder: Path) -> Path | None:
-    """Where a network's own file stands in the folder of its weights, if it has one."""
+    """Returns the place of a network's own file in the folder of its weights, if it has one."""
     file = network_file(name)
     return None if file is None else folder / f"network{'.onnx' if name.startswith(_ONNX) else '.py'}"
 
 
 def source_files(name: str) -> list[Path]:
-    """Every file that a network comes in; raises ModelError where one is not there."""
+    """Returns every file that a network comes in; raises ModelError where one is not there."""
     source = network_file(name)
     if source is None:
         return []
@@ -123,7 +129,10 @@ def source_files(name: str) -> list[Path]:
 
 
 def copy_network_file(name: str, folder: Path) -> None:
-    """Puts a network's own file, if it has one, into the folder of its weights, which then needs nothing else."""
+    """Copies a network's own file, if it has one, into the folder of its weights.
+
+    The folder then needs nothing else.
+    """
     copy = network_copy(name, folder)
     for source in source_files(name)[:1]:
         assert copy is not None, "who has a file has a place for it"
@@ -136,7 +145,7 @@ def copy_network_file(name: str, folder: Path) -> None:
 def head_names(
     name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
 ) -> frozenset[str]:
-    """The tensors of a bare network that make its head: those whose shape follows the number of outputs.
+    """Returns the names of a bare network's head: the tensors whose shape follows the outputs.
 
     Raises ModelError where there are none.
     """

@@ -1,4 +1,4 @@
-"""Which outputs of a teacher stand for which classes of the data."""
+"""The outputs of a teacher that stand for each class of the data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,10 @@ ClassMap = Mapping[str, Sequence[int | str]]
 
 
 def read_class_names(names: str | Sequence[str] | None, where: str) -> list[str] | None:
-    """Class names as they are given, or from a file with one in a line; raises ConfigError where that can't be read."""
+    """Returns class names as they are given, or from a file with one in a line.
+
+    Raises ConfigError where that can't be read.
+    """
     if names is None or not isinstance(names, str):
         return names if names is None else list(names)
     try:
@@ -27,14 +30,18 @@ def match_classes(
     num_outputs: int,
     where: str,
 ) -> list[list[int]] | None:
-    """For each class of the data the outputs that stand for it; None where these are the classes in their order.
+    """Returns for each class of the data the outputs that stand for it.
+
+    None means that the outputs are these classes in their order.
 
     Args:
-        output_names: What the outputs are called; None: nobody knows, and they are taken for the data's classes.
-        class_map: The outputs of some classes, by name or number; others go by their name, whatever its case.
+        output_names: What the outputs are called; None: nobody knows, and they are taken for the
+        data's classes. class_map: The outputs of some classes, by name or number; others go by
+        their name, whatever its case.
 
     Raises:
-        ConfigError: A class has no output, two have the same, or names and outputs are not of one number.
+        ConfigError: A class has no output, two have the same, or names and outputs are not of one
+        number.
     """
     if output_names is not None and len(output_names) != num_outputs:
         found = f"{len(output_names)} names for {num_outputs} outputs"
@@ -57,7 +64,7 @@ def match_classes(
 def _outputs_of(
     name: str, output_names: Sequence[str] | None, class_map: ClassMap, num_outputs: int, where: str
 ) -> list[int]:
-    """The outputs of one class."""
+    """Returns the outputs of one class."""
     if name in class_map:
         place = f"{where}.class_map.{name}"
         if not class_map[name]:
@@ -93,7 +100,7 @@ def _find(name: str, output_names: Sequence[str], place: str, fix: str) -> int:
 
 
 def _plain(name: str) -> str:
-    """A name as it is compared: folders have `_` where lists have a space."""
+    """Returns a name as it is compared: folders have `_` where lists have a space."""
     return " ".join(name.casefold().replace("_", " ").split())
 
 

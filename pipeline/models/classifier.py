@@ -1,4 +1,4 @@
-"""Classifier: a network with all that stands between pixels and the logits of this data's classes."""
+"""A network with all that stands between pixels and the logits of this data's classes."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,14 @@ from pipeline.core.errors import ModelError
 class Classifier(nn.Module):
     """A network that takes pixels in 0 to 255 and gives a logit per class of the data.
 
-    It carries its own normalisation, size of images and meaning of outputs, so the same views serve networks that want
-    different ones. All of these are buffers: they are part of the weights, and of their fingerprint.
+    It carries its own normalisation, size of images and meaning of outputs, so the same views serve
+    networks that want different ones. All of these are buffers: they are part of the weights, and
+    of their fingerprint.
 
     Args:
-        mean: Of each channel, or one for all, in units of 255 pixel levels; `std` alike.
-        size_px: Height and width that the network wants; None: those of the images.
-        groups: For each class the network's outputs that stand for it; None: output and class number are the same.
+        mean: Of each channel, or one for all, in units of 255 pixel levels; `std` alike. size_px:
+        Height and width that the network wants; None: those of the images. groups: For each class
+        the network's outputs that stand for it; None: output and class number are the same.
     """
 
     pixel_mean: torch.Tensor
@@ -64,7 +65,7 @@ class Classifier(nn.Module):
 
 
 def group_table(groups: Sequence[Sequence[int]]) -> Int64[torch.Tensor, "classes most"]:
-    """Groups of outputs as one table; -1 stands where a group has no more."""
+    """Returns groups of outputs as one table; -1 stands where a group has no more."""
     most = max(len(group) for group in groups)
     return torch.tensor([[*group, *[-1] * (most - len(group))] for group in groups])
 
@@ -72,8 +73,11 @@ def group_table(groups: Sequence[Sequence[int]]) -> Int64[torch.Tensor, "classes
 def join_outputs(
     logits: Float[torch.Tensor, "batch outputs"], table: Int64[torch.Tensor, "classes most"]
 ) -> Float[torch.Tensor, "batch classes"]:
-    """Logits of classes, each of which is several outputs together: probabilities add up, so logits go by log-sum-exp.
+    """Returns logits of classes, each of which is several outputs together.
 
-    Outputs of no class are left out: what is told apart is the data's classes, given that it is one of them.
+    Probabilities add up, so logits go by log-sum-exp.
+
+    Outputs of no class are left out: what is told apart is the data's classes, given that it is one
+    of them.
     """
     return logits[:, table.clamp(min=0)].masked_fill(table < 0, -torch.inf).logsumexp(dim=2)

@@ -18,9 +18,9 @@ _COMPILERS = {  # that torch calls: the variable that names one, and what is tri
 def check_compiler(device: torch.device, where: str) -> None:
     """Raises ConfigError where torch can't compile networks for a device, for want of a compiler.
 
-    Whoever asks for it gets a network compiled when it is first called, for each mode and shape anew, 5 to 20 seconds
-    each; its last bits are rounded otherwise. On two cores of an AMD EPYC this made networks 0.7 to 1.3 times as fast
-    (docs/log.md), so nobody gets it unasked.
+    A network that is to be compiled is so at its first call, and again for each mode and shape,
+    5 to 20 seconds each; its last bits are rounded otherwise. On two cores of an AMD EPYC this
+    made networks 0.7 to 1.3 times as fast (docs/log.md), so it is off unless asked for.
     """
     variable, names = _COMPILERS.get(device.type, _COMPILERS["cuda"])
     names = shlex.split(os.environ.get(variable, ""))[:1] or names

@@ -1,4 +1,4 @@
-"""How large a network is, and how much it computes."""
+"""The size of a network, and the arithmetic of its forward pass."""
 
 import torch
 from torch import nn
@@ -7,14 +7,20 @@ from pipeline.models.onnx import OnnxNetwork
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trained parameters (normalisation statistics are not counted, but for those in an ONNX file, which does not tell
-    them apart)."""
+    """Returns the number of trained parameters.
+
+    Normalisation statistics are not counted, except those in an ONNX file, which does not mark
+    them.
+    """
     in_files = sum(module.num_parameters for module in model.modules() if isinstance(module, OnnxNetwork))
     return in_files + sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_multiply_adds(model: nn.Module, image_shape: list[int]) -> int | None:
-    """Multiply-adds of convolutions and linear layers for one image; None for a network that another library runs."""
+    """Returns the multiply-adds of convolutions and linear layers for one image.
+
+    None for a network that another library runs.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # brings Triton with it, 74 MB that training does without
 
     if any(isinstance(module, OnnxNetwork) for module in model.modules()):

@@ -1,4 +1,4 @@
-"""Which device and which number format to compute with; what lies there, and how it gets there."""
+"""The device to compute with, and the data that may lie on it."""
 
 from typing import Literal
 
@@ -12,7 +12,9 @@ _RESIDENT_SHARE = 0.5  # of what is free on a device: the rest is for networks a
 
 
 def choose_device(name: str, local_index: int = 0) -> torch.device:
-    """The device by name; `auto` is CUDA where there is one, else the CPU. Raises ConfigError where it is not there.
+    """Returns the device by name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises ConfigError where it is not on this machine.
 
     Args:
         local_index: Of this process among those on its machine, which take its GPUs in turn.
@@ -31,8 +33,10 @@ def choose_device(name: str, local_index: int = 0) -> torch.device:
 
 
 def has_room(device: torch.device, num_bytes: int) -> bool:
-    """Whether data of this size should lie on a CUDA device as long as a stage runs: never on others, whose memory is the
-    machine's own."""
+    """Returns whether data of this size should lie on a device as long as a stage runs.
+
+    It should only on a CUDA device: the memory of others is the machine's own.
+    """
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)

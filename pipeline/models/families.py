@@ -1,4 +1,6 @@
-"""Our own small families: for images of some tens of pixels, trained from nothing on a processor."""
+"""Small families of networks, for images of some tens of pixels, trained from nothing on a
+processor.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,7 +21,10 @@ def _conv_norm_relu(inputs: int, outputs: int, stride: int, kernel: int = 3) -> 
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut; starts as the shortcut alone (the last norm's scale is 0)."""
+    """A block of two 3 x 3 convolutions beside a shortcut.
+
+    It starts as the shortcut alone: the last norm's scale is 0.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -36,13 +41,15 @@ class _ResidualBlock(nn.Module):
 
 
 def resnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
-    """A residual network for small images: a stem of `width` at full size, then three stages of `depth` blocks with
-    1, 2 and 4 times `width` channels at a half, a quarter and an eighth of the size.
+    """Returns a residual network for small images.
+
+    A stem of `width` channels at full size, then three stages of `depth` blocks with 1, 2 and 4
+    times `width` channels at a half, a quarter and an eighth of the size.
 
     References:
-        Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Deep Residual Learning for Image Recognition", 2015,
-        arXiv 1512.03385, section 3.
-        Priya Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv 1706.02677, section 5.1 (the zero scale).
+        Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Deep Residual Learning for Image
+        Recognition", 2015, arXiv 1512.03385, section 3. Priya Goyal et al., "Accurate, Large
+        Minibatch SGD", 2017, arXiv 1706.02677, section 5.1 (the zero scale).
     """
     layers: list[nn.Module] = [_conv_norm_relu(channels, width, 1)]
     inputs = width
@@ -55,8 +62,11 @@ def resnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: 
 
 
 def convnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
-    """A plain convolutional network that is cheap to train: it starts at a half of the image's size with `width`
-    channels and halves the size twice more while doubling the channels, `depth` convolutions at each size."""
+    """Returns a plain convolutional network that is cheap to train.
+
+    It starts at a half of the image's size with `width` channels and halves the size twice more
+    while doubling the channels, `depth` convolutions at each size.
+    """
     layers: list[nn.Module] = []
     inputs = channels
     for stage in range(3):
@@ -68,12 +78,14 @@ def convnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth:
 
 
 def vgg_small(num_classes: int, channels: int, *, stages: list[list[PositiveInt]]) -> nn.Module:
-    """A plain network of 3 x 3 convolutions with max-pooling between its stages; `stages` lists the channels of each
-    convolution, stage by stage. Pooling comes before norm and ReLU, which then have a quarter of the values to pass.
+    """Returns a plain network of 3 x 3 convolutions with max-pooling between its stages.
+
+    `stages` lists the channels of each convolution, stage by stage. Pooling comes before norm
+    and ReLU, which then have a quarter of the values to pass.
 
     References:
-        Karen Simonyan, Andrew Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
-        arXiv 1409.1556, section 2.
+        Karen Simonyan, Andrew Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+        Recognition", 2014, arXiv 1409.1556, section 2.
     """
     layers: list[nn.Module] = []
     inputs = channels
@@ -95,7 +107,10 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int) -> nn.Module:
-    """A network of one of `FAMILIES`; raises ModelError or ConfigError where a setting is unknown, missing or ill-typed."""
+    """Returns a network of one of `FAMILIES`.
+
+    Raises ModelError or ConfigError where a setting is unknown, missing or ill-typed.
+    """
     family = FAMILIES[name]
     parameters = inspect.signature(family).parameters
     known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]

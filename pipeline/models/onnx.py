@@ -1,4 +1,7 @@
-"""A network in an ONNX file, `onnx/<path>`, for inference alone; the one file of networks that imports onnx and onnxruntime."""
+"""A network in an ONNX file, `onnx/<path>`, for inference alone.
+
+The one file of networks that imports onnx and onnxruntime.
+"""
 
 import math
 import shutil
@@ -19,7 +22,7 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(d
 
 
 class OnnxNetwork(nn.Module):
-    """Images -> logits by onnxruntime, with no tensors of its own and no gradients.
+    """A network that onnxruntime runs: no tensors of its own, and no gradients.
 
     Raises ModelError where the file is not such a network.
 
@@ -43,7 +46,7 @@ class OnnxNetwork(nn.Module):
         self.num_parameters = _count_parameters(path, name)
 
     def __deepcopy__(self, memo: object) -> "OnnxNetwork":
-        """Itself: it has no state, and a session can't be copied."""
+        """Returns itself: it has no state, and a session can't be copied."""
         return self
 
     def forward(
@@ -55,11 +58,11 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(np.concatenate(parts)).to(images.device)
 
     def count_outputs(self, image_shape: Sequence[int]) -> int:
-        """How many logits an image of this shape (channels, height, width) has."""
+        """Returns the number of logits for an image of this shape (channels, height, width)."""
         return self.forward(torch.zeros(1, *image_shape)).shape[1]
 
     def _run(self, images: np.ndarray, size: int) -> np.ndarray:
-        """The logits of some images, in a batch of `size`: what lacks is filled up."""
+        """Returns the logits of some images, in a batch of `size`: what lacks is filled up."""
         filled = images if len(images) == size else np.resize(images, (size, *images.shape[1:]))
         try:
             (logits,) = self._session.run([self._output], {self._input.name: filled})
@@ -109,7 +112,9 @@ def copy_whole(source: Path, target: Path, name: str) -> None:
 
 
 def beside(path: Path, name: str) -> list[Path]:
-    """The files that an ONNX file keeps weights in; raises ModelError where it is no ONNX file."""
+    """Returns the files that an ONNX file keeps weights in; raises ModelError where it is no ONNX
+    file.
+    """
     tensors = _load(path, name).graph.initializer
     places = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
     return sorted({path.parent / place for place in places})

@@ -19,7 +19,9 @@ _WORTHWHILE = 0.7  # of a float32 step: far from 1, so that noise does not decid
 
 
 def choose_precision(precision: Precision, model: nn.Module, images: torch.Tensor, device: torch.device) -> torch.dtype:
-    """The number format to train in: `auto` is bfloat16 on CUDA, and on a CPU where a short trial shows it faster.
+    """Returns the number format to train in.
+
+    `auto` is bfloat16 on CUDA, and on a CPU where a short trial shows it faster.
 
     A CPU without bfloat16 instructions emulates it and is not tried.
     """
@@ -37,9 +39,12 @@ def choose_precision(precision: Precision, model: nn.Module, images: torch.Tenso
 
 
 def inference_precision(precision: Precision, trained_in: str, device: torch.device) -> str:
-    """The number format that a trained network is run in, `float32` or `bfloat16`; no clock has a say in it.
+    """Returns the number format to run a trained network in, `float32` or `bfloat16`.
 
-    `auto` is bfloat16 on a CUDA device that has it, and on a CPU that has it for a network that was trained so.
+    No clock has a say in it.
+
+    `auto` is bfloat16 on a CUDA device that has it, and on a CPU that has it for a network that was
+    trained so.
     """
     if precision != "auto":
         return precision
@@ -49,7 +54,10 @@ def inference_precision(precision: Precision, trained_in: str, device: torch.dev
 
 
 def computing_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Runs what bears it (convolutions, products of matrices) in this number format, `float32` or `bfloat16`."""
+    """Runs the operations that tolerate it (convolutions, products of matrices) in a number format.
+
+    The format is `float32` or `bfloat16`.
+    """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -59,8 +67,11 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _trial_seconds(model: nn.Module, images: torch.Tensor) -> dict[torch.dtype, float]:
-    """The fastest of a few forward and backward passes in either format, in turn, so that other work on the machine hits both
-    alike; parameters and statistics are left as they were, gradients cleared."""
+    """Returns the seconds of the fastest of a few forward and backward passes in either format.
+
+    The formats take turns, so that other work on the machine hits both alike. Parameters and
+    statistics are left as they were, gradients cleared.
+    """
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fastest = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
     for _ in range(_TRIAL_STEPS):

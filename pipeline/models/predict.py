@@ -1,4 +1,4 @@
-"""predict_logits: a network over batches of pixels, in smaller ones where memory is short."""
+"""Logits of many batches, in smaller ones where memory is short."""
 
 from collections.abc import Callable, Iterable, Iterator
 from weakref import WeakKeyDictionary
@@ -13,8 +13,8 @@ from pipeline.models.precision import computing_in
 
 _CPU = torch.device("cpu")
 
-#: How many images at once a network turned out to bear here, where that was less than a batch: each block of a dump
-#: would find it out anew otherwise.
+#: The images at once that fit in memory here, by network, where that was less than a batch: each
+#: block of a dump would have to find it out again otherwise.
 _bearable: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
@@ -28,15 +28,17 @@ def predict_logits(
     left_on: torch.device = _CPU,
     precision: str = "float32",
 ) -> Float[torch.Tensor, "samples classes"]:
-    """Float32 logits in the batches' order, with the network in eval mode (it is put back afterwards).
+    """Returns float32 logits in the batches' order, of the network in eval mode.
 
-    A batch that does not fit in the device's memory is halved, and so are those that follow. A CUDA device is not waited
-    for before the last batch.
+    Its mode is put back afterwards.
+
+    A batch that does not fit in the device's memory is halved, and so are those that follow. A CUDA
+    device is not waited for before the last batch.
 
     Args:
-        on_batch: Called with each batch's number of samples once the device was told to work on it, for progress.
-        left_on: Where the logits are: on the CPU, or on the device, where they are perhaps not yet computed.
-        precision: What the network computes in, `float32` or `bfloat16`.
+        on_batch: Called with each batch's number of samples once the device was told to work on it,
+        for progress. left_on: Where the logits are: on the CPU, or on the device, where they are
+        perhaps not yet computed. precision: What the network computes in, `float32` or `bfloat16`.
 
     Raises:
         ModelError: There is no memory for a single image.
@@ -47,7 +49,8 @@ def predict_logits(
         logits = []
         for images in batches:
             for some in _in_pieces(model, images, device, precision):
-                # From a CUDA device this copies into pinned memory, behind our back; other kinds need to be waited for.
+                # From a CUDA device this copies into pinned memory, behind our back; other kinds
+                # need to be waited for.
                 logits.append(some.to(left_on, non_blocking=device.type == "cuda"))
             on_batch(len(images))
         if device.type == "cuda" and left_on.type == "cpu":
@@ -60,10 +63,10 @@ def predict_logits(
 def _in_pieces(
     model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
 ) -> Iterator[Float[torch.Tensor, "_ classes"]]:
-    """The logits of a batch, of as many images at once as the network bears."""
+    """Yields the logits of a batch, of as many images at once as fit in memory."""
     done, halved = 0, False
     at_once = max(1, min(_bearable.get(model, len(images)), len(images)))
-    while done < max(1, len(images)):  # of no images, too, a network tells how many classes it has
+    while done < max(1, len(images)):  # of no images, too, a network shows how many classes it has
         logits = _forward(model, images[done : done + at_once], device, precision)
         if logits is not None:
             yield logits
@@ -87,7 +90,7 @@ def _in_pieces(
 def _forward(
     model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
 ) -> Float[torch.Tensor, "_ classes"] | None:
-    """Float32 logits on the device; None where its memory does not suffice.
+    """Returns float32 logits on the device; None where its memory does not suffice.
 
     A function of its own, because an error that is being handled holds every tensor of the pass.
     """
@@ -102,7 +105,9 @@ def _forward(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch says that a device's memory, or this machine's, is used up."""
+    """Returns whether an error of torch means that memory is used up, a device's or this
+    machine's.
+    """
     said = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in _OUT_OF_MEMORY)
 

@@ -1,5 +1,8 @@
-"""A trained network on disk: `weights.safetensors`, `meta.json` with all that is needed to build and use it, and the
-network's own file where it has one (`network.py`, `network.onnx`)."""
+"""A trained network on disk: its weights, its description and its own file.
+
+`weights.safetensors`, `meta.json` with all that is needed to build and use the network, and the
+network's own file where it has one (`network.py`, `network.onnx`).
+"""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +18,12 @@ from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights
 
 @dataclass(frozen=True)
 class ModelMeta:
-    """What a trained network is, what it was trained for, and how well it did on the validation split.
+    """The description of a trained network: what it was trained for, and its validation figures.
 
     Attributes:
-        image_shape: Of the data; `size_px` is what the network has its images resized to, None: to nothing.
-        num_outputs: Of the network, and `class_groups` those that stand for each class; None: a class has one, the same.
-        network_file: The fingerprint of the network's own file.
+        image_shape: Of the data; `size_px` is what the network has its images resized to, None: to
+        nothing. num_outputs: Of the network, and `class_groups` those that stand for each class;
+        None: a class has one, the same. network_file: The fingerprint of the network's own file.
     """
 
     model: str
@@ -41,15 +44,19 @@ class ModelMeta:
     def untrained(
         cls, model: str, model_settings: dict[str, Any], data: DatasetManifest, settings: dict[str, Any]
     ) -> "ModelMeta":
-        """Of a network that is to be trained on a data set by `settings`, with that data's normalisation."""
+        """Returns the description of a network that is to be trained on a data set by `settings`.
+
+        It has that data's normalisation.
+        """
         return cls(model, model_settings, data.class_names, data.image_shape, data.mean, data.std, settings, "", {})
 
     def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
-        """The same network after training."""
+        """Returns the description after training."""
         return replace(self, precision=precision, val=val)
 
     def build(self, seed: int = 0, folder: Path | None = None) -> Classifier:
-        """The network with fresh weights; raises ModelError where it does not fit the images.
+        """Returns the network with fresh weights; raises ModelError where it does not fit the
+        images.
 
         Args:
             folder: Where the copy of the network's own file is; only who has such a file needs it.
@@ -69,7 +76,9 @@ class ModelMeta:
         return model.train()
 
     def check_data(self, data: DatasetManifest, folder: Path, made_by: str) -> None:
-        """Raises ModelError where it was trained for other classes or images than a data set has."""
+        """Raises ModelError where it was trained for other classes or images than a data set
+        has.
+        """
         for what, own, wanted in (
             ("classes", self.class_names, data.class_names),
             ("images", self.image_shape, data.image_shape),
@@ -79,7 +88,10 @@ class ModelMeta:
                 raise ModelError(folder, found, fix=f"run `dvc repro {made_by}`")
 
     def head(self, folder: Path | None = None) -> frozenset[str]:
-        """The names of the bare network's tensors that depend on the number of classes; `folder` as for `build`."""
+        """Returns the names of the bare network's tensors that depend on the number of classes.
+
+        `folder` is as for `build`.
+        """
         outputs = self.num_outputs or len(self.class_names)
         return head_names(self.model, self.model_settings, outputs, self.image_shape[0], self._own_file(folder))
 
@@ -87,7 +99,7 @@ class ModelMeta:
         return None if folder is None else network_copy(self.model, folder)
 
     def _try(self, model: Classifier) -> None:
-        """One image, through the network as it will be used."""
+        """Sends one image through the network as it will be used."""
         try:
             with torch.no_grad():
                 found = tuple(model.eval()(torch.zeros(1, *self.image_shape, dtype=torch.uint8)).shape)
@@ -113,7 +125,7 @@ def write_model(
 
 
 def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
-    """Raises DataError or ModelError where there is no readable `meta.json`."""
+    """Returns a network's description; raises DataError or ModelError where it can't be read."""
     path = folder / "meta.json"
     try:
         return ModelMeta(**read_json(path, made_by=made_by))
@@ -122,7 +134,7 @@ def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
 
 
 def read_model(folder: Path, *, made_by: str, weights: str = "weights") -> Classifier:
-    """The trained network, in eval mode; nothing but its folder is needed."""
+    """Returns the trained network in eval mode; nothing but its folder is needed."""
     meta = read_meta(folder, made_by=made_by)
     _check_own_file(folder, meta, made_by)
     model = meta.build(folder=folder)
@@ -139,7 +151,7 @@ def _check_own_file(folder: Path, meta: ModelMeta, made_by: str) -> None:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """32 hex digits of the weights, and of the network's own file where it has one."""
+    """Returns 32 hex digits of the weights, and of the network's own file where it has one."""
     weights = file_fingerprint(folder / "weights.safetensors")
     own = [file_fingerprint(path) for path in sorted(folder.glob("network.*"))]
     return fingerprint([weights, *own]) if own else weights

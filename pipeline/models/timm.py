@@ -11,12 +11,15 @@ from pipeline.models.weights import Weights
 
 
 def channels(settings: Mapping[str, Any]) -> int:
-    """How many channels its images have."""
+    """Returns the number of channels that its images have."""
     return int(settings.get("in_chans", 3))
 
 
 def build(name: str, settings: Mapping[str, Any], num_outputs: int) -> nn.Module:
-    """An untrained classifier; raises ModelError where timm does not know it or can't build it."""
+    """Returns an untrained classifier.
+
+    Raises ModelError where timm does not know it or can't build it.
+    """
     timm = _library(name)
     try:
         network: nn.Module = timm.create_model(
@@ -28,7 +31,10 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int) -> nn.Module
 
 
 def published(name: str, settings: Mapping[str, Any]) -> Weights:
-    """Its published weights, which are downloaded once, and how they want their images; raises ModelError."""
+    """Returns its published weights, which are downloaded once, and the images that they want.
+
+    Raises ModelError where they can't be had.
+    """
     timm = _library(name)
     short = _short(name, timm)
     try:
@@ -51,7 +57,7 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
 
 
 def _class_names(timm: ModuleType, network: nn.Module) -> list[str] | None:
-    """What its outputs are called, where timm knows: the first of several words for the same."""
+    """Returns the names of its outputs, where timm knows them: the first of several synonyms."""
     config: Any = network.pretrained_cfg
     if names := config.get("label_names"):
         described = config.get("label_descriptions") or {}
@@ -74,7 +80,7 @@ def _library(name: str) -> ModuleType:
 
 
 def _short(name: str, timm: ModuleType) -> str:
-    """The name as timm has it."""
+    """Returns the name as timm has it."""
     short = name.partition("/")[2]
     if not timm.is_model(short):
         raise ModelError(f"model {name!r}", "unknown to timm", expected=suggest(short, timm.list_models()))

@@ -13,7 +13,10 @@ CHANNELS = 3
 
 
 def build(name: str, settings: Mapping[str, Any], num_outputs: int) -> nn.Module:
-    """An untrained classifier; raises ModelError where torchvision does not know it or can't build it."""
+    """Returns an untrained classifier.
+
+    Raises ModelError where torchvision does not know it or can't build it.
+    """
     models = _library(name)
     short = _short(name, models)
     try:
@@ -24,7 +27,10 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int) -> nn.Module
 
 
 def published(name: str, settings: Mapping[str, Any]) -> Weights:
-    """Its best published weights, which are downloaded once, and how they want their images; raises ModelError."""
+    """Returns its best published weights, which are downloaded once, and the images that they want.
+
+    Raises ModelError where they can't be had.
+    """
     models = _library(name)
     short = _short(name, models)
     weights = models.get_model_weights(short).DEFAULT
@@ -59,7 +65,7 @@ def _library(name: str) -> ModuleType:
 
 
 def _short(name: str, models: ModuleType) -> str:
-    """The name as torchvision has it."""
+    """Returns the name as torchvision has it."""
     short = name.partition("/")[2]
     known = models.list_models(module=models)  # classifiers only, not detectors and the like
     if short not in known:

@@ -1,7 +1,7 @@
 """Networks that a function in a file of the user's builds: `path/my_model.py:build`.
 
-The function is `build(num_classes, channels, **model_settings) -> nn.Module`, the file stands by itself (it may import
-what is installed, not its neighbours), because it is kept with the weights.
+The function is `build(num_classes, channels, **model_settings) -> nn.Module`, the file stands by
+itself (it may import what is installed, not its neighbours), because it is kept with the weights.
 """
 
 import linecache
@@ -22,19 +22,20 @@ _MODULE = "potstill_user_network"
 
 
 def is_user_file(name: str) -> bool:
-    """Whether a network's name is meant to be of this kind."""
+    """Returns whether a network's name is meant to be of this kind."""
     return re.search(r"\.py(:|$)", name) is not None
 
 
 def source_file(name: str) -> Path:
-    """The file that a name is about; raises ModelError where the name is not whole."""
+    """Returns the file that a name is about; raises ModelError where the name is not whole."""
     return Path(_parts(name)["file"])
 
 
 def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path) -> nn.Module:
-    """What the function returns.
+    """Returns the network that the function builds.
 
-    Raises ModelError, with the line of the user's file, where there is no such function or it fails.
+    Raises ModelError, with the line of the user's file, where there is no such function or it
+    fails.
 
     Args:
         file: The file's copy, which stays as it was when training began.
@@ -64,7 +65,10 @@ def _parts(name: str) -> dict[str, str]:
 
 
 def _execute(name: str, file: Path) -> ModuleType:
-    """The file as a module. Not by the import system, which would leave its compiled form beside the weights."""
+    """Returns the file as a module.
+
+    The import system would leave its compiled form beside the weights.
+    """
     module = ModuleType(_MODULE)
     module.__file__ = str(file)
     linecache.checkcache(str(file))
@@ -80,7 +84,7 @@ def _execute(name: str, file: Path) -> ModuleType:
 
 
 def _explain(name: str, file: Path, error: Exception, what: str) -> ModelError:
-    """With the last line of the user's file that the error came through."""
+    """Returns an error with the last line of the user's file that it came through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     place = f"model {name!r}" + (f", line {lines[-1]}" if lines else "")
     return ModelError(place, f"{what} ({type(error).__name__}: {error})")

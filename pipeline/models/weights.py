@@ -1,4 +1,6 @@
-"""Weights that were made elsewhere: read from a file, nothing of it executed, and put into a network, or refused."""
+"""Weights that were made elsewhere: read without executing anything, put into a network or
+refused.
+"""
 
 import pickle
 import warnings
@@ -17,7 +19,7 @@ from pipeline.core.errors import ModelError
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that training scripts keep the weights under
 _PREFIXES = ("module.", "_orig_mod.")  # of networks that were wrapped for several GPUs, or compiled
 _OWN = "network."  # of weights that this project wrote, which are a Classifier's
-_FIX = "save it anew: torch.save(model.state_dict(), ...)"
+_FIX = "save it again: torch.save(model.state_dict(), ...)"
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights in a `.safetensors` file or in a `.pt` or `.pth` file that holds a state dict.
+    """Returns the weights in a `.safetensors`, `.pt` or `.pth` file that holds a state dict.
 
-    Raises ModelError where the file is neither, or holds more than tensors: that would have to be executed.
+    Raises ModelError where the file is neither, or holds more than tensors: that would have to be
+    executed.
     """
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
     if not any(name.startswith(_OWN) for name in tensors) or "pixel_mean" not in tensors:
@@ -81,7 +84,7 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _kind(path: Path) -> str:
-    """What a file seems to be, where its first bytes tell."""
+    """Returns what a file seems to be by its first bytes, or an empty text."""
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"PK"):
@@ -94,7 +97,7 @@ def _kind(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The sentence of torch's long explanation that says what was found."""
+    """Returns the sentence of torch's long explanation that names what was found."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     told = [line for line in lines if "Unsupported" in line or "disallowed" in line or "GLOBAL" in line]
     return (told or lines)[0].replace("WeightsUnpickler error: ", "")[:200]
@@ -118,7 +121,9 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def find_misfits(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """By the name of each tensor that does not fit `model`, what was found and what was expected of it, in that order."""
+    """Returns by its name each tensor that does not fit `model`, with what was found and
+    expected.
+    """
     expected, network = model.state_dict(), "the weights of this very network"
     misfits = {}
     for name, tensor in expected.items():
@@ -133,7 +138,9 @@ def find_misfits(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[
 def load_weights(
     model: nn.Module, tensors: Mapping[str, torch.Tensor], where: object, *, but: Collection[str] = ()
 ) -> None:
-    """Fills `model`; raises ModelError with the first name or shape that does not fit, and fills nothing then.
+    """Fills `model` with tensors, or with none where one does not fit.
+
+    Raises ModelError with the first name or shape that does not fit.
 
     Args:
         but: Tensors that stay as they are, whatever is given for them.

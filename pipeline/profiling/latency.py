@@ -1,4 +1,7 @@
-"""What a trained network costs whoever runs it: latency of one image, and memory, each measured in a fresh process."""
+"""The cost of running a trained network: latency of one image, and memory.
+
+Each is measured in a fresh process.
+"""
 
 import json
 import os
@@ -17,7 +20,7 @@ _TOP = Path(__file__).parents[2]
 
 
 def measure_cost(kind: Literal["torch", "onnx"], path: Path, repeats: int, warmup: int) -> Cost:
-    """The cost of a trained network's folder, or of an ONNX file that takes uint8 images.
+    """Returns the cost of a trained network's folder, or of an ONNX file that takes uint8 images.
 
     Raises:
         ModelError: With what the measuring process said, where it did not come to an end.

@@ -1,7 +1,9 @@
-"""What one network costs, measured in a process that does nothing else: `python -m pipeline.profiling.probe torch|onnx PATH`.
+"""The cost of one network, measured in a process that does nothing else.
 
-Prints one line of JSON. An ONNX file is run by onnxruntime with numpy alone, as where there is no torch; what a kind does
-not need is not imported.
+`python -m pipeline.profiling.probe torch|onnx PATH`
+
+Prints one line of JSON. An ONNX file is run by onnxruntime with numpy alone, as where there is no
+torch; what a kind does not need is not imported.
 """
 
 import argparse
@@ -19,7 +21,8 @@ from pipeline.core.errors import ConfigError, ModelError, one_line_errors
 
 _STARTED = time.perf_counter()
 _PERCENTS = (50, 95)
-#: What networks of a kind are built by, by the first part of their name: it counts as imported, not as the network's.
+#: What networks of a kind are built by, by the first part of their name: it counts as imported, not
+#: as the network's.
 _LIBRARIES = {"torchvision": ["torchvision"], "timm": ["timm"], "onnx": ["onnx", "onnxruntime"]}
 
 
@@ -40,10 +43,12 @@ def main() -> None:
 
 
 def measure(kind: str, path: Path, threads: int, repeats: int, warmup: int) -> dict[str, Any]:
-    """Latency of single images in ms, memory in bytes, and what the seconds since the start of this module went to.
+    """Returns latency of single images in ms, memory in bytes, and the seconds of each part.
 
-    Of memory, the peak of the whole process, and what of it was there before the network was read. It belongs to the
-    process: call it in a fresh one.
+    The seconds count from the start of this module.
+
+    Of memory, the peak of the whole process, and what of it was there before the network was read.
+    It belongs to the process: call it in a fresh one.
 
     Raises:
         PipelineError: Where there is no network at `path`, or not one that can be run.
@@ -65,7 +70,7 @@ def measure(kind: str, path: Path, threads: int, repeats: int, warmup: int) -> d
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held at a time.
+    """Returns the most memory that this process has held at a time.
 
     Of Linux, `VmHWM`: `ru_maxrss` counts what the parent held when it forked this process.
     """
@@ -86,7 +91,7 @@ def _import_torch(folder: Path, threads: int) -> Callable[[], Callable[[], objec
 
     torch.set_num_threads(threads)
     for library in _LIBRARIES.get(read_meta(folder, made_by="evaluate").model.partition("/")[0], []):
-        with suppress(ImportError):  # which reading the network tells better
+        with suppress(ImportError):  # which reading the network reports better
             import_module(library)
 
     def load() -> Callable[[], object]:
@@ -136,12 +141,13 @@ def _time_ms(call: Callable[[], object]) -> float:
 
 
 def _percentile(values: list[float], percent: int) -> float:
-    """The smallest value that so many percent of the values do not exceed."""
+    """Returns the smallest value that so many percent of the values do not exceed."""
     return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
 if __name__ == "__main__":
     with one_line_errors():
         main()
-    # At once: a torch with CUDA touches 120 MB more while its libraries are unloaded, which is nobody's need.
+    # At once: a torch with CUDA touches 120 MB more while its libraries are unloaded, which is
+    # nobody's need.
     os._exit(0)

@@ -11,13 +11,18 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> Float[torch.Tensor, " batch"]:
-    """-log p(hard label), with targets that give `label_smoothing` of their mass to all classes alike; 0 where there is no
-    label (-1)."""
+    """Returns -log p(hard label) per example, in nats; 0 where there is no label (-1).
+
+    Targets give `label_smoothing` of their mass to all classes alike.
+    """
     return F.cross_entropy(logits, hard_labels, reduction="none", label_smoothing=label_smoothing, ignore_index=-1)
 
 
 def kl_divergence_with_log_targets(
     log_targets: Float[torch.Tensor, "batch classes"], logits: Float[torch.Tensor, "batch classes"]
 ) -> Float[torch.Tensor, " batch"]:
-    """KL(targets || softmax(logits)): the sum over classes of p_t (log p_t - log p_s)."""
+    """Returns KL(targets || softmax(logits)) per example, in nats.
+
+    It is the sum over classes of p_t (log p_t - log p_s).
+    """
     return F.kl_div(F.log_softmax(logits, dim=1), log_targets, reduction="none", log_target=True).sum(dim=1)

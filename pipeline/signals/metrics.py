@@ -1,4 +1,4 @@
-"""What is reported of a classifier: from its logits and the hard labels, or from two classifiers' logits."""
+"""The figures of a classifier: from its logits and hard labels, or from two classifiers' logits."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,21 @@ NUM_BINS = 15
 
 
 def accuracy(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
-    """Share of samples whose largest logit is at the hard label, 0 to 1."""
+    """Returns the share of samples whose largest logit is at the hard label, 0 to 1."""
     return (logits.argmax(dim=1) == hard_labels).double().mean().item()
 
 
 def nll(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
-    """Mean negative log-likelihood of the hard labels, in nats."""
+    """Returns the mean negative log-likelihood of the hard labels, in nats."""
     return cross_entropy(logits.double(), hard_labels).mean().item()
 
 
 def brier(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
-    """Mean squared distance of the probabilities from the one-hot hard label, 0 to 2.
+    """Returns the mean squared distance of probabilities from one-hot hard labels, 0 to 2.
 
     References:
-        Glenn W. Brier, "Verification of forecasts expressed in terms of probability", 1950, equation 2.
+        Glenn W. Brier, "Verification of forecasts expressed in terms of probability", 1950,
+        equation 2.
     """
     probs = F.softmax(logits.double(), dim=1)
     one_hot = F.one_hot(hard_labels, logits.shape[1])
@@ -34,7 +35,7 @@ def brier(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[tor
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Samples whose confidence (largest probability) lies in (low, high]."""
+    """A bin of samples whose confidence (largest probability) lies in (low, high]."""
 
     low: float
     high: float
@@ -46,7 +47,7 @@ class ReliabilityBin:
 def reliability(
     logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
 ) -> list[ReliabilityBin]:
-    """Mean confidence and accuracy in 15 bins of equal width; empty bins are left out."""
+    """Returns mean confidence and accuracy in 15 bins of equal width; empty bins are left out."""
     confidence, predicted = F.softmax(logits.double(), dim=1).max(dim=1)
     correct = (predicted == hard_labels).double()
     index = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
@@ -60,11 +61,13 @@ def reliability(
 
 
 def ece(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
-    """Expected calibration error: the mean gap between confidence and accuracy over 15 bins, weighted by their counts.
+    """Returns the expected calibration error.
+
+    It is the mean gap between confidence and accuracy over 15 bins, weighted by their counts.
 
     References:
-        Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural Networks", 2017,
-        arXiv 1706.04599, section 2, equation 3.
+        Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural
+        Networks", 2017, arXiv 1706.04599, section 2, equation 3.
     """
     return sum(b.count * abs(b.confidence - b.accuracy) for b in reliability(logits, hard_labels)) / len(logits)
 
@@ -72,7 +75,7 @@ def ece(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch
 def classification_metrics(
     logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
 ) -> dict[str, float]:
-    """Accuracy, NLL, ECE and Brier score."""
+    """Returns accuracy, NLL, ECE and Brier score."""
     return {
         "accuracy": accuracy(logits, hard_labels),
         "nll": nll(logits, hard_labels),
@@ -84,13 +87,13 @@ def classification_metrics(
 def agreement(
     logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
 ) -> float:
-    """Share of samples on which both name the same class, 0 to 1."""
+    """Returns the share of samples on which both predict the same class, 0 to 1."""
     return (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).double().mean().item()
 
 
 def kl_to_teacher(
     logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
 ) -> float:
-    """Mean KL(teacher || student) at temperature 1, in nats."""
+    """Returns the mean KL(teacher || student) at temperature 1, in nats."""
     log_targets = F.log_softmax(teacher_logits.double(), dim=1)
     return kl_divergence_with_log_targets(log_targets, logits.double()).mean().item()

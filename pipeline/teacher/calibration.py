@@ -48,8 +48,8 @@ def fit_temperature(
     changes its sign once, and bisection finds where.
 
     References:
-        Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural Networks", 2017,
-        arXiv 1706.04599, section 4.2.
+        Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural
+        Networks", 2017, arXiv 1706.04599, section 4.2.
     """
     scores = logits.double()
     at_label = scores.gather(1, hard_labels[:, None]).mean()

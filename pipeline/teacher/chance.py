@@ -1,4 +1,4 @@
-"""Whether a classifier that was made elsewhere knows this data at all."""
+"""The check that a classifier which was made elsewhere knows this data at all."""
 
 import math
 
@@ -12,14 +12,18 @@ _STANDARD_ERRORS = 3.0
 
 
 def chance_level(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
-    """The share of right predictions, 0 to 1, that these could come to if they had nothing to do with the labels: the
-    mean by chance and three binomial standard errors.
+    """Returns the share of right predictions, 0 to 1, that mere chance could come to.
 
-    Chance is not one in so many classes: who always says the most frequent class is right as often as that occurs. So
-    it is how often predictions and labels agree if each keeps its own frequencies.
+    It is the mean by chance plus three binomial standard errors, for predictions that have
+    nothing to do with the labels.
+
+    Chance is not one in so many classes: a guess that is always the most frequent class is right
+    as often as that occurs. So the mean is how often predictions and labels agree if each keeps
+    its own frequencies.
 
     References:
-        Jacob Cohen, "A Coefficient of Agreement for Nominal Scales", 1960, equation 1 (the agreement by chance).
+        Jacob Cohen, "A Coefficient of Agreement for Nominal Scales", 1960, equation 1 (the
+        agreement by chance).
     """
     count, classes = logits.shape
     predicted = torch.bincount(logits.argmax(dim=1), minlength=classes).double() / count
@@ -32,8 +36,11 @@ def chance_level(logits: Float[torch.Tensor, "samples classes"], hard_labels: In
 def check_above_chance(
     logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"], where: object
 ) -> None:
-    """Raises ModelError where the predictions are no better than chance: then their classes are in another order, or
-    the images are not prepared as the classifier wants them."""
+    """Raises ModelError where the predictions are no better than chance.
+
+    Then their classes are in another order, or the images are not prepared as the classifier
+    wants them.
+    """
     found, level = accuracy(logits, hard_labels), chance_level(logits, hard_labels)
     if found <= level:
         raise ModelError(

@@ -18,8 +18,8 @@ from pipeline.views import ViewSpec
 class TrainTeacher(NetworkSettings):
     """The network, what it starts from, and how it is trained.
 
-    `teacher_classes` are what the outputs of `weights` are called (a list, or a file with one in a line), `class_map`
-    says which of them make up a class of the data.
+    `teacher_classes` are what the outputs of `weights` are called (a list, or a file with one in a
+    line), `class_map` says which of them make up a class of the data.
     """
 
     teacher_classes: str | list[str] | None

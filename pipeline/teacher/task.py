@@ -24,7 +24,9 @@ from pipeline.training.validation import Validation
 
 @dataclass(frozen=True)
 class TeacherData:
-    """The splits that a teacher learns from and is judged on: in memory, on the device or on disk."""
+    """The splits that a teacher learns from and is judged on: in memory, on the device or on
+    disk.
+    """
 
     train: Split
     val: Split

@@ -1,4 +1,4 @@
-"""Batch norm over a batch whose rows are spread over processes: the statistics are those of the whole batch."""
+"""Batch norm over a batch that several processes share, with the statistics of the whole batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class SyncedBatchNorm(TorchFunctionMode):
-    """Where it is entered, `torch.nn.functional.batch_norm` in training takes its statistics over all processes.
+    """A mode in which `torch.nn.functional.batch_norm` takes its statistics over all processes.
 
-    torch's `nn.SyncBatchNorm` takes the place of modules instead, and so of subclasses too, whose activation is then lost
-    (timm's `BatchNormAct2d`); and it refuses a CPU. This leaves the network, its names and its weights as they are.
+    torch's `nn.SyncBatchNorm` takes the place of modules instead, and so of subclasses too, whose
+    activation is then lost (timm's `BatchNormAct2d`); and it refuses a CPU. This leaves the
+    network, its names and its weights as they are.
     """
 
     def __torch_function__(
@@ -87,7 +88,10 @@ class _BatchNorm:
 
 
 class _Sum(torch.autograd.Function):
-    """Over the processes; so is its gradient, because the loss is the sum of all of theirs."""
+    """The sum over the processes.
+
+    Its gradient is such a sum, too, because the loss is the sum of all of theirs.
+    """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int64, UInt8
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of views, as inputs, with their hard labels.
+    """A batch of views, and their hard labels.
 
-    Where views are mixed of two samples, `partner_labels` are the hard labels of the second ones and
-    `own_shares` (0.5 to 1) the weights of the first.
+    Where views are mixed of two samples, `partner_labels` are the hard labels of the second ones
+    and `own_shares` (0.5 to 1) the weights of the first.
     """
 
     inputs: UInt8[torch.Tensor, "batch ..."]
@@ -22,7 +22,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every batch is one process's, of several that train one network; the whole, if there is but one.
+    """The part of every batch that is one process's, of several that train one network.
+
+    A single process has the whole.
 
     Shares are of consecutive places, and as even as can be.
     """
@@ -31,16 +33,19 @@ class Share:
     world: int = 1
 
     def of(self, count: int) -> slice:
-        """Its places among `count`."""
+        """Returns its places among `count`."""
         return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
 
     def size(self, count: int) -> int:
-        """How many places these are."""
+        """Returns the number of its places."""
         places = self.of(count)
         return int(places.stop - places.start)
 
     def weight(self, count: int) -> float:
-        """What a mean over its places must be multiplied by, so that the mean over the processes is that over all."""
+        """Returns the factor for a mean over its places.
+
+        With it, the mean over the processes is the mean over all places.
+        """
         return self.size(count) * self.world / count
 
 
@@ -48,5 +53,8 @@ WHOLE = Share()
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
-    """Steps in a training epoch: whole batches only, but at least one (a rest of one sample would upset batch norm)."""
+    """Returns the steps in a training epoch.
+
+    They are whole batches only, but at least one: a rest of one sample would upset batch norm.
+    """
     return max(1, num_samples // batch_size)

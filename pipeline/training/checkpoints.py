@@ -1,4 +1,4 @@
-"""Checkpoints: a tree of dicts, lists, numbers and tensors on disk, replaced as a whole or not at all."""
+"""Checkpoints: dicts, lists, numbers and tensors on disk, replaced as a whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from pipeline.core.progress import say
 
 
 def write_checkpoint(folder: Path, tag: str, state: object) -> None:
-    """Replaces the checkpoint in `folder`: first tensors under a new name, then the file that counts and names them.
+    """Replaces the checkpoint in `folder`.
+
+    First come the tensors under a new name, then the file that counts and names them.
 
     Args:
         tag: Differs from one checkpoint to the next.
@@ -27,7 +29,10 @@ def write_checkpoint(folder: Path, tag: str, state: object) -> None:
 
 
 def read_checkpoint(folder: Path) -> Any | None:
-    """The state that was written last, its tensors on the CPU and contiguous, its tuples as lists; None if none was, or it is damaged."""
+    """Returns the state that was written last; None if there is none, or it is damaged.
+
+    Its tensors are on the CPU and contiguous, its tuples are lists.
+    """
     if not (folder / "checkpoint.json").exists():
         return None
     try:
@@ -39,7 +44,7 @@ def read_checkpoint(folder: Path) -> Any | None:
 
 
 def _take_out(value: object, tensors: dict[str, torch.Tensor]) -> object:
-    """`value` as plain JSON with the tensors' names in their places; these go into `tensors`."""
+    """Returns `value` as plain JSON with the tensors' names in their places; fills `tensors`."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         tensors[name] = value

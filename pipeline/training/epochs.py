@@ -1,8 +1,8 @@
-"""One training epoch over one view of a split, in memory or on disk, as a pure function of settings, seed and epoch.
+"""One training epoch over one view of a split, as a pure function of settings, seed and epoch.
 
-An epoch goes through *windows* of rows that are in memory (one, if the split is) and cuts each into *pieces* where
-batches end; the pieces of a batch that spans windows are joined. What belongs to the images besides, as labels do, is
-read with each page and made for each piece by whoever needs it.
+An epoch goes through *windows* of rows that are in memory (one, if the split is) and cuts each into
+*pieces* where batches end; the pieces of a batch that spans windows are joined. What belongs to the
+images besides, as labels do, is read with each page and made for each piece by whoever needs it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,8 +30,11 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of a split that are in memory. Places number them, ascending; `order` has the places as they are trained on,
-    of some or of all, from position `first` of the epoch on."""
+    """The rows of a split that are in memory.
+
+    Places number them, ascending. `order` has the places as they are trained on, of some or of
+    all, from position `first` of the epoch on.
+    """
 
     rows: Int64[np.ndarray, " held"]
     order: Int64[torch.Tensor, " trained"]
@@ -42,11 +45,11 @@ class Window:
 
     @property
     def positions(self) -> range:
-        """Of the epoch."""
+        """The positions of the epoch that this window covers."""
         return range(self.first, self.first + len(self.order))
 
     def batch(self, places: Int64[torch.Tensor, " some"]) -> Batch:
-        """The views of some places, with their hard labels."""
+        """Returns the views of some places, with their hard labels."""
         partners = None if self.plan.partner_rows is None else self._inputs_of(self.plan.partner_rows[places])
         return Batch(
             self.plan.render_inputs(places, take(self.inputs, places), partners),
@@ -58,8 +61,8 @@ class Window:
     def _inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
         """Returns the inputs of rows of the split.
 
-        All but a few are in the window: the partner of a repeated sample is where that sample stands
-        first.
+        All but a few are in the window: the partner of a repeated sample is where that sample
+        stands first.
         """
         places = np.searchsorted(self.rows, rows.numpy()).clip(max=len(self.rows) - 1)
         inputs = take(self.inputs, torch.from_numpy(places))
@@ -71,7 +74,7 @@ class Window:
 
 
 class Piece(NamedTuple):
-    """A batch, or what one window has of it, and which positions of the epoch that is."""
+    """A batch, or the part of it that one window has, and its positions in the epoch."""
 
     batch: Batch
     window: Window
@@ -83,14 +86,14 @@ class Epoch:
     """A shuffled epoch over one view of a split.
 
     Args:
-        number: Of the epoch, from 0: which order.
-        share: What is rendered of each batch; what is streamed is read whole, for neighbours lie far apart.
-        paging: How a split on disk is gone through; None: in one window. One in memory is one window.
-        row_order: Of the store whose views these are; None: each image's partner is in its window.
-        is_trained: Which rows batches are made of; None: all.
-        resident: A split in memory once more, on a device: where it is given, images are taken and rendered there.
-        beside: What else a window needs of a page, read with its images.
-        device: Where windows of a split on disk are taken to and rendered, if it is a GPU and has room.
+        number: Of the epoch, from 0: which order. share: What is rendered of each batch; what is
+        streamed is read whole, for neighbours lie far apart. paging: How a split on disk is gone
+        through; None: in one window. One in memory is one window. row_order: Of the store whose
+        views these are; None: each image's partner is in its window. is_trained: Which rows batches
+        are made of; None: all. resident: A split in memory once more, on a device: where it is
+        given, images are taken and rendered there. beside: What else a window needs of a page, read
+        with its images. device: Where windows of a split on disk are taken to and rendered, if it
+        is a GPU and has room.
     """
 
     split: Split
@@ -110,7 +113,7 @@ class Epoch:
 
     @cached_property
     def num_samples(self) -> int:
-        """Those that are trained on."""
+        """The number of samples that are trained on."""
         return len(self.split) if self.is_trained is None else int(self.is_trained.sum())
 
     @cached_property
@@ -120,17 +123,20 @@ class Epoch:
 
     @property
     def num_own(self) -> int:
-        """Images of each batch."""
+        """The number of samples that the share has of each batch."""
         return int(self.own.stop - self.own.start)
 
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
-        """The share of every batch from a step on."""
+        """Yields the share of every batch from a step on."""
         for batch, _ in join_pieces(((piece.batch, None) for piece in self.pieces(start_step)), self.num_own):
             yield batch
 
     def pieces(self, start_step: int) -> Iterator[Piece]:
-        """The pieces of every batch from a step on: whole batches only, unless all rows make less than one. A piece's
-        window is good until the next piece is asked for."""
+        """Yields the pieces of every batch from a step on.
+
+        These are whole batches only, unless all rows make less than one. A piece's window is
+        good until the next piece is asked for.
+        """
         size, rows = self.batch_size, self.num_samples
         begin, end = start_step * size, min(rows, num_steps(rows, size) * size)
         for window in self._windows(begin, end):
@@ -142,13 +148,13 @@ class Epoch:
                     yield Piece(window.batch(places), window, positions)
 
     def own_places(self, window: Window, positions: range) -> Int64[torch.Tensor, " own"]:
-        """The places at some positions of a window, of those that are in the share of their batch."""
+        """Returns the places at some positions of a window, those in the share of their batch."""
         within = np.arange(positions.start, positions.stop) % self.batch_size
         is_own = torch.from_numpy((within >= self.own.start) & (within < self.own.stop))
         return window.order[positions.start - window.first : positions.stop - window.first][is_own]
 
     def _windows(self, begin: int, end: int) -> Iterator[Window]:
-        """The windows that hold the positions `begin` to `end`."""
+        """Yields the windows that hold the positions `begin` to `end`."""
         windows = (self.paging or Paging.whole(len(self.split))).windows(self.number, self.seed)
         borders = np.cumsum([0, *(self._num_trained(pages) for pages in windows)]).tolist()
         needed = [number for number, (low, high) in enumerate(pairwise(borders)) if max(low, begin) < min(high, end)]
@@ -179,7 +185,7 @@ class Epoch:
 
 
 def join_pieces(pieces: Iterable[tuple[Batch, Beside]], size: int) -> Iterator[tuple[Batch, list[Beside]]]:
-    """Batches of `size`, each with what stands beside its pieces."""
+    """Yields batches of `size`, each with what stands beside its pieces."""
     waiting: list[tuple[Batch, Beside]] = []
     for piece in pieces:
         waiting.append(piece)
@@ -201,6 +207,6 @@ def _join(pieces: Sequence[Batch]) -> Batch:
 
 
 def join_tensors(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-    """Of tensors that either all are there or all are not."""
+    """Returns tensors that either all are there or all are not as one; None where they are not."""
     there = [part for part in parts if part is not None]
     return torch.cat(there) if there else None

@@ -30,8 +30,8 @@ def fit(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[AnyBatch] | 
     shorter ones end earlier.
 
     Args:
-        runs: All with the same number of steps per epoch, in whatever place their checkpoints left them.
-        batches: The batches that several runs share; None: those of the task of a single run.
+        runs: All with the same number of steps per epoch, in whatever place their checkpoints left
+        them. batches: The batches that several runs share; None: those of the task of a single run.
 
     Raises:
         ModelError: A loss stops being a finite number.
@@ -67,7 +67,7 @@ def _train_epoch(
     start: int,
     on_steps: Callable[[int], object],
 ) -> None:
-    """The rest of the epoch that all of these runs are in."""
+    """Trains the rest of the epoch that all of these runs are in."""
     for run in runs:
         run.begin_epoch()
     tick = time.monotonic()
@@ -86,7 +86,9 @@ def _train_epoch(
 
 
 def write_reports(name: Path, result: FitResult, metrics: dict[str, Any]) -> None:
-    """`<name>.tsv`, a row of figures per epoch for `dvc plots`, and `<name>.json`, for `dvc metrics`."""
+    """Writes `<name>.tsv`, figures per epoch for `dvc plots`, and `<name>.json` for `dvc
+    metrics`.
+    """
     columns = list(result.state.history[0]) if result.state.history else ["epoch"]
     lines = ["\t".join(columns), *("\t".join(f"{row[c]:.6g}" for c in columns) for row in result.state.history)]
     write_bytes(name.with_suffix(".tsv"), ("\n".join(lines) + "\n").encode())

@@ -1,8 +1,9 @@
 """The moving average of a network's weights, which is what is validated and kept.
 
-torch's `AveragedModel` walks through all modules of both networks at every step: 8% of a step of the smallest default
-student, and on a GPU time in which it waits. Here all is listed once: parameters as they are, buffers by the module that owns them, which may put another tensor in
-the place of one. They come to the same bits.
+torch's `AveragedModel` walks through all modules of both networks at every step: 8% of a step of
+the smallest default student, and on a GPU time in which it waits. Here all is listed once:
+parameters as they are, buffers by the module that owns them, which may put another tensor in the
+place of one. They come to the same bits.
 """
 
 import copy
@@ -14,12 +15,15 @@ from torch import nn
 
 
 class MovingAverage:
-    """A copy of a network that follows it: after n updates by 1 - min(decay, (1 + n) / (10 + n)) of the way, so that it
-    soon forgets where it started; the first update makes it the same. Buffers of whole numbers are copied.
+    """A copy of a network that follows it.
+
+    After n updates it goes 1 - min(decay, (1 + n) / (10 + n)) of the way, so that it soon
+    forgets where it started; the first update makes it the same. Buffers of whole numbers are
+    copied.
 
     References:
-        Boris T. Polyak, Anatoli B. Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J. Control
-        Optim. 30(4), 1992.
+        Boris T. Polyak, Anatoli B. Juditsky, "Acceleration of Stochastic Approximation by
+        Averaging", SIAM J. Control Optim. 30(4), 1992.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -35,7 +39,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """After a step of the network."""
+        """Follows the network after one of its steps."""
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         for dtype, (averaged, current) in self._pairs().items():
             if self._updates and dtype.is_floating_point:
@@ -45,7 +49,7 @@ class MovingAverage:
         self._updates += 1
 
     def _pairs(self) -> dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]]:
-        """The tensors of both, by their type: many at once are quick."""
+        """Returns the tensors of both by their type: many at once are quick."""
         pairs: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = defaultdict(lambda: ([], []))
         for averaged, current in (*self._parameters, *((ours[n], theirs[n]) for ours, theirs, n in self._buffers)):
             pairs[averaged.dtype][0].append(averaged)

@@ -11,12 +11,12 @@ _KEPT_FROM_COMPILING = ("add_param_group", "zero_grad", "state_dict", "load_stat
 
 
 def lean(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
-    """An optimizer class that does the same arithmetic and does not import `torch._dynamo`.
+    """Returns an optimizer class that does the same arithmetic without importing `torch._dynamo`.
 
-    torch's own import it at their first use, to tell a compiler that is not at work here to keep away. That takes 78 MB
-    and 1 to 5 s of every training process (torch 2.13 and 2.15, `python -m benchmarks.memory`): more than a small
-    student, its data and all its other libraries. Where another version of torch is built differently, the class still
-    works, at that cost.
+    torch's own import it at their first use, to tell a compiler that is not at work here to keep
+    away. That takes 78 MB and 1 to 5 s of every training process (torch 2.13 and 2.15, `python -m
+    benchmarks.memory`): more than a small student, its data and all its other libraries. Where
+    another version of torch is built differently, the class still works, at that cost.
     """
     for name in _KEPT_FROM_COMPILING:
         method = inspect.unwrap(getattr(Optimizer, name))

@@ -1,4 +1,4 @@
-"""How a network is trained: the settings, the learning rate of a step, the optimizer and what it spares."""
+"""The training recipe: its settings, the learning rate of a step, the optimizer, frozen layers."""
 
 import math
 import re
@@ -22,18 +22,19 @@ _DEEPEST_NUMBER = 4  # parts of a name: numbers further in count the layers of a
 class FitSettings:
     """The training recipe; every key stands in `params.yaml`.
 
-    `accumulate_batches` are summed up into one optimizer step (fewer at the end of an epoch), whose gradient is the
-    mean over them: the memory of one batch, the arithmetic of a batch that much larger (norms apart, which see one
-    batch at a time). After `patience_epochs` in a row without a better validation accuracy training stops; the
-    learning rate is that of all `epochs`, so patience saves epochs that bring nothing but never hurries the schedule.
+    `accumulate_batches` are summed up into one optimizer step (fewer at the end of an epoch), whose
+    gradient is the mean over them: the memory of one batch, the arithmetic of a batch that much
+    larger (norms apart, which see one batch at a time). After `patience_epochs` in a row without a
+    better validation accuracy training stops; the learning rate is that of all `epochs`, so
+    patience saves epochs that bring nothing but never hurries the schedule.
 
-    For a network that has learned elsewhere: in the first `freeze_epochs` all but the head stays as it is, norms and
-    their statistics, too; and each block of layers below the head learns at `layer_decay` times the rate of the one
-    above it, so that what is general changes least.
+    For a network that has learned elsewhere: in the first `freeze_epochs` all but the head stays as
+    it is, norms and their statistics, too; and each block of layers below the head learns at
+    `layer_decay` times the rate of the one above it, so that what is general changes least.
 
     References:
-        Kevin Clark, Minh-Thang Luong, Quoc V. Le, Christopher D. Manning, "ELECTRA", 2020, arXiv 2003.10555, appendix B
-        (the learning rate decay by layer).
+        Kevin Clark, Minh-Thang Luong, Quoc V. Le, Christopher D. Manning, "ELECTRA", 2020, arXiv
+        2003.10555, appendix B (the learning rate decay by layer).
     """
 
     epochs: NonNegativeInt
@@ -60,14 +61,15 @@ class FitSettings:
 
 
 def learning_rate_factor(step: int, total: int, settings: FitSettings) -> float:
-    """The share of the peak learning rate at an optimizer step (0-based) of `total`.
+    """Returns the share of the peak learning rate at an optimizer step (0-based) of `total`.
 
-    `cosine`: a linear warm-up over `warmup_fraction` of the steps, then half a cosine down to 0. `one_cycle`: the
-    same, but starting from 1/25 and ending at 1/10,000 of the peak.
+    `cosine`: a linear warm-up over `warmup_fraction` of the steps, then half a cosine down to 0.
+    `one_cycle`: the same, but starting from 1/25 and ending at 1/10,000 of the peak.
 
     References:
-        Ilya Loshchilov, Frank Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016, arXiv 1608.03983.
-        Leslie N. Smith, Nicholay Topin, "Super-Convergence", 2017, arXiv 1708.07120, section 3.
+        Ilya Loshchilov, Frank Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016,
+        arXiv 1608.03983. Leslie N. Smith, Nicholay Topin, "Super-Convergence", 2017, arXiv
+        1708.07120, section 3.
     """
     start, end = (0.04, 1e-4) if settings.schedule == "one_cycle" else (0.0, 0.0)
     warmup = settings.warmup_fraction * total
@@ -80,8 +82,10 @@ def learning_rate_factor(step: int, total: int, settings: FitSettings) -> float:
 def learning_rate_shares(
     parameters: Mapping[str, torch.Tensor], head: Collection[str], layer_decay: float
 ) -> dict[str, float]:
-    """By the name of each parameter its share of the learning rate: 1 in the head, and times `layer_decay` for each
-    block further down."""
+    """Returns by the name of each parameter its share of the learning rate.
+
+    It is 1 in the head, and times `layer_decay` for each block further down.
+    """
     shares = dict.fromkeys(parameters, 1.0)
     if layer_decay < 1:
         blocks = layer_blocks({name: tensor for name, tensor in parameters.items() if name not in head})
@@ -91,11 +95,11 @@ def learning_rate_shares(
 
 
 def layer_blocks(parameters: Mapping[str, torch.Tensor]) -> list[list[str]]:
-    """The names of parameters in blocks of layers, those next to the images first.
+    """Returns the names of parameters in blocks of layers, those next to the inputs first.
 
-    A block is what has a number of its own in the names (`layer1.0.conv1.weight` is of `layer1.0`), or else the same
-    first two parts. Norms go with the block before them, and what belongs to the network itself (the position embedding
-    of a transformer) with the first.
+    A block is what has a number of its own in the names (`layer1.0.conv1.weight` is of `layer1.0`),
+    or else the same first two parts. Norms go with the block before them, and what belongs to the
+    network itself (the position embedding of a transformer) with the first.
     """
     blocks: dict[str, list[str]] = {}
     for name in parameters:
@@ -119,7 +123,7 @@ def _block_of(name: str) -> str:
 
 
 def build_optimizer(model: nn.Module, settings: FitSettings, head: Collection[str] = ()) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum 0.9; norms and biases (one-dimensional) are not decayed.
+    """Returns AdamW, or SGD with Nesterov momentum 0.9; norms and biases are not decayed.
 
     Every group says by `lr_share` which part of the learning rate is its own.
 
@@ -128,7 +132,8 @@ def build_optimizer(model: nn.Module, settings: FitSettings, head: Collection[st
     """
     parameters = dict(model.named_parameters())
     shares = learning_rate_shares(parameters, head, settings.layer_decay)
-    # What is frozen while the head is not needs groups of its own: SGD can't start some momenta of a group later.
+    # What is frozen while the head is not needs groups of its own: SGD can't start some momenta of
+    # a group later.
     kinds = {name: (shares[name], settings.freeze_epochs > 0 and name in head) for name in parameters}
     groups = []
     for kind in dict.fromkeys(kinds.values()) or [(1.0, False)]:
@@ -155,7 +160,9 @@ class Backbone:
         ]
 
     def freeze(self, frozen: bool) -> None:
-        """Freezes parameters, and the statistics of norms, for the rest of an epoch; or lets the parameters go."""
+        """Freezes parameters, and the statistics of norms, for the rest of an epoch, or frees the
+        parameters.
+        """
         for parameter in self._parameters:
             parameter.requires_grad_(not frozen)
         for norm in self._norms if frozen else ():

@@ -25,9 +25,10 @@ class Workplace:
 
 @dataclass
 class RunState:
-    """Where a run stands; all of it is in the checkpoint.
+    """The progress of a run; all of it is in the checkpoint.
 
-    `seconds` are those of its own steps and checkpoints, and its share of the time that batches took.
+    `seconds` are those of its own steps and checkpoints, and its share of the time that batches
+    took.
     """
 
     epoch: int = 0
@@ -41,7 +42,10 @@ class RunState:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Weights (the moving average) after the last and after the best epoch, and a row of figures per epoch."""
+    """The weights (the moving average) after the last and the best epoch, and figures per epoch.
+
+    The figures are in the history of the state, a row per epoch.
+    """
 
     last: dict[str, torch.Tensor]
     best: dict[str, torch.Tensor]

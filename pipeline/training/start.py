@@ -1,4 +1,4 @@
-"""What a network starts from: weights from elsewhere or none, the images that it wants, and what its outputs mean."""
+"""A network before its first step: its weights, its input size, the meaning of its outputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +36,10 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class InputSettings:
-    """How a network wants its images; what is not said is as its weights were made for, or as the data is."""
+    """The images that a network wants.
+
+    What is not given is as its weights were made for, or as the data is.
+    """
 
     size_px: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
     mean: tuple[float, ...] | None = None
@@ -45,10 +48,10 @@ class InputSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkSettings:
-    """Which network, and what it starts from: keys that a teacher's section and a student's row have in common.
+    """The network and what it starts from: keys that teachers and students have in common.
 
-    `weights` are null, `published`, or a file; with `new_head` all but the tensors that depend on the classes are taken
-    from them.
+    `weights` are null, `published`, or a file; with `new_head` all but the tensors that depend on
+    the classes are taken from them.
     """
 
     model: str
@@ -75,7 +78,9 @@ def check_network(settings: NetworkSettings, epochs: int, where: str) -> None:
 
 
 def origins(settings: NetworkSettings, where: str) -> dict[str, str | None]:
-    """Fingerprints of the files that a network starts from, which decide whether it must be made again.
+    """Returns fingerprints of the files that a network starts from.
+
+    They decide whether it must be made again.
 
     Raises ConfigError or ModelError where one is missing.
     """
@@ -103,8 +108,9 @@ class WeightClasses(NamedTuple):
     """The meaning of the outputs that imported weights have.
 
     Attributes:
-        names: The classes of the outputs; None: as the weights name them, or else those of the data.
-        groups: For a class of the data the classes of the weights that make it up; None: by name.
+        names: The classes of the outputs; None: as the weights name them, or else those of the
+        data. groups: For a class of the data the classes of the weights that make it up; None: by
+        name.
     """
 
     names: Sequence[str] | None = None
@@ -115,7 +121,7 @@ _AS_NAMED = WeightClasses()
 
 
 class Start(NamedTuple):
-    """A network before its first step, as often as it is asked for.
+    """A network before its first step, built as often as it is asked for.
 
     Attributes:
         folder: Where the copy of the network's own file is, if it has one.
@@ -159,7 +165,9 @@ class Start(NamedTuple):
         return cls(meta, folder, weights, frozenset())
 
     def build(self, seed: int) -> Classifier:
-        """The network with its weights; what these do not give is initialised from `seed`."""
+        """Returns the network with its weights; what these do not give is initialised from
+        `seed`.
+        """
         model = self.meta.build(seed, self.folder)
         if self.weights is not None:
             try:
@@ -172,11 +180,11 @@ class Start(NamedTuple):
         return model
 
     def head_for(self, fit: FitSettings) -> frozenset[str]:
-        """The classifier's tensors that training treats otherwise than the rest, if it does."""
+        """Returns the tensors that training treats otherwise than the rest, if it does."""
         return frozenset(f"network.{name}" for name in self.meta.head(self.folder)) if fit.spares_head else frozenset()
 
     def _explain_head(self, model: Classifier) -> None:
-        """Raises ModelError where it is but the head that does not fit."""
+        """Raises ModelError where only the head does not fit."""
         assert self.weights is not None, "something did not fit"
         misfits = find_misfits(model.network, self.weights.tensors)
         try:
@@ -190,7 +198,7 @@ class Start(NamedTuple):
 
 
 def _weights(settings: NetworkSettings, meta: ModelMeta, copy: Path | None) -> Weights | None:
-    """What there is to start from, and what its maker says of it."""
+    """Returns the weights to start from, with what their maker declares."""
     if settings.weights == PUBLISHED:
         return published_weights(settings.model, settings.model_settings)
     if settings.weights is not None:
@@ -214,7 +222,10 @@ def _size(settings: InputSettings | None) -> list[int] | None:
 
 
 def _with_input(meta: ModelMeta, settings: InputSettings, weights: Weights | None, where: str) -> ModelMeta:
-    """With what is to be done with images: as the settings say, or else the weights' maker, or else as they are."""
+    """Returns the description with the image size and normalisation that are to be used.
+
+    They are as the settings say, or else the weights' maker, or else as they are.
+    """
     known = weights or Weights({}, "")
     size = _size(settings) or known.size_px
     mean = settings.mean or known.mean or meta.mean

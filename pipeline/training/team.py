@@ -1,4 +1,4 @@
-"""Several processes that train one network, each with its share of every batch, as `torchrun` starts them.
+"""Several processes that train one network, each with its share of every batch, by `torchrun`.
 
 A process by itself is a team of one: it asks and waits for nobody, and sets nothing up.
 """
@@ -24,7 +24,8 @@ from pipeline.training.batches import Share
 
 T = TypeVar("T")
 
-# What the first does alone while the others wait lies within: waiting for a lock, trials of a temperature.
+# What the first does alone while the others wait lies within: waiting for a lock, trials of a
+# temperature.
 _TIMEOUT = timedelta(hours=2)
 _GRACE_SECONDS = 5.0  # torchrun, which looks ten times a second, has ended the others by then
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")  # gloo's words
@@ -32,9 +33,10 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train one network together, and which of them this one is.
+    """The processes that train one network together, and the place of this one among them.
 
-    All call the same methods in the same order, those apart that say otherwise: most of them wait for the others.
+    All call the same methods in the same order, those apart that say otherwise: most of them wait
+    for the others.
     """
 
     rank: int = 0
@@ -44,7 +46,9 @@ class Team:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Team":
-        """As torchrun says in the environment; without it, a team of one."""
+        """Returns the team that torchrun describes in the environment; without it, a team of
+        one.
+        """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
         if not all(name in environment for name in names):
             return cls()
@@ -57,11 +61,11 @@ class Team:
 
     @property
     def share(self) -> Share:
-        """This process's part of every batch. Waits for nobody."""
+        """The part of every batch that is this process's. Waits for nobody."""
         return Share(self.rank, self.world)
 
     def connect(self, device: torch.device, batch_size: int, where: str) -> None:
-        """Before the first method that waits.
+        """Connects the processes, before the first method that waits.
 
         Args:
             device: What this process computes on.
@@ -86,7 +90,7 @@ class Team:
         distributed.init_process_group(backend, timeout=_TIMEOUT)
 
     def ask_first(self, question: Callable[[], T]) -> T:
-        """What the first process answers; the others are not asked."""
+        """Returns the answer of the first process; the others are not asked."""
         if self.world == 1:
             return question()
         answer = [question() if self.is_first else None]
@@ -94,7 +98,7 @@ class Team:
         return cast(T, answer[0])
 
     def gather(self, value: T) -> list[T]:
-        """Each process's value, by rank."""
+        """Returns each process's value, by rank."""
         if self.world == 1:
             return [value]
         values: list[T | None] = [None] * self.world
@@ -102,7 +106,7 @@ class Team:
         return cast(list[T], values)
 
     def join_rows(self, rows: Float[torch.Tensor, "own columns"], count: int) -> Float[torch.Tensor, "all columns"]:
-        """The rows of all processes, on the CPU, of which each has its share of `count`."""
+        """Returns the rows of all processes, on the CPU; each has its share of `count`."""
         if self.world == 1:
             return rows
         padded = rows.new_zeros(-(-count // self.world), rows.shape[1])
@@ -112,7 +116,7 @@ class Team:
         return torch.cat([part[: Share(rank, self.world).size(count)] for rank, part in enumerate(parts)])
 
     def mean(self, value: Float[torch.Tensor, ""]) -> Float[torch.Tensor, ""]:
-        """Over the processes."""
+        """Returns the mean over the processes."""
         if self.world == 1:
             return value
         total = value.clone()
@@ -120,7 +124,9 @@ class Team:
         return total / self.world
 
     def replicate(self, model: nn.Module) -> nn.Module:
-        """The network, with gradients that are means over the processes; its weights become those of the first one's.
+        """Returns the network with gradients that are means over the processes.
+
+        Its weights become those of the first process.
 
         What is frozen afterwards, or let go, needs a new one.
         """
@@ -128,8 +134,10 @@ class Team:
 
     @contextmanager
     def step(self, replica: nn.Module, *, last: bool) -> Iterator[None]:
-        """Forward and backward pass of a batch: batch norm sees the rows of all; gradients are exchanged with the last
-        batch of several that accumulate.
+        """Wraps the forward and backward pass of a batch.
+
+        Batch norm sees the rows of all; gradients are exchanged with the last batch of several
+        that accumulate.
 
         Raises ModelError where a parameter gets no gradient: torch would exchange none at all.
         """
@@ -149,7 +157,10 @@ class Team:
 
     @contextmanager
     def open(self, scratch: Scratch) -> Iterator[bool]:
-        """Has the first process hold the scratch folder, in which the others may read; whether there is work to do."""
+        """Holds the scratch folder in the first process; yields whether there is work to do.
+
+        The others may read in it.
+        """
         with scratch if self.is_first else nullcontext():
             yield self.ask_first(lambda: not scratch.done)
 
@@ -159,10 +170,12 @@ ALONE = Team()
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Around all that a process does: of a team, only the first speaks, and what goes wrong is said once.
+    """Wraps all that a process does: of a team only the first speaks, and an error is reported
+    once.
 
-    A mistake of the user's is found by all of them, and when one fails the others lose the connection. So those who are
-    not the first, or have lost it, wait before they say so: torchrun ends them meanwhile if another one is at fault.
+    A mistake of the user's is found by all of them, and when one fails the others lose the
+    connection. So those who are not the first, or have lost it, wait before they say so: torchrun
+    ends them meanwhile if another one is at fault.
     """
     team = Team.of(os.environ)
     if team.world == 1:

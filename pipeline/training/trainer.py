@@ -1,12 +1,14 @@
-"""Trainer: one training run, step by step, with exact resume.
+"""One training run, step by step, with exact resume.
 
-Everything that decides a result is a pure function of the settings and the step, or is in the checkpoint: a run that
-was killed goes on to the same bits on the same CPU, and so does a run among others.
+Everything that decides a result is a pure function of the settings and the step, or is in the
+checkpoint: a run that was killed goes on to the same bits on the same CPU, and so does a run among
+others.
 
-Several processes may train one network (`pipeline.training.team`). The batches are those of one process, each of which
-sees its share of them; so they come to the same network but for the rounding of sums, and dropout, whose random numbers
-each draws for itself. The first writes the checkpoint, which any number of processes go on from: as many as before to
-the same bits where two add up their gradients (the sums of more may be rounded otherwise), others but for what was said.
+Several processes may train one network (`pipeline.training.team`), each with its share of every
+batch. They come to the same network as one process, except for the rounding of sums, and for
+dropout, whose random numbers each draws for itself. The first writes the checkpoint, and any number
+of processes goes on from it. As many as before come to the same bits where two add up their
+gradients (the sums of more may be rounded otherwise).
 """
 
 import math
@@ -32,10 +34,12 @@ from pipeline.training.task import AnyBatch, Task
 class Trainer(Generic[AnyBatch]):
     """The state of one training run, from the checkpoint in `scratch` if there is one.
 
-    Its random numbers (dropout) go on from those of the moment when it is made, whatever others draw meanwhile.
+    Its random numbers (dropout) go on from those of the moment when it is made, whatever others
+    draw meanwhile.
 
     Args:
-        head: The names of the parameters that are never frozen and learn at the full rate; who `spares_head` needs it.
+        head: The names of the parameters that are never frozen and learn at the full rate; who
+        `spares_head` needs it.
     """
 
     def __init__(
@@ -85,14 +89,16 @@ class Trainer(Generic[AnyBatch]):
         self._count_time()
 
     def begin_epoch(self) -> None:
-        """Puts the network into train mode, but for what is frozen."""
+        """Puts the network into train mode, except what is frozen."""
         self.model.train()
         if self.settings.freeze_epochs:
             self._backbone.freeze(self.state.epoch < self.settings.freeze_epochs)
         self._replica = self._team.replicate(self.model)
 
     def step(self, batch: AnyBatch) -> None:
-        """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the weights."""
+        """Adds a batch to the gradients; with the last one of `accumulate_batches`, moves the
+        weights.
+        """
         if not self._is_ready:
             self._make_ready(batch)
         first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
@@ -105,7 +111,8 @@ class Trainer(Generic[AnyBatch]):
                     loss = self.task.loss(self._replica, batch)
                 (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
         except torch.OutOfMemoryError as error:
-            # Not halved by itself: batch norm would see other batches, and a twin might see whole ones.
+            # Not halved by itself: batch norm would see other batches, and a twin might see whole
+            # ones.
             found = f"a batch does not fit in the memory of {self.device}"
             fix = "halve fit.batch_size and double fit.accumulate_batches"
             raise ModelError(self.name, found, fix=fix) from error
@@ -120,7 +127,7 @@ class Trainer(Generic[AnyBatch]):
         return step % self.settings.accumulate_batches == 0 or step == self.task.steps_per_epoch
 
     def _update(self) -> None:
-        """One step of the optimizer, and of the weights' moving average."""
+        """Makes one step of the optimizer, and of the weights' moving average."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["lr_share"]
         nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm)
@@ -129,7 +136,7 @@ class Trainer(Generic[AnyBatch]):
         self._unsaved += 1
 
     def _learning_rate(self) -> float:
-        """Of the update that the last batch belongs to."""
+        """Returns the learning rate of the update that the last batch belongs to."""
         accumulate = self.settings.accumulate_batches
         per_epoch = -(-self.task.steps_per_epoch // accumulate)
         update = self.state.epoch * per_epoch + (self.state.step - 1) // accumulate
@@ -138,7 +145,7 @@ class Trainer(Generic[AnyBatch]):
         )
 
     def _make_ready(self, batch: AnyBatch) -> None:
-        """Before the first step of this process."""
+        """Chooses the number format and compiles, before the first step of this process."""
         if not self.state.precision:
             self._choose_precision(batch)
         if self.settings.compile:
@@ -186,8 +193,11 @@ class Trainer(Generic[AnyBatch]):
             self._save()
 
     def _is_old(self) -> bool:
-        """By the clock of the first process. Where others wait for what it says, it is asked after 1, 2, 4, 8, ... updates
-        without a checkpoint: that makes it no more than twice as old as it should be."""
+        """Returns whether the last checkpoint is old, by the clock of the first process.
+
+        Where others wait for its answer, it is asked after 1, 2, 4, 8, ... updates without a
+        checkpoint: that makes a checkpoint no more than twice as old as it should be.
+        """
         if self._team.world > 1 and self._unsaved.bit_count() > 1:
             return False
         return self._team.ask_first(lambda: time.monotonic() - self._saved_at > self.settings.checkpoint_seconds)
@@ -213,7 +223,7 @@ class Trainer(Generic[AnyBatch]):
         self._tick = now
 
     def _resume(self) -> None:
-        """Takes the state of the checkpoint, if there is one."""
+        """Restores the state of the checkpoint, if there is one."""
         state = read_checkpoint(self._scratch)
         found = self._team.gather(None if state is None else (state["run"]["epoch"], state["run"]["step"]))
         if len(set(found)) > 1:
@@ -235,8 +245,9 @@ class Trainer(Generic[AnyBatch]):
             say(f"{self.name}: going on from epoch {self.state.epoch + 1}, step {self.state.step}")
 
     def _restore_layout(self) -> None:
-        """Puts optimizer state back into its parameters' memory order, which a file does not keep: fused optimizers
-        walk both side by side in memory."""
+        """Puts optimizer state back into its parameters' memory order, which a file does not keep:
+        fused optimizers walk both side by side in memory.
+        """
         for parameter, values in self.optimizer.state.items():
             for key, value in values.items():
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
@@ -251,7 +262,7 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _generator_states(device: torch.device) -> list[torch.Tensor]:
-    """Of the generators that a step on this device draws from."""
+    """Returns the states of the generators that a step on this device draws from."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 

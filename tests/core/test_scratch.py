@@ -64,7 +64,7 @@ def test_changed_settings_start_anew_say_so_and_keep_the_other_work(
     assert capsys.readouterr().err == ""
     with scratch(tmp_path, seed=2) as work:
         assert files(work.output) == []
-    assert "starting anew" in capsys.readouterr().err
+    assert "starting again" in capsys.readouterr().err
     with scratch(tmp_path, seed=1) as work:
         assert files(work.output) == ["half"]
 
