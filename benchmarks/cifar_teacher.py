@@ -51,8 +51,10 @@ from pipeline.training.recipe import FitSettings
 from pipeline.training.run import Workplace
 from pipeline.training.task import Task
 from pipeline.training.trainer import Trainer
-from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.plan import view_batches
+from pipeline.views.spec import ViewSpec
 
 ARCHIVE_VARIABLE = "CIFAR10_ARCHIVE"
 FOLDER = Path("work/cifar10")

@@ -28,7 +28,7 @@ from pipeline.labels.encodings import build_encoding
 from pipeline.labels.fields import gather
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 SIZES = ((10_000, 1), (100_000, 1), (1_000_000, 1), (1_000_000, 10))  # samples, views
 COSTS = ("written", "verified", "read", "trained on")

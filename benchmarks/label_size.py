@@ -29,7 +29,7 @@ from pipeline.labels.fidelity import KlTally
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.signals.losses import kl_divergence_with_log_targets
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 Labels = Float[torch.Tensor, "labels classes"]
 BLOCK_SAMPLES = 8192

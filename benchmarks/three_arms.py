@@ -68,7 +68,7 @@ from pipeline.training.fit import fit
 from pipeline.training.run import Workplace
 from pipeline.training.task import Task
 from pipeline.training.trainer import Trainer
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 FOLDER = Path("work/three_arms")
 ENCODING = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}

@@ -25,8 +25,8 @@ from pipeline.models.devices import choose_device
 from pipeline.models.saved import ModelMeta, read_meta
 from pipeline.student.settings import TrainStudent
 from pipeline.training.recipe import build_optimizer
-from pipeline.views import ViewSpec
 from pipeline.views.plan import plan_view
+from pipeline.views.spec import ViewSpec
 
 ROUNDS, BATCHES = 15, 10
 OPERATIONS: dict[str, list[dict[str, Any]]] = {

@@ -17,7 +17,7 @@ from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import read_tensors, write_bytes, write_json
 from pipeline.core.progress import progress, say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.attribution import attribute, map_agreement
 from pipeline.explanation.samples import COLUMNS, Samples, TileSheet, choose, draw_map, rank_classes
 from pipeline.explanation.settings import Explain

@@ -17,7 +17,7 @@ from pipeline.core.files import write_bytes, write_json
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.export.settings import Export
 from pipeline.models import Classifier
 from pipeline.models.predict import predict_logits

@@ -16,7 +16,8 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.progress import say
 from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import UNLABELLED
 from pipeline.labelling.imported_logits import read_logits
 from pipeline.labelling.imported_stores import (
     MODEL,

@@ -32,7 +32,7 @@ from pipeline.models.precision import Precision
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.report.label_figures import draw_ladder
 from pipeline.report.tables import ladder_table
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 
 @settings_dataclass(frozen=True, kw_only=True, config=STRICT | {"extra": "ignore"})

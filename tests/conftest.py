@@ -16,7 +16,9 @@ with warnings.catch_warnings():
 
     from pipeline.data.sample_ids import sample_ids
     from pipeline.data.splits import SplitInMemory
-    from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
+    from pipeline.views.operations.flips import FlipHorizontal
+    from pipeline.views.operations.pad_crop import PadCrop
+    from pipeline.views.spec import ViewSpec
 
 torch.set_num_threads(1)
 

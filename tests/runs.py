@@ -18,7 +18,8 @@ from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, Workplace
 from pipeline.training.trainer import Task, Trainer
-from pipeline.views import PadCrop, ViewSpec
+from pipeline.views.operations.pad_crop import PadCrop
+from pipeline.views.spec import ViewSpec
 
 CPU = torch.device("cpu")
 SPEC = ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=1),))

@@ -16,8 +16,10 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.views import FlipHorizontal, PadCrop, ViewSpec
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.plan import RowOrder
+from pipeline.views.spec import ViewSpec
 
 CLASSES = ["a", "b", "c", "d", "e", "f"]
 SPLIT = make_split(20)

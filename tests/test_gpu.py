@@ -55,8 +55,9 @@ from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import Workplace
 from pipeline.training.trainer import Trainer
-from pipeline.views import PadCrop, ViewSpec, render
+from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.plan import plan_view, view_batches
+from pipeline.views.spec import ViewSpec, render
 
 pytestmark = [
     pytest.mark.gpu,

@@ -24,7 +24,8 @@ from pipeline.core.errors import DataError
 from pipeline.data.images import open_images
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.sample_ids import FIX, check_images
-from pipeline.data.splits import Split, SplitInMemory, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import Split, SplitInMemory
 
 SPLITS = ("train", "val", "test")
 

@@ -25,7 +25,7 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import read_meta
 from pipeline.student.settings import TrainStudent
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 MEASURED = 2000  # labels
 _LABELLING_SECONDS = 10.0  # that the teacher may take for labels to be measured

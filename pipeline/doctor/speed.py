@@ -27,8 +27,8 @@ from pipeline.training.run import Workplace
 from pipeline.training.start import Start
 from pipeline.training.task import Task
 from pipeline.training.trainer import Trainer
-from pipeline.views import ViewSpec
 from pipeline.views.plan import plan_view
+from pipeline.views.spec import ViewSpec
 
 _FIRST_IMAGES = 4
 _SECONDS = 3.0  # that a batch may take; of a slower network the batch is smaller

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import nn
 
-from pipeline.data.splits import SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.models.predict import predict_logits

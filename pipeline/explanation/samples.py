@@ -10,7 +10,8 @@ from jaxtyping import Float, Int64, UInt8, UInt64
 
 from pipeline.data.decoding import fit, to_png
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import UNLABELLED, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import UNLABELLED
 from pipeline.explanation.suspects import read_probs
 from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view

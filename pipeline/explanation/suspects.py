@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import UNLABELLED, Split
 from pipeline.labels.reader import StoreReader
-from pipeline.views import own_shares
+from pipeline.views.spec import own_shares
 
 TEMPERATURE = 1.0  # what the teacher says, neither flattened nor sharpened
 

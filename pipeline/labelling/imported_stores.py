@@ -23,8 +23,8 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import Encoding
 from pipeline.labels.manifest import Manifest
 from pipeline.models import group_table, join_outputs, match_classes, read_class_names
-from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder
+from pipeline.views.spec import ViewSpec
 
 MODEL = "imported logits"
 PLAIN = ViewSpec(seed=0, plain_first=True, operations=())  # its view 0 is the input

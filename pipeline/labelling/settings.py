@@ -10,7 +10,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.labels.encodings import LabelSpace
 from pipeline.models.devices import DeviceName
 from pipeline.models.precision import Precision
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 _OTHER_KEYS = STRICT | {"extra": "ignore"}  # the rest of a section that another command reads whole
 

@@ -13,7 +13,7 @@ from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Encoding
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.models.saved import model_fingerprint, read_meta
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pipeline.labelling.copies import copied_ahead
 from pipeline.models.precision import Precision, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
-from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder, ViewPlan, plan_view
+from pipeline.views.spec import ViewSpec
 
 _CPU = torch.device("cpu")
 

@@ -11,7 +11,8 @@ import torch
 
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.data.sample_ids import find_samples
-from pipeline.data.splits import Split, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import Split
 from pipeline.labelling.settings import VerifyLabels
 from pipeline.labelling.teacher import Teacher, label_rows, random_rows
 from pipeline.labels.canaries import check_canaries

@@ -31,8 +31,8 @@ from pipeline.labels.fields import (
     measure_labels,
 )
 from pipeline.labels.manifest import Block, Manifest
-from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder
+from pipeline.views.spec import ViewSpec
 
 
 class StoreWriter:

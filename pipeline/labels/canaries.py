@@ -13,8 +13,9 @@ from pipeline.core.errors import StoreError
 from pipeline.core.seeding import integers_below, philox
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
-from pipeline.views import ViewSpec, thumbnail_shape, thumbnails
 from pipeline.views.plan import RowOrder, need_partners, plan_view
+from pipeline.views.spec import ViewSpec
+from pipeline.views.thumbnails import thumbnail_shape, thumbnails
 
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
 

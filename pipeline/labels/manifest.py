@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.core.errors import StoreError
 from pipeline.core.files import fingerprint
 from pipeline.labels.encodings import LabelSpace
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 FORMAT = "potstill-soft-labels"
 VERSION = 1

@@ -18,8 +18,8 @@ from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
 from pipeline.labels.manifest import FIX, Block, Manifest, parse_manifest
 from pipeline.labels.remote import open_group
-from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder
+from pipeline.views.spec import ViewSpec
 
 
 class StoreReader:

@@ -11,7 +11,7 @@ from pipeline.models import is_for_inference_alone
 from pipeline.models.devices import DeviceName
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, check_network
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -20,8 +20,8 @@ from pipeline.data.splits import Split
 from pipeline.data.windows import Columns
 from pipeline.models.devices import has_room
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
-from pipeline.views import ViewSpec
 from pipeline.views.plan import RowOrder, ViewPlan, plan_view, take
+from pipeline.views.spec import ViewSpec
 
 Beside = TypeVar("Beside")
 

@@ -1,45 +1,12 @@
-"""Augmented views: a pure function of (seed, sample id, view number).
+"""Augmented views of samples: a pure function of (seed, sample id, view number).
 
-Views: (images, sample ids, view number) -> pixels, as a pure function of the ViewSpec; one file per operation.
+Nothing about a view is stored: the student replays what the teacher saw from the same numbers.
+Random words become whole numbers before a pixel is touched, and pixels stay whole 8-bit numbers
+after every operation. So a view is the same bits on every device, in any batch and with every
+version of every library.
 
-Nothing about a view is stored: the student replays what the teacher saw from the same numbers. Pixels stay whole
-8-bit numbers after every operation, and what is drawn becomes whole numbers before a pixel is touched, so a view is the
-same bits on every device, in any batch and with every version of every library.
-
-    operations/    Room
-    plan.py        data set x views -> what is in a batch, and how it is rendered
-    spec.py        The settings of all views of a store, what is drawn for each, and how it becomes pixels
-    thumbnails.py  What a store keeps of its canaries
+    operations/    one augmentation each; a new one goes there
+    plan.py        rows of a split -> a batch of views: what is drawn for each, its partner, its labels
+    spec.py        ViewSpec: the settings of all views of a store; draws numbers and renders them
+    thumbnails.py  small pictures of views, which a store keeps as canaries
 """
-
-from pipeline.views.operations.base import ImageOperation, Operation
-from pipeline.views.operations.colour import Brightness, Contrast, Saturation
-from pipeline.views.operations.erasing import Erasing
-from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
-from pipeline.views.operations.mixing import CutMix, Mixing, Mixup
-from pipeline.views.operations.pad_crop import PadCrop
-from pipeline.views.operations.resized_crop import ResizedCrop
-from pipeline.views.spec import OPERATIONS, ViewSpec, own_shares, render
-from pipeline.views.thumbnails import thumbnail_shape, thumbnails
-
-__all__ = [
-    "OPERATIONS",
-    "Brightness",
-    "Contrast",
-    "CutMix",
-    "Erasing",
-    "FlipHorizontal",
-    "FlipVertical",
-    "ImageOperation",
-    "Mixing",
-    "Mixup",
-    "Operation",
-    "PadCrop",
-    "ResizedCrop",
-    "Saturation",
-    "ViewSpec",
-    "own_shares",
-    "render",
-    "thumbnail_shape",
-    "thumbnails",
-]

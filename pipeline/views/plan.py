@@ -1,4 +1,4 @@
-"""Data set x views -> batches of pixels: what is in one, and how views of any rows are planned and rendered."""
+"""Rows of a split -> batches of views: planned for any rows, and rendered from their inputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,17 @@ from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import Split
-from pipeline.views import ViewSpec, own_shares, render
+from pipeline.views.spec import ViewSpec, own_shares, render
 
 Places = slice | Int64[torch.Tensor, " batch"]
 
 
 @dataclass(frozen=True)
 class RowOrder:
-    """Which sample each row of a store is, and how many rows make a block: mixed views have their partners in it."""
+    """The sample ids of a store in row order, and its block size.
+
+    A mixed view takes its partner from the same block.
+    """
 
     sample_ids: UInt64[np.ndarray, " samples"]
     block_samples: int
@@ -26,16 +29,17 @@ class RowOrder:
 
     @cached_property
     def index(self) -> SampleIndex:
-        """Which row each sample is."""
+        """The row of each sample id."""
         return SampleIndex(self.sample_ids)
 
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """One view of some rows of a split, before its pixels are made: what is drawn for each, and, where views are mixed of
-    two images, which row the second one is.
+    """A plan of one view of some rows of a split, before anything is rendered.
 
-    Methods take places among the planned rows; where all are planned, these are the rows themselves.
+    It has what is drawn for each row and, where views are mixed of two samples, the row and the
+    draws of the second one. Methods take places among the planned rows; where all rows are planned,
+    these are the rows themselves.
     """
 
     split: Split
@@ -45,33 +49,33 @@ class ViewPlan:
     partner_rows: Int64[torch.Tensor, " planned"] | None
     partner_draws: Int64[torch.Tensor, "planned columns"] | None
 
-    def render(self, places: Places) -> UInt8[torch.Tensor, "batch channels height width"]:
-        """The views."""
+    def render(self, places: Places) -> UInt8[torch.Tensor, "batch ..."]:
+        """Returns the views."""
         return self.render_inputs(places, *self.inputs(places))
 
-    def inputs(self, places: Places) -> list[UInt8[torch.Tensor, "batch channels height width"]]:
-        """The images that they are made of: those of `rows`, and those of `partner_rows` where there are such."""
+    def inputs(self, places: Places) -> list[UInt8[torch.Tensor, "batch ..."]]:
+        """Returns the inputs of `rows` and, where views are mixed, those of `partner_rows`."""
         parts = [self.rows] if self.partner_rows is None else [self.rows, self.partner_rows]
         return [self.split.inputs_of(part[places]) for part in parts]
 
     def render_inputs(
         self,
         places: Places,
-        images: UInt8[torch.Tensor, "batch channels height width"],
-        partner_images: UInt8[torch.Tensor, "batch channels height width"] | None = None,
-    ) -> UInt8[torch.Tensor, "batch channels height width"]:
-        """The views, of images that are read elsewhere than from the split: those of `rows` and of `partner_rows`."""
-        partner_draws = None if self.partner_draws is None else _beside(images, self.partner_draws[places])
-        return render(images, _beside(images, self.draws[places]), self.spec, partner_images, partner_draws)
+        inputs: UInt8[torch.Tensor, "batch ..."],
+        partner_inputs: UInt8[torch.Tensor, "batch ..."] | None = None,
+    ) -> UInt8[torch.Tensor, "batch ..."]:
+        """Returns the views of inputs that the caller has: those of `rows` and of `partner_rows`."""
+        partner_draws = None if self.partner_draws is None else _beside(inputs, self.partner_draws[places])
+        return render(inputs, _beside(inputs, self.draws[places]), self.spec, partner_inputs, partner_draws)
 
     def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
-        """The first image's share of each view, 0.5 to 1; None where views are of one image each."""
+        """Returns the first sample's share of each view, 0.5 to 1; None where none is mixed."""
         if self.partner_rows is None:
             return None
         return own_shares(self.draws[places], self.split.input_shape, self.spec)
 
     def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
-        """The second images' hard labels; None where views are of one image each."""
+        """Returns the second samples' hard labels; None where no view is mixed."""
         return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
 
 
@@ -83,7 +87,7 @@ def take(
 
 
 def _beside(there: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Values on the device of another tensor."""
+    """Returns values on the device of another tensor."""
     return values.to(there.device, non_blocking=True)
 
 
@@ -95,13 +99,13 @@ def plan_view(
     rows: Int64[np.ndarray, " rows"] | None = None,
     row_order: RowOrder | None = None,
 ) -> ViewPlan:
-    """A view of all rows of a split, or of some.
+    """Returns the plan of a view of all rows of a split, or of some.
 
     Args:
         row_order: Of the store whose views these are; None: the split's own, all in one block.
 
     Raises:
-        StoreError: Where views are mixed, and an image's partner in the store is not in the split.
+        StoreError: Views are mixed, and a sample's partner in the store is not in the split.
     """
     chosen = np.arange(len(split)) if rows is None else rows
     draws = spec.draw(split.sample_ids[chosen], view)
@@ -113,17 +117,21 @@ def plan_view(
 
 
 def _partner_rows(split: Split, spec: ViewSpec, view: int, rows: np.ndarray, order: RowOrder) -> np.ndarray:
-    """Which rows of the split are mixed into some others. Equal images count where the store has the first of them, whose
-    label it is that a student finds."""
+    """Returns the rows of the split that are mixed into some others.
+
+    Of equal samples, the first one in the store counts: its label is the one that a student finds.
+    """
+    # 1. Partners are chosen among the rows of the store, so that a part of it has the same ones.
     stored = order.index.find(split.sample_ids[rows])
     partners = order.sample_ids[spec.partners(order.sample_ids, view, order.block_samples, stored[stored >= 0])]
+    # 2. The split must have them, wherever they stand in it.
     found = split.index.find(partners)
     _need_all(len(rows) - int((found >= 0).sum()), len(rows), order)
     return found
 
 
 def need_partners(split: Split, spec: ViewSpec, row_order: RowOrder) -> None:
-    """Raises StoreError where views are mixed and an image of their store is not in the split."""
+    """Raises StoreError where views are mixed and a sample of their store is not in the split."""
     if spec.mixes:
         lost = int((split.index.find(row_order.sample_ids) < 0).sum())
         _need_all(lost, len(row_order.sample_ids), row_order)
@@ -146,8 +154,8 @@ def view_batches(
     rows: range | Int64[np.ndarray, " rows"],
     batch_size: int,
     row_order: RowOrder | None = None,
-) -> Iterator[UInt8[torch.Tensor, "batch channels height width"]]:
-    """One view of some rows, in their order; `row_order` as for `plan_view`."""
+) -> Iterator[UInt8[torch.Tensor, "batch ..."]]:
+    """Yields one view of some rows, in their order; `row_order` as for `plan_view`."""
     plan = plan_view(split, spec, view, rows=np.asarray(rows, dtype=np.int64), row_order=row_order)
     for start in range(0, len(rows), batch_size):
         yield plan.render(slice(start, start + batch_size))

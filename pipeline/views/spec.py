@@ -1,75 +1,41 @@
-"""The settings of all views of a store, what is drawn for each, and how it becomes pixels."""
+"""ViewSpec: the settings of all views of a store; draws whole numbers for a view and renders it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Annotated, Any, NoReturn
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8, UInt64
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, PlainValidator, field_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from pipeline.core.config import STRICT, validate
-from pipeline.core.errors import suggest
 from pipeline.core.files import fingerprint
 from pipeline.core.seeding import sample_draws
+from pipeline.views.operations import parse_operation
 from pipeline.views.operations.base import ImageOperation, Operation
-from pipeline.views.operations.colour import Brightness, Contrast, Saturation
-from pipeline.views.operations.erasing import Erasing
-from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
-from pipeline.views.operations.mixing import CutMix, Mixing, Mixup, next_in_ring
-from pipeline.views.operations.pad_crop import PadCrop
-from pipeline.views.operations.resized_crop import ResizedCrop
+from pipeline.views.operations.mixing import Mixing, next_in_ring
 
-OPERATIONS: dict[str, type[Operation]] = {
-    "pad_crop": PadCrop,
-    "resized_crop": ResizedCrop,
-    "flip_horizontal": FlipHorizontal,
-    "flip_vertical": FlipVertical,
-    "brightness": Brightness,
-    "contrast": Contrast,
-    "saturation": Saturation,
-    "erasing": Erasing,
-    "mixup": Mixup,
-    "cutmix": CutMix,
-}
 _SLOTS = 2  # of four random words, for each operation
-
-
-def _parse(row: object) -> Operation:
-    """The operation that a row `{kind: <name above>, ...settings}` names."""
-    if isinstance(row, Operation):
-        return row
-    kind = row.get("kind") if isinstance(row, Mapping) else row
-    if not isinstance(row, Mapping) or str(kind) not in OPERATIONS:
-        _refuse("kind", kind, suggest(str(kind), list(OPERATIONS)))
-    operation = OPERATIONS[str(kind)]
-    known = [field.name for field in fields(operation)]  # type: ignore[arg-type]
-    for name in row:
-        if name not in known:
-            _refuse(name, row[name], suggest(name, known))
-    return TypeAdapter(operation).validate_json(json.dumps(dict(row)), strict=True)
-
-
-def _refuse(name: str, value: object, expected: str) -> NoReturn:
-    fault = PydanticCustomError("operation", "{expected}", {"expected": expected})
-    raise ValidationError.from_exception_data("operation", [InitErrorDetails(type=fault, loc=(name,), input=value)])
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ViewSpec:
-    """How views are made: the operations, one after the other.
+    """The settings of views: a seed, and operations that are applied one after the other.
 
-    `plain_first`: view number 0 is the image as it is. At most one operation mixes two images; it is the last one, and
-    both images go through all others before.
+    At most one operation mixes two images. It is the last one, and both images go through all
+    others before.
+
+    Args:
+        plain_first: View number 0 is the image as it is.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**64)]
     plain_first: bool
-    operations: tuple[Annotated[Operation, PlainValidator(_parse)], ...]
+    operations: tuple[Annotated[Operation, PlainValidator(parse_operation)], ...]
 
     @field_validator("operations")
     @classmethod
@@ -86,18 +52,22 @@ class ViewSpec:
 
     @property
     def mixes(self) -> bool:
-        """Whether a view may show two images, so that its pixels depend on which others are in its block."""
+        """Whether a view may show two images; its pixels then depend on the others in its block."""
         return self.mixing is not None
 
     def check(self, image_shape: Sequence[int], where: str) -> None:
-        """Raises ConfigError where an operation can't be applied to images of this shape (channels, height, width)."""
+        """Raises ConfigError where an operation can't be applied to images of this shape.
+
+        A shape is channels, height, width.
+        """
         for number, operation in enumerate(self.operations):
             operation.check(image_shape, f"{where}.operations.{number}")
 
     def draw(self, sample_ids: UInt64[np.ndarray, " samples"], view: int) -> Int64[torch.Tensor, "samples columns"]:
-        """Per sample, the whole numbers that decide a view: the columns of one operation after the other.
+        """Returns the whole numbers that decide a view of each sample, operation after operation.
 
-        Cheap for a whole split at once (about 0.1 microseconds a sample and operation), so batches slice it.
+        That is cheap for a whole split at once (about 0.1 microseconds a sample and operation), so
+        batches slice it.
         """
         if self.plain_first and view == 0:
             still = [number for operation in self.operations for number in operation.still]
@@ -116,14 +86,17 @@ class ViewSpec:
         block_samples: int,
         rows: Int64[np.ndarray, " rows"] | None = None,
     ) -> Int64[np.ndarray, " rows"]:
-        """The row of each row's partner (of all rows, or of `rows`), in its own block: `block_samples` consecutive rows.
+        """Returns the row of each row's partner, of all rows or of `rows`.
 
-        Which image is whose depends on the block's images alone, not on their order. Another image, unless a block has
-        but one.
+        A partner is in the same block of `block_samples` consecutive rows, and is another image
+        unless the block has only one. The choice depends on the images of the block alone, not on
+        their order.
         """
         assert self.mixes, "views of one image have no partners"
         rows = np.arange(len(sample_ids)) if rows is None else rows
-        slot = _SLOTS * len(self.operations) - 1  # the mixing operation's second
+        # The mixing operation draws from its first slot, its partners from its second: so partners
+        # do not depend on the shares.
+        slot = _SLOTS * len(self.operations) - 1
         partners = np.empty_like(rows)
         for block in np.unique(rows // block_samples):
             start, asked = block * block_samples, rows // block_samples == block
@@ -133,11 +106,11 @@ class ViewSpec:
         return partners
 
     def split_draws(self, draws: Int64[torch.Tensor, "samples columns"]) -> list[Int64[torch.Tensor, "samples _"]]:
-        """The columns of each operation."""
+        """Returns the columns of each operation."""
         return list(draws.split([len(operation.still) for operation in self.operations], dim=1))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON, lists and all, as it comes back from a file."""
+        """Returns the spec as plain JSON, with lists for tuples, as it comes back from a file."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
@@ -149,6 +122,7 @@ class ViewSpec:
 
     @property
     def fingerprint(self) -> str:
+        """The fingerprint of all settings."""
         return fingerprint(self.to_dict())
 
 
@@ -159,7 +133,10 @@ def render(
     partner_images: UInt8[torch.Tensor, "batch channels height width"] | None = None,
     partner_draws: Int64[torch.Tensor, "batch columns"] | None = None,
 ) -> UInt8[torch.Tensor, "batch channels height width"]:
-    """The views of a batch, from `spec.draw(...)` of its samples; where the spec mixes, partners and their draws, too."""
+    """Returns the views of a batch, from `spec.draw(...)` of its samples.
+
+    Where the spec mixes, it takes the partners and their draws, too.
+    """
     draws = draws.to(images.device)
     view = _augment(images, draws, spec)
     if spec.mixing is None:
@@ -173,14 +150,17 @@ def render(
 def own_shares(
     draws: Int64[torch.Tensor, "samples columns"], image_shape: Sequence[int], spec: ViewSpec
 ) -> Float32[torch.Tensor, " samples"]:
-    """The share of each view that is of its own image, not of its partner: exactly that of `render`, 0.5 to 1."""
+    """Returns the share of each view that is of its own image, not of its partner: 0.5 to 1.
+
+    It is exactly the share that `render` gives it.
+    """
     if spec.mixing is None:
         return torch.ones(len(draws))
     return spec.mixing.own_shares(spec.split_draws(draws)[-1], image_shape)
 
 
 def _augment(images: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tensor:
-    """Every operation on one image."""
+    """Returns images after every operation on one image."""
     for operation, own in zip(spec.operations, spec.split_draws(draws), strict=True):
         if isinstance(operation, ImageOperation):
             images = operation.apply(images, own)

@@ -1,4 +1,4 @@
-"""What a store keeps of its canaries."""
+"""Small pictures of views, which a store keeps as canaries."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ THUMBNAIL_PX = 32
 def thumbnails(
     images: UInt8[torch.Tensor, "batch channels height width"],
 ) -> UInt8[torch.Tensor, "batch channels small_height small_width"]:
-    """Images averaged down to at most 32 x 32 pixels."""
+    """Returns images averaged down to at most 32 x 32 pixels."""
     _, height, width = thumbnail_shape(images.shape[1:])
     if (height, width) == tuple(images.shape[2:]):
         return images
@@ -20,6 +20,6 @@ def thumbnails(
 
 
 def thumbnail_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Channels, height and width of the thumbnail of an image of some shape."""
+    """Returns channels, height and width of the thumbnail of an image of some shape."""
     channels, height, width = image_shape
     return channels, min(height, THUMBNAIL_PX), min(width, THUMBNAIL_PX)

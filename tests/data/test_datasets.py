@@ -19,7 +19,8 @@ from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.preparation.order import hold_out
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.write import write_dataset
-from pipeline.views import PadCrop, ViewSpec
+from pipeline.views.operations.pad_crop import PadCrop
+from pipeline.views.spec import ViewSpec
 
 CLASSES = ("a", "b", "c", "d")
 

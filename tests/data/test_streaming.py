@@ -30,7 +30,8 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_splits
 from pipeline.data.paging import Paging, window_order
 from pipeline.data.sample_ids import SampleIndex
-from pipeline.data.splits import Split, SplitInMemory, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import Split, SplitInMemory
 from pipeline.data.windows import read_windows
 from pipeline.labels.join import ViewLabels
 from pipeline.labels.reader import StoreReader
@@ -38,7 +39,10 @@ from pipeline.labels.targets import SparseTargets
 from pipeline.preparation.write import write_dataset
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews, Placement, shared_batches
-from pipeline.views import FlipHorizontal, Mixup, PadCrop, ViewSpec, render
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.mixup import Mixup
+from pipeline.views.operations.pad_crop import PadCrop
+from pipeline.views.spec import ViewSpec, render
 from stages import train_student
 
 SPLIT = make_split(300, classes=6)

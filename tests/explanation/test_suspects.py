@@ -15,7 +15,8 @@ from stores import FLOAT16, LABELLED, NONE, TOPK, Row, begin, logits_of, make, t
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.explanation.suspects import Opinion, Suspicions, choose_store, judge, read_probs, stored_opinions
 from pipeline.labels.reader import StoreReader
-from pipeline.views import Mixup, ViewSpec, own_shares
+from pipeline.views.operations.mixup import Mixup
+from pipeline.views.spec import ViewSpec, own_shares
 
 WHOLE = make_split(120, classes=6)
 WRONG = np.array([3, 17, 40, 41, 77, 100])

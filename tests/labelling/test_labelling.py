@@ -51,8 +51,11 @@ from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.models import ClassifierSpec
-from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.mixup import Mixup
 from pipeline.views.plan import RowOrder, plan_view
+from pipeline.views.spec import ViewSpec, render
 
 CPU = torch.device("cpu")
 TOP = Path(__file__).parents[2]

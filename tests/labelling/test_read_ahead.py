@@ -24,7 +24,8 @@ from pipeline.core.command import run_stage
 from pipeline.core.errors import DataError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.images import HeldImages, StoredImages
-from pipeline.data.splits import SplitInMemory, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.read_ahead import ReadAhead
 from pipeline.preparation.write import write_dataset

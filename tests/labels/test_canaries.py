@@ -12,8 +12,10 @@ import pipeline.views.plan
 from pipeline.core.errors import StoreError
 from pipeline.data.splits import SplitInMemory
 from pipeline.labels.canaries import Canaries, check_canaries, make_canaries
-from pipeline.views import CutMix, ResizedCrop, ViewSpec, render
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.resized_crop import ResizedCrop
 from pipeline.views.plan import RowOrder
+from pipeline.views.spec import ViewSpec, render
 
 VIEWS, COUNT = [6, 0, 3, 9], 48
 

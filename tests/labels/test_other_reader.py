@@ -30,8 +30,11 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.views import CutMix, FlipHorizontal, PadCrop, ViewSpec, render
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.plan import RowOrder
+from pipeline.views.spec import ViewSpec, render
 
 # The reader. From here to the stores it uses nothing of Potstill's.
 

@@ -22,7 +22,7 @@ from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
 from pipeline.report.label_figures import draw_ladder, draw_sample
 from pipeline.report.tables import ladder_table
-from pipeline.views import render
+from pipeline.views.spec import render
 from stages import derive_labels, dump_labels, inspect_labels, prepare, train_teacher, tune_labels
 
 COMMANDS: dict[str, list[Callable[..., None]]] = {

@@ -21,8 +21,8 @@ from pipeline.models.devices import has_room
 from pipeline.models.predict import predict_logits
 from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.training.epochs import Epoch
-from pipeline.views import ViewSpec
 from pipeline.views.plan import plan_view, view_batches
+from pipeline.views.spec import ViewSpec
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 IMAGES = make_split(41).inputs

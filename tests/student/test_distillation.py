@@ -25,7 +25,7 @@ from pipeline.labels.targets import SparseTargets
 from pipeline.models import Classifier, ClassifierSpec
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews
-from pipeline.views import ViewSpec, render
+from pipeline.views.spec import ViewSpec, render
 
 CPU = torch.device("cpu")
 SPLIT = make_split(40)

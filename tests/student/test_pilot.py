@@ -25,7 +25,7 @@ from pipeline.student.temperature import Choice, Temperature, choose_temperature
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, RunState
 from pipeline.training.trainer import Task
-from pipeline.views import ViewSpec
+from pipeline.views.spec import ViewSpec
 from stages import dump_labels, prepare, train_student, train_teacher
 
 CPU = torch.device("cpu")

@@ -26,7 +26,9 @@ from pipeline.preparation.write import write_dataset
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.objective import Objective
-from pipeline.views import FlipHorizontal, Mixup, ViewSpec, render
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.mixup import Mixup
+from pipeline.views.spec import ViewSpec, render
 from stages import dump_labels, evaluate, inspect_labels, prepare, train_student, train_teacher, verify_labels
 
 CPU = torch.device("cpu")

@@ -25,7 +25,9 @@ from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.write import write_dataset
 from pipeline.teacher.task import TeacherData, TeacherTask
 from pipeline.training.epochs import Epoch
-from pipeline.views import CutMix, FlipHorizontal, ViewSpec
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.spec import ViewSpec
 from stages import train_teacher
 
 KILLS = 5

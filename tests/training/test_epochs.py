@@ -14,11 +14,16 @@ import pipeline.data.images
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
-from pipeline.data.splits import Split, SplitInMemory, SplitOnDisk
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import Split, SplitInMemory
 from pipeline.preparation.write import write_dataset
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch
-from pipeline.views import CutMix, FlipHorizontal, Mixup, PadCrop, ViewSpec, render
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.mixup import Mixup
+from pipeline.views.operations.pad_crop import PadCrop
+from pipeline.views.spec import ViewSpec, render
 
 COUNT, VIEW, EPOCH, PAGE = 300, 4, 1, 14
 PLAIN = (PadCrop(pad_px=1), FlipHorizontal(probability=0.5))

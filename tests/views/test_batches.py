@@ -14,8 +14,11 @@ from pipeline.data.paging import window_order
 from pipeline.data.splits import SplitInMemory
 from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
-from pipeline.views import CutMix, FlipHorizontal, Mixup, ViewSpec, render
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.flips import FlipHorizontal
+from pipeline.views.operations.mixup import Mixup
 from pipeline.views.plan import RowOrder, plan_view, view_batches
+from pipeline.views.spec import ViewSpec, render
 
 
 def epoch_of(split: SplitInMemory, spec: ViewSpec, **changes: Any) -> list[Batch]:

@@ -14,8 +14,10 @@ from scipy.special import betaincinv
 from pipeline.core.errors import ConfigError
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
-from pipeline.views import OPERATIONS, ViewSpec, own_shares, render, thumbnails
+from pipeline.views.operations import OPERATIONS
 from pipeline.views.operations.mixing import partner_shares
+from pipeline.views.spec import ViewSpec, own_shares, render
+from pipeline.views.thumbnails import thumbnails
 
 Row = dict[str, Any]
 RATIO = [0.5, 2.0]

@@ -1,1 +1,73 @@
-"""Room."""
+"""The operations that views are made of: one file each, or one for a small family.
+
+An operation is a frozen dataclass of settings. It turns random words into whole numbers, and these
+into pixels: whole 8-bit numbers again. A new one is a file here and a name in the table below.
+
+    base.py          Operation and ImageOperation; blending, chances
+    colour.py        brightness, contrast, saturation: an image blended with another one by a factor
+    cutmix.py        a rectangle of the partner over the image
+    erasing.py       a random rectangle is covered
+    flips.py         left to right, or upside down
+    mixing.py        Mixing: what mixup and cutmix share: shares and partners
+    mixup.py         the weighted mean of two images
+    pad_crop.py      a shift by some pixels
+    rectangles.py    random rectangles in whole numbers
+    resized_crop.py  a random rectangle, stretched to the size of the image
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import NoReturn
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from pipeline.core.errors import suggest
+from pipeline.views.operations.base import Operation
+from pipeline.views.operations.colour import Brightness, Contrast, Saturation
+from pipeline.views.operations.cutmix import CutMix
+from pipeline.views.operations.erasing import Erasing
+from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
+from pipeline.views.operations.mixup import Mixup
+from pipeline.views.operations.pad_crop import PadCrop
+from pipeline.views.operations.resized_crop import ResizedCrop
+
+OPERATIONS: dict[str, type[Operation]] = {
+    cls.kind: cls
+    for cls in (
+        PadCrop,
+        ResizedCrop,
+        FlipHorizontal,
+        FlipVertical,
+        Brightness,
+        Contrast,
+        Saturation,
+        Erasing,
+        Mixup,
+        CutMix,
+    )
+}
+
+
+def parse_operation(row: object) -> Operation:
+    """Returns the operation that a row `{kind: <name above>, ...settings}` names.
+
+    Raises pydantic's ValidationError, so that it can stand in a field's annotation.
+    """
+    if isinstance(row, Operation):
+        return row
+    kind = row.get("kind") if isinstance(row, Mapping) else row
+    if not isinstance(row, Mapping) or str(kind) not in OPERATIONS:
+        _refuse("kind", kind, suggest(str(kind), list(OPERATIONS)))
+    operation = OPERATIONS[str(kind)]
+    known = [field.name for field in fields(operation)]  # type: ignore[arg-type]
+    for name in row:
+        if name not in known:
+            _refuse(name, row[name], suggest(name, known))
+    return TypeAdapter(operation).validate_json(json.dumps(dict(row)), strict=True)
+
+
+def _refuse(name: str, value: object, expected: str) -> NoReturn:
+    fault = PydanticCustomError("operation", "{expected}", {"expected": expected})
+    raise ValidationError.from_exception_data("operation", [InitErrorDetails(type=fault, loc=(name,), input=value)])

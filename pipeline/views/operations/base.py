@@ -1,4 +1,4 @@
-"""What every operation is: a frozen dataclass of settings that turns random words into whole numbers, and these into pixels."""
+"""The base of every operation: settings that turn random words into whole numbers, these into pixels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -28,8 +28,11 @@ ShareSpan = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
 
 
 class Operation(ABC):
-    """A step of a view. Subclasses are frozen dataclasses; their attributes are the settings in `params.yaml` and in the
-    manifest, `kind` first."""
+    """A step of a view.
+
+    Subclasses are frozen dataclasses. Their attributes are the settings in `params.yaml` and in the
+    manifest, `kind` first.
+    """
 
     kind: str
     #: How many of its 8 random words it uses, from the first on.
@@ -42,10 +45,13 @@ class Operation(ABC):
 
     @abstractmethod
     def draw(self, words: Int64[torch.Tensor, "words samples"]) -> Int64[torch.Tensor, "samples columns"]:
-        """Whole numbers for each sample from its random words in [0, 2^32), on the CPU."""
+        """Returns whole numbers for each sample from its random words in [0, 2^32), on the CPU."""
 
     def check(self, image_shape: Sequence[int], where: str) -> None:  # noqa: B027 (most operations fit any image)
-        """Raises ConfigError where it can't be applied to images of this shape (channels, height, width)."""
+        """Raises ConfigError where it can't be applied to images of this shape.
+
+        A shape is channels, height, width.
+        """
 
 
 class ImageOperation(Operation):
@@ -57,11 +63,11 @@ class ImageOperation(Operation):
         images: UInt8[torch.Tensor, "batch channels height width"],
         draws: Int64[torch.Tensor, "batch columns"],
     ) -> UInt8[torch.Tensor, "batch channels height width"]:
-        """The changed images; `draws` are on their device."""
+        """Returns the changed images; `draws` are on their device."""
 
 
 def happens(words: Int64[torch.Tensor, " samples"], probability: float) -> Bool[torch.Tensor, " samples"]:
-    """True with this probability (to 2^-32)."""
+    """Returns True for each sample with this probability (to 2^-32)."""
     return words < round(probability * 2**32)
 
 
@@ -70,7 +76,10 @@ def blend(
     others: Integer[torch.Tensor, "..."],
     shares: Int64[torch.Tensor, " batch"],
 ) -> UInt8[torch.Tensor, "batch channels height width"]:
-    """share x image + (1 - share) x other to the nearest level, halves up, cut to 0..255; a share above 1 goes beyond.
+    """Returns images blended with others: share x image + (1 - share) x other.
+
+    The result is rounded to the nearest level, halves up, and cut to 0..255. A share above 1 goes
+    beyond the image, away from the other.
 
     Args:
         others: Levels 0 to 255 that broadcast against the images.

@@ -1,4 +1,4 @@
-"""Brighter or darker, more or less contrast, more or less colour: an image blended with another one by a factor."""
+"""Brightness, contrast and saturation: an image blended with another one by a factor."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,10 @@ _RGB = 3
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class _Factor(ImageOperation):
-    """factor x image + (1 - factor) x another one, with a factor that is uniform in [1 - strength, 1 + strength]."""
+    """An image blended with another one: factor x image + (1 - factor) x other.
+
+    The factor is uniform in [1 - strength, 1 + strength].
+    """
 
     kind: str
     strength: Probability
@@ -30,7 +33,7 @@ class _Factor(ImageOperation):
         return (UNIT,)
 
     def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """The factor in units of 1/65536."""
+        """Returns the factor in units of 1/65536."""
         most = round(self.strength * UNIT)
         return (UNIT - most + integers_below(words[0], 2 * most + 1))[:, None]
 
@@ -39,12 +42,12 @@ class _Factor(ImageOperation):
 
     @abstractmethod
     def _other(self, images: UInt8[torch.Tensor, "batch channels height width"]) -> Int[torch.Tensor, "batch _ _ _"]:
-        """What a factor of 0 would give."""
+        """Returns the image that a factor of 0 would give."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Brightness(_Factor):
-    """Blended with black."""
+    """An image blended with black."""
 
     kind: Literal["brightness"] = "brightness"
 
@@ -54,7 +57,10 @@ class Brightness(_Factor):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Contrast(_Factor):
-    """Blended with the image's mean grey, rounded, halves up; of images that are not RGB the mean of all levels."""
+    """An image blended with its own mean grey, rounded, halves up.
+
+    Of images that are not RGB, it is the mean of all levels.
+    """
 
     kind: Literal["contrast"] = "contrast"
 
@@ -66,7 +72,7 @@ class Contrast(_Factor):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Saturation(_Factor):
-    """Each pixel blended with its own grey; for RGB images alone."""
+    """An image whose pixels are each blended with their own grey; for RGB images alone."""
 
     kind: Literal["saturation"] = "saturation"
 
@@ -82,6 +88,6 @@ class Saturation(_Factor):
 def _grey(
     images: UInt8[torch.Tensor, "batch 3 height width"],
 ) -> Int[torch.Tensor, "batch 1 height width"]:
-    """Luma of ITU-R BT.601, weights to 2^-16, to the nearest level."""
+    """Returns the luma of ITU-R BT.601, weights to 2^-16, to the nearest level."""
     red, green, blue = images.to(torch.int32).unbind(1)
     return ((19595 * red + 38470 * green + 7471 * blue + UNIT // 2) >> 16)[:, None]

@@ -1,4 +1,4 @@
-"""Cover a random rectangle."""
+"""Covers a random rectangle."""
 
 from typing import Annotated, Literal
 
@@ -13,8 +13,12 @@ from pipeline.views.operations.rectangles import draw_sides, inside, place, side
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Erasing(ImageOperation):
-    """With `probability`, a rectangle of whole pixels of one level in every channel: `scale` is its area's share of the
-    image's, `ratio` its width / height.
+    """An image with, by chance, a rectangle of whole pixels of one level in every channel.
+
+    Args:
+        probability: Of there being a rectangle.
+        scale: The rectangle's share of the image's area.
+        ratio: Its width / height.
 
     References:
         Zhun Zhong et al., "Random Erasing Data Augmentation", 2017, arXiv 1708.04896, section 3.2.
@@ -33,7 +37,10 @@ class Erasing(ImageOperation):
         return (0, 0, 0, 0, 0)
 
     def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """1 where a rectangle is covered; its height and width as `draw_sides` gives them; the words that place it."""
+        """Returns 1 where a rectangle is covered, its sides, and the words that place it.
+
+        Height and width are as `draw_sides` returns them.
+        """
         covered = happens(words[0], self.probability).long()[None]
         return torch.cat([covered, draw_sides(words[1:3], self.scale, self.ratio), words[3:5]]).T
 

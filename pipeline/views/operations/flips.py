@@ -1,4 +1,4 @@
-"""Mirror an image, left to right or upside down."""
+"""Mirrors an image, left to right or upside down."""
 
 from typing import ClassVar, Literal
 
@@ -11,6 +11,8 @@ from pipeline.views.operations.base import ImageOperation, Probability, happens
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class _Flip(ImageOperation):
+    """An image that is mirrored along an axis with `probability`."""
+
     kind: str
     probability: Probability
 
@@ -22,7 +24,7 @@ class _Flip(ImageOperation):
         return (0,)
 
     def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """1 where the image is mirrored."""
+        """Returns 1 where the image is mirrored."""
         return happens(words[0], self.probability).long()[:, None]
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -31,7 +33,7 @@ class _Flip(ImageOperation):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FlipHorizontal(_Flip):
-    """Left to right with `probability`."""
+    """An image that is mirrored left to right with `probability`."""
 
     kind: Literal["flip_horizontal"] = "flip_horizontal"
 
@@ -40,7 +42,7 @@ class FlipHorizontal(_Flip):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FlipVertical(_Flip):
-    """Upside down with `probability`."""
+    """An image that is turned upside down with `probability`."""
 
     kind: Literal["flip_vertical"] = "flip_vertical"
 

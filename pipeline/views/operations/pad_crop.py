@@ -1,4 +1,4 @@
-"""Pad with black and crop back at a random place."""
+"""Pads an image with black and crops it back at a random place."""
 
 from typing import Annotated, Literal
 
@@ -26,7 +26,7 @@ class PadCrop(ImageOperation):
         return (self.pad_px, self.pad_px)
 
     def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """First row and first column of the window in the padded image."""
+        """Returns the first row and the first column of the window in the padded image."""
         return integers_below(words[:2], 2 * self.pad_px + 1).T
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Random rectangles: their sides as whole numbers that fit an image of any size, and the pixels inside."""
+"""Random rectangles: sides in whole numbers that fit an image of any size, and the pixels inside."""
 
 import math
 
@@ -14,10 +14,10 @@ FULL_SIDE = 1 << 31  # more than any image has: cut to the whole image
 def draw_sides(
     words: Int64[torch.Tensor, "2 samples"], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Int64[torch.Tensor, "2 samples"]:
-    """Height and width of rectangles, in 1/65536 of the square root of an image's area.
+    """Returns height and width of rectangles, in 1/65536 of the square root of an image's area.
 
-    Their area's share of the image's is uniform in `scale`, their width / height log-uniform in `ratio`. Whole numbers,
-    because another library's logarithm may differ in its last bit.
+    Their share of the image's area is uniform in `scale`, their width / height log-uniform in
+    `ratio`. They are whole numbers, because another library's logarithm may differ in its last bit.
     """
     uniform = words.numpy() / 2**32
     area = scale[0] + (scale[1] - scale[0]) * uniform[0]
@@ -30,7 +30,10 @@ def draw_sides(
 def side_length(
     side: Int64[torch.Tensor, " batch"], image_size: int, image_area: int, steps: int
 ) -> Int64[torch.Tensor, " batch"]:
-    """A side that was drawn in 1/`steps` pixels, halves up: at least one pixel, at most `image_size`."""
+    """Returns a side that was drawn, in 1/`steps` pixels, halves up.
+
+    It is at least one pixel and at most `image_size`.
+    """
     root = math.isqrt(image_area << 16)  # in 1/256 pixel
     divisor = UNIT * 256 // steps
     return ((side * root + divisor // 2) // divisor).clamp(steps, steps * image_size)
@@ -39,7 +42,10 @@ def side_length(
 def place(
     words: Int64[torch.Tensor, " batch"], length: Int64[torch.Tensor, " batch"], room: int
 ) -> Int64[torch.Tensor, " batch"]:
-    """Where something of this length begins, uniform over all places wholly inside `room`."""
+    """Returns the place where something of this length begins, wholly inside `room`.
+
+    It is uniform over all such places.
+    """
     return (words * (room - length + 1)) >> 32
 
 
@@ -50,7 +56,7 @@ def inside(
     width: Int64[torch.Tensor, " batch"],
     image_size: tuple[int, int],
 ) -> Bool[torch.Tensor, "batch 1 image_height image_width"]:
-    """True for the pixels of a rectangle."""
+    """Returns True for the pixels of a rectangle."""
     rows, columns = (torch.arange(size, device=top.device) for size in image_size)
     in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])

@@ -1,4 +1,4 @@
-"""Cut a random rectangle out and stretch it to the size of the image."""
+"""Cuts a random rectangle out and stretches it to the size of the image."""
 
 from typing import Literal
 
@@ -16,11 +16,15 @@ _WEIGHT = 1 << 14
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ResizedCrop(ImageOperation):
-    """A rectangle whose area is a share of the image's in `scale` and whose width / height is in `ratio`, cut to the
-    image where it is larger, at a random place inside, resized to the image's size.
+    """A random rectangle of the image, resized to the image's size.
 
-    Linear interpolation between pixel centres, along rows and then along columns. A rectangle is never larger than the
-    image, so that nothing is made smaller and antialiasing would change nothing.
+    It is at a random place inside, and is cut to the image where it is larger. Pixels are
+    interpolated linearly between their centres, along rows and then along columns. A rectangle is
+    never larger than the image, so nothing is made smaller and antialiasing would change nothing.
+
+    Args:
+        scale: The rectangle's share of the image's area.
+        ratio: Its width / height.
 
     References:
         Christian Szegedy et al., "Going Deeper with Convolutions", 2014, arXiv 1409.4842, section 6.
@@ -37,7 +41,10 @@ class ResizedCrop(ImageOperation):
         return (FULL_SIDE, FULL_SIDE, 0, 0)
 
     def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """Height and width as `draw_sides` gives them, and the words that place the rectangle (rows, columns)."""
+        """Returns height and width as `draw_sides` does, and the words that place the rectangle.
+
+        The first word is for rows, the second for columns.
+        """
         return torch.cat([draw_sides(words[:2], self.scale, self.ratio), words[2:4]]).T
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -54,19 +61,26 @@ def _stretch(
     start: Int64[torch.Tensor, " batch"],
     length: Int64[torch.Tensor, " batch"],
 ) -> UInt8[torch.Tensor, "batch channels height width"]:
-    """The part of one axis from `start` on, stretched to the whole of it, to the nearest level, halves up.
+    """Returns images of which a part of one axis, from `start` on, is stretched to the whole of it.
 
-    Each pixel is a weighted mean of two neighbours, or of the outermost one alone.
+    Each pixel is a weighted mean of two neighbours, or the outermost one alone, to the nearest level,
+    halves up. All of it is whole numbers, so that every device comes to the same bits.
     """
     size = images.shape[axis]
-    unit = 2 * _STEPS * size  # to a pixel, so that the centre of every new pixel is a whole number
+    # 1. The centre of every new pixel, in the old image: in 1/`unit` of a pixel these are whole
+    #    numbers, counted from the centre of the first old pixel.
+    unit = 2 * _STEPS * size
     centres = 2 * torch.arange(size, device=images.device) + 1
     position = 2 * size * start[:, None] + centres * length[:, None] - unit // 2
+    # 2. The old pixels on either side, and the weight of the second in 1/16384.
     weight = ((position % unit) * _WEIGHT + unit // 2) // unit
     first = position // unit  # rounds down, below 0 too
+    # 3. Both are gathered along the axis; past the border, the outermost pixel stands for both.
     samples = torch.arange(len(images), device=images.device)[:, None]
     lines = images.movedim(axis, 1)
     one, other = (lines[samples, index.clamp(0, size - 1)].to(torch.int32) for index in (first, first + 1))
+    # 4. one + weight x (other - one), in place: a batch of large images is most of what memory takes.
+    #    A level and its weight make 22 bits, so 32 hold the sum.
     other -= one
     other *= weight.to(torch.int32)[:, :, None, None]
     mean = other.add_(one << 14).add_(_WEIGHT // 2).bitwise_right_shift_(14)

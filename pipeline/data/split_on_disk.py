@@ -1,0 +1,160 @@
+"""A split on disk, whose inputs are read as they are asked for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, UInt8, UInt64
+
+from pipeline.core.arrays import ArrayGroup
+from pipeline.data.budget import MemoryBudget
+from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
+from pipeline.data.paging import Paging
+from pipeline.data.sample_ids import SampleIndex, check_images
+from pipeline.data.splits import Split, SplitInMemory
+from pipeline.data.windows import Columns, read_windows
+
+_INPUTS = "inputs"  # the name of their column in a window
+
+
+class SplitOnDisk(Split):
+    """A split on disk, whose inputs are read as they are asked for.
+
+    Only hard labels and ids are held, unless rows are asked to be: 17 bytes a sample; 8 more where
+    images are encoded, or where some rows are left out, and 16 once `index` is searched.
+
+    Inputs are compared with their ids when they are first read, which costs 2 microseconds and 1.7
+    nanoseconds a pixel once; after that the checksum of each chunk must do. For encoded images it
+    must always do, because another version of a decoder may round otherwise; the canaries of a
+    store find one that does worse.
+
+    Args:
+        images: The images on disk.
+        is_checked: True for rows whose inputs need not be compared.
+        stored_rows: The rows on disk that the split has, ascending; None: all.
+    """
+
+    def __init__(
+        self,
+        where: Path,
+        images: StoredImages,
+        hard_labels: Int64[torch.Tensor, " samples"],
+        sample_ids: UInt64[np.ndarray, " samples"],
+        is_checked: Bool[np.ndarray, " samples"],
+        stored_rows: Int64[np.ndarray, " samples"] | None = None,
+    ) -> None:
+        self._where, self._images, self._stored_rows = where, images, stored_rows
+        self.hard_labels, self.sample_ids, self._is_checked = hard_labels, sample_ids, is_checked
+        self._index = SampleIndex(sample_ids)  # here, so that copies of the split sort ids but once
+
+    @classmethod
+    def open(cls, group: ArrayGroup, storage: Storage, shape: Sequence[int]) -> "SplitOnDisk":
+        """Returns the split of a group; raises StoreError where a file of it is lost."""
+        labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
+        images = open_images(group, storage, shape, len(ids))
+        return cls(group.path, images, labels, ids, np.full(len(ids), storage == "encoded"))
+
+    @property
+    def index(self) -> SampleIndex:
+        return self._index
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self._images.shape)
+
+    @property
+    def is_streamed(self) -> bool:
+        return True
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    @property
+    def chunk_rows(self) -> int:
+        """The number of rows that are read together: fewer, or some across a border, cost as much."""
+        return self._images.chunk_rows
+
+    def to(self, device: torch.device) -> "SplitOnDisk":
+        """Returns this very split: nothing of it is held."""
+        return self
+
+    def read(self, rows: range) -> UInt8[np.ndarray, "rows ..."]:
+        """Returns the inputs of consecutive rows; raises StoreError or DataError where they are damaged."""
+        if self._stored_rows is None:
+            inputs = self._images.read(rows)
+        else:
+            inputs = self._pick(self._stored_rows[rows.start : rows.stop])
+        return self._check(slice(rows.start, rows.stop), inputs)
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> SplitInMemory:
+        """Returns some samples, in memory, in any order; whole chunks are read even for a few."""
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        stored = ascending if self._stored_rows is None else self._stored_rows[ascending]
+        inputs = self._check(ascending, self._pick(stored))
+        if not np.array_equal(order, np.arange(len(rows))):
+            inputs = inputs[np.argsort(order)]
+        return SplitInMemory(torch.from_numpy(inputs), self.hard_labels[rows], self.sample_ids[rows])
+
+    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
+        return self.take(rows.numpy()).inputs
+
+    def in_order(
+        self, at_most: int, places: slice = slice(None), budget: MemoryBudget | None = None
+    ) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
+        step = budget.rows_at_once(self.input_shape, at_most) if budget else at_most
+        rows = range(len(self))[places]
+        for start in range(rows.start, rows.stop, step):
+            yield torch.from_numpy(self.read(range(start, min(start + step, rows.stop))))
+
+    def paging(self, budget: MemoryBudget | None, block_rows: int | None = None) -> Paging:
+        assert budget is not None, "what is streamed has a budget"
+        return budget.paging(self.input_shape, len(self), self.chunk_rows, block_rows)
+
+    def windows(self, windows: Sequence[Sequence[range]], beside: Callable[[range], Columns]) -> Iterator[Columns]:
+        return read_windows(windows, lambda page: {_INPUTS: self.read(page), **beside(page)})
+
+    def window_inputs(self, columns: Columns) -> UInt8[torch.Tensor, "held ..."]:
+        return torch.from_numpy(columns[_INPUTS])
+
+    def holding(self, rows: range, given_up: Callable[[], bool] = lambda: False) -> "SplitOnDisk":
+        assert self._stored_rows is None, "rows are those on disk"
+        held = copy(self)
+        held._images = HeldImages(self._images, rows, given_up)
+        if not given_up():
+            held.read(rows)  # compares them with their ids
+        return held
+
+    def _only(self, rows: Int64[np.ndarray, " some"]) -> "SplitOnDisk":
+        labels, ids, is_checked = self.hard_labels[rows], self.sample_ids[rows], self._is_checked[rows]
+        return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows)
+
+    def _pick(self, stored: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some ..."]:
+        """Returns ascending rows of what is on disk.
+
+        Each chunk is read once, and no two are held at a time.
+        """
+        inputs = np.empty((len(stored), *self.input_shape), dtype=np.uint8)
+        if len(stored) == 0:
+            return inputs
+        borders = np.flatnonzero(np.diff(stored // self.chunk_rows)) + 1
+        for low, high in pairwise([0, *borders.tolist(), len(stored)]):
+            first, last = int(stored[low]), int(stored[high - 1])
+            inputs[low:high] = self._images.read(range(first, last + 1), stored[low:high] - first)
+        return inputs
+
+    def _check(
+        self, rows: slice | Int64[np.ndarray, " some"], inputs: UInt8[np.ndarray, "some ..."]
+    ) -> UInt8[np.ndarray, "some ..."]:
+        if not self._is_checked[rows].all():
+            check_images(inputs, self.sample_ids[rows], self._where)
+            self._is_checked[rows] = True
+        return inputs
