@@ -1,16 +1,17 @@
-"""The prepared data set as it is read: rows of samples, each an input, a hard label and a sample id.
+"""The prepared data set as it is read: each sample is an input, a hard label and a sample id.
 
-A split is in memory or on disk, and whoever uses it need not know which. One on disk is read in
-pages and windows, within a memory budget. A new kind of input has its reader here, beside images.py.
+A split is in memory or on disk, and its user need not know which. One on disk is read in pages and
+windows, within a memory budget. A new kind of input has its reader here, beside images.py.
 
-    budget.py      MemoryBudget: how many bytes of inputs and labels are held at a time
-    dataset.py     ImageDataset: the folder data/prepare, and the fingerprints of its splits
-    decoding.py    image files -> pixels, and pixels -> image files; the one file that imports PIL
-    images.py      how images lie on disk: as pixels, or as encoded files
-    manifest.py    DatasetManifest: the facts about the data set as a whole
-    opening.py     opens splits in memory or on disk, as the budget decides
-    paging.py      the order of an epoch: pages, windows, rows within a window
-    sample_ids.py  sample ids, and where samples stand in a list of them
-    splits.py      Split, and its two kinds: in memory and on disk
-    windows.py     a thread that reads the next window while the current one trains
+    budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
+    dataset.py        ImageDataset: the folder data/prepare, and the fingerprints of its splits
+    decoding.py       image files -> pixels and back; the one file that imports PIL
+    images.py         how images lie on disk: as pixels, or as encoded files
+    manifest.py       DatasetManifest: the facts about the data set as a whole
+    opening.py        opens splits in memory or on disk, as the budget decides
+    paging.py         the order of an epoch: pages, windows, rows within a window
+    sample_ids.py     sample ids, and where samples stand in a list of them
+    split_on_disk.py  SplitOnDisk: inputs are read as they are asked for
+    splits.py         Split, and SplitInMemory
+    windows.py        a thread that reads the next window while the current one trains
 """

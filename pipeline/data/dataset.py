@@ -1,12 +1,15 @@
-"""The prepared data set on disk, as it is read: its splits, and what is true of it as a whole.
+"""The prepared data set on disk, as it is read: its splits and its manifest.
 
 ```
 data/prepare/
-  manifest.json    source, class names, image shape, mean and std of the training split, counts, fingerprints
-  train.zarr       images (pipeline/data/images.py), hard_labels int64 and sample_ids uint64 [samples]
-  val.zarr         the same, taken from the training set, stratified by class, unless the source has one
+  manifest.json    source, class names, image shape, mean and std of the training split, counts,
+                   fingerprints
+  train.zarr       images (pipeline/data/images.py), hard_labels int64 and sample_ids uint64
+                   [samples]
+  val.zarr         the same, taken from the training set, stratified by class, unless the source
+                   has a split of its own
   test.zarr        the same; only `evaluate` opens it
-  samples.tsv      which image of the source each sample is
+  samples.tsv      the image of the source that each sample comes from
   duplicates.tsv   samples whose pixels are the same, where there are any
   broken.tsv       images that could not be decoded and were skipped, where there are any
 ```
@@ -38,7 +41,11 @@ class ImageDataset:
         self.manifest = DatasetManifest.read(folder / "manifest.json")
 
     def split(self, name: str) -> SplitInMemory:
-        """A split (`train`, `val`, `test`) as tensors; raises StoreError where a checksum does not match."""
+        """Returns a split (`train`, `val`, `test`) in memory.
+
+        Raises StoreError where a checksum does not match, and DataError where the split is not the
+        one of the manifest.
+        """
         group, manifest = self._group(name), self.manifest
         labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
         images = open_images(group, manifest.storage, manifest.image_shape, len(ids)).whole()
@@ -49,7 +56,11 @@ class ImageDataset:
         return split
 
     def stream(self, name: str) -> SplitOnDisk:
-        """A split that stays on disk; raises StoreError where a file of it is lost or a checksum does not match."""
+        """Returns a split that stays on disk.
+
+        Raises StoreError where a file of it is lost or a checksum does not match, and DataError
+        where the split is not the one of the manifest.
+        """
         split = SplitOnDisk.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
         self._check_fingerprint(name, split)
         return split
@@ -65,12 +76,12 @@ class ImageDataset:
 
 
 def split_fingerprint(split: Split) -> str:
-    """32 hex digits of the samples and their hard labels, in their order."""
+    """Returns 32 hex digits of the samples and their hard labels, in their order."""
     return rows_fingerprint(split.sample_ids, split.hard_labels.numpy())
 
 
 def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Int64[np.ndarray, " samples"]) -> str:
-    """The same, of a split that is yet to be written."""
+    """Returns the fingerprint of a split that is yet to be written."""
     digest = hashlib.sha256(ids.astype("<u8", copy=False).data)
     digest.update(hard_labels.astype("<i8", copy=False).data)
     return digest.hexdigest()[:32]

@@ -1,11 +1,12 @@
 """Encoded images -> pixels: the one file that imports PIL.
 
-What files may hold is made one of two things, grey or RGB, 8 bits, upright: EXIF rotation is done, transparent pixels
-show white, a palette is looked up, CMYK becomes RGB, 16 bits are divided by 257. Of an animation the first frame counts.
+Pixels are one of two things, whatever a file holds: grey or RGB, 8 bits, upright. EXIF rotation is
+done, transparent pixels show white, a palette is looked up, CMYK becomes RGB, 16 bits are divided
+by 257. The first frame of an animation counts.
 
-A JPEG file at least twice as large as what is asked for is decoded at a half, a quarter or an eighth of its size, which
-leaves out most of the work. That differs a little from all of its pixels made smaller, and so does the sample id: it is
-part of how pixels are made.
+A JPEG file at least twice as large as what is asked for is decoded at a half, a quarter or an
+eighth of its size, which leaves out most of the work. That differs a little from all of its pixels
+made smaller, and so does the sample id: it is part of how pixels are made.
 """
 
 import io
@@ -46,14 +47,14 @@ _UPRIGHT = {  # how an image is turned, by its EXIF orientation
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _AHEAD = 4  # contents per worker that wait to be taken, or are at work
 
-# PIL warns of damaged EXIF, which does no harm, and only warns of images somewhat too large. Filters for all, because a
-# thread can't have its own.
+# PIL warns of damaged EXIF, which does no harm, and only warns of images somewhat too large. The
+# filters are for all threads, because a thread can't have its own.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class DecodeError(PipelineError):
-    """An image file is no image, or is damaged: why. Which one it is, the caller knows."""
+    """An error that an image file is no image, or is damaged; the caller knows which file it is."""
 
     def __init__(self, reason: str) -> None:
         self.reason = " ".join(reason.split())
@@ -61,7 +62,10 @@ class DecodeError(PipelineError):
 
 
 def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]:
-    """The content, a path replaced by the bytes of its file; raises DecodeError where it can't be read or is empty."""
+    """Returns the content, a path replaced by the bytes of its file.
+
+    Raises DecodeError where the file can't be read or is empty.
+    """
     if isinstance(content, np.ndarray):
         return content
     try:
@@ -76,9 +80,10 @@ def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]
 
 
 def num_channels(content: Content) -> Literal[1, 3]:
-    """1 for a grey image, 3 for one that may have colour, by its header alone; raises DecodeError.
+    """Returns 1 for a grey image, 3 for one that may have colour; raises DecodeError.
 
-    A palette counts as colour, and so does an RGB file whose pixels all happen to be grey.
+    The header alone decides. A palette counts as colour, and so does an RGB file whose pixels all
+    happen to be grey.
     """
     found = read(content)
     if isinstance(found, np.ndarray):
@@ -87,7 +92,7 @@ def num_channels(content: Content) -> Literal[1, 3]:
 
 
 def longest_side(content: bytes | UInt8[np.ndarray, "channels height width"]) -> int:
-    """The longer side of an image in pixels, by its header alone; raises DecodeError."""
+    """Returns the longer side of an image in pixels, by its header alone; raises DecodeError."""
     height, width = content.shape[1:] if isinstance(content, np.ndarray) else _open(content).size[::-1]
     return int(max(height, width))
 
@@ -95,10 +100,14 @@ def longest_side(content: bytes | UInt8[np.ndarray, "channels height width"]) ->
 def decode(
     content: Content, channels: Literal[1, 3], size: tuple[int, int] | None = None
 ) -> UInt8[np.ndarray, "{channels} _ _"]:
-    """Upright 8-bit pixels, grey or RGB, fitted to a size (height, width); raises DecodeError with the reason.
+    """Returns upright 8-bit pixels, grey or RGB, fitted to a size (height, width).
 
-    Grey is made of colour by ITU-R BT.601's weights (0.299, 0.587, 0.114), as PIL does. A JPEG file at least twice as
-    large as `size` in both directions is decoded at the smallest scale (1/2, 1/4, 1/8) that is no smaller than `size`.
+    Grey is made of colour by ITU-R BT.601's weights (0.299, 0.587, 0.114), as PIL does. A JPEG file
+    at least twice as large as `size` in both directions is decoded at the smallest scale (1/2, 1/4,
+    1/8) that is no smaller than `size`.
+
+    Raises:
+        DecodeError: It is no image, or a damaged one; with the reason.
     """
     found = read(content)
     if isinstance(found, np.ndarray):
@@ -120,17 +129,18 @@ def decode(
 
 
 def fit(image: UInt8[np.ndarray, "channels _ _"], size: tuple[int, int]) -> UInt8[np.ndarray, "channels height width"]:
-    """The image scaled so that it just covers `size` (height, width), and cut to it at the centre.
+    """Returns the image scaled to just cover `size` (height, width), cut to it at the centre.
 
-    Bilinear and antialiased (a triangle as wide as two pixels of the result, or two of the image where it grows). It is
-    scaled by one number in both directions, and no size in between is rounded, so that nothing shifts.
+    The filter is bilinear and antialiased: a triangle as wide as two pixels of the result, or two
+    of the image where it grows. One number scales both directions, and no size in between is
+    rounded, so that nothing shifts.
     """
     height, width = image.shape[1:]
     return image if (height, width) == size else _array(_fitted(_image(image), size, (width, height)))
 
 
 def to_jpeg(image: UInt8[np.ndarray, "channels height width"], longest_px: int, quality: int = 95) -> bytes:
-    """A JPEG file of the image; its longer side becomes `longest_px` where it is longer."""
+    """Returns a JPEG file of the image, made smaller where it is longer than `longest_px`."""
     picture = _image(image)
     scale = longest_px / max(picture.size)
     if scale < 1:
@@ -140,21 +150,24 @@ def to_jpeg(image: UInt8[np.ndarray, "channels height width"], longest_px: int, 
 
 
 def to_png(image: UInt8[np.ndarray, "channels height width"]) -> bytes:
-    """A PNG file of exactly these pixels."""
+    """Returns a PNG file of exactly these pixels."""
     return _file(_image(image), "PNG")
 
 
 def decode_all(
     contents: Iterable[Content], channels: Literal[1, 3], workers: int, size: tuple[int, int] | None = None
 ) -> Iterator[UInt8[np.ndarray, "channels _ _"] | DecodeError]:
-    """`decode` of every content, by several threads, in order; a broken one is its DecodeError."""
+    """Yields `decode` of every content, in order; for a broken one its DecodeError.
+
+    Several threads do the work.
+    """
     return map_in_order(partial(_decode_or_say_why, channels=channels, size=size), contents, workers)
 
 
 def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map` by several threads that work only a little ahead of whoever takes the results.
+    """Yields the function of each item, in order; several threads work a little ahead.
 
-    Threads do, because PIL decodes and the system reads without holding Python's lock.
+    Threads are enough, because PIL decodes and the system reads without holding Python's lock.
     """
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
@@ -179,7 +192,10 @@ def _decode_or_say_why(
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:
-    """The image with its header read; raises DecodeError where it is no image, or one too large."""
+    """Returns the image with its header read.
+
+    Raises DecodeError where it is no image, or one too large.
+    """
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
@@ -198,14 +214,17 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _draft(image: JpegImageFile, size: tuple[int, int]) -> tuple[float, float]:
-    """Has the image decoded at the smallest scale that does for `size`; its width and height then, exactly."""
+    """Sets the smallest scale of decoding that is enough for `size`.
+
+    Returns the image's exact width and height at that scale.
+    """
     height, width = _as_stored(size, _orientation(image))
     drafted = image.draft(None, (width, height))
     return drafted[1][2:] if drafted else image.size
 
 
 def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Height and width of an upright image before it was set upright."""
+    """Returns height and width of an upright image before it was set upright."""
     return size[::-1] if orientation in _ON_ITS_SIDE else size
 
 
@@ -217,7 +236,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
-    """8 bits, grey or RGB."""
+    """Returns the image with 8 bits, grey or RGB."""
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_eight_of_sixteen_bits(image))
     elif image.has_transparency_data:
@@ -229,7 +248,7 @@ def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], extent: tuple[float, float]) -> Image.Image:
-    """`fit`; of the image counts a width and a height that may end within its last pixels."""
+    """Returns the image as `fit` does; `extent` (width, height) may end within the last pixels."""
     new_height, new_width = size
     width, height = extent
     if (height, width) == size:

@@ -1,8 +1,9 @@
-"""How the images of a split lie in its Zarr group: as pixels, or as encoded files that every read decodes.
+"""The images of a split in its Zarr group: pixels, or encoded files that every read decodes.
 
 ```
 pixels     images uint8 [samples, channels, height, width]
-encoded    encoded uint8 [bytes], one image file after the other, and offsets int64 [samples + 1]: where each begins
+encoded    encoded uint8 [bytes], one image file after the other,
+           and offsets int64 [samples + 1]: the place where each begins
 ```
 """
 
@@ -25,7 +26,7 @@ IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
 
 
 class StoredImages(ABC):
-    """The images of a split on disk; whatever is damaged raises StoreError or DataError."""
+    """The images of a split on disk; reading damaged ones raises StoreError or DataError."""
 
     #: Channels, height, width.
     shape: tuple[int, ...]
@@ -36,32 +37,35 @@ class StoredImages(ABC):
     def read(
         self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
     ) -> UInt8[np.ndarray, "images channels height width"]:
-        """Consecutive rows; of these only the ones at some places, where `kept` says which."""
+        """Returns consecutive rows, or of these only the ones at the places `kept`."""
 
     @abstractmethod
     def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
-        """All of them."""
+        """Returns all of them."""
 
 
 def _pieces(rows: range, shape: Iterable[int], chunk_rows: int = 1) -> Iterator[range]:
-    """Consecutive rows a few at a time, so that what is read and unpacked beside them is little; cut where chunks end."""
+    """Yields consecutive rows a few at a time, cut where chunks end.
+
+    So little is held of what is read and unpacked beside them.
+    """
     step = max(1, _READ_BYTES // (math.prod(shape) * chunk_rows)) * chunk_rows
     for start in range(rows.start // step * step, rows.stop, step):
         yield range(max(start, rows.start), min(start + step, rows.stop))
 
 
 def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int) -> StoredImages:
-    """The images of a split, without reading any; raises StoreError where a file of them is lost."""
+    """Returns a split's images, without reading any; raises StoreError where a file is lost."""
     if storage == "pixels":
         return _Pixels(group)
     return _Encoded(group, tuple(shape), num_rows)
 
 
 class HeldImages(StoredImages):
-    """Images of which consecutive rows stay in memory; the others are read as they are asked for.
+    """The images of a split, with consecutive rows in memory; others are read when asked for.
 
     Args:
-        given_up: Asked between the pieces in which they are read: whether nobody wants them any more.
+        given_up: Asked between the pieces that are read: whether nobody wants them any more.
     """
 
     def __init__(self, images: StoredImages, rows: range, given_up: Callable[[], bool] = lambda: False) -> None:
@@ -86,6 +90,8 @@ class HeldImages(StoredImages):
 
 
 class _Pixels(StoredImages):
+    """The images of a split that are stored as pixels."""
+
     def __init__(self, group: ArrayGroup) -> None:
         group.check_files("images")
         self._group = group
@@ -108,7 +114,10 @@ def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...]) -> None:
 
 
 class _Encoded(StoredImages):
-    """Decoded by as many threads as there are processors, and fitted to one size."""
+    """The images of a split that are stored as files.
+
+    They are decoded by as many threads as there are processors, and fitted to one size.
+    """
 
     def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
         group.check_files("encoded")

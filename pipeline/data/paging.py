@@ -1,4 +1,4 @@
-"""The order in which an epoch goes through data: pages, windows of pages, and the rows within a window.
+"""The order of an epoch: pages, windows of pages, and the rows within a window.
 
 An epoch takes *pages* of consecutive rows, which are what a disk reads well, in a random order. As
 many pages as fit in memory are a *window*, whose rows are shuffled. Data that is in memory as a

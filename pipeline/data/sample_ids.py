@@ -1,4 +1,4 @@
-"""Sample ids: a sample's content as a number, and where samples stand in a list of them."""
+"""Sample ids: a sample's content as a number, and the places of samples in a list of ids."""
 
 import hashlib
 from functools import cached_property
@@ -12,7 +12,10 @@ FIX = "delete data/prepare and run `dvc repro prepare`"
 
 
 class SampleIndex:
-    """Where samples stand in a list of ids, which is sorted once, with the first of however many searches."""
+    """A list of sample ids that finds the places of others in it.
+
+    It is sorted once, with the first search.
+    """
 
     def __init__(self, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
         self._ids = sample_ids
@@ -28,7 +31,7 @@ class SampleIndex:
         return ordered
 
     def find(self, sample_ids: UInt64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
-        """The place of each (the first of several), -1 where there is none."""
+        """Returns the place of each id (the first of several), -1 where there is none."""
         if len(self._sorted) == 0:
             return np.full(len(sample_ids), -1, dtype=np.int64)
         place = np.searchsorted(self._sorted, sample_ids).clip(max=len(self._sorted) - 1)
@@ -38,12 +41,15 @@ class SampleIndex:
 def find_samples(
     sample_ids: UInt64[np.ndarray, " samples"], among: UInt64[np.ndarray, " others"]
 ) -> Int64[np.ndarray, " samples"]:
-    """Where each id stands in `among` (the first place of several), -1 where it does not."""
+    """Returns the place of each id in `among` (the first of several), -1 where there is none."""
     return SampleIndex(among).find(sample_ids)
 
 
 def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
-    """64 bits of BLAKE2b over each image's shape and pixels; never 0, which is the fill value on disk."""
+    """Returns 64 bits of BLAKE2b over each image's shape and pixels.
+
+    An id is never 0, which is the fill value on disk.
+    """
     shape = ",".join(map(str, images.shape[1:])).encode()
     digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8, key=shape).digest() for image in images)
     ids = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
@@ -53,6 +59,9 @@ def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UI
 def check_images(
     images: UInt8[np.ndarray, "samples channels height width"], ids: UInt64[np.ndarray, " samples"], where: object
 ) -> None:
-    """Raises DataError where an image is not the one that its id was made of: a lost file, for one, reads as zeros."""
+    """Raises DataError where an image is not the one that its id was made of.
+
+    A lost file, for example, reads as zeros.
+    """
     if not np.array_equal(sample_ids(images), ids):
         raise DataError(where, "some images are not those of their sample ids", fix=FIX)

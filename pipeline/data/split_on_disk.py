@@ -1,4 +1,4 @@
-"""A split on disk, whose inputs are read as they are asked for."""
+"""A split on disk: its inputs are read row by row, chunk by chunk, or window by window."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -79,7 +79,7 @@ class SplitOnDisk(Split):
 
     @property
     def chunk_rows(self) -> int:
-        """The number of rows that are read together: fewer, or some across a border, cost as much."""
+        """The number of rows that are read together: reading fewer of them costs as much."""
         return self._images.chunk_rows
 
     def to(self, device: torch.device) -> "SplitOnDisk":
@@ -87,7 +87,10 @@ class SplitOnDisk(Split):
         return self
 
     def read(self, rows: range) -> UInt8[np.ndarray, "rows ..."]:
-        """Returns the inputs of consecutive rows; raises StoreError or DataError where they are damaged."""
+        """Returns the inputs of consecutive rows.
+
+        Raises StoreError or DataError where they are damaged.
+        """
         if self._stored_rows is None:
             inputs = self._images.read(rows)
         else:
@@ -96,10 +99,12 @@ class SplitOnDisk(Split):
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> SplitInMemory:
         """Returns some samples, in memory, in any order; whole chunks are read even for a few."""
+        # 1. Ascending, so that each chunk is read once.
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         stored = ascending if self._stored_rows is None else self._stored_rows[ascending]
         inputs = self._check(ascending, self._pick(stored))
+        # 2. Back in the order that was asked for; no copy where that is ascending.
         if not np.array_equal(order, np.arange(len(rows))):
             inputs = inputs[np.argsort(order)]
         return SplitInMemory(torch.from_numpy(inputs), self.hard_labels[rows], self.sample_ids[rows])

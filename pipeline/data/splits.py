@@ -148,7 +148,10 @@ class SplitInMemory(Split):
         return self.inputs.nbytes
 
     def to(self, device: torch.device) -> "SplitInMemory":
-        """Returns the same samples with inputs and hard labels on a device; this very split where they are."""
+        """Returns the same samples with inputs and hard labels on a device.
+
+        It is this very split where they are there already.
+        """
         if self.inputs.device == device:
             return self
         return SplitInMemory(self.inputs.to(device), self.hard_labels.to(device), self.sample_ids)

@@ -22,7 +22,8 @@ def read_windows(windows: Sequence[Sequence[range]], read: Callable[[range], Col
     given_up = Event()
 
     def load(number: int) -> Columns:
-        # Two buffers take turns, and are allocated once: fresh ones cost page faults in each window.
+        # Two buffers take turns, and are allocated once: fresh ones cost page faults in each
+        # window.
         buffer, place = buffers[number % 2], 0
         for page in windows[number]:
             if given_up.is_set():

@@ -64,7 +64,7 @@ class ViewPlan:
         inputs: UInt8[torch.Tensor, "batch ..."],
         partner_inputs: UInt8[torch.Tensor, "batch ..."] | None = None,
     ) -> UInt8[torch.Tensor, "batch ..."]:
-        """Returns the views of inputs that the caller has: those of `rows` and of `partner_rows`."""
+        """Returns the views of inputs that the caller has read."""
         partner_draws = None if self.partner_draws is None else _beside(inputs, self.partner_draws[places])
         return render(inputs, _beside(inputs, self.draws[places]), self.spec, partner_inputs, partner_draws)
 

@@ -1,4 +1,6 @@
-"""Sample ids follow the pixels, the held-out share is fair and stable, and what is read is what was written."""
+"""Sample ids follow the pixels, the held-out share is fair and stable, reading returns what was
+written.
+"""
 
 import shutil
 from dataclasses import replace
@@ -31,7 +33,7 @@ def some(split: SplitInMemory, rows: np.ndarray | list[int]) -> SplitInMemory:
 
 
 def held_out(labels: np.ndarray, ids: np.ndarray, fraction: float, seed: int, split: str = "val") -> np.ndarray:
-    """The rows that are held out."""
+    """Returns the rows that are held out."""
     return np.flatnonzero(hold_out(split, labels, ids, fraction, seed, CLASSES))
 
 
@@ -117,7 +119,7 @@ def test_the_test_split_is_drawn_otherwise_than_validation() -> None:
 def test_identical_images_stay_on_one_side(seed: int) -> None:
     ids = np.repeat(np.arange(1, 41, dtype=np.uint64), 3)
     labels = np.arange(len(ids)) // 3 % 2
-    labels[-1] = 1 - labels[-1]  # one image that bears two labels
+    labels[-1] = 1 - labels[-1]  # one image that has two labels
     val = held_out(labels, ids, 0.2, seed)
     assert not set(np.delete(ids, val).tolist()) & set(ids[val].tolist())
 

@@ -1,4 +1,6 @@
-"""Whatever mode a file has becomes upright grey or RGB pixels, or one reason why not; `fit` is what its formula says."""
+"""Files of every mode become upright grey or RGB pixels, or one reason why not; `fit` follows its
+formula.
+"""
 
 import io
 import struct
@@ -151,7 +153,7 @@ def test_damaged_exif_does_not_break_sound_pixels() -> None:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """The header of a PNG file, and no pixels."""
+    """Returns the header of a PNG file, and no pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -222,7 +224,10 @@ def test_pixels_and_paths_are_decoded_too(tmp_path: Path) -> None:
 
 
 def twin_fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, antialiased, in float64: every new pixel is a mean of old ones, weighed by a triangle."""
+    """Returns an image fitted bilinear and antialiased, in float64.
+
+    Every new pixel is a mean of old ones, weighed by a triangle.
+    """
     _, height, width = image.shape
     scale = min(height / size[0], width / size[1])  # old pixels per new one
 
@@ -277,7 +282,7 @@ def test_a_fine_pattern_becomes_its_mean_and_not_another_pattern() -> None:
 
 
 def smooth(height: int, width: int) -> Image.Image:
-    """A few colours that run into each other."""
+    """Returns a few colours that run into each other."""
     patches = np.random.default_rng(height * width).integers(0, 256, (4, 5, 3), np.uint8)
     return Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC)
 

@@ -1,4 +1,4 @@
-"""Training data streamed from disk: the same samples and labels as in memory, each once, within a budget, whatever happens."""
+"""Data streamed from disk: the samples and labels that memory has, each once, within a budget."""
 
 import os
 import random
@@ -67,7 +67,7 @@ SHUFFLED = np.random.default_rng(0).permutation(len(BOTH))
 
 @pytest.fixture(scope="module", autouse=True)
 def small_chunks() -> Iterator[None]:
-    """Inner chunks of a few images, and writes that do not wait for the disk."""
+    """Makes inner chunks of a few images, and writes that do not wait for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
@@ -98,12 +98,12 @@ def stores(tmp_path_factory: pytest.TempPathFactory, small_chunks: None) -> dict
 
 @pytest.fixture
 def copied(dataset: ImageDataset, tmp_path: Path) -> ImageDataset:
-    """To be damaged."""
+    """Returns a copy to be damaged."""
     return ImageDataset(Path(shutil.copytree(dataset.folder, tmp_path / "prepare")))
 
 
 def budget_of(window_pages: int, batch_size: int = BATCH) -> MemoryBudget:
-    """For windows of so many of the smallest pages."""
+    """Returns a budget for windows of so many of the smallest pages."""
     return MemoryBudget(4 * window_pages * PAGE * (144 + 256) + 5 * batch_size * 144, batch_size, "budget")
 
 
@@ -118,14 +118,14 @@ def epoch_of(
 
 
 def rows_of(batches: Sequence[LabelledBatch], view: int) -> list[int]:
-    """Which rows of the split some views are of."""
+    """Returns the rows of the split that some views are of."""
     rendered = render(SPLIT.inputs, SPEC.draw(SPLIT.sample_ids, view), SPEC)
     place = {image.numpy().tobytes(): row for row, image in enumerate(rendered)}
     return [place[image.numpy().tobytes()] for batch in batches for image in batch.inputs]
 
 
 def same(one: LabelledBatch, other: LabelledBatch) -> bool:
-    """Whether two batches are the same bits."""
+    """Returns whether two batches are the same bits."""
 
     def parts(batch: LabelledBatch) -> list[torch.Tensor]:
         targets: Any = batch.soft_targets
@@ -354,7 +354,9 @@ def test_ids_are_sorted_once_for_all_windows_of_mixed_views(
 
 
 def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
-    """As Python and numpy count it, with the pages that are on their way; the data set is four times as large."""
+    """Counts as Python and numpy do, with the pages on their way; the data set is four times as
+    large.
+    """
     big = make_split(10_000, shape=(1, 20, 20), classes=6)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 8192)
@@ -448,7 +450,7 @@ def test_labels_in_another_order_are_held_where_they_fit_and_refused_where_not(
 
 
 def test_a_store_of_more_images_and_other_blocks_is_read_page_by_page(tmp_path: Path, dataset: ImageDataset) -> None:
-    """Its rows stand side by side for each page, which is all that is needed; its labels do not fit as a whole."""
+    """Needs the rows of a page side by side, and no more; its labels do not fit as a whole."""
     pages = [np.arange(start, min(start + PAGE, 300)) for start in range(0, 300, PAGE)]
     order = np.concatenate([pages[number] for number in np.random.default_rng(0).permutation(len(pages))])
     store = make(tmp_path / "x.zarr", FLOAT16, take([*range(300), *300 + order], BOTH), VIEWS, block_samples=50)
@@ -560,7 +562,7 @@ def test_views_that_are_rendered_otherwise_are_refused_before_the_first_batch(
 
 
 def make_project(folder: Path, labels: Row, **settings: Any) -> Path:
-    """A data set of 0.9 MB and a student that may hold 1 MB."""
+    """Writes a data set of 0.9 MB and a student that may hold 1 MB."""
     params = small_params()
     fit = params["train_teacher"]["fit"] | {"epochs": 1, "batch_size": 64, "checkpoint_seconds": 0.05} | settings
     params["students"] = {"small": student(memory_budget_mb=1, labels="x", fit=fit)}
@@ -595,7 +597,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, small_chunks: None) -> Pat
 
 
 def start(project: Path, folder: Path) -> int:
-    """The stage in a process of its own; its id."""
+    """Starts the stage in a process of its own; returns its id."""
     folder.mkdir(exist_ok=True)
     (folder / "said.txt").touch()
 
@@ -611,7 +613,7 @@ def said_to_go_on(folder: Path) -> int:
 
 
 def wait_for_training(folder: Path, kills: int) -> None:
-    """Until a process that was killed so many times trains again and has left a checkpoint."""
+    """Waits until a process that was killed so often trains again and has left a checkpoint."""
     wait_for(lambda: said_to_go_on(folder) == kills and any(folder.glob("work/*/*.safetensors")))
 
 

@@ -1,4 +1,4 @@
-"""Batches: every sample once an epoch, an order that only seed and epoch decide, and the pixels of the view."""
+"""Batches: every sample once an epoch, in an order of seed and epoch, with the view's pixels."""
 
 import itertools
 from dataclasses import replace
@@ -28,7 +28,7 @@ def epoch_of(split: SplitInMemory, spec: ViewSpec, **changes: Any) -> list[Batch
 
 
 def numbered(split: SplitInMemory) -> SplitInMemory:
-    """The same images, each of a class of its own: hard labels tell which rows a batch has."""
+    """Returns the same images, each of a class of its own: hard labels show its rows."""
     return replace(split, hard_labels=torch.arange(len(split)))
 
 

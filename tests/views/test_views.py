@@ -1,4 +1,4 @@
-"""A view is a pure function of spec, sample and number: the pixels that the document's formulas give one image at a time."""
+"""A view is a pure function of spec, sample and number: the pixels of the document's formulas."""
 
 import hashlib
 from typing import Any
@@ -48,7 +48,7 @@ def spec_of(*rows: Row, seed: int = 2**40 + 7, plain_first: bool = False) -> Vie
 def rendered(
     split: SplitInMemory, spec: ViewSpec, view: int, rows: list[int] | None = None, block: int = 1000
 ) -> torch.Tensor:
-    """Views of some rows, the whole split being the store."""
+    """Returns views of some rows, the whole split being the store."""
     rows = list(range(len(split))) if rows is None else rows
     draws = spec.draw(split.sample_ids[rows], view)
     if not spec.mixes:
@@ -58,7 +58,7 @@ def rendered(
 
 
 def grey_split(count: int, level: int, shape: tuple[int, int, int] = (3, 40, 30)) -> SplitInMemory:
-    """Images of one level but for their own number in a corner."""
+    """Returns images of one level, except for their own number in a corner."""
     images = np.full((count, *shape), level, dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(count) % 256
     images[:, 0, 0, 1] = np.arange(count) // 256
@@ -69,7 +69,7 @@ def grey_split(count: int, level: int, shape: tuple[int, int, int] = (3, 40, 30)
 
 
 def expected_views(spec: ViewSpec, split: SplitInMemory, view: int, block: int) -> tuple[np.ndarray, list[float]]:
-    """By the other implementation, and the own shares."""
+    """Returns views by the other implementation, and the own shares."""
     views, ids = spec.to_dict(), split.sample_ids.tolist()
     alone = {i: render_view(views, image, view, i) for i, image in zip(ids, split.inputs.numpy(), strict=True)}
     if not spec.mixes:
@@ -286,7 +286,7 @@ def test_colours_are_those_of_float64_to_the_nearest_level(kind: str) -> None:
 
 
 def crop_boxes(spec: ViewSpec, split: SplitInMemory, view: int) -> np.ndarray:
-    """Left, top, right, bottom in pixels, from what is drawn."""
+    """Returns left, top, right, bottom in pixels, from what is drawn."""
     height, width = split.inputs.shape[2:]
     y, x, down, along = (column.double().numpy() for column in spec.draw(split.sample_ids, view).T)
     root = (height * width) ** 0.5 / 65536

@@ -1,4 +1,4 @@
-"""The base of every operation: settings that turn random words into whole numbers, these into pixels."""
+"""The base of every operation: settings, random words, whole numbers, pixels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

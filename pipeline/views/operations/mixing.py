@@ -21,8 +21,8 @@ _TABLE_STEPS = 4096
 class Mixing(Operation):
     """A view that is mixed of two images with `probability`.
 
-    The own share is the larger of l and 1 - l, with l ~ Beta(alpha, alpha). So the image that a view
-    belongs to is the one that it shows most of.
+    The own share is the larger of l and 1 - l, with l ~ Beta(alpha, alpha). So the image that a
+    view belongs to is the one that it shows most of.
     """
 
     kind: str
@@ -83,8 +83,9 @@ def next_in_ring(
 ) -> Int64[np.ndarray, " samples"]:
     """Returns the place of each sample's partner: the next one in the order of the words.
 
-    Among equal words, ids decide. The partner of the last one is the first. Equal ids (equal images)
-    count once, at their first place, so that they have one partner, and that is another image.
+    Among equal words, ids decide. The partner of the last one is the first. Equal ids (equal
+    images) count once, at their first place, so that they have one partner, and that is another
+    image.
     """
     # 1. One place for each image; np.unique sorts by id, so that the order of rows does not matter.
     _, first, number = np.unique(sample_ids, return_index=True, return_inverse=True)

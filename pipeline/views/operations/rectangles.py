@@ -1,4 +1,4 @@
-"""Random rectangles: sides in whole numbers that fit an image of any size, and the pixels inside."""
+"""Random rectangles: sides in whole numbers, for images of any size, and the pixels inside."""
 
 import math
 

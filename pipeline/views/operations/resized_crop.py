@@ -27,7 +27,8 @@ class ResizedCrop(ImageOperation):
         ratio: Its width / height.
 
     References:
-        Christian Szegedy et al., "Going Deeper with Convolutions", 2014, arXiv 1409.4842, section 6.
+        Christian Szegedy et al., "Going Deeper with Convolutions", 2014, arXiv 1409.4842, section
+        6.
     """
 
     kind: Literal["resized_crop"] = "resized_crop"
@@ -63,8 +64,8 @@ def _stretch(
 ) -> UInt8[torch.Tensor, "batch channels height width"]:
     """Returns images of which a part of one axis, from `start` on, is stretched to the whole of it.
 
-    Each pixel is a weighted mean of two neighbours, or the outermost one alone, to the nearest level,
-    halves up. All of it is whole numbers, so that every device comes to the same bits.
+    Each pixel is a weighted mean of two neighbours, or the outermost one alone, to the nearest
+    level, halves up. All of it is whole numbers, so that every device comes to the same bits.
     """
     size = images.shape[axis]
     # 1. The centre of every new pixel, in the old image: in 1/`unit` of a pixel these are whole
@@ -79,8 +80,8 @@ def _stretch(
     samples = torch.arange(len(images), device=images.device)[:, None]
     lines = images.movedim(axis, 1)
     one, other = (lines[samples, index.clamp(0, size - 1)].to(torch.int32) for index in (first, first + 1))
-    # 4. one + weight x (other - one), in place: a batch of large images is most of what memory takes.
-    #    A level and its weight make 22 bits, so 32 hold the sum.
+    # 4. one + weight x (other - one), in place: a batch of large images is most of what memory
+    # takes. A level and its weight make 22 bits, so 32 hold the sum.
     other -= one
     other *= weight.to(torch.int32)[:, :, None, None]
     mean = other.add_(one << 14).add_(_WEIGHT // 2).bitwise_right_shift_(14)
