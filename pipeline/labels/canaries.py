@@ -13,9 +13,8 @@ from pipeline.core.errors import StoreError
 from pipeline.core.seeding import integers_below, philox
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
-from pipeline.views.plan import RowOrder, need_partners, plan_view
+from pipeline.views.plan import RowOrder, canary_shape, need_partners, plan_view
 from pipeline.views.spec import ViewSpec
-from pipeline.views.thumbnails import thumbnail_shape, thumbnails
 
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
 
@@ -72,8 +71,8 @@ def check_canaries(
         return 0
     if row_order:
         need_partners(split, spec, row_order)
-    if tuple(canaries.rendered.shape[1:]) != thumbnail_shape(shape := split.input_shape):
-        found = f"inputs of shape {shape}"
+    if tuple(canaries.rendered.shape[1:]) != canary_shape(split):
+        found = f"inputs of shape {split.input_shape}"
         raise StoreError(where, found, expected=f"thumbnails of shape {tuple(canaries.rendered.shape[1:])}")
     rendered = _render(split, rows[here], canaries.views[here], spec, row_order)
     difference = (rendered.int() - torch.from_numpy(canaries.rendered[here]).int()).abs().amax(dim=(1, 2, 3))
@@ -93,9 +92,9 @@ def check_canaries(
 def _render(
     split: Split, rows: np.ndarray, views: np.ndarray, spec: ViewSpec, row_order: RowOrder | None
 ) -> torch.Tensor:
-    rendered = torch.empty((len(rows), *thumbnail_shape(split.input_shape)), dtype=torch.uint8)
+    rendered = torch.empty((len(rows), *canary_shape(split)), dtype=torch.uint8)
     for view in np.unique(views):
         chosen = np.flatnonzero(views == view)
         plan = plan_view(split, spec, int(view), rows=rows[chosen], row_order=row_order)
-        rendered[torch.from_numpy(chosen)] = thumbnails(plan.render(slice(None)))
+        rendered[torch.from_numpy(chosen)] = plan.thumbnails()
     return rendered

@@ -12,6 +12,7 @@ from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import Split
 from pipeline.views.spec import ViewSpec, own_shares, render
+from pipeline.views.thumbnails import thumbnail_shape, thumbnails
 
 Places = slice | Int64[torch.Tensor, " batch"]
 
@@ -68,6 +69,10 @@ class ViewPlan:
         partner_draws = None if self.partner_draws is None else _beside(inputs, self.partner_draws[places])
         return render(inputs, _beside(inputs, self.draws[places]), self.spec, partner_inputs, partner_draws)
 
+    def thumbnails(self) -> UInt8[torch.Tensor, "planned ..."]:
+        """Returns small pictures of all planned views, for a store to keep as canaries."""
+        return thumbnails(self.render(slice(None)))
+
     def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
         """Returns the first sample's share of each view, 0.5 to 1; None where none is mixed."""
         if self.partner_rows is None:
@@ -77,6 +82,11 @@ class ViewPlan:
     def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
         """Returns the second samples' hard labels; None where no view is mixed."""
         return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
+
+
+def canary_shape(split: Split) -> tuple[int, ...]:
+    """Returns the shape of a canary: of the small picture that a store keeps of a view."""
+    return thumbnail_shape(split.input_shape)
 
 
 def take(
