@@ -38,7 +38,7 @@ class MemoryBudget:
         return cls(megabytes * _MEGABYTE, batch_size, where)
 
     def __str__(self) -> str:
-        return f"{self.num_bytes / _MEGABYTE:,g} MB"
+        return f"{in_megabytes(self.num_bytes):,g} MB"
 
     def holds(self, data: DatasetManifest, *names: str) -> bool:
         """Returns whether some splits stay in memory: they take at most three quarters of it."""
@@ -103,6 +103,11 @@ class MemoryBudget:
 
     def _aside(self, input_shape: Sequence[int]) -> int:
         return _BATCHES * self.batch_size * math.prod(input_shape)
+
+
+def in_megabytes(num_bytes: int) -> float:
+    """Returns a size in MB."""
+    return num_bytes / _MEGABYTE
 
 
 def _megabytes(num_bytes: int) -> int:

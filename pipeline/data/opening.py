@@ -3,7 +3,7 @@
 import ctypes
 
 from pipeline.core.progress import say
-from pipeline.data.budget import MemoryBudget
+from pipeline.data.budget import MemoryBudget, in_megabytes
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
 
@@ -49,7 +49,7 @@ def open_for_blocks(dataset: ImageDataset, budget: MemoryBudget, block_rows: int
 
 def _begin_streaming(dataset: ImageDataset, budget: MemoryBudget, num_bytes: int) -> None:
     reason = f"more than three quarters of {budget}, so they are streamed from {dataset.folder}"
-    say(f"{budget.where}: inputs take {num_bytes / 1e6:,.0f} MB, {reason}")
+    say(f"{budget.where}: inputs take {in_megabytes(num_bytes):,.0f} MB, {reason}")
     _share_arenas()
 
 

@@ -110,7 +110,7 @@ def test_the_next_range_is_read_while_one_is_in_use_and_no_more_than_two_are_hel
         def __del__(self) -> None:
             alive.discard(self._rows)
 
-    monkeypatch.setattr("pipeline.data.splits.HeldImages", Counted)
+    monkeypatch.setattr("pipeline.data.split_on_disk.HeldImages", Counted)
     with ReadAhead(streamed, RANGES) as ahead:
         for number, rows in enumerate(RANGES):
             held = ahead.holding(rows)

@@ -109,7 +109,7 @@ def test_labels_come_back_with_their_samples_views_and_canaries(finished: dict[s
     np.testing.assert_array_equal(reader.sample_ids, SPLIT.sample_ids)
     assert reader.views == SPEC
     made = make_canaries(SPLIT, SPEC, range(2), 6)
-    for name in ("sample_ids", "views", "pixels"):
+    for name in ("sample_ids", "views", "rendered"):
         np.testing.assert_array_equal(getattr(reader.canaries, name), getattr(made, name))
     codec = build_encoding(row, "test").codec(reader.manifest.space, tables_of(reader.manifest))
     for index, view in enumerate(reader.manifest.view_numbers):
