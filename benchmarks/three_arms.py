@@ -45,7 +45,8 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import progress, say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
-from pipeline.labelling.derive import subset
+from pipeline.labelling.derive.base import Destination
+from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.teacher import Teacher
@@ -177,7 +178,7 @@ def _dump(setting: Setting) -> float:
     for count in {1, 4, 16} & set(range(setting.epochs)):
         if not _store(setting, count).exists():
             records = setting.folder / f"records-{count}"
-            subset(StoreReader(path), _store(setting, count), records, views=range(count))
+            Subset(StoreReader(path), range(count)).make(Destination(_store(setting, count), records))
     return float(read_json(told, made_by="three_arms")["seconds_per_view"])
 
 

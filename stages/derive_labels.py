@@ -3,28 +3,23 @@
 A command, not a stage of the DAG. A killed one goes on where it stopped when it is run again.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-from jaxtyping import UInt64
 
 from pipeline.core.command import run_stage
-from pipeline.core.config import PARAMS, load_rows
-from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
-from pipeline.core.files import fingerprint
-from pipeline.core.progress import progress
-from pipeline.core.scratch import WORK, Scratch
-from pipeline.labelling import derive as derivation
-from pipeline.labels.encodings import Encoding, build_encoding
-from pipeline.labels.manifest import Manifest
+from pipeline.core.config import PARAMS
+from pipeline.core.errors import ConfigError
+from pipeline.core.scratch import WORK
+from pipeline.labelling.derive.average import Average
+from pipeline.labelling.derive.base import Derivation, derive_store
+from pipeline.labelling.derive.merge import Merge
+from pipeline.labelling.derive.options import choose_encoding, choose_samples, need_labels, parse_views, parse_weights
+from pipeline.labelling.derive.subset import Subset
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.remote import is_url
 
-Make = Callable[[Path, Path, Callable[[int], object]], Manifest]
 Stores = Annotated[list[str], typer.Argument(metavar="A B ... OUT", help="Stores (folders or URLs), then the new one.")]
 Work = Annotated[Path, typer.Option(help="For unfinished work; on the same file system as OUT.")]
 
@@ -37,37 +32,16 @@ def subset(
     first: Annotated[int | None, typer.Option(min=1, help="The first so many samples.")] = None,
     work: Work = WORK,
 ) -> None:
-    """Some views of some samples of a store."""
+    """Makes a store of some views of some samples of another one."""
     store = StoreReader(source)
-    numbers = store.manifest.view_numbers if views is None else _numbers(views)
-    ids = _chosen(store, samples, first)
-    _derive(
-        "subset",
-        [store],
-        out,
-        work,
-        {"views": numbers, "samples": [f"{i:016x}" for i in ids.tolist()]},
-        len(numbers) * len(ids),
-        lambda path, records, tell: derivation.subset(
-            store, path, records, views=numbers, sample_ids=ids, on_labels=tell
-        ),
-    )
+    numbers = None if views is None else parse_views(views)
+    _derive(Subset(store, numbers, choose_samples(store, samples, first)), out, work)
 
 
 def merge(places: Stores, work: Work = WORK) -> None:
-    """All views of all samples of several stores of one teacher and encoding."""
+    """Makes a store of all views of all samples of several stores of one teacher and encoding."""
     stores, out = _open(places)
-    views = {view for store in stores for view in store.manifest.view_numbers}
-    count = len(np.unique(np.concatenate([store.sample_ids for store in stores])))
-    _derive(
-        "merge",
-        stores,
-        out,
-        work,
-        {},
-        len(views) * count,
-        lambda path, records, tell: derivation.merge(stores, path, records, tell),
-    )
+    _derive(Merge(stores), out, work)
 
 
 def average(
@@ -80,69 +54,12 @@ def average(
     params: Path = PARAMS,
     work: Work = WORK,
 ) -> None:
-    """The weighted mean of several teachers' probabilities, encoded anew."""
+    """Makes a store of the weighted mean of several teachers' probabilities."""
     stores, out = _open(places)
-    shares = [1.0] * len(stores) if weights is None else _shares(weights, len(stores))
-    written = _encoding(stores[0], encoding, params)
-    for store in stores:
-        if not store.encoding.fields(store.manifest.space):
-            raise StoreError(store.location, "holds no soft labels", expected="a store of any other encoding")
-    _derive(
-        "average",
-        stores,
-        out,
-        work,
-        {"weights": shares, "encoding": written.to_dict(), "pilot_labels": pilot_labels},
-        stores[0].manifest.num_labels,
-        lambda path, records, tell: derivation.average(
-            stores, shares, written, path, records, num_pilot=pilot_labels, on_labels=tell
-        ),
-    )
-
-
-def _derive(
-    command: str,
-    stores: Sequence[StoreReader],
-    out: str,
-    work: Path,
-    arguments: dict[str, Any],
-    num_labels: int,
-    make: Make,
-) -> None:
-    """Makes a store in a scratch folder and gives it its name when it is finished."""
-    if is_url(out):
-        raise StoreError(out, "a URL can't be written to", expected="a folder that does not exist yet")
-    decides = {
-        "command": command,
-        "sources": [store.manifest.fingerprint for store in stores],
-        "arguments": fingerprint(arguments),
-    }
-    scratch = Scratch(Path(out), decides, work, code=Path(__file__), keep=False)  # of a user, who may want its room
-    if Path(out).exists() and not scratch.done:
-        raise StoreError(out, "exists already", expected="a new name", fix="delete it or choose another one")
-    with scratch:
-        if not scratch.done:
-            with progress(f"derive_labels {command}", num_labels, "label") as on_labels:
-                make(scratch.output, scratch.folder / "records", on_labels)
-            scratch.publish()
-    _tell(Path(out))
-
-
-def _tell(out: Path) -> None:
-    manifest = StoreReader(out).manifest
-    about = f"{manifest.num_labels:,} labels: views {_few(manifest.view_numbers)} of {manifest.num_samples:,} samples"
-    if manifest.fidelity is None:
-        print(f"{out}: no labels; views {_few(manifest.view_numbers)} of {manifest.num_samples:,} samples")
-        return
-    kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
-    print(
-        f"{out}: {about}, {manifest.encoding['kind']}, {manifest.label_bytes:.2f} bytes each, "
-        f"mean KL in nats by temperature {{{kl}}}"
-    )
-
-
-def _few(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers)) if len(numbers) <= 8 else f"{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}"
+    shares = [1.0] * len(stores) if weights is None else parse_weights(weights, len(stores))
+    written = choose_encoding(stores[0], encoding, params)
+    need_labels(stores)
+    _derive(Average(stores, shares, written, pilot_labels), out, work)
 
 
 def _open(places: Sequence[str]) -> tuple[list[StoreReader], str]:
@@ -151,58 +68,27 @@ def _open(places: Sequence[str]) -> tuple[list[StoreReader], str]:
     return [StoreReader(place) for place in places[:-1]], places[-1]
 
 
-def _numbers(views: str) -> list[int]:
-    if not re.fullmatch(r"\d+(,\d+)*", views):
-        raise ConfigError("--views", repr(views), expected="numbers of views, such as 0,2")
-    return [int(number) for number in views.split(",")]
+def _derive(derivation: Derivation, out: str, work: Path) -> None:
+    derive_store(derivation, out, work)
+    _report(Path(out))
 
 
-def _shares(weights: str, count: int) -> list[float]:
-    try:
-        shares = [float(weight) for weight in weights.split(",")]
-    except ValueError:
-        shares = []
-    if len(shares) != count or not all(0 < share < float("inf") for share in shares):
-        raise ConfigError("--weights", repr(weights), expected=f"{count} numbers above 0, such as 0.7,0.3")
-    return shares
+def _report(out: Path) -> None:
+    """Prints what the new store holds."""
+    manifest = StoreReader(out).manifest
+    of_samples = f"views {_few(manifest.view_numbers)} of {manifest.num_samples:,} samples"
+    if manifest.fidelity is None:
+        print(f"{out}: no labels; {of_samples}")
+        return
+    kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
+    print(
+        f"{out}: {manifest.num_labels:,} labels: {of_samples}, {manifest.encoding['kind']}, "
+        f"{manifest.label_bytes:.2f} bytes each, mean KL in nats by temperature {{{kl}}}"
+    )
 
 
-def _chosen(store: StoreReader, file: Path | None, first: int | None) -> UInt64[np.ndarray, " samples"]:
-    """The ids of the samples that are asked for."""
-    if file is not None and first is not None:
-        raise ConfigError("subset", "both --samples and --first", expected="one of them")
-    if first is not None:
-        if first > store.manifest.num_samples:
-            found = f"has {store.manifest.num_samples:,} samples, not {first:,}"
-            raise StoreError(store.location, found, expected="--first of no more than these")
-        return store.sample_ids[:first]
-    if file is None:
-        return store.sample_ids
-    if not file.is_file():
-        raise DataError(file, "no such file", expected="sample ids, one in a line")
-    ids = []
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if line.strip():
-            if not re.fullmatch(r"[0-9a-fA-F]{16}", line.strip()):
-                raise DataError(f"{file}:{number}", repr(line.strip()[:40]), expected="a sample id of 16 hex digits")
-            ids.append(int(line, 16))
-    if not ids:
-        raise DataError(file, "is empty", expected="sample ids, one in a line")
-    return np.array(ids, dtype=np.uint64)
-
-
-def _encoding(first: StoreReader, name: str | None, params: Path) -> Encoding:
-    """A row of the table `encodings`, or the first store's encoding."""
-    if name is None:
-        return first.encoding
-    rows = load_rows("encodings", params)
-    if name not in rows:
-        raise ConfigError("--encoding", repr(name), expected=suggest(name, list(rows)))
-    encoding = build_encoding(rows[name], f"{params}: encodings.{name}")
-    encoding.check(first.manifest.space, f"{params}: encodings.{name}")
-    if not encoding.fields(first.manifest.space):
-        raise ConfigError("--encoding", f"{name!r} holds no soft labels", expected="any other")
-    return encoding
+def _few(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) if len(numbers) <= 8 else f"{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}"
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pipeline.doctor.disk import keeps_second_copy, tree_bytes
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import LabelStore, SomeLabels
+from pipeline.labelling.ladder import measure_encoding
 from pipeline.labelling.settings import DumpLabels
-from pipeline.labelling.tune import measure_encoding
 
 _MOST_PILOT = 0.5  # of the labels
 _SAMPLE_ID_BYTES = 8

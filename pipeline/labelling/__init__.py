@@ -20,6 +20,10 @@ repair.py           broken blocks labelled again
 imported_logits.py  files of logits from a teacher that ran elsewhere
 imported_stores.py  stores of such logits
 copies.py           copies between a device and this machine's memory, beside other work
-derive.py           stores made from stores: subset, merge, average
-tune.py             encodings tried on labels: bytes against KL, and the one for a budget
+derive/             stores made from finished stores: subset, merge, average
+inspect.py          a store, described for a person
+inspect_sample.py   one sample of a store: probabilities and views
+ladder.py           encodings worth trying, and the bytes and KL of each
+tune.py             the encoding for a budget, of a ladder that is tried on labels
+tune_source.py      labels to try encodings on: the teacher's, or a dense store's
 """

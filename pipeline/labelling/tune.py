@@ -1,168 +1,171 @@
-"""Which encoding for which budget: a ladder of encodings, each tried on labels for its size on disk and its fidelity."""
+"""The encoding for a budget: a ladder of encodings is tried on the teacher's labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError, StoreError
-from pipeline.labelling.writer import StoreWriter
-from pipeline.labels.canaries import Canaries
-from pipeline.labels.encodings import Encoding, LabelSpace
-from pipeline.labels.encodings.dense_float16 import DenseFloat16
-from pipeline.labels.encodings.dense_uint8 import DenseUint8
-from pipeline.labels.encodings.sampled import Sampled
-from pipeline.labels.encodings.topk import TopK
-from pipeline.labels.manifest import Manifest
-
-_RANGE_NATS = 40.0
-_TAIL_CLASSES = 256
+from pipeline.core.files import write_bytes
+from pipeline.core.progress import progress
+from pipeline.labelling.ladder import Rung, ladder, measure_encoding
+from pipeline.labelling.tune_source import LabelSource
+from pipeline.results.ladder import Ladder, LadderRow
 
 
 @dataclass(frozen=True)
-class Trial:
-    """How one encoding did on some labels.
+class Budget:
+    """The most that a label may take, or the most that it may lose; None for no limit.
 
-    `field_bytes` are bytes on disk per label, `table_bytes` those of the encoding's tables, which a store of
-    `num_labels` has once; `fidelity` is `Fidelity.summary` at those declared temperatures that can be served.
+    Attributes:
+        max_bytes: Bytes on disk per label.
+        max_kl: Mean KL in nats at every declared temperature.
     """
 
-    encoding: Encoding
-    temperatures: tuple[float, ...]
-    num_labels: int
-    field_bytes: float
-    table_bytes: int
-    fidelity: dict[str, Any]
+    max_bytes: float | None = None
+    max_kl: float | None = None
 
-    @property
-    def label_bytes(self) -> float:
-        """Bytes on disk per label with its share of the tables."""
-        return self.field_bytes + self.table_bytes / self.num_labels
+    def __post_init__(self) -> None:
+        if self.max_bytes is not None and self.max_kl is not None:
+            raise ConfigError("tune_labels", "both --bytes and --kl", expected="one of them")
+        for name, value in {"--bytes": self.max_bytes, "--kl": self.max_kl}.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(name, f"{value:g}", expected="a number above 0")
 
-    @property
-    def worst_kl(self) -> float | None:
-        """The largest mean KL in nats over all declared temperatures; None where one of them can't be served."""
-        means = [kl["mean"] for kl in self.fidelity["kl_nats"].values()]
-        return max(means) if len(means) == len(self.temperatures) else None
+    def check(self, source: LabelSource) -> None:
+        """Raises StoreError where the labels are themselves further from the teacher than asked for."""
+        if self.max_kl is not None and self.max_kl < source.own_kl:
+            found = f"is itself {source.own_kl:.1e} nats from the teacher, more than the {self.max_kl:g} asked for"
+            raise StoreError(source.about, found, fix="take labels from the teacher, or from a dense_float16 store")
 
+    def to_dict(self) -> dict[str, float] | None:
+        """Returns the limit by its unit; None where there is none."""
+        if self.max_bytes is not None:
+            return {"bytes": self.max_bytes}
+        return None if self.max_kl is None else {"kl_nats": self.max_kl}
 
-def ladder(space: LabelSpace) -> dict[str, Encoding]:
-    """Encodings worth trying on such labels, by a short name."""
-    settings: dict[str, Any] = {"range_nats": _RANGE_NATS, "tail_classes": _TAIL_CLASSES}
-    encodings: dict[str, Encoding] = {"dense_float16": DenseFloat16()}
-    for levels in (255, 128, 64, 32):
-        encodings[f"dense_uint8/{levels}"] = DenseUint8(range_nats=_RANGE_NATS, levels=levels)
-    for k in (1, 2, 3, 5, 10):
-        for levels in (255, 64, 32):
-            encodings[f"topk {k}/{levels}"] = TopK(k=k, levels=levels, tail="prior", **settings)
-        encodings[f"topk {k}/64 uniform"] = TopK(k=k, levels=64, tail="uniform", **settings)
-    for draws in (12, 50):
-        encodings[f"sampled {draws}"] = Sampled(draws=draws, seed=0)
-    return {name: encoding for name, encoding in encodings.items() if _fits(encoding, space)}
+    def __str__(self) -> str:
+        if self.max_bytes is not None:
+            return f"{self.max_bytes:g} bytes per label"
+        return f"a mean KL of {self.max_kl:g} nats"
 
 
-def measure_encoding(
-    log_probs: Float[torch.Tensor, "labels classes"],
-    encoding: Encoding,
-    space: LabelSpace,
-    *,
-    pilot: Float[torch.Tensor, "others classes"],
-    num_labels: int,
-    block_samples: int,
-) -> Trial:
-    """Writes labels into a real store, in a temporary folder, and tells its size and its fidelity.
+def climb(source: LabelSource, num_labels: int, budget: Budget) -> tuple[Ladder, StoreError | None]:
+    """Returns the measurements of every rung with the one that fits the budget, or the error that none does.
 
     Args:
-        log_probs: The teacher's, at the stored temperature, in the order in which they would lie in a block.
-        pilot: Other labels, that the encoding learns its tables from.
-        num_labels: Of the store that this stands for: its tables' bytes are spread over so many.
-        block_samples: Of that store; a block here has no more rows than there are labels.
+        num_labels: The number of labels to measure each rung on.
     """
-    manifest = Manifest(
-        encoding=encoding.to_dict(),
-        class_names=[str(number) for number in range(space.num_classes)],
-        view_numbers=[0],
-        num_samples=len(log_probs),
-        block_samples=min(block_samples, len(log_probs)),
-        temperature=space.temperature,
-        temperatures=list(space.temperatures),
-        views={},
-        dataset_fingerprint="",
-        teacher=None,
+    # 1. Labels to measure, and others that encodings learn from, are drawn from the source.
+    log_probs, pilot = source.draw(num_labels)
+    # 2. Every rung is written as a real store.
+    in_store = source.num_views * source.num_samples
+    rungs: dict[str, Rung] = {}
+    encodings = ladder(source.space)
+    with progress("tune_labels", len(encodings), "encoding") as on_encodings:
+        for name, encoding in encodings.items():
+            rungs[name] = measure_encoding(
+                log_probs,
+                encoding,
+                source.space,
+                pilot=pilot,
+                num_labels=in_store,
+                block_samples=source.block_samples,
+            )
+            on_encodings(1)
+    # 3. The budget decides.
+    chosen, misfit = None, None
+    try:
+        chosen = choose(rungs, max_bytes=budget.max_bytes, max_kl=budget.max_kl) if budget.to_dict() else None
+    except StoreError as error:
+        misfit = error
+    return _measurements(source, rungs, (len(log_probs), len(pilot)), budget, chosen), misfit
+
+
+def _measurements(
+    source: LabelSource, rungs: dict[str, Rung], counts: tuple[int, int], budget: Budget, chosen: str | None
+) -> Ladder:
+    front = pareto_front(rungs)
+    num_measured, num_pilot = counts
+    return Ladder(
+        labels_of=source.about,
+        num_measured=num_measured,
+        num_pilot=num_pilot,
+        num_labels=source.num_views * source.num_samples,
+        num_views=source.num_views,
+        num_classes=source.space.num_classes,
+        temperature=source.space.temperature,
+        temperatures=list(source.space.temperatures),
+        own_kl_nats=source.own_kl,
+        rows={name: _row(rung, name in front) for name, rung in by_size(rungs).items()},
+        budget=budget.to_dict(),
+        chosen=chosen,
     )
-    ids = np.arange(1, len(log_probs) + 1, dtype=np.uint64)
-    canaries = Canaries(ids[:1], np.zeros(1, dtype=np.int64), np.zeros((1, 1, 1, 1), dtype=np.uint8))
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "trial.zarr")
-        tables = encoding.learn(pilot, space)
-        writer = StoreWriter(path, Path(folder, "records"), manifest, ids, canaries, tables)
-        for block in manifest.blocks():
-            writer.write(block, log_probs[block.rows.start : block.rows.stop] * space.temperature)
-        finished = writer.finish()
-        size = sum(
-            file.stat().st_size
-            for name in encoding.fields(space)
-            for file in (path / name).rglob("*")
-            if file.is_file() and file.name != "zarr.json"
-        )
-    assert finished.fidelity is not None, "every rung of the ladder holds labels"
-    return Trial(
-        encoding,
-        space.temperatures,
-        num_labels,
-        size / len(log_probs),
-        finished.table_bytes or 0,
-        finished.fidelity,
+
+
+def _row(rung: Rung, on_front: bool) -> LadderRow:
+    return LadderRow(
+        encoding=rung.encoding.to_dict(),
+        label_bytes=rung.label_bytes,
+        field_bytes=rung.field_bytes,
+        table_bytes=rung.table_bytes,
+        kl_nats=rung.fidelity["kl_nats"],
+        worst_kl_nats=rung.worst_kl,
+        top1_agreement=rung.fidelity["top1_agreement"],
+        on_front=on_front,
     )
 
 
-def by_size(trials: Mapping[str, Trial]) -> dict[str, Trial]:
-    """The smallest first, among equals the one with the smallest KL."""
-    return dict(sorted(trials.items(), key=lambda item: (item[1].label_bytes, item[1].worst_kl or 0.0)))
+def by_size(rungs: Mapping[str, Rung]) -> dict[str, Rung]:
+    """Returns the rungs with the smallest first, and among equals the one with the smallest KL."""
+    return dict(sorted(rungs.items(), key=lambda item: (item[1].label_bytes, item[1].worst_kl or 0.0)))
 
 
-def pareto_front(trials: Mapping[str, Trial]) -> list[str]:
-    """Those that serve every declared temperature and that none is both as small as and as close to the teacher as, the
-    smallest first."""
+def pareto_front(rungs: Mapping[str, Rung]) -> list[str]:
+    """Returns the rungs that serve every declared temperature and that no other one is both as small and as close to the
+    teacher as, the smallest first."""
     front: list[str] = []
     best = np.inf
-    for name, trial in by_size(trials).items():
-        if trial.worst_kl is not None and trial.worst_kl < best:
+    for name, rung in by_size(rungs).items():
+        if rung.worst_kl is not None and rung.worst_kl < best:
             front.append(name)
-            best = trial.worst_kl
+            best = rung.worst_kl
     return front
 
 
-def choose(trials: Mapping[str, Trial], *, max_bytes: float | None = None, max_kl: float | None = None) -> str:
-    """The closest to the teacher in at most `max_bytes` per label, or the smallest whose mean KL is at most `max_kl`
-    nats at every declared temperature.
+def choose(rungs: Mapping[str, Rung], *, max_bytes: float | None = None, max_kl: float | None = None) -> str:
+    """Returns the rung closest to the teacher in at most `max_bytes` per label, or the smallest one whose mean KL is at
+    most `max_kl` nats at every declared temperature.
 
-    Raises StoreError, with the nearest one, where none is.
+    Raises:
+        StoreError: With the nearest rung, where none fits.
     """
     assert (max_bytes is None) != (max_kl is None), "one budget"
-    front = pareto_front(trials)
-    kl = {name: trials[name].worst_kl or 0.0 for name in front}
+    front = pareto_front(rungs)
+    kl = {name: rungs[name].worst_kl or 0.0 for name in front}
     if max_bytes is not None:
-        fitting = [name for name in front if trials[name].label_bytes <= max_bytes]
+        fitting = [name for name in front if rungs[name].label_bytes <= max_bytes]
         chosen, nearest, asked = fitting[-1:], front[0], f"{max_bytes:g} bytes per label"
     else:
         fitting = [name for name in front if kl[name] <= (max_kl or 0.0)]
         chosen, nearest, asked = fitting[:1], front[-1], f"a mean KL of {max_kl:g} nats"
     if not chosen:
         found = f"no encoding of the ladder fits {asked}"
-        near = f"{nearest}: {trials[nearest].label_bytes:.3f} bytes per label, mean KL up to {kl[nearest]:.1e} nats"
+        near = f"{nearest}: {rungs[nearest].label_bytes:.3f} bytes per label, mean KL up to {kl[nearest]:.1e} nats"
         raise StoreError("tune_labels", found, fix=f"the nearest is {near}")
     return chosen[0]
 
 
-def _fits(encoding: Encoding, space: LabelSpace) -> bool:
-    try:
-        encoding.check(space, "ladder")
-    except ConfigError:
-        return False
-    return True
+def write_ladder_table(path: Path, measured: Ladder) -> None:
+    """Writes the measurements as a TSV file; the same measurements give the same bytes."""
+    temperatures = [f"{t:g}" for t in measured.temperatures]
+    columns = ["encoding", "label_bytes", "table_bytes", "top1_agreement", "on_front"]
+    lines = ["\t".join([*columns, *(f"{kind}_kl_at_{t}" for kind in ("mean", "p999") for t in temperatures)])]
+    for name, row in measured.rows.items():
+        cells = [name, f"{row.label_bytes:.6g}", str(row.table_bytes), f"{row.top1_agreement:.6g}"]
+        cells.append(str(int(row.on_front)))
+        for kind in ("mean", "p999"):
+            cells += [f"{row.kl_nats[t][kind]:.6g}" if t in row.kl_nats else "" for t in temperatures]
+        lines.append("\t".join(cells))
+    write_bytes(path, ("\n".join(lines) + "\n").encode())

@@ -7,5 +7,6 @@ costs.py         latency and memory of a network
 evaluation.py    reports/evaluate.json: networks, comparisons with twins, stores
 explanation.py   reports/explain.json and data/explain/samples.json
 files.py         results to files and back
+ladder.py        reports/tune_labels/ladder.json: encodings tried on the same labels
 networks.py      the name of the teacher among networks, and the stage that makes each
 """

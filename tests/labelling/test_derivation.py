@@ -32,7 +32,10 @@ from stores import (
 
 import pipeline.labelling.takeover
 from pipeline.core.errors import ConfigError, PipelineError, StoreError
-from pipeline.labelling.derive import average, merge, subset
+from pipeline.labelling.derive.average import Average
+from pipeline.labelling.derive.base import Destination
+from pipeline.labelling.derive.merge import Merge
+from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.takeover import EarlierStore, copied_labels
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.encodings import build_encoding
@@ -67,12 +70,12 @@ def ignore(count: int) -> None:
 
 
 def cut_out(store: StoreReader, out: Path, on_labels: Ignore = ignore, **chosen: Any) -> StoreReader:
-    subset(store, out, out.with_suffix(".records"), on_labels=on_labels, **chosen)
+    Subset(store, **chosen).make(Destination(out, out.with_suffix(".records"), on_labels))
     return StoreReader(out)
 
 
 def join(stores: Sequence[StoreReader], out: Path, on_labels: Ignore = ignore) -> StoreReader:
-    merge(stores, out, out.with_suffix(".records"), on_labels)
+    Merge(stores).make(Destination(out, out.with_suffix(".records"), on_labels))
     return StoreReader(out)
 
 
@@ -85,7 +88,7 @@ def mean(
     num_pilot: int = 15,
 ) -> StoreReader:
     encoding = build_encoding(row, "test")
-    average(stores, weights, encoding, out, out.with_suffix(".records"), num_pilot=num_pilot, on_labels=on_labels)
+    Average(stores, weights, encoding, num_pilot).make(Destination(out, out.with_suffix(".records"), on_labels))
     return StoreReader(out)
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pipeline.core.errors import StoreError
-from pipeline.labelling.tune import Trial, by_size, choose, ladder, measure_encoding, pareto_front
+from pipeline.labelling.ladder import Rung, ladder, measure_encoding
+from pipeline.labelling.tune import by_size, choose, pareto_front
 from pipeline.labels.encodings import LabelSpace, build_encoding
 from pipeline.labels.encodings.sampled import Sampled
 from pipeline.labels.encodings.topk import TopK
@@ -31,14 +32,14 @@ def log_probs(count: int, seed: int, classes: int = 12) -> torch.Tensor:
 MEASURED, PILOT = log_probs(600, seed=0), log_probs(600, seed=1)
 
 
-def measure(name: str, space: LabelSpace = SPACE, num_labels: int = 10_000, block_samples: int = 256) -> Trial:
+def measure(name: str, space: LabelSpace = SPACE, num_labels: int = 10_000, block_samples: int = 256) -> Rung:
     return measure_encoding(
         MEASURED, ladder(space)[name], space, pilot=PILOT, num_labels=num_labels, block_samples=block_samples
     )
 
 
 @pytest.fixture(scope="module")
-def trials() -> dict[str, Trial]:
+def rungs() -> dict[str, Rung]:
     return {name: measure(name) for name in ladder(SPACE)}
 
 
@@ -60,35 +61,35 @@ def test_a_prior_is_left_out_where_there_are_too_many_classes_for_one() -> None:
     assert tails == {"uniform"}
 
 
-def test_figures_are_those_of_labels_that_the_pilot_knows_nothing_of(trials: dict[str, Trial]) -> None:
+def test_figures_are_those_of_labels_that_the_pilot_knows_nothing_of(rungs: dict[str, Rung]) -> None:
     encoding = ladder(SPACE)["topk 2/64"]
     codec = encoding.codec(SPACE, encoding.learn(PILOT, SPACE))
     labels = codec.encode(MEASURED, np.arange(1, 601, dtype=np.uint64), 0)
     exact = {t: torch.log_softmax(MEASURED.double() * 2 / t, dim=1) for t in SPACE.temperatures}
     expected = Fidelity.of(exact, {t: codec.decode(labels, t) for t in exact}).summary()
-    found = trials["topk 2/64"].fidelity
+    found = rungs["topk 2/64"].fidelity
     assert found["num_labels"] == 600
     assert found["top1_agreement"] == expected["top1_agreement"]
     for t, kl in expected["kl_nats"].items():
         assert found["kl_nats"][t]["mean"] == pytest.approx(kl["mean"], rel=1e-4)
-    assert trials["topk 2/64"].worst_kl == max(kl["mean"] for kl in found["kl_nats"].values())
+    assert rungs["topk 2/64"].worst_kl == max(kl["mean"] for kl in found["kl_nats"].values())
 
 
-def test_bytes_are_those_of_the_label_fields_alone_and_tables_are_spread(trials: dict[str, Trial]) -> None:
+def test_bytes_are_those_of_the_label_fields_alone_and_tables_are_spread(rungs: dict[str, Rung]) -> None:
     # 16 bits for each class can't be compressed to less than these labels' entropy, nor take much
     # more than 24 bytes.
-    assert 15 < trials["dense_float16"].field_bytes < 25
-    assert trials["dense_float16"].table_bytes == 0
-    assert trials["dense_float16"].label_bytes == trials["dense_float16"].field_bytes
-    prior = trials["topk 3/64"]
+    assert 15 < rungs["dense_float16"].field_bytes < 25
+    assert rungs["dense_float16"].table_bytes == 0
+    assert rungs["dense_float16"].label_bytes == rungs["dense_float16"].field_bytes
+    prior = rungs["topk 3/64"]
     assert prior.table_bytes > 100
     assert prior.label_bytes == prior.field_bytes + prior.table_bytes / 10_000
     assert measure("topk 3/64", num_labels=100).label_bytes == prior.field_bytes + prior.table_bytes / 100
-    assert trials["topk 3/64 uniform"].table_bytes == 0
+    assert rungs["topk 3/64 uniform"].table_bytes == 0
     # Nothing that a store keeps beside labels is counted, and small blocks cost what they cost on
     # disk.
-    assert trials["topk 1/32"].field_bytes < 3
-    assert measure("topk 1/32", block_samples=10).field_bytes > 2 * trials["topk 1/32"].field_bytes
+    assert rungs["topk 1/32"].field_bytes < 3
+    assert measure("topk 1/32", block_samples=10).field_bytes > 2 * rungs["topk 1/32"].field_bytes
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,56 +98,56 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_serve_every_declared_temperature_has_no_worst_kl(trials: dict[str, Trial]) -> None:
-    assert list(trials["sampled 12"].fidelity["kl_nats"]) == ["2"]
-    assert trials["sampled 12"].worst_kl is None
-    assert "sampled 12" not in pareto_front(trials)
+def test_what_cannot_serve_every_declared_temperature_has_no_worst_kl(rungs: dict[str, Rung]) -> None:
+    assert list(rungs["sampled 12"].fidelity["kl_nats"]) == ["2"]
+    assert rungs["sampled 12"].worst_kl is None
+    assert "sampled 12" not in pareto_front(rungs)
     alone = LabelSpace(12, 2.0, (2.0,))
     assert measure("sampled 12", alone).worst_kl is not None
 
 
-def test_the_front_is_what_nothing_beats(trials: dict[str, Trial]) -> None:
-    front = pareto_front(trials)
-    served = {name: (t.label_bytes, t.worst_kl) for name, t in trials.items() if t.worst_kl is not None}
+def test_the_front_is_what_nothing_beats(rungs: dict[str, Rung]) -> None:
+    front = pareto_front(rungs)
+    served = {name: (t.label_bytes, t.worst_kl) for name, t in rungs.items() if t.worst_kl is not None}
     for name, (size, kl) in served.items():
         beaten = any(s <= size and k <= kl and (s, k) != (size, kl) for s, k in served.values())
         assert (name in front) is not beaten, name
-    sizes = [trials[name].label_bytes for name in front]
+    sizes = [rungs[name].label_bytes for name in front]
     assert sizes == sorted(sizes)
-    assert [t.label_bytes for t in by_size(trials).values()] == sorted(t.label_bytes for t in trials.values())
+    assert [t.label_bytes for t in by_size(rungs).values()] == sorted(t.label_bytes for t in rungs.values())
 
 
 @pytest.mark.parametrize("budget", [1.0, 2.0, 3.0, 5.0, 8.0, 15.0, 100.0])
-def test_the_closest_that_is_small_enough_is_chosen(trials: dict[str, Trial], budget: float) -> None:
-    fitting = {n: t.worst_kl for n, t in trials.items() if t.worst_kl is not None and t.label_bytes <= budget}
+def test_the_closest_that_is_small_enough_is_chosen(rungs: dict[str, Rung], budget: float) -> None:
+    fitting = {n: t.worst_kl for n, t in rungs.items() if t.worst_kl is not None and t.label_bytes <= budget}
     if not fitting:
-        smallest = pareto_front(trials)[0]
+        smallest = pareto_front(rungs)[0]
         with pytest.raises(StoreError, match=f"fits {budget:g} bytes per label; the nearest is {smallest}: "):
-            choose(trials, max_bytes=budget)
+            choose(rungs, max_bytes=budget)
     else:
-        assert trials[choose(trials, max_bytes=budget)].worst_kl == min(fitting.values())
+        assert rungs[choose(rungs, max_bytes=budget)].worst_kl == min(fitting.values())
 
 
 @pytest.mark.parametrize("budget", [1e-12, 1e-7, 1e-4, 1e-2, 0.1, 10.0])
-def test_the_smallest_that_is_close_enough_is_chosen(trials: dict[str, Trial], budget: float) -> None:
-    fitting = {n: t.label_bytes for n, t in trials.items() if t.worst_kl is not None and t.worst_kl <= budget}
+def test_the_smallest_that_is_close_enough_is_chosen(rungs: dict[str, Rung], budget: float) -> None:
+    fitting = {n: t.label_bytes for n, t in rungs.items() if t.worst_kl is not None and t.worst_kl <= budget}
     if not fitting:
         with pytest.raises(StoreError, match="mean KL of 1e-12 nats; the nearest is dense_float16: "):
-            choose(trials, max_kl=budget)
+            choose(rungs, max_kl=budget)
     else:
-        assert trials[choose(trials, max_kl=budget)].label_bytes == min(fitting.values())
+        assert rungs[choose(rungs, max_kl=budget)].label_bytes == min(fitting.values())
 
 
-def test_a_limit_that_is_met_exactly_is_met(trials: Mapping[str, Trial]) -> None:
-    middle = pareto_front(trials)[3]
-    assert choose(trials, max_bytes=trials[middle].label_bytes) == middle
-    assert choose(trials, max_kl=trials[middle].worst_kl) == middle
+def test_a_limit_that_is_met_exactly_is_met(rungs: Mapping[str, Rung]) -> None:
+    middle = pareto_front(rungs)[3]
+    assert choose(rungs, max_bytes=rungs[middle].label_bytes) == middle
+    assert choose(rungs, max_kl=rungs[middle].worst_kl) == middle
 
 
 def test_labels_are_drawn_anew_for_each_sample() -> None:
     """All labels alike: sampled ones differ nevertheless, as those of a store would."""
     same = MEASURED[:1].expand(200, -1)
     sampled = Sampled(draws=50, seed=0)
-    trial = measure_encoding(same, sampled, SPACE, pilot=PILOT, num_labels=200, block_samples=200)
-    kl = trial.fidelity["kl_nats"]["2"]
+    rung = measure_encoding(same, sampled, SPACE, pilot=PILOT, num_labels=200, block_samples=200)
+    kl = rung.fidelity["kl_nats"]["2"]
     assert kl["max"] > 2 * kl["mean"]

@@ -24,7 +24,8 @@ from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
-from pipeline.labelling.derive import subset
+from pipeline.labelling.derive.base import Destination
+from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
@@ -563,7 +564,7 @@ def test_canaries_are_rendered_alike(made: Made) -> None:
 def test_a_store_made_from_another_is_read_too(tmp_path: Path, tensorstore: ModuleType) -> None:
     case = CASES["uint8, 100 levels"]
     whole = StoreReader(case.make(tmp_path))
-    subset(whole, tmp_path / "some.zarr", tmp_path / "other records", views=[5, 0])
+    Subset(whole, [5, 0]).make(Destination(tmp_path / "some.zarr", tmp_path / "other records"))
     other = OtherReader(tmp_path / "some.zarr", tensorstore)
     assert folders(other.path) == set(other.arrays)
     assert other.manifest["view_numbers"] == [5, 0]

@@ -17,6 +17,7 @@ from website import Website
 from pipeline.core.command import run_stage
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import find_samples
+from pipeline.labelling import tune
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
@@ -78,9 +79,9 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ladder of a few rungs."""
-    full = tune_labels.ladder
+    full = tune.ladder
     kept = ("dense_float16", "dense_uint8/255", "dense_uint8/32", "topk 1/255", "topk 2/64", "sampled 12")
-    monkeypatch.setattr(tune_labels, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    monkeypatch.setattr(tune, "ladder", lambda space: {name: full(space)[name] for name in kept})
 
 
 def change(edit: Callable[[dict[str, Any]], object]) -> None:

@@ -1,0 +1,120 @@
+"""The weighted mean of several teachers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+
+from pipeline.core.errors import ConfigError
+from pipeline.labelling.derive.assemble import unfinished
+from pipeline.labelling.derive.base import Derivation, Destination
+from pipeline.labelling.derive.checks import need_alike
+from pipeline.labelling.takeover import EarlierStore
+from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.encodings import Encoding
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+
+
+@final
+@dataclass(frozen=True)
+class Average(Derivation):
+    """The weighted mean of several teachers' probabilities at the stored temperature, encoded again.
+
+    Fidelity is measured against the mean of the labels as they are stored.
+
+    Attributes:
+        weights: One for each store; only their ratios count.
+        num_pilot: The number of labels that the encoding learns its tables from.
+    """
+
+    kind: ClassVar[str] = "average"
+
+    stores: Sequence[StoreReader]
+    weights: Sequence[float]
+    encoding: Encoding
+    num_pilot: int
+
+    @property
+    def sources(self) -> Sequence[StoreReader]:
+        """The teachers' stores."""
+        return self.stores
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The weights, the encoding and the number of labels that it learns from."""
+        return {
+            "weights": list(self.weights),
+            "encoding": self.encoding.to_dict(),
+            "pilot_labels": self.num_pilot,
+        }
+
+    @property
+    def num_labels(self) -> int:
+        """The number of labels of the first store, which all must have."""
+        return self.stores[0].manifest.num_labels
+
+    def make(self, to: Destination) -> Manifest:
+        """Writes the mean of the stores' labels.
+
+        Raises:
+            ConfigError: Where a weight is missing or not a positive number.
+            StoreError: Where the stores differ in classes, stored temperature, views or samples.
+        """
+        # 1. The stores must hold the same labels by different teachers.
+        if len(self.weights) != len(self.stores) or not all(0 < weight < math.inf for weight in self.weights):
+            expected = f"{len(self.stores)} positive numbers, one for each store"
+            raise ConfigError("weights", f"{list(self.weights)}", expected=expected)
+        first = self.stores[0]
+        for other in self.stores[1:]:
+            need_alike(first, other)
+        manifest = self._manifest()
+        self.encoding.check(manifest.space, str(to.store))
+        # 2. The encoding learns its tables from the mean labels of one view, evenly spread.
+        ids, mean = first.sample_ids, self._mean()
+        chosen = np.linspace(0, len(ids) - 1, min(self.num_pilot, len(ids))).astype(np.int64)
+        tables = self.encoding.learn(mean(manifest.view_numbers[0], chosen), manifest.space)
+        # 3. Every block that is not there yet is written.
+        writer = StoreWriter(to.store, to.records, manifest, ids, first.canaries, tables)
+        for block in manifest.blocks():
+            if not writer.has(block):
+                log_probs = mean(block.view, np.arange(block.rows.start, block.rows.stop))
+                writer.write(block, log_probs * manifest.temperature)
+            to.on_labels(len(block.rows))
+        return writer.finish()
+
+    def _shares(self) -> list[float]:
+        return [weight / sum(self.weights) for weight in self.weights]
+
+    def _manifest(self) -> Manifest:
+        """Returns the new store's manifest, which names every teacher with its share."""
+        pairs = zip(self._shares(), self.stores, strict=True)
+        teachers = [{"weight": share, "teacher": store.manifest.teacher} for share, store in pairs]
+        first = self.stores[0].manifest
+        return unfinished(first, encoding=self.encoding.to_dict(), teacher={"mean_of": teachers})
+
+    def _mean(self) -> "_Mean":
+        ids = self.stores[0].sample_ids
+        return _Mean([EarlierStore(store, ids) for store in self.stores], self._shares())
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The mean of the labels of several sources, in float64."""
+
+    sources: Sequence[EarlierStore]
+    shares: Sequence[float]
+
+    def __call__(self, view: int, rows: np.ndarray) -> torch.Tensor:
+        """Returns the log-probabilities of one view (its number) of some rows, [rows, classes]."""
+        parts = [
+            np.log(share)
+            + source.store.decode(
+                source.labels(view, source.rows[rows]), self.sources[0].store.manifest.temperature
+            ).double()
+            for share, source in zip(self.shares, self.sources, strict=True)
+        ]
+        return torch.logsumexp(torch.stack(parts), dim=0).float()

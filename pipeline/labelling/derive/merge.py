@@ -1,0 +1,83 @@
+"""All views of all samples of several stores of one teacher."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
+
+import numpy as np
+from jaxtyping import UInt64
+
+from pipeline.core.errors import StoreError
+from pipeline.labelling.derive.assemble import assemble
+from pipeline.labelling.derive.base import Derivation, Destination
+from pipeline.labelling.derive.checks import need_same
+from pipeline.labelling.takeover import EarlierStore
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+
+
+@final
+@dataclass(frozen=True)
+class Merge(Derivation):
+    """All views of all samples of several stores of one teacher, encoding and ViewSpec.
+
+    Of several stores with a label, the first one gives it.
+    """
+
+    kind: ClassVar[str] = "merge"
+
+    stores: Sequence[StoreReader]
+
+    @property
+    def sources(self) -> Sequence[StoreReader]:
+        """The stores in the order in which they are asked for a label."""
+        return self.stores
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Nothing: the stores decide everything."""
+        return {}
+
+    @property
+    def num_labels(self) -> int:
+        """The number of views in any store times that of samples in any store."""
+        return len(self._views()) * len(np.unique(np.concatenate([store.sample_ids for store in self.stores])))
+
+    def make(self, to: Destination) -> Manifest:
+        """Writes the labels as they are stored.
+
+        Raises:
+            StoreError: Where the stores differ in what decides a label, or where a view of a sample is in none.
+        """
+        first = self.stores[0]
+        for other in self.stores[1:]:
+            need_same(first, other)
+        views, ids = self._views(), self._ids()
+        sources = [EarlierStore(store, ids) for store in self.stores]
+        for view in views:
+            here = np.zeros(len(ids), dtype=bool)
+            for source in sources:
+                here |= (source.rows >= 0) & source.has_view(view)
+            if not here.all():
+                raise StoreError(
+                    first.location,
+                    f"view {view} of {int((~here).sum())} of {len(ids)} samples is in none of the stores",
+                    expected="every view of every sample",
+                    fix="dump these, or take a subset first",
+                )
+        return assemble(sources, replace(first.manifest, view_numbers=views), ids, to)
+
+    def _views(self) -> list[int]:
+        return sorted({view for store in self.stores for view in store.manifest.view_numbers})
+
+    def _ids(self) -> UInt64[np.ndarray, " samples"]:
+        """Returns the samples of all stores, each at its first place.
+
+        Samples of mixed views, repeated ones too, are the same in all stores and keep their places.
+        """
+        first = self.stores[0]
+        if first.views.mixes:
+            return first.sample_ids
+        ids = np.concatenate([store.sample_ids for store in self.stores])
+        _, places = np.unique(ids, return_index=True)
+        return ids[np.sort(places)]

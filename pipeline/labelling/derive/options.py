@@ -1,0 +1,79 @@
+"""Options of a derivation as a person writes them: views, samples, weights, an encoding by name."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt64
+
+from pipeline.core.config import load_rows
+from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
+from pipeline.labels.encodings import Encoding, build_encoding
+from pipeline.labels.reader import StoreReader
+
+
+def parse_views(views: str) -> list[int]:
+    """Returns the numbers of views in a text such as `0,2`."""
+    if not re.fullmatch(r"\d+(,\d+)*", views):
+        raise ConfigError("--views", repr(views), expected="numbers of views, such as 0,2")
+    return [int(number) for number in views.split(",")]
+
+
+def parse_weights(weights: str, count: int) -> list[float]:
+    """Returns the `count` weights in a text such as `0.7,0.3`."""
+    try:
+        parsed = [float(weight) for weight in weights.split(",")]
+    except ValueError:
+        parsed = []
+    if len(parsed) != count or not all(0 < weight < float("inf") for weight in parsed):
+        raise ConfigError("--weights", repr(weights), expected=f"{count} numbers above 0, such as 0.7,0.3")
+    return parsed
+
+
+def choose_samples(store: StoreReader, file: Path | None, first: int | None) -> UInt64[np.ndarray, " samples"] | None:
+    """Returns the ids of the first samples of a store or those in a file; None where neither is asked for."""
+    if file is not None and first is not None:
+        raise ConfigError("subset", "both --samples and --first", expected="one of them")
+    if first is not None:
+        if first > store.manifest.num_samples:
+            found = f"has {store.manifest.num_samples:,} samples, not {first:,}"
+            raise StoreError(store.location, found, expected="--first of no more than these")
+        return store.sample_ids[:first]
+    return None if file is None else read_sample_ids(file)
+
+
+def read_sample_ids(file: Path) -> UInt64[np.ndarray, " samples"]:
+    """Returns the sample ids in a file, one of 16 hex digits in a line."""
+    if not file.is_file():
+        raise DataError(file, "no such file", expected="sample ids, one in a line")
+    ids = []
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if line.strip():
+            if not re.fullmatch(r"[0-9a-fA-F]{16}", line.strip()):
+                raise DataError(f"{file}:{number}", repr(line.strip()[:40]), expected="a sample id of 16 hex digits")
+            ids.append(int(line, 16))
+    if not ids:
+        raise DataError(file, "is empty", expected="sample ids, one in a line")
+    return np.array(ids, dtype=np.uint64)
+
+
+def choose_encoding(first: StoreReader, name: str | None, params: Path) -> Encoding:
+    """Returns a row of the table `encodings`, or the first store's encoding where no row is named."""
+    if name is None:
+        return first.encoding
+    rows = load_rows("encodings", params)
+    if name not in rows:
+        raise ConfigError("--encoding", repr(name), expected=suggest(name, list(rows)))
+    encoding = build_encoding(rows[name], f"{params}: encodings.{name}")
+    encoding.check(first.manifest.space, f"{params}: encodings.{name}")
+    if not encoding.fields(first.manifest.space):
+        raise ConfigError("--encoding", f"{name!r} holds no soft labels", expected="any other")
+    return encoding
+
+
+def need_labels(stores: Sequence[StoreReader]) -> None:
+    """Raises StoreError where a store holds no soft labels."""
+    for store in stores:
+        if not store.encoding.fields(store.manifest.space):
+            raise StoreError(store.location, "holds no soft labels", expected="a store of any other encoding")

@@ -1,0 +1,86 @@
+"""Some views of some samples of a store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, final
+
+import numpy as np
+from jaxtyping import UInt64
+
+from pipeline.core.errors import StoreError
+from pipeline.labelling.derive.assemble import assemble
+from pipeline.labelling.derive.base import Derivation, Destination
+from pipeline.labelling.takeover import EarlierStore
+from pipeline.labels.manifest import Manifest
+from pipeline.labels.reader import StoreReader
+
+
+@final
+@dataclass(frozen=True)
+class Subset(Derivation):
+    """Some views of some samples of a store, as a store of its own.
+
+    Its fidelity is that of the chosen views over all samples that the store was dumped for.
+
+    Attributes:
+        views: Numbers of views; None for all.
+        sample_ids: The samples in the order of the new store; None for all.
+    """
+
+    kind: ClassVar[str] = "subset"
+
+    store: StoreReader
+    views: Sequence[int] | None = None
+    sample_ids: UInt64[np.ndarray, " samples"] | None = None
+
+    @property
+    def sources(self) -> Sequence[StoreReader]:
+        """The one store."""
+        return [self.store]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The views and the ids of the samples."""
+        return {"views": self._views, "samples": [f"{i:016x}" for i in self._ids.tolist()]}
+
+    @property
+    def num_labels(self) -> int:
+        """The number of chosen views of chosen samples."""
+        return len(self._views) * len(self._ids)
+
+    def make(self, to: Destination) -> Manifest:
+        """Writes the chosen labels as they are stored.
+
+        Raises:
+            StoreError: Where a view or a sample is not in the store, or where views are mixed of two images and some
+                of the images would be missing.
+        """
+        _need_views(self.store, self._views)
+        source = EarlierStore(self.store, self._ids)
+        if lost := int((source.rows < 0).sum()):
+            found = f"has no label for {lost} of {len(self._ids)} samples"
+            raise StoreError(self.store.location, found, expected="samples of this store")
+        if self.store.views.mixes and not np.array_equal(self._ids, self.store.sample_ids):
+            raise StoreError(
+                self.store.location,
+                "its views are mixed of two images, and some of its samples would lack the other one",
+                expected="all of its samples in their order",
+                fix="choose among its views alone",
+            )
+        return assemble([source], replace(self.store.manifest, view_numbers=self._views), self._ids, to)
+
+    @cached_property
+    def _views(self) -> list[int]:
+        return list(self.store.manifest.view_numbers if self.views is None else self.views)
+
+    @cached_property
+    def _ids(self) -> UInt64[np.ndarray, " samples"]:
+        return self.store.sample_ids if self.sample_ids is None else self.sample_ids
+
+
+def _need_views(store: StoreReader, views: Sequence[int]) -> None:
+    """Raises StoreError unless the store has all these views, each named once."""
+    there = store.manifest.view_numbers
+    if not views or len(set(views)) < len(views) or not set(views) <= set(there):
+        raise StoreError(store.location, f"views {list(views)} asked for", expected=f"some of {there}, each once")

@@ -1,0 +1,169 @@
+"""A store described for a person or as JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from pipeline.labels.reader import StoreReader
+from pipeline.labels.remote import is_url
+
+_FEW = 5  # names that a line has room for
+
+
+def describe_store(store: StoreReader) -> dict[str, Any]:
+    """Returns everything that is known of a store, and of its files on this disk, as plain JSON.
+
+    The files of a store at a URL are not fetched: what is known of them is None.
+    """
+    manifest = store.manifest
+    here = None if is_url(store.location) else _on_disk(store)
+    total = round((manifest.label_bytes or 0) * manifest.num_labels)
+    if here:
+        total = sum(array["bytes"] for array in here["arrays"].values())
+    return {
+        "store": store.location,
+        "format": manifest.format,
+        "version": manifest.version,
+        "fingerprint": manifest.fingerprint,
+        "encoding": manifest.encoding,
+        "teacher": manifest.teacher,
+        "num_classes": manifest.num_classes,
+        "class_names": manifest.class_names,
+        "temperature": manifest.temperature,
+        "temperatures": manifest.temperatures,
+        "served_temperatures": store.codec_temperatures if label_fields(store) else [],
+        "serves_undeclared": bool(label_fields(store)) and store.codec.serves(max(manifest.temperatures) + 1),
+        "views": manifest.views,
+        "view_numbers": manifest.view_numbers,
+        "num_views": manifest.num_views,
+        "num_samples": manifest.num_samples,
+        "num_labels": manifest.num_labels if label_fields(store) else 0,
+        "dataset_fingerprint": manifest.dataset_fingerprint,
+        "block_samples": manifest.block_samples,
+        "num_blocks": len(manifest.blocks()),
+        "fields": label_fields(store),
+        "missing_blocks": here and here["missing_blocks"],
+        "num_files": here and sum(array["files"] for array in here["arrays"].values()),
+        "total_bytes": total,
+        "bytes_per_label": total / manifest.num_labels,
+        "table_bytes": manifest.table_bytes,
+        "arrays": here and here["arrays"],
+        "fidelity": manifest.fidelity,
+    }
+
+
+def label_fields(store: StoreReader) -> list[str]:
+    """Returns the names of the arrays that hold labels; none where a store holds views only."""
+    return list(store.encoding.fields(store.manifest.space))
+
+
+def _on_disk(store: StoreReader) -> dict[str, Any]:
+    """Returns files and bytes by array, metadata included, and the blocks that lack a field's file."""
+    arrays: dict[str, dict[str, Any]] = {}
+    for path in sorted(path for path in store.path.rglob("*") if path.is_file()):
+        parts = path.relative_to(store.path).parts
+        name = parts[0] if len(parts) > 1 else "manifest"
+        array = arrays.setdefault(name, {"holds": _kind(name, store), "files": 0, "bytes": 0})
+        array["files"] += 1
+        array["bytes"] += path.stat().st_size
+    for array in arrays.values():
+        array["bytes_per_label"] = array["bytes"] / store.manifest.num_labels
+    missing = []
+    for name, field in store.encoding.fields(store.manifest.space).items():
+        for block in store.manifest.blocks():
+            number = block.rows.start // store.manifest.block_samples
+            place = [block.view_index, number, *(0 for _ in field.shape)]
+            if not store.path.joinpath(name, "c", *map(str, place)).exists():
+                missing.append(f"{name}: {block.name}")
+    return {"arrays": arrays, "missing_blocks": missing}
+
+
+def _kind(name: str, store: StoreReader) -> str:
+    """Returns what an array of a store holds, for a person."""
+    if name in label_fields(store):
+        return "labels"
+    if name in store.tables:
+        return "table"
+    known = {"manifest": "about the store", "sample_id": "ids of samples", "block_digest": "digests of blocks"}
+    if name.startswith("canary_"):
+        return "checks of views"
+    return "fidelity by block" if name.startswith("fidelity_") else known.get(name, "not part of the format")
+
+
+def store_text(facts: Mapping[str, Any]) -> str:
+    """Returns the facts of `describe_store` for a terminal."""
+    names = facts["class_names"]
+    more = ", ..." if len(names) > _FEW else ""
+    blocks, count = facts["num_blocks"], len(facts["fields"])
+    if facts["missing_blocks"] is None:
+        there = "at a URL, not fetched"
+    elif facts["missing_blocks"]:
+        there = f"{len(facts['missing_blocks'])} missing, the first: {facts['missing_blocks'][0]}"
+    else:
+        there = f"all {blocks * count:,} there, {facts['num_files']:,} files in all"
+    labels = f"{facts['num_labels']:,} soft labels" if count else "no soft labels, views only"
+    own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
+    lines = {
+        "labels": f"{labels}: {facts['num_views']} views of {facts['num_samples']:,} samples",
+        "teacher": _teacher(facts["teacher"]),
+        "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}",
+        "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
+        "temperatures": _temperatures(facts) if count else "",
+        "views": f"{_numbers(facts['view_numbers'])}: {_views(facts['views'])}",
+        "blocks": f"{blocks:,} of up to {facts['block_samples']:,} samples x {count} fields: {there}" if count else "",
+        "size": f"{facts['total_bytes']:,} bytes, {facts['bytes_per_label']:.3f} per label with everything in it"
+        + (" but what describes the arrays" if facts["arrays"] is None else ""),
+        "fingerprint": facts["fingerprint"],
+    }
+    parts = ["\n".join([facts["store"], *(f"  {name:<14}{line}" for name, line in lines.items() if line)])]
+    if facts["arrays"] is not None:
+        order = sorted(facts["arrays"].items(), key=lambda item: -item[1]["bytes"])
+        body = [
+            [name, a["holds"], f"{a['files']:,}", f"{a['bytes']:,}", f"{a['bytes_per_label']:.3f}"] for name, a in order
+        ]
+        parts.append(table(body, ["array", "holds", "files", "bytes", "bytes per label"], left=2))
+    if facts["fidelity"]:
+        fidelity = facts["fidelity"]
+        body = [[t, *(f"{kl[kind]:.1e}" for kind in ("mean", "p999", "max"))] for t, kl in fidelity["kl_nats"].items()]
+        title = (
+            f"KL(teacher, label) in nats of {fidelity['num_labels']:,} labels when they were written; "
+            f"same top-1 class: {fidelity['top1_agreement']:.3%}"
+        )
+        parts.append(f"{title}\n\n{table(body, ['temperature', 'mean', 'p99.9', 'largest'])}")
+    return "\n\n".join(parts)
+
+
+def _teacher(teacher: Mapping[str, Any] | None) -> str:
+    if teacher is None:
+        return "none"
+    if "mean_of" in teacher:
+        return "mean of " + " and ".join(f"{p['weight']:.3g} x ({_teacher(p['teacher'])})" for p in teacher["mean_of"])
+    accuracy = f", validation accuracy {teacher['val_accuracy']:.2%}" if "val_accuracy" in teacher else ""
+    return f"{teacher.get('model', 'a network')}{accuracy}, fingerprint {teacher.get('fingerprint')}"
+
+
+def _temperatures(facts: Mapping[str, Any]) -> str:
+    declared, served = ([f"{t:g}" for t in facts[key]] for key in ("temperatures", "served_temperatures"))
+    others = "any" if facts["serves_undeclared"] else f"{', '.join(served)} only"
+    return f"stored at {facts['temperature']:g}; declared: {', '.join(declared)}; served: {others}"
+
+
+def _views(views: Mapping[str, Any]) -> str:
+    """Returns the seed, and the operations with their settings."""
+    rows = [", ".join(f"{k} {v}" for k, v in row.items() if k != "kind") for row in views["operations"]]
+    operations = [f"{row['kind']} ({own})" for row, own in zip(views["operations"], rows, strict=True)]
+    plain = ["view 0 plain"] if views["plain_first"] else []
+    return ", ".join([f"seed {views['seed']}", *plain, *operations])
+
+
+def _numbers(numbers: list[int]) -> str:
+    if len(numbers) > _FEW and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+def table(body: list[list[str]], header: list[str], left: int = 1) -> str:
+    """Returns rows of text as a table; the first `left` columns are aligned to the left."""
+    align = ["left"] * left + ["right"] * (len(header) - left)
+    return str(tabulate(body, header, tablefmt="simple", disable_numparse=True, colalign=align))

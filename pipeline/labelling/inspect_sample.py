@@ -1,0 +1,124 @@
+"""One sample of a store: the teacher's probabilities of every view, and the views themselves."""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.core.errors import ConfigError, StoreError
+from pipeline.data.dataset import ImageDataset
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import UNLABELLED
+from pipeline.labelling.inspect import label_fields, table
+from pipeline.labels.canaries import check_canaries
+from pipeline.labels.reader import StoreReader
+from pipeline.views.plan import plan_view
+
+
+@dataclass(frozen=True)
+class InspectedSample:
+    """One sample of a store.
+
+    Attributes:
+        row: Its place in the store.
+        probabilities: The teacher's at `temperature`, [views, classes].
+        hard_label: The class's number; None where it is unlabelled or its sample is not in the data.
+        images: The inputs that the teacher saw, [views, channels, height, width]; None where they are not in the data.
+    """
+
+    store: str
+    sample_id: int
+    row: int
+    temperature: float
+    class_names: list[str]
+    view_numbers: list[int]
+    probabilities: np.ndarray
+    hard_label: int | None
+    images: torch.Tensor | None
+
+    @classmethod
+    def read(cls, store: StoreReader, asked: str, temperature: float, data: Path) -> "InspectedSample":
+        """Returns the sample with an id of 16 hex digits, or at `row:<number>` of the store.
+
+        Raises:
+            PipelineError: Where there is no such sample, label, temperature or data.
+        """
+        if not label_fields(store):
+            raise StoreError(store.location, "holds no soft labels", expected="a store of any other encoding")
+        if not 0 < temperature < float("inf"):
+            raise ConfigError("--temperature", f"{temperature:g}", expected="a number above 0")
+        store.codec.require(temperature)
+        row = _find_row(store, asked)
+        sample_ids = store.sample_ids[row : row + 1]
+        manifest = store.manifest
+        labels = [store.read_view(index, range(row, row + 1)) for index in range(manifest.num_views)]
+        log_probs = torch.cat([store.decode(label, temperature) for label in labels])
+        split = ImageDataset(data).stream("train")
+        place = int(find_samples(sample_ids, split.sample_ids)[0])
+        images = None
+        if place >= 0:
+            check_canaries(store.canaries, split, store.views, store.location, store.row_order)
+            one = np.array([place])
+            plans = [
+                plan_view(split, store.views, view, rows=one, row_order=store.row_order)
+                for view in manifest.view_numbers
+            ]
+            images = torch.cat([plan.render(slice(None)) for plan in plans])
+        return cls(
+            store.location,
+            int(sample_ids[0]),
+            row,
+            temperature,
+            manifest.class_names,
+            manifest.view_numbers,
+            log_probs.exp().numpy(),
+            int(split.hard_labels[place]) if place >= 0 and split.hard_labels[place] != UNLABELLED else None,
+            images,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the sample without its images as plain JSON."""
+        content = asdict(self) | {
+            "sample_id": f"{self.sample_id:016x}",
+            "probabilities": [[float(p) for p in row] for row in self.probabilities],
+            "hard_label_name": None if self.hard_label is None else self.class_names[self.hard_label],
+        }
+        content.pop("images")
+        return content
+
+    @property
+    def title(self) -> str:
+        """The sample's id, row and hard label."""
+        absent = "its hard label is not known here" if self.images is None else "it is unlabelled"
+        hard = absent if self.hard_label is None else self.class_names[self.hard_label]
+        return f"sample {self.sample_id:016x} (row {self.row}), hard label: {hard}"
+
+    def text(self, top: int) -> str:
+        """Returns a table of views by the classes that are most likely on average."""
+        chosen = np.argsort(-self.probabilities.mean(axis=0), kind="stable")[:top]
+        names = [self.class_names[n] + (" *" if n == self.hard_label else "") for n in chosen]
+        body = [
+            [str(view), *(f"{row[n]:.2%}" for n in chosen), f"{max(0.0, 1 - row[chosen].sum()):.2%}"]
+            for view, row in zip(self.view_numbers, self.probabilities, strict=True)
+        ]
+        header = ["view", *names, "all others"]
+        note = "\n\n* = its hard label" if self.hard_label in chosen else ""
+        return f"{self.title}; temperature {self.temperature:g}\n\n{table(body, header)}{note}"
+
+
+def _find_row(store: StoreReader, asked: str) -> int:
+    """Returns the row of a sample that is named by its id or by `row:<number>`."""
+    count = store.manifest.num_samples
+    if match := re.fullmatch(r"row:(\d+)", asked):
+        if int(match[1]) >= count:
+            raise StoreError(store.location, f"has no row {match[1]}", expected=f"row:0 to row:{count - 1}")
+        return int(match[1])
+    if not re.fullmatch(r"[0-9a-fA-F]{16}", asked):
+        raise ConfigError("--sample", repr(asked), expected="an id of 16 hex digits, or row:<number>")
+    row = int(find_samples(np.array([int(asked, 16)], dtype=np.uint64), store.sample_ids)[0])
+    if row < 0:
+        raise StoreError(store.location, f"has no sample {asked}", expected=f"one of its {count:,}, or row:<number>")
+    return row

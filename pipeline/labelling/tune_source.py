@@ -1,0 +1,141 @@
+"""Labels to try encodings on: the teacher's own, or those of a dense store."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as settings_dataclass
+
+from pipeline.core.config import STRICT, load_section
+from pipeline.core.errors import DataError, StoreError
+from pipeline.core.progress import progress
+from pipeline.core.seeding import derive_seed, permutation
+from pipeline.data.dataset import ImageDataset
+from pipeline.labelling.teacher import Teacher, label_rows
+from pipeline.labels.encodings import LabelSpace
+from pipeline.labels.fields import gather
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import DeviceName, choose_device
+from pipeline.models.precision import Precision
+from pipeline.models.saved import model_fingerprint, read_meta
+from pipeline.views.spec import ViewSpec
+
+
+@settings_dataclass(frozen=True, kw_only=True, config=STRICT | {"extra": "ignore"})
+class LabelSettings:
+    """The part of the section `dump_labels` that decides a label's size."""
+
+    num_views: PositiveInt
+    temperature: PositiveFloat
+    temperatures: list[PositiveFloat]
+    pilot_labels: PositiveInt
+    batch_size: PositiveInt
+    block_samples: PositiveInt
+    device: DeviceName
+    precision: Precision
+    views: ViewSpec
+
+
+LogProbs = Callable[[int, Int64[np.ndarray, " rows"]], Float[torch.Tensor, "rows classes"]]
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """The place that labels come from.
+
+    Attributes:
+        about: Its name, for people.
+        log_probs: Called with the place of a view and rows in ascending order, returns their log-probabilities at the
+            stored temperature.
+        num_pilot: Labels that a dump learns tables from; None for as many as are measured.
+        own_kl: Mean KL in nats of these labels to the teacher.
+    """
+
+    about: str
+    space: LabelSpace
+    num_views: int
+    num_samples: int
+    block_samples: int
+    seed: int
+    log_probs: LogProbs
+    num_pilot: int | None = None
+    own_kl: float = 0.0
+
+    def draw(self, num_labels: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the log-probabilities of about `num_labels` views to measure, and of others for a pilot, drawn at random
+        without repeats."""
+        per_view = min(-(-num_labels // self.num_views), self.num_samples // 2)
+        others = min(-(-(self.num_pilot or num_labels) // self.num_views), self.num_samples - per_view)
+        if per_view == 0:
+            raise DataError(self.about, f"{self.num_samples} samples", expected="at least 2")
+        parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        with progress("tune_labels", (per_view + others) * self.num_views, "label") as on_labels:
+            for index in range(self.num_views):
+                order = permutation(derive_seed(self.seed, "tune"), self.num_samples, index)
+                rows = np.sort(order[: per_view + others])  # as they would lie in a block
+                log_probs = self.log_probs(index, rows)
+                measured = torch.from_numpy(np.isin(rows, order[:per_view]))
+                parts[0].append(log_probs[measured])
+                parts[1].append(log_probs[~measured])
+                on_labels(len(rows))
+        return torch.cat(parts[0]), torch.cat(parts[1])
+
+
+def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
+    """Returns the labels that the teacher would be asked for by the section `dump_labels`."""
+    settings = load_section(LabelSettings, "dump_labels", params)
+    device = choose_device(settings.device)
+    dataset = ImageDataset(data)
+    settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
+    class_names = read_meta(folder, made_by="train_teacher").class_names
+    if class_names != dataset.manifest.class_names:
+        raise DataError(folder, "was trained for other classes", expected=str(dataset.manifest.class_names))
+    split = dataset.stream("train")
+    teacher = Teacher.read(folder, device, settings.batch_size, settings.precision)
+
+    def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:
+        return torch.log_softmax(label_rows(teacher, split, settings.views, index, rows) / settings.temperature, dim=1)
+
+    return LabelSource(
+        f"teacher {model_fingerprint(folder)} in {folder}",
+        LabelSpace(len(class_names), settings.temperature, tuple(settings.temperatures)),
+        settings.num_views,
+        len(split),
+        settings.block_samples,
+        settings.views.seed,
+        log_probs,
+        num_pilot=settings.pilot_labels,
+    )
+
+
+def labels_of_store(place: str) -> LabelSource:
+    """Returns the labels of a dense store, at a folder or a URL; raises StoreError for another one."""
+    store = StoreReader(place)
+    manifest = store.manifest
+    if not manifest.encoding["kind"].startswith("dense_") or manifest.fidelity is None:
+        found = f"encoding {manifest.encoding['kind']!r}"
+        raise StoreError(store.location, found, expected="a dense one, which has every class of every label")
+
+    def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:
+        parts = []
+        for block in manifest.blocks():
+            here = rows[(rows >= block.rows.start) & (rows < block.rows.stop)]
+            if block.view_index == index and len(here):
+                labels = gather(store.read_view(index, block.rows), here - block.rows.start)
+                parts.append(store.decode(labels, manifest.temperature))
+        return torch.cat(parts)
+
+    return LabelSource(
+        f"store {store.location}",
+        manifest.space,
+        manifest.num_views,
+        manifest.num_samples,
+        manifest.block_samples,
+        store.views.seed,
+        log_probs,
+        own_kl=max(kl["mean"] for kl in manifest.fidelity["kl_nats"].values()),
+    )
