@@ -34,7 +34,8 @@ from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
-from pipeline.explanation.suspects import Opinion, Opinions, choose_store, class_thresholds, judge, stored_opinions
+from pipeline.explanation.opinions import Opinion, Opinions, choose_store, stored_opinions
+from pipeline.explanation.suspects import class_thresholds, judge
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device

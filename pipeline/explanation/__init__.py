@@ -1,7 +1,18 @@
-"""The stage `explain`: where networks look, and which labels are probably wrong.
+"""The stage `explain`: hard labels that are probably wrong, samples to look at, and maps of what networks look at.
 
-attribution.py  what a network looks at; the one file that imports captum
-samples.py      samples to look at, on sheets of tiles
-settings.py     The section `explain` of params.yaml
-suspects.py     training samples whose label is probably wrong
+A store's soft labels give the suspects; `evaluate` gives the samples on which students disagree with the teacher. Of
+these and some ordinary samples, every network's predictions and maps are put on two sheets of tiles with a row for each
+sample. A new sort of sample belongs into samples.py, a new figure of a sample into `results.explanation.SampleRow` and
+rows.py, another kind of map beside attribution.py.
+
+attribution.py     maps by occlusion; the one file that imports captum
+checked_labels.py  the check of a project's hard labels, and the list of suspects
+disagreement.py    students that were distilled, and the samples on which they disagree with the teacher
+opinions.py        the teacher's opinions on samples, as a store holds them
+predictions.py     every network on the chosen samples: predictions and maps
+rows.py            the contents of samples.json and explain.json
+samples.py         the samples to look at, and their stored views
+settings.py        the section `explain` of params.yaml
+suspects.py        samples whose hard label is probably wrong, by the teacher's opinions
+tiles.py           sheets of tiles, and maps drawn over images
 """

@@ -1,11 +1,12 @@
-"""Which parts of an image a network's answer rests on: maps by occlusion; the one file that imports captum.
+"""The parts of an image that a network's prediction rests on: maps by occlusion. The one file that imports captum.
 
-Occlusion and no gradient, because a classifier takes whole 8-bit pixels and some have no gradients at all (ONNX, int8), and
-because what is covered means the same to every network, so that maps can be compared. A patch slides over the image, and each place
-of it is another image to classify: 144 of them for a map of 28 x 28 pixels in steps of 2.
+Occlusion and no gradient, because a classifier takes whole 8-bit pixels and some have no gradients at all (ONNX, int8),
+and because a covered part is the same to every network, so that maps can be compared. A patch slides over the image, and
+each place of it is another image to classify: 144 of them for a map of 28 x 28 pixels in steps of 2.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,26 +16,40 @@ from scipy.stats import rankdata
 from torch import nn
 
 
+@dataclass(frozen=True)
+class Patch:
+    """A patch that covers a part of an image.
+
+    Attributes:
+        window: Height and width in pixels.
+        strides: Height and width of its steps in pixels; the last step ends at the border.
+        colour: The data's mean is as little of a hint as there is.
+    """
+
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    colour: UInt8[torch.Tensor, " channels"]
+
+    def __str__(self) -> str:
+        size, steps = (f"{height} x {width}" for height, width in (self.window, self.strides))
+        return f"patch of {size} pixels in steps of {steps}"
+
+
 @torch.no_grad()
 def attribute(
     model: nn.Module,
     images: UInt8[torch.Tensor, "batch channels height width"],
     classes: Int64[torch.Tensor, " batch"],
     device: torch.device,
-    *,
-    window: tuple[int, int],
-    strides: tuple[int, int],
-    colour: UInt8[torch.Tensor, " channels"],
+    patch: Patch,
     batch_size: int,
 ) -> Float[np.ndarray, "batch height width"]:
-    """By how many nats the log-probability of a class falls where a pixel is covered, the mean over the patches that cover it.
+    """Returns the nats by which the log-probability of a class falls where a pixel is covered.
 
-    Positive where the pixel speaks for the class, negative where against.
+    It is the mean over the patches that cover the pixel: positive where it speaks for the class, negative where against.
 
     Args:
         classes: The class to ask for, of each image: the same for all networks whose maps are to be compared.
-        window: Height and width of the patch, and `strides` of its steps, in pixels; the last step ends at the border.
-        colour: Of the patch. The data's mean is as little of a hint as there is.
         batch_size: Images that the network takes at a time, at most.
     """
     channels, height, width = images.shape[1:]
@@ -44,9 +59,9 @@ def attribute(
     for number in range(len(images)):
         drops = explain.attribute(
             images[number : number + 1].to(device),
-            sliding_window_shapes=(channels, *window),
-            strides=(channels, *strides),
-            baselines=colour.to(device).view(1, channels, 1, 1).expand(1, channels, height, width),
+            sliding_window_shapes=(channels, *patch.window),
+            strides=(channels, *patch.strides),
+            baselines=patch.colour.to(device).view(1, channels, 1, 1).expand(1, channels, height, width),
             additional_forward_args=(classes[number : number + 1].to(device),),
             perturbations_per_eval=batch_size,
         )
@@ -57,9 +72,9 @@ def attribute(
 def map_agreement(
     maps: Float[np.ndarray, "samples height width"], others: Float[np.ndarray, "samples height width"]
 ) -> Float[np.ndarray, " samples"]:
-    """Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 where a map is the same everywhere.
+    """Returns Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 for an even map.
 
-    Ranks, because one network's log-probabilities fall by more nats than another's.
+    It takes ranks because one network's log-probabilities fall by more nats than another's.
     """
     ranks = [rankdata(each.reshape(len(each), math.prod(each.shape[1:])), axis=1) for each in (maps, others)]
     first, second = (each - each.mean(axis=1, keepdims=True) for each in ranks)

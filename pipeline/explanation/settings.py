@@ -11,10 +11,12 @@ from pipeline.models.devices import DeviceName
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Explain:
-    """How many samples of each kind are shown, and how the maps of what networks look at are made.
+    """The number of samples of each kind that are shown, and the patch that makes the maps.
 
-    `num_views` is that of a training sample, at most. The patch that covers a part of the image is `patch_share` as high and
-    wide as that, and steps over it in about `patch_steps` steps in each direction.
+    Attributes:
+        num_views: The stored views of a training sample that are shown, at most.
+        patch_share: Height and width of the patch as a share of the image's.
+        patch_steps: About the number of the patch's steps in each direction.
     """
 
     num_suspects: NonNegativeInt
@@ -27,11 +29,11 @@ class Explain:
     device: DeviceName
 
     def window(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the patch in pixels."""
+        """Returns height and width of the patch in pixels."""
         return _share(height, self.patch_share), _share(width, self.patch_share)
 
     def strides(self, height: int, width: int) -> tuple[int, int]:
-        """Of the patch's steps, in pixels: never so long that a pixel is left out."""
+        """Returns height and width of the patch's steps in pixels: never so long that a pixel is left out."""
         window = self.window(height, width)
         return min(window[0], _share(height, 1 / self.patch_steps)), min(window[1], _share(width, 1 / self.patch_steps))
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from pipeline.explanation.attribution import attribute, map_agreement
+from pipeline.explanation.attribution import Patch, attribute, map_agreement
 
 CPU = torch.device("cpu")
 TOP, LEFT, SIDE = 4, 10, 4  # of the patch that the network looks at
@@ -39,10 +39,8 @@ def maps_of(
         images,
         torch.tensor(classes, dtype=torch.int64),
         CPU,
-        window=(4, 4),
-        strides=(2, 2),
-        colour=torch.zeros(2, dtype=torch.uint8),
-        batch_size=batch_size,
+        Patch((4, 4), (2, 2), torch.zeros(2, dtype=torch.uint8)),
+        batch_size,
     )
 
 

@@ -16,7 +16,8 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.files import read_tensors, write_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
-from pipeline.explanation.samples import ATTRIBUTED, DISAGREED, SUSPECT, TileSheet, choose, draw_map, rank_classes
+from pipeline.explanation.samples import ATTRIBUTED, DISAGREED, SUSPECT, choose, rank_classes
+from pipeline.explanation.tiles import TileSheet, draw_map
 from pipeline.labels.reader import StoreReader
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model

@@ -13,7 +13,8 @@ from conftest import make_split
 from stores import FLOAT16, LABELLED, NONE, TOPK, Row, begin, logits_of, make, take
 
 from pipeline.data.splits import UNLABELLED, SplitInMemory
-from pipeline.explanation.suspects import Opinion, Suspicions, choose_store, judge, read_probs, stored_opinions
+from pipeline.explanation.opinions import Opinion, choose_store, read_probs, stored_opinions
+from pipeline.explanation.suspects import Suspicions, judge
 from pipeline.labels.reader import StoreReader
 from pipeline.views.operations.mixup import Mixup
 from pipeline.views.spec import ViewSpec, own_shares

@@ -1,0 +1,43 @@
+"""Students against the teacher: those that were distilled, and the test samples on which they disagree most."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from pipeline.core.errors import DataError
+from pipeline.models.saved import read_meta
+from pipeline.results.networks import TEACHER, stage_of
+
+
+def distilled_students(folders: Mapping[str, Path]) -> list[str]:
+    """Returns the students without hard-label twins, which did not learn from the teacher; all where there are only
+    twins."""
+    twins = {n for n, folder in folders.items() if read_meta(folder, made_by=stage_of(n)).settings.get("twin_of")}
+    return [name for name in folders if name not in twins] or list(folders)
+
+
+def has_teacher(predictions: Mapping[str, torch.Tensor]) -> bool:
+    """Returns whether a network of the teacher was evaluated: it may run elsewhere."""
+    return f"{TEACHER}.predicted" in predictions
+
+
+def most_disagreed(
+    predictions: Mapping[str, torch.Tensor], names: Sequence[str], num_test: int, count: int, where: Path
+) -> list[int]:
+    """Returns rows of the test split by the mean KL(teacher || student), the largest first.
+
+    Args:
+        predictions: The tensors that `evaluate` wrote into the folder `where`.
+
+    Raises:
+        DataError: Where these are of other students or another test split.
+    """
+    found = [predictions.get(f"{name}.kl_to_teacher") for name in names]
+    known = [each for each in found if each is not None and len(each) == num_test]
+    if len(known) < len(names):
+        expected = f"kl_to_teacher of {', '.join(names)} on {num_test} test images"
+        raise DataError(where, "not of these students and this data", expected=expected, fix="run `dvc repro evaluate`")
+    mean = torch.stack(known).double().mean(dim=0)
+    rows: list[int] = mean.argsort(descending=True, stable=True)[:count].tolist()
+    return rows

@@ -1,0 +1,109 @@
+"""The teacher's opinions on samples, as a store holds them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+
+from pipeline.data.sample_ids import find_samples
+from pipeline.data.splits import UNLABELLED, Split
+from pipeline.labels.reader import StoreReader
+from pipeline.views.spec import own_shares
+
+TEMPERATURE = 1.0  # at which the teacher's probabilities are neither flattened nor sharpened
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """The teacher's probabilities of some labelled samples of a split, the mean over views."""
+
+    places: Int64[np.ndarray, " some"]
+    probs: Float[np.ndarray, "some classes"]
+
+
+#: A function that returns the opinions on all samples, a part at a time; it is called twice.
+Opinions = Callable[[], Iterable[Opinion]]
+
+
+def choose_store(folder: Path) -> StoreReader | None:
+    """Returns the store in a folder that is closest to the teacher, of those with soft labels that serve temperature 1.
+
+    Closeness is the mean KL, as it was measured when the store was written. None where there is no such store.
+    """
+    stores = [StoreReader(path) for path in sorted(folder.glob("*.zarr"))]
+    able = [s for s in stores if s.encoding.fields(s.manifest.space) and s.codec.serves(TEMPERATURE)]
+    return min(able, key=_mean_kl, default=None)
+
+
+def _mean_kl(store: StoreReader) -> float:
+    measured = (store.manifest.fidelity or {}).get("kl_nats", {})
+    nearest = min(measured, key=lambda temperature: abs(float(temperature) - TEMPERATURE), default=None)
+    return float("inf") if nearest is None else float(measured[nearest]["mean"])
+
+
+def stored_opinions(store: StoreReader, split: Split, *, views: range | None = None) -> Opinions:
+    """Returns the stored probabilities of a split's labelled samples, the mean over views.
+
+    The store is read block by block, so that no more is held than a block of probabilities. A view that is mixed of two
+    images reports on neither, and is left out. A sample with no other view, or that is not in the store, is not checked.
+
+    Args:
+        views: Places of the views to take; None for all.
+    """
+    rows = find_samples(split.sample_ids, store.sample_ids)
+    rows[split.hard_labels.numpy() == UNLABELLED] = -1
+    order = np.argsort(rows, kind="stable")
+    in_order = rows[order]
+    chosen = range(store.manifest.num_views) if views is None else views
+
+    def opinions() -> Iterator[Opinion]:
+        for start in range(0, store.manifest.num_samples, store.manifest.block_samples):
+            block = range(start, min(start + store.manifest.block_samples, store.manifest.num_samples))
+            first, last = np.searchsorted(in_order, [block.start, block.stop])
+            probs, is_known = _mean_probs(store, block, chosen, split.input_shape)
+            places = order[first:last]
+            inside = in_order[first:last] - start
+            known = is_known[inside]
+            yield Opinion(places[known], probs[inside[known]])
+
+    return opinions
+
+
+def _mean_probs(
+    store: StoreReader, block: range, views: range, shape: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "rows classes"], Bool[np.ndarray, " rows"]]:
+    """Returns the mean over the views that show one image, and the rows that have any."""
+    total, count = np.zeros((len(block), store.manifest.num_classes)), np.zeros(len(block))
+    for index in views:
+        whole = _shows_one_image(store, block, store.manifest.view_numbers[index], shape)
+        if whole.any():
+            total[whole] += _probs(store, index, block)[whole]
+            count += whole
+    return total / np.maximum(count, 1)[:, None], count > 0
+
+
+def _shows_one_image(store: StoreReader, block: range, view: int, shape: tuple[int, ...]) -> Bool[np.ndarray, " rows"]:
+    if not store.views.mixes:
+        return np.ones(len(block), dtype=bool)
+    draws = store.views.draw(store.sample_ids[block.start : block.stop], view)
+    whole: np.ndarray = own_shares(draws, shape, store.views).numpy() == 1
+    return whole
+
+
+def read_probs(store: StoreReader, rows: Int64[np.ndarray, " some"], view_index: int) -> torch.Tensor:
+    """Returns the teacher's probabilities of one view of some rows of a store, which is read by whole blocks."""
+    size = store.manifest.block_samples
+    probs = torch.empty(len(rows), store.manifest.num_classes)
+    for start in np.unique(rows // size) * size:
+        block = range(int(start), min(int(start) + size, store.manifest.num_samples))
+        asked = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+        probs[asked] = torch.from_numpy(_probs(store, view_index, block)[rows[asked] - start]).float()
+    return probs
+
+
+def _probs(store: StoreReader, view_index: int, block: range) -> Float[np.ndarray, "rows classes"]:
+    decoded: np.ndarray = store.decode(store.read_view(view_index, block), TEMPERATURE).double().exp().numpy()
+    return decoded

@@ -1,0 +1,81 @@
+"""Every network on the chosen samples: its predictions, and maps of the places that these rest on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from pipeline.core.progress import progress
+from pipeline.explanation.attribution import Patch, attribute, map_agreement
+from pipeline.explanation.samples import Samples
+from pipeline.explanation.settings import Explain
+from pipeline.explanation.tiles import TileSheet, draw_map
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_model
+from pipeline.results.networks import TEACHER, stage_of
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The networks' logits of the chosen samples, and their maps of the attributed ones.
+
+    Attributes:
+        rows: The numbers of the attributed samples.
+        method: The way in which the maps were made.
+    """
+
+    logits: dict[str, Float[torch.Tensor, "chosen classes"]]
+    rows: Int64[np.ndarray, " attributed"]
+    maps: dict[str, Float[np.ndarray, "attributed height width"]]
+    method: str
+
+    @classmethod
+    def of(cls, folders: Mapping[str, Path], samples: Samples, settings: Explain, mean: list[float]) -> "Predictions":
+        """Runs every network on the chosen samples.
+
+        The maps of all networks are for the class that the first one predicts, so that they can be compared. The first
+        is the teacher, where there is a network of it.
+
+        Args:
+            mean: The data's mean by channel, 0 to 1, which is the colour of the patch.
+        """
+        device, rows = choose_device(settings.device), samples.attributed
+        height, width = samples.images.shape[2:]
+        colour = (torch.tensor(mean) * 255).round().to(torch.uint8).expand(samples.images.shape[1])
+        patch = Patch(settings.window(height, width), settings.strides(height, width), colour)
+        logits: dict[str, torch.Tensor] = {}
+        maps, first = {}, next(iter(folders))
+        with progress("explain", len(folders) * len(rows), "map") as on_maps:
+            for name, folder in folders.items():
+                model = read_model(folder, made_by=stage_of(name)).to(device)
+                logits[name] = predict_logits(model, samples.images.split(settings.batch_size), device)
+                classes = logits[first].argmax(dim=1)[rows]
+                maps[name] = attribute(model, samples.images[rows], classes, device, patch, settings.batch_size)
+                on_maps(len(rows))
+        return cls(logits, rows, maps, f"occlusion by a {patch}: what the class that {first} says loses")
+
+    def agreements(self, shift: int = 0) -> dict[str, Float[np.ndarray, " attributed"]]:
+        """Returns each student's agreement with the teacher's map of the sample `shift` places further on."""
+        if TEACHER not in self.maps:
+            return {}
+        others = {name: each for name, each in self.maps.items() if name != TEACHER}
+        return {name: map_agreement(each, np.roll(self.maps[TEACHER], shift, axis=0)) for name, each in others.items()}
+
+    def mean_agreements(self, shift: int = 0) -> dict[str, float]:
+        """Returns the means of the agreements; none where there is no other sample to shift to."""
+        if len(self.rows) <= shift:
+            return {}
+        return {name: round(float(values.mean()), 4) for name, values in self.agreements(shift).items()}
+
+    def draw(self, samples: Samples) -> tuple[TileSheet, list[dict[str, int]]]:
+        """Returns a sheet of all maps, and for each attributed sample the numbers of its maps by network."""
+        sheet = TileSheet(*samples.images.shape[2:])
+        numbers = []
+        for number, place in enumerate(self.rows):
+            image = samples.images[place].numpy()
+            numbers.append({name: sheet.add(draw_map(image, maps[number])) for name, maps in self.maps.items()})
+        return sheet, numbers

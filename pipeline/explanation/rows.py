@@ -1,0 +1,88 @@
+"""The contents of samples.json and explain.json."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.data.splits import UNLABELLED
+from pipeline.explanation.checked_labels import CheckedLabels
+from pipeline.explanation.predictions import Predictions
+from pipeline.explanation.samples import Samples, StoredViews, rank_classes
+from pipeline.results.explanation import Explanation, SampleRow
+from pipeline.results.networks import TEACHER
+from pipeline.signals.losses import kl_divergence_with_log_targets
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that is known of the chosen samples.
+
+    Attributes:
+        images: The number of each sample's tile.
+        maps: For each attributed sample, the numbers of its maps by network.
+        distilled: The students whose distance to the teacher is the disagreement.
+    """
+
+    samples: Samples
+    images: list[int]
+    views: StoredViews
+    predictions: Predictions
+    maps: list[dict[str, int]]
+    distilled: list[str]
+
+    def rows(self, suspicions: Sequence[float]) -> list[SampleRow]:
+        """Returns a row for each sample; the first ones are the suspects, whose suspicions these are."""
+        says = {name: rank_classes(each.double().softmax(dim=1)) for name, each in self.predictions.logits.items()}
+        disagreement, agreements = self._disagreement(), self._map_agreements()
+        attributed = {int(place): number for number, place in enumerate(self.predictions.rows)}
+        found = []
+        for number, one in enumerate(self.samples.chosen):
+            label, map_number = int(self.samples.hard_labels[number]), attributed.get(number)
+            found.append(
+                SampleRow(
+                    id=f"{int(self.samples.sample_ids[number]):016x}",
+                    split=one.split,
+                    index=one.index,
+                    hard_label=None if label == UNLABELLED else label,
+                    kinds=one.kinds,
+                    image=self.images[number],
+                    suspicion=round(suspicions[number], 6) if number < len(suspicions) else None,
+                    views=self.views.tiles[number] if number < len(self.views.tiles) else None,
+                    view_labels=self.views.labels[number] if number < len(self.views.labels) else None,
+                    says={name: ranked[number] for name, ranked in says.items()},
+                    disagreement=None if disagreement is None else disagreement[number],
+                    maps=None if map_number is None else self.maps[map_number],
+                    map_agreement=None if map_number is None else agreements[map_number],
+                )
+            )
+        return found
+
+    def _map_agreements(self) -> list[dict[str, float]]:
+        """Returns the agreement of each attributed sample's maps with the teacher's, by student."""
+        agreements = self.predictions.agreements().items()
+        return [{name: round(float(a[n]), 4) for name, a in agreements} for n in range(len(self.maps))]
+
+    def _disagreement(self) -> list[float] | None:
+        """Returns the mean KL(teacher || student) of each sample in nats; None where there is no teacher."""
+        logits = self.predictions.logits
+        if TEACHER not in logits:
+            return None
+        log_targets = logits[TEACHER].double().log_softmax(dim=1)
+        kl = [kl_divergence_with_log_targets(log_targets, logits[name].double()) for name in self.distilled]
+        return [round(nats, 6) for nats in torch.stack(kl).mean(dim=0).clamp(min=0).tolist()]
+
+
+def explanation(checked: CheckedLabels, predictions: Predictions, class_names: Sequence[str]) -> Explanation:
+    """Returns the content of explain.json: suspects, and how far maps agree, also by chance."""
+    num_maps = len(predictions.rows)
+    return Explanation(
+        len(checked.suspects),
+        checked.num_checked,
+        checked.why_none,
+        checked.pairs(class_names),
+        predictions.method if num_maps else None,
+        num_maps,
+        predictions.mean_agreements(),
+        predictions.mean_agreements(shift=1),
+    )
