@@ -1,4 +1,5 @@
-"""derive_labels: stores made from finished stores, without a teacher: `subset`, `merge` and `average`.
+"""derive_labels: stores made from finished stores, without a teacher: `subset`, `merge` and
+`average`.
 
 A command, not a stage of the DAG. A killed one goes on where it stopped when it is run again.
 """

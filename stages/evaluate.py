@@ -1,9 +1,9 @@
-"""evaluate: teacher, students and twins on the test split -> data/evaluate, reports/evaluate.json, metrics.json, plots.
+"""evaluate: teacher, students and twins on the test split -> data/evaluate, reports/evaluate.json,
+metrics.json, plots.
 
-`data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's order: `N.predicted`
-(a class), `N.confidence` and `N.hard_prob` (the probabilities of that class and of the hard label), and
-`N.kl_to_teacher` (nats).
-"""
+`data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's
+order: `N.predicted` (a class), `N.confidence` and `N.hard_prob` (the probabilities of that class
+and of the hard label), and `N.kl_to_teacher` (nats)."""
 
 from pathlib import Path
 

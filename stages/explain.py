@@ -1,5 +1,7 @@
-"""explain: labels that are probably wrong, samples on which students disagree with the teacher, and maps of what each
-network looks at -> data/explain (samples.json and sheets of tiles), reports/suspects.tsv, reports/explain.json."""
+"""explain: labels that are probably wrong, samples on which students disagree with the teacher, and
+maps of what each network looks at -> data/explain (samples.json and sheets of tiles),
+reports/suspects.tsv, reports/explain.json.
+"""
 
 from pathlib import Path
 

@@ -1,7 +1,8 @@
-"""inspect_labels: describes a store, how large it is and how good, for a person or as JSON; or draws one sample of it.
+"""inspect_labels: describes a store, how large it is and how good, for a person or as JSON; or
+draws one sample of it.
 
-A command, not a stage of the DAG. A store at a URL is described by its manifest: its files are not fetched.
-"""
+A command, not a stage of the DAG. A store at a URL is described by its manifest: its files are not
+fetched."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""tune_labels: tries a ladder of encodings on the teacher's labels and names the one that fits a budget.
+"""tune_labels: tries a ladder of encodings on the teacher's labels and names the one that fits a
+budget.
 
-A command, not a stage of the DAG: it writes reports/tune_labels/ladder.{tsv,json,png} and changes no store.
-"""
+A command, not a stage of the DAG: it writes reports/tune_labels/ladder.{tsv,json,png} and changes
+no store."""
 
 from pathlib import Path
 from typing import Annotated, Any

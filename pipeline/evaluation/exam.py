@@ -20,9 +20,9 @@ from pipeline.signals.metrics import accuracy
 class Exam:
     """The test split, and the way in which networks are run on it.
 
-    The split is read from disk again for each network; only the corrupted images are held in memory. Methods call
-    `on_images` with the number of images that a network has seen since the last call.
-    """
+    The split is read from disk again for each network; only the corrupted images are held in
+    memory. Methods call `on_images` with the number of images that a network has seen since the
+    last call."""
 
     test: SplitOnDisk
     robustness: Robustness
@@ -36,8 +36,8 @@ class Exam:
     def corrupted(
         self, model: nn.Module, logits: Float[torch.Tensor, "samples classes"], on_images: Callable[[int], object]
     ) -> dict[str, float]:
-        """Returns the accuracy on the first test images under each corruption, their `mean`, and that on them as they
-        are (`clean`).
+        """Returns the accuracy on the first test images under each corruption, their `mean`, and
+        that on them as they are (`clean`).
 
         Args:
             logits: The network's logits of the test images as they are.
@@ -54,7 +54,9 @@ class Exam:
         return min(self.robustness.num_images, len(self.test))
 
     def num_seen(self, *, is_student: bool) -> int:
-        """Returns the number of images that a network sees: a student's best weights are run as well as its last."""
+        """Returns the number of images that a network sees: a student's best weights are run as
+        well as its last.
+        """
         return len(self.test) * (1 + is_student) + self.num_corrupted * len(CORRUPTIONS)
 
     def _corrupted_batches(self, kind: str) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
@@ -63,8 +65,9 @@ class Exam:
 
     @cached_property
     def _corrupted(self) -> dict[str, UInt8[torch.Tensor, "some channels height width"]]:
-        """The corrupted images by kind, made once for all networks: on 2,000 images of 224 x 224, one corruption takes
-        as long as running a small network."""
+        """The corrupted images by kind, made once for all networks: on 2,000 images of 224 x 224,
+        one corruption takes as long as running a small network.
+        """
         some, worse = self.test.take(np.arange(self.num_corrupted)), self.robustness
         return {
             kind: cls().apply(some.inputs, some.sample_ids, worse.severity, worse.seed)

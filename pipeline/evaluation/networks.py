@@ -87,8 +87,9 @@ def network_facts(name: str, folder: Path, reports: Path, meta: ModelMeta, model
 
 
 def pair_twins(networks: Mapping[str, ExaminedNetwork]) -> dict[str, ExaminedNetwork]:
-    """Returns the networks with the name of its twin (the first, of several) and the gain over it in every student's
-    row."""
+    """Returns the networks with the name of its twin (the first, of several) and the gain over it
+    in every student's row.
+    """
     paired = dict(networks)
     for name, row in networks.items():
         if row.twin_of in paired and (student := paired[row.twin_of]).twin is None:
@@ -107,7 +108,9 @@ def with_costs(
 
 
 def measure_costs(folders: Mapping[str, Path], repeats: int, on_networks: Callable[[int], object]) -> dict[str, Cost]:
-    """Returns each network's cost; networks that differ in nothing but their weights are measured once."""
+    """Returns each network's cost; networks that differ in nothing but their weights are measured
+    once.
+    """
     alike: dict[str, list[str]] = {}
     for name, folder in folders.items():
         meta = read_meta(folder, made_by="evaluate")

@@ -28,7 +28,9 @@ def metrics(rows: Mapping[str, NetworkRow]) -> dict[str, Any]:
 
 
 def size_line(name: str, row: NetworkRow) -> Line:
-    """Returns a network's line in the plot of accuracy against size; the latency is that of one thread."""
+    """Returns a network's line in the plot of accuracy against size; the latency is that of one
+    thread.
+    """
     shown = {key: getattr(row, key) for key in ("role", "parameters", "accuracy", "train_seconds")}
     return {"name": name, **shown, "latency_ms": row.cost.latency_ms["one"]["p50"]}
 
@@ -42,7 +44,9 @@ def reliability_lines(bins: Mapping[str, Sequence[ReliabilityBin]]) -> Iterator[
 def confusion_lines(
     answers: Mapping[str, Answers], hard_labels: Int64[torch.Tensor, " samples"], class_names: Sequence[str]
 ) -> Iterator[Line]:
-    """Yields every pair of a hard label and a predicted class that a network made, with their count."""
+    """Yields every pair of a hard label and a predicted class that a network made, with their
+    count.
+    """
     for name, own in answers.items():
         for actual, predicted, count in confusions(own.predicted, hard_labels):
             names = {"actual": class_names[actual], "predicted": class_names[predicted]}

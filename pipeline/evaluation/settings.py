@@ -10,7 +10,7 @@ from pipeline.models.devices import DeviceName
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Evaluate:
-    """How networks are run on the test split, and timed."""
+    """The batches of the test split, their device and corruptions, and the timed calls."""
 
     batch_size: PositiveInt
     device: DeviceName

@@ -1,4 +1,6 @@
-"""Students against their hard-label twins, over seeds where there are several, with the error of the difference."""
+"""Students against their hard-label twins, over seeds where there are several, with the error of
+the difference.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from pipeline.results.evaluation import Comparison, ExaminedNetwork, Gain, Sprea
 
 _STANDARD_ERRORS = 2  # from 0, for a gain to count: chance alone stays below in 95% of the cases that the error covers
 _COVERED = 0.975  # on one side, of 95% on both
-#: What makes it a twin, or changes nothing.
+#: Settings that make a network a twin, or that change nothing.
 _A_TWINS_OWN = {
     "labels",
     "hard_weight",
@@ -24,13 +26,14 @@ _A_TWINS_OWN = {
     "seed",
     "group",
 }
-_TRIALS = "temperature_pilot"  # what a row with `temperature: auto` came to, which may differ between seeds
+_TRIALS = "temperature_pilot"  # the result of `temperature: auto`, which may differ between seeds
 
 
 def compare(
     rows: Mapping[str, ExaminedNetwork], correct: Mapping[str, Bool[torch.Tensor, " samples"]]
 ) -> list[Comparison]:
-    """Returns a comparison for every student that has a twin; students that differ in their seed alone share one.
+    """Returns a comparison for every student that has a twin; students that differ in their seed
+    alone share one.
 
     Args:
         rows: The networks by name.
@@ -42,14 +45,16 @@ def compare(
 def gain_points(
     correct: Bool[torch.Tensor, "seeds samples"], twin_correct: Bool[torch.Tensor, "seeds samples"]
 ) -> Gain:
-    """The mean gain of students over their twins on the same test images.
+    """Returns the mean gain of students over their twins on the same test images.
 
-    Both saw the same images, so what counts is the spread of the difference on each: much less than that of two
-    accuracies on their own.
-    """
+    Both saw the same images, so the spread of the difference on each counts: it is much less than
+    that of two accuracies on their own."""
+    # 1. The error from the choice of test images: the spread of the difference on each.
     differences = 100 * (correct.double() - twin_correct.double())
     by_image = differences.mean(dim=0)
     image_error = (_deviation(by_image) or 0.0) / len(by_image) ** 0.5
+    # 2. The error from seed to seed: wider for few seeds, by the quantiles of Student's t and the
+    # normal distribution.
     of_seeds = _spread(differences.mean(dim=1))
     seed_error = 0.0
     if of_seeds.sd is not None:
@@ -60,7 +65,7 @@ def gain_points(
 
 
 def judge(gain: Gain) -> Verdict:
-    """Whether a gain is there, beyond chance."""
+    """Returns whether a gain is there, beyond chance."""
     margin = _STANDARD_ERRORS * gain.standard_error
     return "yes" if gain.mean > margin else "no" if gain.mean < -margin else "unclear"
 
@@ -116,5 +121,5 @@ def _spread(values: Float64[torch.Tensor, " seeds"]) -> Spread:
 
 
 def _deviation(values: Float64[torch.Tensor, " some"]) -> float | None:
-    """The sample's standard deviation; None of fewer than two."""
+    """Returns the sample's standard deviation; None for fewer than two values."""
     return values.std().item() if len(values) > 1 else None

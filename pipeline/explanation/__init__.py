@@ -1,13 +1,15 @@
-"""The stage `explain`: hard labels that are probably wrong, samples to look at, and maps of what networks look at.
+"""The stage `explain`: hard labels that are probably wrong, samples to look at, and maps of what
+networks look at.
 
-A store's soft labels give the suspects; `evaluate` gives the samples on which students disagree with the teacher. Of
-these and some ordinary samples, every network's predictions and maps are put on two sheets of tiles with a row for each
-sample. A new sort of sample belongs into samples.py, a new figure of a sample into `results.explanation.SampleRow` and
-rows.py, another kind of map beside attribution.py.
+A store's soft labels give the suspects; `evaluate` gives the samples on which students disagree
+with the teacher. Of these and some ordinary samples, every network's predictions and maps are put
+on two sheets of tiles with a row for each sample. A new sort of sample belongs into samples.py, a
+new figure of a sample into `results.explanation.SampleRow` and rows.py, another kind of map beside
+attribution.py.
 
 attribution.py     maps by occlusion; the one file that imports captum
 checked_labels.py  the check of a project's hard labels, and the list of suspects
-disagreement.py    students that were distilled, and the samples on which they disagree with the teacher
+disagreement.py    the distilled students, and the samples on which they disagree with the teacher
 opinions.py        the teacher's opinions on samples, as a store holds them
 predictions.py     every network on the chosen samples: predictions and maps
 rows.py            the contents of samples.json and explain.json

@@ -1,9 +1,10 @@
-"""The parts of an image that a network's prediction rests on: maps by occlusion. The one file that imports captum.
+"""The parts of an image that a network's prediction rests on: maps by occlusion. The one file that
+imports captum.
 
-Occlusion and no gradient, because a classifier takes whole 8-bit pixels and some have no gradients at all (ONNX, int8),
-and because a covered part is the same to every network, so that maps can be compared. A patch slides over the image, and
-each place of it is another image to classify: 144 of them for a map of 28 x 28 pixels in steps of 2.
-"""
+Occlusion and no gradient, because a classifier takes whole 8-bit pixels and some have no gradients
+at all (ONNX, int8), and because a covered part is the same to every network, so that maps can be
+compared. A patch slides over the image, and each place of it is another image to classify: 144 of
+them for a map of 28 x 28 pixels in steps of 2."""
 
 import math
 from dataclasses import dataclass
@@ -46,16 +47,18 @@ def attribute(
 ) -> Float[np.ndarray, "batch height width"]:
     """Returns the nats by which the log-probability of a class falls where a pixel is covered.
 
-    It is the mean over the patches that cover the pixel: positive where it speaks for the class, negative where against.
+    It is the mean over the patches that cover the pixel: positive where it speaks for the class,
+    negative where against.
 
     Args:
-        classes: The class to ask for, of each image: the same for all networks whose maps are to be compared.
-        batch_size: Images that the network takes at a time, at most.
+        classes: The class to ask for, of each image: the same for all networks whose maps are to be
+        compared. batch_size: Images that the network takes at a time, at most.
     """
     channels, height, width = images.shape[1:]
     explain = Occlusion(lambda pixels, asked: model(pixels).double().log_softmax(dim=1).gather(1, asked[:, None])[:, 0])
     maps = np.zeros((len(images), height, width))
-    # One image at a time, with as many places of the patch as a batch takes: captum then never holds more.
+    # One image at a time, with as many places of the patch as a batch takes: captum then never
+    # holds more.
     for number in range(len(images)):
         drops = explain.attribute(
             images[number : number + 1].to(device),
@@ -72,7 +75,8 @@ def attribute(
 def map_agreement(
     maps: Float[np.ndarray, "samples height width"], others: Float[np.ndarray, "samples height width"]
 ) -> Float[np.ndarray, " samples"]:
-    """Returns Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 for an even map.
+    """Returns Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 for an
+    even map.
 
     It takes ranks because one network's log-probabilities fall by more nats than another's.
     """

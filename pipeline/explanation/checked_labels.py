@@ -38,7 +38,9 @@ class CheckedLabels:
 
     @classmethod
     def of(cls, labels: Path, train: SplitOnDisk, class_names: list[str]) -> "CheckedLabels":
-        """Checks the training split by the best store in a folder. Raises StoreError where it is not for this data."""
+        """Checks the training split by the best store in a folder. Raises StoreError where it is
+        not for this data.
+        """
         store = choose_store(labels)
         if store is None:
             return cls(None, Suspicions.none(), 0, f"{labels} has no store with soft labels at temperature 1")
@@ -70,7 +72,8 @@ def _why_none(store: StoreReader) -> str:
 def write_suspects(
     path: Path, suspects: Suspicions, train: SplitOnDisk, sample_list: Path, class_names: Sequence[str]
 ) -> None:
-    """Writes all suspects as a TSV file, worst first; the last column is the source's name of the sample.
+    """Writes all suspects as a TSV file, worst first; the last column is the source's name of the
+    sample.
 
     Args:
         sample_list: The list of samples that `prepare` writes.
@@ -87,7 +90,9 @@ def write_suspects(
 
 
 def _keys(path: Path, places: Int64[np.ndarray, " some"]) -> dict[int, str]:
-    """Returns the keys of some training samples by place; the list begins with the training split, in its order."""
+    """Returns the keys of some training samples by place; the list begins with the training split,
+    in its order.
+    """
     wanted = set(places.tolist())
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:

@@ -1,4 +1,6 @@
-"""Students against the teacher: those that were distilled, and the test samples on which they disagree most."""
+"""Students against the teacher: those that were distilled, and the test samples on which they
+disagree most.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +13,9 @@ from pipeline.results.networks import TEACHER, stage_of
 
 
 def distilled_students(folders: Mapping[str, Path]) -> list[str]:
-    """Returns the students without hard-label twins, which did not learn from the teacher; all where there are only
-    twins."""
+    """Returns the students without hard-label twins, which did not learn from the teacher; all
+    where there are only twins.
+    """
     twins = {n for n, folder in folders.items() if read_meta(folder, made_by=stage_of(n)).settings.get("twin_of")}
     return [name for name in folders if name not in twins] or list(folders)
 

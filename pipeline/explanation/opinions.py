@@ -29,10 +29,11 @@ Opinions = Callable[[], Iterable[Opinion]]
 
 
 def choose_store(folder: Path) -> StoreReader | None:
-    """Returns the store in a folder that is closest to the teacher, of those with soft labels that serve temperature 1.
+    """Returns the store in a folder that is closest to the teacher, of those with soft labels that
+    serve temperature 1.
 
-    Closeness is the mean KL, as it was measured when the store was written. None where there is no such store.
-    """
+    Closeness is the mean KL, as it was measured when the store was written. None where there is no
+    such store."""
     stores = [StoreReader(path) for path in sorted(folder.glob("*.zarr"))]
     able = [s for s in stores if s.encoding.fields(s.manifest.space) and s.codec.serves(TEMPERATURE)]
     return min(able, key=_mean_kl, default=None)
@@ -47,8 +48,9 @@ def _mean_kl(store: StoreReader) -> float:
 def stored_opinions(store: StoreReader, split: Split, *, views: range | None = None) -> Opinions:
     """Returns the stored probabilities of a split's labelled samples, the mean over views.
 
-    The store is read block by block, so that no more is held than a block of probabilities. A view that is mixed of two
-    images reports on neither, and is left out. A sample with no other view, or that is not in the store, is not checked.
+    The store is read block by block, so that no more is held than a block of probabilities. A view
+    that is mixed of two images reports on neither, and is left out. A sample with no other view, or
+    that is not in the store, is not checked.
 
     Args:
         views: Places of the views to take; None for all.
@@ -94,7 +96,9 @@ def _shows_one_image(store: StoreReader, block: range, view: int, shape: tuple[i
 
 
 def read_probs(store: StoreReader, rows: Int64[np.ndarray, " some"], view_index: int) -> torch.Tensor:
-    """Returns the teacher's probabilities of one view of some rows of a store, which is read by whole blocks."""
+    """Returns the teacher's probabilities of one view of some rows of a store, which is read by
+    whole blocks.
+    """
     size = store.manifest.block_samples
     probs = torch.empty(len(rows), store.manifest.num_classes)
     for start in np.unique(rows // size) * size:

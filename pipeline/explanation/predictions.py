@@ -1,4 +1,4 @@
-"""Every network on the chosen samples: its predictions, and maps of the places that these rest on."""
+"""Every network on the chosen samples: its predictions, and maps of what they rest on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ class Predictions:
     def of(cls, folders: Mapping[str, Path], samples: Samples, settings: Explain, mean: list[float]) -> "Predictions":
         """Runs every network on the chosen samples.
 
-        The maps of all networks are for the class that the first one predicts, so that they can be compared. The first
-        is the teacher, where there is a network of it.
+        The maps of all networks are for the class that the first one predicts, so that they can be
+        compared. The first is the teacher, where there is a network of it.
 
         Args:
             mean: The data's mean by channel, 0 to 1, which is the colour of the patch.
@@ -59,7 +59,9 @@ class Predictions:
         return cls(logits, rows, maps, f"occlusion by a {patch}: what the class that {first} says loses")
 
     def agreements(self, shift: int = 0) -> dict[str, Float[np.ndarray, " attributed"]]:
-        """Returns each student's agreement with the teacher's map of the sample `shift` places further on."""
+        """Returns each student's agreement with the teacher's map of the sample `shift` places
+        further on.
+        """
         if TEACHER not in self.maps:
             return {}
         others = {name: each for name, each in self.maps.items() if name != TEACHER}
@@ -72,7 +74,9 @@ class Predictions:
         return {name: round(float(values.mean()), 4) for name, values in self.agreements(shift).items()}
 
     def draw(self, samples: Samples) -> tuple[TileSheet, list[dict[str, int]]]:
-        """Returns a sheet of all maps, and for each attributed sample the numbers of its maps by network."""
+        """Returns a sheet of all maps, and for each attributed sample the numbers of its maps by
+        network.
+        """
         sheet = TileSheet(*samples.images.shape[2:])
         numbers = []
         for number, place in enumerate(self.rows):

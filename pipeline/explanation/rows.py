@@ -16,7 +16,7 @@ from pipeline.signals.losses import kl_divergence_with_log_targets
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that is known of the chosen samples.
+    """The findings about the chosen samples.
 
     Attributes:
         images: The number of each sample's tile.
@@ -32,7 +32,9 @@ class Findings:
     distilled: list[str]
 
     def rows(self, suspicions: Sequence[float]) -> list[SampleRow]:
-        """Returns a row for each sample; the first ones are the suspects, whose suspicions these are."""
+        """Returns a row for each sample; the first ones are the suspects, whose suspicions these
+        are.
+        """
         says = {name: rank_classes(each.double().softmax(dim=1)) for name, each in self.predictions.logits.items()}
         disagreement, agreements = self._disagreement(), self._map_agreements()
         attributed = {int(place): number for number, place in enumerate(self.predictions.rows)}
@@ -64,7 +66,9 @@ class Findings:
         return [{name: round(float(a[n]), 4) for name, a in agreements} for n in range(len(self.maps))]
 
     def _disagreement(self) -> list[float] | None:
-        """Returns the mean KL(teacher || student) of each sample in nats; None where there is no teacher."""
+        """Returns the mean KL(teacher || student) of each sample in nats; None where there is no
+        teacher.
+        """
         logits = self.predictions.logits
         if TEACHER not in logits:
             return None

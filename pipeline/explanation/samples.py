@@ -38,8 +38,8 @@ class Chosen:
 def choose(suspects: Sequence[int], disagreed: Sequence[int], num_attributed: int, num_test: int) -> list[Chosen]:
     """Returns suspects, samples that networks disagree on, and ordinary ones.
 
-    A third of those with maps are of each sort, the worst ones first. Where there are too few suspects or disagreed
-    ones, more are ordinary; these are spread evenly over the test split.
+    A third of those with maps are of each sort, the worst ones first. Where there are too few
+    suspects or disagreed ones, more are ordinary; these are spread evenly over the test split.
 
     Args:
         suspects: Rows of the training split, the most suspicious first.
@@ -56,7 +56,9 @@ def choose(suspects: Sequence[int], disagreed: Sequence[int], num_attributed: in
 
 
 def rank_classes(probs: Float[torch.Tensor, "samples classes"]) -> list[Ranked]:
-    """Returns each sample's likeliest classes with their probabilities, to four digits; of equal ones the first."""
+    """Returns each sample's likeliest classes with their probabilities, to four digits; of equal
+    ones the first.
+    """
     classes: Int64[torch.Tensor, "samples top"] = probs.argsort(dim=1, descending=True, stable=True)[:, :TOP]
     found = probs.gather(1, classes)
     return [
@@ -101,7 +103,9 @@ class Samples:
 
 @dataclass(frozen=True)
 class StoredViews:
-    """The first views of some training samples in a store, and the teacher's labels of them; one entry per sample."""
+    """The first views of some training samples in a store, and the teacher's labels of them; one
+    entry per sample.
+    """
 
     tiles: list[list[int]]
     labels: list[list[Ranked]]
@@ -110,7 +114,7 @@ class StoredViews:
     def read(
         cls, samples: Samples, sheet: TileSheet, train: SplitOnDisk, store: StoreReader | None, num_views: int
     ) -> "StoredViews":
-        """Renders the views of the training samples onto the sheet; there are none without a store."""
+        """Renders views of the training samples onto the sheet; none without a store."""
         rows = samples.training_rows
         if store is None:
             return cls([], [])

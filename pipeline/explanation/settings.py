@@ -33,7 +33,9 @@ class Explain:
         return _share(height, self.patch_share), _share(width, self.patch_share)
 
     def strides(self, height: int, width: int) -> tuple[int, int]:
-        """Returns height and width of the patch's steps in pixels: never so long that a pixel is left out."""
+        """Returns height and width of the patch's steps in pixels: never so long that a pixel is
+        left out.
+        """
         window = self.window(height, width)
         return min(window[0], _share(height, 1 / self.patch_steps)), min(window[1], _share(width, 1 / self.patch_steps))
 

@@ -1,12 +1,13 @@
-"""Training samples whose hard label is probably wrong, by the soft labels of a store alone: the teacher is not run.
+"""Training samples whose hard label is probably wrong, by the soft labels of a store alone: the
+teacher is not run.
 
-Their number is that of confident learning. Their order is by the odds of the teacher's class against the hard label.
-Confident learning ranks by the margin between the two, which prefers samples that the teacher is sure of; it is less
-sure of samples that it was trained to call otherwise (`benchmarks/mislabelled.py` has figures).
+Their number is that of confident learning. Their order is by the odds of the teacher's class
+against the hard label. Confident learning ranks by the margin between the two, which prefers
+samples that the teacher is sure of; it is less sure of samples that it was trained to call
+otherwise (`benchmarks/mislabelled.py` has figures).
 
-The teacher has mostly been trained on these very labels. One that knows them by heart repeats the wrong ones: then
-fewer are counted, and the list is short rather than wrong.
-"""
+The teacher has mostly been trained on these very labels. One that knows them by heart repeats the
+wrong ones: then fewer are counted, and the list is short rather than wrong."""
 
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ class Suspicions:
     """The teacher's view of the hard label of every sample that was checked.
 
     Attributes:
-        teacher_says: The teacher's likeliest class except the hard label, with probability `teacher_probs`.
-        hard_probs: The teacher's probability of the hard label.
+        teacher_says: The teacher's likeliest class except the hard label, with probability
+        `teacher_probs`. hard_probs: The teacher's probability of the hard label.
     """
 
     places: Int64[np.ndarray, " checked"]
@@ -42,7 +43,8 @@ class Suspicions:
 
     @property
     def suspicion(self) -> Float[np.ndarray, " checked"]:
-        """The probability of the teacher's class if it is either this one or the hard label, 0 to 1.
+        """The probability of the teacher's class if it is either this one or the hard label, 0 to
+        1.
 
         It is above 0.5 where the teacher's class is the likelier one.
         """
@@ -50,7 +52,8 @@ class Suspicions:
         return odds
 
     def worst(self, count: int) -> "Suspicions":
-        """Returns the most suspicious, at most `count`, worst first, of those for which the teacher predicts another class.
+        """Returns the most suspicious, at most `count`, worst first, of those for which the teacher
+        predicts another class.
 
         Equally suspicious ones keep their order in the split.
         """
@@ -65,13 +68,13 @@ class Suspicions:
 def judge(opinions: Opinions, hard_labels: Int64[np.ndarray, " samples"], num_classes: int) -> tuple[Suspicions, int]:
     """Returns every sample's suspicion, and the number of samples that are probably mislabelled.
 
-    These are the samples off the diagonal of the confident joint. It counts a sample as one of class j where j is the
-    likeliest of the classes whose probability reaches the class's threshold: the mean probability of that class over
-    the samples that have its label.
+    These are the samples off the diagonal of the confident joint. It counts a sample as one of
+    class j where j is the likeliest of the classes whose probability reaches the class's threshold:
+    the mean probability of that class over the samples that have its label.
 
     References:
-        Curtis G. Northcutt, Lu Jiang, Isaac L. Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
-        2019, arXiv 1911.00068, section 3.1, equations 1 and 2.
+        Curtis G. Northcutt, Lu Jiang, Isaac L. Chuang, "Confident Learning: Estimating Uncertainty
+        in Dataset Labels", 2019, arXiv 1911.00068, section 3.1, equations 1 and 2.
     """
     thresholds = class_thresholds(opinions, hard_labels, num_classes)
     parts, num_off_diagonal = [], 0
@@ -93,7 +96,9 @@ def judge(opinions: Opinions, hard_labels: Int64[np.ndarray, " samples"], num_cl
 def class_thresholds(
     opinions: Opinions, hard_labels: Int64[np.ndarray, " samples"], num_classes: int
 ) -> Float[np.ndarray, " classes"]:
-    """Returns each class's mean probability over the samples that have its label; infinite for a class without any."""
+    """Returns each class's mean probability over the samples that have its label; infinite for a
+    class without any.
+    """
     totals, counts = np.zeros(num_classes), np.zeros(num_classes)
     for part in opinions():
         labels = hard_labels[part.places]

@@ -20,7 +20,8 @@ class TileSheet:
 
     def __init__(self, height: int, width: int) -> None:
         scale = min(1.0, LARGEST_PX / max(height, width))
-        #: Height and width of a tile: those of the images, or less where these are larger than `LARGEST_PX`.
+        #: Height and width of a tile: those of the images, or less where these are larger than
+        #: `LARGEST_PX`.
         self.tile_px = (max(1, round(height * scale)), max(1, round(width * scale)))
         self._tiles: list[UInt8[np.ndarray, "channels _ _"]] = []
 
@@ -44,7 +45,8 @@ class TileSheet:
 def draw_map(
     image: UInt8[np.ndarray, "channels height width"], attribution: Float[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "3 height width"]:
-    """Returns the image in grey with the map over it: orange where a pixel speaks for the class, blue where against.
+    """Returns the image in grey with the map over it: orange where a pixel speaks for the class,
+    blue where against.
 
     The colour is the stronger, the more the pixel counts.
     """

@@ -47,7 +47,9 @@ class Rung:
 
     @property
     def worst_kl(self) -> float | None:
-        """The largest mean KL in nats over all declared temperatures; None where one of them can't be served."""
+        """The largest mean KL in nats over all declared temperatures; None where one of them can't
+        be served.
+        """
         means = [kl["mean"] for kl in self.fidelity["kl_nats"].values()]
         return max(means) if len(means) == len(self.temperatures) else None
 
@@ -76,13 +78,14 @@ def measure_encoding(
     num_labels: int,
     block_samples: int,
 ) -> Rung:
-    """Returns the size and the fidelity of a real store of these labels, written into a temporary folder.
+    """Returns the size and the fidelity of a real store of these labels, written into a temporary
+    folder.
 
     Args:
-        log_probs: The teacher's at the stored temperature, in their order in a block.
-        pilot: Other labels, which the encoding learns its tables from.
-        num_labels: The labels of the store that this stands for, over which its tables' bytes are spread.
-        block_samples: The samples of that store's blocks; a block here has no more rows than there are labels.
+        log_probs: The teacher's at the stored temperature, in their order in a block. pilot: Other
+        labels, which the encoding learns its tables from. num_labels: The labels of the store that
+        this stands for, over which its tables' bytes are spread. block_samples: The samples of that
+        store's blocks; a block here has no more rows than there are labels.
     """
     manifest = Manifest(
         encoding=encoding.to_dict(),

@@ -34,7 +34,9 @@ class Budget:
                 raise ConfigError(name, f"{value:g}", expected="a number above 0")
 
     def check(self, source: LabelSource) -> None:
-        """Raises StoreError where the labels are themselves further from the teacher than asked for."""
+        """Raises StoreError where the labels are themselves further from the teacher than asked
+        for.
+        """
         if self.max_kl is not None and self.max_kl < source.own_kl:
             found = f"is itself {source.own_kl:.1e} nats from the teacher, more than the {self.max_kl:g} asked for"
             raise StoreError(source.about, found, fix="take labels from the teacher, or from a dense_float16 store")
@@ -52,7 +54,8 @@ class Budget:
 
 
 def climb(source: LabelSource, num_labels: int, budget: Budget) -> tuple[Ladder, StoreError | None]:
-    """Returns the measurements of every rung with the one that fits the budget, or the error that none does.
+    """Returns the measurements of every rung with the one that fits the budget, or the error that
+    none does.
 
     Args:
         num_labels: The number of labels to measure each rung on.
@@ -123,8 +126,9 @@ def by_size(rungs: Mapping[str, Rung]) -> dict[str, Rung]:
 
 
 def pareto_front(rungs: Mapping[str, Rung]) -> list[str]:
-    """Returns the rungs that serve every declared temperature and that no other one is both as small and as close to the
-    teacher as, the smallest first."""
+    """Returns the rungs that serve every declared temperature and that no other one is both as
+    small and as close to the teacher as, the smallest first.
+    """
     front: list[str] = []
     best = np.inf
     for name, rung in by_size(rungs).items():
@@ -135,8 +139,8 @@ def pareto_front(rungs: Mapping[str, Rung]) -> list[str]:
 
 
 def choose(rungs: Mapping[str, Rung], *, max_bytes: float | None = None, max_kl: float | None = None) -> str:
-    """Returns the rung closest to the teacher in at most `max_bytes` per label, or the smallest one whose mean KL is at
-    most `max_kl` nats at every declared temperature.
+    """Returns the rung closest to the teacher in at most `max_bytes` per label, or the smallest one
+    whose mean KL is at most `max_kl` nats at every declared temperature.
 
     Raises:
         StoreError: With the nearest rung, where none fits.

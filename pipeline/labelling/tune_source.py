@@ -48,8 +48,8 @@ class LabelSource:
     """The place that labels come from.
 
     Attributes:
-        about: Its name, for people.
-        log_probs: Called with the place of a view and rows in ascending order, returns their log-probabilities at the
+        about: Its name, for people. log_probs: Called with the place of a view and rows in
+        ascending order, returns their log-probabilities at the
             stored temperature.
         num_pilot: Labels that a dump learns tables from; None for as many as are measured.
         own_kl: Mean KL in nats of these labels to the teacher.
@@ -66,8 +66,9 @@ class LabelSource:
     own_kl: float = 0.0
 
     def draw(self, num_labels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the log-probabilities of about `num_labels` views to measure, and of others for a pilot, drawn at random
-        without repeats."""
+        """Returns the log-probabilities of about `num_labels` views to measure, and of others for a
+        pilot, drawn at random without repeats.
+        """
         per_view = min(-(-num_labels // self.num_views), self.num_samples // 2)
         others = min(-(-(self.num_pilot or num_labels) // self.num_views), self.num_samples - per_view)
         if per_view == 0:

@@ -1,4 +1,4 @@
-"""The content of reports/evaluate.json: networks on the test split, students against twins, stores."""
+"""The content of reports/evaluate.json: networks, students against twins, stores."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,12 +38,12 @@ class Scores:
     """The quality of a network's predictions on the test split.
 
     Attributes:
-        accuracy: A share of samples, 0 to 1, as are `top5_accuracy`, `class_accuracy` and `agreement`.
-        nll: Mean negative log-likelihood in nats; `ece` and `brier` are those of `signals/metrics.py`.
-        top5_accuracy: Absent where there are few classes.
-        class_accuracy: By class; None for a class without samples.
-        agreement: The share of samples with the teacher's class; absent where there is no teacher.
-        kl_to_teacher: Mean KL(teacher || network) in nats at temperature 1.
+        accuracy: A share of samples, 0 to 1, as are `top5_accuracy`, `class_accuracy` and
+        `agreement`. nll: Mean negative log-likelihood in nats; `ece` and `brier` are those of
+        `signals/metrics.py`. top5_accuracy: Absent where there are few classes. class_accuracy: By
+        class; None for a class without samples. agreement: The share of samples with the teacher's
+        class; absent where there is no teacher. kl_to_teacher: Mean KL(teacher || network) in nats
+        at temperature 1.
     """
 
     accuracy: float
@@ -56,17 +56,17 @@ class Scores:
     kl_to_teacher: float | None = None
 
 
-# The fields of the first base class that is named last come first in the file.
+# In the file, the fields of the base class that is named last come first.
 @dataclass(frozen=True, kw_only=True)
 class ExaminedNetwork(Scores, NetworkFacts):
     """A network that has been run on the test split, whose cost is not known yet.
 
     Attributes:
-        corruptions: Accuracy by corruption, on the same samples as they are (`clean`), and the `mean`.
-        val: The teacher's metrics on the validation split.
-        accuracy_best: The accuracy of a student's best epoch; `accuracy` is that of its last.
-        twin: The first network that names this student in its `twin_of`.
-        gain_points: The student's accuracy minus the twin's, in percentage points.
+        corruptions: Accuracy by corruption, on the same samples as they are (`clean`), and the
+        `mean`. val: The teacher's metrics on the validation split. accuracy_best: The accuracy of a
+        student's best epoch; `accuracy` is that of its last. twin: The first network that names
+        this student in its `twin_of`. gain_points: The student's accuracy minus the twin's, in
+        percentage points.
     """
 
     corruptions: dict[str, float]
@@ -78,7 +78,7 @@ class ExaminedNetwork(Scores, NetworkFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRow(ExaminedNetwork):
-    """All that `evaluate` writes about a network."""
+    """The figures of a network in evaluate.json."""
 
     cost: Cost
 
@@ -95,9 +95,9 @@ class Spread:
 class Gain(Spread):
     """A difference of accuracies in percentage points, with the standard error of its mean.
 
-    The error covers the choice of test samples and the spread from seed to seed. The latter is wider for a few
-    seeds, whose own spread is hardly known (Student's t); for one seed there is none.
-    """
+    The error covers the choice of test samples and the spread from seed to seed. The latter is
+    wider for a few seeds, whose own spread is hardly known (Student's t); for one seed there is
+    none."""
 
     standard_error: float
 
@@ -107,8 +107,8 @@ class Comparison:
     """A student, or several that differ in their seed alone, and their twins in the same order.
 
     Attributes:
-        paid: Whether the gain is more than two standard errors above 0, or below it.
-        twin_differs: Settings in which a twin is another network or trained otherwise, besides those that make
+        paid: Whether the gain is more than two standard errors above 0, or below it. twin_differs:
+        Settings in which a twin is another network or trained otherwise, besides those that make
             it a twin.
     """
 

@@ -16,8 +16,8 @@ T = TypeVar("T")
 def to_json(value: Any) -> Any:
     """Returns a result as plain JSON.
 
-    A field with the default None is left out where it has no value; every other one is written, None as null.
-    """
+    A field with the default None is left out where it has no value; every other one is written,
+    None as null."""
     if is_dataclass(value):
         values = ((field, getattr(value, field.name)) for field in fields(value))
         return {field.name: to_json(each) for field, each in values if each is not None or field.default is not None}
@@ -34,7 +34,9 @@ def write_result(path: Path, result: Any) -> None:
 
 
 def read_result(kind: type[T], path: Path, *, made_by: str) -> T:
-    """Returns the result that a stage wrote. Raises DataError where the file is missing or of another shape."""
+    """Returns the result that a stage wrote. Raises DataError where the file is missing or of
+    another shape.
+    """
     content = read_json(path, made_by=made_by)
     try:
         result: T = TypeAdapter(kind).validate_python(content)

@@ -9,11 +9,11 @@ class LadderRow:
     """An encoding that was tried.
 
     Attributes:
-        label_bytes: Bytes on disk per label with its share of the tables; without them `field_bytes`.
-        table_bytes: Bytes of the tables, which a store has once.
-        kl_nats: KL(teacher || label) in nats by temperature: `mean`, `p999` and `max`.
-        worst_kl_nats: The largest mean; None where a declared temperature can't be served.
-        on_front: Whether no other one is both as small and as close to the teacher.
+        label_bytes: Bytes on disk per label with its share of the tables; without them
+        `field_bytes`. table_bytes: Bytes of the tables, which a store has once. kl_nats: KL(teacher
+        || label) in nats by temperature: `mean`, `p999` and `max`. worst_kl_nats: The largest mean;
+        None where a declared temperature can't be served. on_front: Whether no other one is both as
+        small and as close to the teacher.
     """
 
     encoding: dict[str, Any]
@@ -28,7 +28,7 @@ class LadderRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """Everything that was measured; rows by encoding, the smallest first.
+    """The measurements of all encodings; rows by encoding, the smallest first.
 
     Attributes:
         labels_of: The teacher or the store that the labels come from.

@@ -1,4 +1,6 @@
-"""Corruptions: against other people's filters and plain numpy, and the same pixels whatever the batch."""
+"""Corruptions against other people's filters and plain numpy; the pixels do not depend on the
+batch.
+"""
 
 import io
 
@@ -21,7 +23,7 @@ KINDS = list(CORRUPTIONS)
 
 
 def draw(shape: tuple[int, int, int], count: int = 6, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
-    """Smooth images with some noise, and their ids."""
+    """Returns smooth images with some noise, and their ids."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: shape[1], : shape[2]]
     waves = 128 + 80 * np.sin(rng.uniform(0.1, 0.6, (count, shape[0], 1, 1)) * (rows + 2 * columns))
@@ -122,12 +124,12 @@ def test_normal_draws_are_normal() -> None:
     assert values.mean() == pytest.approx(0, abs=0.01)
     assert values.var() == pytest.approx(1, abs=0.01)
     assert (values**4).mean() == pytest.approx(3, abs=0.08)
-    # Neighbours, which come of the same words, have nothing to do with each other.
+    # Neighbours are made of the same words, and are independent nevertheless.
     for gap in (1, 2, 3, 4):
         assert abs((values[:, :-gap] * values[:, gap:]).mean()) < 0.01
 
 
-def test_an_even_image_stays_even_but_for_noise() -> None:
+def test_an_even_image_stays_even_except_under_noise() -> None:
     images, ids = torch.full((2, 3, 9, 9), 77, dtype=torch.uint8), np.array([1, 2], dtype=np.uint64)
     for kind in ("gaussian_blur", "contrast"):
         assert torch.equal(CORRUPTIONS[kind]().apply(images, ids, 5, 0), images)

@@ -1,4 +1,6 @@
-"""Networks on the test split: batches do not matter, like networks are timed once, and a teacher may be logits alone."""
+"""Networks on the test split: batches do not matter, like networks are timed once, and a teacher
+may be logits alone.
+"""
 
 import json
 import shutil
@@ -35,7 +37,7 @@ META = ModelMeta(
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Which folders were measured, in turn; no process is started."""
+    """Returns the folders that are measured, in turn; no process is started."""
     paths: list[Path] = []
 
     def measure(kind: str, path: Path, repeats: int, warmup: int) -> Cost:
@@ -134,7 +136,7 @@ def test_students_of_imported_logits_are_evaluated_without_a_teacher(
     assert content["comparisons"][0]["student"] == "small"
     said = read_tensors(tmp_path / "data/evaluate/predictions.safetensors", made_by="")
     assert {name.partition(".")[2] for name in said} == {"predicted", "confidence", "hard_prob"}
-    # Whose labels come from a network must have it here.
+    # Students whose labels come from a network need that network here.
     shutil.rmtree(tmp_path / "data/dump_labels")
     with pytest.raises(DataError, match=r"train_teacher/meta\.json: no such file; run `dvc repro train_teacher`"):
         run_evaluate(tmp_path)

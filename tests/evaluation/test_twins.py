@@ -1,4 +1,6 @@
-"""Students against twins: figures made by hand, the same in plain numpy, and which rows are one student with many seeds."""
+"""Students against twins: figures made by hand, the same in plain numpy, and which rows are one
+student with many seeds.
+"""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +12,8 @@ import torch
 from pipeline.evaluation.twins import compare, gain_points, judge
 from pipeline.results.evaluation import ExaminedNetwork, Gain
 
-# By how much 95% of Student's t reach further than 95% of the normal distribution, by the number of seeds (any table).
+# By how much 95% of Student's t reach further than 95% of the normal distribution, by the number of
+# seeds (any table).
 WIDER = {seeds: t / 1.959964 for seeds, t in {2: 12.706205, 3: 4.302653, 5: 2.776445}.items()}
 RECIPE = {"model": "convnet_small", "labels": "dense8", "temperature": 2.0, "fit": {"learning_rate": 0.1}}
 
@@ -84,7 +87,8 @@ def test_two_seeds_by_hand() -> None:
     assert found.accuracy.sd == pytest.approx(0.1 * 2**0.5)
     assert found.twin_accuracy.mean == pytest.approx(0.4)
     assert found.twin_accuracy.sd == pytest.approx(0)
-    # Over seeds the images differ by 1, 0, 0.5, 0, 0: variance 0.2; the gains by 40 and 20: variance 200.
+    # Over seeds the images differ by 1, 0, 0.5, 0, 0: variance 0.2; the gains by 40 and 20:
+    # variance 200.
     assert found.gain_points.mean == pytest.approx(30)
     assert found.gain_points.sd == pytest.approx(200**0.5)
     assert found.gain_points.standard_error == pytest.approx(

@@ -1,4 +1,4 @@
-"""Maps point to where a network looks, whatever the network is; and how far two maps agree."""
+"""Maps point to the place where a network looks, for any network; the agreement of two maps."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 2, 16, 2
 
 
 class LooksAtAPatch(nn.Module):
-    """Class 0 is how bright one patch is, class 1 how dark; the rest of the image does not count."""
+    """A network whose class 0 is the brightness of one patch, and class 1 its darkness; the rest
+    does not count.
+    """
 
     def __init__(self, *, by_numpy: bool = False) -> None:
         super().__init__()
@@ -33,7 +35,7 @@ class LooksAtAPatch(nn.Module):
 def maps_of(
     model: nn.Module, images: torch.Tensor = IMAGES, classes: tuple[int, ...] = (0, 0, 1), batch_size: int = 7
 ) -> np.ndarray:
-    """By a black patch of 4 x 4 pixels in steps of 2."""
+    """Returns maps by a black patch of 4 x 4 pixels in steps of 2."""
     return attribute(
         model,
         images,

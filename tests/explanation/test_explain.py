@@ -1,4 +1,6 @@
-"""The stage `explain`: what it shows is what data, stores and networks say, twice the same, and what it does without."""
+"""The stage `explain`: it shows the contents of data and stores and the predictions of networks,
+twice the same, and does without some.
+"""
 
 import json
 import os
@@ -30,7 +32,7 @@ NAMES = ("teacher", "small", "small_hard")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which all has been done but `explain`; `evaluate`'s part of it is made up."""
+    """Yields a folder after all stages up to `explain`; `evaluate`'s part of it is made up."""
     folder = tmp_path_factory.mktemp("trained")
     write_params(folder, small_params())
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, to work in."""
+    """Returns a copy to work in, which is the current folder."""
     copy = Path(shutil.copytree(trained, tmp_path / "project"))
     monkeypatch.chdir(copy)
     return copy
@@ -68,7 +70,7 @@ def by_kind(told: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def sheet_of(path: Path, told: dict[str, Any], channels: int) -> list[np.ndarray]:
-    """The tiles of a sheet."""
+    """Returns the tiles of a sheet."""
     pixels = decode(path, channels)  # type: ignore[arg-type]
     height, width = told["tile_px"]
     rows, columns = pixels.shape[1] // height, pixels.shape[2] // width
@@ -81,7 +83,7 @@ def sheet_of(path: Path, told: dict[str, Any], channels: int) -> list[np.ndarray
 
 
 def run_again(**changes: Any) -> dict[str, Any]:
-    """`explain` with other settings; what it tells."""
+    """Runs `explain` with other settings and returns its samples."""
     params = small_params()
     params["explain"] |= changes
     write_params(Path(), params)
@@ -123,7 +125,7 @@ def test_images_views_and_labels_are_those_of_data_and_store(trained: Path, told
             )
 
 
-def test_what_networks_say_is_what_they_say_of_the_plain_image(trained: Path, told: dict[str, Any]) -> None:
+def test_predictions_are_those_of_the_plain_image(trained: Path, told: dict[str, Any]) -> None:
     assert told["networks"] == list(NAMES)
     dataset = ImageDataset(trained / "data/prepare")
     splits = {name: dataset.split(name) for name in ("train", "test")}
@@ -141,7 +143,7 @@ def test_what_networks_say_is_what_they_say_of_the_plain_image(trained: Path, to
         teacher, student = (
             probs["teacher"][number],
             probs["small"][number],
-        )  # of the twin nobody said what the teacher says
+        )  # the twin never saw the teacher's labels
         assert row["disagreement"] == pytest.approx((teacher * (teacher / student).log()).sum().item(), abs=1e-5)
 
 

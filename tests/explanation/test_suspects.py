@@ -1,4 +1,6 @@
-"""Suspects: planted wrong labels are found from stored labels alone, and the figures are those of confident learning."""
+"""Suspects: planted wrong labels are found from stored labels alone; the figures are those of
+confident learning.
+"""
 
 import os
 from collections.abc import Iterator
@@ -26,21 +28,21 @@ PLAIN_FIRST = ViewSpec(seed=5, plain_first=True, operations=(Mixup(probability=1
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Nothing waits for the disk."""
+    """Skips the waits for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 
 def flipped(split: SplitInMemory = WHOLE, rows: np.ndarray = WRONG) -> SplitInMemory:
-    """The split with the labels of some rows wrong."""
+    """Returns the split with the labels of some rows wrong."""
     labels = split.hard_labels.clone()
     labels[rows] = (labels[rows] + 1 + torch.arange(len(rows)) % 5) % 6
     return replace(split, hard_labels=labels)
 
 
 def knowing_store(path: Path, row: Row, split: SplitInMemory = WHOLE) -> StoreReader:
-    """By a teacher that knows the right labels and is sure of them."""
+    """Writes a store by a teacher that knows the right labels and is sure of them."""
     writer = begin(path, row, split, range(3), block_samples=32)
     for block in writer.manifest.blocks():
         right = torch.nn.functional.one_hot(split.hard_labels[block.rows.start : block.rows.stop], 6)
@@ -51,7 +53,7 @@ def knowing_store(path: Path, row: Row, split: SplitInMemory = WHOLE) -> StoreRe
 
 
 def suspects_of(store: StoreReader, split: SplitInMemory) -> tuple[Suspicions, Suspicions]:
-    """The suspects, and everything that was checked."""
+    """Returns the suspects, and the suspicions about all samples."""
     everything, count = judge(stored_opinions(store, split), split.hard_labels.numpy(), 6)
     return everything.worst(count), everything
 
@@ -106,7 +108,7 @@ def test_of_equal_images_with_two_labels_the_wrong_one_is_a_suspect(tmp_path: Pa
 
 
 def plain_twin(probs: np.ndarray, labels: np.ndarray) -> tuple[int, list[int], list[float]]:
-    """The number of suspects, their places and suspicions, sample by sample."""
+    """Returns the number of suspects, their places and suspicions, computed sample by sample."""
     samples, classes = probs.shape
     thresholds = {}
     for j in range(classes):

@@ -6,13 +6,14 @@ gaussian_blur.py    a blur
 contrast.py         low contrast
 jpeg.py             JPEG files of low quality
 
-A new corruption is a file here, and a class in the table. The strengths are those of CIFAR-10-C, which are meant
-for small images; on photographs its blur and its JPEG are mild. CIFAR-10-C cuts the decimals of a pixel off; here
-they are rounded.
+A new corruption is a file here, and a class in the table. The strengths are those of CIFAR-10-C,
+which are meant for small images; on photographs its blur and its JPEG are mild. CIFAR-10-C cuts the
+decimals of a pixel off; here they are rounded.
 
 References:
-    Dan Hendrycks, Thomas Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
-    2019, arXiv 1903.12261, section 4.1, and the strengths in the authors' script that makes CIFAR-10-C.
+    Dan Hendrycks, Thomas Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions
+    and Perturbations", 2019, arXiv 1903.12261, section 4.1, and the strengths in the authors'
+    script that makes CIFAR-10-C.
 """
 
 from pipeline.evaluation.corruptions.base import Corruption

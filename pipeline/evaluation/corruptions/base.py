@@ -1,4 +1,6 @@
-"""The interface of a corruption: a pure function of (image, sample id, severity, seed), whatever the batch."""
+"""The interface of a corruption: a pure function of (image, sample id, severity, seed), whatever
+the batch.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -37,7 +39,9 @@ class Corruption(ABC):
 
     @final
     def apply(self, images: Batch, sample_ids: Ids, severity: int, seed: int) -> Batch:
-        """Returns the images at severity 1 (mild) to 5; a few at a time, so that it takes little memory."""
+        """Returns the images at severity 1 (mild) to 5; a few at a time, so that it takes little
+        memory.
+        """
         rows = max(1, _VALUES_AT_ONCE // math.prod(images.shape[1:]))
         key, strength = derive_seed(seed, self.kind), self.strengths[severity - 1]
         parts = zip(images.split(rows), np.split(sample_ids, range(rows, len(sample_ids), rows)), strict=True)

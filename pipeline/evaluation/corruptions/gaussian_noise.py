@@ -32,7 +32,8 @@ def normal_draws(seed: int, sample_ids: Ids, count: int) -> Float64[torch.Tensor
         doi:10.1214/aoms/1177706645.
     """
     ids = torch.from_numpy(sample_ids.view(np.int64))
-    # 1. Philox gives four words of 32 bits for each counter: (id's low word, its high word, place, 0).
+    # 1. Philox gives four words of 32 bits for each counter: (id's low word, its high word, place,
+    # 0).
     fours = -(-count // 4)
     id_word = ids[:, None].expand(-1, fours)
     place = torch.arange(fours).expand(len(ids), -1)

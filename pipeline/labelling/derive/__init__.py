@@ -1,7 +1,7 @@
 """Stores made from finished stores, without a teacher.
 
-A derivation is a frozen dataclass that knows its sources and settings, and makes the new store. A new one is a file
-here with a class of its own kind, and a command in stages/derive_labels.py.
+A derivation is a frozen dataclass that knows its sources and settings, and makes the new store. A
+new one is a file here with a class of its own kind, and a command in stages/derive_labels.py.
 
 base.py       the interface of a derivation, and the run that survives a kill
 subset.py     some views of some samples of a store

@@ -42,7 +42,9 @@ def assemble(sources: Sequence[EarlierStore], manifest: Manifest, ids: np.ndarra
 
 
 def _canaries_of(stores: Sequence[StoreReader], manifest: Manifest, ids: np.ndarray) -> Canaries:
-    """Returns the canaries whose view and sample a new store has; raises StoreError where none is left."""
+    """Returns the canaries whose view and sample a new store has; raises StoreError where none is
+    left.
+    """
     kept = []
     for canaries in (store.canaries for store in stores):
         here = (find_samples(canaries.sample_ids, ids) >= 0) & np.isin(canaries.views, manifest.view_numbers)

@@ -22,7 +22,8 @@ from pipeline.labels.reader import StoreReader
 @final
 @dataclass(frozen=True)
 class Average(Derivation):
-    """The weighted mean of several teachers' probabilities at the stored temperature, encoded again.
+    """The weighted mean of several teachers' probabilities at the stored temperature, encoded
+    again.
 
     Fidelity is measured against the mean of the labels as they are stored.
 

@@ -48,7 +48,7 @@ class Derivation(ABC):
     @property
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Everything besides the sources that decides the labels, as plain JSON."""
+        """The settings that decide the labels, besides the sources, as plain JSON."""
 
     @property
     @abstractmethod
@@ -68,7 +68,8 @@ def derive_store(derivation: Derivation, out: str, work: Path) -> None:
     """Makes a store in a scratch folder under `work`, and gives it its name when it is finished.
 
     Raises:
-        StoreError: Where `out` is a URL or exists already, or where the sources can't make such a store.
+        StoreError: Where `out` is a URL or exists already, or where the sources can't make such a
+        store.
     """
     if is_url(out):
         raise StoreError(out, "a URL can't be written to", expected="a folder that does not exist yet")
@@ -77,8 +78,8 @@ def derive_store(derivation: Derivation, out: str, work: Path) -> None:
         "sources": [store.manifest.fingerprint for store in derivation.sources],
         "arguments": fingerprint(derivation.settings),
     }
-    # The file of the derivation's own class imports this one, so its closure is all the code that decides. The result
-    # is not kept in `work`: it is a user's own, who may want its room.
+    # The file of the derivation's own class imports this one, so its closure is all the code that
+    # decides. The result is not kept in `work`: it is a user's own, who may want its room.
     scratch = Scratch(Path(out), decides, work, code=Path(inspect.getfile(type(derivation))), keep=False)
     if Path(out).exists() and not scratch.done:
         raise StoreError(out, "exists already", expected="a new name", fix="delete it or choose another one")

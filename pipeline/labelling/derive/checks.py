@@ -8,7 +8,9 @@ from pipeline.labels.reader import StoreReader
 
 
 def need_same(first: StoreReader, other: StoreReader) -> None:
-    """Raises StoreError unless the labels of one store are those that the other would hold, so that they may be merged."""
+    """Raises StoreError unless the labels of one store are those that the other would hold, so that
+    they may be merged.
+    """
     pairs = {
         "teacher": (first.manifest.teacher, other.manifest.teacher),
         "encoding": (first.manifest.encoding, other.manifest.encoding),
@@ -32,8 +34,9 @@ def need_same(first: StoreReader, other: StoreReader) -> None:
 
 
 def need_alike(first: StoreReader, other: StoreReader) -> None:
-    """Raises StoreError unless the teachers of two stores labelled the same views with the same classes, so that they may be
-    averaged."""
+    """Raises StoreError unless the teachers of two stores labelled the same views with the same
+    classes, so that they may be averaged.
+    """
     mine, its = first.manifest, other.manifest
     pairs = {
         "class names": (mine.class_names, its.class_names),
@@ -51,8 +54,9 @@ def need_alike(first: StoreReader, other: StoreReader) -> None:
 
 
 def _need_same_blocks(first: StoreReader, other: StoreReader) -> None:
-    """Raises StoreError where views are mixed of two images and the stores have other blocks, which the second image comes
-    from."""
+    """Raises StoreError where views are mixed of two images and the stores have other blocks, which
+    the second image comes from.
+    """
     if not first.views.mixes:
         return
     if first.manifest.block_samples != other.manifest.block_samples:

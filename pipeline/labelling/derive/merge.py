@@ -19,7 +19,7 @@ from pipeline.labels.reader import StoreReader
 @final
 @dataclass(frozen=True)
 class Merge(Derivation):
-    """All views of all samples of several stores of one teacher, encoding and ViewSpec.
+    """A store of all views of all samples of several stores of one teacher, encoding and ViewSpec.
 
     Of several stores with a label, the first one gives it.
     """
@@ -35,7 +35,7 @@ class Merge(Derivation):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Nothing: the stores decide everything."""
+        """An empty table: the stores decide everything."""
         return {}
 
     @property
@@ -47,7 +47,8 @@ class Merge(Derivation):
         """Writes the labels as they are stored.
 
         Raises:
-            StoreError: Where the stores differ in what decides a label, or where a view of a sample is in none.
+            StoreError: Where the stores differ in what decides a label, or where a view of a sample
+            is in none.
         """
         first = self.stores[0]
         for other in self.stores[1:]:

@@ -32,7 +32,9 @@ def parse_weights(weights: str, count: int) -> list[float]:
 
 
 def choose_samples(store: StoreReader, file: Path | None, first: int | None) -> UInt64[np.ndarray, " samples"] | None:
-    """Returns the ids of the first samples of a store or those in a file; None where neither is asked for."""
+    """Returns the ids of the first samples of a store or those in a file; None where neither is
+    asked for.
+    """
     if file is not None and first is not None:
         raise ConfigError("subset", "both --samples and --first", expected="one of them")
     if first is not None:

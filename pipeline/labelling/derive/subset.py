@@ -19,7 +19,7 @@ from pipeline.labels.reader import StoreReader
 @final
 @dataclass(frozen=True)
 class Subset(Derivation):
-    """Some views of some samples of a store, as a store of its own.
+    """A store of some views of some samples of another one.
 
     Its fidelity is that of the chosen views over all samples that the store was dumped for.
 
@@ -53,7 +53,8 @@ class Subset(Derivation):
         """Writes the chosen labels as they are stored.
 
         Raises:
-            StoreError: Where a view or a sample is not in the store, or where views are mixed of two images and some
+            StoreError: Where a view or a sample is not in the store, or where views are mixed of
+            two images and some
                 of the images would be missing.
         """
         _need_views(self.store, self._views)
