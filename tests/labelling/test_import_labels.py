@@ -214,7 +214,7 @@ def broken(ids: np.ndarray, logits: np.ndarray) -> Any:
         (lacking, r"x.npz: no logits for 5 of 64 training samples \(the first is sample [0-9a-f]{16}"),
         (broken, r"x.npz: row 7 \(sample [0-9a-f]{16}\) holds nan; expected finite logits"),
         (lambda ids, logits: (ids[:9], logits), "64 rows of logits, and 9 ids"),
-        (lambda ids, logits: (ids, logits[:, 0]), r"float32 of shape \[64\]; expected floats, \[images, classes\]"),
+        (lambda ids, logits: (ids, logits[:, 0]), r"float32 of shape \[64\]; expected floats, \[samples, classes\]"),
         (lambda ids, logits: (ids, logits.astype(np.int64)), "its values are int64"),
         (lambda ids, logits: (ids.astype(np.float64), logits), "an id is .*; expected sample ids or keys"),
         (lambda ids, logits: (np.array([f"a{i}" for i in ids]), logits), r"none of its ids is a sample's, nor a key"),
