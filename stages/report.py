@@ -1,4 +1,6 @@
-"""report: what the other stages wrote -> reports/report.html, one file that needs nothing else; report.md, table.txt, figures."""
+"""report: what the other stages wrote -> reports/report.html, one file that needs nothing else;
+report.md, table.txt, figures.
+"""
 
 from pathlib import Path
 

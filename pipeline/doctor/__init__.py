@@ -1,21 +1,23 @@
-"""The check-up that `make doctor` runs before hours are spent on a mistake.
+"""The commands before the first stage: `make doctor` and `make new`.
 
-It reads params.yaml, looks at a few images, plans the label stores, and runs each network on one
-batch. Each finding is a printed line (ok, warning or error); nothing is left on the disk. A new
-check goes into the file of its subject and is called in checkup.py.
+The check-up finds mistakes before hours are spent on them: it reads params.yaml, looks at a few
+images, plans the label stores, and runs each network on one batch. Each finding is a printed line
+(ok, warning or error); nothing is left on the disk. A new check goes into the file of its subject
+and is called in checkup.py.
 
-checkup.py    the whole check-up, step by step: start here
-findings.py   prints findings line by line, and counts them
-folders.py    the folders that are looked into
-params.py     params.yaml as a whole: every section and row, and every fault in them
-images.py     a look at the prepared images, and what a look holds
-source.py     a look at images that are not prepared yet, and the time that preparing them takes
-memory.py     whether images fit into the memory budget of each stage
-labels.py     the label stores that students will read, and some labels to measure
-networks.py   tries of the teacher and the students on a few images
-speed.py      seconds per image of real training steps
-times.py      the time of each stage, from those seconds
-disk.py       bytes of the files that are there
-space.py      bytes that the data set and the stores will take
-reporting.py  the printed lines about images, times and disk
+checkup.py      the whole check-up, step by step: start here
+findings.py     prints findings line by line, and counts them
+folders.py      the folders that are looked into
+params.py       params.yaml as a whole: every section and row, and every fault in them
+images.py       a look at the prepared images, and what a look holds
+source.py       a look at images that are not prepared yet, and the time that preparing them takes
+memory.py       whether images fit into the memory budget of each stage
+labels.py       the label stores that students will read, and some labels to measure
+networks.py     tries of the teacher and the students on a few images
+speed.py        seconds per image of real training steps
+times.py        the time of each stage, from those seconds
+disk.py         bytes of the files that are there
+space.py        bytes that the data set and the stores will take
+reporting.py    the printed lines about images, times and disk
+new_project.py  a new project: this code in another folder
 """

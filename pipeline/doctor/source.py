@@ -106,7 +106,7 @@ class SourceLook:
             yield from (raw for raw in islice(self._source.images(self._raw, start), each) if raw.split == "train")
 
     def _pooling_seconds(self, raws: list[RawImage], form: ImageForm) -> float:
-        """Returns the seconds to make an image ready and pool it: the difference of many and few."""
+        """Returns the seconds that pooling takes: the difference of many images and few."""
         seconds = []
         for times in (1, 1, _WRITTEN_TIMES):
             start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""What an exported file says of itself, the weights in a file that says it, and how to use them."""
+"""The metadata in exported files, the weights in a file that has it, and the script that runs a
+file.
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,11 +15,11 @@ from pipeline.models.saved import ModelMeta
 KEY = "potstill"
 
 
-def describe(meta: ModelMeta) -> dict[str, str]:
-    """What a file wants and what it means, as JSON by name.
+def file_metadata(meta: ModelMeta) -> dict[str, str]:
+    """Returns what a file's input must be and what its output means, as JSON by name.
 
-    `image_shape` is channels, height and width of its input. `mean`, `std` (in units of 255 pixel levels) and `size_px`
-    tell what the network does with the pixels by itself.
+    `image_shape` is channels, height and width of its input. `mean`, `std` (in units of 255 pixel
+    levels) and `size_px` describe what the network itself does with the pixels.
     """
     content = {
         "class_names": meta.class_names,
@@ -33,17 +35,18 @@ def describe(meta: ModelMeta) -> dict[str, str]:
 
 
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> None:
-    """The tensors as one safetensors file, whose header has `about` under the key `potstill`.
+    """Writes the tensors as one safetensors file, whose header has `about` under the key
+    `potstill`.
 
-    Under one key, because safetensors writes several in an order of chance.
+    One key, because safetensors writes several keys in random order.
     """
     whole = json.dumps({name: json.loads(value) for name, value in about.items()}, ensure_ascii=False)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, metadata={KEY: whole}))
 
 
-def example() -> bytes:
-    """A script that runs the ONNX files beside it on an image."""
+def example_script() -> bytes:
+    """Returns a script that runs the ONNX files beside it on an image."""
     from pipeline.export import predict  # which imports onnxruntime
 
     return Path(predict.__file__).read_bytes()

@@ -1,4 +1,7 @@
-"""A trained network as an ExecuTorch program, for phones and small boards; the one file that imports executorch."""
+"""A trained network as an ExecuTorch program, for phones and small boards.
+
+The one file that imports executorch.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,9 +15,10 @@ from pipeline.export.libraries import ExportError, first_line, quiet
 
 
 def write_executorch(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> None:
-    """The network in float32 for XNNPACK, one image at a time: uint8 pixels [1, channels, height, width] -> logits.
+    """Writes the network in float32 for XNNPACK.
 
-    What it says of itself are its methods without arguments, such as `class_names`.
+    It takes one image at a time: uint8 pixels [1, channels, height, width] -> logits. Its metadata
+    are methods without arguments, such as `class_names`.
 
     Raises:
         ExportError: An operation has no form in ExecuTorch.
@@ -28,7 +32,7 @@ def write_executorch(path: Path, program: ExportedProgram, about: Mapping[str, s
                 program, partitioner=[XnnpackPartitioner()], constant_methods=dict(about)
             )
             content = lowered.to_executorch().buffer
-        except Exception as error:  # of any of its passes
+        except Exception as error:  # any of its passes may fail, in its own way
             raise ExportError(path, f"the network can't be written ({first_line(error)})") from error
     write_bytes(path, content)
 
@@ -36,7 +40,10 @@ def write_executorch(path: Path, program: ExportedProgram, about: Mapping[str, s
 def run_executorch(
     path: Path, batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]]
 ) -> Float[torch.Tensor, "samples classes"]:
-    """Logits by ExecuTorch's runtime, in the batches' order; raises ExportError where it can't run the file."""
+    """Returns logits by ExecuTorch's runtime, in the batches' order.
+
+    Raises ExportError where it can't run the file.
+    """
     with quiet("root"):
         from executorch.runtime import Runtime
 

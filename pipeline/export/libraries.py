@@ -1,4 +1,6 @@
-"""The libraries that write and run exported files: whether they are there, without what they say to developers."""
+"""The libraries that write and run exported files: are they installed, and without their advice to
+developers.
+"""
 
 import logging
 import warnings
@@ -13,11 +15,14 @@ _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
 class ExportError(PipelineError):
-    """A network can't be written in some form, or says something else in it."""
+    """The error of a network that can't be written in some form, or differs from torch in it."""
 
 
 def library_versions(*, executorch: bool) -> dict[str, str]:
-    """The versions of what decides the bytes of exported files; raises ExportError where one is not installed."""
+    """Returns the versions of the libraries that decide the bytes of exported files.
+
+    Raises ExportError where one is not installed.
+    """
     found = {}
     for name in (*_NEEDED, *(["executorch"] if executorch else [])):
         try:
@@ -31,7 +36,7 @@ def library_versions(*, executorch: bool) -> dict[str, str]:
 
 
 def onnx_libraries() -> tuple[ModuleType, ModuleType]:
-    """onnx and onnxruntime, which are imported where they are needed alone."""
+    """Returns onnx and onnxruntime, imported only when they are needed."""
     import onnx
     import onnxruntime
 
@@ -39,13 +44,13 @@ def onnx_libraries() -> tuple[ModuleType, ModuleType]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, shortly."""
+    """Returns the first line of a library's error, shortened."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Without the warnings of libraries, which advise whoever called them."""
+    """Silences the warnings of libraries, which are advice to the code that calls them."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     for name in loggers:
         logging.getLogger(name).setLevel(logging.ERROR)

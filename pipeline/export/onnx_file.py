@@ -1,4 +1,4 @@
-"""A trained network as an ONNX file, and what such a file says of images."""
+"""A trained network as an ONNX file, and the logits that such a file predicts."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,10 +16,11 @@ INPUT, OUTPUT = "pixels", "logits"
 
 
 def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> None:
-    """The network in float32: uint8 pixels [batch, channels, height, width] -> logits [batch, classes].
+    """Writes the network in float32: uint8 [batch, channels, height, width] -> logits [batch,
+    classes].
 
-    Normalisation and resizing are in the graph, batch norm is folded into convolutions. The same weights give the same
-    bytes, wherever they stand.
+    Normalisation and resizing are in the graph, batch norm is folded into convolutions. The same
+    weights give the same bytes on any machine and in any folder.
 
     Raises:
         ExportError: An operation has no form in ONNX.
@@ -38,8 +39,8 @@ def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -
 def save_onnx(path: Path, model: Any, about: Mapping[str, str]) -> None:
     """Writes an ONNX model with `about` as its metadata.
 
-    Without what exporters note beside it, the paths of source files among that, and with short names: in a small network
-    they would take as much room as the weights.
+    The notes of exporters are left out, paths of source files among them, and names are short: in a
+    small network they would take as much room as the weights.
     """
     graph = model.graph
     model.producer_name, model.producer_version, graph.name = "potstill", "", "network"
@@ -56,9 +57,10 @@ def save_onnx(path: Path, model: Any, about: Mapping[str, str]) -> None:
 
 
 def _shorten_names(graph: Any) -> None:
-    """Numbers the values of a graph; its input and output keep their names, nodes have none.
+    """Renames the values of a graph to numbers; input and output keep their names, nodes lose
+    theirs.
 
-    Not where it has graphs within, which know its values by name.
+    A graph with graphs inside stays as it is: they refer to its values by name.
     """
     if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
         return
@@ -75,7 +77,10 @@ def run_onnx(
     path: Path,
     batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
 ) -> Float[torch.Tensor, "samples classes"]:
-    """Logits by onnxruntime, in the batches' order; raises ExportError where it can't run the file."""
+    """Returns logits by onnxruntime, in the batches' order.
+
+    Raises ExportError where it can't run the file.
+    """
     _, runtime = onnx_libraries()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

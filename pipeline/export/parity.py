@@ -1,4 +1,4 @@
-"""Whether an exported network says what the network says that it was made of."""
+"""Parity: how far the outputs of an exported network are from those of torch."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from pipeline.signals.metrics import accuracy, agreement, kl_to_teacher
 
 @dataclass(frozen=True)
 class Parity:
-    """An exported network beside the one in torch, over a split.
+    """The outputs of an exported network beside those of torch, over a split.
 
     Attributes:
         accuracy: Of the exported network.
         largest_difference: Between any two logits.
-        top1_agreement: Share of images of which both name the same class.
+        top1_agreement: Share of samples for which both predict the same class.
         kl_to_torch: Mean KL(torch || exported) in nats.
     """
 
@@ -37,7 +37,7 @@ def compare(
     torch_logits: Float[torch.Tensor, "samples classes"],
     hard_labels: Int64[torch.Tensor, " samples"],
 ) -> Parity:
-    """The parity of logits with those of torch."""
+    """Returns the parity of logits with those of torch."""
     return Parity(
         accuracy=accuracy(logits, hard_labels),
         largest_difference=(logits - torch_logits).abs().max().item(),

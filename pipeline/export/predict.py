@@ -1,4 +1,6 @@
-"""Says what an image shows: `python predict.py image.jpg [model_int8.onnx]`, by onnxruntime, numpy and Pillow alone."""
+"""Predicts what an image shows: `python predict.py image.jpg [model_int8.onnx]`."""
+
+# It needs onnxruntime, numpy and Pillow, and nothing else.
 
 import json
 import sys

@@ -13,13 +13,13 @@ from pipeline.models import Classifier
 
 
 def trace(model: Classifier, images: UInt8[torch.Tensor, "batch channels height width"]) -> ExportedProgram:
-    """The graph of a network in eval mode for images like these; of several images, for batches of any size.
+    """Returns the graph of a network in eval mode for images like these.
 
-    The order of numbers in memory is torch's own business: where the network asks for channels last, the graph does not,
-    or other runtimes would be told to copy tensors back and forth.
+    With several images, it takes batches of any size. The graph leaves out the memory order that
+    the network asks for (channels last): other runtimes would copy tensors back and forth for it.
 
     Raises:
-        ExportError: The network does what no graph can say.
+        ExportError: The network does what a graph can't express.
     """
     plain = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
     shapes = ({0: Dim("batch")},) if len(images) > 1 else None

@@ -1,4 +1,6 @@
-"""A trained network in int8: static quantisation of its ONNX file by onnxruntime, calibrated on images."""
+"""A trained network in int8: static quantisation of its ONNX file, by onnxruntime, calibrated on
+images.
+"""
 
 import tempfile
 from collections.abc import Mapping
@@ -13,10 +15,10 @@ from pipeline.export.onnx_file import INPUT, save_onnx
 
 _BATCH = 64  # of images at a time, in calibration
 _OPTIONS = {
-    # A bias in float32 takes as many bytes as one in int32, which needs a scale and two more nodes besides; onnxruntime
-    # makes the one of the other as it reads the file.
+    # A bias in float32 takes as many bytes as one in int32, and needs no scale and no further
+    # nodes; onnxruntime converts it as it reads the file.
     "QuantizeBias": False,
-    # Of logits, 8 bits would leave ties.
+    # Logits of 8 bits would have ties.
     "OpTypesToExcludeOutputQuantization": ["Gemm"],
 }
 
@@ -29,15 +31,17 @@ def write_int8(
     *,
     reduce_range: bool,
 ) -> None:
-    """The network of an ONNX file with weights in int8, a scale per channel, and activations in uint8.
+    """Writes the network of an ONNX file with int8 weights, a scale per channel, and uint8
+    activations.
 
-    The file holds standard operators between QuantizeLinear and DequantizeLinear, which runtimes other than onnxruntime
-    read as well; the operators of its own (QOperator) are no faster and save 2 % of a small file.
+    The file holds standard operators between QuantizeLinear and DequantizeLinear, which runtimes
+    other than onnxruntime read as well; onnxruntime's own operators (QOperator) are no faster and
+    save 2 % of a small file.
 
     Args:
-        images: From which the ranges of activations are learnt: their smallest and largest values.
-        reduce_range: Weights have 7 bits: x86 processors without VNNI (before 2019 or so) add up products of 8 bits in
-            16, which may overflow.
+        images: The ranges of activations are their smallest and largest values on these.
+        reduce_range: Weights have 7 bits: x86 processors without VNNI (before 2019 or so) add up
+            products of 8 bits in 16, which may overflow.
 
     Raises:
         ExportError: onnxruntime can't quantise it.
@@ -66,7 +70,7 @@ def write_int8(
 
 
 class _Calibration:
-    """Batches of images, one after the other, as onnxruntime asks for them."""
+    """A reader of images batch by batch, as onnxruntime asks for them."""
 
     def __init__(self, images: UInt8[np.ndarray, "images channels height width"]) -> None:
         self._batches = iter(np.split(images, range(_BATCH, len(images), _BATCH)))

@@ -1,4 +1,4 @@
-"""The section `export` of params.yaml, and the list `exports` beside it."""
+"""The section `export` of params.yaml."""
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -8,10 +8,11 @@ from pipeline.core.config import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Export:
-    """In which forms a student is written, and how far these may be off.
+    """The settings of an export: the forms that a student is written in, and their tolerances.
 
-    `logit_tolerance` is between float32 here and in torch: more is an error. Accuracy that int8 loses beyond
-    `max_int8_drop_points` is told. `reduce_range` leaves int8 weights 7 bits, for x86 processors without VNNI.
+    `logit_tolerance` is between float32 here and in torch: more is an error. Accuracy that int8
+    loses beyond `max_int8_drop_points` is reported. `reduce_range` leaves int8 weights 7 bits, for
+    x86 processors without VNNI.
     """
 
     num_calibration_images: PositiveInt

@@ -5,6 +5,7 @@ a stage is a file here; a new figure of a network is a field of `NetworkRow`.
 
 costs.py         latency and memory of a network
 evaluation.py    reports/evaluate.json: networks, comparisons with twins, stores
+export.py        reports/export/<name>.json: the files of a student
 explanation.py   reports/explain.json and data/explain/samples.json
 files.py         results to files and back
 ladder.py        reports/tune_labels/ladder.json: encodings tried on the same labels

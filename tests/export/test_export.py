@@ -1,4 +1,4 @@
-"""The stage export: files that say what torch says, tell by themselves what they are, and are the same anywhere."""
+"""The stage export: files predict what torch predicts, describe themselves, and are reproducible."""
 
 import json
 import runpy
@@ -17,12 +17,14 @@ from PIL import Image
 from project import environment, files_of, forget, small_params, write_params
 from safetensors import safe_open
 
-from pipeline import export
 from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
 from pipeline.data.splits import SplitInMemory
+from pipeline.export import measure
+from pipeline.export.libraries import ExportError
+from pipeline.export.onnx_file import run_onnx
 from pipeline.models import read_weights
 from pipeline.models.saved import ModelMeta, read_model, write_model
 from stages import export as stage
@@ -30,7 +32,7 @@ from stages import prepare
 
 
 def train(folder: Path, dataset: ImageDataset) -> None:
-    """A student of hard labels, at about 95 %."""
+    """Trains a student of hard labels, to about 95 %."""
     meta = ModelMeta.untrained("convnet_small", {"width": 8, "depth": 1}, dataset.manifest, {"labels": "none"})
     model, split = meta.build(seed=0), dataset.split("train")
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
@@ -60,7 +62,7 @@ def run_export(folder: Path, out: str = "data/export", **changes: Any) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a student of the digits, exported."""
+    """Returns a folder with a student of the digits, exported."""
     folder = tmp_path_factory.mktemp("exported")
     prepare.main(write_params(folder, small_params()), folder / "data/raw", folder / "data/prepare", folder / "work")
     train(folder / "data/train_student/small", ImageDataset(folder / "data/prepare"))
@@ -86,7 +88,7 @@ def test_the_report_is_what_the_files_say_of_every_test_image(exported: Path, te
     assert report["num_test"] == len(test_split)
     for file, row in report["files"].items():
         path = exported / "data/export/small" / file
-        said = export.run_onnx(path, [test_split.inputs]).double()
+        said = run_onnx(path, [test_split.inputs]).double()
         assert row["bytes"] == path.stat().st_size
         assert row["accuracy"] == pytest.approx((said.argmax(1) == test_split.hard_labels).double().mean().item())
         assert row["top1_agreement"] == pytest.approx((said.argmax(1) == expected.argmax(1)).double().mean().item())
@@ -210,23 +212,21 @@ def test_the_example_says_how_to_use_it(exported: Path, tmp_path: Path) -> None:
 
 
 def shift(monkeypatch: pytest.MonkeyPatch, file: str, by: float) -> None:
-    """Has one file say something else."""
-    real = export.run_onnx
+    """Shifts the logits of one file."""
+    real = measure.run_onnx
 
-    def run_onnx(path: Path, batches: Any) -> torch.Tensor:
+    def shifted(path: Path, batches: Any) -> torch.Tensor:
         logits = real(path, batches)
         logits[:, 0] += by if path.name == file else 0
         return logits
 
-    monkeypatch.setattr(export, "run_onnx", run_onnx)
+    monkeypatch.setattr(measure, "run_onnx", shifted)
 
 
 def test_a_file_that_says_something_else_stops_the_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs, reports = files_of(folder / "data"), files_of(folder / "reports")
     shift(monkeypatch, "model.onnx", 2e-4)
-    with pytest.raises(
-        export.ExportError, match=r"^model\.onnx: a logit differs .* by 0\.0002.*logit_tolerance"
-    ) as caught:
+    with pytest.raises(ExportError, match=r"^model\.onnx: a logit differs .* by 0\.0002.*logit_tolerance") as caught:
         run_export(folder, num_calibration_images=64)
     assert "\n" not in str(caught.value)
     assert files_of(folder / "data") == outputs
@@ -267,10 +267,10 @@ def test_a_mistake_in_the_list_is_one_clear_line(folder: Path, exports: Any, par
 def test_a_library_that_is_missing_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("executorch", "onnxscript"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(export.ExportError, match=r"onnxscript can't be imported .*\[export\]"):
+    with pytest.raises(ExportError, match=r"onnxscript can't be imported .*\[export\]"):
         run_export(folder)
     monkeypatch.setattr("pipeline.export.libraries._NEEDED", ("onnx",))
-    with pytest.raises(export.ExportError, match=r"executorch can't be imported .*\[executorch\]"):
+    with pytest.raises(ExportError, match=r"executorch can't be imported .*\[executorch\]"):
         run_export(folder, executorch=True)
 
 

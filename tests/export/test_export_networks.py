@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline import export
+from pipeline.export.libraries import ExportError
+from pipeline.export.onnx_file import run_onnx, write_onnx
+from pipeline.export.programs import trace
+from pipeline.export.quantization import write_int8
 from pipeline.models import Classifier, ClassifierSpec
 
 USER_FILE = """
@@ -51,7 +54,7 @@ def random_images(count: int, channels: int = 1, seed: int = 0) -> torch.Tensor:
 
 
 def build(name: str, settings: dict[str, Any], **form: Any) -> Classifier:
-    """A network of random weights whose norms have seen images, so that these differ in its outputs."""
+    """Returns a network of random weights whose norms have seen images, so that outputs differ."""
     model = ClassifierSpec(name, settings, num_classes=3, channels=1, mean=[0.4], std=[0.2], **form).build(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -75,17 +78,17 @@ def test_a_network_of_any_origin_says_the_same_in_onnx(
     with torch.no_grad():
         expected = model(images)
     assert expected.std(dim=0).min() > 1e-3, "the images do not matter"
-    export.write_onnx(tmp_path / "model.onnx", export.trace(model, images[:2]), {})
-    export.write_int8(tmp_path / "int8.onnx", tmp_path / "model.onnx", images.numpy(), {}, reduce_range=False)
+    write_onnx(tmp_path / "model.onnx", trace(model, images[:2]), {})
+    write_int8(tmp_path / "int8.onnx", tmp_path / "model.onnx", images.numpy(), {}, reduce_range=False)
     for size in (1, 7, 50):
-        said = export.run_onnx(tmp_path / "model.onnx", images.split(size))
+        said = run_onnx(tmp_path / "model.onnx", images.split(size))
         torch.testing.assert_close(said, expected, rtol=1e-5, atol=1e-5)
-    assert export.run_onnx(tmp_path / "int8.onnx", [images]).isfinite().all()
+    assert run_onnx(tmp_path / "int8.onnx", [images]).isfinite().all()
 
 
 def test_a_network_that_no_graph_can_say_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(USER_FILE)
     model = build(f"{tmp_path}/net.py:build", {"picky": True})
-    with pytest.raises(export.ExportError, match=r"^the network: can't be traced by torch\.export \(") as caught:
-        export.trace(model, random_images(2))
+    with pytest.raises(ExportError, match=r"^the network: can't be traced by torch\.export \(") as caught:
+        trace(model, random_images(2))
     assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core.closure import TOP
 from pipeline.core.errors import PipelineError
+from pipeline.doctor import new_project as creation
 from stages import new_project
 
 FILES = (
@@ -53,7 +54,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     for name in LEFT[:3] if request.param else LEFT:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text("result")
-    monkeypatch.setattr(new_project, "TOP", top)
+    monkeypatch.setattr(creation, "TOP", top)
     monkeypatch.chdir(tmp_path)
     return top
 
@@ -76,8 +77,8 @@ def test_the_code_comes_along_and_the_results_do_not(old: Path, capsys: pytest.C
 
 def test_without_git_every_file_of_the_project_is_known_by_its_name() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=TOP, capture_output=True, text=True).stdout.splitlines()
-    known = tuple(f"{name}/" for name in new_project._NAMES)
-    assert [name for name in tracked if not f"{name}/".startswith((*known, *new_project._RESULTS))] == []
+    known = tuple(f"{name}/" for name in creation._NAMES)
+    assert [name for name in tracked if not f"{name}/".startswith((*known, *creation._RESULTS))] == []
 
 
 def test_params_and_the_dag_say_where_the_images_are_and_nothing_else_changes(old: Path) -> None:

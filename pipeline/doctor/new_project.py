@@ -1,0 +1,126 @@
+"""A new project: this code in another folder, its settings naming other data."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.closure import TOP
+from pipeline.core.config import edit_entry
+from pipeline.core.errors import ConfigError, PipelineError, suggest
+from pipeline.preparation.sources import SOURCES, build_source
+
+_NAMES = (
+    ".ci",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "benchmarks",
+    "constraints.txt",
+    "data/.gitignore",
+    "data/README.md",
+    "docs",
+    "dvc.yaml",
+    "networks",
+    "params.yaml",
+    "pipeline",
+    "pyproject.toml",
+    "stages",
+    "tests",
+)
+_RESULTS = ("reports/", "dvc.lock")
+
+
+def create_project(target: Path, source: str, path: str | None) -> dict[str, Any]:
+    """Writes a project of its own into a new folder, and returns its row `prepare.source`.
+
+    Raises:
+        ConfigError: The folder is not empty, or there is no such source.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(target, "is there already, and is not empty", expected="a new folder")
+    row = _source_row(source, path)
+    # 1. Copy the code into a folder beside the target, so that a killed copy is not taken for a
+    # project.
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in _files(TOP):
+        place = partial / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(TOP / name, place)
+    # 2. Put the data's place into the settings and the DAG.
+    edit_entry(partial / "params.yaml", "prepare.source", lambda _: row)
+    if "path" in row:
+        edit_entry(partial / "dvc.yaml", "stages.prepare.deps", lambda deps: _with(deps, _watched(row["path"])))
+    # 3. Give it its name, and a history of its own.
+    partial.rename(target)
+    _init_git(target)
+    return row
+
+
+def _source_row(kind: str, path: str | None) -> dict[str, Any]:
+    """Returns the row `prepare.source`; raises ConfigError where it is none."""
+    if kind not in SOURCES:
+        raise ConfigError("--source", repr(kind), expected=suggest(kind, list(SOURCES)))
+    row = {"kind": kind}
+    if path is not None:
+        row["path"] = str(Path(path).expanduser().absolute()) if Path(_watched(path)).expanduser().exists() else path
+    try:
+        build_source(row, "source")
+    except PipelineError:
+        if path is None:
+            raise ConfigError("--path", "not given", expected=f"where the images of the {kind} are") from None
+        raise
+    return row
+
+
+def _watched(path: str) -> str:
+    """Returns the path that DVC watches: for a pattern or a table, the folder that holds it."""
+    if pattern := re.search(r"[*?\[{]", path):
+        return str(Path(path[: pattern.start()] + "x").parent)
+    return str(Path(path).parent) if Path(path).suffix in {".csv", ".tsv", ".tab"} else path
+
+
+def _with(deps: list[str], path: str) -> list[str]:
+    deps.append(path)
+    return deps
+
+
+def _files(top: Path) -> Iterator[str]:
+    """Yields the project's files: those that git tracks, or without git the known ones."""
+    tracked = _git(top, "ls-files", "-z")
+    if tracked is not None:
+        names = [name for name in tracked.split("\0") if name and not name.startswith(_RESULTS)]
+    else:
+        names = [str(path.relative_to(top)) for name in _NAMES for path in _below(top / name)]
+    yield from (name for name in names if (top / name).is_file())
+
+
+def _below(path: Path) -> Iterator[Path]:
+    yield from (
+        (file for file in sorted(path.rglob("*")) if "__pycache__" not in file.parts) if path.is_dir() else [path]
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Returns what git prints; None where there is no git, or no repository of its own."""
+    try:
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel"], cwd=folder, capture_output=True, text=True)
+        if arguments[0] != "init" and (top.returncode or Path(top.stdout.strip()) != folder.resolve()):
+            return None
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout
+
+
+def _init_git(folder: Path) -> None:
+    """Starts a history; without git, sets DVC to work without it."""
+    if _git(folder, "init", "--quiet") is None:
+        (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")

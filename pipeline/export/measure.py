@@ -1,0 +1,76 @@
+"""The report of an export: what the files predict for the whole test split, beside torch, and what
+they cost.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+
+from pipeline.core.progress import progress
+from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.export.executorch_file import run_executorch
+from pipeline.export.onnx_file import run_onnx
+from pipeline.export.parity import Parity, compare
+from pipeline.export.settings import Export
+from pipeline.export.write import EXECUTORCH, FLOAT32, INT8, WEIGHTS
+from pipeline.models import Classifier
+from pipeline.models.predict import predict_logits
+from pipeline.profiling.latency import measure_cost
+from pipeline.results.export import ExportedFile, ExportReport, StudentInTorch
+from pipeline.signals.metrics import accuracy
+
+_BATCH_SIZE = 100
+_WARMUP = 10
+
+Batches = Iterable[UInt8[torch.Tensor, "_ channels height width"]]
+Run = Callable[[Batches], Float[torch.Tensor, "samples classes"]]
+
+
+def measure_forms(folder: Path, name: str, model: Classifier, test: SplitOnDisk, settings: Export) -> ExportReport:
+    """Returns the report of the files in a folder, over a whole split.
+
+    Raises:
+        ExportError: A file can't be run, or one that is not quantised differs from torch.
+    """
+    runs: dict[str, Run] = {file: partial(run_onnx, folder / file) for file in (FLOAT32, INT8)}
+    if settings.executorch:
+        runs[EXECUTORCH] = partial(run_executorch, folder / EXECUTORCH)
+    torch_logits = predict_logits(model, test.in_order(_BATCH_SIZE), torch.device("cpu"))
+    files = {}
+    with progress("export: parity and cost", len(runs), "file") as on_file:
+        for file, run in runs.items():
+            parity = compare(run(test.in_order(_BATCH_SIZE)), torch_logits, test.hard_labels)
+            if file != INT8:
+                parity.require(settings.logit_tolerance, file)
+            files[file] = _row(folder / file, parity, settings)
+            on_file(1)
+    student = StudentInTorch(_size(folder / WEIGHTS), accuracy(torch_logits, test.hard_labels))
+    drop_points = 100 * (files[FLOAT32].accuracy - files[INT8].accuracy)
+    return ExportReport(name, len(test), files, student, drop_points, files[INT8].bytes / files[FLOAT32].bytes)
+
+
+def _row(path: Path, parity: Parity, settings: Export) -> ExportedFile:
+    """Returns the row of a file; times it, unless it is ExecuTorch's."""
+    row = ExportedFile(bytes=_size(path), **asdict(parity))
+    if path.name == EXECUTORCH:
+        return row
+    return replace(row, **asdict(measure_cost("onnx", path, settings.latency_repeats, _WARMUP)))
+
+
+def summary(report: ExportReport, settings: Export) -> Iterator[str]:
+    """Yields the result in words, and a warning where int8 loses more than allowed."""
+    rows = (f"{file} {row.bytes:,} bytes, accuracy {row.accuracy:.2%}" for file, row in report.files.items())
+    yield f"export@{report.name}: {'; '.join(rows)}; torch {report.torch.accuracy:.2%}"
+    drop = report.int8_drop_points
+    if drop > settings.max_int8_drop_points:
+        loses = f"int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}"
+        fix = "more num_calibration_images may help" + ("" if settings.reduce_range else ", or reduce_range: true")
+        yield f"export@{report.name}: {loses}; {fix}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
