@@ -1,4 +1,4 @@
-"""A stage as a command."""
+"""The way in which a stage becomes a command."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,17 @@ import typer
 from pipeline.core.errors import one_line_errors
 
 
-def run_stage(*mains: Callable[..., None]) -> None:
-    """Runs a stage's `main` with its arguments from the command line; of several, the one that is
-    named there.
+def stage_app(*mains: Callable[..., None]) -> typer.Typer:
+    """Returns a command whose options are the parameters of `main`.
+
+    Several functions become subcommands of their names.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     for main in mains:
-        app.command()(one_line_errors()(main))  # inside, because typer has its own way with Ctrl-C
-    app()
+        app.command()(one_line_errors()(main))  # inside, because typer handles Ctrl-C itself
+    return app
+
+
+def run_stage(*mains: Callable[..., None]) -> None:
+    """Runs a stage's `main`, or the one that the command line names, with the arguments there."""
+    stage_app(*mains)()

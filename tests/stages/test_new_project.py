@@ -1,4 +1,4 @@
-"""A new project has the code and none of the results; its params and its DAG know where the images are."""
+"""A new project has the code and none of the results; params and DAG name the place of its data."""
 
 import shutil
 import subprocess
@@ -34,16 +34,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(params=[True, False], ids=["git", "no git"])
 def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small project with results, in git or not."""
+    """Returns a small project with results, in git or not."""
     top = tmp_path / "old"
     for name in FILES:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / name, top / name)
     for stage in read_yaml(top / "dvc.yaml")["stages"].values():
         for name in stage.get("do", stage)["deps"]:
-            if name.endswith(".py") and not (top / name).exists():
-                (top / name).parent.mkdir(parents=True, exist_ok=True)
-                (top / name).write_text("# code\n")
+            file = top / name if name.endswith(".py") else top / name / "__init__.py"
+            if name.startswith(("pipeline/", "stages/")) and not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("# code\n")
     if request.param:
         if shutil.which("git") is None:
             pytest.skip("no git here")
