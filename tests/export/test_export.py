@@ -1,4 +1,4 @@
-"""The stage export: files predict what torch predicts, describe themselves, and are reproducible."""
+"""The stage export: files predict what torch predicts, describe themselves, are reproducible."""
 
 import json
 import runpy
