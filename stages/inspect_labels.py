@@ -51,7 +51,8 @@ def main(
 def _draw(shown: InspectedSample, top: int, path: Path) -> None:
     """Draws the views beside the teacher's most likely classes."""
     try:
-        from pipeline.report.label_figures import draw_sample  # with matplotlib, which a table can do without
+        # With matplotlib, which a table can do without.
+        from pipeline.report.label_figures import SampleViews, draw_sample
     except ImportError as error:
         fix = "run `pip install -c constraints.txt '.[pipeline]'`"
         raise PipelineError(path, f"can't be drawn without the package {error.name}", fix=fix) from None
@@ -62,7 +63,7 @@ def _draw(shown: InspectedSample, top: int, path: Path) -> None:
     )
     views = [f"view {number}" for number in shown.view_numbers]
     classes = (shown.class_names, shown.hard_label)
-    draw_sample(shown.images.numpy(), shown.probabilities, views, *classes, top, title, path)
+    draw_sample(SampleViews(title, shown.images.numpy(), shown.probabilities, views, *classes), top, path)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""The stage `report`: tables, figures, the page.
+"""The stage `report`: tables, charts and a page from the files that other stages wrote.
 
-content.py        Everything that the report is made of: what the stages before it wrote
-cost_figures.py   The charts of accuracy against what it costs
-drawing.py        Figures as files: PNG for Markdown, SVG for the page, where colours follow the reader's light or dark mode
-figures.py        The charts of the report
-label_figures.py  Figures of the commands that look into labels: the ladder of encodings, and the views of one sample
-page.py           The report as one HTML file that needs nothing else: no network, no other file, no library in the browser
-summary.py        The report in words and tables: report.md, and what a terminal shows
-tables.py         Tables and sentences of the report, for a terminal, for Markdown and for the page
-verdicts.py       The answer: per student, whether distillation paid
+A content holds all of them, typed; tables and charts are functions of it. A new column is a
+`Column` of tables.py; a new chart is a function of figures.py, and a line of page.html shows it.
+
+content.py        the files of the other stages, read
+verdicts.py       the answer in sentences: whether distillation paid
+tables.py         columns and tables, for a terminal, for Markdown and for the page
+figures.py        the charts of quality
+cost_figures.py   the charts of accuracy against what it costs
+label_figures.py  figures of the commands about labels: the ladder of encodings, views of a sample
+drawing.py        colours, and figures as files: PNG for Markdown, SVG for the page
+summary.py        report.md, and the table that a terminal shows
+page.py           report.html, with page.html, page.css and page.js
 """

@@ -1,55 +1,67 @@
-"""Everything that the report is made of: what the stages before it wrote."""
+"""The content of the report: everything that it needs of what the other stages wrote."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import read_json
+from pipeline.results.evaluation import Evaluation, NetworkRow
+from pipeline.results.explanation import Explanation
+from pipeline.results.export import ExportReport
+from pipeline.results.files import read_result
 
-Rows = dict[str, dict[str, Any]]
+Networks = Mapping[str, NetworkRow]
 
 
 @dataclass(frozen=True)
 class Content:
-    """`exports` are by student; `explanation` and `samples` are None where the stage `explain` has not run."""
+    """The content of the report, read from files.
 
-    evaluation: dict[str, Any]
+    Attributes:
+        curves: The rows of each network's training, by epoch.
+        exports: By student.
+        explanation: None where the stage `explain` has not run, as are the samples.
+        samples: `ShownSamples` as plain JSON: the page's script gets them as the file has them.
+        sheets: Images of many tiles each, as files.
+    """
+
+    evaluation: Evaluation
     verification: dict[str, Any]
     curves: dict[str, list[dict[str, float]]]
     reliability: list[dict[str, str]]
     confusion: list[dict[str, str]]
-    exports: Rows
-    explanation: dict[str, Any] | None
+    exports: Mapping[str, ExportReport]
+    explanation: Explanation | None
     samples: dict[str, Any] | None
     sheets: dict[str, bytes]
 
     @property
-    def networks(self) -> Rows:
-        rows: Rows = self.evaluation["models"]
-        return rows
+    def networks(self) -> Networks:
+        """The networks by name, the teacher first."""
+        return self.evaluation.models
 
     @property
     def class_names(self) -> list[str]:
-        names: list[str] = self.evaluation["class_names"]
-        return names
+        """The names of the classes, in their order."""
+        return self.evaluation.class_names
 
 
 def read_content(reports: Path, explained: Path, exported: Sequence[str]) -> Content:
-    """Reads what the stages wrote into `reports`, and what `explain` wrote into `explained`.
+    """Returns what the stages wrote into `reports`, and what `explain` wrote into `explained`.
 
     Args:
-        exported: Students; there may be reports of others, from before.
+        exported: The students whose exports are reported; files of others may be left from before.
     """
-    evaluation = read_json(reports / "evaluate.json", made_by="evaluate")
+    evaluation = read_result(Evaluation, reports / "evaluate.json", made_by="evaluate")
     curves = {
         name: reports / ("train_teacher.tsv" if name == "teacher" else f"train_student/{name}.tsv")
-        for name in evaluation["models"]
+        for name in evaluation.models
     }
     explanation, samples, sheets = None, None, {}
     if (explained / "samples.json").exists():
-        explanation = read_json(reports / "explain.json", made_by="explain")
+        explanation = read_result(Explanation, reports / "explain.json", made_by="explain")
         samples = read_json(explained / "samples.json", made_by="explain")
         names = {key: samples[f"{key}_sheet"] for key in ("tiles", "maps")}
         sheets = {key: (explained / name).read_bytes() for key, name in names.items() if name}
@@ -59,7 +71,7 @@ def read_content(reports: Path, explained: Path, exported: Sequence[str]) -> Con
         {name: _numbers(read_table(path)) for name, path in curves.items()},
         read_table(reports / "plots/reliability.tsv"),
         read_table(reports / "plots/confusion.tsv"),
-        {name: read_json(reports / f"export/{name}.json", made_by=f"export@{name}") for name in exported},
+        {n: read_result(ExportReport, reports / f"export/{n}.json", made_by=f"export@{n}") for n in exported},
         explanation,
         samples,
         sheets,
@@ -67,7 +79,7 @@ def read_content(reports: Path, explained: Path, exported: Sequence[str]) -> Con
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a TSV file."""
+    """Returns the rows of a TSV file."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 

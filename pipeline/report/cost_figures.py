@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.report.content import Rows
+from pipeline.report.content import Networks
 from pipeline.report.drawing import GREY, LOOKS, MOST_NAMES, WIDTH, Chart, listed
 from pipeline.report.tables import Line
 
 
 def cost_chart(
-    name: str, key: str, axis: str, form: Callable[[float], str], lines: Sequence[Line], rows: Rows
+    name: str, key: str, axis: str, form: Callable[[float], str], lines: Sequence[Line], rows: Networks
 ) -> Chart:
-    """Test accuracy over what it costs."""
+    """Returns a chart of test accuracy over a cost, which is the cell `key` of a line."""
     drawn = [line for line in lines if line.get(key)]
     exports = ", exported files" if any(line["role"] == "export" for line in drawn) else ""
     named = [line for line in drawn if line["role"] != "export"]
@@ -30,18 +30,18 @@ def cost_chart(
     )
 
 
-def _draw_cost(key: str, axis: str, form: Callable[[float], str], lines: Sequence[Line], rows: Rows) -> Figure:
+def _draw_cost(key: str, axis: str, form: Callable[[float], str], lines: Sequence[Line], rows: Networks) -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH, 3.5), layout="constrained")
     places = {line["name"]: (line[key], 100 * line["accuracy"]) for line in lines if line["role"] != "export"}
     for name, place in places.items():
-        if (twin := rows[name].get("twin")) in places:
+        if (twin := rows[name].twin) in places:
             axes.plot(*zip(place, places[twin], strict=True), color=GREY, linewidth=1, zorder=1)
     for role, (colour, marker, area) in LOOKS.items():
         chosen = [line for line in lines if line["role"].split()[0] == role]
         if chosen:
             x, y = [line[key] for line in chosen], [100 * line["accuracy"] for line in chosen]
             axes.scatter(x, y, s=area, color=colour, marker=marker, label=role, zorder=2, alpha=0.9)
-    for name in _worth_naming({n: p for n, p in places.items() if rows[n]["role"] != "twin"}):
+    for name in _worth_naming({n: p for n, p in places.items() if rows[n].role != "twin"}):
         axes.annotate(name, places[name], xytext=(7, 5), textcoords="offset points", fontsize=9)
     axes.set(xscale="log", xlabel=axis, ylabel="test accuracy (%)")
     axes.margins(x=0.14, y=0.14)
@@ -52,7 +52,7 @@ def _draw_cost(key: str, axis: str, form: Callable[[float], str], lines: Sequenc
 
 
 def _worth_naming(places: dict[str, tuple[float, float]]) -> list[str]:
-    """All of a few networks; of many, those that none is both cheaper and better than."""
+    """Returns the names of a few networks, or of many the ones that no cheaper one matches."""
     if len(places) <= MOST_NAMES:
         return list(places)
     return [
@@ -63,7 +63,7 @@ def _worth_naming(places: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def _log_ticks(axes: Axes, form: Callable[[float], str]) -> None:
-    """Few ticks, written as people write numbers."""
+    """Sets few ticks, written as people write numbers."""
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(
         LogLocator(subs=(1, 2, 5) if high < 50 * low else (1, 3) if high < 1000 * low else (1,))

@@ -1,4 +1,4 @@
-"""Figures as files: PNG for Markdown, SVG for the page, where colours follow the reader's light or dark mode."""
+"""Figures as files: PNG for Markdown, SVG for the page, in its light or dark colours."""
 
 import io
 import re
@@ -16,10 +16,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; markers and dashes tell the same.
+# Okabe and Ito's colours, which people with any colour vision can distinguish; markers and dashes
+# repeat what colours show.
 INK, GREY = "#000000", "#777777"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
-# The colour tells the role, and so does the marker.
+# Colour and marker show the role.
 LOOKS = {
     "teacher": (INK, "*", 150),
     "student": (BLUE, "o", 55),
@@ -53,7 +54,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of the report: what stands below it, and what is read aloud in its stead."""
+    """A figure of the report, its caption, and a label that screen readers read aloud."""
 
     name: str
     caption: str
@@ -61,12 +62,12 @@ class Chart:
     draw: Callable[[], Figure]
 
     def save(self, folder: Path) -> None:
-        """The chart as `<name>.png`."""
+        """Writes the chart as `<name>.png`."""
         with matplotlib.rc_context(_STYLE):
             save_png(self.draw(), folder / f"{self.name}.png")
 
     def svg(self) -> str:
-        """The chart as an `<svg>` element; the same chart gives the same text."""
+        """Returns the chart as an `<svg>` element; the same chart gives the same text."""
         file = io.BytesIO()
         # The salt keeps its ids apart from those of other charts on the page.
         with matplotlib.rc_context(_STYLE | {"svg.hashsalt": self.name}), _any_script():
@@ -87,7 +88,7 @@ class Chart:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """The figure as a file; the same figure gives the same bytes."""
+    """Writes the figure as a file; the same figure gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _any_script():
         figure.savefig(path, dpi=120, metadata={"Software": None})  # no version in the file
@@ -95,24 +96,27 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def listed(words: list[str]) -> str:
-    """Some words, to be read aloud."""
+    """Returns words as a list to be read aloud, shortened."""
     more = f"; and {len(words) - MOST_NAMES} more" if len(words) > MOST_NAMES else ""
     return "; ".join(words[:MOST_NAMES]) + more + "."
 
 
 def of_many(shown: Sized, there: Sized) -> str:
-    """For a caption: what is left out."""
+    """Returns the words of a caption about what is left out; empty if nothing is."""
     return f" (the first {len(shown)} of {len(there)})" if len(shown) < len(there) else ""
 
 
 def shortened(name: str) -> str:
-    """A name that fits beside an axis, without characters that no XML may hold."""
+    """Returns a name that fits beside an axis, without characters that no XML may hold."""
     name = _UNPRINTABLE.sub("\ufffd", name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _adapt(element: ElementTree.Element) -> None:
-    """An element of a file becomes one of a page: no namespace, no id that nothing points to, the page's colours."""
+    """Makes an element of a file one of a page.
+
+    Its namespace goes, and an id that nothing points to; its colours become the page's.
+    """
     element.tag = element.tag.rpartition("}")[2]
     if element.tag == "g":
         element.attrib.pop("id", None)
@@ -127,7 +131,7 @@ def _adapt(element: ElementTree.Element) -> None:
 
 @contextmanager
 def _any_script() -> Iterator[None]:
-    """A name may be in a script that this process has no font for; a browser has one."""
+    """Silences warnings about missing glyphs: a name may be in a script that only browsers have."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         yield

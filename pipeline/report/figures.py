@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.report.content import Content, Rows
+from pipeline.report.content import Content, Networks
 from pipeline.report.cost_figures import cost_chart
 from pipeline.report.drawing import (
     BLUE,
@@ -30,6 +29,7 @@ from pipeline.report.drawing import (
     shortened,
 )
 from pipeline.report.tables import export_lines, network_lines, size, three_digits
+from pipeline.results.evaluation import Comparison, NetworkRow
 
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = "os^Dv<"
@@ -39,7 +39,7 @@ _LEAST_IN_A_BIN = 10  # images; fewer say little of a network's reliability
 
 
 def charts(content: Content) -> Iterator[Chart]:
-    """Every chart that this run has figures for."""
+    """Yields every chart that this run has figures for."""
     rows = content.networks
     networks = network_lines(rows)
     files = [*networks, *export_lines(content.exports)]
@@ -49,13 +49,13 @@ def charts(content: Content) -> Iterator[Chart]:
         yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, rows)
     yield _training_chart(content.curves, rows)
     yield _reliability_chart(content.reliability, rows)
-    if content.evaluation["comparisons"]:
-        yield _class_chart(content.evaluation["comparisons"], rows, content.class_names)
+    if content.evaluation.comparisons:
+        yield _class_chart(content.evaluation.comparisons, rows, content.class_names)
     yield _robustness_chart(rows)
 
 
-def _training_chart(curves: dict[str, list[dict[str, float]]], rows: Rows) -> Chart:
-    students = [name for name, row in rows.items() if row["role"] == "student"] or ["teacher"]
+def _training_chart(curves: dict[str, list[dict[str, float]]], rows: Networks) -> Chart:
+    students = [name for name, row in rows.items() if row.role == "student"] or ["teacher"]
     shown = students[:MOST_NAMES]
     last = [f"{name} {curves[name][-1]['val_accuracy']:.1%}" for name in shown if curves[name]]
     return Chart(
@@ -67,12 +67,12 @@ def _training_chart(curves: dict[str, list[dict[str, float]]], rows: Rows) -> Ch
     )
 
 
-def _draw_training(curves: dict[str, list[dict[str, float]]], rows: Rows, students: Sequence[str]) -> Figure:
+def _draw_training(curves: dict[str, list[dict[str, float]]], rows: Networks, students: Sequence[str]) -> Figure:
     figure, panels = _panels(len(students), columns=2, height=1.9)
     for axes, name in zip(panels, students, strict=True):
-        for shown, dash in ((name, "-"), (rows[name].get("twin"), "--")):
+        for shown, dash in ((name, "-"), (rows[name].twin, "--")):
             if shown:
-                role = rows[shown]["role"]
+                role = rows[shown].role
                 colour, marker, _ = LOOKS[role]
                 x = [row["epoch"] for row in curves[shown]]
                 y = [100 * row["val_accuracy"] for row in curves[shown]]
@@ -93,9 +93,9 @@ def _draw_training(curves: dict[str, list[dict[str, float]]], rows: Rows, studen
     return figure
 
 
-def _reliability_chart(bins: Sequence[dict[str, str]], rows: Rows) -> Chart:
+def _reliability_chart(bins: Sequence[dict[str, str]], rows: Networks) -> Chart:
     names = list(rows)[:MOST_NAMES]
-    errors = [f"{name} {rows[name]['ece']:.3f}" for name in names]
+    errors = [f"{name} {rows[name].ece:.3f}" for name in names]
     return Chart(
         "reliability",
         f"Reliability on the test split{of_many(names, rows)}: on the diagonal, confidence is what it claims; below it, it claims too much. "
@@ -105,15 +105,15 @@ def _reliability_chart(bins: Sequence[dict[str, str]], rows: Rows) -> Chart:
     )
 
 
-def _draw_reliability(bins: Sequence[dict[str, str]], rows: Rows, names: Sequence[str]) -> Figure:
+def _draw_reliability(bins: Sequence[dict[str, str]], rows: Networks, names: Sequence[str]) -> Figure:
     figure, panels = _panels(len(names), columns=4 if len(names) > 6 else 3, height=1.6)
     for axes, name in zip(panels, names, strict=True):
         chosen = [row for row in bins if row["name"] == name and int(row["count"]) >= _LEAST_IN_A_BIN]
         x, y = [float(row["confidence"]) for row in chosen], [float(row["accuracy"]) for row in chosen]
-        colour, marker, _ = LOOKS[rows[name]["role"]]
+        colour, marker, _ = LOOKS[rows[name].role]
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         axes.plot(x, y, color=colour, marker=marker, markersize=3.5)
-        axes.set_title(f"{shortened(name)}\nECE {rows[name]['ece']:.3f}", fontsize=9)
+        axes.set_title(f"{shortened(name)}\nECE {rows[name].ece:.3f}", fontsize=9)
         axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.grid(alpha=0.3)
     figure.supxlabel("confidence", fontsize=10)
@@ -121,10 +121,10 @@ def _draw_reliability(bins: Sequence[dict[str, str]], rows: Rows, names: Sequenc
     return figure
 
 
-def _class_chart(comparisons: Sequence[dict[str, Any]], rows: Rows, class_names: Sequence[str]) -> Chart:
-    """Gains by class: of many classes, those where they are largest, up or down."""
-    shown = [comparison["student"] for comparison in comparisons][:_MOST_LINES]
-    gains = {name: _class_gains(rows[name], rows[rows[name]["twin"]]) for name in shown}
+def _class_chart(comparisons: Sequence[Comparison], rows: Networks, class_names: Sequence[str]) -> Chart:
+    """Returns the chart of gains by class: of many classes, the largest gains and losses."""
+    shown = [comparison.student for comparison in comparisons][:_MOST_LINES]
+    gains = {name: _class_gains(rows[name], rows[str(rows[name].twin)]) for name in shown}
     mean = np.mean(list(gains.values()), axis=0)
     classes = np.argsort(-np.abs(mean), kind="stable")[:_MOST_CLASSES]
     classes = classes[np.argsort(mean[classes], kind="stable")]
@@ -140,9 +140,9 @@ def _class_chart(comparisons: Sequence[dict[str, Any]], rows: Rows, class_names:
     )
 
 
-def _class_gains(student: dict[str, Any], twin: dict[str, Any]) -> np.ndarray:
-    """In points; 0 for a class without test images."""
-    pairs = zip(student["class_accuracy"], twin["class_accuracy"], strict=True)
+def _class_gains(student: NetworkRow, twin: NetworkRow) -> np.ndarray:
+    """Returns gains by class in points; 0 for a class without test images."""
+    pairs = zip(student.class_accuracy, twin.class_accuracy, strict=True)
     return np.array([0.0 if s is None or t is None else 100 * (s - t) for s, t in pairs])
 
 
@@ -161,10 +161,10 @@ def _draw_classes(gains: dict[str, np.ndarray], classes: np.ndarray, class_names
     return figure
 
 
-def _robustness_chart(rows: Rows) -> Chart:
-    there = [name for name, row in rows.items() if row["role"] == "student"]
+def _robustness_chart(rows: Networks) -> Chart:
+    there = [name for name, row in rows.items() if row.role == "student"]
     students = there[:_MOST_LINES]
-    means = [f"{n} {row['corruptions']['mean']:.1%}" for n, row in rows.items() if n == "teacher" or n in students]
+    means = [f"{n} {row.corruptions['mean']:.1%}" for n, row in rows.items() if n == "teacher" or n in students]
     return Chart(
         "robustness",
         f"Accuracy on corrupted test images; hollow: the student's hard-label twin{of_many(students, there)}.",
@@ -173,9 +173,9 @@ def _robustness_chart(rows: Rows) -> Chart:
     )
 
 
-def _draw_robustness(rows: Rows, students: Sequence[str]) -> Figure:
-    """A row for each corruption, in it a line for each student."""
-    kinds = [kind for kind in next(iter(rows.values()))["corruptions"] if kind != "mean"]
+def _draw_robustness(rows: Networks, students: Sequence[str]) -> Figure:
+    """Draws a row for each corruption, in it a line for each student."""
+    kinds = [kind for kind in next(iter(rows.values())).corruptions if kind != "mean"]
     places = np.arange(len(kinds))[::-1]
     figure, axes = plt.subplots(figsize=(WIDTH, 0.6 * len(kinds) + 1), layout="constrained")
     shifts = np.linspace(0.28, -0.28, len(students)) if len(students) > 1 else [0.0]
@@ -184,8 +184,8 @@ def _draw_robustness(rows: Rows, students: Sequence[str]) -> Figure:
     for name, shift, colour, marker in zip(students, shifts, _COLOURS, _MARKERS, strict=False):
         y = places + shift
         x = _percents(rows[name], kinds)
-        if "twin" in rows[name]:
-            twin = _percents(rows[rows[name]["twin"]], kinds)
+        if (twin_name := rows[name].twin) is not None:
+            twin = _percents(rows[twin_name], kinds)
             axes.hlines(y, x, twin, color=colour, linewidth=1)
             axes.scatter(twin, y, s=30, facecolors="none", edgecolors=colour, marker=marker)
         axes.scatter(x, y, s=30, color=colour, marker=marker, label=shortened(name))
@@ -196,12 +196,12 @@ def _draw_robustness(rows: Rows, students: Sequence[str]) -> Figure:
     return figure
 
 
-def _percents(row: dict[str, Any], kinds: Sequence[str]) -> list[float]:
-    return [100 * row["corruptions"][kind] for kind in kinds]
+def _percents(row: NetworkRow, kinds: Sequence[str]) -> list[float]:
+    return [100 * row.corruptions[kind] for kind in kinds]
 
 
 def _panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """As many panels as there is something to show, on one pair of scales."""
+    """Returns a figure and so many panels, which share their scales."""
     columns = min(columns, count)
     lines = -(-count // columns)
     figure, panels = plt.subplots(

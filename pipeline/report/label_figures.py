@@ -1,6 +1,7 @@
-"""Figures of the commands that look into labels: the ladder of encodings, and the views of one sample."""
+"""Figures of the commands about labels: the ladder of encodings, and the views of one sample."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ _LEAST_NATS = 1e-9  # a KL below is drawn there
 
 
 def draw_ladder(rows: Rows, chosen: str | None, num_measured: int, path: Path) -> None:
-    """Mean KL over bytes per label: a point for each encoding, at the temperature where it is worst, and a line through
-    the best ones for each temperature."""
+    """Draws mean KL over bytes per label.
+
+    Each encoding is a point, at the temperature where it is worst; a line joins the best ones, for
+    each temperature.
+    """
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
     front = [row for row in rows.values() if row["on_front"]]
     x = [row["label_bytes"] for row in front]
@@ -85,25 +89,36 @@ def draw_ladder(rows: Rows, chosen: str | None, num_measured: int, path: Path) -
     save_png(figure, path)
 
 
-def draw_sample(
-    images: np.ndarray,
-    probabilities: np.ndarray,
-    view_names: Sequence[str],
-    class_names: Sequence[str],
-    hard_label: int | None,
-    top: int,
-    title: str,
-    path: Path,
-) -> None:
-    """Views of one sample, [views, channels, height, width] of 8 bits, each beside its most likely classes; the hard
-    label's bars have another colour. Of many views, the first 16."""
+@dataclass(frozen=True)
+class SampleViews:
+    """The views of one sample, and the teacher's probabilities of each.
+
+    Attributes:
+        images: uint8 [views, channels, height, width].
+        probabilities: [views, classes].
+    """
+
+    title: str
+    images: np.ndarray
+    probabilities: np.ndarray
+    view_names: Sequence[str]
+    class_names: Sequence[str]
+    hard_label: int | None
+
+
+def draw_sample(sample: SampleViews, top: int, path: Path) -> None:
+    """Draws up to 16 views of a sample, each beside its `top` likeliest classes.
+
+    The bar of the hard label has another colour.
+    """
+    images, probabilities, class_names = sample.images, sample.probabilities, sample.class_names
     count = min(len(images), _MOST_VIEWS)
     columns = min(2, count)
     lines = -(-count // columns)
     top = min(top, len(class_names))
     height = max(1.9, 0.26 * top + 0.6)
     figure = plt.figure(figsize=(5.6 * columns, height * lines + 0.8), layout="constrained")
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(sample.title, fontsize="medium")
     panels = figure.subplots(
         lines, 2 * columns, squeeze=False, gridspec_kw={"width_ratios": [1, 1.6] * columns}
     ).reshape(-1, 2)
@@ -113,10 +128,10 @@ def draw_sample(
             bars.axis("off")
             continue
         picture.imshow(_pixels(images[number]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        picture.set_title(view_names[number], fontsize="small")
+        picture.set_title(sample.view_names[number], fontsize="small")
         chosen = np.argsort(-probabilities[number], kind="stable")[:top]
         shares = 100 * probabilities[number][chosen]
-        colours = [BLUE if n == hard_label else _OTHER_COLOUR for n in chosen]
+        colours = [BLUE if n == sample.hard_label else _OTHER_COLOUR for n in chosen]
         bars.barh(range(top), shares, color=colours)
         for place, share in enumerate(shares):
             bars.annotate(

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no other file, no library in the browser."""
+"""The report as one HTML file that needs nothing else: no network, no other file, no library."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report.content import Content, Rows
+from pipeline.report.content import Content, Networks
 from pipeline.report.drawing import Chart
 from pipeline.report.tables import EXPORTS, Table, everything, export_lines, kl_nats, robustness_table, size
 from pipeline.report.verdicts import about_error, headline, verdict
@@ -21,7 +21,7 @@ _ROLES = {"teacher": "teacher", "student": "student", "twin": "hard-label twin"}
 
 
 def render_page(content: Content, charts: list[Chart]) -> str:
-    """The page; the same content gives the same text."""
+    """Returns the page; the same content gives the same text."""
     # Every text is escaped as it is put in; what is not text is marked here, below.
     environment = Environment(
         loader=FileSystemLoader(_HERE, encoding="utf-8"),
@@ -40,7 +40,7 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         evaluation=content.evaluation,
         teacher=content.networks.get("teacher"),
         comparisons=_comparisons(content),
-        alone=[n for n, row in content.networks.items() if row["role"] == "student" and "twin" not in row],
+        alone=[n for n, row in content.networks.items() if row.role == "student" and row.twin is None],
         networks=everything(content),
         exports=Table.of(EXPORTS, export_lines(content.exports)),
         charts={chart.name: {"svg": Markup(chart.svg()), "caption": chart.caption} for chart in charts},
@@ -54,9 +54,12 @@ def render_page(content: Content, charts: list[Chart]) -> str:
 
 
 def _comparisons(content: Content) -> list[dict[str, Any]]:
-    """Sentence, verdict, and where mean, interval and zero lie on one scale for all, in percent of its width."""
-    found = content.evaluation["comparisons"]
-    ends = [(c["gain_points"]["mean"], 2 * c["gain_points"]["standard_error"]) for c in found]
+    """Returns each comparison's sentence and verdict, and the places of its bar.
+
+    Mean, interval and zero lie on one scale for all, in percent of its width.
+    """
+    found = content.evaluation.comparisons
+    ends = [(c.gain_points.mean, 2 * c.gain_points.standard_error) for c in found]
     low = min([0.0, *(mean - error for mean, error in ends)])
     high = max([0.0, *(mean + error for mean, error in ends)])
     low, high = low - 0.06 * (high - low) - 1e-9, high + 0.06 * (high - low) + 1e-9
@@ -66,8 +69,8 @@ def _comparisons(content: Content) -> list[dict[str, Any]]:
 
     return [
         {
-            "paid": comparison["paid"],
-            "name": comparison["student"],
+            "paid": comparison.paid,
+            "name": comparison.student,
             "gain": mean,
             "error": error,
             "sentence": verdict(comparison, content.networks),
@@ -81,10 +84,10 @@ def _comparisons(content: Content) -> list[dict[str, Any]]:
 
 
 def _stores(content: Content) -> list[dict[str, Any]]:
-    """What a store's card says, as pairs of words."""
+    """Returns the facts on the card of each store."""
     cards = []
-    for name, store in content.evaluation["stores"].items():
-        encoding = dict(store["encoding"])
+    for name, store in content.evaluation.stores.items():
+        encoding = dict(store.encoding)
         checked = content.verification["stores"].get(name)
         cards.append(
             {
@@ -99,9 +102,9 @@ def _stores(content: Content) -> list[dict[str, Any]]:
     return cards
 
 
-def _settings(rows: Rows) -> dict[str, Any]:
-    """Settings that all students share, and those in which networks differ."""
-    flat = {name: _flat(row["settings"]) for name, row in rows.items()}
+def _settings(rows: Networks) -> dict[str, Any]:
+    """Returns the settings that all students share, and those in which networks differ."""
+    flat = {name: _flat(row.settings) for name, row in rows.items()}
     students = [settings for name, settings in flat.items() if name != "teacher"]
     keys = dict.fromkeys(key for settings in students for key in settings)
     shared = {key: students[0].get(key) for key in keys if len({s.get(key) for s in students}) == 1}
@@ -126,18 +129,20 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _browsed(content: Content) -> dict[str, Any]:
-    """What the page's script shows: samples and confusions; classes by number."""
+    """Returns what the page's script shows: samples and confusions; classes by number."""
     return {
         "class_names": content.class_names,
-        "roles": {name: _ROLES[row["role"]] for name, row in content.networks.items()},
+        "roles": {name: _ROLES[row.role] for name, row in content.networks.items()},
         "confusions": _confusions(content),
         "browser": content.samples,
     }
 
 
 def _confusions(content: Content) -> dict[str, dict[str, Any]]:
-    """Per network the largest confusions as [actual, predicted, count], and a table; of many classes, that of those that
-    are confused most."""
+    """Returns per network the largest confusions as [actual, predicted, count], and a table.
+
+    With many classes, the table is that of the most confused ones.
+    """
     number = {name: place for place, name in enumerate(content.class_names)}
     cells: defaultdict[str, list[list[int]]] = defaultdict(list)
     for row in content.confusion:
@@ -160,5 +165,5 @@ def _confusions(content: Content) -> dict[str, dict[str, Any]]:
 
 
 def _as_script(value: object) -> Markup:
-    """JSON inside a <script>; `<` is written so that no text can end it."""
+    """Returns JSON inside a <script>; `<` is escaped, so that no text can end it."""
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))

@@ -18,21 +18,21 @@ from pipeline.report.verdicts import about_error, headline, verdicts
 
 
 def terminal(content: Content) -> str:
-    """The figures that a terminal has room for, and the answer last, where the eye is."""
+    """Returns the figures that a terminal has room for, and the answer last, where the eye is."""
     exports = Table.of(TERMINAL_EXPORTS, export_lines(content.exports))
     parts = [
         Table.of(TERMINAL, network_lines(content.networks)).text("simple"),
         *([exports.text("simple")] if exports.lines else []),
-        stores_table(content.evaluation["stores"]).text("simple"),
+        stores_table(content.evaluation.stores).text("simple"),
         "\n".join([*verdicts(content), headline(content)]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def markdown(content: Content, charts: list[Chart]) -> str:
-    """The whole report but for the samples; charts lie in `figures/`."""
+    """Returns the whole report without the samples; charts lie in `figures/`."""
     lines, exports = network_lines(content.networks), Table.of(EXPORTS, export_lines(content.exports))
-    robustness = content.evaluation["robustness"]
+    robustness = content.evaluation.robustness
     images = [f"![{chart.caption}](figures/{chart.name}.png)\n\n{chart.caption}" for chart in charts]
     parts = [
         f"# {headline(content)}",
@@ -41,7 +41,7 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         "The page report.html has more: samples, confusions, settings.",
         "## Networks",
         Table.of(QUALITY, lines).text("github"),
-        f'On {content.evaluation["num_test"]:,} test images. "Accuracy" is of the last epoch; "best epoch" is of the epoch that '
+        f'On {content.evaluation.num_test:,} test images. "Accuracy" is of the last epoch; "best epoch" is of the epoch that '
         "did best on the validation split.",
         _calibration(content),
         "## Costs",
@@ -50,10 +50,10 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         "library takes.",
         *(["## Exports", exports.text("github")] if exports.lines else []),
         "## Robustness",
-        f"Accuracy on the first {robustness['num_images']:,} test images, corrupted at severity {robustness['severity']} of 5.",
+        f"Accuracy on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
         robustness_table(content.networks).text("github"),
         "## Soft-label stores",
-        stores_table(content.evaluation["stores"]).text("github"),
+        stores_table(content.evaluation.stores).text("github"),
         _verification(content),
         "## Figures",
         *images,
@@ -64,7 +64,8 @@ def markdown(content: Content, charts: list[Chart]) -> str:
 def _calibration(content: Content) -> str:
     if "teacher" not in content.networks:
         return ""
-    val = content.networks["teacher"]["val"]
+    val = content.networks["teacher"].val
+    assert val is not None, "the teacher is judged on the validation split"
     after = val["calibrated"]
     return (
         f"The teacher's calibration temperature, fitted on the validation split, is {val['calibration_temperature']:.3f}: it "

@@ -1,19 +1,23 @@
 """Tables and sentences of the report, for a terminal, for Markdown and for the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
-from pipeline.report.content import Content, Rows
+from pipeline.report.content import Content, Networks
+from pipeline.results.costs import Cost
+from pipeline.results.evaluation import StoreRow
+from pipeline.results.export import ExportedFile, ExportReport
+from pipeline.results.files import to_json
 
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the key of its values in a line, and how one is written; without a form it is a word."""
+    """A column: the key of its values in a line, and the form that writes one; None for a word."""
 
     title: str
     key: str
@@ -23,7 +27,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, which sorts, and its text; what does not apply is None and empty."""
+    """A value, by which a reader sorts, and its text; None and empty where it does not apply."""
 
     value: float | str | None
     text: str
@@ -31,18 +35,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns that have a value in some line, and the lines."""
+    """A table: the columns that have a value in some line, and the lines."""
 
     columns: list[Column]
     lines: list[list[Cell]]
 
     @classmethod
     def of(cls, columns: Sequence[Column], lines: Sequence[Line]) -> "Table":
+        """Returns the table of some lines; columns without a value are left out."""
         kept = [column for column in columns if any(line.get(column.key) is not None for line in lines)]
         return cls(kept, [[_cell(column, line.get(column.key)) for column in kept] for line in lines])
 
     def text(self, style: str) -> str:
-        """`style` is one of tabulate's: `simple` for a terminal, `github` for Markdown."""
+        """Returns the table as text.
+
+        Args:
+            style: One of tabulate's: `simple` for a terminal, `github` for Markdown.
+        """
         body = [[cell.text for cell in line] for line in self.lines]
         if style == "github":
             body = [[text.replace("|", "\\|") for text in line] for line in body]
@@ -66,7 +75,7 @@ def _share(value: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for a reader, in units of 1000."""
+    """Returns a number of bytes for a reader, in units of 1000."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= 0.9995 * factor:
             return f"{count / factor:#.3g}".rstrip(".") + f" {unit}"
@@ -78,7 +87,7 @@ def _millions(count: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """A number for a reader: with three digits, or more where it is large."""
+    """Returns a number for a reader: three digits, or more where it is large."""
     return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
 
 
@@ -120,43 +129,43 @@ _WHAT_IT_SAYS = (ACCURACY, TOP5, GAIN, CHANGE, ECE, AGREEMENT, CORRUPTED)
 _EVERYTHING = (NETWORK, ROLE, *_WHAT_IT_SAYS, PARAMETERS, MULTIPLY_ADDS, FILE, P50, P95, MEMORY, SECONDS)
 
 
-#: What a file is called beside its network.
+#: The form of an exported file, named beside its network.
 _FORMATS = {"model.onnx": "ONNX", "model_int8.onnx": "int8", "model.pte": "ExecuTorch"}
 
 
-def network_lines(rows: Rows) -> list[Line]:
-    """Every network as a line, in the order of the table `students`."""
+def network_lines(rows: Networks) -> list[Line]:
+    """Returns a line for every network, in the order of the table `students`."""
     return [
         {
-            **row,
-            **_cost_cells(row["cost"]),
+            **to_json(row),
+            **_cost_cells(row.cost),
             "name": name,
-            "role": f"twin of {row['twin_of']}" if row["role"] == "twin" else row["role"],
-            "corrupted": row["corruptions"].get("mean"),
+            "role": f"twin of {row.twin_of}" if row.role == "twin" else row.role,
+            "corrupted": row.corruptions.get("mean"),
         }
         for name, row in rows.items()
     ]
 
 
-def export_lines(exports: Rows) -> list[Line]:
-    """Every exported file as a line."""
+def export_lines(exports: Mapping[str, ExportReport]) -> list[Line]:
+    """Returns a line for every exported file."""
     return [
         {
-            **facts,
-            **(_cost_cells(facts) if "latency_ms" in facts else {}),
+            **to_json(facts),
+            **_cost_cells(facts),
             "name": name,
             "role": "export",
             "file": file,
-            "file_bytes": facts["bytes"],
-            "change_points": 100 * (facts["accuracy"] - export["torch"]["accuracy"]),
+            "file_bytes": facts.bytes,
+            "change_points": 100 * (facts.accuracy - export.torch.accuracy),
         }
         for name, export in exports.items()
-        for file, facts in export["files"].items()
+        for file, facts in export.files.items()
     ]
 
 
 def everything(content: Content) -> Table:
-    """Networks, each with its exported files below it."""
+    """Returns the table of networks, each with its exported files below it."""
     below: dict[str, list[Line]] = {}
     for line in export_lines(content.exports):
         below.setdefault(line["name"], []).append({**line, "name": f"{line['name']}, {_FORMATS[line['file']]}"})
@@ -166,26 +175,29 @@ def everything(content: Content) -> Table:
     return Table.of(_EVERYTHING, lines)
 
 
-def _cost_cells(cost: dict[str, Any]) -> Line:
-    latency = cost["latency_ms"]
+def _cost_cells(cost: Cost | ExportedFile) -> Line:
+    """Returns the cells of latency and memory; none for a file that was not timed."""
+    latency, peak, imported = cost.latency_ms, cost.peak_memory_bytes, cost.import_memory_bytes
+    if latency is None or peak is None or imported is None:
+        return {}
     return {
         "p50": latency["one"]["p50"],
         "p95": latency["one"]["p95"],
         "all_p50": latency["all"]["p50"],
-        "memory_bytes": cost["peak_memory_bytes"] - cost["import_memory_bytes"],
+        "memory_bytes": peak - imported,
     }
 
 
-def robustness_table(rows: Rows) -> Table:
-    """Accuracy of every network by corruption."""
-    kinds = dict.fromkeys(kind for row in rows.values() for kind in row["corruptions"])
+def robustness_table(rows: Networks) -> Table:
+    """Returns the table of accuracy by network and corruption."""
+    kinds = dict.fromkeys(kind for row in rows.values() for kind in row.corruptions)
     order = sorted(kinds, key=lambda kind: (kind != "clean", kind == "mean"))
     columns = [NETWORK, *(Column(kind.replace("_", " "), kind, _share) for kind in order)]
-    return Table.of(columns, [{"name": name, **row["corruptions"]} for name, row in rows.items()])
+    return Table.of(columns, [{"name": name, **row.corruptions} for name, row in rows.items()])
 
 
-def stores_table(stores: Rows) -> Table:
-    """Every store in a line: its size, and how far its labels are from the teacher's."""
+def stores_table(stores: Mapping[str, StoreRow]) -> Table:
+    """Returns the table of stores: size, and how far labels are from the teacher's."""
     temperatures = sorted({t for store in stores.values() for t in kl_nats(store)}, key=float)
     columns = [
         Column("store", "name"),
@@ -196,29 +208,28 @@ def stores_table(stores: Rows) -> Table:
     columns += [Column(f"mean KL at {t} (nats)", f"kl {t}", _as(".1e")) for t in temperatures]
     lines = [
         {
-            **store,
+            **to_json(store),
             "name": name,
-            "megabytes": store["size_bytes"] / 1e6,
-            "label_bytes": f"{store['label_bytes']:.2f}" if store["fidelity"] else "no labels",
+            "megabytes": store.size_bytes / 1e6,
+            "label_bytes": f"{store.label_bytes:.2f}" if store.fidelity else "no labels",
             **{f"kl {t}": kl["mean"] for t, kl in kl_nats(store).items()},
-            "top1": store["fidelity"] and store["fidelity"]["top1_agreement"],
+            "top1": store.fidelity and store.fidelity["top1_agreement"],
         }
         for name, store in stores.items()
     ]
     return Table.of([*columns, Column("same top-1", "top1", _as(".3%"))], lines)
 
 
-def kl_nats(store: dict[str, Any]) -> Rows:
-    """KL of a store's labels to the teacher, by temperature; none where it holds no labels."""
-    return (
-        {t: store["fidelity"]["kl_nats"][t] for t in sorted(store["fidelity"]["kl_nats"], key=float)}
-        if store["fidelity"]
-        else {}
-    )
+def kl_nats(store: StoreRow) -> dict[str, dict[str, float]]:
+    """Returns the KL of a store's labels to the teacher by temperature; none without labels."""
+    if not store.fidelity:
+        return {}
+    found = store.fidelity["kl_nats"]
+    return {temperature: found[temperature] for temperature in sorted(found, key=float)}
 
 
-def ladder_table(rows: Rows, temperatures: Sequence[float], style: str) -> str:
-    """Every encoding that was tried in a line: its size, and how far its labels are from the teacher's."""
+def ladder_table(rows: Mapping[str, dict[str, Any]], temperatures: Sequence[float], style: str) -> str:
+    """Returns the table of the encodings tried: size, and distance to the teacher's labels."""
     shown = [f"{t:g}" for t in temperatures]
     header = ["encoding", "bytes\nper label", "of them\ntables"]
     header += [f"{kind}\nat {t}" for kind in ("mean KL", "p99.9") for t in shown] + ["same\ntop-1", ""]

@@ -1,9 +1,9 @@
-"""The answer: per student, whether distillation paid."""
+"""The answer: whether distillation paid, per student and in all."""
 
 from collections import Counter
-from typing import Any
 
-from pipeline.report.content import Content, Rows
+from pipeline.report.content import Content, Networks
+from pipeline.results.evaluation import Comparison
 
 _SAID = {
     "yes": "distillation paid",
@@ -12,42 +12,43 @@ _SAID = {
 }
 
 
-def verdict(comparison: dict[str, Any], rows: Rows) -> str:
-    """A sentence: whether distillation paid for this student, the gain in points and two standard errors of it."""
-    name, gain = comparison["student"], comparison["gain_points"]
-    seeds = len(comparison["seeds"])
+def verdict(comparison: Comparison, rows: Networks) -> str:
+    """Returns a sentence: whether distillation paid for this student, and by how many points.
+
+    The gain stands with two standard errors.
+    """
+    name, gain = comparison.student, comparison.gain_points
+    seeds = len(comparison.seeds)
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-    differs = (
-        f" (the twin has another {' and '.join(comparison['twin_differs'])})" if comparison["twin_differs"] else ""
-    )
+    differs = f" (the twin has another {' and '.join(comparison.twin_differs)})" if comparison.twin_differs else ""
     return (
-        f"{name} ({rows[name]['parameters']:,} parameters, {over}): {_SAID[comparison['paid']]}: "
-        f"{comparison['accuracy']['mean']:.2%} against {comparison['twin_accuracy']['mean']:.2%} of its hard-label twin{differs}, "
-        f"{gain['mean']:+.2f} ± {2 * gain['standard_error']:.2f} points"
+        f"{name} ({rows[name].parameters:,} parameters, {over}): {_SAID[comparison.paid]}: "
+        f"{comparison.accuracy.mean:.2%} against {comparison.twin_accuracy.mean:.2%} of its hard-label twin{differs}, "
+        f"{gain.mean:+.2f} ± {2 * gain.standard_error:.2f} points"
     )
 
 
 def verdicts(content: Content) -> list[str]:
-    """A sentence per comparison, in the order of the table `students`."""
-    return [verdict(comparison, content.networks) for comparison in content.evaluation["comparisons"]]
+    """Returns a sentence per comparison, in the order of the table `students`."""
+    return [verdict(comparison, content.networks) for comparison in content.evaluation.comparisons]
 
 
 def headline(content: Content) -> str:
-    """The whole answer in a sentence."""
-    comparisons = content.evaluation["comparisons"]
+    """Returns the whole answer in a sentence."""
+    comparisons = content.evaluation.comparisons
     if not comparisons:
         return "No student has a hard-label twin, so this run can't say whether distillation paid."
-    counts = Counter(comparison["paid"] for comparison in comparisons)
+    counts = Counter(comparison.paid for comparison in comparisons)
     total = len(comparisons)
-    here = " in this run" if any(len(comparison["seeds"]) == 1 for comparison in comparisons) else ""
+    here = " in this run" if any(len(comparison.seeds) == 1 for comparison in comparisons) else ""
     if total == 1:
-        name = comparisons[0]["student"]
+        name = comparisons[0].student
         said = {
             "yes": "Distillation paid",
             "no": "Distillation did not pay",
             "unclear": "It is not clear whether distillation paid",
         }
-        return f"{said[comparisons[0]['paid']]} for {name}{here}."
+        return f"{said[comparisons[0].paid]} for {name}{here}."
     if counts["yes"] == total:
         return f"Distillation paid for all {total} students{here}."
     rest = [f"not for {counts['no']}"] * bool(counts["no"]) + [f"unclear for {counts['unclear']}"] * bool(
@@ -57,8 +58,8 @@ def headline(content: Content) -> str:
 
 
 def about_error(content: Content) -> str:
-    """What the errors of the gains cover; empty where there are no gains."""
-    seeds = [len(comparison["seeds"]) for comparison in content.evaluation["comparisons"]]
+    """Returns a sentence on what the errors of the gains cover; empty without gains."""
+    seeds = [len(comparison.seeds) for comparison in content.evaluation.comparisons]
     if not seeds:
         return ""
     covered = "The error is that of the choice of test images"

@@ -1,4 +1,4 @@
-"""The page of the report in a browser: it needs nothing but itself, answers to filters and keys, and fits a phone."""
+"""The page of the report in a browser: it stands alone, obeys filters and keys, and fits a phone."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 
 
 def make_page(folder: Path, **options: Any) -> Path:
-    """The page alone, of a report with these options."""
+    """Returns the page alone, of a report with these options."""
     write_reports(folder, **options)
     return rendered(folder)
 
@@ -47,7 +47,7 @@ def rendered(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the stage makes."""
+    """Returns the page that the stage makes."""
     folder = tmp_path_factory.mktemp("page")
     write_reports(folder)
     report.main(folder / "params.yaml", folder / "reports", folder / "data/explain")
@@ -87,7 +87,7 @@ class Opener:
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Opener]:
-    """Opens pages; at the end none of them has complained, or asked for anything but itself and what is inside it."""
+    """Opens pages; at the end none of them has logged an error or asked for another file."""
     opener = Opener(browser)
     yield opener
     for watched in opener.opened:
@@ -98,7 +98,7 @@ def opened(browser: Browser) -> Iterator[Opener]:
 
 
 def cards(page: Page) -> list[str]:
-    """The sample ids on show."""
+    """Returns the sample ids on show."""
     return page.locator(".sample h3").all_inner_texts()
 
 
@@ -111,7 +111,7 @@ def choose(page: Page, label: str, option: str) -> None:
 
 
 def fits(page: Page) -> bool:
-    """Whether nothing makes the page wider than its window."""
+    """Returns whether nothing makes the page wider than its window."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 

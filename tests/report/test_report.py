@@ -1,4 +1,4 @@
-"""The report: tables and verdicts say what the figures say, and drawings are the same bytes each time."""
+"""The report: tables and verdicts agree with the figures; drawings are the same bytes each time."""
 
 import re
 from dataclasses import replace
@@ -27,6 +27,8 @@ from pipeline.report.tables import (
     stores_table,
 )
 from pipeline.report.verdicts import headline, verdicts
+from pipeline.results.evaluation import StoreRow
+from pipeline.results.export import ExportedFile
 
 
 def read(folder: Path) -> Content:
@@ -41,14 +43,14 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
 
 
 def cells(table: str, name: str) -> list[str]:
-    """The cells of a network's or a store's line in a Markdown table."""
+    """Returns the cells of a network's or a store's line in a Markdown table."""
     line = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def with_paid(content: Content, *paid: str) -> Content:
-    comparisons = [{**content.evaluation["comparisons"][0], "paid": each} for each in paid]
-    return replace(content, evaluation={**content.evaluation, "comparisons": comparisons})
+    comparisons = [replace(content.evaluation.comparisons[0], paid=each) for each in paid]
+    return replace(content, evaluation=replace(content.evaluation, comparisons=comparisons))
 
 
 # Tables
@@ -85,8 +87,8 @@ def test_exported_files_stand_below_their_network(content: Content) -> None:
 
 
 def test_a_file_that_was_not_timed_is_listed(content: Content) -> None:
-    facts = {"bytes": 5000, "accuracy": 0.5, "largest_difference": 0.0, "top1_agreement": 1.0, "kl_to_torch": 0.0}
-    export = {"files": {"model.pte": facts}, "torch": {"accuracy": 0.5}}
+    file = ExportedFile(bytes=5000, accuracy=0.5, largest_difference=0.0, top1_agreement=1.0, kl_to_torch=0.0)
+    export = replace(content.exports["tiny"], files={"model.pte": file})
     (line,) = export_lines({"tiny": export})
     assert line["file_bytes"] == 5000
     assert list(charts(replace(content, exports={"tiny": export})))
@@ -107,7 +109,8 @@ def test_robustness_is_a_column_a_corruption_with_the_mean_last(content: Content
 
 
 def test_every_store_is_a_line_with_its_size_and_fidelity() -> None:
-    table = stores_table(stores()).text("github")
+    rows = {name: StoreRow(**row) for name, row in stores().items()}
+    table = stores_table(rows).text("github")
     assert table.index("KL at 1 ") < table.index("KL at 4 ") < table.index("KL at 10 ")
     figures = ["8", "54,000", "4.56", "10.25", "7.5e-05", "1.5e-05", "1.5e-05", "99.987%"]
     assert cells(table, "dense8") == ["dense8", *figures]
@@ -140,8 +143,8 @@ def test_a_verdict_says_whether_distillation_paid_and_how_sure_that_is(content: 
 
 
 def test_a_verdict_over_seeds_says_how_many(content: Content) -> None:
-    comparison = {**content.evaluation["comparisons"][0], "seeds": [0, 1, 2]}
-    evaluation = {**content.evaluation, "comparisons": [comparison]}
+    comparison = replace(content.evaluation.comparisons[0], seeds=[0, 1, 2])
+    evaluation = replace(content.evaluation, comparisons=[comparison])
     assert "mean of 3 seeds" in verdicts(replace(content, evaluation=evaluation))[0]
 
 
@@ -238,7 +241,7 @@ def test_a_chart_on_the_page_is_text_in_the_pages_colours(content: Content) -> N
 def test_the_teacher_alone_an_imported_one_and_hundreds_of_students_are_drawn(tmp_path: Path) -> None:
     write_reports(tmp_path / "alone", students=())
     alone = read(tmp_path / "alone")
-    evaluation = {**alone.evaluation, "models": {"teacher": {**alone.networks["teacher"], "train_seconds": 0.0}}}
+    evaluation = replace(alone.evaluation, models={"teacher": replace(alone.networks["teacher"], train_seconds=0.0)})
     imported = replace(alone, evaluation=evaluation, curves={"teacher": []})
     write_reports(tmp_path / "many", students=[f"s{n}" for n in range(150)], explained=False)
     many = read(tmp_path / "many")
@@ -250,10 +253,10 @@ def test_the_teacher_alone_an_imported_one_and_hundreds_of_students_are_drawn(tm
     assert "(the first 6 of 150)" in captions["class_gains"]
 
 
-def test_a_legend_tells_everything_that_is_drawn_also_where_the_first_student_has_no_twin(content: Content) -> None:
-    rows = {name: dict(row) for name, row in content.networks.items() if name != "tiny_hard"}
-    del rows["tiny"]["twin"]
-    evaluation = {**content.evaluation, "models": rows, "comparisons": []}
+def test_a_legend_names_everything_that_is_drawn_also_where_the_first_student_has_no_twin(content: Content) -> None:
+    rows = {name: row for name, row in content.networks.items() if name != "tiny_hard"}
+    rows["tiny"] = replace(rows["tiny"], twin=None)
+    evaluation = replace(content.evaluation, models=rows, comparisons=[])
     drawn = {chart.name: chart for chart in charts(replace(content, evaluation=evaluation))}
     chart = drawn["training_curves"].svg()
     assert all(f">{role}</text>" in chart for role in ("student", "twin", "teacher's last"))

@@ -21,7 +21,7 @@ from pipeline.labelling import tune
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
-from pipeline.report.label_figures import draw_ladder, draw_sample
+from pipeline.report.label_figures import SampleViews, draw_ladder, draw_sample
 from pipeline.report.tables import ladder_table
 from pipeline.views.spec import render
 from stages import derive_labels, dump_labels, inspect_labels, prepare, train_teacher, tune_labels
@@ -325,7 +325,7 @@ def test_a_figure_shows_the_pixels_that_the_teacher_saw(call: Call, monkeypatch:
     train = ImageDataset(Path("data/prepare")).split("train")
     ids = labels.sample_ids[5:6]
     image = train.inputs[find_samples(ids, train.sample_ids)]
-    for view, pixels in enumerate(drawn[0]):
+    for view, pixels in enumerate(drawn[0].images):
         expected = render(image, labels.views.draw(ids, view), labels.views)[0]
         assert np.array_equal(pixels, expected.numpy())
     assert drawn[-1] == Path("x.png")
@@ -540,7 +540,8 @@ def draw_views(count: int, channels: int, path: Path) -> None:
     images = rng.integers(0, 256, (count, channels, 8, 8), dtype=np.uint8)
     names = [f"a class with a very long name indeed, {n}" for n in range(7)]
     shares = rng.dirichlet(np.ones(7), count)
-    draw_sample(images, shares, [f"view {n}" for n in range(count)], names, 3, 5, "a sample", path)
+    views = [f"view {n}" for n in range(count)]
+    draw_sample(SampleViews("a sample", images, shares, views, names, 3), 5, path)
 
 
 @pytest.mark.parametrize(
