@@ -1,4 +1,4 @@
-"""The way in which a stage becomes a command."""
+"""A stage as a command."""
 
 from collections.abc import Callable
 

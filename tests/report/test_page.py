@@ -1,4 +1,4 @@
-"""The page of the report in a browser: it stands alone, obeys filters and keys, and fits a phone."""
+"""The report in a browser: the page stands alone, obeys filters and keys, and fits a phone."""
 
 import os
 import shutil
