@@ -59,7 +59,7 @@ def label_fields(store: StoreReader) -> list[str]:
 
 
 def _on_disk(store: StoreReader) -> dict[str, Any]:
-    """Returns files and bytes by array, metadata included, and the blocks that lack a field's file."""
+    """Returns files and bytes by array, and the blocks that lack a field's file."""
     arrays: dict[str, dict[str, Any]] = {}
     for path in sorted(path for path in store.path.rglob("*") if path.is_file()):
         parts = path.relative_to(store.path).parts

@@ -114,7 +114,7 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
 
 
 def labels_of_store(place: str) -> LabelSource:
-    """Returns the labels of a dense store, at a folder or a URL; raises StoreError for another one."""
+    """Returns the labels of a dense store; raises StoreError for another one."""
     store = StoreReader(place)
     manifest = store.manifest
     if not manifest.encoding["kind"].startswith("dense_") or manifest.fidelity is None:

@@ -61,7 +61,7 @@ def read_sample_ids(file: Path) -> UInt64[np.ndarray, " samples"]:
 
 
 def choose_encoding(first: StoreReader, name: str | None, params: Path) -> Encoding:
-    """Returns a row of the table `encodings`, or the first store's encoding where no row is named."""
+    """Returns the named row of `encodings`, or the first store's encoding without a name."""
     if name is None:
         return first.encoding
     rows = load_rows("encodings", params)
