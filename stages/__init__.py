@@ -1,1 +1,3 @@
-"""One script per stage of dvc.yaml: read params, open inputs, call pipeline, write outputs; and commands of like form."""
+"""One script per stage of dvc.yaml: read params, open inputs, call pipeline, write outputs; and
+commands of like form.
+"""

@@ -1,4 +1,5 @@
-"""doctor: looks at params.yaml, the images, the networks and the disk before hours are spent on them.
+"""doctor: looks at params.yaml, the images, the networks and the disk before hours are spent on
+them.
 
 A command, not a stage of the DAG. It reports its findings line by line and leaves nothing behind
 (published weights are fetched to where their library keeps them, as training would). Ends with

@@ -1,8 +1,9 @@
-"""dump_labels: teacher + data/prepare -> data/dump_labels/<encoding>.zarr, every encoding in one teacher pass.
+"""dump_labels: teacher + data/prepare -> data/dump_labels/<encoding>.zarr, every encoding in one
+teacher pass.
 
-Any number of processes may run it at once (torchrun, a SLURM array, a Kubernetes indexed job, or by hand with
-`--worker i/n`): they share one folder and its blocks, and the first one that finds all of them there publishes.
-"""
+Any number of processes may run it at once (torchrun, a SLURM array, a Kubernetes indexed job, or by
+hand with `--worker i/n`): they share one folder and its blocks, and the first one that finds all of
+them there publishes."""
 
 import os
 import shutil

@@ -1,8 +1,9 @@
-"""import_labels: a file of a teacher's logits -> the stores that dump_labels would write, of the inputs as they are.
+"""import_labels: a file of a teacher's logits -> the stores that dump_labels would write, of the
+inputs as they are.
 
-A command, not a stage of the DAG: for a teacher that runs elsewhere. Rows are joined to samples by sample id, or by the
-key that `data/prepare/samples.tsv` has for each. A killed one goes on where it stopped when it is run again.
-"""
+A command, not a stage of the DAG: for a teacher that runs elsewhere. Rows are joined to samples by
+sample id, or by the key that `data/prepare/samples.tsv` has for each. A killed one goes on where it
+stopped when it is run again."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -75,11 +76,11 @@ def main(
 
 
 def _figures(teacher: ImportedTeacher, dataset: ImageDataset, train: SplitOnDisk) -> dict[str, float]:
-    """Returns the accuracy, and the temperature that calibrates the validation split, for the manifest.
+    """Returns the accuracy, and the temperature that calibrates the validation split, for the
+    manifest.
 
-    Measured on the validation split where the file has some of it, else on the training split; raises ModelError where
-    the accuracy is that of chance.
-    """
+    Measured on the validation split where the file has some of it, else on the training split;
+    raises ModelError where the accuracy is that of chance."""
     val = dataset.stream("val")
     name, labels, rows = "val", val.hard_labels, teacher.find(val.sample_ids)
     if not (rows >= 0).any():

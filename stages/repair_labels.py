@@ -1,4 +1,6 @@
-"""repair_labels: finds the broken blocks of every store, has the teacher label just these again, and puts them in place."""
+"""repair_labels: finds the broken blocks of every store, has the teacher label just these again,
+and puts them in place.
+"""
 
 from pathlib import Path
 from typing import Annotated

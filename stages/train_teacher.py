@@ -1,7 +1,7 @@
 """train_teacher: data/prepare -> data/train_teacher (weights, accuracy, calibration temperature).
 
-`torchrun --nproc-per-node 4 -m stages.train_teacher` trains it on four GPUs, each with its share of every batch.
-"""
+`torchrun --nproc-per-node 4 -m stages.train_teacher` trains it on four GPUs, each with its share of
+every batch."""
 
 import os
 from dataclasses import asdict

@@ -1,7 +1,8 @@
-"""verify_labels: stores + teacher -> reports/verify_labels.json; fails where stored labels are not the teacher's.
+"""verify_labels: stores + teacher -> reports/verify_labels.json; fails where stored labels are not
+the teacher's.
 
-Without the teacher (`--no-teacher`) everything else is checked: checksums, coverage, digests, manifest, ids, views.
-"""
+Without the teacher (`--no-teacher`) everything else is checked: checksums, coverage, digests,
+manifest, ids, views."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""Workers of a dump as forked processes (a fresh interpreter takes seconds to import torch), to be killed, stopped and
-starved; each writes a line for every block that it has the teacher compute."""
+"""Workers of a dump as forked processes (a fresh interpreter takes seconds to import torch), to be
+killed, stopped and starved; each writes a line for every block that it has the teacher compute.
+"""
 
 import ctypes
 import errno
@@ -34,7 +35,8 @@ _COUNTS = {"train": 240, "val": 24, "test": 24}
 
 
 def make_teacher(folder: Path, **dump_settings: Any) -> Path:
-    """A folder with params, data and a teacher that nobody trained but that is sure of itself; nothing is dumped yet."""
+    """Returns returns a folder with params, data and a teacher that nobody trained but that is sure
+    of itself; nothing is dumped yet."""
     params = small_params()
     params["dump_labels"] |= dump_settings
     params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "top2")}
@@ -52,7 +54,9 @@ def write_teacher(folder: Path, data: DatasetManifest, seed: int) -> None:
 
 
 class Site:
-    """Where workers dump: their own `out` and `work`, a teacher and data that others use, too."""
+    """A place where workers dump: their own `out` and `work`, a teacher and data that others use,
+    too.
+    """
 
     def __init__(self, made: Path, folder: Path) -> None:
         self.made = made
@@ -63,7 +67,7 @@ class Site:
         folder.mkdir(parents=True, exist_ok=True)
 
     def dump(self, worker: str | None = None, on_block: OnBlock = lambda count: None) -> None:
-        """The stage, in this process."""
+        """Runs the stage in this process."""
         data = self.made / "data"
         with self.counting(on_block):
             dump_labels.main(
@@ -76,7 +80,7 @@ class Site:
         on_block: OnBlock = lambda count: None,
         first: Callable[[], object] = lambda: None,
     ) -> int:
-        """The stage in a process of its own, `first` before it; its id."""
+        """Starts the stage in a process of its own, `first` before it; its id."""
 
         def work() -> None:
             first()
@@ -86,15 +90,17 @@ class Site:
         return fork(work, self.said)
 
     def run(self, on_block: OnBlock = lambda count: None, first: Callable[[], object] = lambda: None) -> int:
-        """The same; waits for its end. Its exit status, or minus the signal that ended it."""
+        """Starts the same and waits for its end; returns its exit status, or minus the signal that
+        ended it.
+        """
         return ended(self.start(None, on_block, first))
 
     def computed(self) -> list[str]:
-        """The blocks that a teacher began with, in that order."""
+        """Returns the blocks that a teacher began with, in that order."""
         return self._computed.read_text().splitlines() if self._computed.exists() else []
 
     def written(self) -> dict[str, bytes]:
-        """What is there of unfinished stores."""
+        """Returns what is there of unfinished stores."""
         return {name: data for folder in self.work.glob("*/output") for name, data in files_of(folder).items()}
 
     def forget(self) -> None:
@@ -106,8 +112,9 @@ class Site:
 
     @contextmanager
     def counting(self, on_block: OnBlock = lambda count: None) -> Iterator[None]:
-        """Within, every block that the teacher is asked for is a line in a file, before the answer. `on_block` is
-        called next, with the number of blocks so far in this process."""
+        """Makes each block that the teacher is asked for a line in a file, before the answer.
+        `on_block` is called next, with the number of blocks so far in this process.
+        """
         real = dump.plan_view
         count = 0
 
@@ -170,7 +177,9 @@ def die(*_: object) -> None:
 
 
 def die_at(step: int, log: Path | None = None) -> None:
-    """From now on in this process: SIGKILL just before a step that changes the disk for good, counted from 0."""
+    """Arranges for SIGKILL just before a step that changes the disk for good,
+    counted from 0.
+    """
     count = 0
 
     def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,13 +200,15 @@ def die_at(step: int, log: Path | None = None) -> None:
 
 
 class SmallDisk:
-    """A disk that takes so many bytes and then says that it is full; what fits of the last write stays."""
+    """A disk that takes so many bytes and then says that it is full; what fits of the last write
+    stays.
+    """
 
     def __init__(self, num_bytes: int) -> None:
         self.left = num_bytes
 
     def use(self) -> None:
-        """From now on, all that this process writes goes there."""
+        """Sends all that this process writes from now on there."""
         real, disk = io.open, self
 
         class Limited(io.FileIO):
@@ -217,7 +228,9 @@ class SmallDisk:
 
 
 def own_disk(folder: Path, size: str) -> None:
-    """Puts a real disk of a size ("300k") at a folder, for this process alone; raises OSError where that is forbidden."""
+    """Puts a real disk of a size ("300k") at a folder, for this process alone; raises OSError where
+    that is forbidden.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):

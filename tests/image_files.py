@@ -39,7 +39,8 @@ def image_file(seed: int, kind: str = "png") -> bytes:
 
 
 def make_samples(labels: Iterable[str | None] = ("ant", "bee", "cat"), each: int = 3) -> list[Sample]:
-    """Returns `each` training images a class, one for val and one for test; PNG and JPEG in turn."""
+    """Returns `each` training images a class, one for val and one for test; PNG and JPEG in
+    turn."""
     samples = []
     for split in SPLITS:
         for label in labels:

@@ -1,4 +1,5 @@
-"""Logits of a student and of a teacher for tests of losses: three fixed examples, and random ones."""
+"""Logits of a student and of a teacher for tests of losses: three fixed examples, and random
+ones."""
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ HARD_LABELS = torch.tensor([0, 3, 2])
 
 
 def random_logits(seed: int, batch: int, classes: int, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns logits of a student and of a teacher, float64, normally distributed with this scale."""
+    """Returns logits of a student and of a teacher, float64, normally distributed with this
+    scale."""
     rng = np.random.default_rng(seed)
     student, teacher = rng.normal(0, scale, (2, batch, classes))
     return torch.from_numpy(student), torch.from_numpy(teacher)

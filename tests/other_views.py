@@ -1,4 +1,6 @@
-"""Views once more, written from docs/store-format.md alone: one image at a time, with Python's integers."""
+"""Views once more, written from docs/store-format.md alone: one image at a time, with Python's
+integers.
+"""
 
 import hashlib
 import math
@@ -22,7 +24,7 @@ def sample_id(image: Array) -> int:
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Philox4x32-10 (Salmon et al., 2011)."""
+    """Returns Philox4x32-10 (Salmon et al., 2011)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -37,7 +39,7 @@ def words_of(number: int) -> tuple[int, int]:
 
 
 def words(views: Row, sample: int, view: int, place: int) -> Words:
-    """w0 to w7 of the operation at a place of the list."""
+    """Returns w0 to w7 of the operation at a place of the list."""
     key = words_of(views["seed"])
     return [word for slot in (2 * place, 2 * place + 1) for word in philox((*words_of(sample), view, slot), key)]
 
@@ -85,7 +87,7 @@ def stretch(line: Sequence[int], start: int, span: int) -> list[int]:
 
 
 def by_pixel(image: Array, change: Callable[[tuple[int, ...], int], int]) -> Array:
-    """`change` gets a pixel's levels in all channels, and one of them."""
+    """Returns an image of which `change` got a pixel's levels in all channels, and one of them."""
     new = image.copy()
     channels, height, width = image.shape
     for y in range(height):
@@ -158,7 +160,7 @@ OPERATIONS = {
 
 
 def render_view(views: Row, image: Array, view: int, sample: int | None = None) -> Array:
-    """The view of one image (by itself)."""
+    """Returns the view of one image (by itself)."""
     sample = sample_id(image) if sample is None else sample
     if views["plain_first"] and view == 0:
         return image
@@ -169,14 +171,14 @@ def render_view(views: Row, image: Array, view: int, sample: int | None = None) 
 
 
 def partner_of(views: Row, block: Sequence[int], sample: int, view: int) -> int:
-    """The id of the partner in a block of ids."""
+    """Returns the id of the partner in a block of ids."""
     last = len(views["operations"]) - 1
     ring = sorted(set(block), key=lambda other: (words(views, other, view, last)[4], other))
     return ring[(ring.index(sample) + 1) % len(ring)]
 
 
 def partner_share(row: Row, w: Words) -> int:
-    """z"""
+    """Returns the share of the partner, z"""
     if not yes(w[0], row["probability"]):
         return 0
     alpha, steps = row["alpha"], 4096
@@ -193,7 +195,7 @@ def partner_share(row: Row, w: Words) -> int:
 
 
 def mix(views: Row, one: Array, other: Array, sample: int, view: int) -> tuple[Array, float]:
-    """Two views that were rendered by themselves in one, and the own share of the first."""
+    """Mixes two views that were rendered by themselves in one, and the own share of the first."""
     row, w = views["operations"][-1], words(views, sample, view, len(views["operations"]) - 1)
     z = 0 if views["plain_first"] and view == 0 else partner_share(row, w)
     if row["kind"] == "mixup":

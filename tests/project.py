@@ -1,4 +1,6 @@
-"""A small project on disk: the real stages and DAG, the digits data, networks that train in a second."""
+"""A small project on disk: the real stages and DAG, the digits data, networks that train in a
+second.
+"""
 
 import os
 import shutil
@@ -33,7 +35,7 @@ _VIEWS = {"seed": 1, "plain_first": False, "operations": [{"kind": "pad_crop", "
 
 
 def student(**changes: Any) -> dict[str, Any]:
-    """A row of the table `students`."""
+    """Returns a row of the table `students`."""
     row = {
         "model": "convnet_small",
         "model_settings": {"width": 4, "depth": 1},
@@ -57,7 +59,7 @@ def student(**changes: Any) -> dict[str, Any]:
 
 
 def small_params() -> dict[str, Any]:
-    """All of params.yaml, small."""
+    """Returns all of params.yaml, small."""
     return {
         "launcher": dict.fromkeys(("train_teacher", "dump_labels", "train_student"), "python"),
         "prepare": {
@@ -155,7 +157,8 @@ def write_params(folder: Path, params: dict[str, Any]) -> Path:
 
 
 def make_project(folder: Path, params: dict[str, Any]) -> Path:
-    """A copy of the project's code and DAG in `folder`, ready for DVC, with these params."""
+    """Returns a copy of the project's code and DAG in `folder`, ready for DVC, with these
+    params."""
     for name in ("networks", "pipeline", "stages"):
         shutil.copytree(TOP / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
@@ -167,27 +170,29 @@ def make_project(folder: Path, params: dict[str, Any]) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """For a child process: its own folder comes first, `python` is this one, one thread."""
+    """Returns the variables of a child process: its own folder comes first, `python` is this one,
+    one thread.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return os.environ | {"PATH": path, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
 
 
 def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command in a project's folder."""
+    """Runs a command in a project's folder."""
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def repro(folder: Path, *targets: str) -> list[str]:
-    """`dvc repro`; the stages that ran, in order."""
+    """Runs `dvc repro`; returns the stages that ran, in order."""
     done = run(folder, sys.executable, "-m", "dvc", "repro", *targets)
     prefix = "Running stage '"
     return [line.removeprefix(prefix).rstrip("':") for line in done.stdout.splitlines() if line.startswith(prefix)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its path."""
+    """Returns every file below a folder, by its path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

@@ -1,4 +1,5 @@
-"""What the stages before `report` leave behind, small and made up, with names that are hard to write."""
+"""The files that the stages before `report` leave behind, small and made up, with names that are
+hard to write."""
 
 import io
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ _KL = {"mean": 1.5e-5, "p999": 2e-4, "max": 3e-4}
 
 
 def write_reports(folder: Path, *, students: Sequence[str] = ("tiny", "small", "medium"), **options: Any) -> None:
-    """`reports/`, `data/explain/` and `params.yaml` under `folder`. Options: `twins`, `exports`, `explained` are True unless said
-    otherwise; `class_names`, `num_samples`."""
+    """Writes `reports/`, `data/explain/` and `params.yaml` under `folder`. Options: `twins`,
+    `exports`, `explained` are True unless said otherwise; `class_names`, `num_samples`."""
     options = {
         "twins": True,
         "exports": True,
@@ -75,12 +76,12 @@ def write_reports(folder: Path, *, students: Sequence[str] = ("tiny", "small", "
 
 
 def exported(folder: Path) -> list[str]:
-    """The students that `write_reports` has exported."""
+    """Returns the students that `write_reports` has exported."""
     return read_exports(folder / "params.yaml")
 
 
 def stores() -> dict[str, Any]:
-    """A store with labels and one without."""
+    """Returns a store with labels and one without."""
     fidelity = {"top1_agreement": 0.99987, "kl_nats": {"4": _KL, "1": {**_KL, "mean": 7.5e-5}, "10": _KL}}
     about = {"num_views": 8, "num_samples": 54000, "temperature": 1.0}
     dense8 = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
@@ -105,7 +106,7 @@ def stores() -> dict[str, Any]:
 
 
 def verification() -> dict[str, Any]:
-    """One store with faults, one without."""
+    """Returns one store with faults, one without."""
     checked = {"num_labels": 2035, "top1_agreement": 0.9995, "kl_nats": {"1": _KL}}
     return {
         "teacher": {"fingerprint": "2abaedc81c6236e08470d5b8cd012e38", "val_accuracy": 0.9},
@@ -220,7 +221,9 @@ def _export(name: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_explained(rng: np.random.Generator, folder: Path, networks: list[str], names: list[str], count: int) -> None:
-    """Every third sample is of the test split, every fourth has maps, every fifth is unlabelled."""
+    """Returns every third sample is of the test split, every fourth has maps, every fifth is
+    unlabelled.
+    """
     samples, tiles = [], 0
     for n in range(count):
         train, hard = n % 3 > 0, None if n % 5 == 4 else n % len(names)
@@ -267,12 +270,12 @@ def _write_explained(rng: np.random.Generator, folder: Path, networks: list[str]
 
 
 def _views(rng: np.random.Generator, n: int, tiles: int, num_classes: int) -> dict[str, Any]:
-    """Four views, the tiles after the image's."""
+    """Returns four views, the tiles after the image's."""
     return {"views": list(range(tiles + 1, tiles + 5)), "view_labels": [_top(rng, n, num_classes) for _ in range(4)]}
 
 
 def _top(rng: np.random.Generator, first: int, num_classes: int) -> list[list[float]]:
-    """Three different classes and their probabilities, the largest first."""
+    """Returns three different classes and their probabilities, the largest first."""
     shares = np.sort(rng.dirichlet([4.0, 1.0, 0.5]))[::-1]
     return [[(first + 3 * k) % num_classes, round(float(share), 4)] for k, share in enumerate(shares[:num_classes])]
 

@@ -1,4 +1,6 @@
-"""Short training runs for tests: a small network whose state has something of every kind, its task, ways to stop it."""
+"""Short training runs for tests: a small network whose state has something of every kind, its task,
+ways to stop it.
+"""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -29,8 +31,8 @@ STEPS = num_steps(len(TRAIN), BATCH_SIZE)
 
 
 class Net(nn.Module):
-    """Convolutions in channels-last order, batch norm and dropout: statistics, random numbers and the order of the
-    weights in memory are part of its state."""
+    """A network of convolutions in channels-last order, batch norm and dropout: statistics, random
+    numbers and the order of the weights in memory are part of its state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +110,7 @@ def fit_one(
 
 
 class Killed(Exception):  # noqa: N818
-    """What a test stops a run with."""
+    """The exception that a test stops a run with."""
 
 
 def killed_before(step: int, **changes: Any) -> Task[Batch]:
@@ -125,7 +127,7 @@ def killed_before(step: int, **changes: Any) -> Task[Batch]:
 
 
 def scripted(*accuracies: float) -> Callable[[nn.Module], dict[str, float]]:
-    """A validation that says these, one after the other."""
+    """Returns a validation that gives these, one after the other."""
     left = iter(accuracies)
     return lambda model: {"accuracy": next(left)}
 
@@ -139,7 +141,7 @@ def assert_same(result: FitResult, expected: FitResult) -> None:
 
 
 class Recorder:
-    """In place of `progress`: what was announced and what came."""
+    """A stand-in for `progress`: what was announced and what came."""
 
     def __init__(self) -> None:
         self.name, self.total, self.counts = "", 0, [0]

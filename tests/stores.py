@@ -1,4 +1,6 @@
-"""Small stores for tests: what a made-up teacher says of a view is a pure function of sample id, view and its own seed."""
+"""Small stores for tests: the labels of a made-up teacher are a pure function of sample id,
+view and its own seed.
+"""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -37,13 +39,13 @@ LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "sam
 
 
 def take(rows: Sequence[int] | np.ndarray | range, split: SplitInMemory = SPLIT) -> SplitInMemory:
-    """Some images, in that order."""
+    """Returns some images, in that order."""
     chosen = np.asarray(rows)
     return SplitInMemory(split.inputs[chosen], split.hard_labels[chosen], split.sample_ids[chosen])
 
 
 def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
-    """What teacher `seed` says of a view of some images."""
+    """Returns the logits of teacher `seed` for a view of some images."""
     words = torch.cat([sample_draws(seed, sample_ids, view, slot) for slot in (7, 8)])[: len(CLASSES)]
     return (words.T.float() / 2**32 - 0.5) * 12
 
@@ -67,7 +69,7 @@ def manifest_of(
 
 
 def tables_of(manifest: Manifest, seed: int = 0) -> dict[str, np.ndarray]:
-    """What an encoding learns from teacher `seed`, always of the same pilot."""
+    """Returns what an encoding learns from teacher `seed`, always of the same pilot."""
     pilot = torch.log_softmax(logits_of(SPLIT.sample_ids, 99, seed) / manifest.temperature, dim=1)
     return build_encoding(manifest.encoding, "test").learn(pilot, manifest.space)
 
@@ -106,7 +108,7 @@ def make(
     seed: int = 0,
     **changes: Any,
 ) -> StoreReader:
-    """A finished store."""
+    """Returns a finished store."""
     writer = begin(path, row, split, view_numbers, seed, **changes)
     write(writer, writer.manifest.blocks(), seed)
     writer.finish()
@@ -114,17 +116,18 @@ def make(
 
 
 def content(path: Path) -> dict[str, bytes]:
-    """Every file of a store."""
+    """Returns every file of a store."""
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 def shards(path: Path, array: str) -> list[Path]:
-    """The files that hold an array's values."""
+    """Returns the files that hold an array's values."""
     return sorted(file for file in (path / array).rglob("*") if file.is_file() and file.name != "zarr.json")
 
 
 def same_labels(one: StoreReader, other: StoreReader, views: Iterable[int] | None = None) -> bool:
-    """Whether two stores of the same samples, in one order, hold the same bits for some views (numbers)."""
+    """Returns whether two stores of the same samples, in one order, hold the same bits for some
+    views (numbers)."""
     for view in one.manifest.view_numbers if views is None else views:
         first, second = (store.read_view(store.manifest.view_numbers.index(view)) for store in (one, other))
         if first.keys() != second.keys() or not all(torch.equal(first[name], second[name]) for name in first):
@@ -133,7 +136,8 @@ def same_labels(one: StoreReader, other: StoreReader, views: Iterable[int] | Non
 
 
 def is_sound(store: StoreReader) -> bool:
-    """Whether nothing is wrong with a store; raises StoreError where something beside its blocks is."""
+    """Returns whether nothing is wrong with a store; raises StoreError where something beside its
+    blocks is."""
     store.check_whole()
     return all(fault is None for _, fault in store.check())
 

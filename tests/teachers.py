@@ -1,4 +1,6 @@
-"""Networks that know the made-up images of `make_split` without training, in every form in which people bring them."""
+"""Networks that know the made-up images of `make_split` without training, in every form in which
+people bring them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,9 @@ def other(num_classes, channels):
 
 
 def make_project(folder: Path, teacher: dict[str, Any], *, shape: tuple[int, int, int] = SHAPE, **fit: Any) -> Path:
-    """A folder with the made-up images and params for this teacher (by default imported, not trained); the validation
-    images are the training images, so that what was fitted to these does well on those."""
+    """Returns a folder with the made-up images and params for this teacher (by default imported,
+    not trained); the validation images are the training images, so that what was fitted to these
+    does well on those."""
     params = small_params()
     params["train_teacher"] |= teacher
     params["train_teacher"]["fit"] |= {"epochs": 0, "batch_size": 16, "checkpoint_seconds": 60.0} | fit
@@ -61,7 +64,7 @@ def make_project(folder: Path, teacher: dict[str, Any], *, shape: tuple[int, int
 
 
 def begin(folder: Path, teacher: dict[str, Any], *classes: WeightClasses) -> Start:
-    """What a teacher starts from, of the made-up images, which nobody needs for that."""
+    """Returns what a teacher starts from, of the made-up images, which nobody needs for that."""
     count, given = {"train": 64, "val": 64, "test": 32}, {"weights": None, "new_head": False, "input": None}
     data = DatasetManifest("made up", list(CLASSES), list(SHAPE), [0.4], [0.3], count, {}, 0, 0)
     settings = validate(NetworkSettings, given | teacher, "params.yaml: train_teacher")
@@ -125,8 +128,8 @@ def knowing(
     shape: tuple[int, int, int] = SHAPE,
     size: int | None = None,
 ) -> nn.Module:
-    """A network of random layers whose head is fitted by least squares to say class c by output `outputs[c]`, of images
-    that are normalised with mean and standard deviation 0.5."""
+    """Returns a network of random layers whose head is fitted by least squares to say class c by
+    output `outputs[c]`, of images that are normalised with mean and standard deviation 0.5."""
     split = make_split(64, shape=shape)
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -163,7 +166,7 @@ def write_onnx(
     rank: int = 4,
     beside: bool = False,
 ) -> Path:
-    """An ONNX file that knows the made-up images: quarters, averaged, times a matrix."""
+    """Writes an ONNX file that knows the made-up images: quarters, averaged, times a matrix."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,4 +1,6 @@
-"""Teams of forked processes, as torchrun would start and end them (fresh interpreters take seconds to import torch)."""
+"""Teams of forked processes, as torchrun would start and end them (fresh interpreters take seconds
+to import torch).
+"""
 
 import os
 import signal
@@ -13,7 +15,8 @@ from pipeline.core.errors import one_line_errors
 
 
 class Members:
-    """Processes that do the same work as a team; what each says goes to `said-<rank>.txt` in the folder."""
+    """A team of processes that do the same work as a team; what each says goes to `said-<rank>.txt`
+    in the folder."""
 
     def __init__(self, folder: Path, world: int, work: Callable[[], object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,12 +36,13 @@ class Members:
         self.processes = [fork(lambda rank=rank: join(rank), said) for rank, said in enumerate(self._said)]
 
     def said(self) -> str:
-        """By all of them."""
+        """Returns what all of them printed."""
         return "".join(path.read_text() for path in self._said)
 
     def ended(self, *, terminate: bool = True) -> list[int]:
-        """Waits for all; their exit statuses, or minus the signals that ended them. When one fails, the others are ended,
-        as torchrun does."""
+        """Waits for all; their exit statuses, or minus the signals that ended them. When one fails,
+        the others are ended, as torchrun does.
+        """
         statuses: dict[int, int] = {}
         while running := [process for process in self.processes if process not in statuses]:
             for process in running:

@@ -1,4 +1,4 @@
-"""What must hold on a CUDA device: `pytest -m gpu`; skipped where there is none."""
+"""The behaviour that must hold on a CUDA device: `pytest -m gpu`; skipped where there is none."""
 
 import warnings
 from collections.abc import Iterator
@@ -133,7 +133,7 @@ def test_processes_take_the_gpus_in_turn() -> None:
 
 
 def plain(targets: torch.Tensor | SparseTargets) -> list[torch.Tensor]:
-    """What targets hold, on the CPU."""
+    """Returns the content of targets, on the CPU."""
     if isinstance(targets, torch.Tensor):
         return [targets.cpu()]
     parts = (targets.classes, targets.log_probs, targets.log_rest)
@@ -173,7 +173,7 @@ def test_labels_are_written_on_the_gpu_as_near_the_teacher_as_on_the_cpu(row: Ro
 
 
 class Bright(nn.Module):
-    """Says the same to the last bit on any device."""
+    """A network whose outputs are the same to the last bit on any device."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1)[:, 40:46].float() / 16
@@ -247,7 +247,7 @@ def test_a_networks_logits_on_the_gpu_agree_with_the_cpus() -> None:
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
-    """Within, what waits for the device is an error."""
+    """Makes what waits for the device an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that not everything is seen
         torch.cuda.set_sync_debug_mode("error")
@@ -272,7 +272,7 @@ def test_nothing_waits_for_the_gpu_between_the_batches_of_a_block(last: str) -> 
 
 
 class Large(nn.Module):
-    """Takes 16 MiB for an image."""
+    """A network that takes 16 MiB for an image."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         wide = images.flatten(1)[:, :1].float().expand(-1, 1 << 22).clone()
@@ -281,7 +281,7 @@ class Large(nn.Module):
 
 @contextmanager
 def memory_of(num_bytes: int) -> Iterator[None]:
-    """Within, torch has so much more of the GPU's memory than it holds now."""
+    """Gives torch so much more of the GPU's memory than it holds now."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + num_bytes) / total, GPU)

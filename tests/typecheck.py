@@ -1,4 +1,6 @@
-"""The run-time checker of annotations; as for a static one, an int will do where a float is asked for."""
+"""The run-time checker of annotations; as for a static one, an int will do where a float is asked
+for.
+"""
 
 from beartype import BeartypeConf, beartype
 

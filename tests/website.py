@@ -10,14 +10,13 @@ from urllib.parse import unquote
 
 
 class Website:
-    """Serves the files of a folder; lists none of its folders.
+    """A server of the files of a folder; it lists none of its folders.
 
     Attributes:
-        asked: Requests by file, relative to the folder.
-        status: An answer to give instead of a file.
-        cuts: How many requests for blocks are still to be cut off, after `cut_at` (0 to 1) of the content.
-        silent_s: Seconds to wait before an answer.
-        authorizations: What requests said of who they are.
+        asked: Requests by file, relative to the folder. status: An answer to give instead of a
+        file. cuts: How many requests for blocks are still to be cut off, after `cut_at` (0 to 1) of
+        the content. silent_s: Seconds to wait before an answer. authorizations: What requests said
+        of who they are.
     """
 
     def __init__(self, folder: Path) -> None:

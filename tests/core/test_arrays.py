@@ -1,4 +1,4 @@
-"""What was written is what is read; any damage on disk is an error that names the place."""
+"""Arrays: what was written is what is read; any damage on disk is an error that names the place."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Which code decides a result: the import closure of a file, and a fingerprint that only what it does can change."""
+"""The code that decides a result: the import closure of a file, and a fingerprint that only what it
+does can change.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Files are whole or absent, damage is told by name, and unfinished work survives what killed it."""
+"""Files are whole or absent, damage is reported by name, and unfinished work survives what killed
+it.
+"""
 
 import errno
 import os

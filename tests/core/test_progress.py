@@ -1,4 +1,6 @@
-"""A log gets a line now and then with the time left, a terminal gets a bar, and short work says nothing."""
+"""A log gets a line now and then with the time left, a terminal gets a bar, and short work says
+nothing.
+"""
 
 import io
 import sys

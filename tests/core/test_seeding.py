@@ -1,4 +1,6 @@
-"""Random numbers are the published Philox bits, the same everywhere, and depend on nothing but seed and counter."""
+"""Random numbers are the published Philox bits, the same everywhere, and depend on nothing but seed
+and counter.
+"""
 
 import numpy as np
 import pytest

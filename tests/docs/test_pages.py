@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.closure import TOP
+from stages.__main__ import COMMANDS, LABELS
 
 README = TOP / "README.md"
 MAX_README_LINES = 150
@@ -82,3 +83,10 @@ def test_the_map_of_the_benchmarks_names_their_files() -> None:
     text = ast.get_docstring(ast.parse((TOP / "benchmarks/__init__.py").read_text())) or ""
     named = re.findall(r"^ +(\w+\.py) ", text, re.MULTILINE)
     assert sorted(named) == sorted({path.name for path in (TOP / "benchmarks").glob("*.py")} - {"__init__.py"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_potstill_that_a_page_names_exist(page: Path) -> None:
+    for name, inner in re.findall(r"`potstill ([a-z][a-z-]*)(?: ([a-z]+))?", page.read_text()):
+        assert any(name in entries for entries in COMMANDS.values())
+        assert not inner or name != "labels" or inner in LABELS

@@ -68,7 +68,8 @@ def site(made: Path, tmp_path: Path) -> Site:
 
 
 def is_as(site: Site, whole: Site) -> bool:
-    """Returns whether a dump ended as the undisturbed one did, with nothing of it left elsewhere."""
+    """Returns whether a dump ended as the undisturbed one did, with nothing of it left
+    elsewhere."""
     assert set(site.computed()) == set(whole.computed())
     assert not list(site.work.glob("dump_labels-*"))
     assert not list(site.work.glob("dump_labels.claims/*"))

@@ -1,4 +1,5 @@
-"""Devices and number formats: what is asked for is given or refused, and the trial leaves no trace."""
+"""Devices and number formats: what is asked for is given or refused, and the trial leaves no
+trace."""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Networks by name: they build, count as by hand, start the same from a seed, and refuse what does not fit."""
+"""Networks by name: they build, count as by hand, start the same from a seed, and refuse what does
+not fit.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a network costs: against a clock and a memory meter from outside, and whoever asks."""
+"""The cost of a network: against a clock and a memory meter from outside, and whoever asks."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def build(num_classes, channels):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a network that sleeps 20 ms an image and has 60 MB of weights."""
+    """Returns the folder of a network that sleeps 20 ms an image and has 60 MB of weights."""
     folder = tmp_path_factory.mktemp("slow")
     file = folder / "network.py"
     file.write_text(SLOW)
@@ -60,7 +60,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_onnx(path: Path, kind: int = TensorProto.UINT8, outputs: int = 10) -> Path:
-    """A linear layer over 64 pixels."""
+    """Writes a linear layer over 64 pixels."""
     weights = numpy_helper.from_array(np.ones((64, outputs), dtype=np.float32), "weights")
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),

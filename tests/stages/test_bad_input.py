@@ -1,4 +1,6 @@
-"""Everything that a user may get wrong ends in one line that names it: no traceback, no half result, a status of 1."""
+"""Everything that a user may get wrong ends in one line that names it: no traceback, no half
+result, a status of 1.
+"""
 
 import importlib
 import json
@@ -49,7 +51,7 @@ def base_params() -> dict[str, Any]:
 
 
 def run(stage: str, *arguments: str) -> int:
-    """A stage's command; its status."""
+    """Returns runs a stage's command; returns its status."""
     main = importlib.import_module(f"stages.{stage}").main
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [stage, *arguments])
@@ -60,7 +62,7 @@ def run(stage: str, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of a few small images, its teacher and its stores."""
+    """Returns a project of a few small images, its teacher and its stores."""
     folder = tmp_path_factory.mktemp("finished")
     write_folder(folder / "images", make_samples(CLASSES, each=12))
     write_params(folder, base_params())
@@ -73,7 +75,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Case(NamedTuple):
-    """A stage, what is spoilt before it is run (in the project's folder), and what its line must name."""
+    """A stage, what is spoilt before it is run (in the project's folder), and what its line must
+    name.
+    """
 
     stage: str
     spoil: Spoil

@@ -1,4 +1,6 @@
-"""The commands beside the DAG, as a user calls them, in one process: what they print and write, and their one-line errors."""
+"""The commands beside the DAG, as a user calls them, in one process: what they print and write, and
+their one-line errors.
+"""
 
 import json
 import shutil
@@ -37,7 +39,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder after `dump_labels`, with a store of another encoding beside."""
+    """Returns a folder after `dump_labels`, with a store of another encoding beside."""
     folder = tmp_path_factory.mktemp("finished")
     params = small_params()
     params["encodings"]["drawn"] = {"kind": "sampled", "draws": 12, "seed": 0}
@@ -52,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a project of its own whose data is that one's."""
+    """Changes to a folder: a project of its own whose data is that one's."""
     (tmp_path / "data").mkdir()
     for place in (finished / "data").iterdir():
         (tmp_path / "data" / place.name).symlink_to(place)
@@ -78,14 +80,14 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ladder of a few rungs."""
+    """Returns a ladder of a few rungs."""
     full = tune.ladder
     kept = ("dense_float16", "dense_uint8/255", "dense_uint8/32", "topk 1/255", "topk 2/64", "sampled 12")
     monkeypatch.setattr(tune, "ladder", lambda space: {name: full(space)[name] for name in kept})
 
 
 def change(edit: Callable[[dict[str, Any]], object]) -> None:
-    """Other settings in the current folder."""
+    """Writes other settings into the current folder."""
     params = small_params()
     edit(params)
     write_params(Path(), params)
@@ -100,7 +102,7 @@ def reader(name: str) -> StoreReader:
 
 
 def assert_one_line(result: tuple[int, str, str], *parts: str) -> None:
-    """It failed, and said why in one line."""
+    """Checks that it failed, and said why in one line."""
     status, _, err = result
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert status == 1, err
@@ -180,7 +182,7 @@ def test_a_store_stands_in_for_the_teacher(call: Call) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_labels_of_the_store_are_what_the_teacher_says(call: Call) -> None:
-    """The same rows are drawn either way, so all figures agree but for float16."""
+    """The same rows are drawn either way, so all figures agree except for float16."""
     change(lambda p: p["dump_labels"].update(pilot_labels=200))
     call("tune", "--labels", 200, "--out", "a")
     call("tune", "--labels", 200, "--out", "b", "--store", store("dense16"))
@@ -371,7 +373,8 @@ def test_a_subset_holds_the_same_labels(call: Call) -> None:
     chosen = [40, 3, 700]
     Path("ids.txt").write_text("\n".join(f"{int(whole.sample_ids[row]):016x}" for row in chosen) + "\n\n")
     status, out, _ = call("derive", "subset", store("dense8"), "out/some.zarr", "--views", "1", "--samples", "ids.txt")
-    # Its canaries are those of the views and samples that are left, and of three samples there may be none.
+    # Its canaries are those of the views and samples that are left, and of three samples there may
+    # be none.
     if status == 0:
         assert out.startswith("out/some.zarr: 3 labels: views 1 of 3 samples, dense_uint8, ")
     status, out, _ = call("derive", "subset", store("dense8"), "out/first.zarr", "--views", "1,0", "--first", 600)

@@ -22,7 +22,7 @@ TOLD = ["evaluate", "explain", "report"]  # what follows any student
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project after its first `dvc repro`."""
+    """Returns a project after its first `dvc repro`."""
     folder = make_project(tmp_path_factory.mktemp("finished"), small_params())
     ran = repro(folder)
     assert sorted(ran) == sorted(
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished project, to change."""
+    """Returns a copy of the finished project, to change."""
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
 
 
@@ -82,7 +82,9 @@ def test_what_is_no_longer_exported_is_no_longer_reported(project: Path) -> None
 
 
 def test_a_grid_of_experiments_trains_one_student_and_runs_no_teacher(project: Path) -> None:
-    """What docs/experiments.md says, with a key that the row has and one that it takes from the defaults."""
+    """What docs/experiments.md says, with a key that the row has and one that it takes from the
+    defaults.
+    """
     params = small_params()
     params["students_defaults"] = {"hard_weight": params["students"]["small"].pop("hard_weight")}
     write_params(project, params)
@@ -133,7 +135,8 @@ def test_another_teacher_leaves_the_twins_alone(project: Path) -> None:
 
 
 def test_one_store_and_the_data_are_enough_to_train_elsewhere(project: Path, tmp_path: Path) -> None:
-    """What the README says of a small machine: code, data/prepare, one store, no DVC, no teacher."""
+    """What the README says of a small machine: code, data/prepare, one store, no DVC, no
+    teacher."""
     device = tmp_path / "device"
     for name in ("pipeline", "stages", "data/prepare", "data/dump_labels/dense8.zarr"):
         shutil.copytree(project / name, device / name)

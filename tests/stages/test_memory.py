@@ -1,4 +1,6 @@
-"""A device's memory: too little of it halves batches, enough of it holds the images, and copies travel ahead of the work."""
+"""A device's memory: too little of it halves batches, enough of it holds the images, and copies
+travel ahead of the work.
+"""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -37,16 +39,17 @@ ERRORS = {
 
 
 class Short(nn.Module):
-    """Bears `bears` images at once; what it says of one is exact, so that it does not depend on its company."""
+    """A network that takes `limit` images at once; its output for one is exact, so that it does not
+    depend on its company."""
 
-    def __init__(self, bears: int, error: Exception = ERRORS["cuda"]) -> None:
+    def __init__(self, limit: int, error: Exception = ERRORS["cuda"]) -> None:
         super().__init__()
-        self.bears, self.error = bears, error
+        self.limit, self.error = limit, error
         self.sizes: list[int] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(images))
-        if len(images) > self.bears:
+        if len(images) > self.limit:
             raise self.error
         return images.flatten(1).double()[:, 30:34]
 
@@ -55,13 +58,13 @@ WHOLE = predict_logits(Short(99), IMAGES.split(16), CPU)
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("bears", [1, 2, 3, 5, 8, 15])
-def test_batches_that_are_too_large_are_halved_to_the_same_logits(bears: int, error: Exception) -> None:
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 8, 15])
+def test_batches_that_are_too_large_are_halved_to_the_same_logits(limit: int, error: Exception) -> None:
     told: list[int] = []
-    model = Short(bears, error)
+    model = Short(limit, error)
     assert torch.equal(predict_logits(model, IMAGES.split(16), CPU, on_batch=told.append), WHOLE)
     assert told == [16, 16, 9]
-    assert sum(size for size in model.sizes if size <= bears) == 41
+    assert sum(size for size in model.sizes if size <= limit) == 41
 
 
 def test_the_new_size_is_said_once_and_remembered(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +76,7 @@ def test_the_new_size_is_said_once_and_remembered(capsys: pytest.CaptureFixture[
     predict_logits(model, IMAGES.split(16), CPU)
     assert capsys.readouterr().err == ""
     assert max(model.sizes) == 4
-    model.bears = 2  # somebody else has taken more
+    model.limit = 2  # somebody else has taken more
     assert torch.equal(predict_logits(model, IMAGES.split(16), CPU), WHOLE)
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -92,7 +95,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 
 
 class Greedy(nn.Module):
-    """Wants a petabyte, from a few images on, on top of something that it holds already."""
+    """A network that wants a petabyte, from a few images on, on top of something that it holds
+    already.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +139,7 @@ def test_a_split_that_is_there_is_not_moved() -> None:
 
 
 def meta(split: SplitInMemory) -> SplitInMemory:
-    """On a device that has shapes alone."""
+    """Returns inputs on a device that has shapes alone."""
     return split.to(torch.device("meta"))
 
 
@@ -185,7 +190,7 @@ def test_so_are_views_of_two_images(views: Row) -> None:
 
 
 class Machine:
-    """Writes down what a CUDA device would be asked for, in order."""
+    """A record of what a CUDA device would be asked for, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []

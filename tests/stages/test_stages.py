@@ -111,7 +111,7 @@ def run_export(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder after every stage."""
+    """Returns a folder after every stage."""
     folder = tmp_path_factory.mktemp("finished")
     write_params(folder, small_params())
     run_prepare(folder)

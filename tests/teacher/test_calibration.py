@@ -13,7 +13,9 @@ PROPERTY = settings(max_examples=40, deadline=None, database=None)
 
 
 def calibrated(classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits whose probabilities are exactly the shares of the labels that they come with."""
+    """Returns returns logits whose probabilities are exactly the shares of the labels that they
+    come with.
+    """
     rng = np.random.default_rng(seed)
     logits, labels = [], []
     for _ in range(6):

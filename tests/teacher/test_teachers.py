@@ -1,5 +1,6 @@
-"""Teachers that people bring: of torchvision, of timm, in a file of their own, as ONNX. Each serves from import to
-verified labels, from its own folder alone; whatever does not fit is one clear line."""
+"""Teachers that people bring: of torchvision, of timm, in a file of their own, as ONNX. Each serves
+from import to verified labels, from its own folder alone; whatever does not fit is one clear line.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""train_teacher: what a teacher learns of mixed views, images that do not fit in memory, and views that do not fit the images."""
+"""train_teacher: what a teacher learns of mixed views, images that do not fit in memory, and views
+that do not fit the images.
+"""
 
 import os
 import random
@@ -84,7 +86,8 @@ def test_views_that_do_not_fit_the_images_are_refused_before_work(tmp_path: Path
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data set of 0.9 MB, a third of it without labels, and a teacher that may hold 1 MB."""
+    """Returns a data set of 0.9 MB, a third of it without labels, and a teacher that may hold 1
+    MB."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
@@ -109,7 +112,7 @@ def run_teacher(params: Path, data: Path, folder: Path) -> None:
 
 
 def start(project: Path, folder: Path) -> int:
-    """The stage in a process of its own; its id."""
+    """Starts the stage in a process of its own; its id."""
     folder.mkdir(exist_ok=True)
     (folder / "said.txt").touch()
 

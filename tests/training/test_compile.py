@@ -1,4 +1,4 @@
-"""torch.compile: the same training but for rounding, and one line where there is no compiler."""
+"""torch.compile: the same training up to rounding, and one line where there is no compiler."""
 
 import subprocess
 import sys
@@ -15,7 +15,9 @@ from pipeline.models.compilers import check_compiler
 
 
 class Small(nn.Module):
-    """Little to compile, and no dropout, whose random numbers a compiler draws otherwise."""
+    """A network with little to compile, and no dropout, whose random numbers a compiler draws
+    otherwise.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,13 +34,14 @@ def net() -> Small:
 
 
 def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
-    # In a process of its own: a compiler can't look through the type checks that the tests put around functions.
+    # In a process of its own: a compiler can't look through the type checks that the tests put
+    # around functions.
     done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def compare(scratch: Path) -> None:
-    # As it is compiled, but for the C++, which takes 20 seconds and a compiler.
+    # As it is compiled, except for the C++, which takes 20 seconds and a compiler.
     nn.Module.compile = partialmethod(nn.Module.compile, backend="aot_eager")  # type: ignore[method-assign,assignment]
     plain = fit_one(net(), make_task(), recipe(optimizer="sgd"), scratch / "plain", name="plain")
     model = net()

@@ -1,4 +1,6 @@
-"""Several processes train one network: they come to what one comes to, whoever is killed, and speak with one voice."""
+"""Several processes train one network: they come to what one comes to, whoever is killed, and speak
+with one voice.
+"""
 
 import os
 import shutil
@@ -42,7 +44,9 @@ Work = Callable[[Team, Path], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes that do not wait for the disk; small chunks and megabytes, so that a little data can be streamed."""
+    """Writes that do not wait for the disk; small chunks and megabytes, so that a little data can
+    be streamed.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
@@ -95,7 +99,7 @@ def test_a_process_knows_its_team() -> None:
 
 
 class Wide(Net):
-    """Computes in the format of its weights; drops nothing."""
+    """A network that computes in the format of its weights and drops nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +112,7 @@ class Wide(Net):
 
 
 class ActivatedNorm(nn.BatchNorm2d):
-    """As timm has it: a norm with more in it, which nobody may put another norm in place of."""
+    """A norm as timm has it: with more in it, which nobody may put another norm in place of."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
         normed = batch_norm(
@@ -126,7 +130,9 @@ def network(kind: type[Net], norm: type[nn.BatchNorm2d] = nn.BatchNorm2d, dtype:
 
 
 def team_task(team: Team, batch_size: int, kill: int = -1) -> Task[Batch]:
-    """As stages make it; its batches end in a kill before a step, counted over all epochs."""
+    """Returns a task as stages make it; its batches end in a kill before a step, counted over all
+    epochs.
+    """
     steps, weight = num_steps(len(TRAIN), batch_size), team.share.weight(batch_size)
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:
@@ -149,7 +155,7 @@ def team_task(team: Team, batch_size: int, kill: int = -1) -> Task[Batch]:
 
 
 def train(team: Team, folder: Path, model: nn.Module, kill: int = -1, **settings: Any) -> FitResult | None:
-    """A run in a folder, and what it came to on disk; None where it was killed."""
+    """Trains a run in a folder; returns what it came to on disk; None where it was killed."""
     settings = recipe(**{"checkpoint_seconds": 1000, **settings})
     torch.manual_seed(5 + team.rank)
     head = {"head.weight", "head.bias"}
@@ -165,7 +171,7 @@ def train(team: Team, folder: Path, model: nn.Module, kill: int = -1, **settings
 
 
 def in_team(folder: Path, world: int, work: Work) -> Members:
-    """What each of several processes does, to its end."""
+    """Runs what each of several processes does, to its end."""
 
     def member() -> None:
         team = Team.of(os.environ)
@@ -187,7 +193,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def train_all(team: Team, folder: Path) -> None:
-    """All runs in either format, one after the other."""
+    """Trains all runs in either format, one after the other."""
     for dtype in (torch.float32, torch.float64):
         for name, settings in RUNS.items():
             train(team, folder / name / str(dtype), network(Wide, dtype=dtype), **settings)
@@ -196,7 +202,7 @@ def train_all(team: Team, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, quick: None) -> tuple[Path, Path]:
-    """What all runs come to in one process, and in two."""
+    """Returns what all runs come to in one process, and in two."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     train_all(ALONE, one)
     in_team(two, 2, train_all)
@@ -265,7 +271,7 @@ def test_checkpoints_by_the_clock_come_in_all_processes_at_once(tmp_path: Path) 
 
 
 class Idle(Wide):
-    """Has a layer that nothing uses."""
+    """A network with a layer that nothing uses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -320,7 +326,7 @@ def run_student(folder: Path, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:
-    """A project with a teacher and labels, and no student yet."""
+    """Returns a project with a teacher and labels, and no student yet."""
     params = small_params()
     params["train_teacher"]["fit"] = FIT
     params["students"] = STUDENTS
@@ -334,7 +340,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(begun: Path) -> Path:
-    """The students that one process trains."""
+    """Returns the students that one process trains."""
     for name in STUDENTS:
         if name != "dist":
             run_student(begun, name)
@@ -343,7 +349,7 @@ def alone(begun: Path) -> Path:
 
 @pytest.fixture
 def folder(begun: Path, tmp_path: Path) -> Path:
-    """A project of its own without a student."""
+    """Returns a project of its own without a student."""
     for name in ("params.yaml", "data"):
         (shutil.copytree if name == "data" else shutil.copy)(begun / name, tmp_path / name)
     shutil.rmtree(tmp_path / "data/train_student", ignore_errors=True)
@@ -351,7 +357,7 @@ def folder(begun: Path, tmp_path: Path) -> Path:
 
 
 def assert_close(ours: Path, theirs: Path) -> None:
-    """The same files, and weights that differ by the rounding of sums alone."""
+    """Checks that files are the same, and weights that differ by the rounding of sums alone."""
     assert files_of(ours).keys() == files_of(theirs).keys()
     for file in ours.glob("*.safetensors"):
         weights, expected = (read_tensors(place, made_by="x") for place in (file, theirs / file.name))
@@ -428,7 +434,7 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 def kill_one(members: Members, folder: Path, rank: int, after: str) -> None:
-    """As soon as a checkpoint is further than another."""
+    """Kills one as soon as a checkpoint is further than another."""
     wait_for(lambda: any(name > after for name in checkpoints(folder)))
     os.kill(members.processes[rank], signal.SIGKILL)
 

@@ -1,4 +1,6 @@
-"""A teacher's epoch over images on disk: the batches of memory where one window holds all, and every row once where none does."""
+"""A teacher's epoch over images on disk: the batches of memory where one window holds all, and
+every row once where none does.
+"""
 
 import os
 from collections.abc import Iterator
@@ -37,7 +39,8 @@ EACH_MIXED = pytest.mark.parametrize("spec", [SPECS["mixup"], SPECS["cutmix"]], 
 
 
 def numbered(images: SplitInMemory) -> SplitInMemory:
-    """Each of a class of its own, so that hard labels tell which rows a batch has."""
+    """Returns images each of a class of its own, so that hard labels tell which rows a batch
+    has."""
     return SplitInMemory(images.inputs, torch.arange(len(images)), images.sample_ids)
 
 
@@ -52,7 +55,7 @@ def on_disk(folder: Any, split: SplitInMemory) -> SplitOnDisk:
 
 @pytest.fixture(scope="module")
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitOnDisk]:
-    """In inner chunks of a few images."""
+    """Writes a split in inner chunks of a few images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
@@ -70,7 +73,7 @@ def windows_of(window_pages: int) -> Paging:
 
 
 def all_same(ours: list[Batch], theirs: list[Batch]) -> bool:
-    """Whether batches are the same bits."""
+    """Returns whether batches are the same bits."""
     pairs = [(vars(one), vars(other)) for one, other in zip(ours, theirs, strict=True)]
     return all(
         one[name] is other[name] is None or torch.equal(one[name], other[name]) for one, other in pairs for name in one

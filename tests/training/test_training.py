@@ -1,5 +1,6 @@
-"""fit: it learns, it goes on after a kill to the same bits, and it stops with a word where the loss is not a number or
-patience is at its end."""
+"""fit: it learns, it goes on after a kill to the same bits, and it stops with a word where the loss
+is not a number or patience is at its end.
+"""
 
 import csv
 import json
@@ -54,7 +55,7 @@ def unflushed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitResult]:
-    """What a run that nobody stops comes to, by optimizer."""
+    """Returns what a run that nobody stops comes to, by optimizer."""
     results = {}
     for optimizer in ("adamw", "sgd"):
         torch.manual_seed(0)
@@ -226,7 +227,9 @@ def test_the_average_follows_the_weights_and_forgets_the_start(tmp_path: Path) -
 
 
 class Centred(nn.Module):
-    """Puts a new tensor in the place of its buffer at each step, as some networks do, and counts."""
+    """A layer that puts a new tensor in the place of its buffer at each step, as some networks do,
+    and counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -345,7 +348,8 @@ def test_a_run_that_has_stopped_is_not_trained_on(tmp_path: Path, bar: Recorder)
 
 
 class Plain(nn.Module):
-    """No batch norm and no dropout: only the sum over examples counts, not how they come in batches."""
+    """A network without batch norm and dropout: only the sum over examples counts, not how they
+    come in batches."""
 
     def __init__(self) -> None:
         super().__init__()
