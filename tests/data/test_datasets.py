@@ -138,7 +138,7 @@ def test_unlabelled_images_and_their_equals_stay_in_training(seed: int) -> None:
 def test_a_class_whose_images_are_all_there_unlabelled_too_can_not_be_held_out() -> None:
     labels = np.array([0] * 20 + [1] * 20 + [UNLABELLED] * 20)
     ids = np.concatenate([np.arange(1, 41), np.arange(21, 41)]).astype(np.uint64)
-    with pytest.raises(DataError, match="class b: each of its images is there unlabelled, too"):
+    with pytest.raises(DataError, match="class b: each of its images is also there unlabelled"):
         held_out(labels, ids, 0.2, 0)
 
 
