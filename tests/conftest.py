@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def unflushed() -> Iterator[None]:
-    """Writes without waiting for the disk: 2 to 8 ms for each of thousands of small files.
+    """Makes writes not wait for the disk: 2 to 8 ms for each of thousands of small files.
 
     A flush matters only when a machine loses its power. A killed process loses nothing without it,
     so the tests that kill, fill a disk or count flushes put their own in this one's place and see
@@ -45,7 +45,7 @@ def unflushed() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails a test at once that reaches for the network; loopback and local sockets work."""
+    """Fails a test as soon as it reaches for the network; loopback and local sockets work."""
     connect = socket.socket.connect
 
     def refuse(self: socket.socket, address: object) -> None:

@@ -35,8 +35,9 @@ _COUNTS = {"train": 240, "val": 24, "test": 24}
 
 
 def make_teacher(folder: Path, **dump_settings: Any) -> Path:
-    """Returns returns a folder with params, data and a teacher that nobody trained but that is sure
-    of itself; nothing is dumped yet."""
+    """Returns a folder with params, data and a teacher that nobody trained but that is sure of
+    itself; nothing is dumped yet.
+    """
     params = small_params()
     params["dump_labels"] |= dump_settings
     params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "top2")}
@@ -80,7 +81,7 @@ class Site:
         on_block: OnBlock = lambda count: None,
         first: Callable[[], object] = lambda: None,
     ) -> int:
-        """Starts the stage in a process of its own, `first` before it; its id."""
+        """Starts the stage in a process of its own, `first` before it; returns the process's id."""
 
         def work() -> None:
             first()
@@ -100,11 +101,11 @@ class Site:
         return self._computed.read_text().splitlines() if self._computed.exists() else []
 
     def written(self) -> dict[str, bytes]:
-        """Returns what is there of unfinished stores."""
+        """Returns the files of unfinished stores, by their paths."""
         return {name: data for folder in self.work.glob("*/output") for name, data in files_of(folder).items()}
 
     def forget(self) -> None:
-        """Leaves nothing but the teacher."""
+        """Deletes everything except the teacher."""
         for path in (self.out, self.work):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self._computed, self.said):
@@ -112,7 +113,8 @@ class Site:
 
     @contextmanager
     def counting(self, on_block: OnBlock = lambda count: None) -> Iterator[None]:
-        """Makes each block that the teacher is asked for a line in a file, before the answer.
+        """Adds a line to a file for each block that the teacher is asked for, before the answer.
+
         `on_block` is called next, with the number of blocks so far in this process.
         """
         real = dump.plan_view
@@ -137,7 +139,7 @@ class Site:
 
 
 def fork(work: Callable[[], object], said: Path) -> int:
-    """Does `work` in a child process, whose words go to a file; its id."""
+    """Does `work` in a child process, whose output goes to a file; returns the child's id."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads that the child will not have
         process = os.fork()
@@ -161,7 +163,7 @@ def fork(work: Callable[[], object], said: Path) -> int:
 
 
 def ended(process: int) -> int:
-    """Waits for a child; its exit status, or minus the signal that ended it."""
+    """Waits for a child; returns its exit status, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
@@ -177,9 +179,7 @@ def die(*_: object) -> None:
 
 
 def die_at(step: int, log: Path | None = None) -> None:
-    """Arranges for SIGKILL just before a step that changes the disk for good,
-    counted from 0.
-    """
+    """Arranges for SIGKILL just before a step that changes the disk for good, counted from 0."""
     count = 0
 
     def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,15 +200,15 @@ def die_at(step: int, log: Path | None = None) -> None:
 
 
 class SmallDisk:
-    """A disk that takes so many bytes and then says that it is full; what fits of the last write
-    stays.
+    """A disk that takes so many bytes and then reports that it is full; it keeps what fits of the
+    last write.
     """
 
     def __init__(self, num_bytes: int) -> None:
         self.left = num_bytes
 
     def use(self) -> None:
-        """Sends all that this process writes from now on there."""
+        """Sends all that this process writes from now on to this disk."""
         real, disk = io.open, self
 
         class Limited(io.FileIO):

@@ -87,7 +87,9 @@ def stretch(line: Sequence[int], start: int, span: int) -> list[int]:
 
 
 def by_pixel(image: Array, change: Callable[[tuple[int, ...], int], int]) -> Array:
-    """Returns an image of which `change` got a pixel's levels in all channels, and one of them."""
+    """Returns an image whose levels `change` computes, each from the pixel's levels in all channels
+    and the level itself.
+    """
     new = image.copy()
     channels, height, width = image.shape
     for y in range(height):
@@ -160,7 +162,7 @@ OPERATIONS = {
 
 
 def render_view(views: Row, image: Array, view: int, sample: int | None = None) -> Array:
-    """Returns the view of one image (by itself)."""
+    """Returns the view of one image, not yet mixed with another."""
     sample = sample_id(image) if sample is None else sample
     if views["plain_first"] and view == 0:
         return image
@@ -178,7 +180,7 @@ def partner_of(views: Row, block: Sequence[int], sample: int, view: int) -> int:
 
 
 def partner_share(row: Row, w: Words) -> int:
-    """Returns the share of the partner, z"""
+    """Returns the share of the partner, z, in units of 1 / `UNIT`."""
     if not yes(w[0], row["probability"]):
         return 0
     alpha, steps = row["alpha"], 4096
@@ -195,7 +197,9 @@ def partner_share(row: Row, w: Words) -> int:
 
 
 def mix(views: Row, one: Array, other: Array, sample: int, view: int) -> tuple[Array, float]:
-    """Mixes two views that were rendered by themselves in one, and the own share of the first."""
+    """Mixes two views that were rendered by themselves; returns the result and the share of the
+    first.
+    """
     row, w = views["operations"][-1], words(views, sample, view, len(views["operations"]) - 1)
     z = 0 if views["plain_first"] and view == 0 else partner_share(row, w)
     if row["kind"] == "mixup":

@@ -31,8 +31,11 @@ _KL = {"mean": 1.5e-5, "p999": 2e-4, "max": 3e-4}
 
 
 def write_reports(folder: Path, *, students: Sequence[str] = ("tiny", "small", "medium"), **options: Any) -> None:
-    """Writes `reports/`, `data/explain/` and `params.yaml` under `folder`. Options: `twins`,
-    `exports`, `explained` are True unless said otherwise; `class_names`, `num_samples`."""
+    """Writes `reports/`, `data/explain/` and `params.yaml` under `folder`.
+
+    Options: `twins`, `exports`, `explained` are True unless said otherwise; `class_names`,
+    `num_samples`.
+    """
     options = {
         "twins": True,
         "exports": True,
@@ -221,8 +224,8 @@ def _export(name: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_explained(rng: np.random.Generator, folder: Path, networks: list[str], names: list[str], count: int) -> None:
-    """Returns every third sample is of the test split, every fourth has maps, every fifth is
-    unlabelled.
+    """Writes the files of `explain`: every third sample is of the test split, every fourth has
+    maps, every fifth is unlabelled.
     """
     samples, tiles = [], 0
     for n in range(count):
@@ -281,7 +284,7 @@ def _top(rng: np.random.Generator, first: int, num_classes: int) -> list[list[fl
 
 
 def _sheet(rng: np.random.Generator, count: int, channels: int) -> bytes:
-    """Tiles of 16 x 16, each with a square of its own at a place of its own."""
+    """Returns a sheet of tiles of 16 x 16, each with a square of its own at a place of its own."""
     sheet = np.full((max(1, -(-count // 32)) * 16, 512, channels), 24, dtype=np.uint8)
     for n in range(count):
         top, left = n // 32 * 16 + rng.integers(1, 7), n % 32 * 16 + rng.integers(1, 7)

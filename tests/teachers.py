@@ -64,7 +64,7 @@ def make_project(folder: Path, teacher: dict[str, Any], *, shape: tuple[int, int
 
 
 def begin(folder: Path, teacher: dict[str, Any], *classes: WeightClasses) -> Start:
-    """Returns what a teacher starts from, of the made-up images, which nobody needs for that."""
+    """Returns what a teacher starts from; the made-up images themselves are not needed for that."""
     count, given = {"train": 64, "val": 64, "test": 32}, {"weights": None, "new_head": False, "input": None}
     data = DatasetManifest("made up", list(CLASSES), list(SHAPE), [0.4], [0.3], count, {}, 0, 0)
     settings = validate(NetworkSettings, given | teacher, "params.yaml: train_teacher")
@@ -84,7 +84,7 @@ def edit_params(folder: Path, section: str, **changes: Any) -> None:
 
 
 def run_teacher(folder: Path) -> Path:
-    """Runs train_teacher; its folder."""
+    """Runs train_teacher; returns the teacher's folder."""
     data = folder / "data"
     train_teacher.main(
         folder / "params.yaml", data / "prepare", data / "train_teacher", folder / "reports", folder / "work"
@@ -106,7 +106,7 @@ def run_verify(folder: Path, *, with_teacher: bool = True) -> None:
 
 
 def run_student(folder: Path, name: str = "small") -> Path:
-    """Runs train_student; the student's folder."""
+    """Runs train_student; returns the student's folder."""
     data = folder / "data"
     arguments = (name, folder / "params.yaml", data / "prepare", str(data / "dump_labels"), data / "train_student")
     train_student.main(*arguments, folder / "reports/train_student", folder / "work")
@@ -128,8 +128,9 @@ def knowing(
     shape: tuple[int, int, int] = SHAPE,
     size: int | None = None,
 ) -> nn.Module:
-    """Returns a network of random layers whose head is fitted by least squares to say class c by
-    output `outputs[c]`, of images that are normalised with mean and standard deviation 0.5."""
+    """Returns a network of random layers whose head is fitted by least squares to predict class c
+    by output `outputs[c]`, of images that are normalised with mean and standard deviation 0.5.
+    """
     split = make_split(64, shape=shape)
     with torch.random.fork_rng():
         torch.manual_seed(3)

@@ -15,8 +15,9 @@ from pipeline.core.errors import one_line_errors
 
 
 class Members:
-    """A team of processes that do the same work as a team; what each says goes to `said-<rank>.txt`
-    in the folder."""
+    """A team of processes that do the same work; the output of each goes to `said-<rank>.txt` in
+    the folder.
+    """
 
     def __init__(self, folder: Path, world: int, work: Callable[[], object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,8 +41,9 @@ class Members:
         return "".join(path.read_text() for path in self._said)
 
     def ended(self, *, terminate: bool = True) -> list[int]:
-        """Waits for all; their exit statuses, or minus the signals that ended them. When one fails,
-        the others are ended, as torchrun does.
+        """Waits for all; returns their exit statuses, or minus the signals that ended them.
+
+        When one fails, the others are ended, as torchrun does.
         """
         statuses: dict[int, int] = {}
         while running := [process for process in self.processes if process not in statuses]:

@@ -247,7 +247,7 @@ def test_a_networks_logits_on_the_gpu_agree_with_the_cpus() -> None:
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
-    """Makes what waits for the device an error."""
+    """Makes it an error to wait for the device."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that not everything is seen
         torch.cuda.set_sync_debug_mode("error")
@@ -281,7 +281,7 @@ class Large(nn.Module):
 
 @contextmanager
 def memory_of(num_bytes: int) -> Iterator[None]:
-    """Gives torch so much more of the GPU's memory than it holds now."""
+    """Limits torch to `num_bytes` more of the GPU's memory than it holds now."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + num_bytes) / total, GPU)

@@ -13,10 +13,12 @@ class Website:
     """A server of the files of a folder; it lists none of its folders.
 
     Attributes:
-        asked: Requests by file, relative to the folder. status: An answer to give instead of a
-        file. cuts: How many requests for blocks are still to be cut off, after `cut_at` (0 to 1) of
-        the content. silent_s: Seconds to wait before an answer. authorizations: What requests said
-        of who they are.
+        asked: Requests by file, relative to the folder.
+        status: An answer to give instead of a file.
+        cuts: How many requests for blocks are still to be cut off, after `cut_at` (0 to 1) of the
+            content.
+        silent_s: Seconds to wait before an answer.
+        authorizations: The `Authorization` headers of the requests.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +65,7 @@ class Website:
             pass
 
     def blocks(self) -> dict[str, int]:
-        """Requests by block file."""
+        """Returns the number of requests by block file."""
         return {name: count for name, count in self.asked.items() if "/c/" in name}
 
     def __enter__(self) -> "Website":

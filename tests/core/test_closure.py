@@ -1,5 +1,5 @@
-"""The code that decides a result: the import closure of a file, and a fingerprint that only what it
-does can change.
+"""The code that decides a result: the import closure of a file, and a fingerprint that changes only
+with what the code does.
 """
 
 from pathlib import Path

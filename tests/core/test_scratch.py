@@ -358,8 +358,8 @@ def test_two_processes_are_in_a_shared_scratch_at_once(tmp_path: Path, monkeypat
 def test_a_kill_while_publishing_loses_nothing_and_leaves_one_whole_output(
     steps: int, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before one or another of: the marker, the old output's way out, the new one's way in,
-    its second name, what is said of that, the clean-up.
+    """Kills the process before each step in turn: the marker, the old output's way out, the new
+    one's way in, its second name, the note of that name, the clean-up.
     """
     published(tmp_path, "old", seed=0)
     make: Any = shared if is_shared else scratch

@@ -56,7 +56,7 @@ def test_imports_keep_to_the_layers() -> None:
 
 
 def rooms_of(name: str) -> set[str]:
-    """Returns returns the folders of `pipeline/` that a stage's script imports from."""
+    """Returns the folders of `pipeline/` that a stage's script imports from."""
     closure = import_closure(Path(f"stages/{name}.py"))
     return {"/".join(path.parts[:2]) for path in closure if path.parts[0] == "pipeline"}
 

@@ -117,7 +117,7 @@ def node(tmp_path: Path) -> dict[str, str]:
 def sbatch(
     project: Path, name: str, node: dict[str, str], slurm: dict[str, str], *words: str
 ) -> "subprocess.Popen[str]":
-    """Starts a copy of a recipe's script, in another folder and SLURM's environment."""
+    """Starts a copy of a recipe's script, in another folder and with SLURM's environment."""
     activate = project / ".venv/bin/activate"
     activate.parent.mkdir(parents=True, exist_ok=True)
     activate.touch()
@@ -157,7 +157,7 @@ def written_at(folder: Path) -> dict[str, int]:
 def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
     made: Path, project: Path, node: dict[str, str]
 ) -> None:
-    """One worker is a task of a SLURM array, the other a pod."""
+    """Runs one worker as a task of a SLURM array, the other as a pod."""
     forget(project, "dump_labels")
     killed = slurm_task(project, node, 1)
     wait_until_at_work(project, 3)
@@ -192,7 +192,7 @@ def test_a_training_job_goes_by_torchrun(project: Path, node: dict[str, str]) ->
 
 
 def free_port() -> int:
-    """Returns a port that train.sbatch can come to."""
+    """Returns a port that train.sbatch can arrive at."""
     for port in range(20_000, 40_000):
         with socket.socket() as trial:
             if trial.connect_ex(("127.0.0.1", port)):

@@ -22,7 +22,7 @@ SMALL = {"model": "convnet_small", "model_settings": {"width": 2, "depth": 1}}
 
 
 def state(num_classes: int = 4, seed: int = 5, **settings: int) -> dict[str, torch.Tensor]:
-    """Returns returns the bare network's weights."""
+    """Returns the bare network's weights."""
     arguments: dict[str, Any] = {"num_classes": num_classes, "channels": 1, "mean": [0.2], "std": [0.1]}
     return (
         ClassifierSpec("convnet_small", {"width": 2, "depth": 1, **settings}, **arguments)

@@ -13,9 +13,7 @@ PROPERTY = settings(max_examples=40, deadline=None, database=None)
 
 
 def calibrated(classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns returns logits whose probabilities are exactly the shares of the labels that they
-    come with.
-    """
+    """Returns logits whose probabilities are exactly the shares of the labels beside them."""
     rng = np.random.default_rng(seed)
     logits, labels = [], []
     for _ in range(6):

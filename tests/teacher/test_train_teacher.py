@@ -1,5 +1,5 @@
-"""train_teacher: what a teacher learns of mixed views, images that do not fit in memory, and views
-that do not fit the images.
+"""train_teacher: what a teacher learns from mixed views, images that do not fit in memory, and
+views that do not fit the images.
 """
 
 import os
@@ -112,7 +112,7 @@ def run_teacher(params: Path, data: Path, folder: Path) -> None:
 
 
 def start(project: Path, folder: Path) -> int:
-    """Starts the stage in a process of its own; its id."""
+    """Starts the stage in a process of its own; returns the process's id."""
     folder.mkdir(exist_ok=True)
     (folder / "said.txt").touch()
 

@@ -44,7 +44,7 @@ Work = Callable[[Team, Path], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes that do not wait for the disk; small chunks and megabytes, so that a little data can
+    """Makes writes not wait for the disk, and chunks and megabytes small, so that a little data can
     be streamed.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -155,7 +155,7 @@ def team_task(team: Team, batch_size: int, kill: int = -1) -> Task[Batch]:
 
 
 def train(team: Team, folder: Path, model: nn.Module, kill: int = -1, **settings: Any) -> FitResult | None:
-    """Trains a run in a folder; returns what it came to on disk; None where it was killed."""
+    """Trains a run in a folder; returns its result, or None where it was killed."""
     settings = recipe(**{"checkpoint_seconds": 1000, **settings})
     torch.manual_seed(5 + team.rank)
     head = {"head.weight", "head.bias"}
@@ -357,7 +357,9 @@ def folder(begun: Path, tmp_path: Path) -> Path:
 
 
 def assert_close(ours: Path, theirs: Path) -> None:
-    """Checks that files are the same, and weights that differ by the rounding of sums alone."""
+    """Checks that the files are the same, apart from weights, which may differ by the rounding of
+    sums.
+    """
     assert files_of(ours).keys() == files_of(theirs).keys()
     for file in ours.glob("*.safetensors"):
         weights, expected = (read_tensors(place, made_by="x") for place in (file, theirs / file.name))
@@ -434,7 +436,7 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 def kill_one(members: Members, folder: Path, rank: int, after: str) -> None:
-    """Kills one as soon as a checkpoint is further than another."""
+    """Kills one process as soon as there is a checkpoint later than `after`."""
     wait_for(lambda: any(name > after for name in checkpoints(folder)))
     os.kill(members.processes[rank], signal.SIGKILL)
 

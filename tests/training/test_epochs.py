@@ -39,8 +39,7 @@ EACH_MIXED = pytest.mark.parametrize("spec", [SPECS["mixup"], SPECS["cutmix"]], 
 
 
 def numbered(images: SplitInMemory) -> SplitInMemory:
-    """Returns images each of a class of its own, so that hard labels tell which rows a batch
-    has."""
+    """Returns images each of a class of its own, so that hard labels show a batch's rows."""
     return SplitInMemory(images.inputs, torch.arange(len(images)), images.sample_ids)
 
 
@@ -130,7 +129,7 @@ def test_each_epoch_goes_through_the_pages_in_another_order(streamed: SplitOnDis
 @EACH_MIXED
 @pytest.mark.parametrize("repeated", [False, True])
 def test_images_are_mixed_with_others_of_their_window(tmp_path: Any, spec: ViewSpec, repeated: bool) -> None:
-    """A repeated image counts where it stands first, though that may be in another window."""
+    """Counts a repeated image where it stands first, though that may be in another window."""
     rows = np.array([*range(200), *(range(0, 200, 2) if repeated else range(200, 300))])
     split = numbered(SplitInMemory(SPLIT.inputs[rows], SPLIT.hard_labels[rows], SPLIT.sample_ids[rows]))
     draws, paging = spec.draw(split.sample_ids, VIEW), windows_of(4)

@@ -1,5 +1,5 @@
-"""fit: it learns, it goes on after a kill to the same bits, and it stops with a word where the loss
-is not a number or patience is at its end.
+"""fit: it learns, it goes on after a kill to the same bits, and it stops with a message where the
+loss is not a number or patience is at its end.
 """
 
 import csv
@@ -47,7 +47,7 @@ from pipeline.training.trainer import Task
 
 @pytest.fixture(scope="module", autouse=True)
 def unflushed() -> Iterator[None]:
-    """Writes without waiting for the disk, which would take most of the time."""
+    """Makes writes not wait for the disk, which would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
@@ -372,7 +372,7 @@ def plain() -> Plain:
 def test_batches_that_accumulate_give_the_step_of_one_large_batch(
     tmp_path: Path, optimizer: str, accumulate: int, sizes: list[int]
 ) -> None:
-    """Seven batches of four images against an epoch in batches of these sizes, in float64."""
+    """Compares seven batches of four images with an epoch in batches of these sizes, in float64."""
     images, labels = TRAIN.inputs[:28], TRAIN.hard_labels[:28]
 
     def task(sizes: list[int]) -> Task[Any]:
@@ -487,7 +487,7 @@ def test_each_block_learns_at_the_rate_of_the_one_above_it_times_the_decay(tmp_p
 
 
 def _pairs(model: nn.Module) -> list[tuple[tuple[str, torch.Tensor], torch.Tensor]]:
-    """Parameters with what they were at the start."""
+    """Returns parameters with what they were at the start."""
     after = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
     return list(zip(after, [parameter.detach() for parameter in net().parameters()], strict=True))
 
