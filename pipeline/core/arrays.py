@@ -48,7 +48,7 @@ class ArrayLayout:
         by_column: Whether inner chunks hold single entries of the axes behind `row_axis`, too, so
             that like is compressed with like.
         chunk_bytes: The size of an inner chunk, about; None: 256 KiB. Each takes Zarr a
-        millisecond.
+            millisecond.
     """
 
     row_axis: int = 0

@@ -37,10 +37,11 @@ class Scratch:
     link) in `kept`, and is put back from there.
 
     Args:
-        decides: Everything that decides the result, the code and torch's version apart. reports:
-        Files beside `out` that belong to the result. code: The file whose import closure is the
-        code that decides the result. keep: False where `decides` does not cover all inputs, so that
-        the same fingerprint may want another result.
+        decides: Everything that decides the result, the code and torch's version apart.
+        reports: Files beside `out` that belong to the result.
+        code: The file whose import closure is the code that decides the result.
+        keep: False where `decides` does not cover all inputs, so that the same fingerprint may want
+            another result.
     """
 
     _shared: ClassVar[bool] = False

@@ -1,7 +1,11 @@
 """The prepared data set as it is read: each sample is an input, a hard label and a sample id.
 
 A split is in memory or on disk, and its user need not know which. One on disk is read in pages and
-windows, within a memory budget. A new kind of input has its reader here, beside images.py.
+windows, within a memory budget.
+
+A new kind of input starts with a reader beside images.py, chosen in dataset.py and used by
+split_on_disk.py. What else knows pixels: preparation/ (sources and make.py), views/ (operations,
+spec.py, thumbnails.py), models/classifier.py, explanation/ and report/label_figures.py.
 
     budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
     dataset.py        ImageDataset: the folder data/prepare, and the fingerprints of its splits

@@ -1,9 +1,10 @@
 """The stage `evaluate`: every network on the test split, students against their twins.
 
 A network goes through the exam (as it is, corrupted), its logits become scores and answers, and its
-cost is measured in a fresh process. All of it ends up in `results.evaluation.Evaluation`. A new
-corruption is a file in corruptions/; a new figure of a network is a field of
-`results.evaluation.Scores`, computed in scores.py.
+cost is measured in a fresh process. All of it ends up in `results.evaluation.Evaluation`.
+
+A new corruption is a file in corruptions/. A new figure of a network is a field of
+`results.evaluation.Scores`, computed in scores.py and shown by a `Column` of report/tables.py.
 
 breakdown.py    accuracy by class, by pair of classes, among the first few
 corruptions/    images made worse: noise, blur, contrast, JPEG

@@ -33,9 +33,10 @@ class Answers:
     """A network's answer on each test sample, at temperature 1.
 
     Attributes:
-        predicted: The likeliest class, with probability `confidence`. hard_prob: The probability of
-        the hard label. kl_to_teacher: KL(teacher || network) in nats; None for the teacher itself
-        and where there is none.
+        predicted: The likeliest class, with probability `confidence`.
+        hard_prob: The probability of the hard label.
+        kl_to_teacher: KL(teacher || network) in nats; None for the teacher itself and where there
+            is none.
     """
 
     predicted: Int32[torch.Tensor, " samples"]

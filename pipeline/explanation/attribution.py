@@ -52,7 +52,8 @@ def attribute(
 
     Args:
         classes: The class to ask for, of each image: the same for all networks whose maps are to be
-        compared. batch_size: Images that the network takes at a time, at most.
+            compared.
+        batch_size: Images that the network takes at a time, at most.
     """
     channels, height, width = images.shape[1:]
     explain = Occlusion(lambda pixels, asked: model(pixels).double().log_softmax(dim=1).gather(1, asked[:, None])[:, 0])

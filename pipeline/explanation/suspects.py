@@ -23,7 +23,8 @@ class Suspicions:
 
     Attributes:
         teacher_says: The teacher's likeliest class except the hard label, with probability
-        `teacher_probs`. hard_probs: The teacher's probability of the hard label.
+            `teacher_probs`.
+        hard_probs: The teacher's probability of the hard label.
     """
 
     places: Int64[np.ndarray, " checked"]

@@ -70,7 +70,7 @@ def dump_labels(
 
     Args:
         blocks: Those of the same rows one after the other if the split is on disk: its inputs are
-        then read once.
+            then read once.
     """
     waiting = list(blocks)
     with ReadAhead(split, [block.rows for block in blocks]) as ahead, WriteBehind(teacher.device) as behind:

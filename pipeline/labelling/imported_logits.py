@@ -69,8 +69,7 @@ def read_logits(path: Path, ids: str | None, samples: Path, *, are_probabilities
 
     Args:
         ids: The column or array that names the sample of each row, or a file with one in a line;
-        None: the one that has a
-            usual name.
+            None: the one that has a usual name.
         samples: The list `samples.tsv` of a data set, for keys.
     """
     if not path.is_file():

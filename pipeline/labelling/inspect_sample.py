@@ -23,10 +23,12 @@ class InspectedSample:
     """A sample of a store.
 
     Attributes:
-        row: Its place in the store. probabilities: The teacher's at `temperature`, [views,
-        classes]. hard_label: The class's number; None where it is unlabelled or its sample is not
-        in the data. images: The inputs that the teacher saw, [views, channels, height, width]; None
-        where they are not in the data.
+        row: Its place in the store.
+        probabilities: The teacher's at `temperature`, [views, classes].
+        hard_label: The class's number; None where it is unlabelled or its sample is not in the
+            data.
+        images: The inputs that the teacher saw, [views, channels, height, width]; None where they
+            are not in the data.
     """
 
     store: str

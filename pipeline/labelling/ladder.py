@@ -82,10 +82,12 @@ def measure_encoding(
     folder.
 
     Args:
-        log_probs: The teacher's at the stored temperature, in their order in a block. pilot: Other
-        labels, which the encoding learns its tables from. num_labels: The labels of the store that
-        this stands for, over which its tables' bytes are spread. block_samples: The samples of that
-        store's blocks; a block here has no more rows than there are labels.
+        log_probs: The teacher's at the stored temperature, in their order in a block.
+        pilot: Other labels, which the encoding learns its tables from.
+        num_labels: The labels of the store that this stands for, over which its tables' bytes are
+            spread.
+        block_samples: The samples of that store's blocks; a block here has no more rows than there
+            are labels.
     """
     manifest = Manifest(
         encoding=encoding.to_dict(),

@@ -14,8 +14,7 @@ class ReadAhead:
 
     Args:
         ranges: In the order in which they will be asked for, each once or several times in a row.
-        What comes out of turn
-            is right, too, but waits for what was read in vain.
+            What comes out of turn is right, too, but waits for what was read in vain.
     """
 
     def __init__(self, split: Split, ranges: Iterable[range]) -> None:

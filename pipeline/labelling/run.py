@@ -33,8 +33,9 @@ class DumpSite:
     """The place where the workers of a dump meet: their scratch folder and their claims.
 
     Attributes:
-        worker: The one that this process is. grow: A folder of finished stores whose labels are
-        taken over; None: the dump before this one.
+        worker: The one that this process is.
+        grow: A folder of finished stores whose labels are taken over; None: the dump before this
+            one.
     """
 
     scratch: Scratch

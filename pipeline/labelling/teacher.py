@@ -70,7 +70,7 @@ def label_rows(
 
     Args:
         row_order: That of the store whose views these are; without one, mixed views are mixed
-        within the whole split.
+            within the whole split.
 
     Raises:
         ModelError: With the first sample whose logits are not finite.

@@ -48,9 +48,9 @@ class LabelSource:
     """The place that labels come from.
 
     Attributes:
-        about: Its name, for people. log_probs: Called with the place of a view and rows in
-        ascending order, returns their log-probabilities at the
-            stored temperature.
+        about: Its name, for people.
+        log_probs: Called with the place of a view and rows in ascending order, returns their
+            log-probabilities at the stored temperature.
         num_pilot: Labels that a dump learns tables from; None for as many as are measured.
         own_kl: Mean KL in nats of these labels to the teacher.
     """

@@ -136,7 +136,7 @@ class StoreWriter:
 
         Args:
             inherited: Fidelity of labels that were copied into this store without a fidelity of
-            their block's own.
+                their block's own.
         """
         # 1. Gather the records of all blocks into arrays.
         fidelity = self._write_records(inherited) if self._fields else None

@@ -24,11 +24,13 @@ class ClassifierSpec:
 
     Args:
         name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>` or
-        `onnx/<path>`. settings: Keyword arguments of what builds the network, such as `width` and
-        `depth`. channels: The channels of the images; `mean` and `std` are theirs, in units of 255
-        pixel levels. size_px: Height and width that the network wants, where it is not that of the
-        images. groups: The network's outputs that stand for each class, where these are not the
-        same. num_outputs: The outputs of the network, where they are not `num_classes`.
+            `onnx/<path>`.
+        settings: Keyword arguments of what builds the network, such as `width` and `depth`.
+        channels: The channels of the images; `mean` and `std` are theirs, in units of 255 pixel
+            levels.
+        size_px: Height and width that the network wants, where it is not that of the images.
+        groups: The network's outputs that stand for each class, where these are not the same.
+        num_outputs: The outputs of the network, where they are not `num_classes`.
     """
 
     name: str

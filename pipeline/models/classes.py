@@ -36,8 +36,9 @@ def match_classes(
 
     Args:
         output_names: What the outputs are called; None: nobody knows, and they are taken for the
-        data's classes. class_map: The outputs of some classes, by name or number; others go by
-        their name, whatever its case.
+            data's classes.
+        class_map: The outputs of some classes, by name or number; others go by their name, whatever
+            its case.
 
     Raises:
         ConfigError: A class has no output, two have the same, or names and outputs are not of one

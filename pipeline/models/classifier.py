@@ -18,9 +18,10 @@ class Classifier(nn.Module):
     of their fingerprint.
 
     Args:
-        mean: Of each channel, or one for all, in units of 255 pixel levels; `std` alike. size_px:
-        Height and width that the network wants; None: those of the images. groups: For each class
-        the network's outputs that stand for it; None: output and class number are the same.
+        mean: Of each channel, or one for all, in units of 255 pixel levels; `std` alike.
+        size_px: Height and width that the network wants; None: those of the images.
+        groups: For each class the network's outputs that stand for it; None: output and class
+            number are the same.
     """
 
     pixel_mean: torch.Tensor

@@ -37,8 +37,10 @@ def predict_logits(
 
     Args:
         on_batch: Called with each batch's number of samples once the device was told to work on it,
-        for progress. left_on: Where the logits are: on the CPU, or on the device, where they are
-        perhaps not yet computed. precision: What the network computes in, `float32` or `bfloat16`.
+            for progress.
+        left_on: Where the logits are: on the CPU, or on the device, where they are perhaps not yet
+            computed.
+        precision: What the network computes in, `float32` or `bfloat16`.
 
     Raises:
         ModelError: There is no memory for a single image.

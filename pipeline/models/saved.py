@@ -22,8 +22,10 @@ class ModelMeta:
 
     Attributes:
         image_shape: Of the data; `size_px` is what the network has its images resized to, None: to
-        nothing. num_outputs: Of the network, and `class_groups` those that stand for each class;
-        None: a class has one, the same. network_file: The fingerprint of the network's own file.
+            nothing.
+        num_outputs: Of the network, and `class_groups` those that stand for each class; None: a
+            class has one, the same.
+        network_file: The fingerprint of the network's own file.
     """
 
     model: str

@@ -21,8 +21,9 @@ class SplitRows:
     """A split that is to be written: all of it in memory except its images.
 
     Attributes:
-        sizes: Bytes of each encoded image; None when pixels are stored. contents: Yields the images
-        from a row on, in pieces: pixels, or the bytes of one image after the other.
+        sizes: Bytes of each encoded image; None when pixels are stored.
+        contents: Yields the images from a row on, in pieces: pixels, or the bytes of one image
+            after the other.
     """
 
     hard_labels: Int64[np.ndarray, " samples"]

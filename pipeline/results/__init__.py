@@ -1,7 +1,8 @@
 """Results: the typed contents of the JSON files that one stage writes and the report reads.
 
 A result is a frozen dataclass; its fields are the keys of the file, in their order. A new result of
-a stage is a file here; a new figure of a network is a field of `NetworkRow`.
+a stage is a file here. A new figure of a network is a field of `Scores` in evaluation.py, which
+evaluation/scores.py computes.
 
 costs.py         latency and memory of a network
 evaluation.py    reports/evaluate.json: networks, comparisons with twins, stores

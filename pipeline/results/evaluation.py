@@ -39,11 +39,13 @@ class Scores:
 
     Attributes:
         accuracy: A share of samples, 0 to 1, as are `top5_accuracy`, `class_accuracy` and
-        `agreement`. nll: Mean negative log-likelihood in nats; `ece` and `brier` are those of
-        `signals/metrics.py`. top5_accuracy: Absent where there are few classes. class_accuracy: By
-        class; None for a class without samples. agreement: The share of samples with the teacher's
-        class; absent where there is no teacher. kl_to_teacher: Mean KL(teacher || network) in nats
-        at temperature 1.
+            `agreement`.
+        nll: Mean negative log-likelihood in nats; `ece` and `brier` are those of
+            `signals/metrics.py`.
+        top5_accuracy: Absent where there are few classes.
+        class_accuracy: By class; None for a class without samples.
+        agreement: The share of samples with the teacher's class; absent where there is no teacher.
+        kl_to_teacher: Mean KL(teacher || network) in nats at temperature 1.
     """
 
     accuracy: float
@@ -63,10 +65,11 @@ class ExaminedNetwork(Scores, NetworkFacts):
 
     Attributes:
         corruptions: Accuracy by corruption, on the same samples as they are (`clean`), and the
-        `mean`. val: The teacher's metrics on the validation split. accuracy_best: The accuracy of a
-        student's best epoch; `accuracy` is that of its last. twin: The first network that names
-        this student in its `twin_of`. gain_points: The student's accuracy minus the twin's, in
-        percentage points.
+            `mean`.
+        val: The teacher's metrics on the validation split.
+        accuracy_best: The accuracy of a student's best epoch; `accuracy` is that of its last.
+        twin: The first network that names this student in its `twin_of`.
+        gain_points: The student's accuracy minus the twin's, in percentage points.
     """
 
     corruptions: dict[str, float]
@@ -107,9 +110,9 @@ class Comparison:
     """A student, or several that differ in their seed alone, and their twins in the same order.
 
     Attributes:
-        paid: Whether the gain is more than two standard errors above 0, or below it. twin_differs:
-        Settings in which a twin is another network or trained otherwise, besides those that make
-            it a twin.
+        paid: Whether the gain is more than two standard errors above 0, or below it.
+        twin_differs: Settings in which a twin is another network or trained otherwise, besides
+            those that make it a twin.
     """
 
     student: str

@@ -47,15 +47,19 @@ class SampleRow:
     """A sample that is shown, and what is known of it.
 
     Attributes:
-        id: The sample id, 16 hex digits. index: The place in the split. hard_label: The class's
-        number; None where the sample is unlabelled. kinds: The reasons for which it is shown.
-        image: The number of its tile on the sheet of tiles. suspicion: The probability that the
-        hard label is wrong; only of suspects. views: Tiles of the stored views; only of training
-        samples, as are `view_labels`, the teacher's classes. says: By network, the classes that it
-        predicts. disagreement: Mean KL(teacher || student) in nats; absent where there is no
-        network of the teacher. maps: By network, the number of its map on the sheet of maps; only
-        of samples with maps. map_agreement: By student, the rank correlation of its map with the
-        teacher's.
+        id: The sample id, 16 hex digits.
+        index: The place in the split.
+        hard_label: The class's number; None where the sample is unlabelled.
+        kinds: The reasons for which it is shown.
+        image: The number of its tile on the sheet of tiles.
+        suspicion: The probability that the hard label is wrong; only of suspects.
+        views: Tiles of the stored views; only of training samples, as are `view_labels`, the
+            teacher's classes.
+        says: By network, the classes that it predicts.
+        disagreement: Mean KL(teacher || student) in nats; absent where there is no network of the
+            teacher.
+        maps: By network, the number of its map on the sheet of maps; only of samples with maps.
+        map_agreement: By student, the rank correlation of its map with the teacher's.
     """
 
     id: str
@@ -79,7 +83,7 @@ class ShownSamples:
 
     Attributes:
         tile_px: Height and width of a tile, as are `map_px` of a map; `columns` of them make a row
-        of a sheet.
+            of a sheet.
     """
 
     class_names: list[str]

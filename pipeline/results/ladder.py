@@ -10,10 +10,11 @@ class LadderRow:
 
     Attributes:
         label_bytes: Bytes on disk per label with its share of the tables; without them
-        `field_bytes`. table_bytes: Bytes of the tables, which a store has once. kl_nats: KL(teacher
-        || label) in nats by temperature: `mean`, `p999` and `max`. worst_kl_nats: The largest mean;
-        None where a declared temperature can't be served. on_front: Whether no other one is both as
-        small and as close to the teacher.
+            `field_bytes`.
+        table_bytes: Bytes of the tables, which a store has once.
+        kl_nats: KL(teacher || label) in nats by temperature: `mean`, `p999` and `max`.
+        worst_kl_nats: The largest mean; None where a declared temperature can't be served.
+        on_front: Whether no other one is both as small and as close to the teacher.
     """
 
     encoding: dict[str, Any]

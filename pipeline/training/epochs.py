@@ -86,14 +86,18 @@ class Epoch:
     """A shuffled epoch over one view of a split.
 
     Args:
-        number: Of the epoch, from 0: which order. share: What is rendered of each batch; what is
-        streamed is read whole, for neighbours lie far apart. paging: How a split on disk is gone
-        through; None: in one window. One in memory is one window. row_order: Of the store whose
-        views these are; None: each image's partner is in its window. is_trained: Which rows batches
-        are made of; None: all. resident: A split in memory once more, on a device: where it is
-        given, images are taken and rendered there. beside: What else a window needs of a page, read
-        with its images. device: Where windows of a split on disk are taken to and rendered, if it
-        is a GPU and has room.
+        number: Of the epoch, from 0: which order.
+        share: What is rendered of each batch; what is streamed is read whole, for neighbours lie
+            far apart.
+        paging: How a split on disk is gone through; None: in one window. One in memory is one
+            window.
+        row_order: Of the store whose views these are; None: each image's partner is in its window.
+        is_trained: Which rows batches are made of; None: all.
+        resident: A split in memory once more, on a device: where it is given, images are taken and
+            rendered there.
+        beside: What else a window needs of a page, read with its images.
+        device: Where windows of a split on disk are taken to and rendered, if it is a GPU and has
+            room.
     """
 
     split: Split

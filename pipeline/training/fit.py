@@ -31,7 +31,8 @@ def fit(runs: Sequence[Trainer[AnyBatch]], batches: BatchesTogether[AnyBatch] | 
 
     Args:
         runs: All with the same number of steps per epoch, in whatever place their checkpoints left
-        them. batches: The batches that several runs share; None: those of the task of a single run.
+            them.
+        batches: The batches that several runs share; None: those of the task of a single run.
 
     Raises:
         ModelError: A loss stops being a finite number.

@@ -109,8 +109,8 @@ class WeightClasses(NamedTuple):
 
     Attributes:
         names: The classes of the outputs; None: as the weights name them, or else those of the
-        data. groups: For a class of the data the classes of the weights that make it up; None: by
-        name.
+            data.
+        groups: For a class of the data the classes of the weights that make it up; None: by name.
     """
 
     names: Sequence[str] | None = None

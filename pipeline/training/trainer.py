@@ -39,7 +39,7 @@ class Trainer(Generic[AnyBatch]):
 
     Args:
         head: The names of the parameters that are never frozen and learn at the full rate; who
-        `spares_head` needs it.
+            `spares_head` needs it.
     """
 
     def __init__(

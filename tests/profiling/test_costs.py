@@ -126,7 +126,7 @@ def test_one_thread_and_all_are_measured_apart(tmp_path: Path) -> None:
 def test_an_onnx_file_is_measured_without_torch(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "small.onnx")
     script = (
-        "import sys; from pathlib import Path; from pipeline import probe; "
+        "import sys; from pathlib import Path; from pipeline.profiling import probe; "
         f"probe.measure('onnx', Path({str(path)!r}), 1, 1, 0); "
         "sys.exit(str(sorted({'torch', 'onnx', 'zarr', 'pydantic'} & set(sys.modules)) or 0))"
     )

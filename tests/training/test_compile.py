@@ -1,5 +1,6 @@
 """torch.compile: the same training up to rounding, and one line where there is no compiler."""
 
+import os
 import subprocess
 import sys
 from functools import partialmethod
@@ -36,7 +37,8 @@ def net() -> Small:
 def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
     # In a process of its own: a compiler can't look through the type checks that the tests put
     # around functions.
-    done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, check=False)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, __file__, str(tmp_path)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -191,9 +191,11 @@ class _PilotSums:
     """The sums over a pilot's labels, by top-1 class.
 
     Attributes:
-        num_left: The number of labels that have a class in their tail. sums: The probability of a
-        class, summed over those labels. excess: The tail's log-sum of tempered scores less its
-        tempered log mass, summed over all labels. counts: The number of labels.
+        num_left: The number of labels that have a class in their tail.
+        sums: The probability of a class, summed over those labels.
+        excess: The tail's log-sum of tempered scores less its tempered log mass, summed over all
+            labels.
+        counts: The number of labels.
     """
 
     num_left: Float[torch.Tensor, "classes classes"]

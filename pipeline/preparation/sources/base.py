@@ -19,12 +19,12 @@ class RawImage:
     """An image as it came.
 
     Attributes:
-        split: `train`, `val` or `test`. label: The name of its class; None when it is unlabelled.
+        split: `train`, `val` or `test`.
+        label: The name of its class; None when it is unlabelled.
         key: Its place, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to
-        the source's path,
-            and the same in every run.
+            the source's path, and the same in every run.
         content: An encoded image file, the path of one (read by the threads that decode), or
-        pixels.
+            pixels.
     """
 
     split: str
