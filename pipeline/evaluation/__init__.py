@@ -6,7 +6,7 @@ cost is measured in a fresh process. All of it ends up in `results.evaluation.Ev
 A new corruption is a file in corruptions/. A new figure of a network is a field of
 `results.evaluation.Scores`, computed in scores.py and shown by a `Column` of report/tables.py.
 
-breakdown.py    accuracy by class, by pair of classes, among the first few
+breakdown.py    functions that scores.py calls: accuracy by class, by pair, among the first few
 corruptions/    images made worse: noise, blur, contrast, JPEG
 exam.py         the test split, as every network is run on it
 networks.py     every network: its facts, scores, answers and cost

@@ -10,8 +10,8 @@ stores.py           the plan of a dump: the manifests of its stores, the facts a
 run.py              one worker's part of a dump, from the plan to the published stores
 dump.py             the walk over blocks: claim, label, encode, commit
 teacher.py          the teacher at work: logits of views, and of a pilot
-workers.py          which worker this process is, by what its launcher tells it (a new launcher or
-                    engine goes there), and the claims that keep two from the same block
+workers.py          which worker this process is: by `--worker i/n`, or by the variables of its
+                    launcher (those of a new engine go there); claims on blocks
 read_ahead.py       inputs of the next blocks, read while the teacher is at work
 write_behind.py     blocks written while the teacher is at work
 takeover.py         labels copied from an earlier store, found by sample id and view

@@ -48,7 +48,7 @@ def draw_ladder(rows: Rows, chosen: str | None, num_measured: int, path: Path) -
     drawn: dict[str, list[float]] = {}
     for name, row in rows.items():
         kind = f"{row['encoding']['kind']} {row['encoding'].get('tail', '')}".strip()
-        colour, marker, caption = _ENCODING_LOOKS[kind]
+        colour, marker, caption = _ENCODING_LOOKS.get(kind, (INK, "x", kind))
         place = (row["label_bytes"], max(max(kl["mean"] for kl in row["kl_nats"].values()), _LEAST_NATS))
         only = "" if len(row["kl_nats"]) == len(temperatures) else f" (at temperature {', '.join(row['kl_nats'])} only)"
         label = None if kind in drawn else caption + only

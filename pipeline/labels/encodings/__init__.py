@@ -1,8 +1,9 @@
 """Encodings: the ways to write a label vector, one file each.
 
 A new one is a file with a class and its codec, and a name in the table below; its `kind` is its
-name in `params.yaml`. `base.py` has the two abstract classes and what they share, `tail.py` the
-models of the tail that `topk.py` uses.
+name in `params.yaml`. What it learns from a pilot, such as a codebook, is its `tables` and
+`learn`. `base.py` has the two abstract classes and what they share, `tail.py` the models of the
+tail that `topk.py` uses.
 
 A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is
 the store's."""
