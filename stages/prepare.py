@@ -11,9 +11,11 @@ from pipeline.core.progress import progress, say
 from pipeline.core.scratch import WORK, Scratch
 from pipeline.preparation.assign import assign_splits, check_pool
 from pipeline.preparation.finish import summary, write_pool
+from pipeline.preparation.listing import list_images
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
+from pipeline.preparation.understood import understand
 
 
 def main(
@@ -31,16 +33,20 @@ def main(
     with Scratch(out, decides, work, code=Path(__file__), keep=not source.names_other_files) as scratch:
         if scratch.done:
             return
-        # 1. One pass over the source: every image made ready and kept on disk.
+        # 1. Classes, splits and files as they were understood, before anything is made of them.
+        understood = understand(source, class_names, list_images(source, raw), settings)
+        for line in understood.lines():
+            say(f"prepare: {line}")
+        # 2. One pass over the source: every image made ready and kept on disk.
         count = source.count(raw)
         pool = Pool(scratch.folder / "pool", settings.form, class_names, count)
         with progress("prepare", count, "image", pool.num_taken) as on_images:
             for taken in pool.fill(source.images(raw, pool.num_taken)):
                 on_images(taken)
-        # 2. The split of each image.
+        # 3. The split of each image.
         check_pool(pool, settings, listing=work / "prepare.broken.tsv")
         splits = assign_splits(pool, settings)
-        # 3. The data set, written in the order of its rows.
+        # 4. The data set, written in the order of its rows.
         prepared = write_pool(scratch.output, pool, splits, source.kind, records=scratch.folder)
         scratch.publish()
     say(f"prepare: {summary(prepared, out)}")

@@ -2,6 +2,7 @@
 set.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.preparation.settings import Prepare
+from pipeline.preparation.understood import Understood
 
 LOOKED_AT = 200  # images
 NUM_PLACES = 20  # from which they are taken
@@ -24,6 +26,7 @@ class Look:
         some: A few training images, as they are trained on.
         data: The data set's manifest, or what it is about to be.
         class_counts: Training images by class; None where that would take too long.
+        understood: The classes by name, splits and files, as `prepare` prints them.
         firsts: The state of the first image of each split, in words, and whether it is broken.
         image_bytes: On disk, of an image in data/prepare; `pool_bytes` while it waits in the pool.
         seconds: The time that prepare will take for each image; None: the data is prepared.
@@ -32,6 +35,7 @@ class Look:
     some: SplitInMemory
     data: DatasetManifest
     class_counts: dict[str, int] | None
+    understood: Understood
     firsts: dict[str, tuple[str, bool]]
     image_bytes: float
     pool_bytes: float
@@ -64,12 +68,14 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
     for split in SPLITS:
         shape = " x ".join(map(str, dataset.stream(split).take(np.zeros(1, np.int64)).inputs.shape[1:]))
         firsts[split] = (f"is whole, {shape}", False)
-    train = dataset.stream("train")
-    labels = train.hard_labels.numpy()
-    counts = np.bincount(labels[labels != UNLABELLED], minlength=len(data.class_names)).tolist()
+    counts = Counter[tuple[str, str | None]]()
+    for split in SPLITS:
+        for label, count in zip(*dataset.stream(split).hard_labels.unique(return_counts=True), strict=True):
+            counts[split, None if label == UNLABELLED else data.class_names[label]] = int(count)
     size = tree_bytes(dataset.folder) / sum(data.num_samples.values())
-    class_counts = dict(zip(data.class_names, counts, strict=True))
-    return Look(spread(dataset, LOOKED_AT), data, class_counts, firsts, size, 0.0, None)
+    class_counts = {name: counts["train", name] for name in data.class_names}
+    understood = Understood(data.class_names, counts)
+    return Look(spread(dataset, LOOKED_AT), data, class_counts, understood, firsts, size, 0.0, None)
 
 
 def spread(dataset: ImageDataset, count: int) -> SplitInMemory:

@@ -22,6 +22,8 @@ def report_images(look: Look, findings: Findings) -> None:
     findings.ok(f"images: {data.source}, {state}: {about}, storage: {data.storage}")
     for split, (state, is_broken) in look.firsts.items():
         (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {state}")
+    for line in look.understood.lines():
+        findings.ok(line)
     _report_classes(look, findings)
     _report_oddities(data, findings)
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,16 +21,17 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.doctor.images import LOOKED_AT, NUM_PLACES, Look, starts
+from pipeline.preparation.listing import list_images
 from pipeline.preparation.make import Broken, ImageForm, Made
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.statistics import channel_statistics
+from pipeline.preparation.understood import understand
 from pipeline.preparation.write import SplitRows, write_split
 
 _WRITTEN_TIMES = 5
 _SLOW_SECONDS = 1.0
-_LISTING_SECONDS = 10.0  # for which a source is asked for labels
 
 
 class SourceLook:
@@ -45,26 +46,13 @@ class SourceLook:
         self._source, self._raw, self._settings = source, raw, settings
         self.class_names = source.class_names(raw)
         self.count = source.count(raw)
-        #: Images by split and class, as far as they were listed, and whether that was all.
-        self.listed: Counter[tuple[str, str | None]] = Counter()
-        self._firsts: dict[str, RawImage] = {}
-        start = time.monotonic()
-        self.is_whole = self._list()
-        self._listing_seconds = (time.monotonic() - start) / self.listed.total()
-
-    def _list(self) -> bool:
-        end = time.monotonic() + _LISTING_SECONDS
-        for raw in self._source.images(self._raw):
-            self.listed[raw.split, raw.label] += 1
-            self._firsts.setdefault(raw.split, raw)
-            if time.monotonic() > end:
-                return False
-        return True
+        self._listing = list_images(source, raw)
+        self._counts = self._listing.counts
 
     def look(self) -> Look:
         """Returns what is known of the images, with the time that preparing them will take."""
         # 1. Make a few images ready, as prepare would, and time it.
-        raws = list(self._some()) or [raw for split, raw in self._firsts.items() if split == "train"]
+        raws = list(self._some()) or [raw for split, raw in self._listing.firsts.items() if split == "train"]
         form = self._form(raws)
         form.make(raws[0])  # the first one also sets the decoder up
         start = time.perf_counter()
@@ -89,10 +77,11 @@ class SourceLook:
             some,
             data,
             self._class_counts(),
+            understand(self._source, self.class_names, self._listing, self._settings),
             self._firsts_seen(form),
             image_bytes,
             pool_bytes,
-            seconds / len(made) + to_write + self._listing_seconds,
+            seconds / len(made) + to_write + self._listing.seconds / self._counts.total(),
         )
 
     def _some(self) -> Iterator[RawImage]:
@@ -100,7 +89,7 @@ class SourceLook:
 
         A source that does not count its images is taken to end where listing ended.
         """
-        total = self.count or self.listed.total()
+        total = self.count or self._counts.total()
         each = -(-LOOKED_AT // NUM_PLACES)
         for start in starts(total, LOOKED_AT):
             yield from (raw for raw in islice(self._source.images(self._raw, start), each) if raw.split == "train")
@@ -142,26 +131,26 @@ class SourceLook:
 
     def _data(self, some: SplitInMemory, form: ImageForm) -> DatasetManifest:
         """Returns about the manifest that prepare will write."""
-        listed = {split: sum(count for (one, _), count in self.listed.items() if one == split) for split in SPLITS}
-        share = (self.count or self.listed.total()) / self.listed.total()
+        listed = {split: sum(count for (one, _), count in self._counts.items() if one == split) for split in SPLITS}
+        share = (self.count or self._counts.total()) / self._counts.total()
         sizes = {split: round(share * listed[split]) for split in SPLITS}
         for split, fraction in (("test", self._settings.test_fraction), ("val", self._settings.val_fraction)):
             if sizes[split] == 0:
                 sizes[split] = round(fraction * sizes["train"])
                 sizes["train"] -= sizes[split]
         mean, std = channel_statistics(some.inputs)
-        shape, unlabelled = list(some.inputs.shape[1:]), round(share * self.listed["train", None])
+        shape, unlabelled = list(some.inputs.shape[1:]), round(share * self._counts["train", None])
         data = DatasetManifest(self._source.kind, list(self.class_names), shape, mean, std, sizes, {}, 0, 0)
         return replace(data, num_unlabelled=unlabelled, storage=form.storage)
 
     def _class_counts(self) -> dict[str, int] | None:
-        if not self.is_whole:
+        if not self._listing.is_whole:
             return None
-        return {name: self.listed["train", name] for name in self.class_names}
+        return {name: self._counts["train", name] for name in self.class_names}
 
     def _firsts_seen(self, form: ImageForm) -> dict[str, tuple[str, bool]]:
         states = {}
-        for split, made in ((split, form.make(raw)) for split, raw in self._firsts.items()):
+        for split, made in ((split, form.make(raw)) for split, raw in self._listing.firsts.items()):
             if isinstance(made, Broken):
                 states[split] = (f"is broken ({made.key}: {made.reason})", True)
             else:

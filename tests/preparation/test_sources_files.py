@@ -170,16 +170,17 @@ def test_a_split_may_be_called_by_its_other_names(name: str, tmp_path: Path) -> 
     assert [image.split for image in all_of(source("folder", tmp_path))] == ["train", "train", "val", "val"]
 
 
-def test_other_files_are_counted_once_and_hidden_ones_passed_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_files_are_counted_once_and_hidden_ones_passed_over(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/1.png", "a/notes.txt", "b/deep/Thumbs.db", "b/.hidden.png", ".git/c/1.png", "LICENSE"):
         put(tmp_path / name)
     one = source("folder", tmp_path)
     one.class_names(RAW)
     assert [image.key for image in all_of(one)] == ["a/1.png", "b/1.png"]
     assert one.count(RAW) == 2
-    assert capsys.readouterr().err == f"{tmp_path}: 2 files that are no images by their names are left out\n"
+    assert one.notes.lines() == [
+        "1 files left out: no images by their names (.txt), e.g. 'a/notes.txt'",
+        "1 files left out: no images by their names (.db), e.g. 'b/deep/Thumbs.db'",
+    ]
 
 
 def test_classes_that_are_links_are_read(tmp_path: Path) -> None:

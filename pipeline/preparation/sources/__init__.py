@@ -16,6 +16,7 @@ a place in `SOURCES`.
 What they share:
 
     base.py           the abstract source, and a raw image
+    notes.py          remarks about what a source left out, and how it read the rest
     pixels.py         sources whose images are arrays already
     files.py          the files of a path, and the split that a file's name names
     labels.py         class names from labels: names, or numbers of names in a list

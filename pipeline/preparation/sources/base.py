@@ -7,11 +7,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
+
+from pipeline.preparation.sources.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ class Source(ABC):
     kind: ClassVar[str]
     #: Whether images lie outside `path`, where `files_fingerprint` does not look.
     names_other_files: ClassVar[bool] = False
+
+    @cached_property
+    def notes(self) -> Notes:
+        """The remarks about what was left out and how the rest was read; `class_names` adds
+        them.
+        """
+        return Notes()
 
     @abstractmethod
     def class_names(self, raw: Path) -> tuple[str, ...]:

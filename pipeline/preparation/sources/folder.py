@@ -19,7 +19,6 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.core.progress import say
 from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import SPLIT_NAMES, split_named
@@ -66,21 +65,29 @@ class Folder(Source):
     @cached_property
     def _survey(self) -> list[tuple[_ClassFolder, int]]:
         """The class folders in their order, and the number of images in each."""
-        folders, num_others = [], 0
+        folders = []
         found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
         for folder in _class_folders(Path(self.path)):
             names, others = _sorted_files(folder.path)
+            self._note(folder.path, names, others)
             if not names:
                 expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
                 fix = "put images in, or delete the folder"
                 raise SourceError(folder.path, "a class folder without images", expected=expected, fix=fix)
             folders.append((folder, len(names)))
             found[folder.split].add(folder.label)
-            num_others += others
         check_labels(found, self.path)
-        if num_others:
-            say(f"{self.path}: {num_others:,} files that are no images by their names are left out")
         return folders
+
+    def _note(self, folder: Path, names: list[str], others: list[str]) -> None:
+        """Notes the images in folders below their class folder, and the files that are left out."""
+        inside = folder.relative_to(self.path).as_posix()
+        for name in names:
+            if "/" in name:
+                self.notes.add("images in folders below their class folder", f"{inside}/{name}")
+        for name in others:
+            suffix = Path(name).suffix or "no suffix"
+            self.notes.add(f"files left out: no images by their names ({suffix})", f"{inside}/{name}")
 
 
 def _class_folders(path: Path) -> list[_ClassFolder]:
@@ -116,11 +123,10 @@ def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
     ]
 
 
-def _sorted_files(folder: Path) -> tuple[list[str], int]:
-    """Returns the images at and below a folder as sorted paths relative to it, and the number of
-    other files.
-    """
-    names, num_others = [], 0
+def _sorted_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the images at and below a folder as sorted paths relative to it, and other files."""
+    names: list[str] = []
+    others: list[str] = []
     # A folder that waits is held with the real paths of those above it: a link to one of these
     # never ends.
     waiting = [("", frozenset({os.path.realpath(folder)}))]
@@ -132,11 +138,9 @@ def _sorted_files(folder: Path) -> tuple[list[str], int]:
                 if place in above:
                     raise SourceError(folder / inside / name, "a link to a folder that it is in", fix="delete the link")
                 waiting.append((f"{inside}{name}/", above | {place}))
-            elif _is_image(name):
-                names.append(inside + name)
             else:
-                num_others += 1
-    return sorted(names), num_others
+                (names if _is_image(name) else others).append(inside + name)
+    return sorted(names), sorted(others)
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, bool]]:

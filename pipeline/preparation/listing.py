@@ -1,0 +1,40 @@
+"""A list of a source's images by split and class, as far as a few seconds go."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.preparation.sources.base import RawImage, Source
+
+LISTING_SECONDS = 10.0  # for which a source is asked for labels: reading all may take hours
+
+
+@dataclass
+class Listing:
+    """The images that were listed.
+
+    Attributes:
+        counts: Images by split and class; the class None stands for unlabelled ones.
+        firsts: The first image of each split.
+        is_whole: Whether these are all images.
+        seconds: The time that it took.
+    """
+
+    counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    firsts: dict[str, RawImage] = field(default_factory=dict)
+    is_whole: bool = True
+    seconds: float = 0.0
+
+
+def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> Listing:
+    """Returns the images of a source, counted for so many seconds at most."""
+    listing, start = Listing(), time.monotonic()
+    for image in source.images(raw):
+        listing.counts[image.split, image.label] += 1
+        listing.firsts.setdefault(image.split, image)
+        listing.seconds = time.monotonic() - start
+        if listing.seconds > seconds:
+            listing.is_whole = False
+            break
+    return listing

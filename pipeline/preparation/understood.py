@@ -1,0 +1,72 @@
+"""The facts about a source that a person checks at a glance: its classes, splits, files and pixels.
+
+`prepare` prints them before it begins, and the doctor prints the same lines.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.data.dataset import SPLITS
+from pipeline.preparation.listing import Listing
+from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources.base import Source
+
+_FIRST, _LAST = 5, 3  # classes that are shown of many
+_MOST_SIGNS = 80  # of a class name
+
+
+@dataclass(frozen=True)
+class Understood:
+    """The facts, as they were read.
+
+    Attributes:
+        class_names: In the order of their numbers.
+        counts: Images by split and class; the class None stands for unlabelled ones.
+        is_whole: Whether all images were counted.
+        held_out: The share of the training images that each split will get which is not there.
+        remarks: Lines about files and pixels.
+    """
+
+    class_names: Sequence[str]
+    counts: Mapping[tuple[str, str | None], int]
+    is_whole: bool = True
+    held_out: Mapping[str, float] | None = None
+    remarks: Sequence[str] = ()
+
+    def lines(self) -> list[str]:
+        """Returns the facts in a few lines, one screen at most."""
+        return [*self._classes(), *self._splits(), *(f"files: {remark}" for remark in self.remarks)]
+
+    def _classes(self) -> list[str]:
+        rows = [f"class {number} {_short(name)!r}: {self._of(name)}" for number, name in enumerate(self.class_names)]
+        if len(rows) > _FIRST + _LAST + 1:
+            rows[_FIRST:-_LAST] = [f"classes {_FIRST} to {len(rows) - _LAST - 1} are not shown"]
+        if any(label is None for _, label in self.counts):
+            rows.append(f"no class (unlabelled): {self._of(None)}")
+        return rows
+
+    def _of(self, label: str | None) -> str:
+        counts = [f"{count:,} {split}" for split in SPLITS if (count := self.counts.get((split, label), 0))]
+        return ", ".join(counts) or "no images"
+
+    def _splits(self) -> list[str]:
+        lines = []
+        if not self.is_whole:
+            listed = sum(self.counts.values())
+            lines.append(f"classes: counted in the first {listed:,} images alone, because more takes long")
+        if self.held_out:
+            shares = " and ".join(f"{split} ({share:.0%})" for split, share in self.held_out.items())
+            lines.append(f"splits: none called {' or '.join(self.held_out)}: held out of train: {shares}")
+        return lines
+
+
+def understand(source: Source, class_names: Sequence[str], listing: Listing, settings: Prepare) -> Understood:
+    """Returns the facts about a source whose images were listed."""
+    splits = {split for split, _ in listing.counts}
+    fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
+    held_out = {split: fraction for split, fraction in fractions.items() if listing.is_whole and split not in splits}
+    return Understood(class_names, listing.counts, listing.is_whole, held_out, source.notes.lines())
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_SIGNS else f"{name[: _MOST_SIGNS - 3]}..."
