@@ -5,23 +5,43 @@ Everything else (a bug, an invariant that does not hold) keeps its traceback.
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+
+MOST_SIGNS = 290  # of a message: with `error:` before it a line has at most 300
+_MOST_OF_A_LIST = 150
+_CUT = " ... "
 
 
 class PipelineError(Exception):
     """A mistake or a fault that a user can fix: where, what was found, what was expected, what to
     do.
+
+    A message is one line of at most MOST_SIGNS characters, whatever it quotes.
     """
 
     def __init__(self, where: object, found: str, *, expected: str = "", fix: str = "") -> None:
-        parts = [f"{where}: {found}"]
-        if expected:
-            parts.append(f"expected {expected}")
-        if fix:
-            parts.append(fix)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        parts = [str(where), found, f"expected {expected}" if expected else "", fix]
+        place, *rest = _fitted([" ".join(part.split()) for part in parts])
+        super().__init__(f"{place}: {'; '.join(part for part in rest if part)}")
+
+
+def _fitted(parts: Sequence[str]) -> list[str]:
+    """Returns the parts of a message, the longest ones cut in the middle where it would be too
+    long.
+    """
+    room = MOST_SIGNS - 2 * (len(parts) - 1)
+    most = next((most for most in range(room, 0, -1) if sum(min(len(part), most) for part in parts) <= room), 0)
+    return [shortened(part, most) for part in parts]
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text of at most so many characters: the middle of a longer one is left out."""
+    if len(text) <= most:
+        return text
+    head = (most - len(_CUT)) * 2 // 3
+    return f"{text[:head]}{_CUT}{text[len(text) - (most - len(_CUT) - head) :]}"
 
 
 class ConfigError(PipelineError):
@@ -48,18 +68,27 @@ class VerificationError(PipelineError):
     """A difference between stored labels and those that the teacher predicts now."""
 
 
-_MOST_NAMES = 200
+def listed(names: Sequence[str], most: int = _MOST_OF_A_LIST) -> str:
+    """Returns names as a list of about so many characters: of more names, the first ones and how
+    many there are.
+    """
+    fitting, length = 0, 0
+    for name in names:
+        length += len(name) + 2
+        if length > most + 2:
+            break
+        fitting += 1
+    few = [*names[:fitting]] or [shortened(name, most) for name in names[:1]]
+    return ", ".join(few if len(few) == len(names) else [*few, f"... ({len(names):,} in all)"])
 
 
-def suggest(name: str, known: list[str]) -> str:
-    """Returns the known names (of very many, some).
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Returns the known names (of many, some).
 
     The nearest one is added if `name` looks like a misspelling of it.
     """
     near = get_close_matches(name, known, n=1)
-    few = known if len(known) <= _MOST_NAMES else [*known[:5], f"... ({len(known):,} in all)"]
-    listing = ", ".join(few)
-    return f"one of: {listing}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    return f"one of: {listed(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
 _AGAIN = "then run the same command to go on"
@@ -98,5 +127,5 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _stop(line: str, status: int) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(shortened(line, MOST_SIGNS + 10), file=sys.stderr, flush=True)
     raise SystemExit(status)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, listed
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Encoding
@@ -86,7 +86,7 @@ def plan_dump(
     facts = TeacherFacts.read(teacher, precision)
     class_names = read_meta(teacher, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
-        raise DataError(teacher, "was trained for other classes", expected=str(dataset.manifest.class_names))
+        raise DataError(teacher, "was trained for other classes", expected=listed(dataset.manifest.class_names))
     views = StoreViews(settings.views, range(settings.num_views))
     return DumpPlan(settings, encodings, plan_manifests(settings, encodings, dataset, asdict(facts), views), facts)
 

@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings_dataclass
 
 from pipeline.core.config import STRICT, load_section
-from pipeline.core.errors import DataError, StoreError
+from pipeline.core.errors import DataError, StoreError, listed
 from pipeline.core.progress import progress
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
@@ -94,7 +94,7 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
     class_names = read_meta(folder, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
-        raise DataError(folder, "was trained for other classes", expected=str(dataset.manifest.class_names))
+        raise DataError(folder, "was trained for other classes", expected=listed(dataset.manifest.class_names))
     split = dataset.stream("train")
     teacher = Teacher.read(folder, device, settings.batch_size, settings.precision)
 

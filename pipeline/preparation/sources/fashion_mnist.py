@@ -67,7 +67,9 @@ _TIMEOUT_SECONDS = 20
 
 @dataclass(frozen=True, config=STRICT)
 class FashionMnist(PixelSource):
-    """The data set from the first place that has it; SourceError lists all that was tried."""
+    """The data set from the first place that has it; without one, SourceError lists the places, and
+    a line before it says what was wrong with each.
+    """
 
     kind: ClassVar[str] = "fashion_mnist"
 
@@ -85,7 +87,6 @@ def _split(content: dict[str, bytes], split: str, name: str) -> PixelSplit:
 
 def _find(raw: Path) -> dict[str, bytes]:
     """Returns the content of each file, from the first place that has all of them."""
-    tried = []
     places: list[tuple[str, Callable[[], Path]]] = [
         (str(raw), lambda: raw),
         (str(SYSTEM_FOLDER), lambda: SYSTEM_FOLDER),
@@ -96,16 +97,13 @@ def _find(raw: Path) -> dict[str, bytes]:
         try:
             content = _read_folder(fetch())
         except SourceError as error:
-            tried.append(f"[{name}] {error}")
+            say(f"fashion_mnist: not from {name}: {error}")
             continue
         say(f"fashion_mnist: from {name}, every file as expected (SHA-256)")
         return content
-    raise SourceError(
-        "source 'fashion_mnist'",
-        f"not found: {' '.join(tried)}",
-        fix=f"put the four *-ubyte.gz files into {raw}, or connect to a network, "
-        f"or install the Debian package {DEBIAN_PACKAGE}, then run the same command again",
-    )
+    fix = f"connect to a network, put the four *-ubyte.gz files into {raw}, or install {DEBIAN_PACKAGE}"
+    found = f"in none of {len(places)} places; a line for each above says why"
+    raise SourceError("source 'fashion_mnist'", found, fix=f"{fix}, then run the same command again")
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
