@@ -243,9 +243,6 @@ class CifarTask(Task[Batch]):
         logits = model(batch.inputs.to(self._device, non_blocking=True))
         return cross_entropy(logits, batch.hard_labels.to(self._device, non_blocking=True)).mean()
 
-    def inputs(self, batch: Batch) -> torch.Tensor:
-        return batch.inputs
-
     def validate(self, model: torch.nn.Module) -> dict[str, float]:
         logits = predict_logits(model, self._val.in_order(_BATCH_SIZE), self._device)
         return classification_metrics(logits, self._val.hard_labels)

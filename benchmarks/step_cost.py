@@ -102,10 +102,7 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     with TemporaryDirectory() as scratch:
         trainer = Trainer(model, task, row.fit, Workplace(Path(scratch), device, "bench"))
     trainer.model.train()
-    sample = data.train.inputs[: row.fit.batch_size].to(device)
-    trainer.state.precision = str(choose_precision(row.fit.precision, trainer.model, sample, device)).removeprefix(
-        "torch."
-    )
+    trainer.state.precision = choose_precision(row.fit.precision, trainer.model, device)
     batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
 
     def train_some() -> None:

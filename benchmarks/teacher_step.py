@@ -125,8 +125,7 @@ def _passes(trainer: Trainer[Batch], split: SplitInMemory, *, backward: bool = T
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     labels = torch.zeros(len(pixels), dtype=torch.int64, device=device)
     if not trainer.state.precision:
-        chosen = choose_precision(trainer.settings.precision, model, pixels, device)
-        trainer.state.precision = str(chosen).removeprefix("torch.")
+        trainer.state.precision = choose_precision(trainer.settings.precision, model, device)
 
     def run() -> None:
         for _ in range(_STEPS):

@@ -30,7 +30,7 @@ class Entry:
         return command
 
 
-#: The commands about label stores, behind `potstill labels`.
+# The commands about label stores, behind `potstill labels`.
 LABELS = {
     "inspect": Entry("inspect_labels", "Show what a label store holds, or one sample of it with a figure."),
     "tune": Entry("tune_labels", "Try encodings on some labels and name the one that fits a budget of bytes or error."),
@@ -42,7 +42,7 @@ LABELS = {
     "import": Entry("import_labels", "Make stores from logits that were computed elsewhere."),
 }
 
-#: All commands, in groups that follow the pipeline.
+# All commands, in groups that follow the pipeline.
 COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
     "Begin": {
         "new": Entry("new_project", "Copy this code into a new folder, set up for your own data."),
@@ -54,14 +54,12 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
     },
     "Soft labels": {
         "dump-labels": Entry("dump_labels", "Run the teacher once over augmented views and store its soft labels."),
-        "verify-labels": Entry(
-            "verify_labels", "Check stored labels against their checksums, the data and the teacher."
-        ),
+        "verify-labels": LABELS["verify"],
         "labels": LABELS,
     },
     "Students": {
         "train-student": Entry(
-            "train_student", "Train one student of params.yaml from stored labels, without the teacher."
+            "train_student", "Train a student of params.yaml from stored labels, without the teacher."
         ),
     },
     "Results": {

@@ -38,10 +38,11 @@ def main(
     results = {name: verify_store(labels / f"{name}.zarr", witness, train, settings) for name in names}
     stores = {name: result.to_dict() for name, result in results.items()}
     write_json(report, {"teacher": witness and asdict(witness.now), "stores": stores})
-    well = (
-        "as the teacher predicts, whole and undamaged" if witness else "whole and undamaged (the teacher was not asked)"
-    )
     for name, result in results.items():
+        well = "whole and undamaged"
+        well = (
+            f"{well} (the teacher was not asked)" if result.recomputed is None else f"as the teacher predicts, {well}"
+        )
         say(f"verify_labels: {name}: {'; '.join(result.faults) or well}")
     faults = [fault for result in results.values() for fault in result.faults]
     if faults:

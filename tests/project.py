@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from warm_python import WarmPython
 
 from pipeline.core.closure import TOP
 
@@ -177,16 +179,25 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": path, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
 
 
-def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *command: str, check: bool = True, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a command in a project's folder."""
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    around = environment() if env is None else env
+    done = subprocess.run(command, cwd=folder, env=around, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
+@cache
+def _warm_python() -> WarmPython:
+    return WarmPython(environment())
+
+
 def repro(folder: Path, *targets: str) -> list[str]:
     """Runs `dvc repro`; returns the stages that ran, in order."""
-    done = run(folder, sys.executable, "-m", "dvc", "repro", *targets)
+    path = {"PATH": f"{_warm_python().folder}{os.pathsep}{environment()['PATH']}"}
+    done = run(folder, "python", "-m", "dvc", "repro", *targets, env=environment() | path)
     prefix = "Running stage '"
     return [line.removeprefix(prefix).rstrip("':") for line in done.stdout.splitlines() if line.startswith(prefix)]
 

@@ -128,9 +128,6 @@ class _TimedTask(Task[LabelledBatch]):
     def loss(self, model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
         return self._loss(model, batch)
 
-    def inputs(self, batch: LabelledBatch) -> torch.Tensor:
-        return batch.inputs
-
     def validate(self, model: nn.Module) -> dict[str, float]:
         return {}
 

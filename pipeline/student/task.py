@@ -38,8 +38,5 @@ class StudentTask(Task[LabelledBatch]):
     def loss(self, model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
         return self._weight * self._objective(model, batch, self._device)
 
-    def inputs(self, batch: LabelledBatch) -> torch.Tensor:
-        return batch.inputs
-
     def validate(self, model: nn.Module) -> dict[str, float]:
         return self._validation.measure(model)

@@ -83,8 +83,5 @@ class TeacherTask(Task[Batch]):
         logits = model(batch.inputs.to(self._device, non_blocking=True))
         return self._weight * hard_label_loss(logits, batch, self._settings.label_smoothing).mean()
 
-    def inputs(self, batch: Batch) -> torch.Tensor:
-        return batch.inputs
-
     def validate(self, model: nn.Module) -> dict[str, float]:
         return self._validation.measure(model)

@@ -31,10 +31,6 @@ class Task(ABC, Generic[AnyBatch]):
         """Returns the loss of a batch: a scalar, in nats."""
 
     @abstractmethod
-    def inputs(self, batch: AnyBatch) -> torch.Tensor:
-        """Returns the inputs of a batch, on which the number format is tried."""
-
-    @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the figures of a network on held-out samples; one of them is `accuracy`."""
 
@@ -51,9 +47,6 @@ class WrappedTask(Task[AnyBatch]):
 
     def loss(self, model: nn.Module, batch: AnyBatch) -> torch.Tensor:
         return self.task.loss(model, batch)
-
-    def inputs(self, batch: AnyBatch) -> torch.Tensor:
-        return self.task.inputs(batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         return self.task.validate(model)

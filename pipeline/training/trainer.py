@@ -100,7 +100,7 @@ class Trainer(Generic[AnyBatch]):
         weights.
         """
         if not self._is_ready:
-            self._make_ready(batch)
+            self._make_ready()
         first = self.state.step // self.settings.accumulate_batches * self.settings.accumulate_batches
         if self.state.step == first:
             self.optimizer.zero_grad(set_to_none=True)
@@ -144,21 +144,15 @@ class Trainer(Generic[AnyBatch]):
             update, self.settings.epochs * per_epoch, self.settings
         )
 
-    def _make_ready(self, batch: AnyBatch) -> None:
+    def _make_ready(self) -> None:
         """Chooses the number format and compiles, before the first step of this process."""
         if not self.state.precision:
-            self._choose_precision(batch)
+            # Machines may differ in what they have.
+            wanted = self.settings.precision
+            self.state.precision = self._team.ask_first(lambda: choose_precision(wanted, self.model, self.device))
         if self.settings.compile:
             self.model.compile()
         self._is_ready = True
-
-    def _choose_precision(self, batch: AnyBatch) -> None:
-        inputs = self.task.inputs(batch)
-        # The clock has a say in it.
-        chosen = self._team.ask_first(
-            lambda: choose_precision(self.settings.precision, self.model, inputs, self.device)
-        )
-        self.state.precision = str(chosen).removeprefix("torch.")
 
     def end_epoch(self) -> None:
         """Validates, notes the figures and saves."""

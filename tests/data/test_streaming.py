@@ -67,9 +67,8 @@ SHUFFLED = np.random.default_rng(0).permutation(len(BOTH))
 
 @pytest.fixture(scope="module", autouse=True)
 def small_chunks() -> Iterator[None]:
-    """Makes inner chunks of a few images, and writes that do not wait for the disk."""
+    """Makes inner chunks of a few images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 2048)
         yield

@@ -1,7 +1,6 @@
 """The doctor reports all that is wrong before hours are spent, and leaves nothing behind."""
 
 import importlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -36,9 +35,8 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes without waiting for the disk, times networks for a moment, measures few labels."""
+    """Times networks for a moment, measures few labels."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         patch.setattr(speed, "_SECONDS", 0.01)
         patch.setattr(source, "_SLOW_SECONDS", 0.0)

@@ -2,8 +2,6 @@
 confident learning.
 """
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,14 +22,6 @@ from pipeline.views.spec import ViewSpec, own_shares
 WHOLE = make_split(120, classes=6)
 WRONG = np.array([3, 17, 40, 41, 77, 100])
 PLAIN_FIRST = ViewSpec(seed=5, plain_first=True, operations=(Mixup(probability=1.0, alpha=1.0),))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Skips the waits for the disk."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
 
 
 def flipped(split: SplitInMemory = WHOLE, rows: np.ndarray = WRONG) -> SplitInMemory:

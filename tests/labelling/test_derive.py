@@ -2,8 +2,7 @@
 nothing unfit is mixed.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from stores import (
     shards,
     take,
 )
+from torch import nn
 
 import pipeline.labelling.takeover
 from pipeline.core.errors import ConfigError, PipelineError, StoreError
@@ -36,7 +36,10 @@ from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Destination
 from pipeline.labelling.derive.merge import Merge
 from pipeline.labelling.derive.subset import Subset
+from pipeline.labelling.settings import VerifyLabels
 from pipeline.labelling.takeover import EarlierStore, copied_labels
+from pipeline.labelling.teacher import Teacher
+from pipeline.labelling.verify import TeacherNow, Witness, verify_store
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.fidelity import Fidelity
@@ -45,16 +48,9 @@ from pipeline.labels.manifest import Block
 from pipeline.labels.reader import StoreReader
 
 MORE = make_split(29)
+VERIFY = VerifyLabels(num_labels=10, seed=0, kl_tolerance_nats=0.0, accuracy_tolerance=0.0, batch_size=10, device="cpu")
 EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, SAMPLED], ids=["uint8", "topk", "sampled"])
 Ignore = Callable[[int], object]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unflushed() -> Iterator[None]:
-    """Writes without waiting for the disk, which would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -377,6 +373,14 @@ def test_an_average_is_the_mean_of_the_teachers_probabilities(
     assert [teacher["weight"] for teacher in about["mean_of"]] == pytest.approx(shares.tolist())
     assert [teacher["teacher"] for teacher in about["mean_of"]] == [part.manifest.teacher for part in parts]
     assert_well_made(whole)
+
+
+def test_an_average_is_checked_without_a_teacher_which_it_has_not(tmp_path: Path) -> None:
+    parts = [make(tmp_path / f"{n}.zarr", FLOAT16, seed=n) for n in range(2)]
+    mean(parts, tmp_path / "x.zarr")
+    witness = Witness(Teacher(nn.Identity(), torch.device("cpu"), 7), TeacherNow("now", 0.5))
+    assert not verify_store(tmp_path / "x.zarr", witness, SPLIT, VERIFY).faults
+    assert verify_store(tmp_path / "0.zarr", witness, SPLIT, VERIFY).faults
 
 
 def test_only_the_ratio_of_weights_counts(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 id or key.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +20,6 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.reader import StoreReader
 from stages import import_labels
-
-
-@pytest.fixture(autouse=True)
-def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(scope="module")

@@ -63,12 +63,6 @@ BLOCKS = manifest_of(UINT8).blocks()
 EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, SAMPLED], ids=["uint8", "topk", "sampled"])
 
 
-@pytest.fixture(autouse=True)
-def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes without waiting for the disk, which would take most of the time."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 def network(seed: int = 1, batch_size: int = 64) -> Teacher:
     """Returns a real network, untrained."""
     settings = {"width": 4, "depth": 1}

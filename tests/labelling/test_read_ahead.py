@@ -2,7 +2,6 @@
 a dump from memory.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,8 +37,7 @@ RANGES = [range(0, 20), range(20, 40), range(40, 60), range(60, len(SPLIT))]
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes chunks of 7 images, and writes that do not wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    """Makes chunks of 7 images."""
     monkeypatch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 1024)
     monkeypatch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 1024)
 

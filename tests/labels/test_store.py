@@ -4,9 +4,8 @@ damage is silent.
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,6 @@ EACH_DENSE = pytest.mark.parametrize("row", [FLOAT16, UINT8], ids=["float16", "u
 TABLES = ("prior_classes", "prior_codes", "prior_rest_codes", "tail_offsets")
 FIDELITY = ("fidelity_counts", "fidelity_labels", "fidelity_nats")
 Copy = Callable[[Row], Path]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unflushed() -> Iterator[None]:
-    """Writes without waiting for the disk, which would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ result, a status of 1.
 
 import importlib
 import json
-import os
 import pickle
 import shutil
 import sys
@@ -32,9 +31,8 @@ OUTPUTS = ("data/prepare", "data/train_teacher", "data/dump_labels", "data/train
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes without waiting for the disk, and without reading the code for each scratch folder."""
+    """Reads no code for a scratch folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         yield
 

@@ -1,6 +1,5 @@
 """Distillation: a label stays with its image and its view, and unfit stores are refused."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,14 +41,6 @@ def network(seed: int) -> Classifier:
 
 
 TEACHER = network(1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unflushed() -> Iterator[None]:
-    """Writes without waiting for the disk, which would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
 
 
 def make_store(folder: Path, row: Row, view_numbers: Sequence[int] = VIEWS) -> StoreReader:

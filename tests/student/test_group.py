@@ -31,9 +31,8 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Writes without waiting for the disk, and without reading the code for each scratch folder."""
+    """Reads no code for a scratch folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         yield
 

@@ -1,7 +1,5 @@
 """The objective: the losses of a batch, weighted; the labels that a loss can learn from."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,14 +227,6 @@ def test_only_losses_of_one_hard_label_refuse_mixed_views(kind: str) -> None:
             loss.check_views(True, "here")
     else:
         loss.check_views(True, "here")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unflushed() -> Iterator[None]:
-    """Writes without waiting for the disk, which would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 import json
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -183,8 +182,8 @@ def with_student(folder: Path, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yields a project with stores, one of them of a sampled encoding."""
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a project with stores, one of them of a sampled encoding."""
     folder = tmp_path_factory.mktemp("labelled")
     params = small_params()
     params["encodings"] |= {
@@ -193,17 +192,15 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     }
     write_params(folder, params)
     data = folder / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        prepare.main(params=folder / "params.yaml", raw=data / "raw", out=data / "prepare", work=folder / "work")
-        train_teacher.main(
-            folder / "params.yaml", data / "prepare", data / "train_teacher", folder / "reports", folder / "work"
-        )
-        dump_labels.main(
-            folder / "params.yaml", data / "prepare", data / "train_teacher", data / "dump_labels", folder / "work"
-        )
-        shutil.rmtree(data / "train_teacher")  # no student needs it
-        yield folder
+    prepare.main(params=folder / "params.yaml", raw=data / "raw", out=data / "prepare", work=folder / "work")
+    train_teacher.main(
+        folder / "params.yaml", data / "prepare", data / "train_teacher", folder / "reports", folder / "work"
+    )
+    dump_labels.main(
+        folder / "params.yaml", data / "prepare", data / "train_teacher", data / "dump_labels", folder / "work"
+    )
+    shutil.rmtree(data / "train_teacher")  # no student needs it
+    return folder
 
 
 @pytest.fixture(scope="module")

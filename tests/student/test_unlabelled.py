@@ -1,6 +1,5 @@
 """Samples without a hard label: they learn from soft labels alone; encoded images."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +36,8 @@ BATCH, VIEW = 8, 1
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Lets nothing wait for the disk, and makes pages of 4 images of 144 bytes."""
+    """Makes pages of 4 images of 144 bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(arrays, "CHUNK_BYTES", 4 * 144)
         patch.setattr("pipeline.data.images.IMAGE_CHUNK_BYTES", 4 * 144)
         patch.setattr("pipeline.data.budget.PAGE_BYTES", 4 * 400)

@@ -3,7 +3,6 @@ from import to verified labels, from its own folder alone; whatever does not fit
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -46,7 +45,6 @@ TORCHVISION, TIMM = "torchvision/shufflenet_v2_x0_5", "timm/test_resnet"
 
 @pytest.fixture(autouse=True)
 def no_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # which would take most of the time
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hugging face"))
 

@@ -89,7 +89,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Returns a data set of 0.9 MB, a third of it without labels, and a teacher that may hold 1
     MB."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 2048)
         folder, train = tmp_path_factory.mktemp("project"), make_split(6000)

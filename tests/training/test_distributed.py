@@ -44,11 +44,8 @@ Work = Callable[[Team, Path], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Makes writes not wait for the disk, and chunks and megabytes small, so that a little data can
-    be streamed.
-    """
+    """Makes chunks and megabytes small, so that a little data can be streamed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.budget, "_MEGABYTE", 120_000)

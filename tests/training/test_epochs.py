@@ -2,7 +2,6 @@
 every row once where none does.
 """
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +55,6 @@ def on_disk(folder: Any, split: SplitInMemory) -> SplitOnDisk:
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitOnDisk]:
     """Writes a split in inner chunks of a few images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(pipeline.core.arrays, "CHUNK_BYTES", 2048)
         patch.setattr(pipeline.data.images, "IMAGE_CHUNK_BYTES", 2048)
         yield on_disk(tmp_path_factory.mktemp("data"), SPLIT)

@@ -4,10 +4,9 @@ loss is not a number or patience is at its end.
 
 import csv
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,6 @@ from pipeline.training.optimizers import LeanAdamW, LeanSGD
 from pipeline.training.recipe import build_optimizer, layer_blocks, learning_rate_factor, learning_rate_shares
 from pipeline.training.run import FitResult
 from pipeline.training.trainer import Task
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unflushed() -> Iterator[None]:
-    """Makes writes not wait for the disk, which would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")
