@@ -7,6 +7,7 @@ config.py    sections and rows of params.yaml, read as typed settings
 errors.py    errors for users: where, what was found, what was expected, what to do
 files.py     files that are there whole or not at all, and fingerprints of content
 progress.py  lines and bars of progress on standard error
+sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
 seeding.py   random numbers as pure functions of seed, sample and view
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.core.errors import DataError
 from pipeline.core.files import read_json
+from pipeline.core.sealed import unseal
 from pipeline.data.images import Storage
 from pipeline.data.sample_ids import FIX
 
@@ -49,13 +50,15 @@ class DatasetManifest:
 
     @classmethod
     def read(cls, path: Path) -> "DatasetManifest":
-        """Returns the manifest in a file; raises DataError where it is none of this version."""
+        """Returns the manifest in a file; raises DataError where it is none of this version, or not
+        as it was written.
+        """
         content = read_json(path, made_by="prepare")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DataError(path, "not a data set's manifest", expected=f"format {FORMAT!r}", fix=FIX)
         if content.get("version") != VERSION:
             raise DataError(path, f"version {content.get('version')}", expected=f"version {VERSION}", fix=FIX)
         try:
-            return cls(**content)
+            return cls(**unseal(content, path, made_by="prepare"))
         except TypeError as error:
             raise DataError(path, f"not a data set's manifest ({error})", fix=FIX) from None

@@ -114,7 +114,7 @@ def measure_costs(folders: Mapping[str, Path], repeats: int, on_networks: Callab
     alike: dict[str, list[str]] = {}
     for name, folder in folders.items():
         meta = read_meta(folder, made_by="evaluate")
-        shape = (meta.image_shape, meta.size_px, meta.num_outputs, meta.network_file)
+        shape = (meta.image_shape, meta.size_px, meta.num_outputs, meta.own_files)
         alike.setdefault(json.dumps([meta.model, meta.model_settings, shape], sort_keys=True), []).append(name)
     costs = {}
     for names in alike.values():

@@ -4,16 +4,19 @@
 network's own file where it has one (`network.py`, `network.onnx`).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.core.errors import ModelError
-from pipeline.core.files import file_fingerprint, fingerprint, read_json, read_tensors, write_json, write_tensors
+from pipeline.core.files import file_fingerprint, fingerprint, read_tensors, write_tensors
+from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
+
+META = "meta.json"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ModelMeta:
             nothing.
         num_outputs: Of the network, and `class_groups` those that stand for each class; None: a
             class has one, the same.
-        network_file: The fingerprint of the network's own file.
+        files: The fingerprints of the files beside the description, by their names.
     """
 
     model: str
@@ -40,7 +43,7 @@ class ModelMeta:
     size_px: list[int] | None = None
     num_outputs: int | None = None
     class_groups: list[list[int]] | None = None
-    network_file: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def untrained(
@@ -76,6 +79,11 @@ class ModelMeta:
         ).build(seed, file=self._own_file(folder))
         self._try(model)
         return model.train()
+
+    @property
+    def own_files(self) -> dict[str, str]:
+        """The fingerprints of the network's own files, which no library has."""
+        return {name: digest for name, digest in self.files.items() if name.startswith("network.")}
 
     def check_data(self, data: DatasetManifest, folder: Path, made_by: str) -> None:
         """Raises ModelError where it was trained for other classes or images than a data set
@@ -120,36 +128,43 @@ class ModelMeta:
 def write_model(
     folder: Path, meta: ModelMeta, weights: dict[str, torch.Tensor], **others: dict[str, torch.Tensor]
 ) -> None:
-    """Writes a network; `others` are further weights of it, each to a file of that name."""
+    """Writes a network beside its own file; `others` are further weights, each to a file of that
+    name.
+    """
     for name, tensors in {"weights": weights, **others}.items():
         write_tensors(folder / f"{name}.safetensors", tensors)
-    write_json(folder / "meta.json", asdict(meta))
+    files = {path.name: file_fingerprint(path) for path in sorted(folder.iterdir()) if path.name != META}
+    write_sealed(folder / META, asdict(replace(meta, files=files)))
 
 
 def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
     """Returns a network's description; raises DataError or ModelError where it can't be read."""
-    path = folder / "meta.json"
+    path = folder / META
     try:
-        return ModelMeta(**read_json(path, made_by=made_by))
+        return ModelMeta(**read_sealed(path, made_by=made_by))
     except TypeError as error:
         raise ModelError(path, f"not a network's description ({error})", fix=f"run `dvc repro {made_by}`") from None
 
 
 def read_model(folder: Path, *, made_by: str, weights: str = "weights") -> Classifier:
-    """Returns the trained network in eval mode; nothing but its folder is needed."""
+    """Returns the trained network in eval mode; nothing but its folder is needed.
+
+    Raises what `read_meta` raises, and ModelError where a file is not the one that was written.
+    """
     meta = read_meta(folder, made_by=made_by)
-    _check_own_file(folder, meta, made_by)
-    model = meta.build(folder=folder)
     path = folder / f"{weights}.safetensors"
+    for name in [*meta.own_files, path.name]:
+        _check_file(folder / name, meta, made_by)
+    model = meta.build(folder=folder)
     load_weights(model, read_tensors(path, made_by=made_by), path)
     return model.eval()
 
 
-def _check_own_file(folder: Path, meta: ModelMeta, made_by: str) -> None:
-    copy = network_copy(meta.model, folder)
-    if copy is not None and (not copy.exists() or file_fingerprint(copy) != meta.network_file):
-        found = "not the file that this network was made of" if copy.exists() else "no such file"
-        raise ModelError(copy, found, fix=f"delete {folder} and run `dvc repro {made_by}`")
+def _check_file(path: Path, meta: ModelMeta, made_by: str) -> None:
+    """Raises ModelError where a file is missing, or not as it was when its network was written."""
+    if not path.exists() or file_fingerprint(path) != meta.files.get(path.name):
+        found = f"not the file that {META} was written with" if path.exists() else "no such file"
+        raise ModelError(path, found, fix=f"delete {path.parent} and run `dvc repro {made_by}`")
 
 
 def model_fingerprint(folder: Path) -> str:

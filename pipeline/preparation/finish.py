@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.core.files import write_json
 from pipeline.core.progress import progress
+from pipeline.core.sealed import write_sealed
 from pipeline.data.dataset import SPLITS
 from pipeline.data.manifest import DatasetManifest
 from pipeline.preparation.assign import PoolSplits
@@ -51,7 +51,7 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
     # 4. The lists beside them.
     write_samples(folder / "samples.tsv", pool, splits)
     num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
-    write_json(folder / "manifest.json", asdict(manifest))
+    write_sealed(folder / "manifest.json", asdict(manifest))
     return Prepared(manifest, num_duplicates)
 
 

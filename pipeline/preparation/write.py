@@ -9,6 +9,7 @@ from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.files import read_json, write_json
+from pipeline.core.sealed import write_sealed
 from pipeline.data.dataset import rows_fingerprint
 from pipeline.data.images import create_images
 from pipeline.data.manifest import FORMAT, VERSION, DatasetManifest
@@ -50,7 +51,7 @@ def write_dataset(
     manifest = dataset_manifest(source, class_names, list(images.shape[1:]), channel_statistics(images), rows)
     for name, split in rows.items():
         write_split(folder / f"{name}.zarr", split, manifest.image_shape)
-    write_json(folder / "manifest.json", asdict(manifest))
+    write_sealed(folder / "manifest.json", asdict(manifest))
     return manifest
 
 

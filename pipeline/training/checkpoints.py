@@ -6,14 +6,15 @@ from typing import Any
 import torch
 
 from pipeline.core.errors import DataError
-from pipeline.core.files import read_json, read_tensors, write_json, write_tensors
+from pipeline.core.files import file_fingerprint, read_tensors, write_tensors
 from pipeline.core.progress import say
+from pipeline.core.sealed import read_sealed, write_sealed
 
 
 def write_checkpoint(folder: Path, tag: str, state: object) -> None:
     """Replaces the checkpoint in `folder`.
 
-    First come the tensors under a new name, then the file that counts and names them.
+    First come the tensors under a new name, then the file that counts, with their name and digest.
 
     Args:
         tag: Differs from one checkpoint to the next.
@@ -22,7 +23,8 @@ def write_checkpoint(folder: Path, tag: str, state: object) -> None:
     path = folder / f"checkpoint-{tag}.safetensors"
     tree = _take_out(state, tensors)
     write_tensors(path, tensors)
-    write_json(folder / "checkpoint.json", {"tensors": path.name, "state": tree})
+    content = {"tensors": path.name, "digest": file_fingerprint(path), "state": tree}
+    write_sealed(folder / "checkpoint.json", content)
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != path:
             old.unlink()
@@ -36,11 +38,16 @@ def read_checkpoint(folder: Path) -> Any | None:
     if not (folder / "checkpoint.json").exists():
         return None
     try:
-        content = read_json(folder / "checkpoint.json", made_by="")
-        return _put_back(content["state"], read_tensors(folder / content["tensors"], made_by=""))
-    except (DataError, KeyError, TypeError):
+        content = read_sealed(folder / "checkpoint.json", made_by="")
+        path = folder / content["tensors"]
+        tensors = read_tensors(path, made_by="")
+        whole = file_fingerprint(path) == content["digest"]
+    except (DataError, KeyError):
+        whole = False
+    if not whole:
         say(f"the checkpoint in {folder} is damaged: starting from the beginning")
         return None
+    return _put_back(content["state"], tensors)
 
 
 def _take_out(value: object, tensors: dict[str, torch.Tensor]) -> object:

@@ -151,9 +151,7 @@ class Start(NamedTuple):
         """
         copy_network_file(settings.model, folder)
         meta = ModelMeta.untrained(settings.model, settings.model_settings, data, recipe)
-        if (copy := network_copy(settings.model, folder)) is not None:
-            meta = replace(meta, network_file=file_fingerprint(copy))
-        weights = _weights(settings, meta, copy)
+        weights = _weights(settings, meta, network_copy(settings.model, folder))
         meta = _with_input(meta, settings.input or InputSettings(), weights, f"{where}.input")
         if settings.new_head:
             return cls(meta, folder, weights, meta.head(folder))

@@ -12,9 +12,9 @@ import torch
 from conftest import make_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from project import edit_sealed
 
 from pipeline.core.errors import DataError, PipelineError, StoreError
-from pipeline.core.files import read_json, write_json
 from pipeline.data.dataset import ImageDataset, split_fingerprint
 from pipeline.data.sample_ids import find_samples, sample_ids
 from pipeline.data.splits import UNLABELLED, SplitInMemory
@@ -278,7 +278,7 @@ def test_a_manifest_of_another_format_or_version_is_refused(
     changes: dict[str, object], told: str, written: tuple[ImageDataset, dict[str, SplitInMemory]]
 ) -> None:
     path = written[0].folder / "manifest.json"
-    write_json(path, read_json(path, made_by="prepare") | changes)
+    edit_sealed(path, lambda content: content | changes)
     with pytest.raises(DataError, match=rf"manifest\.json: {told}.*`dvc repro prepare`"):
         ImageDataset(written[0].folder)
 

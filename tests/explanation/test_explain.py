@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import files_of, small_params, write_params
+from project import edit_sealed, files_of, small_params, write_params
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.files import read_tensors, write_tensors
@@ -265,8 +265,7 @@ def test_a_network_that_is_not_there_is_asked_for(folder: Path) -> None:
 
 def test_a_store_of_other_classes_is_refused(folder: Path) -> None:
     path = folder / "data/prepare/manifest.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"class_names": content["class_names"][::-1]}))
+    edit_sealed(path, lambda content: content | {"class_names": content["class_names"][::-1]})
     with pytest.raises(PipelineError, match=r"dense16\.zarr: its classes are not those of data/prepare"):
         explain.main()
 

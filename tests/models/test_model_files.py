@@ -1,11 +1,13 @@
 """A trained network on disk: what is written is what is read, and damage is one clear error."""
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from damage import flipped
+from project import edit_sealed
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.saved import ModelMeta, model_fingerprint, read_meta, read_model, write_model
@@ -32,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_network_comes_back_with_its_weights_and_its_description(folder: Path) -> None:
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    assert read_meta(folder, made_by="train_teacher") == META
+    meta = read_meta(folder, made_by="train_teacher")
+    assert set(meta.files) == {"weights.safetensors", "best.safetensors"}
+    assert replace(meta, files={}) == META
     for file, seed in (("weights", 1), ("best", 2)):
         read = read_model(folder, made_by="train_teacher", weights=file)
         assert not read.training
@@ -53,11 +57,11 @@ def _cut(path: Path) -> None:
 
 
 def _drop_key(path: Path) -> None:
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "mean"}))
+    edit_sealed(path, lambda content: {k: v for k, v in content.items() if k != "mean"})
 
 
 def _add_key(path: Path) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), "median": 1}))
+    edit_sealed(path, lambda content: content | {"median": 1})
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "meta.json"])
@@ -71,7 +75,29 @@ def test_a_missing_or_damaged_file_is_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", [_drop_key, _add_key, lambda path: path.write_text("[1, 2]")])
+@pytest.mark.parametrize("file", ["weights.safetensors", "meta.json"])
+def test_a_flipped_bit_is_found_or_means_nothing(folder: Path, file: str) -> None:
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    before, found = read_model(folder, made_by="train_teacher")(images), 0
+    for _ in flipped(folder / file, 40):
+        try:
+            after = read_model(folder, made_by="train_teacher")(images)
+        except PipelineError as error:
+            assert str(folder / file) in str(error)  # noqa: PT017
+            found += 1
+        else:  # a blank of the JSON file that became another one
+            assert torch.equal(before, after)
+    assert found == 40 or (file == "meta.json" and found > 30)
+
+
+def test_the_weights_of_another_network_in_its_place_are_refused(folder: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "other", META, META.build(3).state_dict())
+    (tmp_path / "other/weights.safetensors").replace(folder / "weights.safetensors")
+    with pytest.raises(PipelineError, match=r"weights.safetensors: not the file that meta.json was written with"):
+        read_model(folder, made_by="train_teacher")
+
+
+@pytest.mark.parametrize("damage", [_drop_key, _add_key])
 def test_a_description_of_something_else_is_refused(folder: Path, damage: Callable[[Path], object]) -> None:
     damage(folder / "meta.json")
     with pytest.raises(PipelineError, match=r"meta.json: not a network's description"):
@@ -79,8 +105,6 @@ def test_a_description_of_something_else_is_refused(folder: Path, damage: Callab
 
 
 def test_weights_of_another_size_are_refused(folder: Path) -> None:
-    content = json.loads((folder / "meta.json").read_text())
-    content["model_settings"]["width"] = 3
-    (folder / "meta.json").write_text(json.dumps(content))
+    edit_sealed(folder / "meta.json", lambda content: content | {"model_settings": {"width": 3, "depth": 1}})
     with pytest.raises(PipelineError, match=r"weights.safetensors: network\.0\.0\.weight is \[2, 1, 3, 3\]"):
         read_model(folder, made_by="train_teacher")

@@ -15,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.core.closure import TOP
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_fingerprint
 from pipeline.models.saved import ModelMeta, write_model
 from pipeline.profiling.latency import measure_cost
 
@@ -52,9 +51,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "network.py"
     file.write_text(SLOW)
     classes = [str(number) for number in range(10)]
-    meta = ModelMeta(
-        f"{file}:build", {}, classes, [1, 8, 8], [0.3], [0.3], {}, "float32", {}, network_file=file_fingerprint(file)
-    )
+    meta = ModelMeta(f"{file}:build", {}, classes, [1, 8, 8], [0.3], [0.3], {}, "float32", {})
     write_model(folder, meta, meta.build(folder=folder).state_dict())
     return folder
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from image_files import idx, image_file, make_samples, write_folder, write_tar
-from project import files_of, small_params, student, write_params
+from project import edit_sealed, files_of, small_params, student, write_params
 from safetensors.torch import save_file
 
 import pipeline.core.files
@@ -432,7 +432,9 @@ LABELS_OF = {
     ),
     "a teacher of other classes": Case(
         "dump_labels",
-        files(edit_json("data/train_teacher/meta.json", class_names=["x", "y", "z"])),
+        files(
+            lambda: edit_sealed(Path("data/train_teacher/meta.json"), lambda c: c | {"class_names": ["x", "y", "z"]})
+        ),
         ("data/train_teacher", "other classes"),
     ),
     "no encodings": Case("dump_labels", lambda p: p.update(encodings={}), ("encodings", "at least one row")),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import files_of, forget, small_params, student, write_params
+from project import edit_sealed, files_of, forget, small_params, student, write_params
 from teachers import edit_params
 from website import Website
 
@@ -19,6 +19,7 @@ import pipeline.export.predict  # noqa: F401  # imported late by export; what is
 from pipeline.core.errors import ModelError, PipelineError, StoreError, VerificationError, one_line_errors
 from pipeline.core.files import read_tensors, write_tensors
 from pipeline.data.dataset import ImageDataset
+from pipeline.models.saved import read_meta, write_model
 from pipeline.results.costs import Cost
 from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
 
@@ -276,18 +277,17 @@ def test_a_network_of_other_data_is_refused(
     folder: Path, change_it: Callable[[dict[str, Any]], dict[str, Any]], told: str
 ) -> None:
     path = folder / "data/train_student/small/meta.json"
-    path.write_text(json.dumps(change_it(json.loads(path.read_text()))))
+    edit_sealed(path, change_it)
     for run in (run_evaluate, run_export):
         with pytest.raises(ModelError, match=f"small: was trained for {told}.*dvc repro train_student@small"):
             run(folder)
 
 
 def test_a_network_that_gives_no_numbers_is_named(folder: Path) -> None:
-    path = folder / "data/train_student/small/weights.safetensors"
-    tensors = read_tensors(path, made_by="")
-    write_tensors(
-        path, {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in tensors.items()}
-    )
+    place = folder / "data/train_student/small"
+    tensors = read_tensors(place / "weights.safetensors", made_by="")
+    nan = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in tensors.items()}
+    write_model(place, read_meta(place, made_by=""), nan, best=nan)
     with pytest.raises(ModelError, match="small: its outputs are not finite"):
         run_evaluate(folder)
 
