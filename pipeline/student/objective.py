@@ -20,6 +20,9 @@ class Objective:
     For samples without a hard label (-1), and for mixed views of which one sample has none, the CE
     is 0: the weight of a sample does not depend on how many others have a label.
 
+    Args:
+        class_weights: Of the CE, on the device; None: all are 1.
+
     References:
         Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural Network",
         2015, arXiv 1503.02531, section 2.
@@ -30,6 +33,7 @@ class Objective:
     temperature: float
     label_smoothing: float
     loss: SoftLoss
+    class_weights: Float[Tensor, " classes"] | None = None
 
     def __call__(self, model: nn.Module, batch: LabelledBatch, device: torch.device) -> Float[Tensor, ""]:
         """Returns the batch's mean loss."""
@@ -51,7 +55,7 @@ class Objective:
 
     def _hard(self, logits: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
         """Returns the cross-entropy of each view, 0 for those without a hard label."""
-        values = hard_label_loss(logits, batch, self.label_smoothing)
+        values = hard_label_loss(logits, batch, self.label_smoothing, self.class_weights)
         known = _is_labelled(batch)
         return values if known.all() else values * known.to(values.device, values.dtype, non_blocking=True)
 

@@ -27,6 +27,7 @@ class TrainStudent(NetworkSettings):
     temperature: Temperature
     loss: dict[str, Any]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Annotated[float, Field(ge=0, le=1)]
     seed: NonNegativeInt
     device: DeviceName
     memory_budget_mb: PositiveInt

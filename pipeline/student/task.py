@@ -1,6 +1,7 @@
 """The task of a student: a store's labels on replayed views."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from pipeline.data.splits import Split
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.labelled_views import LabelledViews
 from pipeline.student.settings import TrainStudent
+from pipeline.training.hard_labels import class_weights
 from pipeline.training.task import Task
 from pipeline.training.team import ALONE, Team
 from pipeline.training.validation import Validation
@@ -26,7 +28,8 @@ class StudentTask(Task[LabelledBatch]):
         team: Team = ALONE,
     ) -> None:
         self._settings, self._views, self._device, self._share = settings, views, device, team.share
-        self._objective = settings.objective(settings.known_temperature)
+        weights = class_weights(views.split.hard_labels, settings.class_balance, device)
+        self._objective = replace(settings.objective(settings.known_temperature), class_weights=weights)
         self._weight = team.share.weight(min(settings.fit.batch_size, views.num_samples))
         self._validation = Validation(val, views.joined.budget, device, team)
         self.steps_per_epoch = views.steps_per_epoch(settings.fit.batch_size)

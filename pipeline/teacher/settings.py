@@ -28,6 +28,7 @@ class TrainTeacher(NetworkSettings):
     device: DeviceName
     memory_budget_mb: PositiveInt
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Annotated[float, Field(ge=0, le=1)]
     views: ViewSpec
     fit: FitSettings
 

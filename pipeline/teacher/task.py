@@ -16,7 +16,7 @@ from pipeline.models.devices import has_room
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
-from pipeline.training.hard_labels import hard_label_loss
+from pipeline.training.hard_labels import class_weights, hard_label_loss
 from pipeline.training.task import Task
 from pipeline.training.team import ALONE, Team
 from pipeline.training.validation import Validation
@@ -63,6 +63,7 @@ class TeacherTask(Task[Batch]):
         self._settings, self._train, self._paging = settings, data.train, data.paging
         self._device, self._share = device, team.share
         self._weight = team.share.weight(min(settings.fit.batch_size, len(data.train)))
+        self._class_weights = class_weights(data.train.hard_labels, settings.class_balance, device)
         self._validation = Validation(data.val, data.budget, device, team)
         self.steps_per_epoch = num_steps(len(data.train), settings.fit.batch_size)
 
@@ -81,7 +82,8 @@ class TeacherTask(Task[Batch]):
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         logits = model(batch.inputs.to(self._device, non_blocking=True))
-        return self._weight * hard_label_loss(logits, batch, self._settings.label_smoothing).mean()
+        losses = hard_label_loss(logits, batch, self._settings.label_smoothing, self._class_weights)
+        return self._weight * losses.mean()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         return self._validation.measure(model)

@@ -1,14 +1,44 @@
-"""The loss against hard labels, of plain views and of views that are mixed of two."""
+"""The loss against hard labels, of plain views and of views that are mixed of two, and the weights
+of classes in it.
+"""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
+from pipeline.data.splits import UNLABELLED
 from pipeline.signals.losses import cross_entropy
 from pipeline.training.batches import Batch
 
 
+def class_weights(
+    hard_labels: Int64[torch.Tensor, " samples"], balance: float, device: torch.device
+) -> Float[torch.Tensor, " classes"] | None:
+    """Returns the weight of each class in the loss of hard labels, on a device; None: all are 1.
+
+    With n images of a class the weight is proportional to
+
+        n ** -balance
+
+    and its mean over the labelled images is 1, so that a learning rate means the same. At 1 each
+    class counts as much as any other; at 0.5 rare classes gain, but noise in the few images of a
+    class that is very rare does not lead.
+
+    References:
+        Dhruv Mahajan et al., "Exploring the Limits of Weakly Supervised Pretraining", 2018, arXiv
+        1805.00932, section 2.2 (the square root).
+    """
+    if balance == 0:
+        return None
+    counts = torch.bincount(hard_labels[hard_labels != UNLABELLED]).double()
+    weights = counts.clamp(min=1) ** -balance
+    return (weights * counts.sum() / (weights * counts).sum()).float().to(device)
+
+
 def hard_label_loss(
-    logits: Float[torch.Tensor, "batch classes"], batch: Batch, label_smoothing: float
+    logits: Float[torch.Tensor, "batch classes"],
+    batch: Batch,
+    label_smoothing: float,
+    weights: Float[torch.Tensor, " known_classes"] | None = None,
 ) -> Float[torch.Tensor, " batch"]:
     """Returns the cross-entropy of each view, in nats, on the device of the logits.
 
@@ -16,16 +46,22 @@ def hard_label_loss(
 
         own_share * CE(logits, hard_label) + (1 - own_share) * CE(logits, partner_label)
 
+    Args:
+        weights: Of the classes, as `class_weights` has them; each CE is multiplied by its label's.
+
     References:
         Hongyi Zhang, Moustapha Cisse, Yann N. Dauphin, David Lopez-Paz, "mixup: Beyond Empirical
         Risk Minimization", 2017, arXiv 1710.09412, section 2.
     """
     device = logits.device
-    hard_labels = batch.hard_labels.to(device, non_blocking=True)
-    own = cross_entropy(logits, hard_labels, label_smoothing=label_smoothing)
+
+    def loss(labels: Int64[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
+        labels = labels.to(device, non_blocking=True)
+        values = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return values if weights is None else values * weights[labels]  # 0 without a label (-1)
+
+    own = loss(batch.hard_labels)
     if batch.partner_labels is None or batch.own_shares is None:
         return own
-    partner_labels = batch.partner_labels.to(device, non_blocking=True)
     own_shares = batch.own_shares.to(device, non_blocking=True)
-    partner = cross_entropy(logits, partner_labels, label_smoothing=label_smoothing)
-    return own_shares * own + (1 - own_shares) * partner
+    return own_shares * own + (1 - own_shares) * loss(batch.partner_labels)
