@@ -82,5 +82,5 @@ def test_teacher_and_student_weigh_hard_labels_and_not_soft_ones(tmp_path: Path)
 
 @pytest.mark.parametrize("balance", [-0.1, 1.1, True])
 def test_a_balance_outside_0_to_1_is_refused(tmp_path: Path, balance: float) -> None:
-    with pytest.raises(ConfigError, match="train_teacher.class_balance"):
+    with pytest.raises(ConfigError, match=r"train_teacher\.class_balance"):
         settings(tmp_path, balance)
