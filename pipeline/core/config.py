@@ -7,8 +7,10 @@ as version 1.2, as DVC reads it (`1e-3` is a number).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.core.errors import ConfigError, suggest
@@ -70,14 +72,33 @@ def load_table(kind: type[Settings], table: str, path: Path = PARAMS) -> dict[st
     return {name: load_row(kind, table, name, path) for name in load_rows(table, path)}
 
 
+def load_params(path: Path = PARAMS) -> dict[str, Any]:
+    """Returns all of `path`, as it stands there; raises ConfigError where it is no table."""
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(path, f"holds {content!r:.40}", expected="sections: the names of stages, and tables")
+    return content
+
+
 def section_names(path: Path = PARAMS) -> list[str]:
     """Returns the names at the top of `path`; raises ConfigError where it is no table of
     sections.
     """
-    content = _read_yaml(path)
-    if not isinstance(content, dict):
-        raise ConfigError(path, f"holds {content!r:.40}", expected="sections: the names of stages, and tables")
-    return [str(name) for name in content]
+    return [str(name) for name in load_params(path)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A change of a file of settings: an entry by its dotted name, its value, and why it is so.
+
+    The reason becomes the comment of its line, in place of one that is there. With `removed` the
+    entry is deleted.
+    """
+
+    entry: str
+    value: Any
+    why: str
+    removed: bool = False
 
 
 def edit_entry(path: Path, entry: str, change: Callable[[Any], Any]) -> None:
@@ -87,23 +108,59 @@ def edit_entry(path: Path, entry: str, change: Callable[[Any], Any]) -> None:
 
     Raises ConfigError where there is no such entry.
     """
+    with _editing(path) as content:
+        node, last = _place(content, entry, path)
+        if last not in node:
+            raise ConfigError(path, f"no entry {entry!r}")
+        node[last] = _in_one_line(change(node[last]))
+
+
+def write_settings(path: Path, settings: Iterable[Setting]) -> None:
+    """Puts settings into a file, with their reasons as comments; entries that are new are added.
+
+    Raises ConfigError where what an entry belongs to is missing.
+    """
+    with _editing(path) as content:
+        for setting in settings:
+            node, last = _place(content, setting.entry, path)
+            if setting.removed:
+                del node[last]
+                continue
+            node[last] = _in_one_line(setting.value)
+            node.ca.items.pop(last, None)
+            node.yaml_add_eol_comment(setting.why, last, column=0)
+
+
+@contextmanager
+def _editing(path: Path) -> Iterator[Any]:
+    """Yields the content of a file with its comments, and writes it back."""
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, _NEVER_WRAPPED
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), lambda by, _: by.represent_scalar("tag:yaml.org,2002:null", "null"))
     content = yaml.load(path.read_text(encoding="utf-8"))
-    *above, last = entry.split(".")
-    node = content
-    for key in above:
-        node = node.get(key) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or last not in node:
-        raise ConfigError(path, f"no entry {entry!r}")
-    node[last] = change(node[last])
-    if isinstance(node[last], dict):
-        node[last] = CommentedMap(node[last])
-        node[last].fa.set_flow_style()
+    yield content
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+
+
+def _place(content: Any, entry: str, path: Path) -> tuple[Any, str]:
+    """Returns the map that an entry belongs to, and its name there."""
+    *above, last = entry.split(".")
+    for key in above:
+        content = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise ConfigError(path, f"no entry {entry!r}")
+    return content, last
+
+
+def _in_one_line(value: Any) -> Any:
+    """Returns a value whose maps and lists are written in one line."""
+    if not isinstance(value, dict | list):
+        return value
+    made: Any = CommentedMap(value) if isinstance(value, dict) else CommentedSeq(map(_in_one_line, value))
+    made.fa.set_flow_style()
+    return made
 
 
 def _over(row: Any, defaults: Any) -> Any:

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -32,6 +32,7 @@ from pipeline.preparation.write import SplitRows, write_split
 
 _WRITTEN_TIMES = 5
 _SLOW_SECONDS = 1.0
+_SIZED = 4  # one of so many images is decoded for its size
 
 
 class SourceLook:
@@ -83,6 +84,15 @@ class SourceLook:
             pool_bytes,
             seconds / len(made) + to_write + self._listing.seconds / self._counts.total(),
         )
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Returns height and width of some training images as they are; broken ones are left out."""
+        sizes = []
+        for raw in islice(self._some(), 0, None, _SIZED):
+            with suppress(DecodeError):
+                height, width = decode(raw.content, 1).shape[1:]
+                sizes.append((height, width))
+        return sizes
 
     def _some(self) -> Iterator[RawImage]:
         """Yields a few training images from all over the source.

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,18 @@ def published_weights(name: str, settings: Mapping[str, Any]) -> Weights:
     if name.startswith(_TIMM):
         return timm.published(name, settings)
     raise ModelError(f"model {name!r}", "has no published weights", expected=" or ".join(_OTHERS[:2]))
+
+
+def downloaded_weights() -> dict[str, int]:
+    """Returns the networks whose published weights are on this machine, and the bytes of each.
+
+    A library that is not installed has none.
+    """
+    found: dict[str, int] = {}
+    for library in (torchvision, timm):
+        with suppress(ModelError):
+            found |= library.downloaded()
+    return found
 
 
 def network_file(name: str) -> Path | None:

@@ -1,6 +1,8 @@
 """Networks of timm, `timm/<name>` or `timm/<name>.<tag>`; the one file that imports it."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +56,22 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
         std=list(images["std"]),
         size_px=[size, size] if isinstance(size, int) else list(size),
     )
+
+
+def downloaded() -> dict[str, int]:
+    """Returns the networks whose published weights are on this machine, and the bytes of each.
+
+    They are where Hugging Face's library keeps them.
+    """
+    home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
+    folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    found = {}
+    for path in sorted(folder.glob("models--timm--*/snapshots/*/model.safetensors")):
+        found["timm/" + path.parents[2].name.removeprefix("models--timm--")] = path.stat().st_size
+    if not found:
+        return {}
+    timm = _library("timm/")
+    return {name: size for name, size in found.items() if timm.is_model(name.partition("/")[2])}
 
 
 def _class_names(timm: ModuleType, network: nn.Module) -> list[str] | None:

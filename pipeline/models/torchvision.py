@@ -1,6 +1,7 @@
 """Networks of torchvision, `torchvision/<name>`; the one file that imports it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +53,20 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
         std=list(images.std),
         size_px=[size, size],
     )
+
+
+def downloaded() -> dict[str, int]:
+    """Returns the networks whose published weights are on this machine, and the bytes of each."""
+    import torch
+
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    files = {path.name: path.stat().st_size for path in folder.glob("*.pth")} if folder.is_dir() else {}
+    if not files:
+        return {}
+    models = _library("torchvision/")
+    urls = {name: models.get_model_weights(name).DEFAULT.url for name in models.list_models(module=models)}
+    names = {name: url.rpartition("/")[2] for name, url in urls.items()}
+    return {f"torchvision/{name}": files[file] for name, file in names.items() if file in files}
 
 
 def _library(name: str) -> ModuleType:

@@ -1,0 +1,94 @@
+"""The facts about a data set and a machine by which a new project's settings are fitted."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.doctor.images import Look
+from pipeline.doctor.networks import ImageSeconds
+from pipeline.training.batches import num_steps
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts that decide what fits the data.
+
+    Attributes:
+        class_counts: Training images of the smallest and the largest class; None: not counted.
+        height: Of the images as they are, in pixels, the median; `width` alike.
+        one_size: Whether all images that were looked at have that size.
+        free_bytes: On the disk.
+    """
+
+    num_train: int
+    num_val: int
+    num_classes: int
+    class_counts: tuple[int, int] | None
+    channels: int
+    height: int
+    width: int
+    one_size: bool
+    free_bytes: int
+
+    @classmethod
+    def of(cls, look: Look, sizes: Sequence[tuple[int, int]], folder: Path) -> "Facts":
+        """Returns the facts about a source that was looked at.
+
+        Args:
+            sizes: Height and width of some images as they are.
+            folder: On the disk that will hold the project.
+        """
+        counts = [count for count in (look.class_counts or {}).values() if count]
+        height, width = (int(side) for side in np.median(np.array(sizes), axis=0))
+        return cls(
+            num_train=look.data.num_samples["train"],
+            num_val=look.data.num_samples["val"],
+            num_classes=len(look.data.class_names),
+            class_counts=(min(counts), max(counts)) if counts else None,
+            channels=look.data.image_shape[0],
+            height=height,
+            width=width,
+            one_size=len(set(sizes)) == 1,
+            free_bytes=shutil.disk_usage(folder).free,
+        )
+
+    @property
+    def short_px(self) -> int:
+        """The shorter side of the images as they are."""
+        return min(self.height, self.width)
+
+    def size_at(self, short_px: int) -> tuple[int, int]:
+        """Returns height and width with this shorter side: of the images' shape where all share
+        one, else square.
+        """
+        if not self.one_size:
+            return (short_px, short_px)
+        scale = short_px / self.short_px
+        return (max(1, round(self.height * scale)), max(1, round(self.width * scale)))
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """The seconds that an image takes on this machine, with images of `area_px` pixels.
+
+    Attributes:
+        prepare: To make it ready, whatever its size will be.
+        teacher: In training and forward; `teacher_scales` tells whether that follows the size of
+            the images (a teacher with published weights has a size of its own).
+        students: In training and forward, of each row of the table.
+    """
+
+    area_px: int
+    prepare: float
+    teacher: ImageSeconds
+    students: Sequence[ImageSeconds]
+    teacher_scales: bool = True
+
+
+def epochs_for(steps: int, num_train: int, batch_size: int) -> int:
+    """Returns the epochs that have at least so many steps."""
+    return math.ceil(steps / num_steps(num_train, batch_size))

@@ -1,0 +1,95 @@
+"""The settings that fit a data set whatever the machine is: batches, balance, encodings, networks.
+
+Each is a function of the facts alone, with the reason as it will stand in params.yaml.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.core.config import Setting
+from pipeline.doctor.facts import Facts
+
+STEPS_PER_EPOCH = 40  # at least, where images are few
+BATCH_SIZES = (128, 64, 32, 16)
+IMBALANCE = 5  # times as many images in the largest class as in the smallest
+MANY_CLASSES = 200  # for which one byte a class is too much
+VIEWS_PER_CLASS = 20  # from which the tail of `topk` is learned: docs/labels.md
+MOST_PRIOR_CLASSES = 16_384
+LARGE_PX = 40  # images for which a student of depth 1 sees too small a part
+_TOPK = {"kind": "topk", "k": 8, "levels": 64, "range_nats": 40.0, "tail": "prior", "tail_classes": 256}
+
+
+def fit_recipe(facts: Facts, params: Mapping[str, Any]) -> list[Setting]:
+    """Returns the settings that differ from those in params.yaml.
+
+    Args:
+        params: All of it.
+    """
+    fitted = [*_batches(facts, params), *_balance(facts), *_encodings(facts, params), *_students(facts, params)]
+    return [setting for setting in fitted if setting.removed or value_at(params, setting.entry) != setting.value]
+
+
+def value_at(params: Mapping[str, Any], entry: str) -> Any:
+    """Returns what params.yaml has at a dotted name; None where there is nothing."""
+    node: Any = params
+    for key in entry.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def batch_size(num_train: int) -> int:
+    """Returns the largest batch that leaves an epoch enough steps."""
+    return next((size for size in BATCH_SIZES if num_train >= size * STEPS_PER_EPOCH), BATCH_SIZES[-1])
+
+
+def _batches(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
+    size = batch_size(facts.num_train)
+    for fit in ("train_teacher.fit", "students_defaults.fit"):
+        usual, rate = value_at(params, f"{fit}.batch_size"), value_at(params, f"{fit}.learning_rate")
+        if size < usual:
+            why = f"{facts.num_train:,} training images: {max(1, facts.num_train // size)} steps in an epoch"
+            yield Setting(f"{fit}.batch_size", size, why)
+            root = float(f"{rate * math.sqrt(size / usual):.2g}")
+            yield Setting(f"{fit}.learning_rate", root, f"{rate:g} for batches of {usual}; it goes with their root")
+
+
+def _balance(facts: Facts) -> Iterator[Setting]:
+    if facts.class_counts is None or facts.class_counts[1] < IMBALANCE * facts.class_counts[0]:
+        return
+    least, most = facts.class_counts
+    why = f"classes have {least:,} to {most:,} images: rare ones weigh more, by the root of their count"
+    for section in ("train_teacher", "students_defaults"):
+        yield Setting(f"{section}.class_balance", 0.5, why)
+
+
+def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
+    classes = facts.num_classes
+    rows = value_at(params, "encodings") or {}
+    # 1. Encodings that can't keep so few classes, or would keep too much of many.
+    for name, row in rows.items():
+        if row["kind"] == "topk" and row["k"] >= classes:
+            yield Setting(f"encodings.{name}", None, f"{classes} classes: it keeps {row['k']} and a rest", removed=True)
+        if row["kind"].startswith("dense") and classes > MANY_CLASSES:
+            yield Setting(f"encodings.{name}", None, f"{classes:,} classes: it keeps a number for each of them", removed=True)
+    # 2. One for many classes.
+    if classes > MANY_CLASSES:
+        tail = "prior" if classes <= MOST_PRIOR_CLASSES else "uniform"
+        why = f"{classes:,} classes: the 8 most likely ones, about 13 bytes; `tune_labels` measures others"
+        yield Setting("encodings.top8", _TOPK | {"tail": tail}, why)
+        for name, row in value_at(params, "students").items():
+            if rows.get(row["labels"], {}).get("kind", "").startswith("dense"):
+                yield Setting(f"students.{name}.labels", "top8", f"{classes:,} classes")
+    # 3. Enough labels to learn a tail from.
+    if (wanted := VIEWS_PER_CLASS * classes) > value_at(params, "dump_labels.pilot_labels"):
+        yield Setting("dump_labels.pilot_labels", wanted, f"{VIEWS_PER_CLASS} for each of {classes:,} classes")
+
+
+def _students(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
+    """Yields deeper students for larger images."""
+    if facts.short_px <= LARGE_PX:
+        return
+    for name, row in value_at(params, "students").items():
+        if row["model"] == "convnet_small" and row["model_settings"]["depth"] == 1:
+            why = "depth 2: an output of depth 1 sees 15 x 15 pixels, one of depth 2 sees 43 x 43"
+            yield Setting(f"students.{name}.model_settings", {**row["model_settings"], "depth": 2}, why)
