@@ -44,8 +44,9 @@ doctor: $(READY) ## look at params.yaml, images, networks and disk before hours 
 	@$(BIN)/python -m stages.doctor
 
 SOURCE ?= folder
-new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder]
-	@$(BIN)/python -m stages.new_project '$(NAME)' --source '$(SOURCE)' $(if $(DATA),--path '$(DATA)')
+MINUTES ?= 30
+new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [MINUTES=30]
+	@$(BIN)/python -m stages.new_project '$(NAME)' --source '$(SOURCE)' --minutes '$(MINUTES)' $(if $(DATA),--path '$(DATA)')
 
 clean: ## delete work/ (unfinished work, second copies of finished results), not data, reports or .venv
 	rm -rf work

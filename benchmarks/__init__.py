@@ -7,6 +7,7 @@ in reports/bench/<name>.json. A new claim is a file here and a section in docs/b
 Speed and size of the pipeline:
 
     dump_overhead.py      the dump against the teacher's bare forward pass
+    first_hour.py         `make new`, doctor and all stages on drawn images: minutes, and accuracy
     farm.py               several students in one pass against one after the other
     label_read.py         stores of 10^4 to 10^7 labels: cost per label, memory, files
     label_size.py         bytes and KL of every encoding beside other systems' records

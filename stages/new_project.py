@@ -20,9 +20,14 @@ def main(
     path: Annotated[
         str | None, typer.Option(help="Where they are; if nothing is there, it is a place in the new folder.")
     ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=1.0, help="How long a whole run may take here: settings are fitted to it.")
+    ] = 30.0,
 ) -> None:
-    row = create_project(target, source, path)
-    settings = ", ".join(f"{key}: {value}" for key, value in row.items())
+    created = create_project(target, source, path, minutes)
+    settings = ", ".join(f"{key}: {value}" for key, value in created.row.items())
+    for line in created.fitted:
+        print(f"fitted: {line}")
     print(
         f"{target}: a project of its own, prepare.source: {{{settings}}}. Next, in that folder:\n"
         "  1. make doctor    looks at params.yaml, the images, the networks and the disk\n"

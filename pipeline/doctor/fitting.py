@@ -7,11 +7,12 @@
 """
 
 import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pipeline.core.config import Setting, load_params, load_section, write_settings
 from pipeline.core.errors import ModelError, PipelineError
@@ -20,7 +21,7 @@ from pipeline.doctor.facts import Facts, Speeds
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import plan_stores
-from pipeline.doctor.load import Stopwatch
+from pipeline.doctor.load import Load
 from pipeline.doctor.networks import ImageSeconds, StudentCheck, TeacherCheck
 from pipeline.doctor.params import read_params
 from pipeline.doctor.pretrained import candidates, fine_tuned
@@ -34,6 +35,7 @@ from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
 from pipeline.teacher.settings import TrainTeacher
 
+Result = TypeVar("Result")
 _TIMED_PX = 64  # the shorter side of the images that networks are timed on
 
 
@@ -42,19 +44,29 @@ def fit_project(path: Path, raw: Path, minutes: float) -> list[str]:
 
     Raises PipelineError where the images can't be looked at; params.yaml is then as it was.
     """
+    before = path.read_text(encoding="utf-8")
+    try:
+        return _fit(path, raw, minutes)
+    except PipelineError:
+        path.write_text(before, encoding="utf-8")
+        raise
+
+
+def _fit(path: Path, raw: Path, minutes: float) -> list[str]:
     # 1. The facts.
     look, facts = _facts(path, raw)
     # 2. What fits them on any machine.
     recipe = fit_recipe(facts, load_params(path))
     write_settings(path, recipe)
     # 3. The speeds, and what fits them.
-    with Stopwatch() as watch:
-        tuned, speeds = _choose_teacher(path, look, facts, minutes)
+    load = Load()
+    tuned, speeds = _choose_teacher(path, look, facts, minutes)
+    busy = load.remark()
     params = load_params(path)
     schedule = fit_schedule(facts, speeds, params, minutes)
     fitted = list(schedule_settings(schedule, facts, params, minutes))
     write_settings(path, fitted)
-    return [*_lines([*recipe, *tuned, *fitted]), *_remarks(schedule, watch, minutes)]
+    return [*_lines([*recipe, *tuned, *fitted]), *_remarks(schedule, busy, minutes)]
 
 
 def _facts(path: Path, raw: Path) -> tuple[Look, Facts]:
@@ -96,7 +108,7 @@ def _speeds(look: Look, teacher: ImageSeconds, students: Sequence[ImageSeconds],
 def _time_teacher(path: Path, look: Look) -> ImageSeconds:
     settings, dump = load_section(TrainTeacher, "train_teacher", path), load_section(DumpLabels, "dump_labels", path)
     cost = _unheard(lambda findings: TeacherCheck(settings, look, "train_teacher", dump).run(findings))
-    assert isinstance(cost, ImageSeconds), "or it would have been an error"
+    assert cost is not None, "or it would have been an error"
     return cost
 
 
@@ -111,13 +123,12 @@ def _time_students(path: Path, look: Look) -> list[ImageSeconds]:
     return [cost for cost in _unheard(time_all) if cost is not None]
 
 
-def _unheard(check: Any) -> Any:
+def _unheard(check: Callable[[Findings], Result]) -> Result:
     """Returns what a check returns; its lines are not printed, and its first error is raised."""
     with redirect_stdout(io.StringIO()) as said:
         found = check(Findings())
-    errors = [line for line in said.getvalue().splitlines() if line.startswith("error")]
-    if errors:
-        raise ModelError("the networks", errors[0].removeprefix("error").strip())
+    if errors := [line for line in said.getvalue().splitlines() if line.startswith("error")]:
+        raise ModelError("the networks can't be timed", errors[0].removeprefix("error").strip())
     return found
 
 
@@ -130,25 +141,14 @@ def _lines(settings: Sequence[Setting]) -> list[str]:
 
 
 def _names(settings: Sequence[Setting]) -> str:
-    first = settings[0]
-    value = "left out" if first.removed else _written(first.value)
-    more = f" and {len(settings) - 1} more" if len(settings) > 1 else ""
-    return f"{first.entry}{more}: {value}"
+    first, more = settings[0], f" (and {len(settings) - 1} more)" if len(settings) > 1 else ""
+    value = "left out" if first.removed else json.dumps(first.value).replace('"', "")
+    return f"{first.entry}: {value}{more}"
 
 
-def _written(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_written(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_written, value)) + "]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, int | float) or isinstance(value, bool) else str(value)
-
-
-def _remarks(schedule: Schedule, watch: Stopwatch, minutes: float) -> list[str]:
+def _remarks(schedule: Schedule, busy: str | None, minutes: float) -> list[str]:
     remarks = []
     if schedule.seconds > 60 * minutes:
         least = f"{duration(schedule.seconds)} at least, more than the {minutes:g} min of --minutes"
         remarks.append(f"warning: {least}: fewer images, smaller networks or a faster machine would help")
-    if watch.is_busy:
-        remarks.append(watch.remark)
-    return remarks
+    return [*remarks, busy] if busy else remarks

@@ -1,73 +1,81 @@
-"""A stopwatch that knows whether other work shares the processors."""
+"""Timing beside other work: whether others share the processors, and times as an idle machine would
+have them.
+"""
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
-BUSY = 0.1  # of all processors: more is said, and taken out of times
-_FULL_USE = 0.85  # of the threads' processors, by a network's steps on an idle machine
+BUSY = 0.1  # of all processors: more is reported, and taken out of times
+_SAMPLE_SECONDS = 0.2
+_SERIAL = 0.1  # of a step: what a second thread does not make faster
 _STAT = Path("/proc/stat")
 _IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of its first line; guests are counted as users, too
 
 
-class Stopwatch:
-    """A timer for what this process does between its begin and its end.
+class Load:
+    """The share of all processors that other processes take, from its making on."""
 
-    Attributes:
-        seconds: By the clock.
-        own_seconds: Of processors, by all threads of this process.
-        others: The share of all processors that other processes took, 0 to 1; 0 where the system
-            does not tell.
+    def __init__(self) -> None:
+        self._begin = _reading()
+
+    @property
+    def others(self) -> float:
+        """The share, 0 to 1; 0 where the system does not tell."""
+        clock, busy = (now - before for now, before in zip(_reading(), self._begin, strict=True))
+        return min(max(busy / (clock * (os.cpu_count() or 1)), 0.0), 1.0) if clock > 0 else 0.0
+
+    def remark(self) -> str | None:
+        """Returns a line for the user where the machine is busy."""
+        if (others := self.others) <= BUSY:
+            return None
+        found = f"other processes took {others:.0%} of the processors while networks were timed"
+        return f"{found}; times are those of an idle machine: beside this work all takes longer"
+
+
+class Clock:
+    """A clock of what this process does; on a busy machine it counts processor time."""
+
+    def __init__(self, busy_threads: int | None) -> None:
+        self._threads = busy_threads
+
+    def read(self) -> float:
+        """Returns the seconds that have passed on an idle machine, from some begin."""
+        if self._threads is None:
+            return time.perf_counter()
+        return time.process_time() * (_SERIAL + (1 - _SERIAL) / self._threads)
+
+
+@contextmanager
+def idle_clock() -> Iterator[Clock]:
+    """Yields a clock that tells what an idle machine would need.
+
+    On a busy machine one thread does the work: of several, those that wait for the one that has to
+    share its processor spin, which counts as work. The clock then takes the other threads into
+    account by Amdahl's law. A GPU has its work done either way.
     """
-
-    seconds = own_seconds = others = 0.0
-
-    def __enter__(self) -> "Stopwatch":
-        self._begin = time.perf_counter(), time.process_time(), busy_seconds()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        clock, own, busy = self._begin
-        self.seconds, self.own_seconds = time.perf_counter() - clock, time.process_time() - own
-        if busy is not None and (now := busy_seconds()) is not None and self.seconds:
-            share = (now - busy - self.own_seconds) / (self.seconds * (os.cpu_count() or 1))
-            self.others = min(max(share, 0.0), 1.0)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether other processes took enough to make this one slower."""
-        return self.others > BUSY
-
-    @property
-    def remark(self) -> str:
-        """A line for a user where the machine is busy."""
-        return (
-            f"other processes took {self.others:.0%} of the processors while this was timed; times are"
-            " those of an idle machine, worked out from processor time"
-        )
-
-    @property
-    def idle_seconds(self) -> float:
-        """The seconds that the same would have taken with nothing beside it.
-
-        On a busy machine it is worked out from processor time. A GPU does its work either way.
-        """
-        if not self.is_busy or torch.cuda.is_available():
-            return self.seconds
-        return min(self.seconds, self.own_seconds / torch.get_num_threads() / _FULL_USE)
+    load = Load()
+    time.sleep(_SAMPLE_SECONDS)
+    if load.others <= BUSY or torch.cuda.is_available():
+        yield Clock(None)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield Clock(threads)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def busy_seconds() -> float | None:
-    """Returns the seconds that all processors have worked since the start; None where the system
-    does not tell.
-    """
+def _reading() -> tuple[float, float]:
+    """Returns a clock, and the seconds that the processors have worked for other processes."""
     try:
         ticks = [int(count) for count in _STAT.read_text().split("\n", 1)[0].split()[1:]]
     except (OSError, ValueError):
-        return None
-    return (sum(ticks[:_GUEST]) - ticks[_IDLE] - ticks[_IOWAIT]) / os.sysconf("SC_CLK_TCK")
+        return time.perf_counter(), 0.0
+    busy = (sum(ticks[:_GUEST]) - ticks[_IDLE] - ticks[_IOWAIT]) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), busy - time.process_time()

@@ -3,13 +3,15 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.closure import TOP
 from pipeline.core.config import edit_entry
 from pipeline.core.errors import ConfigError, PipelineError, suggest
+from pipeline.doctor.fitting import fit_project
 from pipeline.preparation.sources import SOURCES, build_source
 
 _NAMES = (
@@ -37,8 +39,19 @@ _NAMES = (
 _RESULTS = ("reports/", "dvc.lock")
 
 
-def create_project(target: Path, source: str, path: str | None) -> dict[str, Any]:
-    """Writes a project of its own into a new folder, and returns its row `prepare.source`.
+@dataclass(frozen=True)
+class Created:
+    """A new project: its row `prepare.source`, and what was fitted to the images, line by line."""
+
+    row: dict[str, Any]
+    fitted: list[str]
+
+
+def create_project(target: Path, source: str, path: str | None, minutes: float) -> Created:
+    """Writes a project of its own into a new folder, its settings fitted to images that are there.
+
+    Args:
+        minutes: The time that a whole run may take on this machine.
 
     Raises:
         ConfigError: The folder is not empty, or there is no such source.
@@ -58,10 +71,21 @@ def create_project(target: Path, source: str, path: str | None) -> dict[str, Any
     edit_entry(partial / "params.yaml", "prepare.source", lambda _: row)
     if "path" in row:
         edit_entry(partial / "dvc.yaml", "stages.prepare.deps", lambda deps: _with(deps, _watched(row["path"])))
+    fitted = _fit(partial / "params.yaml", row, minutes)
     # 3. Give it its name, and a history of its own.
     partial.rename(target)
     _init_git(target)
-    return row
+    return Created(row, fitted)
+
+
+def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> list[str]:
+    """Fits the settings to the images; returns lines for the user, without images only one."""
+    if "path" not in row or not Path(_watched(row["path"])).is_absolute():
+        return ["params.yaml is not fitted to any images: it has the defaults for Fashion-MNIST"]
+    try:
+        return fit_project(params, params.parent / "data/raw", minutes)
+    except PipelineError as error:
+        return [f"params.yaml has the defaults for Fashion-MNIST, because the images can't be looked at: {error}"]
 
 
 def _source_row(kind: str, path: str | None) -> dict[str, Any]:

@@ -28,7 +28,10 @@ def candidates(facts: Facts, downloaded: Mapping[str, int]) -> list[str]:
 def fine_tuned(name: str) -> Iterable[Setting]:
     """Yields the settings of a teacher that is fine-tuned: docs/own-data.md."""
     values: dict[str, tuple[Any, str]] = {
-        "model": (name, "its published weights are on this machine; the slower, larger ones did not fit or are not here"),
+        "model": (
+            name,
+            "its published weights are on this machine; the slower, larger ones did not fit or are not here",
+        ),
         "model_settings": ({}, "as it was published"),
         "weights": ("published", "what it has learned from other images helps where images are few"),
         "new_head": (True, "for the classes of this data"),

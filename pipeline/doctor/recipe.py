@@ -71,7 +71,9 @@ def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
         if row["kind"] == "topk" and row["k"] >= classes:
             yield Setting(f"encodings.{name}", None, f"{classes} classes: it keeps {row['k']} and a rest", removed=True)
         if row["kind"].startswith("dense") and classes > MANY_CLASSES:
-            yield Setting(f"encodings.{name}", None, f"{classes:,} classes: it keeps a number for each of them", removed=True)
+            yield Setting(
+                f"encodings.{name}", None, f"{classes:,} classes: it keeps a number for each of them", removed=True
+            )
     # 2. One for many classes.
     if classes > MANY_CLASSES:
         tail = "prior" if classes <= MOST_PRIOR_CLASSES else "uniform"

@@ -87,9 +87,7 @@ def total_seconds(schedule: Schedule, facts: Facts, speeds: Speeds, batch: Mappi
     return images * speeds.prepare + (1 + _AFTER) * trained + _START_SECONDS
 
 
-def schedule_settings(
-    schedule: Schedule, facts: Facts, params: Mapping[str, Any], minutes: float
-) -> Iterator[Setting]:
+def schedule_settings(schedule: Schedule, facts: Facts, params: Mapping[str, Any], minutes: float) -> Iterator[Setting]:
     """Yields the settings of a schedule, with their reasons."""
     # 1. The images.
     (height, width), as_is = schedule.size_px, schedule.size_px == (facts.height, facts.width) and facts.one_size
@@ -101,7 +99,9 @@ def schedule_settings(
         yield Setting("prepare.image_px", [height, width], f"of {original}: {about}")
     needed = sum((facts.num_train, facts.num_val)) * facts.channels * height * width
     if needed > _ENCODED_SHARE * facts.free_bytes:
-        yield Setting("prepare.storage", "encoded", f"as pixels they take {needed / 1e9:,.0f} GB, too much of this disk")
+        yield Setting(
+            "prepare.storage", "encoded", f"as pixels they take {needed / 1e9:,.0f} GB, too much of this disk"
+        )
         yield Setting("prepare.longest_px", _SHRUNK * max(height, width), "larger files are shrunk to this")
     # 2. The steps.
     for section, epochs in (("train_teacher", schedule.teacher_epochs), ("students_defaults", schedule.student_epochs)):

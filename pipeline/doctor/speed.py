@@ -4,7 +4,6 @@ timed.
 
 import io
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.core.errors import ModelError, PipelineError
 from pipeline.data.splits import SplitInMemory
+from pipeline.doctor.load import Clock, idle_clock
 from pipeline.labels.encodings import Codec
 from pipeline.models.predict import predict_logits
 from pipeline.student.batches import LabelledBatch
@@ -41,22 +41,23 @@ LabelledBatches = Callable[[int], LabelledBatch]
 
 def image_seconds(run: Run, most: int) -> float:
     """Returns the seconds per image of `run` on `most` images at once, or on fewer where it is
-    slow.
+    slow, as on an idle machine.
 
     Raises ModelError where it fails: a network of a library or of the user may raise anything.
     """
-    count = min(most, _FIRST_IMAGES)
-    _timed(run, count)  # what is done once: memory, the choice of a precision
-    first = _timed(run, count) / count
-    if first * count > _SECONDS:
-        return first
-    count = max(count, min(most, int(_SECONDS / first)))
-    repeats = _REPEATS if first * count * _REPEATS < _SECONDS else 1
-    return statistics.median(_timed(run, count) for _ in range(repeats)) / count
+    with idle_clock() as clock:
+        count = min(most, _FIRST_IMAGES)
+        _timed(run, count, clock)  # what is done once: memory, the choice of a precision
+        first = _timed(run, count, clock) / count
+        if first * count > _SECONDS:
+            return first
+        count = max(count, min(most, int(_SECONDS / first)))
+        repeats = _REPEATS if first * count * _REPEATS < _SECONDS else 1
+        return statistics.median(_timed(run, count, clock) for _ in range(repeats)) / count
 
 
-def _timed(run: Run, count: int) -> float:
-    start = time.perf_counter()
+def _timed(run: Run, count: int, clock: Clock) -> float:
+    start = clock.read()
     try:
         run(count)
     except (PipelineError, MemoryError):
@@ -68,7 +69,7 @@ def _timed(run: Run, count: int) -> float:
         raise ModelError(f"a batch of {count}", f"fails ({type(error).__name__}: {reason})") from error
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock.read() - start
 
 
 def enlarge(split: SplitInMemory, count: int) -> SplitInMemory:

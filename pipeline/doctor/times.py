@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import LabelStore
+from pipeline.doctor.load import Load
 from pipeline.doctor.networks import StudentCheck, TeacherCheck
 from pipeline.doctor.params import Params
 from pipeline.doctor.reporting import duration
@@ -21,11 +22,15 @@ def stage_seconds(
     params: Params, dump: DumpLabels, students: Students, look: Look, findings: Findings
 ) -> dict[str, float]:
     """Returns the seconds of each stage, by its description; every network has a try on a batch."""
-    return {
+    load = Load()
+    seconds = {
         **_prepare_seconds(look),
         **_teacher_seconds(params, dump, look, findings),
         **_student_seconds(params, dump, students, look, findings),
     }
+    if busy := load.remark():
+        findings.ok(f"time: {busy}")
+    return seconds
 
 
 def _prepare_seconds(look: Look) -> dict[str, float]:
