@@ -19,5 +19,12 @@ times.py        the time of each stage, from those seconds
 disk.py         bytes of the files that are there
 space.py        bytes that the data set and the stores will take
 reporting.py    the printed lines about images, times and disk
+steps.py        whether schedules have enough steps
+load.py         whether other processes are at work, and times as if they were not
 new_project.py  a new project: this code in another folder
+fitting.py      the defaults of a new project, fitted to its images and this machine
+facts.py        the facts that decide what fits
+recipe.py       batch size, balance, encodings and depth, by the facts alone
+schedule.py     image size, epochs and views, by speeds and a budget of time
+pretrained.py   a teacher with published weights that are on this machine
 """

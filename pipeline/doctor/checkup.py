@@ -16,6 +16,7 @@ from pipeline.doctor.params import Params, read_params
 from pipeline.doctor.reporting import report_images, report_space, report_times
 from pipeline.doctor.source import SourceLook, spared
 from pipeline.doctor.space import measure_space
+from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
 from pipeline.preparation.settings import Prepare
@@ -30,12 +31,13 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     """
     # 1. The settings. The steps below look at those that are sound.
     params = read_params(path, findings)
-    # 2. The images, and whether they fit into memory.
+    # 2. The images, and whether they fit into memory and suffice for the schedules.
     look = look_at_images(params, folders, findings)
     if look is None:
         return
     report_images(look, findings)
     check_memory(params, look.data, findings)
+    check_steps(params, look, findings)
     # 3. The labels, and whether students can learn from them.
     dump = params.get(DumpLabels)
     if dump is None:
