@@ -27,7 +27,7 @@ def main(
     created = create_project(target, source, path, minutes)
     settings = ", ".join(f"{key}: {value}" for key, value in created.row.items())
     for line in created.fitted:
-        print(f"fitted: {line}")
+        print(line)
     print(
         f"{target}: a project of its own, prepare.source: {{{settings}}}. Next, in that folder:\n"
         "  1. make doctor    looks at params.yaml, the images, the networks and the disk\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core.closure import TOP
 from pipeline.core.config import edit_entry
-from pipeline.core.errors import ConfigError, PipelineError, suggest
+from pipeline.core.errors import MOST_SIGNS, ConfigError, PipelineError, shortened, suggest
 from pipeline.doctor.fitting import fit_project
 from pipeline.preparation.sources import SOURCES, build_source
 
@@ -36,6 +36,7 @@ _NAMES = (
     "stages",
     "tests",
 )
+_NOT_FITTED = "params.yaml: not fitted, it has the defaults for Fashion-MNIST: "
 _RESULTS = ("reports/", "dvc.lock")
 
 
@@ -81,11 +82,12 @@ def create_project(target: Path, source: str, path: str | None, minutes: float) 
 def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> list[str]:
     """Fits the settings to the images; returns lines for the user, without images only one."""
     if "path" not in row or not Path(_watched(row["path"])).is_absolute():
-        return ["params.yaml is not fitted to any images: it has the defaults for Fashion-MNIST"]
+        return [f"{_NOT_FITTED}no images are there yet"]
     try:
-        return fit_project(params, params.parent / "data/raw", minutes)
+        return [f"params.yaml: {line}" for line in fit_project(params, params.parent / "data/raw", minutes)]
     except PipelineError as error:
-        return [f"params.yaml has the defaults for Fashion-MNIST, because the images can't be looked at: {error}"]
+        reason = shortened(str(error), MOST_SIGNS - len(_NOT_FITTED))
+        return [f"{_NOT_FITTED}{reason}"]
 
 
 def _source_row(kind: str, path: str | None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.config import Setting
+from pipeline.core.errors import ConfigError
 from pipeline.doctor.facts import Facts
+from pipeline.labels.encodings import LabelSpace, build_encoding
 
 STEPS_PER_EPOCH = 40  # at least, where images are few
 BATCH_SIZES = (128, 64, 32, 16)
@@ -68,9 +70,9 @@ def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
     rows = value_at(params, "encodings") or {}
     # 1. Encodings that can't keep so few classes, or would keep too much of many.
     for name, row in rows.items():
-        if row["kind"] == "topk" and row["k"] >= classes:
-            yield Setting(f"encodings.{name}", None, f"{classes} classes: it keeps {row['k']} and a rest", removed=True)
-        if row["kind"].startswith("dense") and classes > MANY_CLASSES:
+        if not _can_keep(row, classes):
+            yield Setting(f"encodings.{name}", None, f"{classes:,} classes: it can't keep them", removed=True)
+        elif row["kind"].startswith("dense") and classes > MANY_CLASSES:
             yield Setting(
                 f"encodings.{name}", None, f"{classes:,} classes: it keeps a number for each of them", removed=True
             )
@@ -85,6 +87,15 @@ def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
     # 3. Enough labels to learn a tail from.
     if (wanted := VIEWS_PER_CLASS * classes) > value_at(params, "dump_labels.pilot_labels"):
         yield Setting("dump_labels.pilot_labels", wanted, f"{VIEWS_PER_CLASS} for each of {classes:,} classes")
+
+
+def _can_keep(row: Mapping[str, Any], num_classes: int) -> bool:
+    """Returns whether an encoding fits so many classes, as it says itself."""
+    try:
+        build_encoding(row, "encodings").check(LabelSpace(num_classes, 1.0, (1.0,)), "encodings")
+    except ConfigError:
+        return False
+    return True
 
 
 def _students(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:

@@ -72,7 +72,8 @@ def test_the_code_comes_along_and_the_results_do_not(old: Path, capsys: pytest.C
     )
     assert not {"reports/report.md", "dvc.lock", "data/prepare/manifest.json", "work/scratch"} & set(there)
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["1.", "2.", "3."]
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["1.", "2.", "3."]
+    assert out.startswith("params.yaml: not fitted, it has the defaults for Fashion-MNIST: no images are there yet")
     assert all(word in out for word in ("make doctor", "train_teacher", "make repro"))
 
 
