@@ -30,7 +30,7 @@ def fine_tuned(name: str) -> Iterable[Setting]:
     values: dict[str, tuple[Any, str]] = {
         "model": (
             name,
-            "its published weights are on this machine; the slower, larger ones did not fit or are not here",
+            "its published weights are on this machine",
         ),
         "model_settings": ({}, "as it was published"),
         "weights": ("published", "what it has learned from other images helps where images are few"),

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 import pipeline.core.files
 import pipeline.core.scratch
 import pipeline.data.budget
-from pipeline.doctor import labels, memory, source, speed
+from pipeline.doctor import labels, load, memory, source, speed, steps
 from pipeline.doctor.disk import keeps_second_copy
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
@@ -42,6 +42,8 @@ def quick() -> Iterator[None]:
         patch.setattr(source, "_SLOW_SECONDS", 0.0)
         patch.setattr(source, "_WRITTEN_TIMES", 2)
         patch.setattr(labels, "MEASURED", 200)
+        patch.setattr(load, "_SAMPLE_SECONDS", 0.0)
+        patch.setattr(steps, "FEW_STEPS", 30)
         yield
 
 
@@ -303,6 +305,39 @@ def test_quick_runs_no_network(folder: Path, ask: Callable[..., Report], monkeyp
     assert not any("time" in line or "train_teacher:" in line for line in report.lines["ok"])
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda p: None, ["train_teacher: 2 epochs", "students.small: 2 epochs", "students.small_hard: 2 epochs"]),
+        (lambda p: p["train_teacher"]["fit"].update(epochs=60), ["students.small: ", "students.small_hard: "]),
+        (lambda p: p["students"]["small"]["fit"].update(batch_size=2), ["train_teacher: ", "students.small_hard: "]),
+        (
+            lambda p: p["train_teacher"].update(weights="published", new_head=True, model="timm/resnet18"),
+            ["students.small: ", "students.small_hard: "],
+        ),
+    ],
+    ids=["as it is", "more epochs", "smaller batches", "published weights"],
+)
+def test_a_schedule_of_few_steps_is_a_warning_with_the_epochs_that_it_takes(
+    folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, change: Change, told: list[str]
+) -> None:
+    monkeypatch.setattr(steps, "FEW_STEPS", 1000)
+    report = ask(folder, change)
+    found = [line for line in report.lines["warning"] if " steps" in line]
+    assert len(found) == len(told)
+    assert all(part in line for part, line in zip(told, found, strict=True))
+    assert all("expected" in line and "fit.epochs:" in line and len(line) <= 291 for line in found)
+
+
+def test_times_on_a_busy_machine_are_told_to_be_those_of_an_idle_one(
+    folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load.Load, "others", 0.62)
+    ask(folder, quick=False).line("ok", "time: other processes took 62% of the processors", "idle machine")
+    monkeypatch.setattr(load.Load, "others", 0.02)
+    assert "other processes" not in ask(folder, quick=False).text
+
+
 def test_a_class_with_few_images_is_reported(folder: Path, ask: Callable[..., Report]) -> None:
     write_folder(folder / "images", make_samples(("ant", "bee", "cat"), each=6))
     report = ask(folder, images_in(folder))
@@ -403,7 +438,7 @@ def test_a_slow_network_is_timed_on_a_smaller_batch(monkeypatch: pytest.MonkeyPa
         clock[0] += 1.0 * count
 
     monkeypatch.setattr(speed, "_SECONDS", 20.0)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(load.time, "perf_counter", lambda: clock[0])
     assert speed.image_seconds(run, 512) == 1.0
     assert asked == [4, 4, 20]
     monkeypatch.setattr(speed, "_SECONDS", 3.0)

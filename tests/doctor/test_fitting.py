@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,20 @@ def test_an_epoch_has_enough_steps_unless_the_smallest_batch_has_not(num_train: 
     assert num_train // batch_size(num_train) >= 40 or batch_size(num_train) == 16
 
 
+def applied(params: dict[str, Any], settings: list[Setting]) -> dict[str, Any]:
+    """Returns params with settings put in."""
+    made = deepcopy(params)
+    for setting in settings:
+        *above, last = setting.entry.split(".")
+        node = made
+        for key in above:
+            node = node[key]
+        node.pop(last, None) if setting.removed else node.update({last: setting.value})
+    return made
+
+
 def fitted(facts: Facts, minutes: float, speeds: Speeds = SPEEDS, **changes: Any) -> tuple[Any, dict[str, Any]]:
-    params = dict(PARAMS) | changes
+    params = applied(PARAMS | changes, fit_recipe(facts, PARAMS))
     schedule = fit_schedule(facts, speeds, params, minutes)
     return schedule, {each.entry: each.value for each in schedule_settings(schedule, facts, params, minutes)}
 
@@ -121,7 +134,7 @@ def test_a_slower_machine_gets_smaller_images() -> None:
 def test_every_network_gets_its_steps_and_views_are_no_more_than_epochs(facts: Facts) -> None:
     schedule, settings = fitted(facts, 30)
     epochs = settings["students_defaults.fit.epochs"]
-    assert epochs * num_steps(facts.num_train, 128) >= STUDENT_STEPS
+    assert epochs * num_steps(facts.num_train, batch_size(facts.num_train)) >= STUDENT_STEPS
     assert settings["dump_labels.num_views"] == min(epochs, MOST_VIEWS)
     assert settings["train_teacher.fit.epochs"] >= schedule.student_epochs
 
@@ -250,15 +263,14 @@ def test_published_weights_on_this_machine_become_the_teacher(project: Path) -> 
         True,
     )
     assert any("published weights are on this machine" in line for line in lines)
+
+
+def test_damaged_weights_are_passed_over(project: Path) -> None:
+    place = project.parent / "hub/checkpoints/mobilenet_v3_small-047dcff4.pth"
+    place.parent.mkdir(parents=True)
     place.write_bytes(b"no weights")
-    write_settings(project, [Setting("train_teacher.model", "vgg_small", "own")])
-    write_settings(
-        project, [Setting("train_teacher.weights", None, "own"), Setting("train_teacher.new_head", False, "")]
-    )
-    stages = PARAMS["train_teacher"]["model_settings"]
-    write_settings(project, [Setting("train_teacher.model_settings", stages, "own")])
     fit_project(project, project.parent / "raw", 10_000.0)
-    assert load_params(project)["train_teacher"]["model"] == "vgg_small", "damaged weights are passed over"
+    assert load_params(project)["train_teacher"]["model"] == "vgg_small"
 
 
 def test_a_budget_that_is_too_small_is_told(project: Path) -> None:
