@@ -4,7 +4,7 @@ that were written, on 2,500 drawn images of 300 x 300 pixels in four classes of 
     python -m benchmarks.first_hour --minutes 30
 
 Takes about as many minutes as it is given, on an idle machine; processor time is counted beside the
-clock, so that a busy one tells as much. A second call goes on where the first was stopped.
+clock, which says more on a busy one. A second call goes on where the first was stopped.
 """
 
 import resource

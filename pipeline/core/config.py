@@ -155,8 +155,8 @@ def _place(content: Any, entry: str, path: Path) -> tuple[Any, str]:
 
 
 def _in_one_line(value: Any) -> Any:
-    """Returns a value whose maps and lists are written in one line."""
-    if not isinstance(value, dict | list):
+    """Returns a value whose maps and new lists are written in one line."""
+    if not isinstance(value, dict | list) or isinstance(value, CommentedSeq):  # a list of the file stays as it is
         return value
     made: Any = CommentedMap(value) if isinstance(value, dict) else CommentedSeq(map(_in_one_line, value))
     made.fa.set_flow_style()

@@ -77,7 +77,7 @@ class Speeds:
 
     Attributes:
         prepare: To make it ready, whatever its size will be.
-        teacher: In training and forward; `teacher_scales` tells whether that follows the size of
+        teacher: In training and forward; `teacher_scales`: whether that follows the size of
             the images (a teacher with published weights has a size of its own).
         students: In training and forward, of each row of the table.
     """

@@ -52,7 +52,7 @@ class Clock:
 
 @contextmanager
 def idle_clock() -> Iterator[Clock]:
-    """Yields a clock that tells what an idle machine would need.
+    """Yields a clock of what an idle machine would need.
 
     On a busy machine one thread does the work: of several, those that wait for the one that has to
     share its processor spin, which counts as work. The clock then takes the other threads into

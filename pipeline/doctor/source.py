@@ -86,7 +86,7 @@ class SourceLook:
         )
 
     def sizes(self) -> list[tuple[int, int]]:
-        """Returns height and width of some training images as they are; broken ones are left out."""
+        """Returns height and width of some training images as they are, without broken ones."""
         sizes = []
         for raw in islice(self._some(), 0, None, _SIZED):
             with suppress(DecodeError):
