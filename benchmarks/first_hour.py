@@ -71,7 +71,8 @@ def draw(name: str, rng: np.random.Generator) -> UInt8[np.ndarray, "height width
 def _disc(
     y: Float[np.ndarray, "height width"], x: Float[np.ndarray, "height width"], radius: float
 ) -> Float[np.ndarray, "height width"]:
-    return 1 / (1 + np.exp((np.hypot(y, x) - radius) / _EDGE_PX))
+    disc: np.ndarray = 1 / (1 + np.exp((np.hypot(y, x) - radius) / _EDGE_PX))
+    return disc
 
 
 def _clouds(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "height width"]:
