@@ -20,6 +20,7 @@ class Facts:
     Attributes:
         class_counts: Training images of the smallest and the largest class; None: not counted.
         height: Of the images as they are, in pixels, the median; `width` alike.
+        num_unlabelled: Training images without a class, which the teacher does not see.
         one_size: Whether all images that were looked at have that size.
         free_bytes: On the disk.
     """
@@ -33,6 +34,7 @@ class Facts:
     width: int
     one_size: bool
     free_bytes: int
+    num_unlabelled: int = 0
 
     @classmethod
     def of(cls, look: Look, sizes: Sequence[tuple[int, int]], folder: Path) -> "Facts":
@@ -53,8 +55,13 @@ class Facts:
             height=height,
             width=width,
             one_size=len(set(sizes)) == 1,
+            num_unlabelled=look.data.num_unlabelled,
             free_bytes=shutil.disk_usage(folder).free,
         )
+
+    def num_seen(self, section: str) -> int:
+        """Returns the training images that a section's networks see."""
+        return self.num_train - (self.num_unlabelled if section == "train_teacher" else 0)
 
     @property
     def short_px(self) -> int:

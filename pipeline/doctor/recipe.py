@@ -11,6 +11,7 @@ from pipeline.core.config import Setting
 from pipeline.core.errors import ConfigError
 from pipeline.doctor.facts import Facts
 from pipeline.labels.encodings import LabelSpace, build_encoding
+from pipeline.training.batches import num_steps
 
 STEPS_PER_EPOCH = 40  # at least, where images are few
 BATCH_SIZES = (128, 64, 32, 16)
@@ -46,11 +47,12 @@ def batch_size(num_train: int) -> int:
 
 
 def _batches(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
-    size = batch_size(facts.num_train)
-    for fit in ("train_teacher.fit", "students_defaults.fit"):
+    for section in ("train_teacher", "students_defaults"):
+        fit, seen = f"{section}.fit", facts.num_seen(section)
+        size = batch_size(seen)
         usual, rate = value_at(params, f"{fit}.batch_size"), value_at(params, f"{fit}.learning_rate")
         if size < usual:
-            why = f"{facts.num_train:,} training images: {max(1, facts.num_train // size)} steps in an epoch"
+            why = f"{seen:,} training images: {num_steps(seen, size)} steps in an epoch"
             yield Setting(f"{fit}.batch_size", size, why)
             root = float(f"{rate * math.sqrt(size / usual):.2g}")
             yield Setting(f"{fit}.learning_rate", root, f"{rate:g} for batches of {usual}; it goes with their root")
@@ -66,27 +68,34 @@ def _balance(facts: Facts) -> Iterator[Setting]:
 
 
 def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Setting]:
-    classes = facts.num_classes
-    rows = value_at(params, "encodings") or {}
+    classes, rows = facts.num_classes, value_at(params, "encodings")
+    is_many = classes > MANY_CLASSES
     # 1. Encodings that can't keep so few classes, or would keep too much of many.
-    for name, row in rows.items():
-        if not _can_keep(row, classes):
-            yield Setting(f"encodings.{name}", None, f"{classes:,} classes: it can't keep them", removed=True)
-        elif row["kind"].startswith("dense") and classes > MANY_CLASSES:
-            yield Setting(
-                f"encodings.{name}", None, f"{classes:,} classes: it keeps a number for each of them", removed=True
-            )
+    reasons = {name: _reason_against(row, classes) for name, row in rows.items()}
+    for name, why in reasons.items():
+        if why:
+            yield Setting(f"encodings.{name}", None, f"{classes:,} classes: {why}", removed=True)
     # 2. One for many classes.
-    if classes > MANY_CLASSES:
+    if is_many:
         tail = "prior" if classes <= MOST_PRIOR_CLASSES else "uniform"
         why = f"{classes:,} classes: the 8 most likely ones, about 13 bytes; `tune_labels` measures others"
         yield Setting("encodings.top8", _TOPK | {"tail": tail}, why)
-        for name, row in value_at(params, "students").items():
-            if rows.get(row["labels"], {}).get("kind", "").startswith("dense"):
-                yield Setting(f"students.{name}.labels", "top8", f"{classes:,} classes")
-    # 3. Enough labels to learn a tail from.
+    # 3. Students whose encoding is gone take that one, or a dense one.
+    dense = [name for name, row in rows.items() if row["kind"].startswith("dense") and not reasons[name]]
+    for name, row in value_at(params, "students").items():
+        if reasons.get(row["labels"]):
+            yield Setting(f"students.{name}.labels", "top8" if is_many else dense[-1], f"{classes:,} classes")
+    # 4. Enough labels to learn a tail from.
     if (wanted := VIEWS_PER_CLASS * classes) > value_at(params, "dump_labels.pilot_labels"):
         yield Setting("dump_labels.pilot_labels", wanted, f"{VIEWS_PER_CLASS} for each of {classes:,} classes")
+
+
+def _reason_against(row: Mapping[str, Any], num_classes: int) -> str | None:
+    """Returns why an encoding does not serve so many classes; None where it does."""
+    if not _can_keep(row, num_classes):
+        return "it can't keep them"
+    too_much = row["kind"].startswith("dense") and num_classes > MANY_CLASSES
+    return "it keeps a number for each of them" if too_much else None
 
 
 def _can_keep(row: Mapping[str, Any], num_classes: int) -> bool:

@@ -43,7 +43,7 @@ def fit_schedule(facts: Facts, speeds: Speeds, params: Mapping[str, Any], minute
     """
     batch = {name: value_at(params, f"{name}.fit.batch_size") for name in ("train_teacher", "students_defaults")}
     least = {
-        "train_teacher": epochs_for(_teacher_steps(params), facts.num_train, batch["train_teacher"]),
+        "train_teacher": epochs_for(_teacher_steps(params), facts.num_seen("train_teacher"), batch["train_teacher"]),
         "students_defaults": epochs_for(STUDENT_STEPS, facts.num_train, batch["students_defaults"]),
     }
     usual = {name: max(epochs, value_at(params, f"{name}.fit.epochs")) for name, epochs in least.items()}
@@ -75,7 +75,7 @@ def total_seconds(schedule: Schedule, facts: Facts, speeds: Speeds, batch: Mappi
     of_teacher, images = (scale if speeds.teacher_scales else 1.0), facts.num_train
     # 1. The teacher: its training and its labels.
     size = batch["train_teacher"]
-    steps = num_steps(images, size) * size
+    steps = num_steps(facts.num_seen("train_teacher"), size) * size
     teacher = schedule.teacher_epochs * (steps * speeds.teacher.training + facts.num_val * speeds.teacher.forward)
     teacher += schedule.num_views * images * speeds.teacher.forward
     # 2. The students.
@@ -105,7 +105,7 @@ def schedule_settings(schedule: Schedule, facts: Facts, params: Mapping[str, Any
         yield Setting("prepare.longest_px", _SHRUNK * max(height, width), "larger files are shrunk to this")
     # 2. The steps.
     for section, epochs in (("train_teacher", schedule.teacher_epochs), ("students_defaults", schedule.student_epochs)):
-        steps = epochs * num_steps(facts.num_train, value_at(params, f"{section}.fit.batch_size"))
+        steps = epochs * num_steps(facts.num_seen(section), value_at(params, f"{section}.fit.batch_size"))
         yield Setting(f"{section}.fit.epochs", epochs, f"{steps:,} steps")
     views = schedule.num_views
     why = "one for each of a student's epochs" if views == schedule.student_epochs else "more bring little"

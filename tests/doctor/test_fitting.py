@@ -23,7 +23,7 @@ from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import read_params
 from pipeline.doctor.pretrained import candidates
 from pipeline.doctor.recipe import batch_size, fit_recipe, value_at
-from pipeline.doctor.schedule import MOST_VIEWS, STUDENT_STEPS, fit_schedule, schedule_settings
+from pipeline.doctor.schedule import MOST_VIEWS, STUDENT_STEPS, TEACHER_STEPS, fit_schedule, schedule_settings
 from pipeline.models import downloaded_weights
 from pipeline.training.batches import num_steps
 
@@ -163,6 +163,20 @@ def test_pixels_that_fill_the_disk_are_kept_as_files() -> None:
     _, settings = fitted(replace(MANY, free_bytes=10**9), 30)
     assert (settings["prepare.storage"], settings["prepare.longest_px"]) == ("encoded", 64)
     assert "prepare.storage" not in fitted(MANY, 30)[1]
+
+
+def test_a_teacher_gets_its_steps_from_the_images_that_have_a_class() -> None:
+    some = replace(FEW, num_unlabelled=1500)
+    settings = fitted(some, 600)[1] | recipe(some)
+    size = settings["train_teacher.fit.batch_size"]
+    assert (size, settings["students_defaults.fit.batch_size"]) == (16, 32)
+    assert settings["train_teacher.fit.epochs"] * num_steps(500, size) >= TEACHER_STEPS
+
+
+def test_a_student_whose_encoding_can_not_be_takes_a_dense_one() -> None:
+    params = applied(PARAMS, [Setting("students.tiny.labels", "top2", "")])
+    found = {each.entry: each.value for each in fit_recipe(replace(FEW, num_classes=2), params)}
+    assert found["students.tiny.labels"] == "dense8"
 
 
 def test_views_are_shifted_by_a_share_of_the_size_and_few_images_in_the_teachers_too() -> None:
