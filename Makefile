@@ -45,8 +45,14 @@ doctor: $(READY) ## look at params.yaml, images, networks and disk before hours 
 
 SOURCE ?= folder
 MINUTES ?= 30
+# As they were typed: make would expand a `$$` in them, and a shell would end at a quote.
+unexport NAME DATA SOURCE MINUTES
+export NEW_NAME := $(value NAME)
+export NEW_DATA := $(value DATA)
+export NEW_SOURCE := $(value SOURCE)
+export NEW_MINUTES := $(value MINUTES)
 new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [MINUTES=30]
-	@$(BIN)/python -m stages.new_project '$(NAME)' --source '$(SOURCE)' --minutes '$(MINUTES)' $(if $(DATA),--path '$(DATA)')
+	@$(BIN)/python -m stages.new_project --source="$$NEW_SOURCE" --minutes="$$NEW_MINUTES" $${NEW_DATA:+--path="$$NEW_DATA"} -- "$$NEW_NAME"
 
 clean: ## delete work/ (unfinished work, second copies of finished results), not data, reports or .venv
 	rm -rf work

@@ -24,6 +24,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.core.errors import PipelineError
+from pipeline.data.formats import HEAD_BYTES, kind_named
 
 Content = bytes | Path | UInt8[np.ndarray, "channels height width"]
 Item = TypeVar("Item")
@@ -71,12 +72,17 @@ def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]
     try:
         found = content.read_bytes() if isinstance(content, Path) else content
     except FileNotFoundError:
-        raise DecodeError("no such file") from None
+        raise DecodeError(_absent(content)) from None
     except OSError as error:
         raise DecodeError(f"can't be read ({error.strerror})") from None
     if not found:
         raise DecodeError("empty (0 bytes)")
     return found
+
+
+def _absent(content: Content) -> str:
+    is_link = isinstance(content, Path) and content.is_symlink()
+    return "a link to nowhere" if is_link else "no such file"
 
 
 def num_channels(content: Content) -> Literal[1, 3]:
@@ -199,7 +205,8 @@ def _open(content: bytes) -> ImageFile.ImageFile:
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise DecodeError(f"not an image (begins with {content[:12]!r})") from None
+        found = kind_named(content[:HEAD_BYTES]) or f"not an image (begins with {content[:12]!r})"
+        raise DecodeError(found) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DecodeError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, at most {MOST_PIXELS:,} are read") from None
     except Exception as error:

@@ -18,6 +18,12 @@ What they share:
     base.py           the abstract source, and a raw image
     notes.py          remarks about what a source left out, and how it read the rest
     pixels.py         sources whose images are arrays already
+    inputs.py         the files that a source reads, as one fingerprint
+    walking.py        the files in and below a folder, those behind links included
+    clutter.py        names that are passed over
+    image_files.py    the image files in and below a folder, by their suffix or their first bytes
+    patterns.py       paths that may be patterns
+    near_misses.py    the file that was probably meant by a path that leads nowhere
     files.py          the files of a path, and the split that a file's name names
     labels.py         class names from labels: names, or numbers of names in a list
     arrow.py          Parquet files, read a few rows at a time

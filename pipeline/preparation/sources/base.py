@@ -2,8 +2,6 @@
 other.
 """
 
-import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,8 +43,6 @@ class Source(ABC):
     such fault: its reader reports it."""
 
     kind: ClassVar[str]
-    #: Whether images lie outside `path`, where `files_fingerprint` does not look.
-    names_other_files: ClassVar[bool] = False
 
     @cached_property
     def notes(self) -> Notes:
@@ -67,32 +63,9 @@ class Source(ABC):
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         """Yields all images after the first `start`, in an order that is the same in every run."""
 
-    def files_fingerprint(self) -> str | None:
-        """Returns 32 hex digits of the names, sizes and times of the files at `path`; None when
-        there is no `path`.
+    def files(self) -> Iterator[Path]:
+        """Yields the files of the user's that are read, in an order that is the same in every run.
 
-        Work that was begun with other files does not go on.
+        A file that is not there, such as one that a table names, is among them.
         """
-        place = getattr(self, "path", None)
-        if not isinstance(place, str):
-            return None
-        digest = hashlib.sha256()
-        for path in _walk(Path(place)):
-            stat = path.stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:32]
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    """Yields the files at and below a path in their order; of a pattern, those in the folder that
-    it begins with.
-    """
-    if path.is_file():
-        yield path
-    elif not path.is_dir():
-        folder = next(parent for parent in path.parents if parent.is_dir())
-        yield from sorted(file for file in folder.iterdir() if file.is_file())
-    else:
-        for here, folders, files in os.walk(path, followlinks=True):
-            folders.sort()
-            yield from (file for name in sorted(files) if (file := Path(here, name)).exists())
+        yield from ()

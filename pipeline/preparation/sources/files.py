@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
 
 from pipeline.core.errors import SourceError, suggest
 from pipeline.data.dataset import SPLITS
+from pipeline.preparation.sources.patterns import matching, parted
+from pipeline.preparation.sources.walking import files_below
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _WORDS = SPLIT_NAMES | {"t10k": "test"}  # as MNIST has it
-_WILD = re.compile(r"[*?\[{]")
-_BRACE = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 def split_named(name: str, where: object) -> str:
@@ -34,17 +33,15 @@ def find_files(path: str, suffixes: Sequence[str]) -> tuple[Path, list[tuple[str
     Raises:
         SourceError: There is no file, a numbered one is missing, or a split is not clear.
     """
-    if _WILD.search(path) and not Path(path).exists():
-        root = Path(_WILD.split(path)[0] + "x").parent
-        files = [file for one in _braces(path) for file in _matching(one)]
-    elif Path(path).is_dir():
-        root = Path(path)
-        files = [file for file in root.rglob("*") if file.name.lower().endswith(tuple(suffixes)) and file.is_file()]
-        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    root, pattern = parted(path)
+    if pattern:
+        files = matching(root, pattern)
+    elif root.is_dir():
+        files = [root / name for name in files_below(root) if name.lower().endswith(tuple(suffixes))]
+    elif root.exists():
+        root, files = root.parent, [root]
     else:
-        root, files = Path(path).parent, [Path(path)]
-        if not files[0].exists():
-            raise SourceError(path, "no such file or folder")
+        raise SourceError(path, "no such file or folder")
     if not files:
         raise SourceError(path, "no files", expected=f"some that end in {' or '.join(suffixes)}")
     return root, _with_splits(sorted(set(files)), root)
@@ -69,23 +66,3 @@ def _named_split(name: Path, where: object) -> str:
         if named:
             return named.pop()
     return ""
-
-
-def _braces(pattern: str) -> Iterator[str]:
-    """Yields what a shell makes of braces: `a{1..3}` -> a1, a2, a3; `{x,y}b` -> xb, yb."""
-    brace = _BRACE.search(pattern)
-    if brace is None:
-        yield pattern
-        return
-    first, last, names = brace.groups()
-    inner = names.split(",") if names else [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
-    for part in inner:
-        yield from _braces(pattern[: brace.start()] + part + pattern[brace.end() :])
-
-
-def _matching(pattern: str) -> list[Path]:
-    if not _WILD.search(pattern):
-        if not Path(pattern).exists():
-            raise SourceError(pattern, "no such file", fix="correct the numbers in `path`, or fetch it")
-        return [Path(pattern)]
-    return [Path(name) for name in glob(pattern)]

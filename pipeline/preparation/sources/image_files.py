@@ -1,0 +1,59 @@
+"""The image files in and below a folder: by their suffix, or else by their first bytes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.data.formats import HEAD_BYTES, PREVIEW_SUFFIXES, is_image_name, is_read, kind_named
+from pipeline.preparation.sources.walking import files_below
+
+# Not opened to look at their first bytes: there may be one beside each image. Copies would be
+# images twice.
+_NO_IMAGES = frozenset({
+    *(".txt", ".md", ".rst", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".csv", ".tsv", ".html", ".log", ".cls"),
+    *(".py", ".ipynb", ".sh", ".m", ".mat", ".npy", ".npz", ".h5", ".pkl", ".pt", ".db", ".ini", ".parquet", ".lnk"),
+    *(".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".mp4", ".avi", ".mov", ".url"),
+    *(".bak", ".orig", ".old", ".tmp", ".part", ".partial", ".crdownload", ".download"),
+})  # fmt: skip
+
+
+class ImageFiles(NamedTuple):
+    """The images at and below a folder as sorted paths relative to it, and the files left out, each
+    with its reason.
+    """
+
+    names: list[str]
+    left_out: list[tuple[str, str]]
+
+
+def image_files(folder: Path) -> ImageFiles:
+    """Returns the image files; raises SourceError for a link that leads nowhere or in a circle."""
+    hidden: list[str] = []
+    found = ImageFiles([], [])
+    for name in files_below(folder, hidden):
+        if reason := _why_not(folder, name):
+            found.left_out.append((reason, name))
+        else:
+            found.names.append(name)
+    found.names.sort()
+    found.left_out.extend(("hidden", name) for name in hidden)
+    return found
+
+
+def _why_not(folder: Path, name: str) -> str | None:
+    """Returns the reason why a file is not taken; None where it is an image."""
+    if is_image_name(name):
+        return None
+    path = folder / name
+    suffix = path.suffix.lower()
+    if suffix in _NO_IMAGES or name.endswith("~"):
+        return f"no images by their names ({suffix or '~'})"
+    if suffix in PREVIEW_SUFFIXES:
+        return f"of a camera or a microscope, which are not read ({suffix}); convert them to PNG or JPEG"
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    if is_read(head):
+        return None
+    return f"{kind_named(head) or 'no images by their content'} ({suffix or 'no suffix'})"

@@ -1,0 +1,87 @@
+"""The files that a source reads, as one fingerprint of their names, sizes and times.
+
+DVC, `prepare` and the doctor ask here, so that they see the same files: also those behind links and
+those that a table lists.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core.errors import SourceError
+
+
+@dataclass
+class Inputs:
+    """The files that a source reads.
+
+    Attributes:
+        missing: Those that are not there, such as a table's images or links to nowhere.
+        fingerprint: 32 hex digits; None where the source reads no files of the user's.
+    """
+
+    num_files: int = 0
+    num_bytes: int = 0
+    missing: list[Path] = field(default_factory=list)
+    fingerprint: str | None = None
+
+
+def look_at(files: Iterable[Path]) -> Inputs:
+    """Returns what the system knows of some files; none of them is opened.
+
+    A link counts with what it leads to. Content is not read, because that takes as long as
+    preparing it: as with `make` and `rsync`, another content has another size or time.
+
+    Raises SourceError for a name that is not UTF-8, and for what is neither a file nor missing.
+    """
+    found, digest = Inputs(), hashlib.sha256()
+    folder, leads_to = "", ""
+    for path in files:
+        check_name(path)
+        if (above := os.path.dirname(path)) != folder:
+            folder, leads_to = above, _leads_to(above)
+        size, time, target = _facts(path)
+        digest.update(f"{path}\0{leads_to}\0{target}\0{size}\0{time}\0".encode())
+        found.num_files += 1
+        found.num_bytes += size
+        if time is None:
+            found.missing.append(path)
+    if found.num_files:
+        found.fingerprint = digest.hexdigest()[:32]
+    return found
+
+
+def check_name(name: object) -> None:
+    """Raises SourceError for a name that is not UTF-8: lists and pages could not show it."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise SourceError(name, "a name that is not UTF-8", fix="rename it (`convmv` renames many)") from None
+
+
+def _leads_to(folder: str) -> str:
+    """Returns the real path of a folder behind a link, empty text where there is none.
+
+    A project that is moved with its images keeps its fingerprint.
+    """
+    real = os.path.realpath(folder)
+    return "" if real == os.path.abspath(folder) else real
+
+
+def _facts(path: Path) -> tuple[int, int | None, str]:
+    """Returns the size, time (None: not there) and, of a link, target of a file."""
+    try:
+        facts, target = os.lstat(path), ""
+        if stat.S_ISLNK(facts.st_mode):
+            facts, target = os.stat(path), os.path.realpath(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, None, ""
+    except OSError as error:
+        raise SourceError(path, f"can't be read ({error.strerror})") from None
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no file (a pipe, a socket or a device)"
+        raise SourceError(path, kind, expected="a file")
+    return facts.st_size, facts.st_mtime_ns, target
