@@ -49,6 +49,7 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
         "doctor": Entry("doctor", "Look for mistakes in settings, data, networks and disk before hours are spent."),
     },
     "Data and teacher": {
+        "list-files": Entry("list_files", "List the files that prepare reads, so that DVC sees changed ones."),
         "prepare": Entry("prepare", "Read raw data into data/prepare: inputs, hard labels, and splits."),
         "train-teacher": Entry("train_teacher", "Train the teacher on hard labels, or import a trained one."),
     },

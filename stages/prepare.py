@@ -13,6 +13,7 @@ from pipeline.preparation.assign import assign_splits, check_pool
 from pipeline.preparation.finish import summary, write_pool
 from pipeline.preparation.listing import list_images
 from pipeline.preparation.pool import Pool
+from pipeline.preparation.presence import check_files, check_unchanged
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.understood import understand
@@ -25,12 +26,9 @@ def main(
     settings.check(f"{params}: prepare")
     source = build_source(settings.source, f"{params}: prepare.source")
     class_names = source.class_names(raw)
-    decides = {
-        "settings": asdict(settings),
-        "class_names": list(class_names),
-        "files": source.files_fingerprint(),
-    }
-    with Scratch(out, decides, work, code=Path(__file__), keep=not source.names_other_files) as scratch:
+    files = check_files(source, settings).fingerprint
+    decides = {"settings": asdict(settings), "class_names": list(class_names), "files": files}
+    with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if scratch.done:
             return
         # 1. Classes, splits and files as they were understood, before anything is made of them.
@@ -47,6 +45,7 @@ def main(
         check_pool(pool, settings, listing=work / "prepare.broken.tsv")
         splits = assign_splits(pool, settings)
         # 4. The data set, written in the order of its rows.
+        check_unchanged(source, files, pool)
         prepared = write_pool(scratch.output, pool, splits, source.kind, records=scratch.folder)
         scratch.publish()
     say(f"prepare: {summary(prepared, out)}")

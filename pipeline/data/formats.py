@@ -22,9 +22,10 @@ _READ = {
     "PPM": rb"P[1-6]\s+[#\d]",
 }
 #: Camera files and microscope slides begin like TIFF, but PIL would read a small preview of them.
-PREVIEW_SUFFIXES = frozenset(
-    ".nef .nrw .cr2 .cr3 .arw .srf .sr2 .dng .orf .rw2 .pef .raf .raw .3fr .erf .kdc .dcr .iiq .svs .ndpi .scn".split()
-)
+PREVIEW_SUFFIXES = frozenset({
+    *(".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".pef", ".raf", ".raw"),
+    *(".3fr", ".erf", ".kdc", ".dcr", ".iiq", ".svs", ".ndpi", ".scn"),
+})  # fmt: skip
 _NOT_READ = {
     "HEIC": rb".{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)",
     "AVIF": rb".{4}ftypavi[fs]",

@@ -1,6 +1,5 @@
 """A new project: this code in another folder, its settings naming other data."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,8 @@ from pipeline.core.config import edit_entry
 from pipeline.core.errors import MOST_SIGNS, ConfigError, PipelineError, shortened, suggest
 from pipeline.doctor.fitting import fit_project
 from pipeline.preparation.sources import SOURCES, build_source
+from pipeline.preparation.sources.inputs import check_name
+from pipeline.preparation.sources.patterns import is_there
 
 _NAMES = (
     ".ci",
@@ -68,10 +69,8 @@ def create_project(target: Path, source: str, path: str | None, minutes: float) 
         place = partial / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(TOP / name, place)
-    # 2. Put the data's place into the settings and the DAG.
+    # 2. Put the data's place into the settings. The DAG's stage list_files looks there.
     edit_entry(partial / "params.yaml", "prepare.source", lambda _: row)
-    if "path" in row:
-        edit_entry(partial / "dvc.yaml", "stages.prepare.deps", lambda deps: _with(deps, _watched(row["path"])))
     fitted = _fit(partial / "params.yaml", row, minutes)
     # 3. Give it its name, and a history of its own.
     partial.rename(target)
@@ -96,7 +95,7 @@ def _source_row(kind: str, path: str | None) -> dict[str, Any]:
         raise ConfigError("--source", repr(kind), expected=suggest(kind, list(SOURCES)))
     row = {"kind": kind}
     if path is not None:
-        row["path"] = str(Path(path).expanduser().absolute()) if Path(_watched(path)).expanduser().exists() else path
+        row["path"] = _found(path)
     try:
         build_source(row, "source")
     except PipelineError:
@@ -106,16 +105,13 @@ def _source_row(kind: str, path: str | None) -> dict[str, Any]:
     return row
 
 
-def _watched(path: str) -> str:
-    """Returns the path that DVC watches: for a pattern or a table, the folder that holds it."""
-    if pattern := re.search(r"[*?\[{]", path):
-        return str(Path(path[: pattern.start()] + "x").parent)
-    return str(Path(path).parent) if Path(path).suffix in {".csv", ".tsv", ".tab"} else path
-
-
-def _with(deps: list[str], path: str) -> list[str]:
-    deps.append(path)
-    return deps
+def _found(path: str) -> str:
+    """Returns the full path of what is there; what is not there is a place in the new project."""
+    check_name(path)
+    for text in (path, str(Path(path).expanduser()) if path.startswith("~/") else path):
+        if is_there(text):
+            return str(Path(text).absolute())
+    return path
 
 
 def _files(top: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ consecutive rows are a random sample.
     settings.py    the section `prepare` of params.yaml
     sources/       where raw images come from; a new source is a file there and a place in its table
     listing.py     images by split and class, as far as a few seconds go
+    presence.py    the files of a source, looked at before any image is read
     understood.py  the lines about classes, splits and files that stage and doctor print first
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
     pool.py        all images of a source, made ready and kept on disk

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from pipeline.core.closure import TOP, import_closure
 
 STAGES = (
+    "list_files",
     "prepare",
     "train_teacher",
     "dump_labels",
@@ -97,7 +98,7 @@ def test_the_launcher_is_python_unless_the_user_says_otherwise() -> None:
     assert read_yaml("params.yaml")["launcher"] == dict.fromkeys(LAUNCHED, "python")
 
 
-@pytest.mark.parametrize("name", [name for name in STAGES if name != "report"])
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("list_files", "report")])
 def test_a_section_of_params_is_a_dataclass_of_its_stage(name: str) -> None:
     params = read_yaml("params.yaml")
     kind = getattr(importlib.import_module(f"stages.{name}"), "".join(word.capitalize() for word in name.split("_")))

@@ -69,3 +69,7 @@ class Source(ABC):
         A file that is not there, such as one that a table names, is among them.
         """
         yield from ()
+
+    def meant(self, missing: Path) -> Path | None:
+        """Returns the file that was probably meant by one that is not there."""
+        return None

@@ -6,6 +6,7 @@ References:
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -34,6 +35,9 @@ class Cifar(PixelSource):
     labels: Literal["fine", "coarse"] = "fine"
 
     kind: ClassVar[str] = "cifar"
+
+    def files(self) -> Iterator[Path]:
+        yield from sorted(file for file in Path(self.path).glob("*") if file.suffix in (".bin", ".txt"))
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Maps the files; class names are numbers when their text file is missing."""

@@ -1,6 +1,4 @@
-"""Names of files and folders that are passed over: those that systems leave among images, and
-hidden ones.
-"""
+"""Names of files and folders that systems leave among images: they are passed over."""
 
 _NAMES = frozenset({
     # folders of Synology, QNAP, macOS, Windows, Linux and Python
@@ -21,8 +19,3 @@ def is_clutter(name: str) -> bool:
     """Returns whether a name is one that systems leave among images, in capitals or not."""
     name = name.lower()
     return name in _NAMES or name.startswith(_BEGINNINGS)
-
-
-def is_passed_over(name: str) -> bool:
-    """Returns whether a name is clutter or hidden."""
-    return name.startswith(".") or is_clutter(name)

@@ -1,7 +1,7 @@
 """The files of a source's path, and the split that a file's name names."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.errors import SourceError, suggest

@@ -8,7 +8,7 @@ path/{train,val,test}/<class>/.../*.jpg     with splits (`valid` and `validation
 Images in a class folder named `_unlabelled` have no label. Hidden files and folders are left out.
 """
 
-import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
@@ -20,12 +20,15 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.data.dataset import SPLITS
+from pipeline.data.formats import IMAGE_SUFFIXES, is_image_name
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import SPLIT_NAMES, split_named
+from pipeline.preparation.sources.image_files import ImageFiles, image_files
 from pipeline.preparation.sources.labels import check_labels
+from pipeline.preparation.sources.walking import listed
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 UNLABELLED_FOLDER = "_unlabelled"
+_MOST_FOLDERS = 4  # below the class folders, that are told by name
 
 
 @plain_dataclass(frozen=True)
@@ -40,10 +43,13 @@ class Folder(Source):
     """The images in class folders, in the order of their names (training first, then val, then
     test).
 
-    One class folder is listed at a time, so that millions of files do not fill the memory.
+    `leave_out` names files and folders below the class folders that are passed over (`masks`,
+    `*_mask.png`). One class folder is listed at a time, so that millions of files do not fill the
+    memory.
     """
 
     path: str
+    leave_out: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "folder"
 
@@ -58,42 +64,60 @@ class Folder(Source):
         for folder, count in self._survey:
             if start < count:
                 inside = folder.path.relative_to(self.path).as_posix()
-                for name in _sorted_files(folder.path)[0][start:]:
+                for name in self._files(folder).names[start:]:
                     yield RawImage(folder.split, folder.label, f"{inside}/{name}", folder.path / name)
             start = max(start - count, 0)
+
+    def files(self) -> Iterator[Path]:
+        for image in self.images(Path()):
+            assert isinstance(image.content, Path), "images are files"
+            yield image.content
 
     @cached_property
     def _survey(self) -> list[tuple[_ClassFolder, int]]:
         """The class folders in their order, and the number of images in each."""
-        folders = []
+        folders, below = [], Counter[str]()
         found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
         for folder in _class_folders(Path(self.path)):
-            names, others = _sorted_files(folder.path)
-            self._note(folder.path, names, others)
-            if not names:
+            files = self._files(folder)
+            self._note(folder, files, below)
+            if not files.names:
                 expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
                 fix = "put images in, or delete the folder"
                 raise SourceError(folder.path, "a class folder without images", expected=expected, fix=fix)
-            folders.append((folder, len(names)))
+            folders.append((folder, len(files.names)))
             found[folder.split].add(folder.label)
         check_labels(found, self.path)
+        self._note_folders(below)
         return folders
 
-    def _note(self, folder: Path, names: list[str], others: list[str]) -> None:
-        """Notes the images in folders below their class folder, and the files that are left out."""
-        inside = folder.relative_to(self.path).as_posix()
-        for name in names:
-            if "/" in name:
-                self.notes.add("images in folders below their class folder", f"{inside}/{name}")
-        for name in others:
-            suffix = Path(name).suffix or "no suffix"
-            self.notes.add(f"files left out: no images by their names ({suffix})", f"{inside}/{name}")
+    def _files(self, folder: _ClassFolder) -> ImageFiles:
+        return image_files(folder.path, self.leave_out)
+
+    def _note(self, folder: _ClassFolder, files: ImageFiles, below: Counter[str]) -> None:
+        """Notes the files that are left out, and counts images by the folder below their class
+        folder.
+        """
+        inside = folder.path.relative_to(self.path).as_posix()
+        for reason, name in files.left_out:
+            self.notes.add(f"files left out: {reason}", f"{inside}/{name}")
+        below.update(name.partition("/")[0] for name in files.names if "/" in name)
+
+    def _note_folders(self, below: Counter[str]) -> None:
+        """Notes the folders below class folders: masks beside images would be training images."""
+        if len(below) > _MOST_FOLDERS:
+            remark = "images in folders below their class folders"
+            self.notes.add(remark, ", ".join(list(below)[:_MOST_FOLDERS]), below.total())
+        else:
+            for name, count in below.items():
+                leave = f"`leave_out: [{name}]` would leave them out"
+                self.notes.add(f"images in folders below their class folders ({leave})", name, count)
 
 
 def _class_folders(path: Path) -> list[_ClassFolder]:
     if not path.is_dir():
         raise SourceError(path, "no such folder", fix="correct `path` in the source's settings")
-    tops = sorted(name for name, is_folder in _listed(path) if is_folder)
+    tops = sorted(name for name, is_folder in listed(path) if is_folder)
     if not any(top.lower() in SPLIT_NAMES for top in tops):
         return _classes_of(path, "train")
     parts: dict[str, str] = {}
@@ -108,10 +132,10 @@ def _class_folders(path: Path) -> list[_ClassFolder]:
 
 def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
     labels = []
-    for name, is_folder in _listed(path):
+    for name, is_folder in listed(path):
         if is_folder:
             labels.append(name)
-        elif _is_image(name):
+        elif is_image_name(name):
             fix = f"move it into a folder of its class, or into {UNLABELLED_FOLDER}"
             raise SourceError(path / name, "an image outside of every class folder", fix=fix)
     if not labels:
@@ -121,40 +145,3 @@ def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
     return [
         _ClassFolder(split, None if label == UNLABELLED_FOLDER else label, path / label) for label in sorted(labels)
     ]
-
-
-def _sorted_files(folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the images at and below a folder as sorted paths relative to it, and other files."""
-    names: list[str] = []
-    others: list[str] = []
-    # A folder that waits is held with the real paths of those above it: a link to one of these
-    # never ends.
-    waiting = [("", frozenset({os.path.realpath(folder)}))]
-    while waiting:
-        inside, above = waiting.pop()
-        for name, is_folder in _listed(folder / inside):
-            if is_folder:
-                place = os.path.realpath(folder / inside / name)
-                if place in above:
-                    raise SourceError(folder / inside / name, "a link to a folder that it is in", fix="delete the link")
-                waiting.append((f"{inside}{name}/", above | {place}))
-            else:
-                (names if _is_image(name) else others).append(inside + name)
-    return sorted(names), sorted(others)
-
-
-def _listed(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yields the names in a folder, as they come, and whether each is a folder or a link to one; no
-    hidden ones.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    yield entry.name, entry.is_dir()
-    except OSError as error:
-        raise SourceError(error.filename or folder, f"can't be read ({error.strerror})") from None
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)

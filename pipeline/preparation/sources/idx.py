@@ -8,6 +8,7 @@ References:
 import gzip
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.preparation.sources.files import find_files
-from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import PixelSource, PixelSplit, channels_first
 
 _UNSIGNED_BYTES = 8
@@ -35,6 +36,10 @@ class Idx(PixelSource):
     classes: ClassList = None
 
     kind: ClassVar[str] = "idx"
+
+    def files(self) -> Iterator[Path]:
+        yield from files_of(self.classes)
+        yield from (file for _, file in find_files(self.path, _SUFFIXES)[1])
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Reads a file of images and one of labels for each split."""

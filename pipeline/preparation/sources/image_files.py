@@ -1,5 +1,6 @@
 """The image files in and below a folder: by their suffix, or else by their first bytes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,17 +26,23 @@ class ImageFiles(NamedTuple):
     left_out: list[tuple[str, str]]
 
 
-def image_files(folder: Path) -> ImageFiles:
-    """Returns the image files; raises SourceError for a link that leads nowhere or in a circle."""
-    hidden: list[str] = []
+def image_files(folder: Path, leave_out: Sequence[str] = ()) -> ImageFiles:
+    """Returns the image files.
+
+    Raises SourceError for a link that leads nowhere or in a circle.
+
+    Args:
+        leave_out: Names of files and folders that are passed over, or patterns of names.
+    """
     found = ImageFiles([], [])
-    for name in files_below(folder, hidden):
+    passed_over: list[tuple[str, str]] = []
+    for name in files_below(folder, leave_out, passed_over):
         if reason := _why_not(folder, name):
             found.left_out.append((reason, name))
         else:
             found.names.append(name)
     found.names.sort()
-    found.left_out.extend(("hidden", name) for name in hidden)
+    found.left_out.extend(passed_over)
     return found
 
 

@@ -38,11 +38,12 @@ def look_at(files: Iterable[Path]) -> Inputs:
     Raises SourceError for a name that is not UTF-8, and for what is neither a file nor missing.
     """
     found, digest = Inputs(), hashlib.sha256()
-    folder, leads_to = "", ""
+    folder, leads_to = None, ""
     for path in files:
         check_name(path)
-        if (above := os.path.dirname(path)) != folder:
-            folder, leads_to = above, _leads_to(above)
+        if path.parent != folder:
+            folder = path.parent
+            leads_to = _leads_to(folder)
         size, time, target = _facts(path)
         digest.update(f"{path}\0{leads_to}\0{target}\0{size}\0{time}\0".encode())
         found.num_files += 1
@@ -54,21 +55,23 @@ def look_at(files: Iterable[Path]) -> Inputs:
     return found
 
 
-def check_name(name: object) -> None:
+def check_name(name: object, where: object = "") -> None:
     """Raises SourceError for a name that is not UTF-8: lists and pages could not show it."""
     try:
         str(name).encode()
     except UnicodeEncodeError:
-        raise SourceError(name, "a name that is not UTF-8", fix="rename it (`convmv` renames many)") from None
+        shown = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        place = f"{where}: {shown}" if where else shown
+        raise SourceError(place, "a name that is not UTF-8", fix="rename it (`convmv` renames many)") from None
 
 
-def _leads_to(folder: str) -> str:
+def _leads_to(folder: Path) -> str:
     """Returns the real path of a folder behind a link, empty text where there is none.
 
     A project that is moved with its images keeps its fingerprint.
     """
     real = os.path.realpath(folder)
-    return "" if real == os.path.abspath(folder) else real
+    return "" if real == os.path.normpath(folder.absolute()) else real
 
 
 def _facts(path: Path) -> tuple[int, int | None, str]:
@@ -76,7 +79,7 @@ def _facts(path: Path) -> tuple[int, int | None, str]:
     try:
         facts, target = os.lstat(path), ""
         if stat.S_ISLNK(facts.st_mode):
-            facts, target = os.stat(path), os.path.realpath(path)
+            facts, target = path.stat(), os.path.realpath(path)
     except (FileNotFoundError, NotADirectoryError):
         return 0, None, ""
     except OSError as error:

@@ -3,7 +3,7 @@ together.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -12,6 +12,7 @@ from pathlib import Path
 from unicodedata import category
 
 from pipeline.core.errors import SourceError, suggest
+from pipeline.preparation.sources.inputs import check_name
 
 ClassList = tuple[str, ...] | str | None  # the setting `classes`: names, a file with one name per line, or neither
 
@@ -97,10 +98,18 @@ def read_classes(classes: ClassList) -> Classes:
     return Classes(names)
 
 
-def _check_printable(names: Iterable[str], where: object) -> None:
+def files_of(classes: ClassList) -> Iterator[Path]:
+    """Yields the file that the setting `classes` names, if it names one."""
+    if isinstance(classes, str):
+        yield Path(classes)
+
+
+def _check_printable(names: Collection[str], where: object) -> None:
     """Raises SourceError for a name that would break the tables, pages and figures in which it
     appears.
     """
+    for name in names:
+        check_name(name, where)
     if odd := next((name for name in names if any(category(sign) in _NO_TEXT for sign in name)), None):
         raise SourceError(where, f"the class {odd!r}", expected="a name without tabs, line ends and the like")
 

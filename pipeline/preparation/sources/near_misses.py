@@ -26,7 +26,7 @@ def _candidates(root: Path, name: str) -> Iterator[Path]:
         if not text or "\0" in text:
             continue
         path = Path(text)
-        yield Path(os.path.expanduser(text)) if text.startswith("~") else root / path
+        yield path.expanduser() if text.startswith("~/") else root / path
         # 1. The same below this root, as where the table was made on another machine.
         parts = [part for part in path.parts if part != path.anchor and not part.endswith(":")]
         yield from (root.joinpath(*parts[start:]) for start in range(len(parts)))

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.data.dataset import SPLITS
-from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
 
 
@@ -35,6 +35,11 @@ class NumpyArrays(PixelSource):
     classes: ClassList = None
 
     kind: ClassVar[str] = "arrays"
+
+    def files(self) -> Iterator[Path]:
+        yield from files_of(self.classes)
+        path = Path(self.path)
+        yield from sorted(path.glob("*.npy")) if path.is_dir() else [path]
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Reads images and labels of each split that is there; `train` must be."""

@@ -13,7 +13,7 @@ from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
-from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 
 _AT_ONCE = 64  # rows with images
 
@@ -52,6 +52,10 @@ class Parquet(Source):
                 where = f"{key}:{row}"
                 yield RawImage(split, self._classes.name(label, where), where, _content(image, where))
             start = max(start - table.num_rows, 0)
+
+    def files(self) -> Iterator[Path]:
+        yield from files_of(self.classes)
+        yield from (table.path for _, _, table in self._tables)
 
     @cached_property
     def _tables(self) -> list[tuple[str, str, ParquetTable]]:

@@ -26,6 +26,12 @@ def parted(path: str) -> tuple[Path, str]:
     return (Path(*parts[:num_there]), rest) if _WILD.search(rest) else (Path(path), "")
 
 
+def is_there(path: str) -> bool:
+    """Returns whether a path exists, or the folder that a pattern looks in."""
+    folder, rest = parted(path)
+    return bool(_WILD.search(rest.split("/")[0])) if rest else folder.exists()
+
+
 def matching(folder: Path, pattern: str) -> list[Path]:
     """Returns the files in a folder that a pattern stands for; raises SourceError where one with a
     number is missing.

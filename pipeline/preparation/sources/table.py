@@ -14,7 +14,8 @@ from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import split_named
-from pipeline.preparation.sources.labels import ClassList, read_classes
+from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
+from pipeline.preparation.sources.near_misses import near_miss
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 TableRow = tuple[str, object, object, object]  # its place, then its image, label and split
@@ -36,7 +37,6 @@ class Table(Source):
     classes: ClassList = None
 
     kind: ClassVar[str] = "manifest"
-    names_other_files: ClassVar[bool] = True
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
         return self._survey[0]
@@ -45,16 +45,33 @@ class Table(Source):
         return self._survey[1]
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        root = Path(self.path).parent if self.root is None else Path(self.root)
+        root = self._root
         if not root.is_dir():
             raise SourceError(root, "no such folder", expected="the one that paths are relative to", fix="set `root`")
         classes = read_classes(self.classes)
         for number, (where, image, label, split) in enumerate(self._rows()):
             if number < start:
                 continue
-            if not isinstance(image, str) or not image:
+            if not isinstance(image, str) or not image or "\0" in image:
                 raise SourceError(where, f"path {image!r}", expected="the path of an image file")
+            if "://" in image and not image.startswith("file:"):
+                raise SourceError(where, f"path {image!r}, a URL", expected="a file", fix="fetch the images first")
             yield RawImage(self._split(split, where), classes.name(label, where), image, root / image)
+
+    def files(self) -> Iterator[Path]:
+        yield Path(self.path)
+        yield from files_of(self.classes)
+        for image in self.images(Path()):
+            assert isinstance(image.content, Path), "images are files"
+            yield image.content
+
+    def meant(self, missing: Path) -> Path | None:
+        root = self._root
+        return near_miss(root, str(missing.relative_to(root) if missing.is_relative_to(root) else missing))
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.path).parent if self.root is None else Path(self.root)
 
     @cached_property
     def _survey(self) -> tuple[tuple[str, ...], int]:

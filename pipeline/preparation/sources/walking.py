@@ -1,29 +1,36 @@
 """The files in and below a folder, those behind links included, without clutter."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.core.errors import SourceError
 from pipeline.data.formats import is_image_name
-from pipeline.preparation.sources.clutter import is_clutter, is_passed_over
+from pipeline.preparation.sources.clutter import is_clutter
 
 
-def files_below(folder: Path, hidden: list[str] | None = None) -> Iterator[str]:
+def files_below(
+    folder: Path, leave_out: Sequence[str] = (), passed_over: list[tuple[str, str]] | None = None
+) -> Iterator[str]:
     """Yields the files in and below a folder by their paths relative to it.
 
-    Clutter is passed over, and so are hidden files and folders; `hidden` takes the names of those
-    that are no known clutter.
-
     Raises SourceError for a link that leads nowhere or in a circle.
+
+    Args:
+        leave_out: Names of files and folders that are passed over, or patterns of names.
+        passed_over: A list that takes what was passed over, clutter apart: the reason and the path.
     """
     # A folder that waits is held with the real paths of those above it: a link to one of these
     # never ends.
     waiting = [("", frozenset({os.path.realpath(folder)}))]
     while waiting:
         inside, above = waiting.pop()
-        for name, is_folder in listed(folder / inside, hidden):
-            if is_folder:
+        for name, is_folder in listed(folder / inside, hidden=True):
+            if reason := _why_passed_over(name, leave_out):
+                if passed_over is not None:
+                    passed_over.append((reason, inside + name))
+            elif is_folder:
                 place = os.path.realpath(folder / inside / name)
                 if place in above:
                     raise SourceError(folder / inside / name, "a link to a folder that it is in", fix="delete the link")
@@ -32,17 +39,24 @@ def files_below(folder: Path, hidden: list[str] | None = None) -> Iterator[str]:
                 yield inside + name
 
 
-def listed(folder: Path, hidden: list[str] | None = None) -> Iterator[tuple[str, bool]]:
-    """Yields the names in a folder, as they come, and whether each is a folder or a link to one."""
+def listed(folder: Path, *, hidden: bool = False) -> Iterator[tuple[str, bool]]:
+    """Yields the names in a folder, as they come, and whether each is a folder or a link to one.
+
+    Clutter is passed over, and so are hidden names unless they are asked for.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not is_passed_over(entry.name):
+                if not is_clutter(entry.name) and (hidden or not entry.name.startswith(".")):
                     yield entry.name, _is_folder(entry)
-                elif hidden is not None and not is_clutter(entry.name):
-                    hidden.append(entry.name)
     except OSError as error:
         raise SourceError(error.filename or folder, f"can't be read ({error.strerror})") from None
+
+
+def _why_passed_over(name: str, leave_out: Sequence[str]) -> str | None:
+    if name.startswith("."):
+        return "hidden"
+    return next((f"leave_out: {one}" for one in leave_out if fnmatchcase(name, one)), None)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -53,7 +67,10 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     """
     if entry.is_dir():
         return True
-    if entry.is_symlink() and not is_image_name(entry.name) and not os.path.exists(entry.path):
-        found = f"a link to nowhere ({os.readlink(entry.path)})"
-        raise SourceError(entry.path, found, fix="delete it, or bring back what it leads to")
+    if not entry.is_symlink():
+        return False
+    path = Path(entry.path)
+    if not path.exists() and not path.name.startswith(".") and not is_image_name(path.name):
+        found = f"a link to nowhere ({path.readlink()})"
+        raise SourceError(path, found, fix="delete it, or bring back what it leads to")
     return False

@@ -20,9 +20,12 @@ from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.core.progress import say
 from pipeline.data.dataset import SPLITS
+from pipeline.data.formats import IMAGE_SUFFIXES
 from pipeline.preparation.sources.base import RawImage, Source
+from pipeline.preparation.sources.clutter import is_clutter
 from pipeline.preparation.sources.files import find_files
-from pipeline.preparation.sources.labels import Classes, ClassList, read_classes
+from pipeline.preparation.sources.inputs import check_name
+from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 Sample = dict[str, bytes | None]  # content by extension; None where it was not read
@@ -38,7 +41,7 @@ class WebDataset(Source):
     first, in a pass of their own over the tars."""
 
     path: str
-    image_extensions: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
+    image_extensions: tuple[str, ...] = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
     label_extension: str = "cls"
     label_key: str | None = None
     classes: ClassList = None
@@ -62,6 +65,10 @@ class WebDataset(Source):
                     assert content is not None, "images were asked for"
                     yield RawImage(split, self._label(sample, classes, where), where, content)
             start = max(start - count, 0)
+
+    def files(self) -> Iterator[Path]:
+        yield from files_of(self.classes)
+        yield from (tar for _, _, tar in self._tars)
 
     @cached_property
     def _tars(self) -> list[tuple[str, str, Path]]:
@@ -133,8 +140,9 @@ def _members(tar: Path, wanted: Collection[str], start: int) -> Iterator[tuple[i
             while (member := file.next()) is not None:
                 file.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all, a kilobyte for each
                 folder, slash, name = member.name.rpartition("/")
-                if not member.isreg() or name.startswith("."):
+                if not member.isreg() or name.startswith(".") or any(map(is_clutter, member.name.split("/"))):
                     continue
+                check_name(member.name, tar)
                 stem, _, extension = name.partition(".")
                 sample = folder + slash + stem
                 number, last = number + (sample != last), sample
