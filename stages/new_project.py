@@ -12,7 +12,6 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.doctor.new_project import create_project
 from pipeline.preparation.sources import SOURCES
-from pipeline.preparation.sources.patterns import is_there
 
 
 def main(

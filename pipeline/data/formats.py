@@ -6,11 +6,11 @@ PIL reads the first kind. The others are named, so that a message says what a fi
 import re
 
 IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"),
+    *(".jfif", ".jpe", ".apng", ".dib", ".pgm", ".pbm", ".pnm"),
 )
 
-HEAD_BYTES = 264  # DICOM's mark ends at byte 132; a page's `<svg` stands a line or two below its beginning
+HEAD_BYTES = 264  # DICOM's mark ends at byte 132, and `<svg` may stand a line below
 
 _READ = {
     "JPEG": rb"\xff\xd8\xff",

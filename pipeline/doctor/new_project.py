@@ -80,7 +80,7 @@ def create_project(target: Path, source: str, path: str | None, minutes: float) 
 
 def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> list[str]:
     """Fits the settings to the images; returns lines for the user, without images only one."""
-    if "path" not in row or not Path(_watched(row["path"])).is_absolute():
+    if "path" not in row or not Path(row["path"]).is_absolute():
         return [f"{_NOT_FITTED}no images are there yet"]
     try:
         return [f"params.yaml: {line}" for line in fit_project(params, params.parent / "data/raw", minutes)]

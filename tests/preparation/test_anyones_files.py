@@ -513,7 +513,6 @@ def test_a_path_that_leads_nowhere_names_the_file_that_may_be_meant(
     line = str(refused.value)
     assert "no such file; 1 of 4 files are not there" in line
     assert (re.search(rf"expected perhaps '\S*images/{meant}'", line) is not None) if meant else "perhaps" not in line
-    assert len(line) <= 300
 
 
 @pytest.mark.parametrize(
@@ -575,10 +574,10 @@ def test_what_decodes_is_taken_and_the_rest_is_told_by_its_kind(tmp_path: Path) 
     for reason, name in (
         ("HEIC, which is not read; convert it to PNG or JPEG (.heic)", "5.HEIC"),
         ("AVIF, which is not read; convert it to PNG or JPEG (no suffix)", "6"),
-        ("of a camera or a microscope, which are not read (.nef)", "7.nef"),
-        ("no images by their names (.txt)", "8.txt"),
-        ("no images by their names (.png~)", "9.png~"),
-        ("no images by their content (no suffix)", "LICENSE"),
+        ("of a camera or a microscope, which is not read; convert it to PNG or JPEG (.nef)", "7.nef"),
+        ("no image by its name (.txt)", "8.txt"),
+        ("no image by its name (.png~)", "9.png~"),
+        ("no image by its content (no suffix)", "LICENSE"),
     ):
         assert re.search(rf"1 files left out: {re.escape(reason)}.*, e.g. 'a/{name}'", told), told
 

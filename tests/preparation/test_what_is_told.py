@@ -65,9 +65,9 @@ def test_files_left_out_and_folders_below_classes_are_noted_once_with_an_example
     for _ in range(2):
         list_images(source, tmp_path)
     assert source.notes.lines() == [
-        "2 files left out: no images by their names (.txt), e.g. 'train/ant/a.txt'",
-        "1 images in folders below their class folder, e.g. 'train/ant/more/deep/000.png'",
-        "1 files left out: no images by their names (no suffix), e.g. 'train/bee/raw'",
+        "2 files left out: no image by its name (.txt), e.g. 'train/ant/a.txt'",
+        "1 files left out: no image by its content (no suffix), e.g. 'train/bee/raw'",
+        "1 images in folders below their class folders (`leave_out: [more]` would leave them out), e.g. 'more'",
     ]
 
 

@@ -84,7 +84,8 @@ class Folder(Source):
             if not files.names:
                 expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
                 fix = "put images in, or delete the folder"
-                raise SourceError(folder.path, "a class folder without images", expected=expected, fix=fix)
+                others = "".join(f", but {reason}" for reason, _ in files.left_out[:1])
+                raise SourceError(folder.path, f"a class folder without images{others}", expected=expected, fix=fix)
             folders.append((folder, len(files.names)))
             found[folder.split].add(folder.label)
         check_labels(found, self.path)

@@ -53,9 +53,9 @@ def _why_not(folder: Path, name: str) -> str | None:
     path = folder / name
     suffix = path.suffix.lower()
     if suffix in _NO_IMAGES or name.endswith("~"):
-        return f"no images by their names ({suffix or '~'})"
+        return f"no image by its name ({suffix or '~'})"
     if suffix in PREVIEW_SUFFIXES:
-        return f"of a camera or a microscope, which are not read ({suffix}); convert them to PNG or JPEG"
+        return f"of a camera or a microscope, which is not read; convert it to PNG or JPEG ({suffix})"
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -63,4 +63,4 @@ def _why_not(folder: Path, name: str) -> str | None:
         return f"can't be read ({error.strerror})"
     if is_read(head):
         return None
-    return f"{kind_named(head) or 'no images by their content'} ({suffix or 'no suffix'})"
+    return f"{kind_named(head) or 'no image by its content'} ({suffix or 'no suffix'})"
