@@ -21,7 +21,7 @@ class Notes:
     def add(self, remark: str, example: object, count: int = 1) -> None:
         """Counts what a remark is about; it reads `<count> <remark>, e.g. '<example>'`.
 
-        For example: "files left out: no images by their names (.txt)".
+        For example: "files left out: no image by its name (.txt)".
         """
         before, first = self._found.get(remark, (0, str(example)))
         self._found[remark] = (before + count, first)
