@@ -1,5 +1,7 @@
 """The files of a source, looked at before any image is read; stage and doctor ask here."""
 
+from pathlib import Path
+
 from pipeline.core.errors import SourceError
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
@@ -16,11 +18,11 @@ def check_files(source: Source, settings: Prepare) -> Inputs:
     if not inputs.missing:
         return inputs
     first, count = inputs.missing[0], len(inputs.missing)
-    found = "a link to nowhere" if first.is_symlink() else "no such file"
+    found = "a link to nowhere" if Path(first).is_symlink() else "no such file"
     meant = source.meant(first)
     if settings.broken == "refuse" or count == inputs.num_files:
         raise SourceError(
-            repr(str(first)),
+            repr(first),
             f"{found}; {count:,} of {inputs.num_files:,} files are not there",
             expected=f"perhaps {str(meant)!r}" if meant else "",
             fix="correct their paths, or set prepare.broken: skip in params.yaml",

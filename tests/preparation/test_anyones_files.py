@@ -409,7 +409,7 @@ def test_a_path_that_exists_is_a_path(name: str, tmp_path: Path) -> None:
     ):
         one = source(kind, place / path, **settings)
         assert one.class_names(RAW) == ("ant", "bee", "cat") or path.endswith("0000.tar")
-        assert all(file.is_relative_to(place) for file in one.files())
+        assert all(file.startswith(f"{place}/") for file in one.files())
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_a_path_that_leads_nowhere_names_the_file_that_may_be_meant(
         prepare.main()
     line = str(refused.value)
     assert "no such file; 1 of 4 files are not there" in line
-    assert (re.search(rf"expected perhaps '\S*images/{meant}'", line) is not None) if meant else "perhaps" not in line
+    assert (f"{meant}'; correct their paths" in line) if meant else "perhaps" not in line
 
 
 @pytest.mark.parametrize(

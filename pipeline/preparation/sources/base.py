@@ -63,13 +63,13 @@ class Source(ABC):
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         """Yields all images after the first `start`, in an order that is the same in every run."""
 
-    def files(self) -> Iterator[Path]:
-        """Yields the files of the user's that are read, in an order that is the same in every run.
+    def files(self) -> Iterator[str]:
+        """Yields the paths of all files that are read, in an order that is the same in every run.
 
         A file that is not there, such as one that a table names, is among them.
         """
         yield from ()
 
-    def meant(self, missing: Path) -> Path | None:
+    def meant(self, missing: str) -> Path | None:
         """Returns the file that was probably meant by one that is not there."""
         return None

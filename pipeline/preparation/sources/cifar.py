@@ -36,8 +36,8 @@ class Cifar(PixelSource):
 
     kind: ClassVar[str] = "cifar"
 
-    def files(self) -> Iterator[Path]:
-        yield from sorted(file for file in Path(self.path).glob("*") if file.suffix in (".bin", ".txt"))
+    def files(self) -> Iterator[str]:
+        yield from sorted(str(file) for file in Path(self.path).glob("*") if file.suffix in (".bin", ".txt"))
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Maps the files; class names are numbers when their text file is missing."""

@@ -68,10 +68,9 @@ class Folder(Source):
                     yield RawImage(folder.split, folder.label, f"{inside}/{name}", folder.path / name)
             start = max(start - count, 0)
 
-    def files(self) -> Iterator[Path]:
-        for image in self.images(Path()):
-            assert isinstance(image.content, Path), "images are files"
-            yield image.content
+    def files(self) -> Iterator[str]:
+        for folder, _ in self._survey:
+            yield from (f"{folder.path}/{name}" for name in self._files(folder).names)
 
     @cached_property
     def _survey(self) -> list[tuple[_ClassFolder, int]]:

@@ -37,9 +37,9 @@ class Idx(PixelSource):
 
     kind: ClassVar[str] = "idx"
 
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[str]:
         yield from files_of(self.classes)
-        yield from (file for _, file in find_files(self.path, _SUFFIXES)[1])
+        yield from (str(file) for _, file in find_files(self.path, _SUFFIXES)[1])
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Reads a file of images and one of labels for each split."""

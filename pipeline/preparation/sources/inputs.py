@@ -25,11 +25,11 @@ class Inputs:
 
     num_files: int = 0
     num_bytes: int = 0
-    missing: list[Path] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     fingerprint: str | None = None
 
 
-def look_at(files: Iterable[Path]) -> Inputs:
+def look_at(files: Iterable[str]) -> Inputs:
     """Returns what the system knows of some files; none of them is opened.
 
     A link counts with what it leads to. Content is not read, because that takes as long as
@@ -41,9 +41,8 @@ def look_at(files: Iterable[Path]) -> Inputs:
     folder, leads_to = None, ""
     for path in files:
         check_name(path)
-        if path.parent != folder:
-            folder = path.parent
-            leads_to = _leads_to(folder)
+        if (above := path.rpartition("/")[0]) != folder:
+            folder, leads_to = above, _leads_to(above)
         size, time, target = _facts(path)
         digest.update(f"{path}\0{leads_to}\0{target}\0{size}\0{time}\0".encode())
         found.num_files += 1
@@ -55,31 +54,31 @@ def look_at(files: Iterable[Path]) -> Inputs:
     return found
 
 
-def check_name(name: object, where: object = "") -> None:
+def check_name(name: str, where: object = "") -> None:
     """Raises SourceError for a name that is not UTF-8: lists and pages could not show it."""
     try:
-        str(name).encode()
+        name.encode()
     except UnicodeEncodeError:
-        shown = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         place = f"{where}: {shown}" if where else shown
         raise SourceError(place, "a name that is not UTF-8", fix="rename it (`convmv` renames many)") from None
 
 
-def _leads_to(folder: Path) -> str:
+def _leads_to(folder: str) -> str:
     """Returns the real path of a folder behind a link, empty text where there is none.
 
     A project that is moved with its images keeps its fingerprint.
     """
     real = os.path.realpath(folder)
-    return "" if real == os.path.normpath(folder.absolute()) else real
+    return "" if real == os.path.normpath(Path(folder).absolute()) else real
 
 
-def _facts(path: Path) -> tuple[int, int | None, str]:
+def _facts(path: str) -> tuple[int, int | None, str]:
     """Returns the size, time (None: not there) and, of a link, target of a file."""
     try:
         facts, target = os.lstat(path), ""
         if stat.S_ISLNK(facts.st_mode):
-            facts, target = path.stat(), os.path.realpath(path)
+            facts, target = Path(path).stat(), os.path.realpath(path)
     except (FileNotFoundError, NotADirectoryError):
         return 0, None, ""
     except OSError as error:

@@ -98,10 +98,10 @@ def read_classes(classes: ClassList) -> Classes:
     return Classes(names)
 
 
-def files_of(classes: ClassList) -> Iterator[Path]:
+def files_of(classes: ClassList) -> Iterator[str]:
     """Yields the file that the setting `classes` names, if it names one."""
     if isinstance(classes, str):
-        yield Path(classes)
+        yield classes
 
 
 def _check_printable(names: Collection[str], where: object) -> None:

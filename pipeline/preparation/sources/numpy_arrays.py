@@ -36,10 +36,10 @@ class NumpyArrays(PixelSource):
 
     kind: ClassVar[str] = "arrays"
 
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[str]:
         yield from files_of(self.classes)
         path = Path(self.path)
-        yield from sorted(path.glob("*.npy")) if path.is_dir() else [path]
+        yield from map(str, sorted(path.glob("*.npy")) if path.is_dir() else [path])
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Reads images and labels of each split that is there; `train` must be."""

@@ -53,9 +53,9 @@ class Parquet(Source):
                 yield RawImage(split, self._classes.name(label, where), where, _content(image, where))
             start = max(start - table.num_rows, 0)
 
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[str]:
         yield from files_of(self.classes)
-        yield from (table.path for _, _, table in self._tables)
+        yield from (str(table.path) for _, _, table in self._tables)
 
     @cached_property
     def _tables(self) -> list[tuple[str, str, ParquetTable]]:

@@ -58,16 +58,13 @@ class Table(Source):
                 raise SourceError(where, f"path {image!r}, a URL", expected="a file", fix="fetch the images first")
             yield RawImage(self._split(split, where), classes.name(label, where), image, root / image)
 
-    def files(self) -> Iterator[Path]:
-        yield Path(self.path)
+    def files(self) -> Iterator[str]:
+        yield self.path
         yield from files_of(self.classes)
-        for image in self.images(Path()):
-            assert isinstance(image.content, Path), "images are files"
-            yield image.content
+        yield from (str(image.content) for image in self.images(Path()))
 
-    def meant(self, missing: Path) -> Path | None:
-        root = self._root
-        return near_miss(root, str(missing.relative_to(root) if missing.is_relative_to(root) else missing))
+    def meant(self, missing: str) -> Path | None:
+        return near_miss(self._root, missing.removeprefix(f"{self._root}/"))
 
     @property
     def _root(self) -> Path:

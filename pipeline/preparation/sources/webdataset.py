@@ -66,9 +66,9 @@ class WebDataset(Source):
                     yield RawImage(split, self._label(sample, classes, where), where, content)
             start = max(start - count, 0)
 
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[str]:
         yield from files_of(self.classes)
-        yield from (tar for _, _, tar in self._tars)
+        yield from (str(tar) for _, _, tar in self._tars)
 
     @cached_property
     def _tars(self) -> list[tuple[str, str, Path]]:
