@@ -24,6 +24,7 @@ from pipeline.doctor.images import LOOKED_AT, NUM_PLACES, Look, starts
 from pipeline.preparation.listing import list_images
 from pipeline.preparation.make import Broken, ImageForm, Made
 from pipeline.preparation.pool import Pool
+from pipeline.preparation.presence import check_files
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.statistics import channel_statistics
@@ -46,6 +47,7 @@ class SourceLook:
     def __init__(self, source: Source, raw: Path, settings: Prepare) -> None:
         self._source, self._raw, self._settings = source, raw, settings
         self.class_names = source.class_names(raw)
+        check_files(source, settings)
         self.count = source.count(raw)
         self._listing = list_images(source, raw)
         self._counts = self._listing.counts

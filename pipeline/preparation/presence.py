@@ -33,7 +33,7 @@ def check_files(source: Source, settings: Prepare) -> Inputs:
 
 def check_unchanged(source: Source, fingerprint: str | None, pool: Pool) -> None:
     """Raises SourceError, and clears the pool, where files have changed while they were read."""
-    if look_at(source.files()).fingerprint != fingerprint:
+    if source.files_fingerprint() != fingerprint:
         pool.clear()  # it may hold old images beside new ones
         raise SourceError(
             f"source {source.kind!r}",

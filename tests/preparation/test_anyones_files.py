@@ -31,9 +31,13 @@ from PIL import Image
 from project import make_project, repro, run, small_params, write_params
 
 from pipeline.core.closure import TOP
+from pipeline.core.config import load_section
 from pipeline.core.errors import PipelineError, SourceError
 from pipeline.data.formats import IMAGE_SUFFIXES, is_read
+from pipeline.doctor.source import SourceLook
 from pipeline.preparation import blocks
+from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.inputs import look_at
 from pipeline.preparation.sources.patterns import is_there, parted
@@ -160,7 +164,7 @@ def laid(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
 
 
 def fingerprint(one: Source) -> str | None:
-    return look_at(replace(one).files()).fingerprint  # type: ignore[type-var]
+    return replace(one).files_fingerprint()  # type: ignore[type-var]
 
 
 def test_any_file_that_is_replaced_changes_the_fingerprint(laid: Source, tmp_path: Path) -> None:
@@ -467,8 +471,11 @@ def test_an_image_that_is_a_link_to_nowhere_is_a_broken_image(
     row = {"kind": "folder", "path": "images"}
     write_params(tmp_path, params_of(row))
     list_files.main()
-    with pytest.raises(SourceError, match=r"'images/a/lost.png': a link to nowhere; 1 of 17 files are not there"):
-        prepare.main()
+    settings = load_section(Prepare, "prepare")
+    one = build_source(row, "here")
+    for look in (prepare.main, lambda: SourceLook(one, RAW, settings)):
+        with pytest.raises(SourceError, match=r"'images/a/lost.png': a link to nowhere; 1 of 17 files are not there"):
+            look()
     write_params(tmp_path, params_of(row, broken="skip"))
     prepare.main()
     assert "1 files are not there, e.g. 'images/a/lost.png'" in capsys.readouterr().err

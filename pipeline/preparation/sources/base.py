@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.preparation.sources.inputs import look_at
 from pipeline.preparation.sources.notes import Notes
 
 
@@ -69,6 +70,14 @@ class Source(ABC):
         A file that is not there, such as one that a table names, is among them.
         """
         yield from ()
+
+    def files_fingerprint(self) -> str | None:
+        """Returns 32 hex digits of the names, sizes and times of all files that are read; None
+        where there are none.
+
+        Work that was begun with other files does not go on.
+        """
+        return look_at(self.files()).fingerprint
 
     def meant(self, missing: str) -> Path | None:
         """Returns the file that was probably meant by one that is not there."""
