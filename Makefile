@@ -27,9 +27,9 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 repro: $(READY) ## run the pipeline: every stage whose inputs changed, then print the results
-	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@PATH="$$PWD/$(BIN):$$PATH" dvc repro
 	@cat reports/table.txt
-	@echo; echo "report: $(CURDIR)/reports/report.html"
+	@echo; echo "report: $$PWD/reports/report.html"
 
 test: $(READY) ## run the tests (CPU only)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -437,18 +437,32 @@ def test_a_pattern_begins_where_nothing_exists(
     assert is_there(path) == there
 
 
+def with_makefile(folder: Path) -> Path:
+    """Returns a folder with the Makefile, in which nothing has to be installed."""
+    for file in ("pyproject.toml", "constraints.txt", ".venv/ready"):
+        put(folder / file, b"")
+    shutil.copy(TOP / "Makefile", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_make_repro_runs_in_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
+    folder = with_makefile(tmp_path / name)
+    put(folder / "reports/table.txt", b"the table")
+    put(folder / ".venv/bin/dvc", b"#!/bin/sh\necho dvc here\n").chmod(0o755)
+    done = run(folder, "make", "-s", "repro").stdout
+    assert done.split("\n")[0] == "dvc here"
+    assert done.endswith(f"report: {folder}/reports/report.html\n")
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_make_new_hands_over_any_path_as_it_was_typed(name: str, tmp_path: Path) -> None:
-    shutil.copy(TOP / "Makefile", tmp_path)
-    for file in ("pyproject.toml", "constraints.txt"):
-        put(tmp_path / file, b"")
+    with_makefile(tmp_path)
     script = "#!/bin/sh\nshift 2\nfor word; do printf '%s\\0' \"$word\"; done\n"
     (put(tmp_path / ".venv/bin/python", script.encode())).chmod(0o755)
-    put(tmp_path / ".venv/ready", b"")
     done = run(tmp_path, "make", "-s", "new", f"NAME=../{name}", f"DATA=images/{name}", "SOURCE=manifest")
     words = done.stdout.split("\0")[:-1]
-    assert words[:2] == ["--source=manifest", f"--path=images/{name}"]
-    assert words[-2:] == ["--", f"../{name}"]
+    assert words == ["--source=manifest", "--minutes=30", f"--path=images/{name}", "--", f"../{name}"]
 
 
 # Links to nowhere, and paths in a table that lead nowhere.
