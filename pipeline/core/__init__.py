@@ -9,5 +9,6 @@ files.py     files that are there whole or not at all, and fingerprints of conte
 progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
+text.py      names in one form, however they were typed
 seeding.py   random numbers as pure functions of seed, sample and view
 """

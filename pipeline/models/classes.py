@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError, suggest
+from pipeline.core.text import compared
 
 ClassMap = Mapping[str, Sequence[int | str]]
 
@@ -90,7 +91,7 @@ def _number_of(entry: int | str, output_names: Sequence[str] | None, num_outputs
 
 
 def _find(name: str, output_names: Sequence[str], place: str, fix: str) -> int:
-    numbers = [number for number, other in enumerate(output_names) if _plain(other) == _plain(name)]
+    numbers = [number for number, other in enumerate(output_names) if compared(other) == compared(name)]
     if not numbers:
         expected = suggest(name, list(output_names))
         raise ConfigError(place, f"the teacher has no class {name!r}", expected=expected, fix=fix)
@@ -98,11 +99,6 @@ def _find(name: str, output_names: Sequence[str], place: str, fix: str) -> int:
         found = f"the teacher has {len(numbers)} classes {name!r}: outputs {', '.join(map(str, numbers))}"
         raise ConfigError(place, found, fix="map it by number in class_map")
     return numbers[0]
-
-
-def _plain(name: str) -> str:
-    """Returns a name as it is compared: folders have `_` where lists have a space."""
-    return " ".join(name.casefold().replace("_", " ").split())
 
 
 def _need_distinct(class_names: Sequence[str], groups: Sequence[Sequence[int]], where: str) -> None:

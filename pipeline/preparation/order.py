@@ -1,7 +1,7 @@
 """The order of rows, and the draw of those that are held out: both depend on the samples alone."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
@@ -41,6 +41,18 @@ def _draws(seed: int, ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, 
     return draws
 
 
+def can_hold_out(count: int, fractions: Iterable[float]) -> bool:
+    """Returns whether each fraction, taken of what the ones before it left, takes an image and
+    leaves one.
+    """
+    for fraction in fractions:
+        quota = round(fraction * count)
+        if not 0 < quota < count:
+            return False
+        count -= quota
+    return True
+
+
 def hold_out(
     split: str,
     hard_labels: Int64[np.ndarray, " samples"],
@@ -66,7 +78,7 @@ def hold_out(
     for label, count in sorted(Counter(hard_labels[hard_labels != UNLABELLED].tolist()).items()):
         rows = np.flatnonzero((hard_labels == label) & may_be)
         quota = round(fraction * count)
-        if not 0 < quota < count or len(rows) == 0:
+        if not can_hold_out(count, [fraction]) or len(rows) == 0:
             found = f"{count} training images, of which prepare.{split}_fraction, {fraction}, takes {quota}"
             if len(rows) == 0:
                 found = "each of its images is also there unlabelled, so none can be held out"

@@ -96,7 +96,9 @@ def folder_of_loose_images(here: Path) -> Source:
     return folder(here, "1.png")
 
 
-@reports("HERE: unknown split name 'tset'; expected one of: train, val, valid, validation, test (did you mean 'test'?)")
+@reports(
+    "HERE: 'train' names a split, and 'tset' does not; expected one of: train, val, test (did you mean 'test'?); rename *"
+)
 def folder_with_a_misspelt_split(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "tset/a/1.png")
 
@@ -106,7 +108,7 @@ def folder_with_a_split_twice(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png")
 
 
-@reports("HERE: class 'c' is in 'test' but not in 'train'; add training images of it, or take it out of 'test'")
+@reports("HERE: class 'c' is in 'test' but not in 'train'; add training images, or take them out of 'test'")
 def folder_with_a_class_for_tests_alone(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "test/c/1.png")
 
@@ -116,7 +118,7 @@ def folder_without_training_images(here: Path) -> Source:
     return folder(here, "test/a/1.png", "test/b/1.png")
 
 
-@reports("HERE: unlabelled images in the split 'val'; expected labels; label them, or take them out *")
+@reports("HERE: 1 unlabelled images in the split 'val'; expected labels; label them, *")
 def folder_with_unlabelled_val_images(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", "val/_unlabelled/1.png")
 
@@ -180,9 +182,9 @@ def manifest_without_a_path(here: Path) -> Source:
     return manifest(here, "path,label\na.png,1\n,2\n")
 
 
-@reports("HERE/t.csv:2: unknown split name 'dev'; expected one of: train, val, valid, validation, test")
+@reports("HERE/t.csv:2: unknown split name 'private'; expected one of: train, val, valid, validation, test")
 def manifest_with_an_unknown_split(here: Path) -> Source:
-    return manifest(here, "path,label,split\na.png,1,dev\n", split_column="split")
+    return manifest(here, "path,label,split\na.png,1,private\n", split_column="split")
 
 
 @reports("HERE/t.csv: not a table (*); expected UTF-8 text")
@@ -334,18 +336,18 @@ def tar_with_broken_json(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.json": b"{"}, label_extension="json", label_key="label")
 
 
-@reports("a.tar:1.json: no entry 'label'; set `label_key` in the source's settings")
+@reports("a.tar:1.json: no entry 'label'; set `label_key` in the source's settings to one of: class")
 def tar_without_its_key(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.json": b'{"class": 1}'}, label_extension="json", label_key="label")
 
 
-@reports("a.tar:1: label [1, 2] (list); expected a name or a whole number")
+@reports("a.tar:1: label [1, 2] (list); expected one name or whole number")
 def tar_with_several_labels(here: Path) -> Source:
     content = json.dumps({"label": [1, 2]}).encode()
     return tar(here, {"1.png": IMAGE, "1.json": content}, label_extension="json", label_key="label")
 
 
-@reports("HERE: no labelled training image; expected images of at least two classes")
+@reports("HERE: no sample has a label, a member that ends in .cls; set `label_extension` to one of: txt")
 def tar_with_labels_of_another_extension(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.txt": b"a"})
 
@@ -411,13 +413,13 @@ def parquet_with_a_misspelt_column(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "class": ["a"]}, label_column="clas")
 
 
-@reports("t.parquet:0: label 0.5 (float); expected a name or a whole number")
+@reports("t.parquet:0: label 0.5, a fraction; expected a name or a whole number; name the class in `classes`, *")
 def parquet_with_fractions_for_labels(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "label": [0.5]})
 
 
 @reports(
-    "t.parquet:1: label -1 is out of range; expected 0 or more; with `classes` in the source's settings, -1 is no label"
+    "HERE: only one class, '0'; expected images of at least two classes; labels such as -1, nan and None stand for none: *"
 )
 def parquet_with_minus_one_and_no_names(here: Path) -> Source:
     return parquet(here, {"image": [b"1", b"2"], "label": [0, -1]})

@@ -25,11 +25,20 @@ What they share:
     patterns.py       paths that may be patterns
     near_misses.py    the file that was probably meant by a path that leads nowhere
     files.py          the files of a path, and the split that a file's name names
-    labels.py         class names from labels: names, or numbers of names in a list
+    labels.py         the one reading of labels: names, numbers of names in a list, or none
+    survey.py         all labels of a source, counted and checked
+    own_names.py      Parquet files that name their classes, each read by its own names
+    class_folders.py  the class folders below a path, and the splits that they belong to
+    accents.py        paths whose accents are typed in another way than on the disk
+    split_names.py    the split that the name of a folder, a file or a cell names
     arrow.py          Parquet files, read a few rows at a time
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 from pipeline.core.config import validate_kind
+from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.cifar import Cifar
 from pipeline.preparation.sources.digits import Digits
@@ -45,11 +54,16 @@ SOURCES: dict[str, type[Source]] = {
     source.kind: source
     for source in (FashionMnist, Digits, Folder, Table, WebDataset, Parquet, Cifar, Idx, NumpyArrays)
 }
+_PATHS = ("path", "root", "classes")  # settings of some sources
 
 
 def build_source(row: object, where: str) -> Source:
     """Returns the source that a row of settings names; raises ConfigError when kind or settings are
     wrong.
+
+    Its paths are found whichever way their accents are typed.
     """
     source: Source = validate_kind(SOURCES, row, where)
-    return source
+    paths = {key: value for key in _PATHS if isinstance(value := getattr(source, key, None), str)}
+    found = {key: str(as_on_disk(Path(path))) for key, path in paths.items() if not path.isascii()}
+    return replace(source, **found) if found else source  # type: ignore[type-var]

@@ -42,6 +42,12 @@ class ParquetTable:
         names = self._features().get(column, {}).get("names")
         return tuple(map(str, names)) if isinstance(names, list) else None
 
+    def holds_numbers(self, column: str) -> bool:
+        """Returns whether a column is of whole numbers."""
+        import pyarrow.types as types
+
+        return bool(types.is_integer(self._schema.field(column).type))
+
     def rows(self, columns: list[str], start: int = 0, at_once: int = 4096) -> Iterator[tuple[object, ...]]:
         """Yields the values of some columns, row by row from `start`; groups of rows before it are
         not read.

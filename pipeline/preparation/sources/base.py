@@ -3,7 +3,7 @@ other.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,12 @@ class Source(ABC):
     @abstractmethod
     def class_names(self, raw: Path) -> tuple[str, ...]:
         """Returns the classes in the order of their numbers, and checks what it can."""
+
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int] | None:
+        """Returns the images by split and class, the class None for unlabelled ones; None where the
+        labels have not been read.
+        """
+        return None
 
     @abstractmethod
     def count(self, raw: Path) -> int | None:

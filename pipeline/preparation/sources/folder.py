@@ -2,15 +2,14 @@
 
 ```
 path/<class>/.../*.jpg                      all for training
-path/{train,val,test}/<class>/.../*.jpg     with splits (`valid` and `validation` are `val`)
+path/{train,val,test}/<class>/.../*.jpg     with splits, in any usual form of their names
 ```
 
 Images in a class folder named `_unlabelled` have no label. Hidden files and folders are left out.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass as plain_dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -19,23 +18,14 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.data.dataset import SPLITS
-from pipeline.data.formats import IMAGE_SUFFIXES, is_image_name
+from pipeline.data.formats import IMAGE_SUFFIXES
 from pipeline.preparation.sources.base import RawImage, Source
-from pipeline.preparation.sources.files import SPLIT_NAMES, split_named
+from pipeline.preparation.sources.class_folders import ClassFolder, Finder, Layout
 from pipeline.preparation.sources.image_files import ImageFiles, image_files
-from pipeline.preparation.sources.labels import check_labels
-from pipeline.preparation.sources.walking import listed
+from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
+from pipeline.preparation.sources.survey import Survey
 
-UNLABELLED_FOLDER = "_unlabelled"
 _MOST_FOLDERS = 4  # below the class folders, that are told by name
-
-
-@plain_dataclass(frozen=True)
-class _ClassFolder:
-    split: str
-    label: str | None
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -43,41 +33,52 @@ class Folder(Source):
     """The images in class folders, in the order of their names (training first, then val, then
     test).
 
+    `layout` says whether the folders at the top are classes or splits, where names leave it open.
     `leave_out` names files and folders below the class folders that are passed over (`masks`,
     `*_mask.png`). One class folder is listed at a time, so that millions of files do not fill the
     memory.
     """
 
     path: str
+    layout: Layout = None
+    classes: ClassList = None
     leave_out: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "folder"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        """Returns the class folders sorted by name, as torchvision's ImageFolder numbers them."""
-        return tuple(sorted({folder.label for folder, _ in self._survey if folder.label is not None}))
+        return self._surveyed[1].class_names(self._classes.names, self.path)
+
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+        return self._surveyed[1].counts
 
     def count(self, raw: Path) -> int:
-        return sum(count for _, count in self._survey)
+        return self._surveyed[1].counts.total()
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        for folder, count in self._survey:
+        for folder, count in self._surveyed[0]:
             if start < count:
+                label = self._classes.name(folder.label, folder.path)
                 inside = folder.path.relative_to(self.path).as_posix()
                 for name in self._files(folder).names[start:]:
-                    yield RawImage(folder.split, folder.label, f"{inside}/{name}", folder.path / name)
+                    yield RawImage(folder.split, label, f"{inside}/{name}", folder.path / name)
             start = max(start - count, 0)
 
     def files(self) -> Iterator[str]:
-        for folder, _ in self._survey:
+        yield from files_of(self.classes)
+        for folder, _ in self._surveyed[0]:
             yield from (f"{folder.path}/{name}" for name in self._files(folder).names)
 
     @cached_property
-    def _survey(self) -> list[tuple[_ClassFolder, int]]:
-        """The class folders in their order, and the number of images in each."""
+    def _classes(self) -> Classes:
+        return read_classes(self.classes)
+
+    @cached_property
+    def _surveyed(self) -> tuple[list[tuple[ClassFolder, int]], Survey]:
+        """The class folders in their order with the number of images in each, and the labels."""
         folders, below = [], Counter[str]()
-        found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
-        for folder in _class_folders(Path(self.path)):
+        survey = Survey(self.notes)
+        for folder in Finder(self.layout, self.leave_out, self.notes).find(Path(self.path)):
             files = self._files(folder)
             self._note(folder, files, below)
             if not files.names:
@@ -86,15 +87,14 @@ class Folder(Source):
                 others = "".join(f", but {reason}" for reason, _ in files.left_out[:1])
                 raise SourceError(folder.path, f"a class folder without images{others}", expected=expected, fix=fix)
             folders.append((folder, len(files.names)))
-            found[folder.split].add(folder.label)
-        check_labels(found, self.path)
+            survey.add(folder.split, folder.label, self._classes, str(folder.path), len(files.names))
         self._note_folders(below)
-        return folders
+        return folders, survey
 
-    def _files(self, folder: _ClassFolder) -> ImageFiles:
+    def _files(self, folder: ClassFolder) -> ImageFiles:
         return image_files(folder.path, self.leave_out)
 
-    def _note(self, folder: _ClassFolder, files: ImageFiles, below: Counter[str]) -> None:
+    def _note(self, folder: ClassFolder, files: ImageFiles, below: Counter[str]) -> None:
         """Notes the files that are left out, and counts images by the folder below their class
         folder.
         """
@@ -112,36 +112,3 @@ class Folder(Source):
             for name, count in below.items():
                 leave = f"`leave_out: [{name}]` would leave them out"
                 self.notes.add(f"images in folders below their class folders ({leave})", name, count)
-
-
-def _class_folders(path: Path) -> list[_ClassFolder]:
-    if not path.is_dir():
-        raise SourceError(path, "no such folder", fix="correct `path` in the source's settings")
-    tops = sorted(name for name, is_folder in listed(path) if is_folder)
-    if not any(top.lower() in SPLIT_NAMES for top in tops):
-        return _classes_of(path, "train")
-    parts: dict[str, str] = {}
-    for top in tops:
-        split = split_named(top, path)
-        if split in parts:
-            found = f"two folders of the split {split!r}: {parts[split]!r} and {top!r}"
-            raise SourceError(path, found, fix="put them into one")
-        parts[split] = top
-    return [one for split in SPLITS if split in parts for one in _classes_of(path / parts[split], split)]
-
-
-def _classes_of(path: Path, split: str) -> list[_ClassFolder]:
-    labels = []
-    for name, is_folder in listed(path):
-        if is_folder:
-            labels.append(name)
-        elif is_image_name(name):
-            fix = f"move it into a folder of its class, or into {UNLABELLED_FOLDER}"
-            raise SourceError(path / name, "an image outside of every class folder", fix=fix)
-    if not labels:
-        raise SourceError(
-            path, "no class folders", expected="path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
-        )
-    return [
-        _ClassFolder(split, None if label == UNLABELLED_FOLDER else label, path / label) for label in sorted(labels)
-    ]

@@ -1,82 +1,142 @@
-"""Class names from labels, which are names or numbers of names in a list; a check that splits fit
-together.
+"""The one reading of labels, for every source: a name, the number of a name in a list, or none.
+
+1. A label becomes text. Blanks around it are cut, and accents are composed.
+2. A name of `classes` is that class.
+3. Empty text, -1, and what programs write for a missing value (`nan`, `None`, `NA`) are no label.
+4. A whole number may be written as a decimal: 3.0 is 3.
+5. A number is a position in `classes`; where names in `classes` are numbers, it is one of these.
+6. Without `classes`, every label is its own name.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import cached_property
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 from unicodedata import category
 
 from pipeline.core.errors import SourceError, suggest
+from pipeline.core.text import composed
 from pipeline.preparation.sources.inputs import check_name
 
 ClassList = tuple[str, ...] | str | None  # the setting `classes`: names, a file with one name per line, or neither
 
+NO_LABEL = frozenset(
+    # pandas reads these as missing, and writes some of them; -1 is Hugging Face's
+    ["", "-1", "nan", "NaN", "NAN", "-nan", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT", "None", "NULL", "null"]
+)
+_WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
+_DECIMAL = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?|[-+]?inf", re.IGNORECASE)
 _MOST_LISTED = 20
-_NO_TEXT = ("Cc", "Zl", "Zp")  # Unicode's control signs and ends of lines
+_MOST_KEPT = 100_000  # labels, as they were read
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control signs, halves of signs and ends of lines
+
+
+class Reading(NamedTuple):
+    """A class name, or None, and a remark where the label was written in another way."""
+
+    name: str | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
 class Classes:
     """The class names, if they are known beforehand.
 
-    With `names`, a label is one of them or the number of one, and the number -1 is no label (as in
-    Hugging Face's ClassLabel). Without, every label is its own name, and the labels that are found
-    are the classes."""
+    Attributes:
+        names: In the order of their numbers; None: the labels that are found are the classes.
+        of_numbers: Whether a number is a name, and not a position.
+    """
 
     names: tuple[str, ...] | None = None
+    of_numbers: bool = False
+    _readings: dict[str | int, Reading] = field(default_factory=dict, compare=False, repr=False)
+
+    def name(self, label: object, where: object) -> str | None:
+        """Returns the class name of a label as it was found; None for no label."""
+        return self.read(label, where).name
+
+    def read(self, label: object, where: object) -> Reading:
+        """Returns what a label as it was found means; raises SourceError where it is no class."""
+        if not isinstance(label, str | int) or isinstance(label, bool):
+            return self._read(label, where)
+        reading = self._readings.get(label)
+        if reading is None:
+            reading = self._read(label, where)
+            if len(self._readings) < _MOST_KEPT:
+                self._readings[label] = reading
+        return reading
+
+    def _read(self, label: object, where: object) -> Reading:
+        raw = _text_of(label, where)
+        text = composed(raw).strip()
+        if text in NO_LABEL and text not in self._known:
+            return Reading(None, f"labels {text!r}, which stands for none" if text else "")
+        if text in self._known and not is_whole(text):
+            reading = Reading(text)
+        elif whole := _WHOLE.fullmatch(text):
+            reading = self._of_number(whole[1], where)
+            if whole[2] and not reading.remark:
+                reading = Reading(reading.name, "labels that are whole numbers, written as decimals")
+        else:
+            reading = Reading(self._of_text(text, where))
+        odd = isinstance(label, str) and raw != text and not reading.remark
+        return Reading(reading.name, "labels with blanks around them, or accents typed apart") if odd else reading
 
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.names or ())
 
-    def name(self, label: object, where: object) -> str | None:
-        """Returns the class name of a label as it was found; None for no label (nothing, or empty
-        text).
-        """
-        if label is None:
-            return None
-        if isinstance(label, bytes):
-            label = _text(label, where)
-        if isinstance(label, Integral) and not isinstance(label, bool):
-            return self._of_number(int(label), where)
-        if not isinstance(label, str):
-            raise SourceError(where, f"label {label!r} ({type(label).__name__})", expected="a name or a whole number")
-        label = label.strip()
-        if self.names is None or label in self._known or not label:
-            return label or None
-        if re.fullmatch(r"-?\d+", label):
-            return self._of_number(int(label), where)
-        raise SourceError(where, f"label {label!r}, which is no class", expected=_suggest(label, self.names))
+    @cached_property
+    def _by_value(self) -> dict[int, str]:
+        wholes = {name: _WHOLE.fullmatch(name) for name in self.names or ()}
+        return {int(whole[1]): name for name, whole in wholes.items() if whole}
 
-    def _of_number(self, number: int, where: object) -> str | None:
-        if self.names is None and number >= 0:
-            return str(number)
-        if self.names is not None and -1 <= number < len(self.names):
-            return None if number == -1 else self.names[number]
-        if self.names is None:
-            expected, fix = "0 or more", "with `classes` in the source's settings, -1 is no label"
-        else:
-            expected, fix = f"0 to {len(self.names) - 1}, or -1 for none", ""
-        raise SourceError(where, f"label {number} is out of range", expected=expected, fix=fix)
-
-    def in_order(self, found: Mapping[str, Collection[str | None]], where: object) -> tuple[str, ...]:
-        """Returns all class names by number: those of the list, or those found, sorted (numbers by
-        their value).
-
-        Raises SourceError when the labels of the splits do not fit together (`check_labels`).
-        """
-        check_labels(found, where)
+    def _of_text(self, text: str, where: object) -> str:
+        if _DECIMAL.fullmatch(text):
+            fix = "name the class in `classes`, in the source's settings, if it is one"
+            raise SourceError(where, f"label {text}, a fraction", expected="a name or a whole number", fix=fix)
         if self.names is not None:
-            return self.names
-        names = {label for labels in found.values() for label in labels if label is not None}
-        if all(name.isdecimal() for name in names):
-            return tuple(sorted(names, key=lambda name: (int(name), name)))
-        return tuple(sorted(names))
+            raise SourceError(where, f"label {text!r}, which is no class", expected=_suggest(text, self.names))
+        return text
+
+    def _of_number(self, digits: str, where: object) -> Reading:
+        number = int(digits)
+        if number == -1 and not (self.of_numbers and digits in self._known):
+            return Reading(None, "labels '-1', which stands for none")
+        if self.names is None:
+            if number < 0:
+                raise SourceError(where, f"label {digits}", expected="0 or more, or -1 for none")
+            return Reading(digits)
+        if self.of_numbers and number in self._by_value:
+            is_position = self.names[number : number + 1] == (self._by_value[number],)
+            remark = "" if is_position else "labels that are numbers, read as names of `classes` and not as positions"
+            return Reading(self._by_value[number], remark)
+        if self.of_numbers:
+            raise SourceError(where, f"label {digits}, which is no class", expected=_suggest(digits, self.names))
+        if not 0 <= number < len(self.names):
+            expected = f"0 to {len(self.names) - 1}, or -1 for none"
+            raise SourceError(where, f"label {number} is out of range", expected=expected)
+        return Reading(self.names[number])
+
+
+def is_whole(name: str) -> bool:
+    """Returns whether a class name is a whole number."""
+    return _WHOLE.fullmatch(name) is not None and "." not in name
+
+
+def in_order(names: Collection[str]) -> tuple[str, ...]:
+    """Returns class names in the one order of all sources: by number where all are whole numbers,
+    else by name.
+    """
+    if all(map(is_whole, names)):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
 
 
 def read_classes(classes: ClassList) -> Classes:
@@ -88,14 +148,12 @@ def read_classes(classes: ClassList) -> Classes:
     if isinstance(classes, str):
         where, names = classes, _read_lines(Path(classes))
     else:
-        where, names = "classes", classes
+        where, names = "classes", tuple(composed(name).strip() for name in classes)
     if len(names) < 2 or not all(names):
         found = f"{len(names)} names" if all(names) else "an empty name"
         raise SourceError(where, found, expected="a name per class, at least two")
-    _check_printable(names, where)
-    if twice := next((name for number, name in enumerate(names) if name in names[:number]), None):
-        raise SourceError(where, f"the class {twice!r} twice", expected="every name once")
-    return Classes(names)
+    check_names(names, where)
+    return Classes(names, of_numbers=any(_WHOLE.fullmatch(name) or _DECIMAL.fullmatch(name) for name in names))
 
 
 def files_of(classes: ClassList) -> Iterator[str]:
@@ -104,35 +162,35 @@ def files_of(classes: ClassList) -> Iterator[str]:
         yield classes
 
 
-def _check_printable(names: Collection[str], where: object) -> None:
-    """Raises SourceError for a name that would break the tables, pages and figures in which it
-    appears.
+def check_names(names: Iterable[str], where: object) -> None:
+    """Raises SourceError for names that would break the tables and pages in which they appear, or
+    that can't be told apart.
     """
+    names = list(names)
     for name in names:
         check_name(name, where)
     if odd := next((name for name in names if any(category(sign) in _NO_TEXT for sign in name)), None):
         raise SourceError(where, f"the class {odd!r}", expected="a name without tabs, line ends and the like")
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise SourceError(where, f"the class {name!r} twice", expected="every name once")
+    values: dict[int, str] = {}
+    for name in filter(is_whole, names):
+        if (other := values.setdefault(int(name), name)) != name:
+            fix = "write it in one way, or name the classes in `classes`"
+            raise SourceError(where, f"the classes {other!r} and {name!r}, which are one number", fix=fix)
 
 
-def check_labels(found: Mapping[str, Collection[str | None]], where: object) -> None:
-    """Raises SourceError unless there are two classes to train on, and val and test have only
-    these, all labelled.
-    """
-    trained = set(found.get("train", ())) - {None}
-    _check_printable([label for labels in found.values() for label in labels if label is not None], where)
-    if not found.get("train"):
-        raise SourceError(where, "no training images", expected="a split `train`")
-    if len(trained) < 2:
-        only = f"only one class, {next(iter(trained))!r}" if trained else "no labelled training image"
-        raise SourceError(where, only, expected="images of at least two classes")
-    for split in ("val", "test"):
-        labels = found.get(split, ())
-        if None in labels:
-            fix = "label them, or take them out (prepare can split them off the training images)"
-            raise SourceError(where, f"unlabelled images in the split {split!r}", expected="labels", fix=fix)
-        if foreign := sorted(label for label in labels if label is not None and label not in trained):
-            fix = f"add training images of it, or take it out of {split!r}"
-            raise SourceError(where, f"class {foreign[0]!r} is in {split!r} but not in 'train'", fix=fix)
+def _text_of(label: object, where: object) -> str:
+    if label is None:
+        return ""
+    if isinstance(label, bytes):
+        return _text(label, where)
+    if isinstance(label, float) and label.is_integer():
+        return f"{int(label)}.0"  # 1e16 is a whole number, too
+    if isinstance(label, str | Real | Decimal):
+        return str(label)
+    raise SourceError(where, f"label {label!r} ({type(label).__name__})", expected="one name or whole number")
 
 
 def _read_lines(path: Path) -> tuple[str, ...]:
@@ -140,7 +198,7 @@ def _read_lines(path: Path) -> tuple[str, ...]:
         text = _text(path.read_bytes(), path)
     except OSError as error:
         raise SourceError(path, f"can't be read ({error.strerror})", expected="a class name per line") from None
-    return tuple(line.strip() for line in text.strip().splitlines())
+    return tuple(composed(line).strip() for line in text.strip().splitlines())
 
 
 def _text(content: bytes, where: object) -> str:

@@ -1,6 +1,6 @@
 """Parquet files with image files in a column, as Hugging Face's data sets are published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -9,11 +9,12 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
-from pipeline.data.dataset import SPLITS
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
-from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
+from pipeline.preparation.sources.labels import ClassList, files_of
+from pipeline.preparation.sources.own_names import NamedTables, named_tables
+from pipeline.preparation.sources.survey import Survey
 
 _AT_ONCE = 64  # rows with images
 
@@ -24,8 +25,8 @@ class Parquet(Source):
     `test-*`).
 
     An image is bytes, or a struct of `bytes` and `path`. Columns that are null are found by Hugging
-    Face's metadata or by their type. Labels are text, or numbers whose names are in that metadata
-    or in `classes`."""
+    Face's metadata or by their type. Labels are text, or numbers whose names are in that metadata,
+    file by file, or in `classes`."""
 
     path: str
     image_column: str | None = None
@@ -35,22 +36,20 @@ class Parquet(Source):
     kind: ClassVar[str] = "parquet"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        _, label_column = self._columns
-        found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
-        for split, key, table in self._tables:
-            for row, (label,) in enumerate(table.rows([label_column])):
-                found[split].add(self._classes.name(label, f"{key}:{row}"))
-        return self._classes.in_order(found, self.path)
+        return self._survey.class_names(self._named.names, self.path)
+
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+        return self._survey.counts
 
     def count(self, raw: Path) -> int:
         return sum(table.num_rows for _, _, table in self._tables)
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        for split, key, table in self._tables:
+        for (split, key, table), classes in zip(self._tables, self._named.classes, strict=True):
             rows = table.rows(list(self._columns), start, _AT_ONCE)
             for row, (image, label) in enumerate(rows, start):
                 where = f"{key}:{row}"
-                yield RawImage(split, self._classes.name(label, where), where, _content(image, where))
+                yield RawImage(split, classes.name(label, where), where, _content(image, where))
             start = max(start - table.num_rows, 0)
 
     def files(self) -> Iterator[str]:
@@ -75,11 +74,17 @@ class Parquet(Source):
         return image, label
 
     @cached_property
-    def _classes(self) -> Classes:
-        if self.classes is None:
-            _, _, first = self._tables[0]
-            return Classes(first.class_names(self._columns[1]))
-        return read_classes(self.classes)
+    def _named(self) -> NamedTables:
+        return named_tables([table for _, _, table in self._tables], self._columns[1], self.classes, self.notes)
+
+    @cached_property
+    def _survey(self) -> Survey:
+        """The labels of all rows, from a pass of their own."""
+        survey = Survey(self.notes)
+        for (split, key, table), classes in zip(self._tables, self._named.classes, strict=True):
+            for row, (label,) in enumerate(table.rows([self._columns[1]])):
+                survey.add(split, label, classes, f"{key}:{row}")
+        return survey
 
 
 def _column(table: ParquetTable, given: str | None, found: list[str], setting: str) -> str:

@@ -1,11 +1,11 @@
 """The sources whose images are arrays of pixels already, one for each split."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -13,6 +13,7 @@ from jaxtyping import Shaped, UInt8
 from pipeline.core.errors import SourceError
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.labels import Classes
+from pipeline.preparation.sources.survey import Survey
 
 Layout = Literal["nhwc", "nchw"] | None
 
@@ -40,11 +41,10 @@ class PixelSource(Source):
         """Returns the class names, and the splits."""
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        classes, splits = self._loaded(raw)
-        found: dict[str, set[str | None]] = {one.split: set() for one in splits}
-        for one in splits:
-            found[one.split].update(self._labels(classes, one))
-        return classes.in_order(found, f"source {self.kind!r}")
+        return self._surveyed(raw).class_names(self._loaded(raw)[0].names, f"source {self.kind!r}")
+
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+        return self._surveyed(raw).counts
 
     def count(self, raw: Path) -> int:
         return sum(len(one.images) for one in self._loaded(raw)[1])
@@ -67,13 +67,32 @@ class PixelSource(Source):
     def _kept(self) -> dict[Path, tuple[Classes, list[PixelSplit]]]:
         return {}
 
+    @cached_property
+    def _surveys(self) -> dict[Path, Survey]:
+        return {}
+
+    def _surveyed(self, raw: Path) -> Survey:
+        if raw not in self._surveys:
+            classes, splits = self._loaded(raw)
+            survey = Survey(self.notes)
+            for one in splits:
+                where = f"source {self.kind!r}, {one.where}"
+                if len(one.images) != len(one.labels):
+                    found = f"{len(one.images):,} images and {len(one.labels):,} labels"
+                    raise SourceError(where, found, expected="as many of both")
+                for label, count in zip(*_lists(np.unique(one.labels, return_counts=True)), strict=True):
+                    survey.add(one.split, label, classes, where, count)
+            self._surveys[raw] = survey
+        return self._surveys[raw]
+
     def _labels(self, classes: Classes, one: PixelSplit) -> list[str | None]:
-        where = f"source {self.kind!r}, {one.where}"
-        if len(one.images) != len(one.labels):
-            found = f"{len(one.images):,} images and {len(one.labels):,} labels"
-            raise SourceError(where, found, expected="as many of both")
-        names = {label: classes.name(label, where) for label in np.unique(one.labels).tolist()}
-        return [names[label] for label in one.labels.tolist()]
+        labels, places = _lists(np.unique(one.labels, return_inverse=True))
+        names = [classes.name(label, f"source {self.kind!r}, {one.where}") for label in labels]
+        return [names[place] for place in places]
+
+
+def _lists(arrays: Iterable[np.ndarray]) -> list[list[Any]]:
+    return [array.tolist() for array in arrays]
 
 
 def channels_first(

@@ -1,7 +1,7 @@
 """A table of image files: CSV, TSV or Parquet, a row per image with its path and its label."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -10,12 +10,14 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
-from pipeline.data.dataset import SPLITS
+from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
-from pipeline.preparation.sources.files import split_named
 from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
 from pipeline.preparation.sources.near_misses import near_miss
+from pipeline.preparation.sources.own_names import NamedTables, named_tables
+from pipeline.preparation.sources.split_names import split_named
+from pipeline.preparation.sources.survey import Survey
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 TableRow = tuple[str, object, object, object]  # its place, then its image, label and split
@@ -39,16 +41,19 @@ class Table(Source):
     kind: ClassVar[str] = "manifest"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        return self._survey[0]
+        return self._survey.class_names(self._named.names, self.path)
+
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+        return self._survey.counts
 
     def count(self, raw: Path) -> int:
-        return self._survey[1]
+        return self._survey.counts.total()
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         root = self._root
         if not root.is_dir():
             raise SourceError(root, "no such folder", expected="the one that paths are relative to", fix="set `root`")
-        classes = read_classes(self.classes)
+        classes = self._named.classes[0]
         for number, (where, image, label, split) in enumerate(self._rows()):
             if number < start:
                 continue
@@ -56,7 +61,7 @@ class Table(Source):
                 raise SourceError(where, f"path {image!r}", expected="the path of an image file")
             if "://" in image and not image.startswith("file:"):
                 raise SourceError(where, f"path {image!r}, a URL", expected="a file", fix="fetch the images first")
-            yield RawImage(self._split(split, where), classes.name(label, where), image, root / image)
+            yield RawImage(self._split(split, where), classes.name(label, where), image, as_on_disk(root / image))
 
     def files(self) -> Iterator[str]:
         yield self.path
@@ -71,31 +76,44 @@ class Table(Source):
         return Path(self.path).parent if self.root is None else Path(self.root)
 
     @cached_property
-    def _survey(self) -> tuple[tuple[str, ...], int]:
-        """The class names and the number of rows, from one pass over the table."""
-        classes, count = read_classes(self.classes), 0
-        found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
+    def _named(self) -> NamedTables:
+        """The reading of labels: a Parquet table may name its classes."""
+        if self._suffix == ".parquet" and self._is_there():
+            return named_tables([ParquetTable(Path(self.path))], self.label_column, self.classes, self.notes)
+        classes = read_classes(self.classes)
+        return NamedTables([classes], classes.names)
+
+    @cached_property
+    def _survey(self) -> Survey:
+        """The labels of all rows, from one pass over the table."""
+        survey, classes = Survey(self.notes), self._named.classes[0]
         for where, _, label, split in self._rows():
-            found[self._split(split, where)].add(classes.name(label, where))
-            count += 1
-        if not count:
+            survey.add(self._split(split, where), label, classes, where)
+        if not survey.counts:
             raise SourceError(self.path, "no rows", expected="a row for each image, below a row of column names")
-        return classes.in_order(found, self.path), count
+        return survey
+
+    @property
+    def _suffix(self) -> str:
+        return Path(self.path).suffix.lower()
+
+    def _is_there(self) -> bool:
+        if not Path(self.path).is_file():
+            raise SourceError(self.path, "no such file", fix="correct `path` in the source's settings")
+        return True
 
     def _split(self, name: object, where: str) -> str:
         return "train" if self.split_column is None else split_named(str(name).strip(), where)
 
     def _rows(self) -> Iterator[TableRow]:
-        if not Path(self.path).is_file():
-            raise SourceError(self.path, "no such file", fix="correct `path` in the source's settings")
+        self._is_there()
         columns = [self.image_column, self.label_column, *([self.split_column] if self.split_column else [])]
-        suffix = Path(self.path).suffix.lower()
-        if suffix == ".parquet":
+        if self._suffix == ".parquet":
             rows = _parquet_rows(Path(self.path), columns)
-        elif suffix in _DELIMITERS:
-            rows = _text_rows(Path(self.path), columns, _DELIMITERS[suffix])
+        elif self._suffix in _DELIMITERS:
+            rows = _text_rows(Path(self.path), columns, _DELIMITERS[self._suffix])
         else:
-            raise SourceError(self.path, f"ends in {suffix!r}", expected="a table in .csv, .tsv or .parquet")
+            raise SourceError(self.path, f"ends in {self._suffix!r}", expected="a table in .csv, .tsv or .parquet")
         for where, values in rows:
             image, label, split = values if self.split_column else (*values, None)
             yield where, image, label, split

@@ -8,7 +8,8 @@ References:
 import json
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -17,15 +18,15 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.core.errors import SourceError
+from pipeline.core.errors import SourceError, listed
 from pipeline.core.progress import say
-from pipeline.data.dataset import SPLITS
 from pipeline.data.formats import IMAGE_SUFFIXES
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.clutter import is_clutter
 from pipeline.preparation.sources.files import find_files
 from pipeline.preparation.sources.inputs import check_name
-from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
+from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
+from pipeline.preparation.sources.survey import Survey
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 Sample = dict[str, bytes | None]  # content by extension; None where it was not read
@@ -38,32 +39,38 @@ class WebDataset(Source):
 
     A label is the content of the member `label_extension`: a name or a number, or (with
     `label_key`) an entry of its JSON. Samples without that member have no label. Labels are read
-    first, in a pass of their own over the tars."""
+    first, in a pass of their own over the tars. `name_ends: last dot` is for names with dots in
+    them, such as `v1.2_0001.jpg`."""
 
     path: str
     image_extensions: tuple[str, ...] = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
     label_extension: str = "cls"
     label_key: str | None = None
+    name_ends: Literal["first dot", "last dot"] = "first dot"
     classes: ClassList = None
 
     kind: ClassVar[str] = "webdataset"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        return self._survey[0]
+        self._check_labelled()
+        return self._surveyed[0].class_names(read_classes(self.classes).names, self.path)
+
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+        return self._surveyed[0].counts
 
     def count(self, raw: Path) -> int:
-        return sum(self._survey[1])
+        return sum(self._surveyed[1])
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         classes = read_classes(self.classes)
         wanted = {*self.image_extensions, self.label_extension}
-        for (split, key, tar), count in zip(self._tars, self._survey[1], strict=True):
+        for (split, key, tar), count in zip(self._tars, self._surveyed[1], strict=True):
             if start < count:
-                for name, sample in _samples(tar, wanted, start):
+                for name, sample in self._samples(tar, wanted, start):
                     where = f"{key}:{name}"
                     content = sample[self._image(sample, where)]
                     assert content is not None, "images were asked for"
-                    yield RawImage(split, self._label(sample, classes, where), where, content)
+                    yield RawImage(split, classes.name(self._label(sample, where), where), where, content)
             start = max(start - count, 0)
 
     def files(self) -> Iterator[str]:
@@ -77,59 +84,88 @@ class WebDataset(Source):
         return [(split, file.relative_to(root).as_posix(), file) for split, file in files]
 
     @cached_property
-    def _survey(self) -> tuple[tuple[str, ...], list[int]]:
-        """The class names, and the number of samples in every tar."""
-        classes, counts = read_classes(self.classes), []
-        found: dict[str, set[str | None]] = {split: set() for split in SPLITS}
+    def _surveyed(self) -> tuple[Survey, list[int], Counter[str]]:
+        """The labels of all samples, the number of samples in every tar, and the members by
+        extension.
+        """
+        survey, counts, extensions = Survey(self.notes), list[int](), Counter[str]()
+        classes = read_classes(self.classes)
         say(f"{self.path}: reading the labels of {len(self._tars):,} tars")
         for split, key, tar in self._tars:
             counts.append(0)
-            for name, sample in _samples(tar, {self.label_extension}):
+            for name, sample in self._samples(tar, {self.label_extension}):
                 self._image(sample, f"{key}:{name}")
-                found[split].add(self._label(sample, classes, f"{key}:{name}"))
+                survey.add(split, self._label(sample, f"{key}:{name}"), classes, f"{key}:{name}")
+                extensions.update(list(sample))
                 counts[-1] += 1
-        return classes.in_order(found, self.path), counts
+        return survey, counts, extensions
+
+    def _check_labelled(self) -> None:
+        extensions = self._surveyed[2]
+        others = [extension for extension in extensions if extension not in self.image_extensions]
+        if extensions and self.label_extension not in extensions:
+            found = f"no sample has a label, a member that ends in .{self.label_extension}"
+            fix = f"set `label_extension` to one of: {listed(others, 60)}" if others else "add one to each sample"
+            raise SourceError(self.path, found, fix=fix)
 
     def _image(self, sample: Sample, where: str) -> str:
         """Returns the extension of a sample's image; raises SourceError unless there is one."""
         images = [extension for extension in sample if extension in self.image_extensions]
         if len(images) != 1:
-            found = f"{len(images)} images among {', '.join(sample)}"
+            found = f"{len(images)} images among {listed(list(sample), 60)}"
             fix = "set `image_extensions` in the source's settings"
-            raise SourceError(where, found, expected=f"one of {', '.join(self.image_extensions)}", fix=fix)
+            if any(extension.rpartition(".")[2] in self.image_extensions for extension in sample if "." in extension):
+                fix = "set `name_ends: last dot` in the source's settings, if names have dots in them"
+            raise SourceError(where, found, expected=f"one of {listed(self.image_extensions, 60)}", fix=fix)
         return images[0]
 
-    def _label(self, sample: Sample, classes: Classes, where: str) -> str | None:
+    def _label(self, sample: Sample, where: str) -> object:
+        """Returns the label of a sample as it stands in the tar, None without one."""
         content = sample.get(self.label_extension)
-        if content is None or self.label_key is None:
-            return classes.name(content, where)
-        try:
-            record = json.loads(content)
-        except ValueError as error:
-            raise SourceError(f"{where}.{self.label_extension}", f"not JSON ({error})") from None
-        if not isinstance(record, dict) or self.label_key not in record:
-            found = f"no entry {self.label_key!r}"
-            fix = "set `label_key` in the source's settings"
-            raise SourceError(f"{where}.{self.label_extension}", found, fix=fix)
-        return classes.name(record[self.label_key], where)
+        if content is None:
+            return None
+        return label_in(content, self.label_extension, self.label_key, f"{where}.{self.label_extension}")
+
+    def _samples(self, tar: Path, wanted: Collection[str], start: int = 0) -> Iterator[tuple[str, Sample]]:
+        """Yields name and content of the samples of a tar from `start` on; content of wanted
+        extensions only.
+
+        Content is read when its member is met, because there is no cheap way back in a compressed
+        tar.
+        """
+        members = _members(tar, wanted, start, last_dot=self.name_ends == "last dot")
+        for (_, name), some in groupby(members, key=lambda member: member[:2]):
+            sample: Sample = {}
+            for _, _, extension, content in some:
+                if extension in sample:
+                    raise SourceError(f"{tar}:{name}", f"two members with the extension {extension!r}", expected="one")
+                sample[extension] = content
+            yield name, sample
 
 
-def _samples(tar: Path, wanted: Collection[str], start: int = 0) -> Iterator[tuple[str, Sample]]:
-    """Yields name and content of the samples of a tar from `start` on; content of wanted extensions
-    only.
+def label_in(content: bytes, extension: str, key: str | None, where: str) -> object:
+    """Returns the label in a member: its text, or an entry of its JSON.
 
-    Content is read when its member is met, because there is no cheap way back in a compressed tar.
+    Raises SourceError where it is JSON of several entries and no key is given.
     """
-    for (_, name), members in groupby(_members(tar, wanted, start), key=lambda member: member[:2]):
-        sample: Sample = {}
-        for _, _, extension, content in members:
-            if extension in sample:
-                raise SourceError(f"{tar}:{name}", f"two members with the extension {extension!r}", expected="one")
-            sample[extension] = content
-        yield name, sample
+    if key is None and extension != "json" and not content.lstrip().startswith(b"{"):
+        return content
+    try:
+        record = json.loads(content)
+    except ValueError as error:
+        raise SourceError(where, f"not JSON ({error})") from None
+    if key is None and not isinstance(record, dict | list):
+        return record
+    if key is None or not isinstance(record, dict) or key not in record:
+        found = f"no entry {key!r}" if key else f"JSON, which begins {content[:40].decode(errors='replace')!r}"
+        keys = f" to one of: {listed(list(record), 60)}" if isinstance(record, dict) and record else ""
+        raise SourceError(where, found, fix=f"set `label_key` in the source's settings{keys}")
+    return record[key]
 
 
-def _members(tar: Path, wanted: Collection[str], start: int) -> Iterator[tuple[int, str, str, bytes | None]]:
+def _members(
+    tar: Path, wanted: Collection[str], start: int, *, last_dot: bool
+) -> Iterator[tuple[int, str, str, bytes | None]]:
     """Yields number and name of each file's sample, the file's extension and, if that is wanted,
     its content.
     """
@@ -143,7 +179,7 @@ def _members(tar: Path, wanted: Collection[str], start: int) -> Iterator[tuple[i
                 if not member.isreg() or name.startswith(".") or any(map(is_clutter, member.name.split("/"))):
                     continue
                 check_name(member.name, tar)
-                stem, _, extension = name.partition(".")
+                stem, _, extension = name.rpartition(".") if last_dot and "." in name else name.partition(".")
                 sample = folder + slash + stem
                 number, last = number + (sample != last), sample
                 if number >= start:

@@ -1,0 +1,151 @@
+"""The class folders below a path, and the split of each: found by names, refused where these are
+doubtful.
+
+1. A folder that holds nothing but one folder of folders is passed through, as archives have it.
+2. Folders at the top that all name splits (`Training`, `test_set`, `seg_train`) are splits.
+3. Where some name splits and others do not, they are classes if the first hold images themselves (a
+   class called `train`), else it is refused.
+4. All others are classes, unless they repeat the same folders below.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from pipeline.core.errors import SourceError, listed, suggest
+from pipeline.data.dataset import SPLITS
+from pipeline.data.formats import is_image_name
+from pipeline.preparation.sources.notes import Notes
+from pipeline.preparation.sources.split_names import is_split_name, is_to_predict, split_named, splits_in
+from pipeline.preparation.sources.walking import listed as entries
+
+UNLABELLED_FOLDER = "_unlabelled"
+Layout = Literal["classes", "splits"] | None
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder of images of one class, None for unlabelled ones."""
+
+    split: str
+    label: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A search for class folders.
+
+    Attributes:
+        layout: What the folders at the top are; None: found by their names.
+        leave_out: Names that are passed over, or patterns of names.
+    """
+
+    layout: Layout
+    leave_out: Sequence[str]
+    notes: Notes
+
+    def find(self, path: Path) -> list[ClassFolder]:
+        """Returns the class folders, training first; raises SourceError where they are in doubt."""
+        if not path.is_dir():
+            raise SourceError(path, "no such folder", fix="correct `path` in the source's settings")
+        if self.layout is None:
+            path = self._through(path)
+        tops = self._folders(path)
+        if self.layout == "splits" or (self.layout is None and self._are_splits(path, tops)):
+            return self._of_splits(path, tops)
+        if self.layout is None:
+            self._check_distinct(path, tops)
+        return self._classes_of(path, "train")
+
+    def _folders(self, path: Path) -> list[str]:
+        names = (name for name, is_folder in entries(path) if is_folder)
+        return sorted(name for name in names if not any(fnmatchcase(name, one) for one in self.leave_out))
+
+    def _through(self, path: Path) -> Path:
+        """Returns the folder to look into: behind folders that hold but one folder of folders."""
+        while len(tops := self._folders(path)) == 1 and not splits_in(tops[0]):
+            below = path / tops[0]
+            if _holds_images(path) or _holds_images(below) or not self._folders(below):
+                break
+            self.notes.add("folders passed through: they hold nothing but one folder", below)
+            path = below
+        return path
+
+    def _are_splits(self, path: Path, tops: list[str]) -> bool:
+        named = [top for top in tops if splits_in(top)]
+        others = [top for top in tops if top not in named and not is_to_predict(top)]
+        if not named or not others:
+            return bool(named)
+        exact = [top for top in named if is_split_name(top)]
+        splits = set().union(*map(splits_in, named))
+        if len(splits) == 1 and (not exact or all(_holds_images(path / top) for top in exact)):
+            self.notes.add("classes whose names are those of splits", exact[0] if exact else named[0], len(named))
+            return False
+        first = (exact or named)[0]
+        raise SourceError(
+            path,
+            f"{first!r} names a split, and {others[0]!r} does not",
+            expected=suggest(others[0].lower(), SPLITS),
+            fix=f"rename or move {others[0]!r}, or set `layout: classes` where {first!r} is a class, too",
+        )
+
+    def _of_splits(self, path: Path, tops: list[str]) -> list[ClassFolder]:
+        parts: dict[str, str] = {}
+        for top in tops:
+            if is_to_predict(top) and not splits_in(top):
+                self.notes.add("folders of images to predict left out (`train/_unlabelled` would use them)", top)
+                continue
+            split = split_named(top, path)
+            if split in parts:
+                found = f"two folders of the split {split!r}: {parts[split]!r} and {top!r}"
+                raise SourceError(path, found, fix="put them into one")
+            parts[split] = top
+        places = {split: self._repeated(path / parts[split], split) for split in SPLITS if split in parts}
+        return [one for split, place in places.items() for one in self._classes_of(place, split)]
+
+    def _repeated(self, path: Path, split: str) -> Path:
+        """Returns the folder of a split, or the one in it that repeats its name."""
+        inside = self._folders(path)
+        if len(inside) == 1 and splits_in(inside[0]) == {split} and not _holds_images(path):
+            return path / inside[0]
+        return path
+
+    def _check_distinct(self, path: Path, tops: list[str]) -> None:
+        """Raises SourceError where the folders below the classes are the same in each."""
+        tops = [top for top in tops if top != UNLABELLED_FOLDER]
+        if len(tops) < 2 or any(_holds_images(path / top) for top in tops):
+            return
+        below = [set(self._folders(self._through(path / top))) for top in tops]
+        same = sorted(set.intersection(*below))
+        if not (len(same) > 1 or any(map(is_split_name, same))):
+            return
+        found = f"{tops[0]!r} and {tops[1]!r} hold folders of the same names: {listed(same, 60)}"
+        fix = f"set `path` to one of them, or `layout: classes` (`leave_out: [{same[-1]}]` is for masks and the like)"
+        if any(map(is_split_name, same)):
+            fix = f"move them to {same[0]}/{tops[0]} and so on, or set `layout: classes` to train on all"
+        raise SourceError(path, found, expected="classes, or splits of classes", fix=fix)
+
+    def _classes_of(self, path: Path, split: str) -> list[ClassFolder]:
+        if loose := next((name for name, is_folder in entries(path) if not is_folder and is_image_name(name)), None):
+            raise SourceError(path / loose, "an image outside of every class folder", fix=_fix_of_loose(path, split))
+        names = self._folders(path)
+        if not names:
+            expected = "path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
+            raise SourceError(path, "no class folders", expected=expected)
+        return [ClassFolder(split, None if name == UNLABELLED_FOLDER else name, path / name) for name in names]
+
+
+def _fix_of_loose(path: Path, split: str) -> str:
+    """Returns what can be done with an image beside class folders; only training images may be
+    unlabelled.
+    """
+    if split == "train":
+        return f"move it into a folder of its class, or into {UNLABELLED_FOLDER}"
+    return f"without labels nothing is measured: move {path.name!r} away, or its images to train/{UNLABELLED_FOLDER}"
+
+
+def _holds_images(path: Path) -> bool:
+    return any(not is_folder and is_image_name(name) for name, is_folder in entries(path))
