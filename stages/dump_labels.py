@@ -20,7 +20,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
 from pipeline.labelling.run import DumpSite, work_on_dump
 from pipeline.labelling.settings import DumpLabels
-from pipeline.labelling.stores import check_encodings, plan_dump
+from pipeline.labelling.stores import fitting_encodings, plan_dump
 from pipeline.labelling.teacher import Teacher, teacher_precision
 from pipeline.labelling.workers import Claims, this_worker
 from pipeline.labels.encodings import read_encodings
@@ -48,8 +48,9 @@ def main(
     # 2. The inputs, and the stores to be written.
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
+    space = settings.space(len(dataset.manifest.class_names))
+    encodings = fitting_encodings(encodings, space, params)
     plan = plan_dump(settings, encodings, dataset, teacher, teacher_precision(teacher, device, settings.precision))
-    check_encodings(encodings, plan.manifests, f"{params}: encodings")
     where = f"{params}: dump_labels.memory_budget_mb"
     budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
     # 3. The labels.

@@ -29,7 +29,7 @@ from pipeline.labelling.imported_stores import (
     write_stores,
 )
 from pipeline.labelling.settings import ImportedClasses, ImportLabels
-from pipeline.labelling.stores import check_encodings, plan_manifests
+from pipeline.labelling.stores import fitting_encodings, plan_manifests
 from pipeline.labels.encodings import read_encodings
 from pipeline.signals.metrics import accuracy
 from pipeline.teacher.calibration import fit_temperature
@@ -52,6 +52,8 @@ def main(
     settings.check(f"{params}: dump_labels")
     encodings = read_encodings(params)
     dataset = ImageDataset(data)
+    space = settings.space(len(dataset.manifest.class_names))
+    encodings = fitting_encodings(encodings, space, params)
     imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
     classes = load_section(ImportedClasses, "train_teacher", params)
     teacher = ImportedTeacher.of(imported, classes, dataset.manifest.class_names, f"{params}: train_teacher")
@@ -60,7 +62,6 @@ def main(
     # 2. The stores, which state how good the teacher is.
     about = {"fingerprint": teacher.fingerprint, "model": MODEL, **_figures(teacher, dataset, train)}
     manifests = plan_manifests(settings, encodings, dataset, about, PLAIN_VIEWS)
-    check_encodings(encodings, manifests, f"{params}: encodings")
     spare_other_stores(out)
     # 3. The labels.
     decides = {

@@ -9,7 +9,8 @@ from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import WORK, Scratch
-from pipeline.preparation.assign import assign_splits, check_counts, check_pool
+from pipeline.preparation.assign import assign_splits, check_pool
+from pipeline.preparation.enough import check_counts
 from pipeline.preparation.finish import summary, write_pool
 from pipeline.preparation.listing import list_images
 from pipeline.preparation.pool import Pool
@@ -26,8 +27,8 @@ def main(
     settings.check(f"{params}: prepare")
     source = build_source(settings.source, f"{params}: prepare.source")
     class_names = source.class_names(raw)
-    check_counts(source.counts(raw), settings, f"source {source.kind!r}")
     files = check_files(source, settings).fingerprint
+    check_counts(source.counts(raw), settings, f"source {source.kind!r}")
     decides = {"settings": asdict(settings), "class_names": list(class_names), "files": files}
     with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if scratch.done:

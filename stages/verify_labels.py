@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 
 from pipeline.core.command import run_stage
-from pipeline.core.config import PARAMS, load_rows, load_section
+from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import VerificationError
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.labelling.settings import VerifyLabels
+from pipeline.labelling.settings import ImportLabels, VerifyLabels
+from pipeline.labelling.stores import unfit_encodings
 from pipeline.labelling.verify import Witness, verify_store
+from pipeline.labels.encodings import read_encodings
 from pipeline.models.devices import choose_device
 
 
@@ -30,9 +32,12 @@ def main(
     with_teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether to ask the teacher.")] = True,
 ) -> None:
     settings = load_section(VerifyLabels, "verify_labels", params)
-    names = list(load_rows("encodings", params))
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
+    encodings = read_encodings(params)
+    space = load_section(ImportLabels, "dump_labels", params).space(len(dataset.manifest.class_names))
+    unfit = unfit_encodings(encodings, space, f"{params}: encodings")  # the stores that were not written
+    names = [name for name in encodings if name not in unfit]
     train = dataset.stream("train")
     witness = Witness.read(teacher, dataset.stream("val"), device, settings.batch_size) if with_teacher else None
     results = {name: verify_store(labels / f"{name}.zarr", witness, train, settings) for name in names}

@@ -19,6 +19,7 @@ from pipeline.doctor.space import measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
+from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
 
 
@@ -70,6 +71,7 @@ def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look
         return None
     with spared(folders.raw) as mirror:
         try:
+            findings.attempt(check_counts, params.source.counts(mirror), prepare, f"source {params.source.kind!r}")
             return SourceLook(params.source, mirror, prepare).look()
         except PipelineError as fault:
             findings.error(str(fault).replace(str(mirror), str(folders.raw)))

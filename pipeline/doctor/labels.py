@@ -18,6 +18,7 @@ from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, spread
 from pipeline.doctor.params import Params
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.stores import passed_over, unfit_encodings
 from pipeline.labelling.teacher import Teacher, label_rows
 from pipeline.labels.encodings import Codec, Encoding, LabelSpace
 from pipeline.labels.fields import Labels, encode_logits
@@ -67,13 +68,18 @@ def plan_stores(params: Params, dump: DumpLabels, look: Look, findings: Findings
     """
     space, where = dump.space(len(look.data.class_names)), f"{params.path}: dump_labels"
     findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views")
-    stores = {}
-    for name, encoding in params.encodings.items():
-        before = findings.counts["error"]
-        findings.attempt(encoding.check, space, f"{params.path}: encodings.{name}")
-        if findings.counts["error"] == before:
-            stores[name] = LabelStore(encoding, _codec(encoding, space), dump.views)
-    return stores
+    unfit = unfit_encodings(params.encodings, space, f"{params.path}: encodings")
+    named = {row.labels for row in params.students.values()}
+    for name, fault in unfit.items():
+        if name in named or len(unfit) == len(params.encodings):
+            findings.error(fault)
+        else:
+            findings.warning(passed_over(fault))
+    return {
+        name: LabelStore(encoding, _codec(encoding, space), dump.views)
+        for name, encoding in params.encodings.items()
+        if name not in unfit
+    }
 
 
 def _codec(encoding: Encoding, space: LabelSpace) -> Codec:

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError, listed
+from pipeline.core.config import load_row, load_rows
+from pipeline.core.errors import ConfigError, DataError, listed
+from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.settings import DumpLabels, StoreSettings
-from pipeline.labels.encodings import Encoding
+from pipeline.labels.encodings import Encoding, LabelSpace
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.views.spec import ViewSpec
@@ -131,7 +133,36 @@ def plan_manifests(
     return manifests
 
 
-def check_encodings(encodings: Mapping[str, Encoding], manifests: Mapping[str, Manifest], where: str) -> None:
-    """Raises ConfigError where an encoding does not fit the labels of its store."""
+def unfit_encodings(encodings: Mapping[str, Encoding], space: LabelSpace, where: str) -> dict[str, ConfigError]:
+    """Returns why some encodings do not fit the labels, by name."""
+    faults = {}
     for name, encoding in encodings.items():
-        encoding.check(manifests[name].space, f"{where}.{name}")
+        try:
+            encoding.check(space, f"{where}.{name}")
+        except ConfigError as fault:
+            faults[name] = fault
+    return faults
+
+
+def fitting_encodings(encodings: Mapping[str, Encoding], space: LabelSpace, params: Path) -> dict[str, Encoding]:
+    """Returns the encodings that fit the labels, and reports the others, which no student names.
+
+    Raises ConfigError where a student names one that does not fit, or where none fits.
+    """
+    unfit = unfit_encodings(encodings, space, f"{params}: encodings")
+    # The students' rows decide no byte of a store, so a change of them makes no store again.
+    named = (
+        {load_row(dict, "students", name, params).get("labels") for name in load_rows("students", params)}
+        if unfit
+        else set()
+    )
+    for name, fault in unfit.items():
+        if name in named or len(unfit) == len(encodings):
+            raise fault
+        say(passed_over(fault))
+    return {name: encoding for name, encoding in encodings.items() if name not in unfit}
+
+
+def passed_over(fault: ConfigError) -> str:
+    """Returns the line about a row that does not fit and that no student names."""
+    return f"{fault}; no student names this row, so it is passed over"

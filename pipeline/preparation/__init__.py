@@ -14,6 +14,7 @@ consecutive rows are a random sample.
     blocks.py      the records of the images in a pool, a few megabytes of images at a time
     buckets.py     the files of a pool: a sort on disk in two passes
     order.py       the order of rows, and the draw of those that are held out
+    enough.py      whether classes have enough images for the splits, before any is decoded
     assign.py      the split of every image: the source's own, or held out
     statistics.py  mean and standard deviation of each channel, counted exactly
     write.py       a split written file by file, and the manifest

@@ -202,7 +202,6 @@ def test_no_params_at_all_is_one_error(tmp_path: Path, ask: Callable[..., Report
             ["students.small.loss", "'mse'", "dense"],
         ),
         (lambda p: p["students"]["small"].update(labels="top2", temperature=3.0), ["temperature", "3", "1, 2"]),
-        (lambda p: p["encodings"]["top2"].update(k=11), ["encodings.top2", "11"]),
         (lambda p: p["dump_labels"].update(temperature=3.0), ["dump_labels.temperatures", "3"]),
         (
             lambda p: p["dump_labels"]["views"].update(operations=[{"kind": "saturation", "strength": 0.2}]),
@@ -218,6 +217,26 @@ def test_what_does_not_go_together_is_an_error(
     folder: Path, ask: Callable[..., Report], change: Change, parts: list[str]
 ) -> None:
     ask(folder, change).only_error(*parts)
+
+
+def test_an_encoding_that_does_not_fit_is_an_error_where_a_student_names_it(
+    folder: Path, ask: Callable[..., Report]
+) -> None:
+    def change(params: dict[str, Any], labels: str) -> None:
+        params["encodings"]["top2"].update(k=11)
+        params["students"]["small"].update(labels=labels)
+
+    report = ask(folder, lambda params: change(params, "dense8"))
+    report.line("warning", "encodings.top2.k: 11", "no student names this row, so it is passed over")
+    assert report.status == 0
+    report = ask(folder, lambda params: change(params, "top2"))
+    report.line("error", "encodings.top2.k: 11", "at most 9 for 10 classes")
+    assert report.status == 1
+
+
+def test_classes_of_too_few_images_are_an_error_that_names_them_all(folder: Path, ask: Callable[..., Report]) -> None:
+    write_folder(folder / "images", [one for one in make_samples(each=4) if one.split == "train"])
+    ask(folder, images_in(folder, test_fraction=0.1)).only_error("3 of 3 classes have too few", "'ant' (4), 'bee' (4)")
 
 
 @pytest.mark.parametrize("stage", ["train_teacher", "dump_labels", "students.small"])

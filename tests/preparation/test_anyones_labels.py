@@ -16,9 +16,11 @@ import pytest
 from image_files import all_of, idx, image_file, source, write_tar
 from project import small_params, write_params
 
-from pipeline.core.errors import DataError, SourceError
+from pipeline.core.errors import ConfigError, DataError, SourceError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
+from pipeline.labelling.stores import fitting_encodings
+from pipeline.labels.encodings import LabelSpace, read_encodings
 from pipeline.models.classes import match_classes
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.labels import Classes, in_order, read_classes
@@ -566,6 +568,24 @@ def test_classes_of_too_few_images_are_refused_all_at_once_before_any_is_decoded
     assert "2 of 4 classes have too few training images" in line
     assert "'1' (6), '2' (1); expected 7 or more" in line
     assert len(f"error: {line}") <= 300
+
+
+@pytest.mark.parametrize(("labels", "passed_over"), [("dense8", True), ("top2", False)])
+def test_an_encoding_that_two_classes_do_not_fit_is_passed_over_where_no_student_names_it(
+    labels: str, passed_over: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = small_params()
+    params["students"]["small"].update(labels=labels)
+    path = write_params(tmp_path, params)
+    space = LabelSpace(2, 1.0, (1.0,))
+    if passed_over:
+        assert list(fitting_encodings(read_encodings(path), space, path)) == ["dense16", "dense8", "none"]
+        said = capsys.readouterr().err
+        assert "encodings.top2.k: 2; expected at most 1 for 2 classes" in said
+        assert said.endswith("; no student names this row, so it is passed over\n")
+    else:
+        with pytest.raises(ConfigError, match=r"encodings\.top2\.k: 2; expected at most 1 for 2 classes"):
+            fitting_encodings(read_encodings(path), space, path)
 
 
 def test_as_many_images_as_the_line_asks_for_are_enough(tmp_path: Path) -> None:
