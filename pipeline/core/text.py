@@ -1,4 +1,4 @@
-"""Names as people write them, in one form: accents are typed in two ways, words joined in several."""
+"""Names in one form: people type accents in two ways, and join words in several."""
 
 from unicodedata import normalize
 

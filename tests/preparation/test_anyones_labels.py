@@ -490,6 +490,20 @@ def test_files_name_splits_as_folders_do(names: tuple[str, str], tmp_path: Path)
     assert {split for split, _ in understood(source("webdataset", tmp_path))[1]} == {"train", "test"}
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_column_of_splits_that_nobody_named_is_told(name: str, tmp_path: Path) -> None:
+    columns = {"path": ["1.png", "2.png"], "label": ["a", "b"], "Split": ["train", "test"]}
+    if name == "t.csv":
+        put(tmp_path / name, "\n".join(map(",".join, [list(columns), *zip(*columns.values(), strict=True)])).encode())
+    else:
+        pq.write_table(pa.table(columns), tmp_path / name)
+    one = source("manifest", tmp_path / name)
+    assert understood(one)[1] == [("train", "a"), ("train", "b")]
+    assert one.notes.lines() == [
+        "2 images are all for training, though a column may name splits (set `split_column`), e.g. 'Split'"
+    ]
+
+
 # Names of one form.
 
 

@@ -12,19 +12,20 @@ SPLIT_NAMES = {
 USUAL = ("train", "val", "valid", "validation", "test")  # for messages
 #: Images that a competition wants predictions of: they have no labels.
 _TO_PREDICT = {"pred", "predict", "prediction", "predictions"}
+_FILLERS = {"set", "data", "images", "split", "the"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _ENDS = re.compile(r"(?<=.)(sets?|data|images?|imgs?|splits?|files?|folder)$")
 
 
 def splits_in(name: str) -> set[str]:
-    """Returns the splits that words of a name name: `seg_train`, `Training`, `TestSet`, `val2017`."""
+    """Returns the splits in a name's words: `seg_train`, `Training`, `TestSet`, `val2017`."""
     words = _words(name)
     return {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
 
 
 def is_split_name(name: str) -> bool:
     """Returns whether a name is no more than a split's: `Test_Set`, not `test_tube`."""
-    words = [word for word in _words(name) if word and word not in ("set", "data", "images", "the", "split")]
+    words = [word for word in _words(name) if word not in _FILLERS]
     return bool(words) and len(splits_in(name)) == 1 and set(words) <= set(SPLIT_NAMES)
 
 

@@ -20,6 +20,7 @@ from pipeline.preparation.sources.split_names import split_named
 from pipeline.preparation.sources.survey import Survey
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_SPLIT_COLUMNS = frozenset(["split", "set", "subset", "partition", "part", "fold", "usage"])
 TableRow = tuple[str, object, object, object]  # its place, then its image, label and split
 
 
@@ -91,7 +92,18 @@ class Table(Source):
             survey.add(self._split(split, where), label, classes, where)
         if not survey.counts:
             raise SourceError(self.path, "no rows", expected="a row for each image, below a row of column names")
+        if self.split_column is None and (named := [name for name in self._columns if name.lower() in _SPLIT_COLUMNS]):
+            remark = "images are all for training, though a column may name splits (set `split_column`)"
+            self.notes.add(remark, named[0], survey.counts.total())
         return survey
+
+    @property
+    def _columns(self) -> list[str]:
+        """The names of the table's columns."""
+        if self._suffix == ".parquet":
+            return ParquetTable(Path(self.path)).columns
+        with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file, delimiter=_DELIMITERS[self._suffix]), [])
 
     @property
     def _suffix(self) -> str:
