@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt64
 
 from pipeline.core.errors import DataError, ModelError
+from pipeline.core.text import composed
 
 _ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
 _LOGIT_NAMES = ("logits", "probabilities", "probs", "log_probs")
@@ -173,10 +174,12 @@ def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.nd
     if all(re.fullmatch(r"[0-9a-f]{16}", row) for row in rows):
         return np.array([int(row, 16) for row in rows], dtype=np.uint64)
     known = _read_samples(samples)
-    if not any(row in known for row in rows):
+    accented = {composed(key): sample for key, sample in known.items() if not key.isascii()}
+    found_ids = [known.get(row) or accented.get(composed(row), 0) for row in rows]
+    if not any(found_ids):
         found = f"none of its ids is a sample's, nor a key in {samples} (the first: {rows[0]!r})"
         raise ModelError(where, found, expected="16 hex digits, or keys of this data's source")
-    return np.array([known.get(row, 0) for row in rows], dtype=np.uint64)
+    return np.array(found_ids, dtype=np.uint64)
 
 
 def _read_samples(path: Path) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ from project import small_params, write_params
 from pipeline.core.errors import ConfigError, DataError, SourceError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
+from pipeline.labelling.imported_logits import read_logits
 from pipeline.labelling.stores import fitting_encodings
 from pipeline.labels.encodings import LabelSpace, read_encodings
 from pipeline.models.classes import match_classes
@@ -522,6 +523,17 @@ def test_a_name_typed_in_two_ways_is_one_class_and_its_images_are_found(tmp_path
 
 def test_a_teachers_names_are_compared_in_one_form() -> None:
     assert match_classes([ACCENT, "tea"], ["tea", normalize("NFD", ACCENT)], None, 2, "x") == [[1], [0]]
+
+
+def test_logits_name_images_in_either_form(tmp_path: Path) -> None:
+    keys = [f"{normalize('NFD', ACCENT)}/1.png", "tea/2.png"]
+    lines = [f"{number:016x}\ttrain\tx\t{key}\n" for number, key in enumerate(keys, 1)]
+    put(tmp_path / "samples.tsv", "".join(["sample_id\tsplit\tclass\tkey\n", *lines]).encode())
+    put(tmp_path / "ids.txt", f"tea/2.png\n{ACCENT}/1.png\n".encode())
+    np.save(tmp_path / "logits.npy", np.eye(2, dtype=np.float32))
+    ids = str(tmp_path / "ids.txt")
+    imported = read_logits(tmp_path / "logits.npy", ids, tmp_path / "samples.tsv", are_probabilities=False)
+    assert imported.sample_ids.tolist() == [2, 1]
 
 
 # Labels in tars.
