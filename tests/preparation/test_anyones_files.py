@@ -603,6 +603,15 @@ def test_what_decodes_is_taken_and_the_rest_is_told_by_its_kind(tmp_path: Path) 
         assert re.search(rf"1 files left out: {re.escape(reason)}.*, e.g. 'a/{name}'", told), told
 
 
+def test_files_beside_tars_are_told_by_their_kind(tmp_path: Path) -> None:
+    write_webdataset(tmp_path, make_samples())
+    put(tmp_path / "pets-train-0002.tar.bz2")
+    one = source("webdataset", tmp_path)
+    one.class_names(RAW)
+    reason = "none that ends in .tar or .tar.gz or .tgz (.bz2)"
+    assert f"1 files left out: {reason}, e.g. 'pets-train-0002.tar.bz2'" in one.notes.lines()
+
+
 def test_every_suffix_that_is_taken_is_one_that_decodes(tmp_path: Path) -> None:
     from pipeline.data.decoding import decode
 

@@ -43,7 +43,7 @@ class Idx(PixelSource):
 
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Reads a file of images and one of labels for each split."""
-        _, files = find_files(self.path, _SUFFIXES)
+        _, files = find_files(self.path, _SUFFIXES, self.notes)
         splits = []
         for split in dict.fromkeys(split for split, _ in files):
             of_split = [file for one, file in files if one == split]

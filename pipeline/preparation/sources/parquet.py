@@ -59,7 +59,7 @@ class Parquet(Source):
     @cached_property
     def _tables(self) -> list[tuple[str, str, ParquetTable]]:
         """The split, key and table of every file."""
-        root, files = find_files(self.path, [".parquet"])
+        root, files = find_files(self.path, [".parquet"], self.notes)
         return [(split, file.relative_to(root).as_posix(), ParquetTable(file)) for split, file in files]
 
     @cached_property

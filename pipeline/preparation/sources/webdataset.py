@@ -80,7 +80,7 @@ class WebDataset(Source):
     @cached_property
     def _tars(self) -> list[tuple[str, str, Path]]:
         """The split, key and path of every tar."""
-        root, files = find_files(self.path, _SUFFIXES)
+        root, files = find_files(self.path, _SUFFIXES, self.notes)
         return [(split, file.relative_to(root).as_posix(), file) for split, file in files]
 
     @cached_property
