@@ -244,7 +244,7 @@ FOLDERS = {
         source(
             both(*(put(f"x/{c}/{n}.png", image_file(n)) for c in CLASSES for n in range(3))), kind="folder", path="x"
         ),
-        ("class ant", "prepare.test_fraction"),
+        ("3 of 3 classes", "'ant' (3)", "prepare.test_fraction", "7 or more"),
     ),
 }
 PATH = ("images/train/ant/000.png", "images/train/bee/000.jpg")
@@ -441,7 +441,11 @@ LABELS_OF = {
     "an unknown encoding": Case(
         "dump_labels", section("encodings.top2", kind="topp"), ("encodings.top2.kind", "'topk'")
     ),
-    "more classes than there are": Case("dump_labels", section("encodings.top2", k=4), ("encodings.top2", "4")),
+    "more classes than there are": Case(
+        "dump_labels",
+        lambda p: (p["encodings"]["top2"].update(k=4), p["students"]["small"].update(labels="top2")),
+        ("encodings.top2", "4"),
+    ),
     "a temperature that is not declared": Case(
         "dump_labels", section("dump_labels", temperature=3.0), ("dump_labels.temperatures", "3")
     ),
