@@ -18,7 +18,7 @@ class Listing:
         counts: Images by split and class; the class None stands for unlabelled ones.
         firsts: The first image of each split.
         is_whole: Whether these are all images.
-        seconds: The time that it took.
+        seconds: The time that listing these images takes.
     """
 
     counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
@@ -28,7 +28,9 @@ class Listing:
 
 
 def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> Listing:
-    """Returns the images of a source, counted for so many seconds at most."""
+    """Returns the images of a source, counted for so many seconds at most where their labels have
+    not been read before.
+    """
     listing, start = Listing(), time.monotonic()
     for image in source.images(raw):
         listing.counts[image.split, image.label] += 1
@@ -37,4 +39,8 @@ def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> 
         if listing.seconds > seconds:
             listing.is_whole = False
             break
+    if not listing.is_whole and (counts := source.counts(raw)):
+        # The labels have been read, so that these are the counts of all.
+        listing.seconds *= sum(counts.values()) / listing.counts.total()
+        listing.counts, listing.is_whole = Counter(counts), True
     return listing

@@ -44,12 +44,15 @@ def test_what_differs_from_the_usual_is_a_line_of_its_own(understood: Understood
     assert sum(expected in line for line in understood.lines()) == 1
 
 
-def test_a_listing_ends_when_its_time_is_over(tmp_path: Path) -> None:
+def test_a_listing_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path, make_samples())
     source = build_source({"kind": "folder", "path": str(tmp_path)}, "here")
     assert list_images(source, tmp_path).counts["train", "ant"] == 3
     short = list_images(source, tmp_path, seconds=0.0)
     assert isinstance(short, Listing)
+    assert (short.counts["train", "ant"], short.is_whole) == (3, True)  # by the labels, which were read before
+    monkeypatch.setattr(type(source), "counts", lambda self, raw: None)
+    short = list_images(source, tmp_path, seconds=0.0)
     assert (short.counts.total(), short.is_whole) == (1, False)
 
 
