@@ -88,7 +88,7 @@ def serve(address: str) -> None:
 
 
 def _answer(caller: socket.socket, size: int, files: list[int]) -> None:
-    """Runs a call in a child and tells the caller its exit status; does not return."""
+    """Runs a call in a child and sends the caller its exit status; does not return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:

@@ -8,8 +8,8 @@ from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-# Where a step in bfloat16 takes half the time of one in float32, on a processor that has it: smaller
-# networks gain little or lose.
+# Where a step in bfloat16 takes half the time of one in float32, on a processor that has it:
+# smaller networks gain little or lose.
 _LARGE = 200_000  # parameters
 
 
