@@ -13,6 +13,7 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS
+from pipeline.core.scratch import WORK
 from pipeline.doctor.checkup import check_up
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
@@ -25,9 +26,10 @@ def main(
     teacher: Path = Path("data/train_teacher"),
     labels: Path = Path("data/dump_labels"),
     quick: Annotated[bool, typer.Option("--quick", help="Without running the networks.")] = False,
+    work: Path = WORK,
 ) -> None:
     findings = Findings()
-    check_up(params, Folders(raw, data, teacher, labels), findings, quick=quick)
+    check_up(params, Folders(raw, data, teacher, labels, work), findings, quick=quick)
     errors, warnings = findings.counts["error"], findings.counts["warning"]
     print(f"{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)

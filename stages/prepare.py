@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
-from pipeline.core.progress import progress, say
+from pipeline.core.progress import say
 from pipeline.core.scratch import WORK, Scratch
 from pipeline.preparation.assign import assign_splits, check_pool
+from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
+from pipeline.preparation.filling import filled_pool
 from pipeline.preparation.finish import summary, write_pool
 from pipeline.preparation.listing import list_images
-from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files, check_unchanged
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
@@ -34,23 +35,22 @@ def main(
         if scratch.done:
             return
         # 1. Classes, splits and files as they were understood, before anything is made of them.
-        understood = understand(source, class_names, list_images(source, raw), settings)
-        for line in understood.lines():
+        listing = list_images(source, raw)
+        for line in understand(source, class_names, listing, settings).lines():
             say(f"prepare: {line}")
         # 2. One pass over the source: every image made ready and kept on disk.
-        count = source.count(raw)
-        pool = Pool(scratch.folder / "pool", settings.form, class_names, count)
-        with progress("prepare", count, "image", pool.num_taken) as on_images:
-            for taken in pool.fill(source.images(raw, pool.num_taken)):
-                on_images(taken)
+        form = listing.pixels.decided(settings.form)
+        pool = filled_pool(scratch.folder, source, raw, class_names, form)
         # 3. The split of each image.
-        check_pool(pool, settings, listing=work / "prepare.broken.tsv")
+        check_pool(pool, settings, work)
         splits = assign_splits(pool, settings)
         # 4. The data set, written in the order of its rows.
         check_unchanged(source, files, pool)
         prepared = write_pool(scratch.output, pool, splits, source.kind, records=scratch.folder)
         scratch.publish()
-    say(f"prepare: {summary(prepared, out)}")
+    for told in (prepared.values, contradictions_line(out, settings.contradicting), summary(prepared, out)):
+        if told:
+            say(f"prepare: {told}")
 
 
 if __name__ == "__main__":

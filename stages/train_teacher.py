@@ -18,6 +18,7 @@ from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import write_model
 from pipeline.teacher.calibration import calibrate
+from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.teacher.task import TeacherData, TeacherTask
 from pipeline.training.fit import fit, write_reports
@@ -78,7 +79,8 @@ def main(
             return
         load_weights(model, result.last, scratch.folder)
         validation = Validation(splits.val, splits.budget, device)
-        figures = calibrate(model, validation, f"model {settings.model!r}" if begin.weights else None)
+        imported = ImportedOutputs(f"model {settings.model!r}", manifest.class_names, begin.meta.class_groups)
+        figures = calibrate(model, validation, imported if begin.weights else None)
         meta = begin.meta.trained(result.state.precision, figures)
         write_model(scratch.output, meta, result.last)
         write_reports(reports / "train_teacher", result, {"val": figures})

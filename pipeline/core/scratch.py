@@ -58,7 +58,7 @@ class Scratch:
     ) -> None:
         self.out = out
         self._keeps = keep
-        self.name = "-".join(out.parts[-2:]).removeprefix("data-")
+        self.name = _name(out)
         decides = {
             **decides,
             "code": code_fingerprint(code),
@@ -71,7 +71,7 @@ class Scratch:
         self.output = self.folder / "output"
         self.decides = decides
         self._reports = reports
-        self._marker = work / f"{self.name}.done.json"
+        self._marker = _marker(out, work)
         self.kept = work / f"{self.name}.kept"
         self._lock = FileLock(work / f"{self.name}.lock")
 
@@ -81,7 +81,8 @@ class Scratch:
         reports are there.
         """
         try:
-            return self.out.exists() and self._read_marker() == self._done_marker(self.out) and self._has_reports
+            marker, wanted = self._read_marker(), self._done_marker(self.out)
+            return self.out.exists() and marker == {**marker, **wanted} and self._has_reports
         except OSError:
             return False
 
@@ -104,9 +105,7 @@ class Scratch:
         return _read_dict(self._marker)
 
     def _done_marker(self, tree: Path) -> dict[str, Any]:
-        files = [(str(path.relative_to(tree)), path.stat()) for path in sorted(tree.rglob("*")) if path.is_file()]
-        listing = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
-        return {"fingerprint": self.fingerprint, "files": listing}
+        return {"fingerprint": self.fingerprint, "files": _listed(tree)}
 
     @contextmanager
     def attempt(self) -> Iterator[bool]:
@@ -180,7 +179,7 @@ class Scratch:
         try:
             # First, or a process that is killed just after the last rename would have made `output`
             # for nothing.
-            write_json(self._marker, self._done_marker(self.output))
+            write_json(self._marker, {**self._done_marker(self.output), "decides": self.decides})
             if self.out.exists():
                 self.out.rename(self.folder / "replaced")
             self.output.rename(self.out)
@@ -219,7 +218,7 @@ class Scratch:
             return False
         for number, path in enumerate(self._reports):
             write_bytes(path, (self.kept / f"report{number}").read_bytes())
-        write_json(self._marker, self._done_marker(self.out))
+        write_json(self._marker, {**self._done_marker(self.out), "decides": self.decides})
         return True
 
     def read_kept(self) -> dict[str, Any]:
@@ -232,6 +231,31 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+def decided_by(out: Path, work: Path) -> dict[str, Any] | None:
+    """Returns everything that decided a finished result, as it was recorded; None where `out` has
+    no record, or the record is of other files (their times apart, which a copy changes).
+    """
+    marker = _read_dict(_marker(out, work))
+    if [file[:2] for file in marker.get("files", [])] != [file[:2] for file in _listed(out)]:
+        return None
+    decides: dict[str, Any] | None = marker.get("decides")
+    return decides
+
+
+def _name(out: Path) -> str:
+    return "-".join(out.parts[-2:]).removeprefix("data-")
+
+
+def _marker(out: Path, work: Path) -> Path:
+    return work / f"{_name(out)}.done.json"
+
+
+def _listed(tree: Path) -> list[list[Any]]:
+    """Returns name, size and time of each file below a folder."""
+    files = [(str(path.relative_to(tree)), path.stat()) for path in sorted(tree.rglob("*")) if path.is_file()]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
 
 
 class SharedScratch(Scratch):

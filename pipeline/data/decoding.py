@@ -1,8 +1,9 @@
 """Encoded images -> pixels: the one file that imports PIL.
 
 Pixels are one of two things, whatever a file holds: grey or RGB, 8 bits, upright. EXIF rotation is
-done, transparent pixels show white, a palette is looked up, CMYK becomes RGB, 16 bits are divided
-by 257. The first frame of an animation counts.
+done, transparent pixels show white, a palette is looked up, CMYK becomes RGB. Of the 16 bits of a
+file, the lower ones that are used are spread over 0 to 255 (all: divided by 257). The first frame
+of an animation counts.
 
 A JPEG file at least twice as large as what is asked for is decoded at a half, a quarter or an
 eighth of its size, which leaves out most of the work. That differs a little from all of its pixels
@@ -11,24 +12,21 @@ made smaller, and so does the sample id: it is part of how pixels are made.
 
 import io
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.threads import map_in_order
 from pipeline.data.formats import HEAD_BYTES, kind_named
 
 Content = bytes | Path | UInt8[np.ndarray, "channels height width"]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 MOST_PIXELS = 2**26  # 8192 x 8192, 200 MB in colour; a small file can claim any size
 EXIF_ORIENTATION = 0x0112
@@ -46,7 +44,6 @@ _UPRIGHT = {  # how an image is turned, by its EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
-_AHEAD = 4  # contents per worker that wait to be taken, or are at work
 
 # PIL warns of damaged EXIF, which does no harm, and only warns of images somewhat too large. The
 # filters are for all threads, because a thread can't have its own.
@@ -60,6 +57,14 @@ class DecodeError(PipelineError):
     def __init__(self, reason: str) -> None:
         self.reason = " ".join(reason.split())
         super().__init__("image", self.reason)
+
+
+class DeepPixelsError(DecodeError):
+    """An error that a file with 16 bits uses more of them than are read: `bits`."""
+
+    def __init__(self, highest: int, most: int) -> None:
+        self.bits = highest.bit_length()
+        super().__init__(f"pixels are up to {highest}, expected {most} at most")
 
 
 def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]:
@@ -97,14 +102,36 @@ def num_channels(content: Content) -> Literal[1, 3]:
     return 1 if _is_grey(_open(found)) else 3
 
 
-def longest_side(content: bytes | UInt8[np.ndarray, "channels height width"]) -> int:
-    """Returns the longer side of an image in pixels, by its header alone; raises DecodeError."""
-    height, width = content.shape[1:] if isinstance(content, np.ndarray) else _open(content).size[::-1]
-    return int(max(height, width))
+def highest_value(content: Content) -> int | None:
+    """Returns the highest value in a grey file of 16 bits, None for one of 8; raises DecodeError.
+
+    Colour of 16 bits counts as 8, because that is how PIL reads it.
+    """
+    found = read(content)
+    if isinstance(found, np.ndarray):
+        return None
+    image = _open(found)
+    if not _is_deep(image):
+        return None
+    try:
+        return int(_deep_values(image).max())
+    except (DecodeError, MemoryError):
+        raise
+    except Exception as error:
+        raise DecodeError(f"damaged ({error or type(error).__name__})") from None
+
+
+def height_and_width(content: Content) -> tuple[int, int]:
+    """Returns height and width of an upright image, by its header alone; raises DecodeError."""
+    found = read(content)
+    if isinstance(found, np.ndarray):
+        return found.shape[1], found.shape[2]
+    image = _open(found)
+    return _as_stored((image.height, image.width), _orientation(image))
 
 
 def decode(
-    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None = None
+    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None = None, bits: int = 16
 ) -> UInt8[np.ndarray, "{channels} _ _"]:
     """Returns upright 8-bit pixels, grey or RGB, fitted to a size (height, width).
 
@@ -112,8 +139,12 @@ def decode(
     at least twice as large as `size` in both directions is decoded at the smallest scale (1/2, 1/4,
     1/8) that is no smaller than `size`.
 
+    Args:
+        bits: Of the 16 of a file that has so many: the lower ones that are read.
+
     Raises:
         DecodeError: It is no image, or a damaged one; with the reason.
+        DeepPixelsError: It uses more bits than `bits`.
     """
     found = read(content)
     if isinstance(found, np.ndarray):
@@ -124,7 +155,7 @@ def decode(
         extent = _draft(image, size) if size and isinstance(image, JpegImageFile) else image.size
         image.load()
         orientation = _orientation(image)
-        plain = _plain(image, channels)
+        plain = _plain(image, channels, bits)
         if size:
             plain = _fitted(plain, _as_stored(size, orientation), extent)
         return _array(plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain)
@@ -168,24 +199,6 @@ def decode_all(
     Several threads do the work.
     """
     return map_in_order(partial(_decode_or_say_why, channels=channels, size=size), contents, workers)
-
-
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yields the function of each item, in order; several threads work a little ahead.
-
-    Threads are enough, because PIL decodes and the system reads without holding Python's lock.
-    """
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= workers * _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _decode_or_say_why(
@@ -242,10 +255,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def _plain(image: Image.Image, channels: Literal[1, 3], bits: int = 16) -> Image.Image:
     """Returns the image with 8 bits, grey or RGB."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_eight_of_sixteen_bits(image))
+    if _is_deep(image):
+        image = Image.fromarray(_eight_bits(image, bits))
     elif image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     elif not _is_grey(image) and image.mode != "RGB":
@@ -269,12 +286,19 @@ def _fitted(image: Image.Image, size: tuple[int, int], extent: tuple[float, floa
     return image.resize((new_width, new_height), Image.Resampling.BILINEAR, box=box)
 
 
-def _eight_of_sixteen_bits(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
+def _eight_bits(image: Image.Image, bits: int) -> UInt8[np.ndarray, "height width"]:
+    values, most = _deep_values(image), (1 << bits) - 1
+    if (highest := int(values.max())) > most:
+        raise DeepPixelsError(highest, most)
+    return ((values.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+
+
+def _deep_values(image: Image.Image) -> Integer[np.ndarray, "height width"]:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         found = "fractions" if image.mode == "F" else f"{values.min()} to {values.max()}"
         raise DecodeError(f"pixels are {found}, expected whole numbers of 8 or 16 bits")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return values
 
 
 def _array(image: Image.Image) -> UInt8[np.ndarray, "channels height width"]:

@@ -10,13 +10,15 @@ findings.py     prints findings line by line, and counts them
 folders.py      the folders that are looked into
 params.py       params.yaml as a whole: every section and row, and every fault in them
 images.py       a look at the prepared images, and what a look holds
+changes.py      whether prepared images are those that `prepare` would make now
 source.py       a look at images that are not prepared yet, and the time that preparing them takes
+trials.py       a few images prepared in a temporary folder, for bytes and seconds
 memory.py       whether images fit into the memory budget of each stage
 labels.py       the label stores that students will read, and some labels to measure
 networks.py     tries of the teacher and the students on a few images
 speed.py        seconds per image of real training steps
 times.py        the time of each stage, from those seconds
-disk.py         bytes of the files that are there
+disk.py         bytes of the files that are there, and full disks by name
 space.py        bytes that the data set and the stores will take
 reporting.py    the printed lines about images, times and disk
 steps.py        whether schedules have enough steps

@@ -3,22 +3,25 @@ sound.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.data.dataset import ImageDataset
+from pipeline.doctor.changes import change
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
-from pipeline.doctor.images import Look, look_at_prepared, misfit
+from pipeline.doctor.images import Look, look_at_prepared
 from pipeline.doctor.labels import LabelStore, find_store, made_up_labels, plan_stores, teacher_labels
 from pipeline.doctor.memory import check_memory
 from pipeline.doctor.params import Params, read_params
 from pipeline.doctor.reporting import report_images, report_space, report_times
 from pipeline.doctor.source import SourceLook, spared
-from pipeline.doctor.space import measure_space
+from pipeline.doctor.space import measure_label_bytes, measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
+from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
 
@@ -52,7 +55,8 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     asks_teacher = look.seconds is None and not quick
     labels = teacher_labels(dump, look, folders, findings) if asks_teacher else None
     labels = labels or made_up_labels(dump, len(look.data.class_names))
-    report_space(measure_space(dump, stores, look, labels, folders), findings)
+    sizes = findings.attempt(measure_label_bytes, dump, stores, labels, look.data.num_samples["train"]) or {}
+    report_space(measure_space(dump, sizes, look, labels.source, folders), findings)
 
 
 def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look | None:
@@ -64,12 +68,15 @@ def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look
         dataset = findings.attempt(ImageDataset, folders.data)
         if dataset is None:
             return None
-        if not (wrong := misfit(dataset.manifest, prepare)):
+        if not (wrong := change(dataset.manifest, prepare, params.source, folders)):
+            if line := contradictions_line(folders.data, prepare.contradicting):
+                findings.warning(line)
             return findings.attempt(look_at_prepared, dataset)
         findings.warning(f"{folders.data}: its {wrong}; looking at the source; `dvc repro prepare` makes it again")
     if params.source is None:
         return None
-    with spared(folders.raw) as mirror:
+    fetches = getattr(params.source, "path", None) is None  # others write nothing, so that no mirror is needed
+    with spared(folders.raw) if fetches else nullcontext(folders.raw) as mirror:
         try:
             findings.attempt(check_counts, params.source.counts(mirror), prepare, f"source {params.source.kind!r}")
             return SourceLook(params.source, mirror, prepare).look()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar
 
 from pipeline.core.errors import PipelineError
+from pipeline.doctor.disk import FullDiskError, full_disk_named
 
 Level = Literal["ok", "warning", "error"]
 Inputs = ParamSpec("Inputs")
@@ -29,12 +30,18 @@ class Findings:
     def attempt(
         self, make: Callable[Inputs, Result], *arguments: Inputs.args, **keywords: Inputs.kwargs
     ) -> Result | None:
-        """Returns the result of `make`; reports an error that a user can fix, and returns None."""
+        """Returns the result of `make`; reports an error that a user can fix, and returns None.
+
+        A full disk for temporary files is a warning: it stops the check-up, not the run.
+        """
         try:
-            return make(*arguments, **keywords)
+            with full_disk_named():
+                return make(*arguments, **keywords)
+        except FullDiskError as fault:
+            self.warning(fault)
         except PipelineError as fault:
             self.error(fault)
-            return None
+        return None
 
     def _report(self, level: Level, line: object) -> None:
         self.counts[level] += 1

@@ -11,7 +11,6 @@ from pipeline.data.dataset import SPLITS, ImageDataset
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
-from pipeline.preparation.settings import Prepare
 from pipeline.preparation.understood import Understood
 
 LOOKED_AT = 200  # images
@@ -30,6 +29,7 @@ class Look:
         firsts: The state of the first image of each split, in words, and whether it is broken.
         image_bytes: On disk, of an image in data/prepare; `pool_bytes` while it waits in the pool.
         seconds: The time that prepare will take for each image; None: the data is prepared.
+        untimed: Why the time leaves out what is written, and bytes are a guess; None: they do not.
     """
 
     some: SplitInMemory
@@ -40,22 +40,7 @@ class Look:
     image_bytes: float
     pool_bytes: float
     seconds: float | None
-
-
-def misfit(data: DatasetManifest, settings: Prepare) -> str | None:
-    """Returns the first difference between a prepared data set and the settings, None without one.
-
-    The manifest records only some of the settings.
-    """
-    shape = data.image_shape
-    recorded = {
-        "source": (data.source, str(settings.source.get("kind"))),
-        "storage": (data.storage, settings.storage),
-        "image_px": (shape[1:], list(settings.image_px) if settings.image_px else shape[1:]),
-        "channels": (shape[0], settings.channels or shape[0]),
-    }
-    differing = [f"{key} {found}, now {wanted}" for key, (found, wanted) in recorded.items() if found != wanted]
-    return differing[0] if differing else None
+    untimed: str | None = None
 
 
 def look_at_prepared(dataset: ImageDataset) -> Look:
@@ -81,11 +66,14 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
 def spread(dataset: ImageDataset, count: int) -> SplitInMemory:
     """Returns about so many training images, from all over the split."""
     train = dataset.stream("train")
-    ranges = [range(start, min(start + -(-count // NUM_PLACES), len(train))) for start in starts(len(train), count)]
-    return train.take(np.unique(np.concatenate([np.arange(some.start, some.stop) for some in ranges])))
+    return train.take(np.concatenate([np.array(rows) for rows in places(len(train), count)]))
 
 
-def starts(total: int, count: int) -> list[int]:
-    """Returns rows to begin reading at, from everywhere, the last rows among them."""
+def places(total: int, count: int) -> list[range]:
+    """Returns about so many rows, from everywhere, the last ones among them; each row is in one
+    range.
+    """
+    if total <= count:
+        return [range(total)]
     each = -(-count // NUM_PLACES)
-    return sorted({int(place) for place in np.linspace(0, max(total - each, 0), NUM_PLACES)})
+    return [range(start, start + each) for start in sorted({int(n) for n in np.linspace(0, total - each, NUM_PLACES)})]

@@ -27,7 +27,7 @@ from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import PILOT_STEPS
-from pipeline.teacher.chance import check_above_chance
+from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import num_steps
 from pipeline.training.recipe import FitSettings
@@ -92,8 +92,9 @@ class NetworkCheck(ABC):
             return
         device = next(iter(model.buffers())).device
         logits = predict_logits(model, some.in_order(_AT_ONCE), device)
+        outputs = ImportedOutputs(f"model {self.settings.model!r}", start.meta.class_names, start.meta.class_groups)
         try:
-            check_above_chance(logits, some.hard_labels, f"model {self.settings.model!r}")
+            outputs.check(logits, some.hard_labels)
         except ModelError as fault:
             findings.warning(fault)
 

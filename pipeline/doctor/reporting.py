@@ -6,6 +6,7 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
 from pipeline.doctor.space import DiskSpace
+from pipeline.preparation.statistics import count_levels, values_line
 
 FEW = 20  # images of a class
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -22,8 +23,12 @@ def report_images(look: Look, findings: Findings) -> None:
     findings.ok(f"images: {data.source}, {state}: {about}, storage: {data.storage}")
     for split, (state, is_broken) in look.firsts.items():
         (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {state}")
+    if look.untimed:
+        findings.warning(look.untimed)
     for line in look.understood.lines():
         findings.ok(line)
+    values = values_line(count_levels(look.some.inputs.numpy()))
+    (findings.warning if "check" in values else findings.ok)(values)
     _report_classes(look, findings)
     _report_oddities(data, findings)
 

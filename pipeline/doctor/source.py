@@ -3,7 +3,6 @@
 import os
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,25 +14,21 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import DataError
+from pipeline.core.threads import map_in_order
 from pipeline.data.dataset import SPLITS
-from pipeline.data.decoding import DecodeError, decode, fit, map_in_order, num_channels
+from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import UNLABELLED, SplitInMemory
-from pipeline.doctor.disk import tree_bytes
-from pipeline.doctor.images import LOOKED_AT, NUM_PLACES, Look, starts
+from pipeline.doctor.images import LOOKED_AT, Look, places
+from pipeline.doctor.trials import try_preparing
 from pipeline.preparation.listing import list_images
-from pipeline.preparation.make import Broken, ImageForm, Made
+from pipeline.preparation.make import Broken, ImageForm, Made, Wider
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.understood import understand
-from pipeline.preparation.write import SplitRows, write_split
-
-_WRITTEN_TIMES = 5
-_SLOW_SECONDS = 1.0
-_SIZED = 4  # one of so many images is decoded for its size
 
 
 class SourceLook:
@@ -56,10 +51,9 @@ class SourceLook:
         """Returns what is known of the images, with the time that preparing them will take."""
         # 1. Make a few images ready, as prepare would, and time it.
         raws = list(self._some()) or [raw for split, raw in self._listing.firsts.items() if split == "train"]
-        form = self._form(raws)
-        form.make(raws[0])  # the first one also sets the decoder up
+        self._made(raws[:1])  # the first one also sets the decoder up
         start = time.perf_counter()
-        made = list(map_in_order(form.make, raws, os.cpu_count() or 1))
+        form, made = self._made(raws)
         seconds = time.perf_counter() - start
         whole = [one for one in made if isinstance(one, Made)]
         broken = [one for one in made if isinstance(one, Broken)]
@@ -68,32 +62,29 @@ class SourceLook:
             fix = "fix or remove them, or set prepare.broken: skip in params.yaml"
             raise DataError(broken[0].key, found, fix=fix)
         _check_sizes(whole)
-        # 2. Time the rest of the work: the pool, and the files of the data set.
-        if seconds < _SLOW_SECONDS:  # in a longer time decoding is nearly all
-            seconds = self._pooling_seconds(raws, form)
+        # 2. Try the rest of the work: the pool, and the files of the data set.
         some = self._split(whole, form)
-        image_bytes, to_write = _write(some, whole, form)
+        pool = partial(Pool, form=form, class_names=self.class_names, count=self.count)
+        trial = try_preparing(pool, raws, seconds, some, whole)
         # 3. Estimate the whole data set from these.
-        pool_bytes = float(np.mean([len(one.stored) for one in whole]))
-        data = self._data(some, form)
         return Look(
             some,
-            data,
+            self._data(some, form),
             self._class_counts(),
             understand(self._source, self.class_names, self._listing, self._settings),
             self._firsts_seen(form),
-            image_bytes,
-            pool_bytes,
-            seconds / len(made) + to_write + self._listing.seconds / self._counts.total(),
+            trial.image_bytes,
+            float(np.mean([len(one.stored) for one in whole])),
+            trial.seconds + self._listing.seconds / self._counts.total(),
+            trial.fault,
         )
 
     def sizes(self) -> list[tuple[int, int]]:
         """Returns height and width of some training images as they are, without broken ones."""
         sizes = []
-        for raw in islice(self._some(), 0, None, _SIZED):
+        for raw in self._some():
             with suppress(DecodeError):
-                height, width = decode(raw.content, 1).shape[1:]
-                sizes.append((height, width))
+                sizes.append(height_and_width(raw.content))
         return sizes
 
     def _some(self) -> Iterator[RawImage]:
@@ -102,30 +93,19 @@ class SourceLook:
         A source that does not count its images is taken to end where listing ended.
         """
         total = self.count or self._counts.total()
-        each = -(-LOOKED_AT // NUM_PLACES)
-        for start in starts(total, LOOKED_AT):
-            yield from (raw for raw in islice(self._source.images(self._raw, start), each) if raw.split == "train")
+        for rows in places(total, LOOKED_AT):
+            raws = islice(self._source.images(self._raw, rows.start), len(rows))
+            yield from (raw for raw in raws if raw.split == "train")
 
-    def _pooling_seconds(self, raws: list[RawImage], form: ImageForm) -> float:
-        """Returns the seconds that pooling takes: the difference of many images and few."""
-        seconds = []
-        for times in (1, 1, _WRITTEN_TIMES):
-            start = time.perf_counter()
-            with tempfile.TemporaryDirectory() as folder:
-                pool = Pool(Path(folder, "pool"), form, self.class_names, self.count)
-                deque(pool.fill(iter(raws * times)), maxlen=0)
-                seconds.append(time.perf_counter() - start)
-        return max(0.0, seconds[2] - seconds[1]) / (_WRITTEN_TIMES - 1)
-
-    def _form(self, raws: list[RawImage]) -> ImageForm:
-        """Returns the form with its channels: those of the first image, where they are not set."""
-        form = self._settings.form
-        for raw in [] if form.channels else raws:
-            try:
-                return replace(form, channels=num_channels(raw.content))
-            except DecodeError:
-                continue
-        return form if form.channels else replace(form, channels=1)
+    def _made(self, raws: list[RawImage]) -> tuple[ImageForm, list[Made | Broken]]:
+        """Returns the images in the form that prepare would give them, and that form."""
+        form = self._listing.pixels.decided(self._settings.form)
+        while True:
+            made = list(map_in_order(form.make, raws, os.cpu_count() or 1))
+            wider = next((one.form for one in made if isinstance(one, Wider)), None)
+            if wider is None:
+                return form, [one for one in made if not isinstance(one, Wider)]
+            form = wider
 
     def _split(self, whole: list[Made], form: ImageForm) -> SplitInMemory:
         assert form.channels is not None, "it was found"
@@ -163,6 +143,7 @@ class SourceLook:
     def _firsts_seen(self, form: ImageForm) -> dict[str, tuple[str, bool]]:
         states = {}
         for split, made in ((split, form.make(raw)) for split, raw in self._listing.firsts.items()):
+            assert not isinstance(made, Wider), "the first images were looked at"
             if isinstance(made, Broken):
                 states[split] = (f"is broken ({made.key}: {made.reason})", True)
             else:
@@ -178,34 +159,6 @@ def _check_sizes(whole: list[Made]) -> None:
             found = f"{sizes[0]} pixels (height x width), but {one.key} has {sizes[1]}"
             fix = "set prepare.image_px: [height, width] in params.yaml, to which all are scaled and cut"
             raise DataError(first.key, found, expected="images of one size", fix=fix)
-
-
-def _write(some: SplitInMemory, whole: list[Made], form: ImageForm) -> tuple[float, float]:
-    """Returns the bytes and the seconds that writing an image into data/prepare takes.
-
-    The bytes include its line in samples.tsv; the seconds are the difference of many and few.
-    """
-    sizes, seconds = [], []
-    for times in (1, 1, _WRITTEN_TIMES):  # the first one warms up
-        rows = np.tile(np.arange(len(some)), times)
-        split = SplitInMemory(some.inputs[rows], some.hard_labels[rows], some.sample_ids[rows])
-        written = SplitRows.of(split)
-        if form.storage == "encoded":
-            contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
-            lengths = np.array([len(content) for content in contents])
-            written = replace(written, sizes=lengths, contents=partial(_from, contents))
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            write_split(Path(folder, "train.zarr"), written, some.inputs.shape[1:])
-            seconds.append(time.perf_counter() - start)
-            sizes.append(tree_bytes(Path(folder)))
-    more = (_WRITTEN_TIMES - 1) * len(some)
-    line = np.mean([len(f"{one.sample_id:016x}\t{one.split}\t{one.label}\t{one.key}\n") for one in whole])
-    return sizes[1] / len(some) + float(line), max(0.0, seconds[2] - seconds[1]) / more
-
-
-def _from(contents: list[np.ndarray], first: int) -> Iterator[np.ndarray]:
-    yield from contents[first:]
 
 
 @contextmanager

@@ -49,12 +49,15 @@ class DiskSpace:
 
 
 def measure_space(
-    dump: DumpLabels, stores: Mapping[str, LabelStore], look: Look, labels: SomeLabels, folders: Folders
+    dump: DumpLabels, sizes: Mapping[str, float], look: Look, labels_of: str, folders: Folders
 ) -> DiskSpace:
-    """Returns what the data set and the planned stores will take, from a few images and labels."""
+    """Returns what the data set and the planned stores will take.
+
+    Args:
+        sizes: The bytes of a label in each store.
+    """
     num_samples = look.data.num_samples
     num_labels = dump.num_views * num_samples["train"]
-    sizes = measure_label_bytes(dump, stores, labels, num_labels)
     existing = next(path for path in [folders.data.absolute(), *folders.data.absolute().parents] if path.exists())
     return DiskSpace(
         prepare=look.image_bytes * sum(num_samples.values()),
@@ -63,20 +66,21 @@ def measure_space(
         stores={name: num_labels * size + num_samples["train"] * _SAMPLE_ID_BYTES for name, size in sizes.items()},
         stores_there=tree_bytes(folders.labels),
         label_bytes=sizes,
-        labels_of=labels.source,
+        labels_of=labels_of,
         copies=2 if keeps_second_copy(Path()) else 1,
         free=shutil.disk_usage(existing).free,
     )
 
 
 def measure_label_bytes(
-    dump: DumpLabels, stores: Mapping[str, LabelStore], labels: SomeLabels, num_labels: int
+    dump: DumpLabels, stores: Mapping[str, LabelStore], labels: SomeLabels, num_train: int
 ) -> dict[str, float]:
-    """Returns the bytes of one label in each store of `num_labels`: some are written, and measured.
+    """Returns the bytes of one label in each store of so many images: some are written, and
+    measured.
 
     The first labels, half of them at most, serve as the pilot.
     """
-    log_probs = labels.log_probs
+    log_probs, num_labels = labels.log_probs, dump.num_views * num_train
     space = dump.space(log_probs.shape[1])
     pilot = log_probs[: max(1, min(dump.pilot_labels, int(_MOST_PILOT * len(log_probs))))]
     sizes = {}

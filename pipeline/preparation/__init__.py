@@ -9,13 +9,16 @@ consecutive rows are a random sample.
     listing.py     images by split and class, as far as a few seconds go
     presence.py    the files of a source, looked at before any image is read
     understood.py  the lines about classes, splits and files that stage and doctor print first
+    pixels.py      a look at some images: grey or colour, sizes, bits used
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
+    filling.py     a pool filled in one form, which is widened where an image needs it
     pool.py        all images of a source, made ready and kept on disk
     blocks.py      the records of the images in a pool, a few megabytes of images at a time
     buckets.py     the files of a pool: a sort on disk in two passes
     order.py       the order of rows, and the draw of those that are held out
     enough.py      whether classes have enough images for the splits, before any is decoded
     assign.py      the split of every image: the source's own, or held out
+    contradictions.py  pictures in several classes
     statistics.py  mean and standard deviation of each channel, counted exactly
     write.py       a split written file by file, and the manifest
     lists.py       lists beside the data set: samples, duplicates, broken images

@@ -10,7 +10,8 @@ from pipeline.core.errors import DataError
 from pipeline.core.progress import say
 from pipeline.data.dataset import SPLITS
 from pipeline.data.splits import UNLABELLED
-from pipeline.preparation.lists import write_broken
+from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
+from pipeline.preparation.lists import write_broken, write_contradictions
 from pipeline.preparation.order import hold_out
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
@@ -18,12 +19,14 @@ from pipeline.preparation.settings import Prepare
 PoolSplits = Mapping[str, Int64[np.ndarray, " images"]]  # the pool's images by split, in the order of its rows
 
 
-def check_pool(pool: Pool, settings: Prepare, listing: Path) -> None:
-    """Raises DataError when there is nothing to train on, or when broken images are to be refused.
+def check_pool(pool: Pool, settings: Prepare, work: Path) -> None:
+    """Raises DataError when there is nothing to train on, or when broken images or contradicting
+    labels are to be refused.
 
     Args:
-        listing: The file that lists broken images when they are refused.
+        work: The folder for lists of images that are refused.
     """
+    listing = work / "prepare.broken.tsv"
     broken = next(pool.broken(), None)
     if broken and settings.broken == "refuse":
         count = write_broken(listing, pool)
@@ -34,9 +37,31 @@ def check_pool(pool: Pool, settings: Prepare, listing: Path) -> None:
     if pool.image_shape is None:
         found = f"none of its {pool.num_taken:,} images can be decoded" if broken else "no images"
         raise DataError(where, found, expected="images", fix="look at prepare.source in params.yaml")
+    if settings.contradicting == "refuse":
+        _check_contradictions(pool, work / f"prepare.{CONTRADICTIONS}")
     labels = pool.column("hard_labels")
     if (labels == UNLABELLED).all():
         raise DataError(where, f"all {len(labels):,} images are unlabelled", expected="a class for some of them")
+
+
+def _check_contradictions(pool: Pool, listing: Path) -> None:
+    if not len(some := contradictory(pool)):
+        return
+    rows = write_contradictions(listing, pool, some)
+    picture, name, key = rows[0]
+    other = next(row for row in rows if row[0] == picture and row[1] != name)
+    found = f"class {name!r}, and {other[2]} is the same picture in {other[1]!r}; {len(some):,} images like these"
+    pool.clear()  # or the next run would not look at the corrected ones again
+    fix = f"look at {listing}, or set prepare.contradicting: drop or keep"
+    raise DataError(key, found, expected="one class for a picture", fix=fix)
+
+
+def contradictory(pool: Pool) -> Int64[np.ndarray, " images"]:
+    """Returns the images whose labels contradict each other, in the order of rows."""
+    mask = contradicting(pool.column("sample_ids"), pool.column("hard_labels"))
+    order = pool.order() if mask.any() else np.empty(0, np.int64)  # a sort of all
+    some: Int64[np.ndarray, " images"] = order[mask[order]]
+    return some
 
 
 def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
@@ -46,8 +71,10 @@ def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
         DataError: An image of `val` or `test` is unlabelled, or no training image is of its class.
     """
     given, labels, ids = (pool.column("splits"), pool.column("hard_labels"), pool.column("sample_ids"))
-    # 1. The splits that the source names, each in the order of its rows.
+    # 1. The splits that the source names, each in the order of its rows, less what is dropped.
     order = pool.order()
+    if settings.contradicting == "drop":
+        order = order[~contradicting(ids, labels)[order]]
     splits = {name: order[given[order] == number] for number, name in enumerate(SPLITS)}
     for name in ("val", "test"):
         for key in pool.keys(splits[name][labels[splits[name]] == UNLABELLED][:1]):

@@ -35,7 +35,6 @@ class PoolBlock:
 
     path: Path
     num_taken: int
-    channels: Channels
     bits: int
     image_shape: tuple[int, ...] | None
     splits: Int8[np.ndarray, " images"]
@@ -49,10 +48,8 @@ class PoolBlock:
     def load(cls, path: Path) -> "PoolBlock":
         """Reads a record; its levels and broken images stay on disk until they are asked for."""
         with np.load(path) as file:
-            num_taken, channels, bits, *shape = file["about"].tolist()
-            return cls(
-                path, num_taken, channels, bits, tuple(shape) or None, *(file[name] for name in get_args(BlockColumn))
-            )
+            num_taken, bits, *shape = file["about"].tolist()
+            return cls(path, num_taken, bits, tuple(shape) or None, *(file[name] for name in get_args(BlockColumn)))
 
     def __len__(self) -> int:
         return len(self.splits)
@@ -111,7 +108,7 @@ class GrowingBlock:
         texts = b"".join(closed(text) for one in self.broken for text in (one.key, one.reason))
         checksums = [image.crc << 32 | zlib.crc32(key) for image, key in zip(made, self.keys, strict=True)]
         arrays: dict[str, Any] = {
-            "about": np.array([len(self), self.channels, bits, *shape]),
+            "about": np.array([len(self), bits, *shape]),
             "levels": self.levels,
             "broken": np.frombuffer(texts, np.uint8),
             "splits": np.array([SPLITS.index(image.split) for image in made], dtype=np.int8),

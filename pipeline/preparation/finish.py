@@ -10,19 +10,23 @@ from pipeline.core.progress import progress
 from pipeline.core.sealed import write_sealed
 from pipeline.data.dataset import SPLITS
 from pipeline.data.manifest import DatasetManifest
-from pipeline.preparation.assign import PoolSplits
-from pipeline.preparation.lists import write_broken, write_duplicates, write_samples
+from pipeline.preparation.assign import PoolSplits, contradictory
+from pipeline.preparation.contradictions import CONTRADICTIONS
+from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates, write_samples
 from pipeline.preparation.pool import Pool
-from pipeline.preparation.statistics import statistics_of
+from pipeline.preparation.statistics import statistics_of, values_line
 from pipeline.preparation.write import SplitRows, dataset_manifest, write_split
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that was written, and the number of samples in its list of duplicates."""
+    """A data set that was written, the number of samples in its list of duplicates, and a line
+    about the values of its pixels.
+    """
 
     manifest: DatasetManifest
     num_duplicates: int
+    values: str
 
 
 def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, records: Path) -> Prepared:
@@ -36,10 +40,10 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
     assert shape is not None, "there are images"
     rows = {name: _split_rows(pool, splits[name]) for name in SPLITS}
     # 1. Statistics of the training images. The pool counted levels while it was filled, so only the
-    # held-out images are read for this: they do not count as training images any more.
+    # images that were held out or dropped are read for this: they are not trained on.
     given, levels = pool.column("splits"), pool.levels()
-    for name in ("val", "test"):
-        levels -= pool.count_levels(splits[name][given[splits[name]] == SPLITS.index("train")])
+    for some in (splits["val"], splits["test"], _dropped(pool, splits)):
+        levels -= pool.count_levels(some[given[some] == SPLITS.index("train")])
     # 2. The manifest, which is written last: who finds it finds all of the data set.
     num_broken = write_broken(folder / "broken.tsv", pool)
     manifest = dataset_manifest(source, pool.class_names, list(shape), statistics_of(levels), rows, num_broken)
@@ -50,9 +54,18 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
             on_images(len(split))
     # 4. The lists beside them.
     write_samples(folder / "samples.tsv", pool, splits)
+    if len(some := contradictory(pool)):
+        write_contradictions(folder / CONTRADICTIONS, pool, some)
     num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
     write_sealed(folder / "manifest.json", asdict(manifest))
-    return Prepared(manifest, num_duplicates)
+    return Prepared(manifest, num_duplicates, values_line(levels))
+
+
+def _dropped(pool: Pool, splits: PoolSplits) -> Int64[np.ndarray, " dropped"]:
+    """Returns the images that are in no split, in the order of rows."""
+    kept = np.concatenate(list(splits.values()))
+    order = pool.order() if len(kept) < len(pool.column("sizes")) else np.empty(0, np.int64)  # a sort of all
+    return order[~np.isin(order, kept)]
 
 
 def _split_rows(pool: Pool, rows: Int64[np.ndarray, " images"]) -> SplitRows:

@@ -5,9 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.preparation.pixels import PixelLook
 from pipeline.preparation.sources.base import RawImage, Source
 
 LISTING_SECONDS = 10.0  # for which a source is asked for labels: reading all may take hours
+_LOOKED_AT = 200  # images at least, if there are so many
 
 
 @dataclass
@@ -17,12 +19,14 @@ class Listing:
     Attributes:
         counts: Images by split and class; the class None stands for unlabelled ones.
         firsts: The first image of each split.
+        pixels: A look at the first image of each class in each split, and at some from all over.
         is_whole: Whether these are all images.
         seconds: The time that listing these images takes.
     """
 
     counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     firsts: dict[str, RawImage] = field(default_factory=dict)
+    pixels: PixelLook = field(default_factory=PixelLook)
     is_whole: bool = True
     seconds: float = 0.0
 
@@ -32,7 +36,10 @@ def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> 
     not been read before.
     """
     listing, start = Listing(), time.monotonic()
-    for image in source.images(raw):
+    step = max(1, (source.count(raw) or 0) // _LOOKED_AT)
+    for number, image in enumerate(source.images(raw)):
+        if number % step == 0 or (image.split, image.label) not in listing.counts:
+            listing.pixels.add(image)
         listing.counts[image.split, image.label] += 1
         listing.firsts.setdefault(image.split, image)
         listing.seconds = time.monotonic() - start

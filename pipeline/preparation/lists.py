@@ -9,12 +9,14 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from pipeline.data.dataset import SPLITS
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.pool import Pool
 
 _SAMPLE = ("sample_id", "split", "class", "key")
+_CONTRADICTION = ("sample_id", "class", "key")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -29,13 +31,26 @@ def write_duplicates(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -
     """Writes the same of samples whose pixels another one has too, by id, if there are any; returns
     their number.
     """
-    ids = pool.column("sample_ids")
-    values, counts = np.unique(ids, return_counts=True)
+    ids, kept = pool.column("sample_ids"), np.concatenate(list(splits.values()))
+    values, counts = np.unique(ids[kept], return_counts=True)
     repeated = np.isin(ids, values[counts > 1])
     if repeated.any():
         own = {split: some[repeated[some]] for split, some in splits.items()}
         _write(path, _SAMPLE, sorted(_samples(pool, own), key=lambda line: line[0]))
-    return int(repeated.sum())
+    return int(repeated[kept].sum())
+
+
+def write_contradictions(path: Path, pool: Pool, some: Int64[np.ndarray, " some"]) -> list[tuple[str, ...]]:
+    """Writes id, class and key of images, which are given in the order of rows, sorted; returns
+    these lines.
+    """
+    ids, labels = pool.column("sample_ids")[some], pool.column("hard_labels")[some]
+    lines = zip(ids.tolist(), labels.tolist(), pool.keys(some), strict=True)
+    rows: list[tuple[str, ...]] = sorted(
+        (f"{sample_id:016x}", pool.class_names[label], key) for sample_id, label, key in lines
+    )
+    _write(path, _CONTRADICTION, rows)
+    return rows
 
 
 def write_broken(path: Path, pool: Pool) -> int:

@@ -1,19 +1,34 @@
 """A raw image made ready: decoded, fitted to one size, and kept as pixels or as an encoded file."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from pipeline.data.decoding import DecodeError, decode, longest_side, read, to_jpeg, to_png
+from pipeline.data.decoding import (
+    DecodeError,
+    DeepPixelsError,
+    decode,
+    height_and_width,
+    highest_value,
+    num_channels,
+    read,
+    to_jpeg,
+    to_png,
+)
 from pipeline.data.images import Storage
 from pipeline.data.sample_ids import sample_ids
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.statistics import count_levels
 
 Channels = Literal[1, 3]
+Stored = bytes | UInt8[np.ndarray, "channels height width"]
+Found = Literal["channels", "bits"]
+FOUND: tuple[Found, ...] = ("channels", "bits")
+MOST_BITS = 16
+_DEPTHS = (8, 10, 12, 14, MOST_BITS)
 
 
 @dataclass(frozen=True)
@@ -21,39 +36,62 @@ class ImageForm:
     """The form that every image is made into.
 
     Attributes:
-        channels: None stands for those of the first image.
+        channels: None until images have been looked at; `bits` likewise.
         image_px: Height and width; None when images have one size already.
         longest_px: The most that an encoded image's longer side may have.
+        bits: Of files with 16 bits, the lower ones that are used.
+        found: The attributes that a look at images decided, so that another image may widen them.
     """
 
     channels: Channels | None
     image_px: tuple[int, int] | None
     storage: Storage
     longest_px: int | None
+    bits: int | None = None
+    found: frozenset[Found] = frozenset()
 
-    def make(self, raw: RawImage) -> "Made | Broken":
+    def make(self, raw: RawImage) -> "Made | Broken | Wider":
         """Returns an image as it is kept; several threads do this at a time."""
-        assert self.channels is not None, "the first image has been looked at"
         try:
             content = read(raw.content)
-            # Pixels are decoded from the file that is kept, so that id and statistics are those of
-            # what is read later.
-            encoded = self._encoded(content, self.channels) if self.storage == "encoded" else None
-            pixels = decode(content if encoded is None else encoded, self.channels, self.image_px)
+            if self.channels == 1 and "channels" in self.found and num_channels(content) == 3:
+                return Wider(raw.key, "has colour", replace(self, channels=3))
+            return self._made(raw, content)
+        except DeepPixelsError as error:
+            if "bits" in self.found:
+                return Wider(raw.key, f"uses {error.bits} bits", replace(self, bits=depth(error.bits)))
+            return Broken(raw.key, f"{error.reason} (prepare.bits: {self.bits})")
         except DecodeError as error:
             return Broken(raw.key, error.reason)
+
+    def _made(self, raw: RawImage, content: Stored) -> "Made":
+        assert self.channels is not None, "images have been looked at"
+        assert self.bits is not None, "images have been looked at"
+        # Pixels are decoded from the file that is kept, so that id and statistics are those of what
+        # is read later.
+        encoded = self._encoded(content, self.channels, self.bits) if self.storage == "encoded" else None
+        pixels = decode(content if encoded is None else encoded, self.channels, self.image_px, self.bits)
         levels = count_levels(pixels[None]) if raw.split == "train" else None
         sample_id = int(sample_ids(pixels[None])[0])
         stored = pixels.tobytes() if encoded is None else encoded
         return Made(raw.split, raw.label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels)
 
-    def _encoded(self, content: bytes | UInt8[np.ndarray, "channels height width"], channels: Channels) -> bytes:
-        """Returns the file that is kept of an image: its own, unless it is too large or is not a
-        file yet.
+    def _encoded(self, content: Stored, channels: Channels, bits: int) -> bytes:
+        """Returns the file that is kept of an image: its own, unless it is too large, is not a file
+        yet, or uses only some of its 16 bits, which readers do not know.
         """
-        if self.longest_px and longest_side(content) > self.longest_px:
-            return to_jpeg(decode(content, channels), self.longest_px)
-        return content if isinstance(content, bytes) else to_png(decode(content, channels))
+        if self.longest_px and max(height_and_width(content)) > self.longest_px:
+            return to_jpeg(decode(content, channels, bits=bits), self.longest_px)
+        if isinstance(content, bytes) and (bits == MOST_BITS or highest_value(content) is None):
+            return content
+        return to_png(decode(content, channels, bits=bits))
+
+
+def depth(bits: int) -> int:
+    """Returns the usual number of bits, of those that cameras and scanners have, that holds so
+    many.
+    """
+    return next(usual for usual in _DEPTHS if usual >= bits)
 
 
 @dataclass(frozen=True)
@@ -82,3 +120,12 @@ class Broken:
 
     key: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Wider:
+    """An image that does not fit into the form that was found, and the form that it asks for."""
+
+    key: str
+    reason: str
+    form: ImageForm

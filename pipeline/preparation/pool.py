@@ -21,23 +21,31 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from pipeline.core.errors import DataError, SourceError, suggest
-from pipeline.data.decoding import DecodeError, decode_all, map_in_order, num_channels
+from pipeline.core.threads import map_in_order
+from pipeline.data.decoding import DecodeError, decode_all
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
-from pipeline.preparation.make import Broken, Channels, ImageForm, Made
+from pipeline.preparation.make import Broken, Channels, ImageForm, Made, Wider
 from pipeline.preparation.order import row_draws, row_order
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.statistics import count_levels
 
 _MOST_BITS = 15  # a bucket of a terabyte is 32 MB
+
+
+class WiderImageError(Exception):
+    """An error that an image asks for a wider form: `form`."""
+
+    def __init__(self, image: Wider) -> None:
+        self.form = image.form
+        super().__init__(f"{image.key} {image.reason}")
 
 
 class Pool:
@@ -87,39 +95,27 @@ class Pool:
         Raises:
             DataError: Images differ in size, and none is set.
             SourceError: An image has a class that the source did not announce.
+            WiderImageError: An image does not fit into the form that was found.
         """
-        form, images = self._known_form(images)
-        assert form.channels is not None, "it is known"
-        growing = GrowingBlock(form.channels)
+        channels = self.form.channels
+        assert channels is not None, "images have been looked at"
+        growing = GrowingBlock(channels)
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.class_names)}
         numbers[None] = UNLABELLED
         first = self._first()
-        for image in map_in_order(form.make, images, os.cpu_count() or 1):
+        for image in map_in_order(self.form.make, images, os.cpu_count() or 1):
             if isinstance(image, Made):
                 first = first or (image.key, image.shape)
                 _check(image, first, numbers)
+            elif isinstance(image, Wider):
+                raise WiderImageError(image)
             growing.add(image)
             if growing.is_full:
                 self._put(growing, numbers)
-                growing = GrowingBlock(form.channels)
+                growing = GrowingBlock(channels)
             yield 1
         if len(growing):
             self._put(growing, numbers)
-
-    def _known_form(self, images: Iterator[RawImage]) -> tuple[ImageForm, Iterator[RawImage]]:
-        """Returns the form with its channels, which may need a look at the first images, and all
-        images.
-        """
-        channels = self.blocks[0].channels if self.blocks else self.form.channels
-        seen: list[RawImage] = []
-        while channels is None and (raw := next(images, None)):
-            seen.append(raw)
-            try:
-                channels = num_channels(raw.content)
-            except DecodeError:
-                continue
-        form = ImageForm(3 if channels == 3 else 1, self.form.image_px, self.form.storage, self.form.longest_px)
-        return form, chain(seen, images)
 
     def _first(self) -> tuple[str, tuple[int, ...]] | None:
         """Returns key and shape of the first image, to which others are compared."""
@@ -137,6 +133,8 @@ class Pool:
 
     def clear(self) -> None:
         """Removes everything."""
+        if not self.folder.exists():
+            return
         gone = self.folder.with_suffix(".gone")  # renamed first: half a pool would pass for one
         shutil.rmtree(gone, ignore_errors=True)
         self.folder.rename(gone)

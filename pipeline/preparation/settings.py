@@ -8,9 +8,12 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import Storage
-from pipeline.preparation.make import Channels, ImageForm
+from pipeline.preparation.contradictions import Contradicting
+from pipeline.preparation.make import MOST_BITS, Channels, ImageForm
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+Bits = Annotated[int, Field(ge=8, le=MOST_BITS)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -18,6 +21,8 @@ class Prepare:
     """The section: the source, the form of images, and the splits.
 
     Attributes:
+        bits: Of files with 16 bits, the lower ones that are used; None: as many as hold all values.
+        contradicting: What becomes of images with equal pixels in several classes.
         val_fraction: Held out of the training images when the source has no split `val`.
         test_fraction: The same of `test`.
     """
@@ -28,6 +33,8 @@ class Prepare:
     storage: Storage
     longest_px: PositiveInt | None
     broken: Literal["refuse", "skip"]
+    bits: Bits | None = None
+    contradicting: Contradicting = "keep"
     val_fraction: Fraction
     test_fraction: Fraction
     seed: NonNegativeInt
@@ -40,5 +47,5 @@ class Prepare:
 
     @property
     def form(self) -> ImageForm:
-        """The form that every image is made into."""
-        return ImageForm(self.channels, self.image_px, self.storage, self.longest_px)
+        """The form that every image is made into, as far as it is set."""
+        return ImageForm(self.channels, self.image_px, self.storage, self.longest_px, self.bits)

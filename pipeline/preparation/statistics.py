@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
+_FEW_BITS = 6  # sound images go higher than these allow: 63 is a quarter of white
 _COUNTED_AT_ONCE = 4096  # images: counting takes 8 bytes a pixel
 
 
@@ -37,3 +38,18 @@ def statistics_of(counts: Int64[np.ndarray, "channels 256"]) -> tuple[list[float
         mean.append(float(share @ levels))
         std.append(max(float(np.sqrt(share @ (levels - mean[-1]) ** 2)), 1e-3))  # images of one level divide by it
     return mean, std
+
+
+def values_line(counts: Int64[np.ndarray, "channels 256"]) -> str:
+    """Returns a line about the range of counted levels, with a remark where few bits are used.
+
+    Such images are nearly black: labels of pixels in place of images, values from 0 to 1, or 12
+    bits in a file of 16 of which only the upper 8 were read.
+    """
+    used = np.flatnonzero(counts.sum(axis=0))
+    lowest, highest = int(used[0]), int(used[-1])
+    line = f"values: {lowest} to {highest} (black is 0, white is 255)"
+    if lowest == highest:
+        return f"{line}; every pixel is the same: check the images"
+    bits = highest.bit_length()
+    return f"{line}; only {bits} of 8 bits are used: check the images" if bits <= _FEW_BITS else line

@@ -11,7 +11,8 @@ from pipeline.preparation.listing import Listing
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source
 
-_FIRST, _LAST = 5, 3  # classes that are shown of many
+_MANY = 12  # classes; of more, some are shown
+_FIRST, _LAST = 5, 3
 _MOST_SIGNS = 80  # of a class name
 
 
@@ -24,7 +25,8 @@ class Understood:
         counts: Images by split and class; the class None stands for unlabelled ones.
         is_whole: Whether all images were counted.
         held_out: The share of the training images that each split will get which is not there.
-        remarks: Lines about files and pixels.
+        remarks: Lines about files.
+        pixels: Lines about colour, sizes and bits.
     """
 
     class_names: Sequence[str]
@@ -32,14 +34,15 @@ class Understood:
     is_whole: bool = True
     held_out: Mapping[str, float] | None = None
     remarks: Sequence[str] = ()
+    pixels: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """Returns the facts in a few lines, one screen at most."""
-        return [*self._classes(), *self._splits(), *(f"files: {remark}" for remark in self.remarks)]
+        return [*self._classes(), *self._splits(), *(f"files: {remark}" for remark in self.remarks), *self.pixels]
 
     def _classes(self) -> list[str]:
         rows = [f"class {number} {_short(name)!r}: {self._of(name)}" for number, name in enumerate(self.class_names)]
-        if len(rows) > _FIRST + _LAST + 1:
+        if len(rows) > _MANY:
             rows[_FIRST:-_LAST] = [f"classes {_FIRST} to {len(rows) - _LAST - 1} are not shown"]
         if any(label is None for _, label in self.counts):
             rows.append(f"no class (unlabelled): {self._of(None)}")
@@ -65,7 +68,8 @@ def understand(source: Source, class_names: Sequence[str], listing: Listing, set
     splits = {split for split, _ in listing.counts}
     fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
     held_out = {split: fraction for split, fraction in fractions.items() if listing.is_whole and split not in splits}
-    return Understood(class_names, listing.counts, listing.is_whole, held_out, source.notes.lines())
+    pixels = listing.pixels.lines(listing.pixels.decided(settings.form))
+    return Understood(class_names, listing.counts, listing.is_whole, held_out, source.notes.lines(), pixels)
 
 
 def _short(name: str) -> str:

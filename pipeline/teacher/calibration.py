@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.core.progress import say
 from pipeline.signals.metrics import classification_metrics
-from pipeline.teacher.chance import check_above_chance
+from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.training.validation import Validation
 
 _STEPS = 100
@@ -16,18 +16,19 @@ _TOLERANCE = 1e-10
 _SHARPEST, _FLATTEST = 20.0, 0.05
 
 
-def calibrate(model: nn.Module, validation: Validation, imported: str | None) -> dict[str, Any]:
+def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutputs | None) -> dict[str, Any]:
     """Returns the figures of a teacher on the validation split, with its calibration temperature.
 
     Args:
-        imported: The name of a network that learned elsewhere; None: it was trained from nothing.
+        imported: The outputs of a network that learned elsewhere; None: it was trained from
+            nothing.
 
     Raises:
-        ModelError: An imported network is no better than chance.
+        ModelError: An imported network's outputs are in another order, or no better than chance.
     """
     logits, hard_labels = validation.logits(model), validation.split.hard_labels
     if imported:
-        check_above_chance(logits, hard_labels, imported)
+        imported.check(logits, hard_labels)
     temperature = fit_temperature(logits, hard_labels)
     before = classification_metrics(logits, hard_labels)
     after = classification_metrics(logits / temperature, hard_labels)

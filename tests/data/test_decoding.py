@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.core.threads import map_in_order
 from pipeline.data import decoding
 from pipeline.data.decoding import (
     EXIF_ORIENTATION,
@@ -21,7 +22,6 @@ from pipeline.data.decoding import (
     decode_all,
     fit,
     longest_side,
-    map_in_order,
     num_channels,
     read,
     to_jpeg,

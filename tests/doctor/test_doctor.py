@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 import pipeline.core.files
 import pipeline.core.scratch
 import pipeline.data.budget
-from pipeline.doctor import labels, load, memory, source, speed, steps
+from pipeline.doctor import labels, load, memory, speed, steps, trials
 from pipeline.doctor.disk import keeps_second_copy
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
@@ -39,8 +39,8 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.core.scratch, "code_fingerprint", lambda script: "code")
         patch.setattr(speed, "_SECONDS", 0.01)
-        patch.setattr(source, "_SLOW_SECONDS", 0.0)
-        patch.setattr(source, "_WRITTEN_TIMES", 2)
+        patch.setattr(trials, "_SLOW_SECONDS", 0.0)
+        patch.setattr(trials, "_WRITTEN_TIMES", 2)
         patch.setattr(labels, "MEASURED", 200)
         patch.setattr(load, "_SAMPLE_SECONDS", 0.0)
         patch.setattr(steps, "FEW_STEPS", 30)
@@ -112,7 +112,7 @@ def images_in(folder: Path, **settings: Any) -> Change:
 def test_with_nothing_but_params_it_reports_images_networks_time_and_disk_and_leaves_nothing(
     folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "_SLOW_SECONDS", 60.0)
+    monkeypatch.setattr(trials, "_SLOW_SECONDS", 60.0)
     before = files_of(folder)
     report = ask(folder, quick=False)
     assert (report.status, report.verdict) == (0, "0 errors, 0 warnings")
@@ -145,7 +145,7 @@ def test_what_is_there_already_is_looked_at_in_place_of_the_source(
 def test_data_of_other_settings_is_passed_over(finished: Path, tmp_path: Path, ask: Callable[..., Report]) -> None:
     project = Path(shutil.copytree(finished, tmp_path / "project"))
     report = ask(project, lambda params: params["prepare"].update(storage="encoded"))
-    report.line("warning", "storage pixels, now encoded", "dvc repro prepare")
+    report.line("warning", "storage was pixels, and is encoded now", "dvc repro prepare")
     report.line("ok", "not prepared yet", "storage: encoded")
     assert report.status == 0
 

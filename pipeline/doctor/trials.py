@@ -1,0 +1,92 @@
+"""Trials of what preparing takes: a few images are pooled and written into a temporary folder."""
+
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.splits import SplitInMemory
+from pipeline.doctor.disk import FullDiskError, full_disk_named, tree_bytes
+from pipeline.preparation.make import ImageForm, Made
+from pipeline.preparation.pool import Pool
+from pipeline.preparation.sources.base import RawImage
+from pipeline.preparation.write import SplitRows, write_split
+
+_WRITTEN_TIMES = 5
+_SLOW_SECONDS = 1.0  # in a longer time decoding is nearly all of the work
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The bytes and the seconds that an image takes in data/prepare.
+
+    Attributes:
+        fault: Why it could not be tried; then the bytes are those of its pixels or its file.
+    """
+
+    image_bytes: float
+    seconds: float
+    fault: str | None = None
+
+
+def try_preparing(
+    pool: partial[Pool], raws: list[RawImage], decoding: float, some: SplitInMemory, whole: list[Made]
+) -> Trial:
+    """Returns what an image takes; a full disk for temporary files is no obstacle.
+
+    Args:
+        pool: Makes a pool in a folder.
+        decoding: The seconds that making these images ready took.
+    """
+    try:
+        with full_disk_named():
+            seconds = decoding if decoding >= _SLOW_SECONDS else _pooling_seconds(pool, raws)
+            image_bytes, to_write = _write(some, whole, pool.keywords["form"])
+    except FullDiskError as fault:
+        stored = float(np.mean([len(one.stored) for one in whole]))
+        return Trial(stored, decoding / len(raws), str(fault))
+    return Trial(image_bytes, seconds / len(raws) + to_write)
+
+
+def _pooling_seconds(pool: partial[Pool], raws: list[RawImage]) -> float:
+    """Returns the seconds that pooling takes: the difference of many images and few."""
+    seconds = []
+    for times in (1, 1, _WRITTEN_TIMES):
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            deque(pool(Path(folder, "pool")).fill(iter(raws * times)), maxlen=0)
+            seconds.append(time.perf_counter() - start)
+    return max(0.0, seconds[2] - seconds[1]) / (_WRITTEN_TIMES - 1)
+
+
+def _write(some: SplitInMemory, whole: list[Made], form: ImageForm) -> tuple[float, float]:
+    """Returns the bytes and the seconds that writing an image into data/prepare takes.
+
+    The bytes include its line in samples.tsv; the seconds are the difference of many and few.
+    """
+    sizes, seconds = [], []
+    for times in (1, 1, _WRITTEN_TIMES):  # the first one warms up
+        rows = np.tile(np.arange(len(some)), times)
+        split = SplitInMemory(some.inputs[rows], some.hard_labels[rows], some.sample_ids[rows])
+        written = SplitRows.of(split)
+        if form.storage == "encoded":
+            contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
+            lengths = np.array([len(content) for content in contents])
+            written = replace(written, sizes=lengths, contents=partial(_from, contents))
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            write_split(Path(folder, "train.zarr"), written, some.inputs.shape[1:])
+            seconds.append(time.perf_counter() - start)
+            sizes.append(tree_bytes(Path(folder)))
+    more = (_WRITTEN_TIMES - 1) * len(some)
+    line = np.mean([len(f"{one.sample_id:016x}\t{one.split}\t{one.label}\t{one.key}\n") for one in whole])
+    return sizes[1] / len(some) + float(line), max(0.0, seconds[2] - seconds[1]) / more
+
+
+def _from(contents: list[np.ndarray], first: int) -> Iterator[np.ndarray]:
+    yield from contents[first:]
