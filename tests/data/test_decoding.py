@@ -21,7 +21,7 @@ from pipeline.data.decoding import (
     decode,
     decode_all,
     fit,
-    longest_side,
+    height_and_width,
     num_channels,
     read,
     to_jpeg,
@@ -339,10 +339,10 @@ def test_a_damaged_jpeg_is_told_at_any_scale() -> None:
 
 
 def test_the_longer_side_is_told_by_the_header() -> None:
-    assert longest_side(packed(smooth(200, 310), "JPEG")[:1000]) == 310
-    assert longest_side(np.zeros((1, 50, 31), np.uint8)) == 50
+    assert height_and_width(packed(smooth(200, 310), "JPEG")[:1000]) == (200, 310)
+    assert height_and_width(np.zeros((1, 50, 31), np.uint8)) == (50, 31)
     with pytest.raises(DecodeError, match="not an image"):
-        longest_side(b"text")
+        height_and_width(b"text")
 
 
 def test_a_jpeg_is_no_longer_than_asked_and_a_shorter_image_keeps_its_size() -> None:
