@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def flipped(path: Path, times: int, seed: int = 0) -> Iterator[int]:
-    """Yields after each flip of one bit, drawn anew, in a file that is whole otherwise; restores
+    """Yields after each flip of one bit, drawn again, in a file that is whole otherwise; restores
     it.
     """
     content, rng = path.read_bytes(), random.Random(seed)
