@@ -183,6 +183,13 @@ class ArrayGroup:
                 os.fsync(handle.fileno())
             sync_folder(file.parent)
 
+    def drop(self, name: str, *index: int | slice) -> None:
+        """Removes files that may be damaged, before they are written again: Zarr reads what is there
+        before it writes.
+        """
+        for file in _files_of(self.path / name, self._array(name), index):
+            file.unlink(missing_ok=True)
+
     def read(self, name: str, *index: int | slice) -> np.ndarray:
         """Returns a range of whole rows; raises StoreError where a file is damaged.
 

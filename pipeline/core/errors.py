@@ -12,13 +12,15 @@ from difflib import get_close_matches
 MOST_SIGNS = 290  # of a message: with `error:` before it a line has at most 300
 _MOST_OF_A_LIST = 150
 _CUT = " ... "
+_MOST_OF_A_WORD, _SHORT = 120, 40
 
 
 class PipelineError(Exception):
     """A mistake or a fault that a user can fix: where, what was found, what was expected, what to
     do.
 
-    A message is one line of at most MOST_SIGNS characters, whatever it quotes.
+    A message is one line of at most MOST_SIGNS characters, whatever it quotes; a path in it may be
+    longer than the 40 characters that it counts as.
     """
 
     def __init__(self, where: object, found: str, *, expected: str = "", fix: str = "") -> None:
@@ -28,20 +30,30 @@ class PipelineError(Exception):
 
 
 def _fitted(parts: Sequence[str]) -> list[str]:
-    """Returns the parts of a message, the longest ones cut in the middle where it would be too
-    long.
+    """Returns the parts of a message, cut in the middle where it would be too long: first its words,
+    of which the longest are paths, then its parts.
     """
     room = MOST_SIGNS - 2 * (len(parts) - 1)
-    most = next((most for most in range(room, 0, -1) if sum(min(len(part), most) for part in parts) <= room), 0)
-    return [shortened(part, most) for part in parts]
+    if sum(map(len, parts)) <= room:
+        return list(parts)
+    parts = [" ".join(shortened(word, _MOST_OF_A_WORD) for word in part.split(" ")) for part in parts]
+    lengths = [_length(part) for part in parts]
+    most = next((most for most in range(room, 0, -1) if sum(min(length, most) for length in lengths) <= room), 0)
+    return [part if length <= most else shortened(part, most) for part, length in zip(parts, lengths, strict=True)]
+
+
+def _length(part: str) -> int:
+    """Returns the characters of a part, in which a path counts as a short one."""
+    return sum(min(len(word), _SHORT) + 1 for word in part.split(" ")) - 1
 
 
 def shortened(text: str, most: int) -> str:
     """Returns a text of at most so many characters: the middle of a longer one is left out."""
     if len(text) <= most:
         return text
-    head = (most - len(_CUT)) * 2 // 3
-    return f"{text[:head]}{_CUT}{text[len(text) - (most - len(_CUT) - head) :]}"
+    cut = _CUT if " " in text else _CUT.strip()
+    head = (most - len(cut)) // 2
+    return f"{text[:head]}{cut}{text[len(text) - (most - len(cut) - head) :]}"
 
 
 class ConfigError(PipelineError):

@@ -1,20 +1,24 @@
-"""JSON files with a fingerprint of themselves: who reads one gets what was written, or an error."""
+"""Files that carry a fingerprint of themselves: who reads one gets what was written, or learns that
+it has changed.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.core.errors import DataError
-from pipeline.core.files import fingerprint, read_json, write_json
+from pipeline.core.files import file_fingerprint, fingerprint, read_json, read_tensors, write_bytes, write_tensors
 
 SEAL = "fingerprint_of_this"
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+def write_sealed(path: Path, content: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """Writes a JSON object, with the fingerprint of all its other keys."""
-    plain = json.loads(json.dumps(content, allow_nan=False))
-    write_json(path, plain | {SEAL: fingerprint(plain)})
+    plain = json.loads(json.dumps(content, allow_nan=False))  # keys as they will be read
+    write_bytes(path, (json.dumps(plain | {SEAL: fingerprint(plain)}, indent=indent) + "\n").encode())
 
 
 def read_sealed(path: Path, *, made_by: str) -> dict[str, Any]:
@@ -35,3 +39,19 @@ def unseal(content: object, path: Path, *, made_by: str) -> dict[str, Any]:
             return plain
         found = "damaged: it is not as it was written (its fingerprint does not match)"
     raise DataError(path, found, fix=f"delete {path.parent} and run `dvc repro {made_by}`")
+
+
+def write_digested(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes tensors as `write_tensors` does, with their digest in a sealed file beside them."""
+    write_tensors(path, tensors)
+    write_sealed(path.with_suffix(".json"), {"digest": file_fingerprint(path)})
+
+
+def read_digested(path: Path) -> dict[str, torch.Tensor] | None:
+    """Returns what `write_digested` wrote; None where it is not there, or has changed."""
+    try:
+        tensors = read_tensors(path, made_by="")
+        digest = read_sealed(path.with_suffix(".json"), made_by="")["digest"]
+    except DataError:
+        return None
+    return tensors if file_fingerprint(path) == digest else None

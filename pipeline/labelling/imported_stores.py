@@ -117,7 +117,7 @@ def write_stores(scratch: Scratch, plan: ImportPlan, train: Split, teacher: Impo
             path, records = scratch.output / f"{name}.zarr", scratch.folder / "records" / name
             writer = StoreWriter(path, records, manifest, train.sample_ids, canaries, tables)
             for block in manifest.blocks():
-                if not writer.has(block):
+                if not writer.settle(block):
                     writer.write(block, teacher.take(rows[block.rows.start : block.rows.stop]))
                 on_labels(len(block.rows))
             size = writer.finish().label_bytes

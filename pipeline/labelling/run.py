@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import StoreError
-from pipeline.core.files import read_tensors, write_tensors
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
+from pipeline.core.sealed import read_digested, write_digested
 from pipeline.data.splits import Split
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.stores import DumpPlan
@@ -117,7 +117,7 @@ def learn_tables(
     settings, encodings, manifests = plan.settings, plan.encodings, plan.manifests
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
     file = folder / "tables.safetensors"
-    if wanting and not file.exists():
+    if wanting and read_digested(file) is None:
         views = range(settings.num_views)
         num_classes = manifests[wanting[0]].num_classes
         if settings.pilot_labels < _PILOT_PER_CLASS * num_classes:
@@ -127,11 +127,11 @@ def learn_tables(
             )
         pilot = pilot_log_probs(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature)
         learned = {n: encodings[n].learn(pilot, manifests[n].space) for n in wanting}
-        write_tensors(
+        write_digested(
             file,
             {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},
         )
-    read = read_tensors(file, made_by="dump_labels") if wanting else {}
+    read = (wanting and read_digested(file)) or {}
     tables = {n: source.store.tables for n, source in sources.items()}
     for n in wanting:
         tables[n] = {key.removeprefix(f"{n}/"): table.numpy() for key, table in read.items() if key.startswith(f"{n}/")}

@@ -2,22 +2,25 @@
 
 A block is one view of one range of samples: one file per field, written whole by one owner. A block
 counts as written when its record stands beside the store; records hold the block's digest and
-fidelity and go into the store when it is finished."""
+fidelity and go into the store when it is finished. What an earlier run left is compared with its
+record before it is trusted: what was lost or damaged meanwhile is made again."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt64
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout
-from pipeline.core.errors import StoreError
-from pipeline.core.files import write_bytes, write_json
+from pipeline.core.errors import PipelineError, StoreError
+from pipeline.core.files import write_json
+from pipeline.core.progress import say
+from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally
@@ -65,20 +68,20 @@ class StoreWriter:
         self.codec: Codec = self._encoding.codec(manifest.space, tables or {})
         if (records / "begun.json").exists() and (path / "zarr.json").exists():
             self._group = ArrayGroup.reopen(path)
+            self._mend(canaries, tables or {})
+            self._unchecked = {record.stem for record in records.glob("*-*.json")}
         else:
             # Also where the store was moved away and its records are left: they must not speak for
             # a new one.
             shutil.rmtree(records, ignore_errors=True)
             self._group = self._begin(canaries, tables or {})
+            self._unchecked = set()
 
     def _begin(self, canaries: Canaries, tables: Mapping[str, np.ndarray]) -> ArrayGroup:
         group = ArrayGroup.create(self.path, self.manifest.signed())
         group.set_attributes(self.manifest.signed())  # a finished store that stands there is no longer that one
-        group.put("sample_id", self.sample_ids)
-        for name, array in CANARY_ARRAYS.items():
-            group.put(array, getattr(canaries, name))
-        for name, table in self._encoding.tables(self.manifest.space).items():
-            group.put(name, tables[name], fill_value=table.fill_value)
+        for name, (array, fill_value) in self._beside(canaries, tables).items():
+            group.put(name, array, fill_value=fill_value)
         shape = (self.manifest.num_views, self.manifest.num_samples)
         for name, label_field in self._fields.items():
             group.create_array(
@@ -91,9 +94,54 @@ class StoreWriter:
         write_json(self._records / "begun.json", {})
         return group
 
+    def _beside(
+        self, canaries: Canaries, tables: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[np.ndarray, float | int]]:
+        """Returns what stands beside the labels from the beginning, and the arrays' fill values."""
+        learned = self._encoding.tables(self.manifest.space)
+        return {
+            "sample_id": (self.sample_ids, 0),
+            **{array: (getattr(canaries, name), 0) for name, array in CANARY_ARRAYS.items()},
+            **{name: (tables[name], table.fill_value) for name, table in learned.items()},
+        }
+
+    def _mend(self, canaries: Canaries, tables: Mapping[str, np.ndarray]) -> None:
+        """Writes again what stands beside the labels and is not as an earlier run wrote it."""
+        for name, (array, fill_value) in self._beside(canaries, tables).items():
+            try:
+                whole = np.array_equal(self._group.read_whole(name), array)
+            except StoreError:
+                whole = False
+            if not whole:
+                self._group.put(name, array, fill_value=fill_value)
+
     def has(self, block: Block) -> bool:
-        """Returns whether the block is on disk, whole."""
-        return not self._fields or self._record(block).exists()
+        """Returns whether this run knows the block to be on disk, whole."""
+        record = self._record(block)
+        return not self._fields or (record.stem not in self._unchecked and record.exists())
+
+    def settle(self, block: Block) -> bool:
+        """Returns whether the block is on disk, whole; its caller is the only one who may write it.
+
+        One that an earlier run left is read, and forgotten where it is lost or damaged.
+        """
+        record = self._record(block)
+        if record.stem in self._unchecked:
+            self._unchecked.discard(record.stem)
+            if not self._is_whole(block):
+                say(f"{self.path}: block {block.name} was lost or damaged since it was written: made again")
+                record.unlink(missing_ok=True)
+                for name in self._fields:
+                    self._group.drop(name, block.view_index, as_slice(block.rows))
+        return self.has(block)
+
+    def _is_whole(self, block: Block) -> bool:
+        """Returns whether a block is what its record says."""
+        try:
+            values = {name: self._group.read(name, block.view_index, as_slice(block.rows)) for name in self._fields}
+            return bool(block_digest(values) == self._read_record(block)["digest"])
+        except PipelineError:
+            return False
 
     def encode(
         self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: np.ndarray | None = None
@@ -128,7 +176,7 @@ class StoreWriter:
         for name, field_values in values.items():
             self._group.write(name, field_values, block.view_index, as_slice(block.rows))
         record = {"digest": block_digest(values), "fidelity": fidelity.to_dict() if fidelity else None}
-        write_bytes(self._record(block), json.dumps(record).encode())  # small, and quickly encoded: no indents
+        write_sealed(self._record(block), record, indent=None)  # small, and quickly encoded
 
     def finish(self, inherited: Sequence[Fidelity] = ()) -> Manifest:
         """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a
@@ -164,9 +212,9 @@ class StoreWriter:
         """
         records = []
         for block in self.manifest.blocks():
-            if not self.has(block):
+            if not self.settle(block):
                 raise StoreError(self.path, f"block {block.name} is missing", fix="run the dump again")
-            records.append(json.loads(self._record(block).read_text()))
+            records.append(self._read_record(block))
         digests = np.array([record["digest"] for record in records], dtype=np.uint64)
         self._group.put("block_digest", digests.reshape(self.manifest.num_views, self.manifest.blocks_per_view))
         measured = [Fidelity.from_dict(record["fidelity"]) for record in records if record["fidelity"]]
@@ -178,6 +226,9 @@ class StoreWriter:
         for name, values in Fidelity.to_arrays(parts).items():
             self._group.put(name, values)
         return Fidelity.merge(parts) if parts else None
+
+    def _read_record(self, block: Block) -> dict[str, Any]:
+        return read_sealed(self._record(block), made_by="dump_labels")
 
     def _record(self, block: Block) -> Path:
         return self._records / f"{block.view}-{block.rows.start}.json"

@@ -24,7 +24,7 @@ def write_checkpoint(folder: Path, tag: str, state: object) -> None:
     tree = _take_out(state, tensors)
     write_tensors(path, tensors)
     content = {"tensors": path.name, "digest": file_fingerprint(path), "state": tree}
-    write_sealed(folder / "checkpoint.json", content)
+    write_sealed(folder / "checkpoint.json", content, indent=None)
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != path:
             old.unlink()

@@ -35,7 +35,7 @@ def assemble(sources: Sequence[EarlierStore], manifest: Manifest, ids: np.ndarra
         inherited.extend(source.other_fidelity(manifest.view_numbers, known))
     writer = StoreWriter(to.store, to.records, manifest, ids, canaries, stores[0].tables)
     for block in blocks:
-        if not writer.has(block):
+        if not writer.settle(block):
             writer.write_labels(block, copied_labels(sources, block), first[block].block_fidelity(block))
         to.on_labels(len(block.rows))
     return writer.finish(inherited)

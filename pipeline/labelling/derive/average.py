@@ -81,7 +81,7 @@ class Average(Derivation):
         # 3. Every block that is not there yet is written.
         writer = StoreWriter(to.store, to.records, manifest, ids, first.canaries, tables)
         for block in manifest.blocks():
-            if not writer.has(block):
+            if not writer.settle(block):
                 log_probs = mean(block.view, np.arange(block.rows.start, block.rows.stop))
                 writer.write(block, log_probs * manifest.temperature)
             to.on_labels(len(block.rows))

@@ -1,10 +1,14 @@
 """Stores that fit each other: one could be merged or averaged with the other."""
 
+from typing import Any
+
 import numpy as np
 
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import find_samples
 from pipeline.labels.reader import StoreReader
+
+_SHORT_LIST, _PLACES = 10, 3  # that a message shows
 
 
 def need_same(first: StoreReader, other: StoreReader) -> None:
@@ -21,7 +25,8 @@ def need_same(first: StoreReader, other: StoreReader) -> None:
     }
     for name, (mine, its) in pairs.items():
         if mine != its:
-            raise StoreError(other.location, f"{name} {its}", expected=f"{mine} ({first.location})")
+            found, wanted = _difference(its, mine)
+            raise StoreError(other.location, f"{name} {found}", expected=f"{wanted} ({first.location})")
     _need_same_blocks(first, other)
     for name, table in first.tables.items():
         if not np.array_equal(table, other.tables[name]):
@@ -38,19 +43,26 @@ def need_alike(first: StoreReader, other: StoreReader) -> None:
     classes, so that they may be averaged.
     """
     mine, its = first.manifest, other.manifest
-    pairs = {
-        "class names": (mine.class_names, its.class_names),
-        "temperature": (mine.temperature, its.temperature),
-        "views": (mine.views, its.views),
-        "view numbers": (mine.view_numbers, its.view_numbers),
-    }
-    for name, (wanted, found) in pairs.items():
-        if wanted != found:
-            raise StoreError(other.location, f"{name} {found}", expected=f"{wanted} ({first.location})")
+    for name in ("class_names", "temperature", "views", "view_numbers"):
+        found, wanted = _difference(getattr(its, name), getattr(mine, name))
+        if found != wanted:
+            raise StoreError(
+                other.location, f"{name.replace('_', ' ')} {found}", expected=f"{wanted} ({first.location})"
+            )
     if lost := int((find_samples(first.sample_ids, other.sample_ids) < 0).sum()):
         found_ids = f"has no label for {lost} of {mine.num_samples} samples of {first.location}"
         raise StoreError(other.location, found_ids, expected="the same samples")
     _need_same_blocks(first, other)
+
+
+def _difference(found: Any, wanted: Any) -> tuple[Any, Any]:
+    """Returns what of two settings differs: of maps and of long lists the first few places."""
+    if isinstance(found, list) and isinstance(wanted, list) and max(len(found), len(wanted)) > _SHORT_LIST:
+        found, wanted = dict(enumerate(found)), dict(enumerate(wanted))
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return found, wanted
+    keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)][:_PLACES]
+    return {key: found[key] for key in keys if key in found}, {key: wanted[key] for key in keys if key in wanted}
 
 
 def _need_same_blocks(first: StoreReader, other: StoreReader) -> None:
