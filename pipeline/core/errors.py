@@ -29,11 +29,11 @@ class PipelineError(Exception):
         super().__init__(f"{place}: {'; '.join(part for part in rest if part)}")
 
 
-def _fitted(parts: Sequence[str]) -> list[str]:
+def _fitted(parts: Sequence[str], signs: int = MOST_SIGNS) -> list[str]:
     """Returns the parts of a message, cut in the middle where it would be too long: first its words,
     of which the longest are paths, then its parts.
     """
-    room = MOST_SIGNS - 2 * (len(parts) - 1)
+    room = signs - 2 * (len(parts) - 1)
     if sum(map(len, parts)) <= room:
         return list(parts)
     parts = [" ".join(shortened(word, _MOST_OF_A_WORD) for word in part.split(" ")) for part in parts]
@@ -139,5 +139,5 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _stop(line: str, status: int) -> None:
-    print(shortened(line, MOST_SIGNS + 10), file=sys.stderr, flush=True)
+    print(*_fitted([line], MOST_SIGNS + 10), file=sys.stderr, flush=True)
     raise SystemExit(status)

@@ -106,7 +106,7 @@ LONG = "x" * 5_000
         (DataError("a/b.png", LONG, expected="less", fix="cut it"), ["a/b.png: x", "expected less; cut it"]),
         (DataError("a", "b", expected=suggest("name", [f"name {n}" for n in range(9999)])), ["(9,999 in all)"]),
         (DataError("a", "b", expected=listed([LONG, "y"])), ["expected xxx", "... (2 in all)"]),
-        (DataError(LONG, LONG, expected=LONG, fix=LONG), ["; expected xxx", "x...x: x", "; xxx"]),
+        (DataError(LONG, LONG, expected=LONG, fix=LONG), ["; expected xxx", "x...x", "; xxx"]),
         (OSError(errno.ENOSPC, "full", LONG), ["error: xxx", "free space"]),
         (MemoryError(), ["memory: none left"]),
     ],
