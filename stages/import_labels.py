@@ -33,7 +33,7 @@ from pipeline.labelling.stores import fitting_encodings, plan_manifests
 from pipeline.labels.encodings import read_encodings
 from pipeline.signals.metrics import accuracy
 from pipeline.teacher.calibration import fit_temperature
-from pipeline.teacher.chance import check_above_chance
+from pipeline.teacher.outputs import ImportedOutputs
 
 
 def main(
@@ -81,14 +81,14 @@ def _figures(teacher: ImportedTeacher, dataset: ImageDataset, train: SplitOnDisk
     manifest.
 
     Measured on the validation split where the file has some of it, else on the training split;
-    raises ModelError where the accuracy is that of chance."""
+    raises ModelError where outputs are in another order, or no better than chance."""
     val = dataset.stream("val")
     name, labels, rows = "val", val.hard_labels, teacher.find(val.sample_ids)
     if not (rows >= 0).any():
         name, labels, rows = "train", train.hard_labels, teacher.find(train.sample_ids)
     known = torch.from_numpy(rows >= 0) & (labels != UNLABELLED)
     logits, labels = teacher.take(rows[known.numpy()]), labels[known]
-    check_above_chance(logits, labels, teacher.where)
+    ImportedOutputs(teacher.where, dataset.manifest.class_names, teacher.groups).check(logits, labels)
     say(f"import_labels: accuracy {accuracy(logits, labels):.2%} on {len(labels):,} samples of the {name} split")
     temperature = {"calibration_temperature": fit_temperature(logits, labels)} if name == "val" else {}
     return {f"{name}_accuracy": accuracy(logits, labels), **temperature}

@@ -40,7 +40,7 @@ class ImportedTeacher:
     """
 
     def __init__(self, imported: ImportedLogits, groups: list[list[int]] | None) -> None:
-        self._imported = imported
+        self._imported, self.groups = imported, groups
         self._table = None if groups is None else group_table(groups)
         ids = fingerprint([f"{i:016x}" for i in imported.sample_ids.tolist()])
         kind = imported.are_probabilities
