@@ -25,17 +25,10 @@ from PIL import Image
 
 from benchmarks.measure import machine
 from pipeline.core.errors import DataError, one_line_errors
-from pipeline.core.files import (
-    file_fingerprint,
-    fingerprint,
-    read_json,
-    read_tensors,
-    write_bytes,
-    write_json,
-    write_tensors,
-)
+from pipeline.core.files import file_fingerprint, fingerprint, read_json, write_bytes, write_json
 from pipeline.core.progress import say
 from pipeline.core.seeding import permutation
+from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
 from pipeline.models import Classifier, ClassifierSpec, load_weights

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows, load_section
-from pipeline.core.files import write_json, write_tensors
+from pipeline.core.files import write_json
 from pipeline.core.progress import say
+from pipeline.core.tensors import write_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.evaluation.breakdown import class_counts
 from pipeline.evaluation.exam import Exam

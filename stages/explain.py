@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_rows, load_section
-from pipeline.core.files import read_tensors, write_bytes
+from pipeline.core.files import write_bytes
 from pipeline.core.progress import say
+from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.explanation.checked_labels import CheckedLabels, write_suspects
 from pipeline.explanation.disagreement import distilled_students, has_teacher, most_disagreed

@@ -11,5 +11,6 @@ sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
 text.py      names in one form, however they were typed
 seeding.py   random numbers as pure functions of seed, sample and view
+tensors.py   tensors on disk, as safetensors files
 threads.py   a function of many items, in their order, by several threads
 """

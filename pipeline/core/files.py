@@ -1,16 +1,11 @@
-"""Files that are whole or absent: written at once, with fingerprints; tensors as safetensors."""
+"""Files that are whole or absent: written at once, with fingerprints. Imports no torch."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from pipeline.core.errors import DataError
 
@@ -56,22 +51,6 @@ def read_json(path: Path, *, made_by: str) -> Any:
         raise DataError(path, "no such file", fix=f"run `dvc repro {made_by}`") from None
     except (ValueError, NotADirectoryError) as error:
         raise DataError(path, f"not a JSON file ({error})", fix=f"delete it and run `dvc repro {made_by}`") from None
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes tensors by name as one safetensors file; the same tensors give the same bytes."""
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
-    """Returns what `write_tensors` wrote, on the CPU; nothing is unpickled."""
-    try:
-        return load(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(path, "no such file", fix=f"run `dvc repro {made_by}`") from None
-    except SafetensorError as error:
-        fix = f"delete it and run `dvc repro {made_by}`"
-        raise DataError(path, f"not a safetensors file ({error})", fix=fix) from None
 
 
 def fingerprint(value: object) -> str:

@@ -1,5 +1,5 @@
-"""Files that carry a fingerprint of themselves: who reads one gets what was written, or learns that
-it has changed.
+"""JSON files that carry a fingerprint of themselves: who reads one gets what was written, or an
+error.
 """
 
 import json
@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.core.errors import DataError
-from pipeline.core.files import file_fingerprint, fingerprint, read_json, read_tensors, write_bytes, write_tensors
+from pipeline.core.files import fingerprint, read_json, write_bytes
 
 SEAL = "fingerprint_of_this"
 
@@ -39,19 +37,3 @@ def unseal(content: object, path: Path, *, made_by: str) -> dict[str, Any]:
             return plain
         found = "damaged: it is not as it was written (its fingerprint does not match)"
     raise DataError(path, found, fix=f"delete {path.parent} and run `dvc repro {made_by}`")
-
-
-def write_digested(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes tensors as `write_tensors` does, with their digest in a sealed file beside them."""
-    write_tensors(path, tensors)
-    write_sealed(path.with_suffix(".json"), {"digest": file_fingerprint(path)})
-
-
-def read_digested(path: Path) -> dict[str, torch.Tensor] | None:
-    """Returns what `write_digested` wrote; None where it is not there, or has changed."""
-    try:
-        tensors = read_tensors(path, made_by="")
-        digest = read_sealed(path.with_suffix(".json"), made_by="")["digest"]
-    except DataError:
-        return None
-    return tensors if file_fingerprint(path) == digest else None

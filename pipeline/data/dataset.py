@@ -30,8 +30,6 @@ from pipeline.data.sample_ids import FIX, check_images
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split, SplitInMemory
 
-SPLITS = ("train", "val", "test")
-
 
 class ImageDataset:
     """A prepared data set; splits are read when they are asked for."""

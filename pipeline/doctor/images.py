@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.dataset import SPLITS, ImageDataset
+from pipeline.data.dataset import ImageDataset
 from pipeline.data.manifest import DatasetManifest
+from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.preparation.understood import Understood

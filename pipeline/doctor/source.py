@@ -15,9 +15,9 @@ import torch
 
 from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
-from pipeline.data.dataset import SPLITS
 from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
+from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.images import LOOKED_AT, Look, places
 from pipeline.doctor.trials import try_preparing

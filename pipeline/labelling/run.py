@@ -10,7 +10,7 @@ import torch
 from pipeline.core.errors import StoreError
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
-from pipeline.core.sealed import read_digested, write_digested
+from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
 from pipeline.labelling.dump import Target, dump_labels
 from pipeline.labelling.stores import DumpPlan

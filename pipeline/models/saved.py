@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from pipeline.core.errors import ModelError
-from pipeline.core.files import file_fingerprint, fingerprint, read_tensors, write_tensors
+from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.core.sealed import read_sealed, write_sealed
+from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
 

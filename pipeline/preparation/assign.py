@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
-from pipeline.data.dataset import SPLITS
+from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
 from pipeline.preparation.lists import write_broken, write_contradictions

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int8, Int64, UInt64
 
 from pipeline.core.files import write_bytes
-from pipeline.data.dataset import SPLITS
+from pipeline.data.names import SPLITS
 from pipeline.preparation.make import Broken, Channels, Made
 
 BLOCK_BYTES = 32 * 1024 * 1024

@@ -8,8 +8,8 @@ from jaxtyping import Int64
 
 from pipeline.core.progress import progress
 from pipeline.core.sealed import write_sealed
-from pipeline.data.dataset import SPLITS
 from pipeline.data.manifest import DatasetManifest
+from pipeline.data.names import SPLITS
 from pipeline.preparation.assign import PoolSplits, contradictory
 from pipeline.preparation.contradictions import CONTRADICTIONS
 from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates, write_samples

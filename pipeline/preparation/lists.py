@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.data.dataset import SPLITS
+from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.pool import Pool
 

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from pipeline.core.errors import DataError
-from pipeline.core.files import file_fingerprint, read_tensors, write_tensors
+from pipeline.core.files import file_fingerprint
 from pipeline.core.progress import say
 from pipeline.core.sealed import read_sealed, write_sealed
+from pipeline.core.tensors import read_tensors, write_tensors
 
 
 def write_checkpoint(folder: Path, tag: str, state: object) -> None:

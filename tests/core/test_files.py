@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.core import files as module
 from pipeline.core.errors import DataError
-from pipeline.core.files import (
-    file_fingerprint,
-    fingerprint,
-    link_tree,
-    read_json,
-    read_tensors,
-    write_bytes,
-    write_json,
-    write_tensors,
-)
+from pipeline.core.files import file_fingerprint, fingerprint, link_tree, read_json, write_bytes, write_json
+from pipeline.core.tensors import read_tensors, write_tensors
 
 TOP = Path(__file__).parents[2]
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2, 3])}

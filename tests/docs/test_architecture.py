@@ -119,6 +119,12 @@ def test_the_package_itself_does_nothing() -> None:
     assert (TOP / "pipeline/__init__.py").read_text() == ""
 
 
+def test_what_runs_at_every_dvc_repro_starts_without_torch() -> None:
+    script = "import sys; import stages.list_files; sys.exit(str({'torch', 'zarr'} & set(sys.modules) or 0))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True)
+    assert done.stderr.strip() == "0"
+
+
 def test_a_student_needs_neither_torchvision_nor_dvc_nor_the_teacher() -> None:
     script = (
         "import sys; import stages.train_student; "

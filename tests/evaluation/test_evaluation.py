@@ -16,7 +16,7 @@ from teachers import edit_params, make_project, run_evaluate, run_student
 
 from pipeline.core.config import validate
 from pipeline.core.errors import DataError
-from pipeline.core.files import read_tensors
+from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness

@@ -14,7 +14,7 @@ import torch
 from project import edit_sealed, files_of, small_params, write_params
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.files import read_tensors, write_tensors
+from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
 from pipeline.explanation.samples import ATTRIBUTED, DISAGREED, SUSPECT, choose, rank_classes

@@ -14,7 +14,7 @@ from teachers import CLASSES, USER_FILE, begin
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.core.files import write_tensors
+from pipeline.core.tensors import write_tensors
 from pipeline.models import ClassifierSpec, head_names, read_weights
 from pipeline.teacher.chance import chance_level, check_above_chance
 

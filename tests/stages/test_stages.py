@@ -17,7 +17,7 @@ from website import Website
 
 import pipeline.export.predict  # noqa: F401  # imported late by export; what is loaded is part of fingerprints
 from pipeline.core.errors import ModelError, PipelineError, StoreError, VerificationError, one_line_errors
-from pipeline.core.files import read_tensors, write_tensors
+from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.models.saved import read_meta, write_model
 from pipeline.results.costs import Cost

@@ -18,7 +18,8 @@ import pipeline.student.run
 import pipeline.student.temperature
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.files import read_json, read_tensors
+from pipeline.core.files import read_json
+from pipeline.core.tensors import read_tensors
 from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import Choice, Temperature, choose_temperature, shorten
 from pipeline.training.recipe import FitSettings

@@ -28,7 +28,8 @@ import pipeline.data.images
 import pipeline.training.team
 from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
-from pipeline.core.files import read_tensors, write_json, write_tensors
+from pipeline.core.files import write_json
+from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.models.predict import predict_logits
 from pipeline.signals.metrics import classification_metrics
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.errors import SourceError, suggest
-from pipeline.data.dataset import SPLITS
+from pipeline.data.names import SPLITS
 from pipeline.preparation.sources.notes import Notes
 from pipeline.preparation.sources.patterns import matching, parted
 from pipeline.preparation.sources.split_names import USUAL, splits_in

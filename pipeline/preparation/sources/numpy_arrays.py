@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.data.dataset import SPLITS
+from pipeline.data.names import SPLITS
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
 
