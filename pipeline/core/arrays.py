@@ -184,8 +184,8 @@ class ArrayGroup:
             sync_folder(file.parent)
 
     def drop(self, name: str, *index: int | slice) -> None:
-        """Removes files that may be damaged, before they are written again: Zarr reads what is there
-        before it writes.
+        """Removes files that may be damaged, before they are written again: Zarr reads what is
+        there before it writes.
         """
         for file in _files_of(self.path / name, self._array(name), index):
             file.unlink(missing_ok=True)

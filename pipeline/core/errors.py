@@ -30,8 +30,8 @@ class PipelineError(Exception):
 
 
 def _fitted(parts: Sequence[str], signs: int = MOST_SIGNS) -> list[str]:
-    """Returns the parts of a message, cut in the middle where it would be too long: first its words,
-    of which the longest are paths, then its parts.
+    """Returns the parts of a message, cut in the middle where it would be too long: first its
+    words, of which the longest are paths, then its parts.
     """
     room = signs - 2 * (len(parts) - 1)
     if sum(map(len, parts)) <= room:

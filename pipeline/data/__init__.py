@@ -15,7 +15,6 @@ corruptions/), explanation/, export/, report/label_figures.py and doctor/.
     formats.py        image files by their names and first bytes, and what else a file may be
     images.py         how images lie on disk: as pixels, or as encoded files
     manifest.py       DatasetManifest: the facts about the data set as a whole
-    names.py          the names of the splits
     opening.py        opens splits in memory or on disk, as the budget decides
     paging.py         the order of an epoch: pages, windows, rows within a window
     sample_ids.py     sample ids, and where samples stand in a list of them

@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.manifest import DatasetManifest
-from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.disk import tree_bytes
+from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.understood import Understood
 
 LOOKED_AT = 200  # images

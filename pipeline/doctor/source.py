@@ -17,7 +17,6 @@ from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
-from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.images import LOOKED_AT, Look, places
 from pipeline.doctor.trials import try_preparing
@@ -27,6 +26,7 @@ from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
+from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.understood import understand
 

@@ -87,8 +87,8 @@ def dump_labels(
                         held_by_others.append(block)
                         continue
                     # 3. Look again: who held the claim until now may have written the block, or
-                    # published, and what an earlier run wrote may be damaged. The stores must be looked at first, because publishing moves them
-                    # away.
+                    # published, and what an earlier run wrote may be damaged. The stores must be
+                    # looked at first, because publishing moves them away.
                     lacking = [target for target in targets if not target.writer.settle(block)]
                     if not lacking:
                         on_labels(len(block.rows))

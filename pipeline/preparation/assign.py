@@ -8,13 +8,13 @@ from jaxtyping import Int64
 
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
-from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
 from pipeline.preparation.lists import write_broken, write_contradictions
 from pipeline.preparation.order import hold_out
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources.split_names import SPLITS
 
 PoolSplits = Mapping[str, Int64[np.ndarray, " images"]]  # the pool's images by split, in the order of its rows
 

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int8, Int64, UInt64
 
 from pipeline.core.files import write_bytes
-from pipeline.data.names import SPLITS
 from pipeline.preparation.make import Broken, Channels, Made
+from pipeline.preparation.sources.split_names import SPLITS
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _BLOCK_IMAGES = 65_536

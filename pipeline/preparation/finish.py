@@ -9,11 +9,11 @@ from jaxtyping import Int64
 from pipeline.core.progress import progress
 from pipeline.core.sealed import write_sealed
 from pipeline.data.manifest import DatasetManifest
-from pipeline.data.names import SPLITS
 from pipeline.preparation.assign import PoolSplits, contradictory
 from pipeline.preparation.contradictions import CONTRADICTIONS
 from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates, write_samples
 from pipeline.preparation.pool import Pool
+from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.statistics import statistics_of, values_line
 from pipeline.preparation.write import SplitRows, dataset_manifest, write_split
 

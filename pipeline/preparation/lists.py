@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.data.names import SPLITS
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.pool import Pool
+from pipeline.preparation.sources.split_names import SPLITS
 
 _SAMPLE = ("sample_id", "split", "class", "key")
 _CONTRADICTION = ("sample_id", "class", "key")

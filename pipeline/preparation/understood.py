@@ -6,10 +6,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.data.names import SPLITS
 from pipeline.preparation.listing import Listing
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source
+from pipeline.preparation.sources.split_names import SPLITS
 
 _MANY = 12  # classes; of more, some are shown
 _FIRST, _LAST = 5, 3

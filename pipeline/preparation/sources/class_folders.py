@@ -16,9 +16,8 @@ from typing import Literal
 
 from pipeline.core.errors import SourceError, listed, suggest
 from pipeline.data.formats import is_image_name
-from pipeline.data.names import SPLITS
 from pipeline.preparation.sources.notes import Notes
-from pipeline.preparation.sources.split_names import is_split_name, is_to_predict, split_named, splits_in
+from pipeline.preparation.sources.split_names import SPLITS, is_split_name, is_to_predict, split_named, splits_in
 from pipeline.preparation.sources.walking import listed as entries
 
 UNLABELLED_FOLDER = "_unlabelled"

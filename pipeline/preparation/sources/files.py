@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.errors import SourceError, suggest
-from pipeline.data.names import SPLITS
 from pipeline.preparation.sources.notes import Notes
 from pipeline.preparation.sources.patterns import matching, parted
-from pipeline.preparation.sources.split_names import USUAL, splits_in
+from pipeline.preparation.sources.split_names import SPLITS, USUAL, splits_in
 from pipeline.preparation.sources.walking import files_below
 
 

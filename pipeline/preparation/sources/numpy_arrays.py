@@ -17,9 +17,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.data.names import SPLITS
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
+from pipeline.preparation.sources.split_names import SPLITS
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

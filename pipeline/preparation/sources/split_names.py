@@ -4,6 +4,8 @@ import re
 
 from pipeline.core.errors import SourceError, suggest
 
+SPLITS = ("train", "val", "test")
+
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
