@@ -2,7 +2,7 @@
 others run.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -48,8 +48,9 @@ def main(
     with Scratch(out / name, decides, work, [reports / f"{name}.json"], code=Path(__file__)) as scratch:
         if scratch.done:
             return
-        write_forms(scratch.output, model, meta, dataset.stream("train"), settings)
-        report = measure_forms(scratch.output, name, model, dataset.stream("test"), settings)
+        bits = write_forms(scratch.output, model, meta, dataset.stream("train"), settings)
+        measured = measure_forms(scratch.output, name, model, dataset.stream("test"), settings)
+        report = replace(measured, int8_weight_bits=bits)
         write_result(reports / f"{name}.json", report)
         scratch.publish()
     for line in summary(report, settings):

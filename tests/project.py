@@ -148,7 +148,7 @@ def small_params() -> dict[str, Any]:
             "num_calibration_images": 128,
             "logit_tolerance": 1.0e-4,
             "max_int8_drop_points": 0.5,
-            "reduce_range": True,  # or int8 loses accuracy on processors without VNNI
+            "reduce_range": None,
             "executorch": False,
             "latency_repeats": 5,
         },

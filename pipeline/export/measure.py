@@ -63,12 +63,18 @@ def _row(path: Path, parity: Parity, settings: Export) -> ExportedFile:
 
 def summary(report: ExportReport, settings: Export) -> Iterator[str]:
     """Yields the result in words, and a warning where int8 loses more than allowed."""
-    rows = (f"{file} {row.bytes:,} bytes, accuracy {row.accuracy:.2%}" for file, row in report.files.items())
+    bits = {INT8: f" (weights of {report.int8_weight_bits} bits)"}
+    rows = (
+        f"{file} {row.bytes:,} bytes{bits.get(file, '')}, accuracy {row.accuracy:.2%}"
+        for file, row in report.files.items()
+    )
     yield f"export@{report.name}: {'; '.join(rows)}; torch {report.torch.accuracy:.2%}"
     drop = report.int8_drop_points
     if drop > settings.max_int8_drop_points:
         loses = f"int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}"
-        fix = "more num_calibration_images may help" + ("" if settings.reduce_range else ", or reduce_range: true")
+        fix = "more num_calibration_images may help" + (
+            ", or reduce_range: null" if settings.reduce_range is False else ""
+        )
         yield f"export@{report.name}: {loses}; {fix}"
 
 

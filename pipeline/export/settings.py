@@ -12,12 +12,12 @@ class Export:
 
     `logit_tolerance` is between float32 here and in torch: more is an error. Accuracy that int8
     loses beyond `max_int8_drop_points` is reported. `reduce_range` leaves int8 weights 7 bits, for
-    x86 processors without VNNI.
+    x86 processors without VNNI; None: where that is nearer to float32 on this one.
     """
 
     num_calibration_images: PositiveInt
     logit_tolerance: PositiveFloat
     max_int8_drop_points: NonNegativeFloat
-    reduce_range: bool
+    reduce_range: bool | None
     executorch: bool
     latency_repeats: PositiveInt

@@ -41,6 +41,7 @@ class ExportReport:
     Attributes:
         int8_drop_points: The accuracy of float32 minus that of int8, in percentage points.
         int8_size_ratio: The bytes of int8 over those of float32.
+        int8_weight_bits: 8, or 7 for processors that add products of 8 bits up in 16.
     """
 
     name: str
@@ -49,3 +50,4 @@ class ExportReport:
     torch: StudentInTorch
     int8_drop_points: float
     int8_size_ratio: float
+    int8_weight_bits: int = 8

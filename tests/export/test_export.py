@@ -17,6 +17,7 @@ from PIL import Image
 from project import environment, files_of, forget, small_params, write_params
 from safetensors import safe_open
 
+import pipeline.export.write
 from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
 from pipeline.data.dataset import ImageDataset
@@ -102,6 +103,22 @@ def test_the_report_is_what_the_files_say_of_every_test_image(exported: Path, te
     assert abs(report["int8_drop_points"]) < 0.5
     assert int8["top1_agreement"] > 0.98
     assert report["int8_size_ratio"] == int8["bytes"] / float32["bytes"]
+
+
+@pytest.mark.parametrize("alike", [0.0, 2.0])
+def test_int8_weights_have_the_bits_that_are_nearer_to_float32_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, alike: float
+) -> None:
+    monkeypatch.setattr(pipeline.export.write, "_ALIKE", alike)  # 2: never alike enough
+    found = {}
+    for reduce_range in (False, True, None):
+        forget(folder, "export/small")
+        run_export(folder, reduce_range=reduce_range)
+        report = json.loads((folder / "reports/export/small.json").read_text())
+        found[reduce_range] = (folder / "data/export/small/model_int8.onnx").read_bytes()
+        assert report["int8_weight_bits"] in {False: (8,), True: (7,), None: (7, 8)}[reduce_range]
+    assert found[False] != found[True]
+    assert found[None] == (found[False] if alike == 0 or report["int8_weight_bits"] == 8 else found[True])
 
 
 def test_another_process_in_another_place_writes_the_same_bytes_and_says_one_line(folder: Path) -> None:
