@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-MOST_SIGNS = 290  # of a message: with `error:` before it a line has at most 300
+MOST_SIGNS = 490  # of a message: with `error:` before it a line has at most 500
 _MOST_OF_A_LIST = 150
 _CUT = " ... "
 _MOST_OF_A_WORD, _SHORT = 120, 40

@@ -165,7 +165,7 @@ def bomb(width: int, height: int) -> bytes:
 LARGE = packed(Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)), "JPEG")
 BAD = {
     "empty": (b"", "empty (0 bytes)"),
-    "text": (b"<!DOCTYPE html><html>", r"not an image (begins with b'<!DOCTYPE ht')"),
+    "text": (b"<!DOCTYPE html><html>", "a web page, not an image"),
     "cut JPEG": (LARGE[: len(LARGE) // 2], "damaged (image file is truncated"),
     "cut PNG": (MODES["RGB"][0][:-30], "damaged ("),
     "cut in its header": (MODES["RGB"][0][:20], "damaged ("),
@@ -179,7 +179,10 @@ BAD = {
         packed(Image.fromarray(np.full((2, 2), 70_000, np.int32)), "TIFF"),
         "pixels are 70000 to 70000",
     ),
-    "Encapsulated PostScript": (packed(Image.fromarray(COLOUR), "EPS"), "not an image (begins with b'%!PS"),
+    "Encapsulated PostScript": (
+        packed(Image.fromarray(COLOUR), "EPS"),
+        "PostScript, which is not read; convert it to PNG or JPEG",
+    ),
 }
 
 

@@ -152,7 +152,7 @@ def test_digits_come_with_the_package_as_grey_images_of_full_range(tmp_path: Pat
         ({"kind": "folder"}, r"x\.path: this key is missing"),
         (
             {"kind": "folder", "paht": "a"},
-            r"x\.paht: unknown key; expected one of: path, kind \(did you mean 'path'\?\)",
+            r"x\.paht: unknown key; expected one of: path, layout, classes, leave_out, kind \(did you mean 'path'\?\)",
         ),
         ({"kind": "digits", "path": "a"}, r"x\.path: unknown key"),
         ({"kind": "cifar", "path": "a", "labels": "rough"}, r"x\.labels: 'rough' \(str\); expected 'fine' or 'coarse'"),

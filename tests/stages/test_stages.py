@@ -17,7 +17,7 @@ from website import Website
 
 import pipeline.export.predict  # noqa: F401  # imported late by export; what is loaded is part of fingerprints
 from pipeline.core.errors import ModelError, PipelineError, StoreError, VerificationError, one_line_errors
-from pipeline.core.tensors import read_tensors, write_tensors
+from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.models.saved import read_meta, write_model
 from pipeline.results.costs import Cost
@@ -317,7 +317,7 @@ def test_a_teacher_can_be_imported(folder: Path) -> None:
             ["source.kind", "'fashion_mnist'"],
         ),
         (run_prepare, lambda p: p["prepare"].update(val_fractoin=0.1), ["prepare.val_fractoin", "val_fraction"]),
-        (run_prepare, lambda p: p["prepare"].update(val_fraction=0.001), ["class 0", "val_fraction"]),
+        (run_prepare, lambda p: p["prepare"].update(val_fraction=0.001), ["10 of 10 classes", "val_fraction"]),
         (run_teacher, lambda p: p["train_teacher"].update(model="resnet_smal"), ["resnet_smal", "'resnet_small'"]),
         (run_teacher, lambda p: p["train_teacher"]["model_settings"].update(widht=3), ["widht", "'width'"]),
         (run_teacher, lambda p: p["train_teacher"]["fit"].update(epochs="2"), ["train_teacher.fit.epochs", "integer"]),
@@ -399,19 +399,21 @@ def test_a_store_for_other_data_is_refused(folder: Path) -> None:
 
 
 def test_a_teacher_that_says_nan_is_refused_by_sample(folder: Path) -> None:
-    path = folder / "data/train_teacher/weights.safetensors"
-    weights = read_tensors(path, made_by="")
+    place = folder / "data/train_teacher"
+    weights = read_tensors(place / "weights.safetensors", made_by="")
     name = next(key for key in weights if key.endswith("bias"))
-    write_tensors(path, weights | {name: torch.full_like(weights[name], torch.nan)})
+    nan = weights | {name: torch.full_like(weights[name], torch.nan)}
+    write_model(place, read_meta(place, made_by=""), nan)
     with pytest.raises(PipelineError, match=r"sample [0-9a-f]{16}"):
         run_dump(folder)
 
 
 def test_labels_of_another_teacher_are_drift(folder: Path) -> None:
-    path = folder / "data/train_teacher/weights.safetensors"
-    weights = read_tensors(path, made_by="")
+    place = folder / "data/train_teacher"
+    weights = read_tensors(place / "weights.safetensors", made_by="")
     name = next(key for key in weights if key.endswith("bias"))
-    write_tensors(path, weights | {name: weights[name] + torch.arange(weights[name].numel())})
+    other = weights | {name: weights[name] + torch.arange(weights[name].numel())}
+    write_model(place, read_meta(place, made_by=""), other)
     with pytest.raises(VerificationError, match="teacher"):
         run_verify(folder)
     faults = json.loads((folder / "reports/verify_labels.json").read_text())["stores"]["dense16"]["faults"]

@@ -94,19 +94,19 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_same_bits(
     assert_same(fit_one(net(1), make_task(), recipe(), tmp_path / "killed"), uninterrupted["adamw"])
 
 
-@pytest.mark.parametrize("function", ["write_tensors", "write_json"])
+@pytest.mark.parametrize("function", ["write_tensors", "write_sealed"])
 def test_a_run_killed_while_it_saves_goes_on_to_the_same_bits(
     uninterrupted: dict[str, FitResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     write: Callable[..., None] = getattr(pipeline.training.checkpoints, function)
     calls = 0
 
-    def killed(*arguments: Any) -> None:
+    def killed(*arguments: Any, **named: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
             raise Killed
-        write(*arguments)
+        write(*arguments, **named)
 
     torch.manual_seed(0)
     with monkeypatch.context() as patch:
