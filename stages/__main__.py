@@ -30,19 +30,17 @@ class Entry:
         return command
 
 
-# The commands about label stores, behind `potstill labels`.
 LABELS = {
     "inspect": Entry("inspect_labels", "Show what a label store holds, or one sample of it with a figure."),
     "tune": Entry("tune_labels", "Try encodings on some labels and name the one that fits a budget of bytes or error."),
     "verify": Entry("verify_labels", "Check stored labels against their checksums, the data and the teacher."),
     "repair": Entry("repair_labels", "Have the teacher label the broken blocks of a store again."),
     "derive": Entry(
-        "derive_labels", "Make a store from finished ones: a part, a union, or a mean.", ("subset", "merge", "average")
+        "derive_labels", "Make a store of finished ones: part, union, mean.", ("subset", "merge", "average")
     ),
     "import": Entry("import_labels", "Make stores from logits that were computed elsewhere."),
 }
 
-# All commands, in groups that follow the pipeline.
 COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
     "Begin": {
         "new": Entry("new_project", "Copy this code into a new folder, set up for your own data."),
@@ -70,7 +68,6 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
         "report": Entry("report", "Put all results on one page, reports/report.html."),
     },
 }
-_LABELS_LINE = "Look at, tune, check, repair and make label stores."
 
 
 def lazy_group(entries: dict[str, Entry | dict[str, Entry]]) -> type[TyperGroup]:
@@ -99,7 +96,7 @@ def build_app() -> typer.Typer:
             if isinstance(entry, Entry):
                 _add(app, name, entry, panel)
             else:
-                labels = _group(dict(entry), _LABELS_LINE)
+                labels = _group(dict(entry), "Look at, tune, check, repair and make label stores.")
                 for each, inner in entry.items():
                     _add(labels, each, inner, None)
                 app.add_typer(labels, name=name, rich_help_panel=panel)
@@ -111,10 +108,7 @@ def _group(entries: dict[str, Entry | dict[str, Entry]], line: str) -> typer.Typ
 
 
 def _add(app: typer.Typer, name: str, entry: Entry, panel: str | None) -> None:
-    def placeholder() -> None:
-        raise AssertionError("the group loads the command in its place")
-
-    app.command(name, help=entry.line, rich_help_panel=panel)(placeholder)
+    app.command(name, help=entry.line, rich_help_panel=panel)(lambda: None)  # the group loads the command in its place
 
 
 def main() -> None:
