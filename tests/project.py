@@ -198,10 +198,17 @@ def _warm_python() -> WarmPython:
     return WarmPython(environment())
 
 
+def run_warm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m <arguments>`, `dvc` or a stage, by a process that has imported torch and DVC;
+    so are the stages that DVC starts. Not for what is killed.
+    """
+    path = {"PATH": f"{_warm_python().folder}{os.pathsep}{environment()['PATH']}"}
+    return run(folder, "python", "-m", *arguments, env=environment() | path)
+
+
 def repro(folder: Path, *targets: str) -> list[str]:
     """Runs `dvc repro`; returns the stages that ran, in order."""
-    path = {"PATH": f"{_warm_python().folder}{os.pathsep}{environment()['PATH']}"}
-    return stages_run(run(folder, "python", "-m", "dvc", "repro", *targets, env=environment() | path).stdout)
+    return stages_run(run_warm(folder, "dvc", "repro", *targets).stdout)
 
 
 def stages_run(told: str) -> list[str]:

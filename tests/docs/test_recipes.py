@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import environment, files_of, forget, make_project, repro, run, small_params, stages_run, write_params
+from project import (
+    environment,
+    files_of,
+    forget,
+    make_project,
+    repro,
+    run_warm,
+    small_params,
+    stages_run,
+    write_params,
+)
 from ruamel.yaml import YAML
 
 from pipeline.core.closure import TOP
@@ -25,7 +34,6 @@ from stages import dump_labels, list_files, prepare, train_teacher
 RECIPES = TOP / "docs/recipes"
 SCRIPTS = ("dump.sbatch", "train.sbatch")
 PAGES = (TOP / "docs/machines.md", TOP / "docs/scale.md")
-DVC = (sys.executable, "-m", "dvc")
 FILES_OF_A_BLOCK = 5  # one of either dense store, three of top2
 # SLURM's part is played by these: one node, which is this machine.
 COMMANDS = {"srun": 'exec "$@"', "scontrol": "echo 127.0.0.1"}
@@ -208,14 +216,14 @@ def test_another_launcher_runs_its_stage_again_to_the_same_labels_unless_the_use
     made: Path, project: Path
 ) -> None:
     params = small()
-    run(project, *DVC, "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
+    run_warm(project, "dvc", "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
     params["launcher"]["dump_labels"] = "torchrun --nproc-per-node 2"
     write_params(project, params)
     assert repro(project, "dump_labels") == ["dump_labels"]
     assert files_of(project / "data/dump_labels") == files_of(made / "data/dump_labels")
     params["launcher"]["train_teacher"] = "torchrun --nproc-per-node 2"
     write_params(project, params)
-    run(project, *DVC, "commit", "--force", "train_teacher")
+    run_warm(project, "dvc", "commit", "--force", "train_teacher")
     assert repro(project, "dump_labels") == []
 
 
@@ -268,23 +276,23 @@ def add_remote(project: Path, bucket: str) -> None:
 
     The server asks for a signature and checks none.
     """
-    run(project, *DVC, "remote", "add", "--default", "cellar", f"{bucket}/pets")
+    run_warm(project, "dvc", "remote", "add", "--default", "cellar", f"{bucket}/pets")
     signature = "AWS4-HMAC-SHA256 Credential=anna/20261121/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
     settings = {"method": "PUT", "auth": "custom", "custom_auth_header": "Authorization", "password": signature}
     for name, value in settings.items():
-        run(project, *DVC, "remote", "modify", "cellar", name, value)
+        run_warm(project, "dvc", "remote", "modify", "cellar", name, value)
 
 
 def test_what_was_pushed_is_pulled_on_a_small_machine_which_trains_and_runs_no_teacher(
     made: Path, project: Path, tmp_path: Path, bucket: str
 ) -> None:
-    run(project, *DVC, "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
+    run_warm(project, "dvc", "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
     add_remote(project, bucket)
-    run(project, *DVC, "push")
+    run_warm(project, "dvc", "push")
     behind = shutil.ignore_patterns("cache", "work", "reports", "__pycache__")
     away = Path(shutil.copytree(project, tmp_path / "away", ignore=behind))
     shutil.rmtree(away / "data")  # not by a pattern: a room of the code is called so too
-    done = run(away, *DVC, "repro", "--pull", "--allow-missing", "train_student@small").stdout
+    done = run_warm(away, "dvc", "repro", "--pull", "--allow-missing", "train_student@small").stdout
     assert stages_run(done) == ["train_student@small"]
     assert (away / "data/train_student/small/weights.safetensors").exists()
     assert files_of(away / "data/dump_labels/dense8.zarr") == files_of(made / "data/dump_labels/dense8.zarr")

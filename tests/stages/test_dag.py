@@ -21,6 +21,7 @@ from project import (
     make_project,
     repro,
     run,
+    run_warm,
     small_params,
     stages_run,
     student,
@@ -53,11 +54,11 @@ def test_a_second_run_does_nothing(project: Path) -> None:
 
 
 def test_metrics_and_plots_are_what_dvc_reads(project: Path) -> None:
-    shown = json.loads(run(project, sys.executable, "-m", "dvc", "metrics", "show", "--json").stdout)
+    shown = json.loads(run_warm(project, "dvc", "metrics", "show", "--json").stdout)
     metrics = shown[""]["data"]
     assert set(metrics["reports/metrics.json"]["data"]["accuracy"]) == {"teacher", "small", "small_hard"}
     assert "seconds" in metrics["reports/train_student/small.json"]["data"]
-    run(project, sys.executable, "-m", "dvc", "plots", "show")
+    run_warm(project, "dvc", "plots", "show")
     page = (project / "dvc_plots/index.html").read_text()
     assert "val_accuracy" in page
     assert "reliability" in page
@@ -105,13 +106,13 @@ def test_a_grid_of_experiments_trains_one_student_and_runs_no_teacher(project: P
     git = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@example.com"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first results"]):
         run(project, *git, *arguments)
-    dvc, target = [sys.executable, "-m", "dvc", "exp"], "train_student@small"
+    target = "train_student@small"
     grid = ["-S", "students.small.temperature=1,4", "-S", "+students.small.hard_weight=0.25"]
-    run(project, *dvc, "run", "--queue", *grid, target)
-    told = run(project, *dvc, "run", "--run-all").stdout
+    run_warm(project, "dvc", "exp", "run", "--queue", *grid, target)
+    told = run_warm(project, "dvc", "exp", "run", "--run-all").stdout
     assert stages_run(told) == [target] * 2
     assert told.count("Stage 'train_teacher' didn't change") == 2
-    shown = list(csv.DictReader(io.StringIO(run(project, *dvc, "show", "--only-changed", "--csv").stdout)))
+    shown = list(csv.DictReader(io.StringIO(run_warm(project, "dvc", "exp", "show", "--only-changed", "--csv").stdout)))
     found = {
         (row["students.small.temperature"], row["students.small.hard_weight"]) for row in shown if row["Experiment"]
     }
@@ -152,7 +153,7 @@ def test_one_store_and_the_data_are_enough_to_train_elsewhere(project: Path, tmp
     for name in ("pipeline", "stages", "data/prepare", "data/dump_labels/dense8.zarr"):
         shutil.copytree(project / name, device / name)
     shutil.copy(project / "params.yaml", device)
-    run(device, sys.executable, "-m", "stages.train_student", "--name", "small")
+    run_warm(device, "stages.train_student", "--name", "small")
     trained = [files_of(folder / "data/train_student/small") for folder in (project, device)]
     assert trained[0]["weights.safetensors"] == trained[1]["weights.safetensors"]
 
@@ -183,9 +184,9 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(project: Path, stage: str, out
     params["dump_labels"] |= {"num_views": 4, "block_samples": 64}
     write_params(project, params)
     name, _, row = stage.partition("@")
-    command = [sys.executable, "-m", f"stages.{name}", *(["--name", row] if row else [])]
+    command = [f"stages.{name}", *(["--name", row] if row else [])]
     shutil.rmtree(project / "work")  # also the labels that a dump could take over
-    run(project, *command)
+    run_warm(project, *command)
     expected = files_of(project / out)
     shutil.rmtree(project / out)
     shutil.rmtree(project / "work")  # also the labels that a dump could take over
@@ -195,9 +196,9 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(project: Path, stage: str, out
 
     for _ in range(2):
         before = seen()
-        kill_when(project, command, lambda before=before: seen() != before)  # type: ignore[misc]
+        kill_when(project, [sys.executable, "-m", *command], lambda before=before: seen() != before)  # type: ignore[misc]
         assert not (project / out).exists()
-    assert "going on" in run(project, *command).stderr
+    assert "going on" in run_warm(project, *command).stderr
     assert files_of(project / out) == expected
     assert not list((project / "work").glob("*-????????????????"))
 
