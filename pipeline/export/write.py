@@ -24,8 +24,8 @@ _ALIKE = 0.99  # of the calibration images have the same likeliest class
 
 
 def write_forms(folder: Path, model: Classifier, meta: ModelMeta, train: SplitOnDisk, settings: Export) -> int:
-    """Writes the student in every form that the settings ask for, and a script that runs it; returns
-    the bits of its int8 weights.
+    """Writes the student in every form that the settings ask for, and a script that runs it;
+    returns the bits of its int8 weights.
 
     Args:
         train: From which images are taken, evenly, to calibrate the int8 form.
@@ -48,8 +48,8 @@ def write_forms(folder: Path, model: Classifier, meta: ModelMeta, train: SplitOn
 def _write_int8(folder: Path, images: torch.Tensor, about: Mapping[str, str], reduce_range: bool | None) -> int:
     """Writes the int8 form; returns the bits of its weights.
 
-    Where the user leaves it open, weights have 8 bits unless the network says something else with
-    them than in float32, and is nearer to it with 7.
+    Where the user leaves it open, weights have 8 bits unless the network predicts other classes
+    with them than in float32, and is nearer to it with 7.
     """
 
     def write(reduced: bool) -> float:
