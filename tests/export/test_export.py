@@ -17,7 +17,7 @@ from PIL import Image
 from project import environment, files_of, forget, small_params, write_params
 from safetensors import safe_open
 
-import pipeline.export.write
+import pipeline.export.quantization
 from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
 from pipeline.data.dataset import ImageDataset
@@ -109,7 +109,7 @@ def test_the_report_is_what_the_files_say_of_every_test_image(exported: Path, te
 def test_int8_weights_have_the_bits_that_are_nearer_to_float32_here(
     folder: Path, monkeypatch: pytest.MonkeyPatch, alike: float
 ) -> None:
-    monkeypatch.setattr(pipeline.export.write, "_ALIKE", alike)  # 2: never alike enough
+    monkeypatch.setattr(pipeline.export.quantization, "_ALIKE", alike)  # 2: never alike enough
     found = {}
     for reduce_range in (False, True, None):
         forget(folder, "export/small")

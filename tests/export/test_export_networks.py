@@ -79,7 +79,7 @@ def test_a_network_of_any_origin_says_the_same_in_onnx(
         expected = model(images)
     assert expected.std(dim=0).min() > 1e-3, "the images do not matter"
     write_onnx(tmp_path / "model.onnx", trace(model, images[:2]), {})
-    write_int8(tmp_path / "int8.onnx", tmp_path / "model.onnx", images.numpy(), {}, reduce_range=False)
+    write_int8(tmp_path / "int8.onnx", tmp_path / "model.onnx", images, {}, reduce_range=False)
     for size in (1, 7, 50):
         said = run_onnx(tmp_path / "model.onnx", images.split(size))
         torch.testing.assert_close(said, expected, rtol=1e-5, atol=1e-5)
