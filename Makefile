@@ -26,7 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	  --constraint constraints.txt --editable '.[pipeline,data,teachers,export,remote,dev]'
 	@touch $@
 
-repro: $(READY) ## run the pipeline: every stage whose inputs changed, then print the results
+repro: $(READY) ## a quick check-up, then every stage whose inputs changed; print the results
+	@$(BIN)/python -m stages.doctor --quick --quiet
 	@PATH="$$PWD/$(BIN):$$PATH" dvc repro
 	@cat reports/table.txt
 	@echo; echo "report: $$PWD/reports/report.html"

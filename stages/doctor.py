@@ -1,9 +1,9 @@
 """doctor: looks at params.yaml, the images, the networks and the disk before hours are spent on
 them.
 
-A command, not a stage of the DAG. It reports its findings line by line and leaves nothing behind
-(published weights are fetched to where their library keeps them, as training would). Ends with
-status 1 where there is an error.
+A command, not a stage of the DAG. It reports its findings line by line and leaves nothing behind,
+except what the stages would fetch as well: images in data/raw, published weights where their
+library keeps them. Ends with status 1 where there is an error.
 """
 
 from pathlib import Path
@@ -27,11 +27,13 @@ def main(
     labels: Path = Path("data/dump_labels"),
     quick: Annotated[bool, typer.Option("--quick", help="Without running the networks.")] = False,
     work: Path = WORK,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
-    findings = Findings()
+    findings = Findings(quiet=quiet)
     check_up(params, Folders(raw, data, teacher, labels, work), findings, quick=quick)
     errors, warnings = findings.counts["error"], findings.counts["warning"]
-    print(f"{errors} errors, {warnings} warnings")
+    if errors or warnings or not quiet:
+        print(f"{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
 
 

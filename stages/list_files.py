@@ -3,21 +3,24 @@
 It runs at every `dvc repro`, and `prepare` runs again when the fingerprint has changed. DVC alone
 would not do: it does not see what a link to a folder leads to, knows nothing of the images that a
 table names, ends at a link to nowhere, and reads the content of every file.
+
+Names of rows become words of commands in a shell, so they are checked here, before any other stage.
 """
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.command import run_stage
-from pipeline.core.config import PARAMS, load_section
-from pipeline.core.files import read_json, write_json
+from pipeline.core.config import PARAMS, load_rows, load_section, read_exports
+from pipeline.core.files import write_json
 from pipeline.core.progress import say
+from pipeline.preparation.elsewhere import LISTED, is_elsewhere
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.inputs import look_at
-from pipeline.preparation.sources.patterns import is_there
 
 
-def main(params: Path = PARAMS, out: Path = Path("reports/list_files.json")) -> None:
+def main(params: Path = PARAMS, out: Path = LISTED) -> None:
+    load_rows("encodings", params)
+    read_exports(params)
     row = load_section(dict, "prepare.source", params)
     source = build_source(row, f"{params}: prepare.source")
     if is_elsewhere(row, out):
@@ -28,16 +31,6 @@ def main(params: Path = PARAMS, out: Path = Path("reports/list_files.json")) -> 
     write_json(out, {"source": row, **facts})
     if inputs.num_files:
         say(f"list_files: {inputs.num_files:,} files, {inputs.num_bytes:,} bytes")
-
-
-def is_elsewhere(row: dict[str, Any], out: Path) -> bool:
-    """Returns whether the images are gone, but were listed before: prepared data may be here
-    without them.
-    """
-    place = row.get("path")
-    if not isinstance(place, str) or is_there(place) or not out.exists():
-        return False
-    return bool(read_json(out, made_by="list_files").get("source") == row)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ command.py   a stage as a command
 config.py    sections and rows of params.yaml, read as typed settings
 errors.py    errors for users: where, what was found, what was expected, what to do
 files.py     files that are there whole or not at all, and fingerprints of content
+names.py     names of students and encodings
 progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result

@@ -22,6 +22,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.core.errors import ConfigError, suggest
+from pipeline.core.names import check_names
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 PARAMS = Path("params.yaml")
@@ -44,12 +45,16 @@ def load_section(kind: type[Settings], section: str, path: Path = PARAMS) -> Set
 def load_rows(section: str, path: Path = PARAMS) -> dict[str, Any]:
     """Returns the rows of a table (`students`, `encodings`) by name, as they stand in the file.
 
-    Raises ConfigError where there are none.
+    Raises ConfigError where there are none, or one has no proper name or is no map.
     """
-    rows = _find(section, path)
+    rows, where = _find(section, path), f"{path}: {section}"
     if not isinstance(rows, dict) or not rows:
-        raise ConfigError(f"{path}: {section}", repr(rows), expected="a table with at least one row")
-    return {str(name): row for name, row in rows.items()}
+        raise ConfigError(where, repr(rows), expected="a table with at least one row")
+    check_names(rows, where)
+    for name, row in rows.items():
+        if not isinstance(row, dict):
+            raise ConfigError(f"{where}.{name}", f"{row!r}", expected="a row: a map of settings")
+    return rows
 
 
 def load_row(kind: type[Settings], table: str, name: str, path: Path = PARAMS) -> Settings:
@@ -58,7 +63,7 @@ def load_row(kind: type[Settings], table: str, name: str, path: Path = PARAMS) -
     Raises ConfigError where it does not fit.
     """
     content, defaults = _read_yaml(path), f"{table}_defaults"
-    shared = _find(defaults, path) if isinstance(content, dict) and defaults in content else {}
+    shared = load_section(dict, defaults, path) if isinstance(content, dict) and defaults in content else {}
     row = _over(_find(f"{table}.{name}", path), shared)
     settings: Settings = validate(kind, row, f"{path}: {table}.{name}")
     return settings

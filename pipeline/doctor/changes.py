@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.core.scratch import decided_by
 from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.folders import Folders
+from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source
 
@@ -24,7 +25,7 @@ def change(data: DatasetManifest, settings: Prepare, source: Source | None, fold
     for key, value in wanted.items():
         if (before := recorded["settings"].get(key, value)) != value:
             return f"{key} was {before}, and is {value} now"
-    if source is not None and recorded["files"] != source.files_fingerprint():
+    if source is not None and not is_elsewhere(settings.source) and recorded["files"] != source.files_fingerprint():
         return "source has changed since: files were added, replaced or removed"
     return None
 

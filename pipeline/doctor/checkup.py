@@ -3,12 +3,12 @@ sound.
 """
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.data.dataset import ImageDataset
 from pipeline.doctor.changes import change
+from pipeline.doctor.dag import check_dag
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, look_at_prepared
@@ -16,12 +16,13 @@ from pipeline.doctor.labels import LabelStore, find_store, made_up_labels, plan_
 from pipeline.doctor.memory import check_memory
 from pipeline.doctor.params import Params, read_params
 from pipeline.doctor.reporting import report_images, report_space, report_times
-from pipeline.doctor.source import SourceLook, spared
+from pipeline.doctor.source import SourceLook
 from pipeline.doctor.space import measure_label_bytes, measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
 from pipeline.preparation.contradictions import contradictions_line
+from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
 
@@ -35,6 +36,8 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     """
     # 1. The settings. The steps below look at those that are sound.
     params = read_params(path, findings)
+    if not findings.counts["error"]:
+        findings.attempt(check_dag, path)
     # 2. The images, and whether they fit into memory and suffice for the schedules.
     look = look_at_images(params, folders, findings)
     if look is None:
@@ -75,14 +78,15 @@ def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look
         findings.warning(f"{folders.data}: its {wrong}; looking at the source; `dvc repro prepare` makes it again")
     if params.source is None:
         return None
-    fetches = getattr(params.source, "path", None) is None  # others write nothing, so that no mirror is needed
-    with spared(folders.raw) if fetches else nullcontext(folders.raw) as mirror:
-        try:
-            findings.attempt(check_counts, params.source.counts(mirror), prepare, f"source {params.source.kind!r}")
-            return SourceLook(params.source, mirror, prepare).look()
-        except PipelineError as fault:
-            findings.error(str(fault).replace(str(mirror), str(folders.raw)))
-            return None
+    if is_elsewhere(prepare.source):
+        findings.warning(f"{prepare.source['path']} is not on this machine: images, networks and disk are not checked")
+        return None
+    try:
+        findings.attempt(check_counts, params.source.counts(folders.raw), prepare, f"source {params.source.kind!r}")
+        return SourceLook(params.source, folders.raw, prepare).look()
+    except PipelineError as fault:
+        findings.error(fault)
+        return None
 
 
 def fitting_students(

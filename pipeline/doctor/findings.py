@@ -13,10 +13,15 @@ Result = TypeVar("Result")
 
 
 class Findings:
-    """A printer of findings, one line each, that counts them by level."""
+    """A printer of findings, one line each, that counts them by level.
 
-    def __init__(self) -> None:
+    What several checks find is reported once. A quiet printer leaves out what is as it should be.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         self.counts: Counter[Level] = Counter()
+        self._quiet = quiet
+        self._reported: set[str] = set()
 
     def ok(self, line: object) -> None:
         self._report("ok", line)
@@ -44,5 +49,9 @@ class Findings:
         return None
 
     def _report(self, level: Level, line: object) -> None:
+        if str(line) in self._reported:
+            return
+        self._reported.add(str(line))
         self.counts[level] += 1
-        print(f"{level:9}{line}", flush=True)
+        if level != "ok" or not self._quiet:
+            print(f"{level:9}{line}", flush=True)

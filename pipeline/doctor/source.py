@@ -1,10 +1,9 @@
 """A look at a source whose images are not prepared yet: a few of them are made ready, and timed."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -159,15 +158,3 @@ def _check_sizes(whole: list[Made]) -> None:
             found = f"{sizes[0]} pixels (height x width), but {one.key} has {sizes[1]}"
             fix = "set prepare.image_px: [height, width] in params.yaml, to which all are scaled and cut"
             raise DataError(first.key, found, expected="images of one size", fix=fix)
-
-
-@contextmanager
-def spared(raw: Path) -> Iterator[Path]:
-    """Yields a folder for downloads that shows the files of `raw` and is deleted afterwards."""
-    with tempfile.TemporaryDirectory() as name:
-        for path in raw.rglob("*") if raw.is_dir() else ():
-            if path.is_file():
-                place = Path(name, path.relative_to(raw))
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.symlink_to(path.resolve())
-        yield Path(name)

@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
+from pipeline.core.names import check_names
 from pipeline.labels.encodings import Codec, Encoding
 from pipeline.models.devices import DeviceName
 from pipeline.student.losses import build_loss
@@ -54,6 +55,7 @@ class TrainStudent(NetworkSettings):
         """
         if "teacher" in table:
             raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
+        check_names([self.labels], f"{where}.labels")
         if self.hard_weight == 0 and self.soft_weight == 0:
             raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
         build_loss(self.loss, f"{where}.loss")
