@@ -1,4 +1,4 @@
-"""Names of rows: a row's name becomes a folder, a stage of DVC and a word of a command in a shell."""
+"""Names of rows: each becomes a folder, a stage of DVC and a word of a command in a shell."""
 
 import re
 from collections.abc import Iterable
