@@ -210,7 +210,13 @@ def _confusion(rng: np.random.Generator, networks: list[str], names: list[str]) 
 
 
 def _export(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    facts = {"largest_difference": 2.1e-6, "top1_agreement": 1.0, "kl_to_torch": 1e-12, **_cost(0.05)}
+    facts = {
+        "largest_difference": 2.1e-6,
+        "relative_difference": 1e-6,
+        "top1_agreement": 1.0,
+        "kl_to_torch": 1e-12,
+        **_cost(0.05),
+    }
     full = {**facts, "bytes": row["file_bytes"] + 900, "accuracy": row["accuracy"]}
     small = {**facts, "bytes": row["file_bytes"] // 3, "accuracy": row["accuracy"] - 0.002, "top1_agreement": 0.991}
     return {

@@ -10,7 +10,8 @@ from pipeline.core.config import STRICT
 class Export:
     """The settings of an export: the forms that a student is written in, and their tolerances.
 
-    `logit_tolerance` is between float32 here and in torch: more is an error. Accuracy that int8
+    `logit_tolerance` is between float32 here and in torch, as a share of the logits' spread: more is
+    an error. Accuracy that int8
     loses beyond `max_int8_drop_points` is reported. `reduce_range` leaves int8 weights 7 bits, for
     x86 processors without VNNI; None: where that is nearer to float32 on this one.
     """

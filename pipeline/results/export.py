@@ -11,6 +11,7 @@ class ExportedFile:
         bytes: The size of the file.
         accuracy: A share of samples, 0 to 1, as is `top1_agreement` with torch.
         largest_difference: Between a logit and that of torch.
+        relative_difference: It as a share of the logits' spread.
         kl_to_torch: Mean KL(torch || file) in nats.
         threads: As in `Cost`, like all that follows.
     """
@@ -18,6 +19,7 @@ class ExportedFile:
     bytes: int
     accuracy: float
     largest_difference: float
+    relative_difference: float
     top1_agreement: float
     kl_to_torch: float
     threads: int | None = None

@@ -87,7 +87,9 @@ def test_exported_files_stand_below_their_network(content: Content) -> None:
 
 
 def test_a_file_that_was_not_timed_is_listed(content: Content) -> None:
-    file = ExportedFile(bytes=5000, accuracy=0.5, largest_difference=0.0, top1_agreement=1.0, kl_to_torch=0.0)
+    file = ExportedFile(
+        bytes=5000, accuracy=0.5, largest_difference=0.0, relative_difference=0.0, top1_agreement=1.0, kl_to_torch=0.0
+    )
     export = replace(content.exports["tiny"], files={"model.pte": file})
     (line,) = export_lines({"tiny": export})
     assert line["file_bytes"] == 5000
