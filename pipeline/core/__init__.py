@@ -1,6 +1,7 @@
 """The ground that every room stands on. It knows no samples, labels or networks.
 
 arrays.py    Zarr groups: declared, written block by block, read; the one file that imports zarr
+bounds.py    numbers of params.yaml, each with both of its bounds
 closure.py   the files that a script loads, from its imports alone
 command.py   a stage as a command
 config.py    sections and rows of params.yaml, read as typed settings

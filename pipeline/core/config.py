@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.core.bounds import check_numbers
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.core.names import check_names
 
@@ -226,6 +227,7 @@ def find_faults(kind: Any, node: object, where: str) -> list[ConfigError]:
 
 
 def _read(kind: Any, node: object, where: str) -> Any:
+    check_numbers(node, where)
     try:
         # JSON mode, because there lists may become tuples and dicts dataclasses while scalars stay
         # strict.
@@ -281,8 +283,10 @@ def _read_yaml(path: Path) -> Any:
         mark = error.problem_mark
         line = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(line, f"not valid YAML ({error.problem})", fix="fix that line") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # of no text, of a date or a number that can't be
         raise ConfigError(path, f"not valid YAML ({error})") from None
+    except RecursionError:
+        raise ConfigError(path, "not valid YAML (nested too deeply)", expected="sections with settings") from None
 
 
 def read_exports(path: Path = PARAMS) -> list[str]:

@@ -1,8 +1,8 @@
 """The section `evaluate` of params.yaml."""
 
-from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import BatchSize, Repeats
 from pipeline.core.config import STRICT
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.models.devices import DeviceName
@@ -12,7 +12,7 @@ from pipeline.models.devices import DeviceName
 class Evaluate:
     """The batches of the test split, their device and corruptions, and the timed calls."""
 
-    batch_size: PositiveInt
+    batch_size: BatchSize
     device: DeviceName
     robustness: Robustness
-    latency_repeats: PositiveInt
+    latency_repeats: Repeats

@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import BatchSize
 from pipeline.core.config import STRICT
 from pipeline.models.devices import DeviceName
+
+_Shown = Annotated[int, Field(ge=0, le=10**6)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -19,13 +22,13 @@ class Explain:
         patch_steps: About the number of the patch's steps in each direction.
     """
 
-    num_suspects: NonNegativeInt
-    num_disagreed: NonNegativeInt
-    num_attributed: NonNegativeInt
-    num_views: NonNegativeInt
+    num_suspects: _Shown
+    num_disagreed: _Shown
+    num_attributed: _Shown
+    num_views: _Shown
     patch_share: Annotated[float, Field(gt=0, le=1)]
-    patch_steps: PositiveInt
-    batch_size: PositiveInt
+    patch_steps: Annotated[int, Field(gt=0, le=10**4)]
+    batch_size: BatchSize
     device: DeviceName
 
     def window(self, height: int, width: int) -> tuple[int, int]:

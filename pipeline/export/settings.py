@@ -1,8 +1,11 @@
 """The section `export` of params.yaml."""
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from typing import Annotated
+
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Repeats, Samples, Tolerance
 from pipeline.core.config import STRICT
 
 
@@ -16,9 +19,9 @@ class Export:
     x86 processors without VNNI; None: where that is nearer to float32 on this one.
     """
 
-    num_calibration_images: PositiveInt
-    logit_tolerance: PositiveFloat
-    max_int8_drop_points: NonNegativeFloat
+    num_calibration_images: Samples
+    logit_tolerance: Annotated[float, Field(gt=0, le=10**6)]
+    max_int8_drop_points: Tolerance
     reduce_range: bool | None
     executorch: bool
-    latency_repeats: PositiveInt
+    latency_repeats: Repeats

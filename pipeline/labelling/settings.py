@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import BatchSize, Megabytes, Samples, Seed, Temperature, Tolerance, Views
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.labels.encodings import LabelSpace
@@ -19,11 +20,11 @@ _OTHER_KEYS = STRICT | {"extra": "ignore"}  # the rest of a section that another
 class StoreSettings:
     """The settings that all stores of one dump or import share."""
 
-    temperature: PositiveFloat
-    temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
-    pilot_labels: PositiveInt
-    block_samples: PositiveInt
-    num_canaries: PositiveInt
+    temperature: Temperature
+    temperatures: Annotated[list[Temperature], Field(min_length=1)]
+    pilot_labels: Samples
+    block_samples: Samples
+    num_canaries: Samples
 
     def check(self, where: str) -> None:
         """Raises ConfigError where a temperature is listed twice, or the stored one is not."""
@@ -43,12 +44,12 @@ class StoreSettings:
 class DumpLabels(StoreSettings):
     """The section `dump_labels`: the views that the teacher labels, and how it computes."""
 
-    num_views: PositiveInt
-    batch_size: PositiveInt
+    num_views: Views
+    batch_size: BatchSize
     device: DeviceName
     precision: Precision
     compile: bool
-    memory_budget_mb: PositiveInt
+    memory_budget_mb: Megabytes
     views: ViewSpec
 
 
@@ -69,9 +70,9 @@ class ImportedClasses:
 class VerifyLabels:
     """The section `verify_labels`: how many labels are computed again, and the tolerances."""
 
-    num_labels: PositiveInt
-    seed: NonNegativeInt
-    kl_tolerance_nats: NonNegativeFloat
-    accuracy_tolerance: NonNegativeFloat
-    batch_size: PositiveInt
+    num_labels: Samples
+    seed: Seed
+    kl_tolerance_nats: Tolerance
+    accuracy_tolerance: Tolerance
+    batch_size: BatchSize
     device: DeviceName

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings_dataclass
 
+from pipeline.core.bounds import BatchSize, Samples, Temperature, Views
 from pipeline.core.config import STRICT, load_section
 from pipeline.core.errors import DataError, StoreError, listed
 from pipeline.core.progress import progress
@@ -29,12 +29,12 @@ from pipeline.views.spec import ViewSpec
 class LabelSettings:
     """The part of the section `dump_labels` that decides a label's size."""
 
-    num_views: PositiveInt
-    temperature: PositiveFloat
-    temperatures: list[PositiveFloat]
-    pilot_labels: PositiveInt
-    batch_size: PositiveInt
-    block_samples: PositiveInt
+    num_views: Views
+    temperature: Temperature
+    temperatures: list[Temperature]
+    pilot_labels: Samples
+    batch_size: BatchSize
+    block_samples: Samples
     device: DeviceName
     precision: Precision
     views: ViewSpec

@@ -26,6 +26,7 @@ weights.py      weights that were made elsewhere, read safely and put into a net
 from pipeline.models.building import (
     ClassifierSpec,
     build_network,
+    check_settings,
     copy_network_file,
     downloaded_weights,
     head_names,
@@ -48,6 +49,7 @@ __all__ = [
     "OnnxNetwork",
     "Weights",
     "build_network",
+    "check_settings",
     "convnet_small",
     "copy_network_file",
     "count_multiply_adds",

@@ -83,9 +83,19 @@ def build_network(
             network = onnx.OnnxNetwork(file or own, settings, name)
             return network, network.channels or channels
         return user_file.build(name, settings, num_outputs, channels, file or own), channels
+    check_settings(name, settings)
+    return families.build(name, settings, num_outputs, channels), channels
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Raises ModelError or ConfigError where a name is unknown, or a setting of a family of our own
+    does not fit; what others take is known when they are built.
+    """
+    if name.startswith((_TORCHVISION, _TIMM)) or network_file(name):
+        return
     if name not in families.FAMILIES:
         raise ModelError(f"model {name!r}", "unknown", expected=suggest(name, [*families.FAMILIES, *_OTHERS]))
-    return families.build(name, settings, num_outputs, channels), channels
+    families.check_settings(name, settings)
 
 
 def is_for_inference_alone(name: str) -> bool:

@@ -4,15 +4,20 @@ processor.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import nn
 
+from pipeline.core.bounds import Channels, Layers
 from pipeline.core.config import validate
 from pipeline.core.errors import ModelError, suggest
+
+Stages = Annotated[
+    list[Annotated[list[Channels], Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=1000)
+]
 
 
 def _conv_norm_relu(inputs: int, outputs: int, stride: int, kernel: int = 3) -> nn.Sequential:
@@ -40,7 +45,7 @@ class _ResidualBlock(nn.Module):
         return F.relu(self.shortcut(features) + self.norm(self.second(self.first(features))), inplace=True)
 
 
-def resnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
+def resnet_small(num_classes: int, channels: int, *, width: Channels, depth: Layers) -> nn.Module:
     """Returns a residual network for small images.
 
     A stem of `width` channels at full size, then three stages of `depth` blocks with 1, 2 and 4
@@ -61,7 +66,7 @@ def resnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: 
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
 
 
-def convnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth: PositiveInt) -> nn.Module:
+def convnet_small(num_classes: int, channels: int, *, width: Channels, depth: Layers) -> nn.Module:
     """Returns a plain convolutional network that is cheap to train.
 
     It starts at a half of the image's size with `width` channels and halves the size twice more
@@ -77,7 +82,7 @@ def convnet_small(num_classes: int, channels: int, *, width: PositiveInt, depth:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
 
 
-def vgg_small(num_classes: int, channels: int, *, stages: list[list[PositiveInt]]) -> nn.Module:
+def vgg_small(num_classes: int, channels: int, *, stages: Stages) -> nn.Module:
     """Returns a plain network of 3 x 3 convolutions with max-pooling between its stages.
 
     `stages` lists the channels of each convolution, stage by stage. Pooling comes before norm
@@ -106,13 +111,11 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int) -> nn.Module:
-    """Returns a network of one of `FAMILIES`.
-
-    Raises ModelError or ConfigError where a setting is unknown, missing or ill-typed.
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Raises ModelError or ConfigError where a setting of one of `FAMILIES` is unknown, missing or
+    ill-typed.
     """
-    family = FAMILIES[name]
-    parameters = inspect.signature(family).parameters
+    parameters = inspect.signature(FAMILIES[name]).parameters
     known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     if unknown := [key for key in settings if key not in known]:
         raise ModelError(f"model {name!r}", f"unknown setting {unknown[0]!r}", expected=suggest(unknown[0], known))
@@ -120,4 +123,9 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: in
         raise ModelError(f"model {name!r}", f"setting {missing[0]!r} is missing", expected=", ".join(known))
     for key, value in settings.items():
         validate(parameters[key].annotation, value, f"model {name!r}: {key}")
-    return family(num_outputs, channels, **settings)
+
+
+def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int) -> nn.Module:
+    """Returns a network of one of `FAMILIES`; raises what `check_settings` raises."""
+    check_settings(name, settings)
+    return FAMILIES[name](num_outputs, channels, **settings)

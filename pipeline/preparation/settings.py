@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Pixels, Seed
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import Storage
@@ -28,16 +29,16 @@ class Prepare:
     """
 
     source: dict[str, Any]
-    image_px: tuple[PositiveInt, PositiveInt] | None
+    image_px: tuple[Pixels, Pixels] | None
     channels: Channels | None
     storage: Storage
-    longest_px: PositiveInt | None
+    longest_px: Pixels | None
     broken: Literal["refuse", "skip"]
     bits: Bits | None = None
     contradicting: Contradicting = "keep"
     val_fraction: Fraction
     test_fraction: Fraction
-    seed: NonNegativeInt
+    seed: Seed
 
     def check(self, where: str) -> None:
         """Raises ConfigError when keys contradict each other."""

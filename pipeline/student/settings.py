@@ -1,10 +1,10 @@
 """The settings of a student: a row of the table `students` of params.yaml."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1, Weight
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.core.names import check_names
@@ -23,15 +23,15 @@ class TrainStudent(NetworkSettings):
 
     labels: str
     twin_of: str | None
-    hard_weight: NonNegativeFloat
-    soft_weight: NonNegativeFloat
+    hard_weight: Weight
+    soft_weight: Weight
     temperature: Temperature
     loss: dict[str, Any]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_balance: Annotated[float, Field(ge=0, le=1)]
-    seed: NonNegativeInt
+    label_smoothing: ShareBelow1
+    class_balance: Share
+    seed: Seed
     device: DeviceName
-    memory_budget_mb: PositiveInt
+    memory_budget_mb: Megabytes
     group: str | None
     fit: FitSettings
 
@@ -65,7 +65,7 @@ class TrainStudent(NetworkSettings):
             )
         if self.fit.epochs == 0:
             raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
-        check_network(self, self.fit.epochs, where)
+        check_network(self, self.fit, where)
         if self.twin_of is not None and self.twin_of not in table:
             raise ConfigError(f"{where}.twin_of", repr(self.twin_of), expected=suggest(self.twin_of, list(table)))
         self._check_twin(where, table)
@@ -74,11 +74,10 @@ class TrainStudent(NetworkSettings):
         """Raises ConfigError where it is the twin of a twin, or not the only twin."""
         if self.twin_of is None:
             return
-        first = table[self.twin_of] or {}
-        if first.get("twin_of") is not None:
+        if _twin_of(table[self.twin_of]) is not None:
             found = f"{self.twin_of!r}, which is a twin itself"
             raise ConfigError(f"{where}.twin_of", found, expected="a student that is no twin")
-        twins = [name for name, row in table.items() if (row or {}).get("twin_of") == self.twin_of]
+        twins = [name for name, row in table.items() if _twin_of(row) == self.twin_of]
         if len(twins) > 1:
             found = f"{self.twin_of!r} has the twins {', '.join(twins)}"
             raise ConfigError(f"{where}.twin_of", found, expected="one", fix="copy the student for the other twin")
@@ -104,3 +103,8 @@ class TrainStudent(NetworkSettings):
         """Raises ConfigError where its loss needs hard labels that some training samples lack."""
         if self.soft_weight:
             build_loss(self.loss, f"{where}.loss").check_data(num_unlabelled, f"{where}.loss")
+
+
+def _twin_of(row: object) -> object:
+    """Returns the student that a row of the table is a twin of; None where it is no map, too."""
+    return row.get("twin_of") if isinstance(row, dict) else None

@@ -16,6 +16,7 @@ import torch
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
+from pipeline.core.bounds import COLDEST, HOTTEST
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
 from pipeline.training.recipe import FitSettings
@@ -28,9 +29,9 @@ PILOT_STEPS = 300  # at most, and at most one epoch
 def _number_or_auto(value: object) -> object:
     if value == "auto":
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+    if isinstance(value, int | float) and not isinstance(value, bool) and COLDEST <= value <= HOTTEST:
         return float(value)
-    raise PydanticCustomError("temperature", "a number above 0, or auto")
+    raise PydanticCustomError("temperature", f"a number above 0, or auto ({COLDEST} to {HOTTEST})")
 
 
 Temperature = Annotated[float | Literal["auto"], PlainValidator(_number_or_auto)]

@@ -1,10 +1,8 @@
 """The section `train_teacher` of params.yaml."""
 
-from typing import Annotated
-
-from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.models import is_for_inference_alone
@@ -24,17 +22,17 @@ class TrainTeacher(NetworkSettings):
 
     teacher_classes: str | list[str] | None
     class_map: dict[str, list[int | str]] | None
-    seed: NonNegativeInt
+    seed: Seed
     device: DeviceName
-    memory_budget_mb: PositiveInt
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_balance: Annotated[float, Field(ge=0, le=1)]
+    memory_budget_mb: Megabytes
+    label_smoothing: ShareBelow1
+    class_balance: Share
     views: ViewSpec
     fit: FitSettings
 
     def check(self, where: str) -> None:
         """Raises ConfigError where keys contradict each other."""
-        check_network(self, self.fit.epochs, where)
+        check_network(self, self.fit, where)
         for key in ("teacher_classes", "class_map"):
             if getattr(self, key) is None:
                 continue

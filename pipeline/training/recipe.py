@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from pipeline.core.bounds import BatchSize, Epochs, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.models.precision import Precision
 from pipeline.training.optimizers import LeanAdamW, LeanSGD
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 _DEEPEST_NUMBER = 4  # parts of a name: numbers further in count the layers of a block
 
 
@@ -37,22 +37,22 @@ class FitSettings:
         2003.10555, appendix B (the learning rate decay by layer).
     """
 
-    epochs: NonNegativeInt
-    batch_size: PositiveInt
-    accumulate_batches: PositiveInt
+    epochs: Annotated[int, Field(ge=0, le=10**6)]
+    batch_size: BatchSize
+    accumulate_batches: Annotated[int, Field(gt=0, le=10_000)]
     optimizer: Literal["adamw", "sgd"]
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
+    learning_rate: Annotated[float, Field(gt=0, le=10**6)]
+    weight_decay: Annotated[float, Field(ge=0, le=10**6)]
     schedule: Literal["cosine", "one_cycle"]
-    warmup_fraction: Fraction
-    clip_norm: PositiveFloat
-    ema_decay: Fraction
-    patience_epochs: PositiveInt | None
-    freeze_epochs: NonNegativeInt
+    warmup_fraction: ShareBelow1
+    clip_norm: Annotated[float, Field(gt=0, le=10**12)]
+    ema_decay: ShareBelow1
+    patience_epochs: Epochs | None
+    freeze_epochs: Annotated[int, Field(ge=0, le=10**6)]
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     precision: Precision
     compile: bool
-    checkpoint_seconds: NonNegativeFloat
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=10**9)]
 
     @property
     def spares_head(self) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Pixels
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.files import file_fingerprint, fingerprint
@@ -18,6 +19,7 @@ from pipeline.models import (
     OnnxNetwork,
     Weights,
     build_network,
+    check_settings,
     copy_network_file,
     find_misfits,
     is_for_inference_alone,
@@ -41,9 +43,9 @@ class InputSettings:
     What is not given is as its weights were made for, or as the data is.
     """
 
-    size_px: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[PositiveFloat, ...] | None = None
+    size_px: Pixels | tuple[Pixels, Pixels] | None = None
+    mean: tuple[Annotated[float, Field(ge=-1000, le=1000)], ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0, ge=1e-6, le=1000)], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -61,8 +63,9 @@ class NetworkSettings:
     input: InputSettings | None
 
 
-def check_network(settings: NetworkSettings, epochs: int, where: str) -> None:
-    """Raises ConfigError where keys contradict each other."""
+def check_network(settings: NetworkSettings, fit: FitSettings, where: str) -> None:
+    """Raises ConfigError or ModelError where keys contradict each other."""
+    epochs = fit.epochs
     if is_for_inference_alone(settings.model):
         if epochs > 0:
             raise ConfigError(f"{where}.fit.epochs", f"{epochs}", expected="0: an ONNX network can't be trained")
@@ -73,8 +76,12 @@ def check_network(settings: NetworkSettings, epochs: int, where: str) -> None:
             raise ConfigError(where, "epochs: 0 and no weights", expected="epochs, or weights to import")
         if settings.new_head:
             raise ConfigError(f"{where}.new_head", "true, and no weights", expected="weights that lack but the head")
+        if fit.freeze_epochs >= epochs:
+            found = f"{fit.freeze_epochs} of {epochs} epochs, and no weights: all but the head stays random"
+            raise ConfigError(f"{where}.fit.freeze_epochs", found, expected="0, or weights to start from")
     elif settings.new_head and epochs == 0:
         raise ConfigError(f"{where}.new_head", "true, and epochs: 0", expected="epochs that train the head")
+    check_settings(settings.model, settings.model_settings)
 
 
 def origins(settings: NetworkSettings, where: str) -> dict[str, str | None]:

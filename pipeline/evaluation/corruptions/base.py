@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar, final
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, UInt8, UInt64
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Samples, Seed
 from pipeline.core.config import STRICT
 from pipeline.core.seeding import derive_seed
 
@@ -26,8 +27,8 @@ class Robustness:
     """The severity of corruptions, and the number of images that are corrupted."""
 
     severity: Annotated[int, Field(ge=1, le=5)]
-    num_images: PositiveInt
-    seed: NonNegativeInt
+    num_images: Samples
+    seed: Seed
 
 
 class Corruption(ABC):

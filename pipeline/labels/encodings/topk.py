@@ -47,11 +47,11 @@ class TopK(Encoding):
     step for the tail's log-odds. The error of the tail's shape has no bound; it is measured, and
     stands in the manifest's fidelity. The most likely class is always the teacher's."""
 
-    k: Annotated[int, Limits(ge=1)]
+    k: Annotated[int, Limits(ge=1, le=10**6)]
     levels: Annotated[int, Limits(ge=2, le=65535)]
     range_nats: Annotated[float, Limits(gt=0, le=1000)]
     tail: Literal["prior", "uniform", "rest"]
-    tail_classes: Annotated[int, Limits(ge=1)]
+    tail_classes: Annotated[int, Limits(ge=1, le=10**6)]
 
     kind: ClassVar[str] = "topk"
 

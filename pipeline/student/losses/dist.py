@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from pipeline.core.bounds import Weight
 from pipeline.core.config import STRICT
 from pipeline.student.losses.base import SoftLoss
 
@@ -62,8 +62,8 @@ def _pearson(one: Tensor, other: Tensor, dim: int) -> Tensor:
 class Dist(SoftLoss):
     """The settings of `dist`, a loss of the batch: another batch size is another loss."""
 
-    inter_class_weight: NonNegativeFloat
-    intra_class_weight: NonNegativeFloat
+    inter_class_weight: Weight
+    intra_class_weight: Weight
 
     kind = "dist"
     learns_from = ("every class",)

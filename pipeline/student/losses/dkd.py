@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from pipeline.core.bounds import Epochs, Weight
 from pipeline.core.config import STRICT
 from pipeline.signals.losses import kl_divergence_with_log_targets
 from pipeline.student.losses.base import SoftLoss
@@ -85,9 +85,9 @@ class Dkd(SoftLoss):
         min((epoch + 1) / warmup_epochs, 1) * loss
     """
 
-    target_weight: NonNegativeFloat
-    other_weight: NonNegativeFloat
-    warmup_epochs: PositiveInt
+    target_weight: Weight
+    other_weight: Weight
+    warmup_epochs: Epochs
 
     kind = "dkd"
     learns_from = ("every class", "filled tail")

@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Weight
 from pipeline.core.config import STRICT
 from pipeline.student.losses.base import SoftLoss
 from pipeline.student.losses.other_classes import other_classes
@@ -58,7 +58,7 @@ def normalised_knowledge_distillation(
 class Nkd(SoftLoss):
     """The settings of `normalised_knowledge_distillation`."""
 
-    gamma: NonNegativeFloat
+    gamma: Weight
 
     kind = "nkd"
     learns_from = ("every class", "filled tail")

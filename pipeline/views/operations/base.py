@@ -20,7 +20,7 @@ def _ascending(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, ge=0.001, le=1000)]
 #: The least and the greatest value that is drawn.
 Span = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 _Share = Annotated[float, Field(gt=0, le=1)]
