@@ -16,7 +16,7 @@ import torch
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.bounds import COLDEST, HOTTEST
+from pipeline.core import bounds
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
 from pipeline.training.recipe import FitSettings
@@ -29,12 +29,12 @@ PILOT_STEPS = 300  # at most, and at most one epoch
 def _number_or_auto(value: object) -> object:
     if value == "auto":
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and COLDEST <= value <= HOTTEST:
+    if isinstance(value, int | float) and not isinstance(value, bool) and bounds.COLDEST <= value <= bounds.HOTTEST:
         return float(value)
-    raise PydanticCustomError("temperature", f"a number above 0, or auto ({COLDEST} to {HOTTEST})")
+    raise PydanticCustomError("temperature", f"a number above 0, or auto ({bounds.COLDEST} to {bounds.HOTTEST})")
 
 
-Temperature = Annotated[float | Literal["auto"], PlainValidator(_number_or_auto)]
+Temperature = Annotated[bounds.Temperature | Literal["auto"], PlainValidator(_number_or_auto)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ batch_norm.py      batch norm over a batch that several processes share
 batches.py         the contents of a batch, and the part of it that is one process's
 checkpoints.py     a run's state on disk, replaced whole
 epochs.py          one training epoch over one view, of data in memory or on disk
+finite.py          a watch over losses and gradients that waits for no device at each step
 fit.py             the one loop, over one run or several, and the reports of a run
 hard_labels.py     the loss against hard labels, of plain and of mixed views
 moving_average.py  the moving average of a network's weights

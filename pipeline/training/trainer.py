@@ -25,10 +25,13 @@ from pipeline.core.errors import DataError, ModelError
 from pipeline.core.progress import say
 from pipeline.models.precision import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
+from pipeline.training.finite import FiniteWatch
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
 from pipeline.training.run import FitResult, RunState, Workplace
 from pipeline.training.task import AnyBatch, Task
+
+_DIVERGED = "lower its learning_rate in params.yaml"
 
 
 class Trainer(Generic[AnyBatch]):
@@ -61,6 +64,7 @@ class Trainer(Generic[AnyBatch]):
         self.state = RunState()
         # MPS has no float64.
         self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self._watch = FiniteWatch(self._team, device)
         self.best = _weights(self.average.model)
         self._saved_at = self._tick = time.monotonic()
         self._unsaved = 0  # updates
@@ -130,10 +134,21 @@ class Trainer(Generic[AnyBatch]):
         """Makes one step of the optimizer, and of the weights' moving average."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["lr_share"]
-        nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm)
+        self._watch.note(nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm))
         self.optimizer.step()
         self.average.update()
         self._unsaved += 1
+        if self._watch.is_due:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        """Raises ModelError where a loss of the epoch, or a gradient, was no finite number."""
+        if not self._watch.finds_fault(self.loss_sum):
+            return
+        loss = float(self._team.mean(self.loss_sum)) / self.task.steps_per_epoch
+        found = "the gradients are no finite numbers" if math.isfinite(loss) else f"the training loss is {loss}"
+        step = f"by step {self.state.step:,} of {self.task.steps_per_epoch:,}"
+        raise ModelError(self.name, f"{found} in epoch {self.state.epoch + 1}, {step}", fix=_DIVERGED)
 
     def _learning_rate(self) -> float:
         """Returns the learning rate of the update that the last batch belongs to."""
@@ -157,14 +172,12 @@ class Trainer(Generic[AnyBatch]):
     def end_epoch(self) -> None:
         """Validates, notes the figures and saves."""
         state = self.state
+        self._check_finite()
         train_loss = float(self._team.mean(self.loss_sum)) / self.task.steps_per_epoch
-        fix = "lower its learning_rate in params.yaml"
-        if not math.isfinite(train_loss):
-            raise ModelError(self.name, f"the training loss is {train_loss} in epoch {state.epoch + 1}", fix=fix)
         validated = self.task.validate(self.average.model)
         measured = self._team.ask_first(lambda: validated)
         if not all(map(math.isfinite, measured.values())):
-            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", fix=fix)
+            raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", fix=_DIVERGED)
         if measured["accuracy"] > state.best_accuracy:
             state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
             self.best = _weights(self.average.model)
@@ -184,6 +197,7 @@ class Trainer(Generic[AnyBatch]):
     def save_if_due(self) -> None:
         """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
         if self._between_updates and self._is_old():
+            self._check_finite()  # the last good checkpoint stays
             self._save()
 
     def _is_old(self) -> bool:

@@ -422,7 +422,9 @@ TEACHERS = {
         ("train_teacher.views.operations.0", "flip_horizontal"),
     ),
     "a learning rate that explodes": Case(
-        "train_teacher", section("train_teacher.fit", learning_rate=1e30), ("train_teacher", "learning_rate")
+        "train_teacher",
+        section("train_teacher.fit", learning_rate=1e6, weight_decay=1e6),
+        ("train_teacher", "learning_rate"),
     ),
 }
 LABELS_OF = {

@@ -323,7 +323,11 @@ def test_a_teacher_can_be_imported(folder: Path) -> None:
         (run_teacher, lambda p: p["train_teacher"]["fit"].update(epochs="2"), ["train_teacher.fit.epochs", "integer"]),
         (run_teacher, lambda p: p["train_teacher"]["fit"].update(epochs=0), ["epochs: 0", "weights"]),
         (run_teacher, lambda p: p["train_teacher"].update(weights="none.safetensors"), ["none.safetensors"]),
-        (run_teacher, lambda p: p["train_teacher"]["fit"].update(learning_rate=1e30), ["learning_rate"]),
+        (
+            run_teacher,
+            lambda p: p["train_teacher"]["fit"].update(learning_rate=1e6, weight_decay=1e6),
+            ["learning_rate"],
+        ),
         (run_dump, lambda p: p["encodings"].update(x={"kind": "dense_unit8"}), ["encodings.x", "'dense_uint8'"]),
         (run_dump, lambda p: p["encodings"].update(x={"kind": "dense_uint8"}), ["encodings.x.range_nats", "missing"]),
         (run_dump, lambda p: p["encodings"].update(x=3), ["encodings.x", "kind"]),

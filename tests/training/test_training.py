@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_a_number_names_the_run_and_the_epoch(tmp_path: Path,
 
 def test_weights_that_blow_up_at_the_last_step_of_an_epoch_name_the_run(tmp_path: Path) -> None:
     one_step = make_task(batches=lambda epoch, start: [next(iter(make_task().batches(0, 0)))], steps_per_epoch=1)
-    settings = recipe(optimizer="sgd", learning_rate=1e38, clip_norm=1e9, warmup_fraction=0.0, ema_decay=0.0)
+    settings = recipe(learning_rate=1e6, weight_decay=1e6, warmup_fraction=0.0, ema_decay=0.0)
     with pytest.raises(ModelError, match="train_student@x"):
         fit_one(net(), one_step, settings, tmp_path, name="train_student@x")
 
