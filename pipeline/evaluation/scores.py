@@ -8,8 +8,14 @@ from jaxtyping import Float, Float32, Int32, Int64
 
 from pipeline.evaluation.breakdown import class_accuracies, top_k_accuracy
 from pipeline.results.evaluation import Scores
-from pipeline.signals.losses import kl_divergence_with_log_targets
-from pipeline.signals.metrics import agreement, classification_metrics, kl_to_teacher
+from pipeline.signals.metrics import (
+    agreement,
+    classification_metrics,
+    kl_to_teacher,
+    kl_to_teacher_of_each,
+    likeliest,
+)
+from pipeline.signals.pieces import by_pieces
 
 _LEAST_CLASSES_FOR_TOP5 = 10
 
@@ -49,15 +55,15 @@ class Answers:
         cls, logits: Logits, hard_labels: Int64[torch.Tensor, " samples"], teacher_logits: Logits | None
     ) -> "Answers":
         """Returns the answers that logits are."""
-        probs = F.softmax(logits.double(), dim=1)
-        confidence, predicted = probs.max(dim=1)
-        kl = None
-        if teacher_logits is not None:
-            log_targets = F.log_softmax(teacher_logits.double(), dim=1)
-            kl = kl_divergence_with_log_targets(log_targets, logits.double()).float()
-        hard_prob = probs.gather(1, hard_labels[:, None])[:, 0].float()
+        confidence, predicted = likeliest(logits)
+        hard_prob = by_pieces(_prob_of_label, logits, hard_labels).float()
+        kl = None if teacher_logits is None else kl_to_teacher_of_each(logits, teacher_logits).float()
         return cls(predicted.int(), confidence.float(), hard_prob, kl)
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
         """Returns the answers by name, such as `small.predicted`, as they are stored."""
         return {f"{name}.{key}": values for key, values in vars(self).items() if values is not None}
+
+
+def _prob_of_label(logits: Logits, hard_labels: Int64[torch.Tensor, " samples"]) -> Float[torch.Tensor, " samples"]:
+    return F.softmax(logits.double(), dim=1).gather(1, hard_labels[:, None])[:, 0]

@@ -9,4 +9,5 @@ than logits: its base.py and student/objective.py, too) and its scores (evaluati
 
 losses.py   a signal's loss against hard labels, and its distance to the teacher's, per example
 metrics.py  functions of logits: accuracy, NLL, calibration, agreement with the teacher
+pieces.py   values per sample, computed for some samples at a time
 """

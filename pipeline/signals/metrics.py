@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 
 from pipeline.signals.losses import cross_entropy, kl_divergence_with_log_targets
+from pipeline.signals.pieces import by_pieces
 
 NUM_BINS = 15
 
@@ -18,7 +19,7 @@ def accuracy(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[
 
 def nll(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
     """Returns the mean negative log-likelihood of the hard labels, in nats."""
-    return cross_entropy(logits.double(), hard_labels).mean().item()
+    return by_pieces(lambda some, labels: cross_entropy(some.double(), labels), logits, hard_labels).mean().item()
 
 
 def brier(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
@@ -28,9 +29,25 @@ def brier(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[tor
         Glenn W. Brier, "Verification of forecasts expressed in terms of probability", 1950,
         equation 2.
     """
-    probs = F.softmax(logits.double(), dim=1)
-    one_hot = F.one_hot(hard_labels, logits.shape[1])
-    return ((probs - one_hot) ** 2).sum(dim=1).mean().item()
+
+    def squared_distance(some: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        one_hot = F.one_hot(labels, some.shape[1])
+        return ((F.softmax(some.double(), dim=1) - one_hot) ** 2).sum(dim=1)
+
+    return by_pieces(squared_distance, logits, hard_labels).mean().item()
+
+
+def likeliest(
+    logits: Float[torch.Tensor, "samples classes"],
+) -> tuple[Float[torch.Tensor, " samples"], Int64[torch.Tensor, " samples"]]:
+    """Returns the largest probability of each sample, and its class."""
+
+    def largest(some: torch.Tensor) -> torch.Tensor:
+        confidence, predicted = F.softmax(some.double(), dim=1).max(dim=1)
+        return torch.stack([confidence, predicted.double()], dim=1)
+
+    confidence, predicted = by_pieces(largest, logits).unbind(dim=1)
+    return confidence, predicted.long()
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,7 @@ def reliability(
     logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
 ) -> list[ReliabilityBin]:
     """Returns mean confidence and accuracy in 15 bins of equal width; empty bins are left out."""
-    confidence, predicted = F.softmax(logits.double(), dim=1).max(dim=1)
+    confidence, predicted = likeliest(logits)
     correct = (predicted == hard_labels).double()
     index = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
     bins = []
@@ -95,5 +112,15 @@ def kl_to_teacher(
     logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
 ) -> float:
     """Returns the mean KL(teacher || student) at temperature 1, in nats."""
-    log_targets = F.log_softmax(teacher_logits.double(), dim=1)
-    return kl_divergence_with_log_targets(log_targets, logits.double()).mean().item()
+    return kl_to_teacher_of_each(logits, teacher_logits).mean().item()
+
+
+def kl_to_teacher_of_each(
+    logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
+) -> Float[torch.Tensor, " samples"]:
+    """Returns KL(teacher || student) of each sample at temperature 1, in nats."""
+
+    def divergence(some: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return kl_divergence_with_log_targets(F.log_softmax(teacher.double(), dim=1), some.double())
+
+    return by_pieces(divergence, logits, teacher_logits)

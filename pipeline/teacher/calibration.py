@@ -1,17 +1,18 @@
 """The calibration of a teacher: its temperature, and its figures before and after."""
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import nn
 
-from pipeline.core.progress import say
+from pipeline.core.progress import progress, say
 from pipeline.signals.metrics import classification_metrics
+from pipeline.signals.pieces import by_pieces
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.training.validation import Validation
 
-_STEPS = 100
 _TOLERANCE = 1e-10
 _SHARPEST, _FLATTEST = 20.0, 0.05
 
@@ -52,21 +53,24 @@ def fit_temperature(
         Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural
         Networks", 2017, arXiv 1706.04599, section 4.2.
     """
-    scores = logits.double()
-    at_label = scores.gather(1, hard_labels[:, None]).mean()
+    at_label = logits.gather(1, hard_labels[:, None]).double().mean()
 
     def slope(inverse: float) -> float:
-        expected = (torch.softmax(scores * inverse, dim=1) * scores).sum(dim=1).mean()
-        return float(expected - at_label)
+        def expected(some: torch.Tensor) -> torch.Tensor:
+            scores = some.double()
+            return (torch.softmax(scores * inverse, dim=1) * scores).sum(dim=1)
+
+        return float(by_pieces(expected, logits).mean() - at_label)
 
     low, high = 1 / _SHARPEST, 1 / _FLATTEST
     if slope(low) >= 0:
         return 1 / low
     if slope(high) <= 0:
         return 1 / high
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-        if high - low < _TOLERANCE:
-            break
+    steps = math.ceil(math.log2((high - low) / _TOLERANCE))
+    with progress("calibration temperature", steps, "step") as on_steps:
+        for _ in range(steps):
+            middle = (low + high) / 2
+            low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+            on_steps(1)
     return 2 / (low + high)
