@@ -1,11 +1,14 @@
 """A static web server on loopback that counts what it is asked for, and fails as it is told."""
 
+import gzip
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 from urllib.parse import unquote
 
 
@@ -18,6 +21,9 @@ class Website:
         cuts: How many requests for blocks are still to be cut off, after `cut_at` (0 to 1) of the
             content.
         silent_s: Seconds to wait before an answer.
+        form: How a file is sent: with its length, without, in pieces of unknown number, or packed.
+        drip_s: Seconds to wait between two bytes of an answer, those of its head too.
+        endless: Whether files are followed by zeros without end.
         authorizations: The `Authorization` headers of the requests.
     """
 
@@ -26,12 +32,16 @@ class Website:
         self.asked: Counter[str] = Counter()
         self.status: int | None = None
         self.cuts, self.cut_at = 0, 0.5
-        self.silent_s = 0.0
+        self.silent_s = self.drip_s = 0.0
+        self.form: Literal["length", "no length", "chunked", "gzip"] = "length"
+        self.endless = False
         self.authorizations: set[str | None] = set()
         self._lock = threading.Lock()
         site = self
 
         class Handler(SimpleHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 site.answer(self)
 
@@ -57,12 +67,37 @@ class Website:
         status = self.status or (200 if file.is_file() else 404)
         content = file.read_bytes() if status == 200 else b"sorry"
         try:
-            request.send_response(status)
-            request.send_header("Content-Length", str(len(content)))
-            request.end_headers()
-            request.wfile.write(content[: int(len(content) * self.cut_at)] if cut else content)
+            self._send(request, status, content, cut)
         except (BrokenPipeError, ConnectionResetError):  # the client gave up
             pass
+
+    def _send(self, request: SimpleHTTPRequestHandler, status: int, content: bytes, cut: bool) -> None:
+        request.close_connection = True
+        form = "no length" if self.endless else self.form
+        content = gzip.compress(content) if form == "gzip" else content
+        headers = {
+            "length": {"Content-Length": str(len(content))},
+            "gzip": {"Content-Length": str(len(content)), "Content-Encoding": "gzip"},
+            "chunked": {"Transfer-Encoding": "chunked"},
+        }.get(form, {})
+        head = [f"HTTP/1.1 {status} {request.responses[status][0]}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in headers.items()]
+        body = content[: int(len(content) * self.cut_at)] if cut else content
+        if form == "chunked":
+            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (content[:7], content[7:], b""))
+        for piece in self._pieces("\r\n".join([*head, "", ""]).encode() + body):
+            request.wfile.write(piece)
+
+    def _pieces(self, answer: bytes) -> Iterator[bytes]:
+        """Yields an answer: at once or byte by byte, with or without an end."""
+        if self.drip_s:
+            for start in range(len(answer)):
+                yield answer[start : start + 1]
+                time.sleep(self.drip_s)
+        else:
+            yield answer
+        while self.endless:
+            yield bytes(1 << 16)
 
     def blocks(self) -> dict[str, int]:
         """Returns the number of requests by block file."""

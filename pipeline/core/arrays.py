@@ -1,4 +1,4 @@
-"""Checksummed arrays on disk: the one file that imports zarr.
+"""Checksummed arrays on disk: with zstd.py the only file that imports zarr.
 
 Every inner chunk is compressed by zstd and closed by a crc32c, so a flipped bit is an error and not
 a wrong label; chunks that equal the fill value are written, so a lost one shows. Data is written
@@ -7,35 +7,39 @@ and read in whole row ranges along one axis, because random rows cost hundreds o
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
+from pipeline.core.array_files import (
+    ARRAY_BYTES,
+    GROUP_BYTES,
+    bytes_of,
+    files_of,
+    most_bytes,
+    need_known_layout,
+    need_regular,
+)
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.files import sync_folder
+from pipeline.core.memory import need_room
+from pipeline.core.zstd import use_bounded_zstd
+
+use_bounded_zstd()
+
+Index: TypeAlias = tuple[int | slice, ...]
+Found = TypeVar("Found")
 
 CHUNK_BYTES = 256 * 1024
 SHARD_BYTES = 64 * 1024 * 1024
 
-_FIX_REMOTE = "put a whole store there"
-
-
-@runtime_checkable
-class Mirror(Protocol):
-    """The files of a group that lies elsewhere, in a local folder as far as they were fetched."""
-
-    url: str
-    folder: Path
-
-    def fetch(self, names: Iterable[str], *, again: bool = False) -> None:
-        """Fetches files that the folder lacks or, with `again`, all that are named."""
+DESCRIPTION = "zarr.json"
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,37 @@ class ArrayLayout:
 _BY_ROWS = ArrayLayout()
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Shape and type of an array on disk, and the shape of its files."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    file_shape: tuple[int, ...]
+
+    def in_files_of(self, block_rows: int | None) -> bool:
+        """Returns whether each file is a range of so many rows along the second axis, of one entry
+        of the first; None: whether it is one file.
+        """
+        if block_rows is None:
+            return all(has >= size for has, size in zip(self.file_shape, self.shape, strict=True))
+        first, rows, *rest = self.file_shape
+        fits = rows == block_rows or rows >= self.shape[1] <= block_rows
+        return fits and first == 1 and all(has >= size for has, size in zip(rest, self.shape[2:], strict=True))
+
+    def __str__(self) -> str:
+        return f"shape {self.shape} of {self.dtype} in files of {self.file_shape}"
+
+
 class ArrayGroup:
     """A Zarr v3 group with a manifest in its attributes and arrays beside it."""
 
-    def __init__(self, path: Path, group: zarr.Group, mirror: Mirror | None = None) -> None:
-        self.path = path  # a local folder, also of a group at a URL
-        self.location = mirror.url if mirror else str(path)  # for messages
+    fix = "delete the store and run `dvc repro`"  # of what is damaged
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self.location = str(path)  # for messages
         self._group = group
-        self._mirror = mirror
         self._opened: dict[str, zarr.Array[Any]] = {}  # opening one takes a millisecond
 
     @classmethod
@@ -81,22 +108,11 @@ class ArrayGroup:
         return cls(path, zarr.open_group(path, mode="r+", zarr_format=3))
 
     @classmethod
-    def open(cls, path: Path, *, made_by: str, mirror: Mirror | None = None) -> "ArrayGroup":
-        """Opens the group at a path for reading; a `mirror`, whose folder this is, fetches what is
-        missing there.
-
-        Raises:
-            StoreError: There is no readable group.
-        """
+    def open(cls, path: Path, *, made_by: str) -> "ArrayGroup":
+        """Opens the group at a path for reading; raises StoreError where none is readable."""
         if not path.exists():
             raise StoreError(path, "no such folder", fix=f"run `dvc repro {made_by}`")
-        try:
-            return cls(path, zarr.open_group(path, mode="r", zarr_format=3), mirror)
-        except Exception as error:  # zarr raises many kinds for a damaged zarr.json
-            reason = f"{type(error).__name__}: {error}"
-            fix = _FIX_REMOTE if mirror else f"delete it and run `dvc repro {made_by}`"
-            where = mirror.url if mirror else path
-            raise StoreError(where, f"not a readable Zarr v3 group ({reason})", fix=fix) from error
+        return cls(path, open_for_reading(path, path, f"delete it and run `dvc repro {made_by}`"))
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -157,6 +173,11 @@ class ArrayGroup:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._array(name).shape)
 
+    def layout(self, name: str) -> "Layout":
+        """Returns how an array lies on disk."""
+        array = self._array(name)
+        return Layout(tuple(array.shape), array.dtype, array.shards or array.chunks)
+
     def chunk_rows(self, name: str) -> int:
         """Returns the rows of an inner chunk: as many as are read at once for one of them.
 
@@ -178,7 +199,7 @@ class ArrayGroup:
         """
         array = self._array(name).with_config({"write_empty_chunks": True})  # the files do not keep this setting
         array[index or ...] = data
-        for file in _files_of(self.path / name, array, index):
+        for file in files_of(self.path / name, array, index):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
             sync_folder(file.parent)
@@ -187,52 +208,22 @@ class ArrayGroup:
         """Removes files that may be damaged, before they are written again: Zarr reads what is
         there before it writes.
         """
-        for file in _files_of(self.path / name, self._array(name), index):
+        for file in files_of(self.path / name, self._array(name), index):
             file.unlink(missing_ok=True)
 
     def read(self, name: str, *index: int | slice) -> np.ndarray:
-        """Returns a range of whole rows; raises StoreError where a file is damaged.
-
-        Of a group at a URL, the files that the range covers are fetched first, and fetched again
-        where they turn out damaged; there, a lost file is a StoreError, too.
-        """
+        """Returns a range of whole rows; raises StoreError where a file is damaged."""
         array = self._array(name)
-        if self._mirror is None:
-            return self._read(name, array, index)
-        files = [file.relative_to(self.path) for file in _files_of(self.path / name, array, index)]
-        self._mirror.fetch([file.as_posix() for file in files])
         try:
-            return self._read(name, array, index)
-        except StoreError:
-            for file in files:
-                self._heal(name, array, file, self._mirror)
-            return self._read(name, array, index)
-
-    def _heal(self, name: str, array: "zarr.Array[Any]", file: Path, mirror: Mirror) -> None:
-        """Fetches a file of an array again if it is damaged; raises StoreError if it is so at its
-        URL, too.
-        """
-        sizes = array.shards or array.chunks
-        places = map(int, file.parts[-len(sizes) :])
-        part = tuple(slice(place * size, (place + 1) * size) for place, size in zip(places, sizes, strict=True))
-        try:
-            self._read(name, array, part)
-        except StoreError:
-            mirror.fetch([file.as_posix()], again=True)
-            try:
-                self._read(name, array, part)
-            except StoreError as error:
-                raise StoreError(f"{mirror.url}/{file.as_posix()}", "damaged at its URL", fix=_FIX_REMOTE) from error
-
-    def _read(self, name: str, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> np.ndarray:
-        try:
+            need_room(bytes_of(array, index))
+            for file in files_of(self.path / name, array, index):
+                need_regular(file, most_bytes(array))
             return np.asarray(array[index or ...])
         except (PipelineError, MemoryError, PermissionError):
             raise
         except Exception as error:  # codecs raise ValueError, RuntimeError and others for damage
-            place = f"{self.location}/{name}{list(index) if index else ''}"
             raise StoreError(
-                place,
+                f"{self.location}/{name}{list(index) if index else ''}",
                 f"damaged: {type(error).__name__}: {error}",
                 expected="content that matches its checksum",
                 fix="restore it (`dvc checkout --force`) or delete it and run `dvc repro`",
@@ -243,15 +234,24 @@ class ArrayGroup:
 
         Raises StoreError where one of its files is lost: Zarr would read it as fill value.
         """
-        if self._mirror is None:
-            self.check_files(name)
+        self.check_files(name)
         return self.read(name)
+
+    def checked(self, act: Callable[[], Found], files: Mapping[str, Index | None]) -> Found:
+        """Returns what `act` reads of some arrays, which raises StoreError where it is not what was
+        written.
+
+        Args:
+            files: What it reads of each array; None: its description alone. Where the arrays lie
+                elsewhere, these are then fetched once more.
+        """
+        return act()
 
     def check_files(self, name: str) -> None:
         """Raises StoreError where a file of a local array is lost or empty, without reading any."""
         lost = [
             file
-            for file in _files_of(self.path / name, self._array(name), ())
+            for file in files_of(self.path / name, self._array(name), ())
             if not file.exists() or file.stat().st_size == 0
         ]
         if lost:
@@ -259,31 +259,33 @@ class ArrayGroup:
             raise StoreError(f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", fix=fix)
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        if self._mirror is None:
-            return self._open_array(name)
-        description = f"{name}/zarr.json"
-        self._mirror.fetch([description])
-        try:
-            return self._open_array(name)
-        except StoreError:
-            self._mirror.fetch([description], again=True)
-            return self._open_array(name)
-
-    def _open_array(self, name: str) -> zarr.Array[Any]:
         if name in self._opened:
             return self._opened[name]
-        fix = _FIX_REMOTE if self._mirror else "delete the store and run `dvc repro`"
+        where = f"{self.location}/{name}"
         try:
+            need_regular(self.path / name / DESCRIPTION, ARRAY_BYTES)
             found = self._group[name]
+            if isinstance(found, zarr.Array):
+                need_known_layout(found)
         except KeyError:
-            raise StoreError(f"{self.location}/{name}", "no such array", fix=fix) from None
+            raise StoreError(where, "no such array", fix=self.fix) from None
         except Exception as error:  # a damaged zarr.json of the array
             reason = f"{type(error).__name__}: {error}"
-            raise StoreError(f"{self.location}/{name}", f"not a readable array ({reason})", fix=fix) from error
+            raise StoreError(where, f"not a readable array ({reason})", fix=self.fix) from error
         if not isinstance(found, zarr.Array):
-            raise StoreError(f"{self.location}/{name}", "a group", expected="an array")
+            raise StoreError(where, "a group", expected="an array", fix=self.fix)
         self._opened[name] = found
         return found
+
+
+def open_for_reading(path: Path, where: object, fix: str) -> zarr.Group:
+    """Returns Zarr's group at a path; raises StoreError, which names `where`, if there is none."""
+    try:
+        need_regular(path / DESCRIPTION, GROUP_BYTES)
+        return zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+    except Exception as error:  # zarr raises many kinds for a damaged zarr.json
+        found = f"not a readable Zarr v3 group ({type(error).__name__}: {error})"
+        raise StoreError(where, found, fix=fix) from error
 
 
 def rows_in_chunk(num_rows: int, row_bytes: int, chunk_bytes: int | None = None) -> int:
@@ -293,16 +295,3 @@ def rows_in_chunk(num_rows: int, row_bytes: int, chunk_bytes: int | None = None)
 
 def _largest_divisor(number: int, at_most: int) -> int:
     return next(d for d in range(at_most, 0, -1) if number % d == 0)
-
-
-def _files_of(folder: Path, array: "zarr.Array[Any]", index: tuple[int | slice, ...]) -> list[Path]:
-    """Returns the shard files that `index` covers."""
-    shards = array.shards or array.chunks
-    numbers = []
-    for axis, (size, shard) in enumerate(zip(array.shape, shards, strict=True)):
-        part = index[axis] if axis < len(index) else slice(None)
-        first, last = (part, part + 1) if isinstance(part, int) else part.indices(size)[:2]
-        numbers.append(range(first // shard, -(-last // shard)))
-    # As the metadata says, not as they are written here: a damaged separator would have Zarr look
-    # elsewhere.
-    return [folder / array.metadata.encode_chunk_key(place) for place in product(*numbers)]

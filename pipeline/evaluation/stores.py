@@ -17,7 +17,7 @@ def read_manifests(labels: Path) -> dict[Path, Manifest]:
 
 def runs_elsewhere(teacher: Path, manifests: Mapping[Path, Manifest]) -> bool:
     """Returns whether there is no network of the teacher, because its logits were imported."""
-    named = {manifest.teacher["model"] for manifest in manifests.values() if manifest.teacher}
+    named = {manifest.teacher.get("model") for manifest in manifests.values() if manifest.teacher}
     return named == {_IMPORTED} and not (teacher / "meta.json").exists()
 
 

@@ -4,6 +4,7 @@ what the teacher saw.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,20 @@ class Canaries:
     sample_ids: UInt64[np.ndarray, " canaries"]
     views: Int64[np.ndarray, " canaries"]
     rendered: UInt8[np.ndarray, "canaries ..."]
+
+
+def canary_layouts(rendered: Sequence[int], most: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Returns shape and type of each canary array, where the thumbnails have a shape and there are
+    `most` at most.
+    """
+    count, *each = rendered or (0,)
+    count = min(count, most)
+    shapes = {
+        "sample_ids": ((count,), np.uint64),
+        "views": ((count,), np.int64),
+        "rendered": ((count, *each), np.uint8),
+    }
+    return {CANARY_ARRAYS[name]: (shape, np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}
 
 
 def make_canaries(

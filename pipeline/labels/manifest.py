@@ -1,16 +1,26 @@
-"""The manifest of a soft-label store (docs/store-format.md), and its blocks."""
+"""The manifest of a soft-label store (docs/store-format.md), and its blocks.
 
+A store may come from anywhere: its manifest is read by types and bounds, and all sizes in the store
+follow from it.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from pipeline.core.errors import StoreError
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
+from pydantic.dataclasses import dataclass as typed
+
+from pipeline.core.config import STRICT, validate
+from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import fingerprint
 from pipeline.labels.encodings import LabelSpace
 from pipeline.views.spec import ViewSpec
 
 FORMAT = "potstill-soft-labels"
 VERSION = 1
+MOST_BLOCKS = 1 << 22  # of a store; with the usual 4,096 samples in each, 17 billion labels
 FIX = "restore it (`dvc checkout --force`), run `python -m stages.repair_labels`, or `dvc repro dump_labels`"
 
 
@@ -29,6 +39,48 @@ class Block:
         return f"view {self.view}, samples {self.rows.start} to {self.rows.stop - 1}"
 
 
+_Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
+_Count = Annotated[int, Field(ge=1, le=1 << 40)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@typed(frozen=True, config=STRICT)
+class _KlFigures:
+    """KL(teacher, decoded) of the labels at one temperature, in nats."""
+
+    mean: NonNegativeFloat
+    p999: NonNegativeFloat
+    max: NonNegativeFloat
+
+
+@typed(frozen=True, config=STRICT)
+class _Fidelity:
+    """The entry `fidelity`: how close the labels were to the teacher when they were written."""
+
+    num_labels: NonNegativeInt
+    top1_agreement: _Share
+    kl_nats: dict[str, _KlFigures]
+
+
+@typed(frozen=True, config=STRICT | {"extra": "ignore"})
+class _Teacher:
+    """The entry `teacher`; a mean of several has `mean_of` alone."""
+
+    fingerprint: str | None = None
+    model: str | None = None
+    val_accuracy: _Share | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    mean_of: "list[_Part] | None" = None
+
+
+@typed(frozen=True, config=STRICT)
+class _Part:
+    """A teacher of a mean, with its share."""
+
+    weight: _Share
+    teacher: _Teacher | None
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The facts that a store states about itself; `complete` is set last.
@@ -37,23 +89,25 @@ class Manifest:
     file."""
 
     encoding: dict[str, Any]
-    class_names: list[str]
-    view_numbers: list[int]
-    num_samples: int
-    block_samples: int
-    temperature: float
-    temperatures: list[float]
+    class_names: Annotated[list[str], Field(min_length=1, max_length=1 << 24)]
+    view_numbers: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1, max_length=1 << 20)]
+    num_samples: _Count
+    block_samples: _Count
+    temperature: _Temperature
+    temperatures: Annotated[list[_Temperature], Field(min_length=1, max_length=1000)]
     views: dict[str, Any]
     dataset_fingerprint: str
     teacher: dict[str, Any] | None
     fidelity: dict[str, Any] | None = None
-    label_bytes: float | None = None
-    table_bytes: int | None = None
+    label_bytes: NonNegativeFloat | None = None
+    table_bytes: NonNegativeInt | None = None
     arrays_digest: str | None = None
     complete: bool = False
     fingerprint: str = ""
     format: str = FORMAT
     version: int = VERSION
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT  # as `parse_manifest` reads it
 
     @property
     def num_classes(self) -> int:
@@ -85,6 +139,10 @@ class Manifest:
     def blocks_per_view(self) -> int:
         return -(-self.num_samples // self.block_samples)
 
+    @property
+    def num_blocks(self) -> int:
+        return self.num_views * self.blocks_per_view
+
     def blocks(self) -> list[Block]:
         """Returns every block, view by view."""
         starts = range(0, self.num_samples, self.block_samples)
@@ -110,9 +168,9 @@ class Manifest:
         return same_blocks and _decides(self) == _decides(other)
 
 
-def parse_manifest(content: Mapping[str, Any], where: object) -> Manifest:
+def parse_manifest(content: Mapping[str, Any], where: object, fix: str = FIX) -> Manifest:
     """Returns the manifest of a finished store; raises StoreError where it is another format,
-    unfinished or not as written.
+    unfinished, not as written or without sense.
     """
     if content.get("format") != FORMAT:
         raise StoreError(where, "not a soft-label store", expected=f"format {FORMAT!r} in its attributes")
@@ -125,18 +183,46 @@ def parse_manifest(content: Mapping[str, Any], where: object) -> Manifest:
             fix="update Potstill",
         )
     if version != VERSION:
-        raise StoreError(where, f"format version {version!r}", expected=f"version {VERSION}", fix=FIX)
+        raise StoreError(where, f"format version {version!r}", expected=f"version {VERSION}", fix=fix)
     try:
-        manifest = Manifest(**content)
-    except TypeError as error:
-        raise StoreError(where, f"its manifest can't be read ({error})", fix=FIX) from None
+        manifest = _typed(content)
+    except ConfigError as error:
+        raise StoreError(where, f"its manifest can't be read ({error})", fix=fix) from None
     if not manifest.complete:
         raise StoreError(
             where, "is unfinished", expected="complete: true", fix="run `dvc repro dump_labels` to finish it"
         )
     if manifest.fingerprint != manifest_fingerprint(content):
-        raise StoreError(where, "its manifest is not as it was written (its fingerprint does not match)", fix=FIX)
+        raise StoreError(where, "its manifest is not as it was written (its fingerprint does not match)", fix=fix)
+    if nonsense := _nonsense(manifest):
+        raise StoreError(where, f"its manifest makes no sense ({nonsense})", fix=fix)
     return manifest
+
+
+def _typed(content: Mapping[str, Any]) -> Manifest:
+    """Returns the manifest; raises ConfigError for the first entry of a wrong type or out of its
+    bounds.
+    """
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError as error:
+        raise ConfigError("manifest", str(error), expected="plain JSON") from None
+    manifest: Manifest = validate(Manifest, content, "manifest")
+    validate(_Fidelity | None, manifest.fidelity, "manifest.fidelity")
+    validate(_Teacher | None, manifest.teacher, "manifest.teacher")
+    return manifest
+
+
+def _nonsense(manifest: Manifest) -> str | None:
+    """Returns why entries of a manifest do not fit each other, or None."""
+    names = [f"{temperature:g}" for temperature in manifest.temperatures]
+    if len(set(names)) < len(names) or manifest.temperature not in manifest.temperatures:
+        return f"stored at temperature {manifest.temperature:g}, declared are {', '.join(names)}"
+    if len(set(manifest.view_numbers)) < len(manifest.view_numbers):
+        return "a view number twice"
+    if manifest.num_blocks > MOST_BLOCKS:
+        return f"{manifest.num_blocks:,} blocks, of at most {MOST_BLOCKS:,}"
+    return None
 
 
 def manifest_fingerprint(content: Mapping[str, Any]) -> str:

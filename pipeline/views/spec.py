@@ -19,6 +19,7 @@ from pipeline.views.operations import parse_operation
 from pipeline.views.operations.base import ImageOperation, Operation
 from pipeline.views.operations.mixing import Mixing, next_in_ring
 
+_MOST_OPERATIONS = 100
 _SLOTS = 2  # of four random words, for each operation
 
 
@@ -35,7 +36,9 @@ class ViewSpec:
 
     seed: Annotated[int, Field(ge=0, lt=2**64)]
     plain_first: bool
-    operations: tuple[Annotated[Operation, PlainValidator(parse_operation)], ...]
+    operations: Annotated[
+        tuple[Annotated[Operation, PlainValidator(parse_operation)], ...], Field(max_length=_MOST_OPERATIONS)
+    ]
 
     @field_validator("operations")
     @classmethod

@@ -140,8 +140,9 @@ def test_a_student_needs_neither_torchvision_nor_dvc_nor_the_teacher() -> None:
 @pytest.mark.parametrize(
     ("library", "only"),
     [
-        ("zarr", {"pipeline/core/arrays.py"}),
-        ("obstore", {"pipeline/labels/remote.py"}),
+        ("zarr", {"pipeline/core/arrays.py", "pipeline/core/zstd.py"}),
+        ("obstore", {"pipeline/labels/servers.py"}),
+        ("urllib3", {"pipeline/labels/servers.py"}),
         ("captum", {"pipeline/explanation/attribution.py"}),
         ("jinja2", {"pipeline/report/page.py"}),
         ("matplotlib", {"pipeline/report/"}),

@@ -18,7 +18,7 @@ from website import Website
 from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
-from pipeline.labels import remote
+from pipeline.labels import downloads, servers
 from pipeline.labels.remote import Mirror, cache_folder, is_url, open_group
 
 VIEWS, ROWS, BLOCK = 2, 25, 10
@@ -32,7 +32,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if key.startswith("AWS_") or key.lower().endswith("_proxy"):
             monkeypatch.delenv(key)
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(downloads, "FIRST_WAIT_S", 0.01)
 
 
 def values(seed: int = 0) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_spaces_and_a_slash_at_the_end_of_an_address_do_no_harm(site: Website) -
 def test_a_local_group_needs_no_library_for_urls_and_a_url_says_how_to_get_it(
     site: Website, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("obstore", "obstore.store", "obstore.exceptions"):
+    for name in ("obstore", "obstore.store", "obstore.exceptions", "urllib3"):
         monkeypatch.setitem(sys.modules, name, None)
     np.testing.assert_array_equal(open_group(site.folder / "x.zarr", made_by="x").read("labels"), values())
     np.testing.assert_array_equal(open_group(str(site.folder / "x.zarr"), made_by="x").read("labels"), values())
@@ -155,7 +155,7 @@ def test_a_local_group_needs_no_library_for_urls_and_a_url_says_how_to_get_it(
         ("http://", "not an address of a store"),
         ("s3:///x.zarr", "not an address of a store"),
         ("http://[::1/x.zarr", "not an address"),
-        ("http://host:99999/x.zarr", "can't be opened (invalid port number)"),
+        ("http://host:99999/x.zarr", "can't be opened (Port out of range 0-65535)"),
         ("https://anna:1234@host/x.zarr?token=1234", "https://host/x.zarr: followed by a query"),
     ],
 )
@@ -192,11 +192,11 @@ def test_what_is_no_group_is_one_clear_line(content: bytes, site: Website) -> No
 def test_a_dropped_connection_is_tried_again(
     share: float, site: Website, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "PIECE_BYTES", 8)  # so that some of a block is written before it is cut off
+    monkeypatch.setattr(servers, "PIECE_BYTES", 8)  # so that some of a block is written before it is cut off
     group = opened(site)
-    site.cuts, site.cut_at = remote.TRIES - 1, share
+    site.cuts, site.cut_at = downloads.TRIES - 1, share
     np.testing.assert_array_equal(group.read("labels", 0, slice(0, BLOCK)), values()[0, :BLOCK])
-    assert site.blocks() == {"x.zarr/labels/c/0/0/0": remote.TRIES}
+    assert site.blocks() == {"x.zarr/labels/c/0/0/0": downloads.TRIES}
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition(" (")[2] for line in lines] == ["2 of 4)", "3 of 4)", "4 of 4)"]
     assert "x.zarr/labels/c/0/0/0: the connection was dropped; trying again in 0.01 s (2 of 4)" in lines[0]
@@ -208,15 +208,15 @@ def test_a_connection_that_always_drops_is_one_clear_line_soon_and_leaves_nothin
     found = "labels/c/0/0/0: could not be fetched after 4 tries (the connection was dropped)"
     the_error(lambda: group.read("labels"), found, "run the same command to go on")
     assert time.monotonic() - begun < 1
-    assert site.blocks() == {"x.zarr/labels/c/0/0/0": remote.TRIES}
+    assert site.blocks() == {"x.zarr/labels/c/0/0/0": downloads.TRIES}
     assert [path.name for path in group.path.rglob("*") if path.is_file()] == ["zarr.json", "zarr.json"]
     site.cuts = 0
     np.testing.assert_array_equal(group.read("labels"), values())
 
 
 def test_a_server_that_does_not_answer_is_one_clear_line(site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "SILENCE_S", 0.1)
-    monkeypatch.setattr(remote, "TRIES", 2)
+    monkeypatch.setattr(servers, "SILENCE_S", 0.1)
+    monkeypatch.setattr(downloads, "TRIES", 2)
     site.silent_s = 0.3
     the_error(lambda: opened(site), "x.zarr/zarr.json: could not be fetched after 2 tries (no answer in time)")
 
@@ -229,7 +229,7 @@ def test_nobody_there_is_one_clear_line() -> None:
 def test_a_server_in_trouble_is_asked_again(status: int, site: Website) -> None:
     site.status = status
     the_error(lambda: opened(site), f"after 4 tries ({status} ")
-    assert site.asked == {"x.zarr/zarr.json": remote.TRIES}
+    assert site.asked == {"x.zarr/zarr.json": downloads.TRIES}
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,14 @@ class Field:
 
     `fill_value` is a value that no label has, so that a block that was never written is seen.
     `by_column` stores the entries of a label apart, all first ones, then all second ones, because
-    these compress better among themselves."""
+    these compress better among themselves. `most` is the largest value that has a meaning, where
+    another one would be looked up in vain."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fill_value: float | int
     by_column: bool = False
+    most: int | None = None
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -56,6 +58,11 @@ class Field:
         """Returns whether any entry of a range that was read holds the fill value."""
         missing = np.isnan(values) if isinstance(self.fill_value, float) else values == self.fill_value
         return bool(missing.any())
+
+    def above(self, values: np.ndarray) -> int | None:
+        """Returns the largest entry where it is above `most`."""
+        largest = int(values.max(initial=0)) if self.most is not None else 0
+        return largest if self.most is not None and largest > self.most else None
 
 
 class Encoding(ABC):

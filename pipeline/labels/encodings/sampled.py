@@ -52,7 +52,7 @@ class Sampled(Encoding):
         size = min(self.draws, space.num_classes)
         classes, counts = smallest_unsigned(space.num_classes), smallest_unsigned(self.draws + 1)
         return {
-            "classes": Field((size,), classes, int(np.iinfo(classes).max), by_column=True),
+            "classes": Field((size,), classes, int(np.iinfo(classes).max), by_column=True, most=space.num_classes - 1),
             "counts": Field((size,), counts, int(np.iinfo(counts).max), by_column=True),
         }
 

@@ -140,7 +140,7 @@ def prior_fields(space: LabelSpace, size: int) -> dict[str, Field]:
     classes, served = space.num_classes, 1 + len(space.others)
     kept = smallest_unsigned(classes)
     return {
-        "prior_classes": Field((classes, size), kept, int(np.iinfo(kept).max)),
+        "prior_classes": Field((classes, size), kept, int(np.iinfo(kept).max), most=classes - 1),
         "prior_codes": Field((served, classes, size), _TABLE.dtype, _TABLE.fill_value),
         "prior_rest_codes": Field((served, classes), _TABLE.dtype, _TABLE.fill_value),
         "tail_offsets": Field((served, classes), np.dtype(np.float32), float("nan")),

@@ -81,9 +81,10 @@ class TopK(Encoding):
         return min(self.tail_classes, space.num_classes - 1) if self.tail == "prior" else 0
 
     def fields(self, space: LabelSpace) -> dict[str, Field]:
-        kept = smallest_unsigned(self.table_classes(space) + space.num_classes)
+        numbers = self.table_classes(space) + space.num_classes
+        kept = smallest_unsigned(numbers)
         fields = {
-            "classes": Field((self.k,), kept, int(np.iinfo(kept).max), by_column=True),
+            "classes": Field((self.k,), kept, int(np.iinfo(kept).max), by_column=True, most=numbers - 1),
             "log_prob_codes": Field((self.k,), self.scale.dtype, self.scale.fill_value, by_column=True),
         }
         if space.others:

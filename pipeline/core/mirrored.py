@@ -1,0 +1,122 @@
+"""Arrays that lie elsewhere, read from a folder that comes to hold their files.
+
+A file that is not what it should be is dropped from the folder and fetched once more, for it may
+have been so only when it was fetched, or have been damaged since.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.core.array_files import ARRAY_BYTES, Array, files_of, most_bytes
+from pipeline.core.arrays import DESCRIPTION, ArrayGroup, Found, Index, open_for_reading
+from pipeline.core.errors import StoreError
+
+_FIX = "put a whole store there"
+
+
+class FetchError(StoreError):
+    """A file of a store at a URL did not come: to ask for it once more is no use."""
+
+
+class Mirror(Protocol):
+    """The files of a group that lies elsewhere, in a local folder as far as they were fetched."""
+
+    url: str
+    folder: Path
+
+    def fetch(self, names: Iterable[str], most_bytes: int, *, again: bool = False) -> None:
+        """Fetches files that the folder lacks or, with `again`, all that are named; each has at
+        most so many bytes. Raises FetchError.
+        """
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Removes files from the folder."""
+
+
+class MirroredGroup(ArrayGroup):
+    """A group whose files a mirror fetches as they are asked for."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        super().__init__(mirror.folder, open_for_reading(mirror.folder, mirror.url, _FIX))
+        self.location = mirror.url
+        self.fix = f"{_FIX} (what is not whole was fetched twice, and is not kept in {mirror.folder})"
+        self._mirror = mirror
+
+    def read(self, name: str, *index: int | slice) -> np.ndarray:
+        """Returns a range of whole rows; fetches its files first, and again where they turn out
+        damaged.
+
+        Raises StoreError where one is lost, or damaged at its URL, too.
+        """
+        array = self._array(name)
+        files = self._files(name, array, index)
+        self._mirror.fetch(files, most_bytes(array))
+        try:
+            return super().read(name, *index)
+        except StoreError:
+            for file in files:
+                self._heal(name, array, file)
+            return super().read(name, *index)
+
+    def _heal(self, name: str, array: Array, file: str) -> None:
+        """Fetches a file of an array again if it is damaged; raises StoreError if it is so at its
+        URL, too.
+        """
+        sizes = array.shards or array.chunks
+        places = map(int, Path(file).parts[-len(sizes) :])
+        part = tuple(slice(place * size, (place + 1) * size) for place, size in zip(places, sizes, strict=True))
+        try:
+            super().read(name, *part)
+        except StoreError:
+            self._mirror.fetch([file], most_bytes(array), again=True)
+            try:
+                super().read(name, *part)
+            except StoreError as error:
+                self._mirror.drop([file])
+                raise StoreError(f"{self.location}/{file}", "damaged at its URL", fix=_FIX) from error
+
+    def read_whole(self, name: str) -> np.ndarray:
+        return self.read(name)  # what is not there can't be fetched, which is an error
+
+    def checked(self, act: Callable[[], Found], files: Mapping[str, Index | None]) -> Found:
+        try:
+            return act()
+        except FetchError:
+            raise
+        except StoreError:
+            self._fetch_again(files)
+        try:
+            return act()
+        except StoreError:
+            self._drop(files)
+            raise
+
+    def _fetch_again(self, files: Mapping[str, Index | None]) -> None:
+        for name, index in files.items():
+            self._opened.pop(name, None)
+            self._mirror.fetch([f"{name}/{DESCRIPTION}"], ARRAY_BYTES, again=True)
+            if index is not None:
+                array = self._array(name)
+                self._mirror.fetch(self._files(name, array, index), most_bytes(array), again=True)
+
+    def _drop(self, files: Mapping[str, Index | None]) -> None:
+        for name, index in files.items():
+            if index is not None:
+                self._mirror.drop(self._files(name, self._array(name), index))
+            self._mirror.drop([f"{name}/{DESCRIPTION}"])
+            self._opened.pop(name, None)
+
+    def _files(self, name: str, array: Array, index: Index) -> list[str]:
+        return [file.relative_to(self.path).as_posix() for file in files_of(self.path / name, array, index)]
+
+    def _array(self, name: str) -> Array:
+        description = f"{name}/{DESCRIPTION}"
+        self._mirror.fetch([description], ARRAY_BYTES)
+        try:
+            return super()._array(name)
+        except StoreError:
+            self._mirror.fetch([description], ARRAY_BYTES, again=True)
+            return super()._array(name)
