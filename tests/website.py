@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -66,10 +67,8 @@ class Website:
         file = self.folder / name
         status = self.status or (200 if file.is_file() else 404)
         content = file.read_bytes() if status == 200 else b"sorry"
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
             self._send(request, status, content, cut)
-        except (BrokenPipeError, ConnectionResetError):  # the client gave up
-            pass
 
     def _send(self, request: SimpleHTTPRequestHandler, status: int, content: bytes, cut: bool) -> None:
         request.close_connection = True

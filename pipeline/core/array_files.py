@@ -40,7 +40,7 @@ def need_known_layout(array: Array) -> None:
     if not shards or _inner_codecs(array) != _CODECS:
         raise ValueError(f"not packed as sharding_indexed of {', '.join(_CODECS)}")
     for size, shard, chunk in zip(array.shape, shards, array.chunks, strict=True):
-        if not 1 <= chunk <= max(1, size) or shard % chunk or shard >= max(1, size) + chunk:
+        if not 1 <= chunk <= min(shard, max(1, size)) or shard % chunk or shard >= max(1, size) + chunk:
             raise ValueError(f"shape {array.shape} cut into files of {shards} and chunks of {array.chunks}")
     if prod(array.shape) > _MOST_ENTRIES or _num_chunks(array) > _MOST_CHUNKS:
         raise ValueError(f"shape {array.shape} in chunks of {array.chunks}, which are too many")

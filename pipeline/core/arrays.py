@@ -252,7 +252,7 @@ class ArrayGroup:
         lost = [
             file
             for file in files_of(self.path / name, self._array(name), ())
-            if not file.exists() or file.stat().st_size == 0
+            if not file.exists() or (file.is_file() and file.stat().st_size == 0)
         ]
         if lost:
             fix = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"

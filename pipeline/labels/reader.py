@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt64
 
-from pipeline.core.arrays import ArrayGroup, Index
+from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.mirrored import FetchError
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries, canary_layouts
@@ -181,15 +181,15 @@ class StoreReader:
 
     def _read_beside(self) -> dict[str, np.ndarray]:
         """Returns everything except labels and their fidelity, as it was written."""
+        names = beside_labels(self._tables, bool(self._fields))
+        self._group.checked(self._check_layouts, dict.fromkeys([*names, *self._fields]))
 
         def read() -> dict[str, np.ndarray]:
-            self._check_layouts()
             arrays = self._beside()
             self._check_beside(arrays)
             return arrays
 
-        whole: dict[str, Index | None] = dict.fromkeys(beside_labels(self._tables, bool(self._fields)), ())
-        return self._group.checked(read, whole | dict.fromkeys(self._fields))
+        return self._group.checked(read, dict.fromkeys(names, ()))
 
     def _beside(self) -> dict[str, np.ndarray]:
         return {name: self._group.read_whole(name) for name in beside_labels(self._tables, bool(self._fields))}
