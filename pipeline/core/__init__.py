@@ -1,7 +1,10 @@
 """The ground that every room stands on. It knows no samples, labels or networks.
 
-arrays.py    Zarr groups: declared, written block by block, read; the one file that imports zarr
+arrays.py    Zarr groups: declared, written block by block, read
+array_files.py  the files of an array, looked at before anything of them is unpacked or allocated
+zstd.py      Zarr's codec zstd, bounded; with arrays.py the only file that imports zarr
 bounds.py    numbers of params.yaml, each with both of its bounds
+memory.py    the memory that this machine has, for what would never fit
 closure.py   the files that a script loads, from its imports alone
 command.py   a stage as a command
 config.py    sections and rows of params.yaml, read as typed settings

@@ -66,7 +66,7 @@ _BY_ROWS = ArrayLayout()
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape and type of an array on disk, and the shape of its files."""
+    """The shape and type of an array on disk, and the shape of its files."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

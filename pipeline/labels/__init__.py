@@ -11,6 +11,9 @@ fields.py    labels as rows of fields: encoded from logits, measured, chosen fro
 fidelity.py  the distance of decoded labels from the teacher, in parts that merge
 canaries.py  the proof that views are rendered as the teacher saw them
 reader.py    the reader of a store, and the replacement of one of its blocks
-remote.py    a store at a URL (https, s3), mirrored on disk: a new kind of address goes there
+remote.py    a store at a URL, mirrored on disk
+mirrored.py  arrays that lie elsewhere, read from a folder that comes to hold their files
+downloads.py a file on its way from a server: tried again, bounded in size and time
+servers.py   web servers and S3: a new kind of address goes there
 join.py      the rows of a store for a split, and the labels in memory at a time
 """

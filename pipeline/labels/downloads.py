@@ -6,8 +6,8 @@ import time
 from threading import Thread
 from typing import IO
 
-from pipeline.core.mirrored import FetchError
 from pipeline.core.progress import say
+from pipeline.labels.mirrored import FetchError
 from pipeline.labels.servers import Server, ServerError
 
 TRIES = 4

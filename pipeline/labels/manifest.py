@@ -39,14 +39,14 @@ class Block:
         return f"view {self.view}, samples {self.rows.start} to {self.rows.stop - 1}"
 
 
-_Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
+_Temperature = Annotated[float, Field(ge=1e-9, le=1e9)]
 _Count = Annotated[int, Field(ge=1, le=1 << 40)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @typed(frozen=True, config=STRICT)
 class _KlFigures:
-    """KL(teacher, decoded) of the labels at one temperature, in nats."""
+    """The KL(teacher, decoded) of the labels at one temperature, in nats."""
 
     mean: NonNegativeFloat
     p999: NonNegativeFloat
@@ -216,8 +216,8 @@ def _typed(content: Mapping[str, Any]) -> Manifest:
 def _nonsense(manifest: Manifest) -> str | None:
     """Returns why entries of a manifest do not fit each other, or None."""
     names = [f"{temperature:g}" for temperature in manifest.temperatures]
-    if len(set(names)) < len(names) or manifest.temperature not in manifest.temperatures:
-        return f"stored at temperature {manifest.temperature:g}, declared are {', '.join(names)}"
+    if len(set(names)) < len(names):
+        return f"a temperature twice among {', '.join(names)}"
     if len(set(manifest.view_numbers)) < len(manifest.view_numbers):
         return "a view number twice"
     if manifest.num_blocks > MOST_BLOCKS:

@@ -11,12 +11,12 @@ from jaxtyping import Float, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import ConfigError, StoreError
-from pipeline.core.mirrored import FetchError
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries, canary_layouts
 from pipeline.labels.encodings import Codec, Encoding, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
 from pipeline.labels.manifest import FIX, Block, Manifest, parse_manifest
+from pipeline.labels.mirrored import FetchError
 from pipeline.labels.remote import is_url, open_group
 from pipeline.views.plan import RowOrder
 from pipeline.views.spec import ViewSpec
@@ -245,6 +245,6 @@ class StoreReader:
         for name, (shape, dtype) in expected.items():
             found, block_rows = self._group.layout(name), manifest.block_samples if name in self._fields else None
             if (found.shape, found.dtype) != (shape, dtype) or not found.in_files_of(block_rows):
-                wanted = f"shape {shape} of {dtype} in {'one file' if block_rows is None else 'a file for each block'}"
+                wanted = f"shape {shape} of {dtype} in {'one file' if block_rows is None else f'a file for each {block_rows} rows'}"
                 where = f"{self.location}/{name}"
                 raise StoreError(where, str(found), expected=f"{wanted} (manifest)", fix=self._fix)

@@ -19,8 +19,8 @@ from filelock import FileLock
 from pipeline.core.array_files import GROUP_BYTES
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup
 from pipeline.core.files import sync_folder, write_bytes
-from pipeline.core.mirrored import FetchError, MirroredGroup
 from pipeline.labels.downloads import Download
+from pipeline.labels.mirrored import FetchError, MirroredGroup
 from pipeline.labels.servers import connect, parse_url
 
 

@@ -37,7 +37,8 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 class ServerError(Exception):
     """A file that did not come, and why, in a few words.
 
-    `kind` is `missing`, `refused` (no right to it), `lasting` (asking again is no use) or `passing`.
+    `kind` is `missing`, `refused` (no right to it), `lasting` (asking again is no use) or
+    `passing`.
     """
 
     def __init__(self, kind: Literal["missing", "refused", "lasting", "passing"], reason: str) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 import zarr
-from stores import FLOAT16, SAMPLED, TOPK, make, shards
+from stores import FLOAT16, SAMPLED, TOPK, make, shards, take
 from website import Website
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from pipeline.core import mirrored
 from pipeline.core.errors import MOST_SIGNS, StoreError
-from pipeline.labels import downloads, remote
+from pipeline.labels import downloads, mirrored, remote
 from pipeline.labels.manifest import manifest_fingerprint
 from pipeline.labels.reader import StoreReader
 
@@ -36,8 +35,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(folder / "x.zarr", TOPK)
     make(folder / "other.zarr", TOPK, seed=1)
     make(folder / "wider.zarr", TOPK | {"k": 3})
-    make(folder / "dense.zarr", FLOAT16)
-    make(folder / "sampled.zarr", SAMPLED)
+    for name, row in {"topk": TOPK, "dense": FLOAT16, "sampled": SAMPLED}.items():  # small, for many trials
+        make(folder / f"{name}.zarr", row, take(range(6)), range(1))
     return folder
 
 
@@ -185,7 +184,7 @@ def test_a_server_that_gave_a_wrong_file_is_asked_again_in_the_next_run(name: st
 
 # Manifests and descriptions of arrays.
 
-VALUES: list[Any] = [None, -1, 0, 10**10, 10**30, float("inf"), float("nan"), "x", ["x"], [0], {"x": 1}]
+VALUES: list[Any] = [None, -1, 0, 10**10, 10**30, float("inf"), float("nan"), "x", [0], {"x": 1}]
 
 
 def signed(content: dict[str, Any]) -> dict[str, Any]:
@@ -214,12 +213,12 @@ def rewrite(store: Path, description: dict[str, Any], manifest: dict[str, Any]) 
     (store / "zarr.json").write_text(json.dumps(description | {"attributes": signed(manifest)}))
 
 
-@pytest.mark.parametrize("name", ["x", "dense", "sampled"])
+@pytest.mark.parametrize("name", ["topk", "dense", "sampled"])
 def test_no_manifest_leads_to_anything_but_labels_or_a_line(name: str, made: Path, tmp_path: Path) -> None:
     store, description = copied(made, tmp_path, name)
     manifest, told = description["attributes"], 0
     places = [("encoding", key) for key in manifest["encoding"]]
-    if name == "x":
+    if name == "topk":
         places += [(key,) for key in manifest if key != "fingerprint"]
         places += [(key, inner) for key in ("views", "teacher", "fidelity") for inner in manifest[key]]
     for place in places:
@@ -238,7 +237,7 @@ def test_no_manifest_leads_to_anything_but_labels_or_a_line(name: str, made: Pat
         ({"num_samples": 10**10}, "2,500,000,000 blocks"),
         ({"num_samples": 10**10, "block_samples": 10**10}, "10000000000"),
         ({"temperature": 0}, "manifest.temperature: 0"),
-        ({"temperatures": [1.0, 1.0]}, "stored at temperature 1, declared are 1, 1"),
+        ({"temperatures": [1.0, 1.0]}, "a temperature twice among 1, 1"),
         ({"view_numbers": [1, 1]}, "a view number twice"),
         ({"block_samples": 0}, "manifest.block_samples: 0"),
         ({"class_names": []}, "manifest.class_names"),
@@ -269,7 +268,7 @@ def test_ten_thousand_operations_are_refused(made: Path, tmp_path: Path) -> None
 def test_no_description_of_an_array_leads_to_anything_but_labels_or_a_line(
     name: str, made: Path, tmp_path: Path
 ) -> None:
-    store, _ = copied(made, tmp_path)
+    store, _ = copied(made, tmp_path, "topk")
     file = store / name / "zarr.json"
     array, told, tried = json.loads(file.read_text()), 0, 0
     inner: Any = [array["codecs"][0]["configuration"], array["chunk_grid"]["configuration"]]

@@ -553,14 +553,20 @@ def test_a_check_lists_every_faulty_block_and_no_other(copy: Copy) -> None:
         (lambda m: m.update(format="other"), "not a soft-label store; expected format 'potstill-soft-labels'"),
         (lambda m: m.clear(), "not a soft-label store"),
         (lambda m: m.update(version=2), "format version 2, newer than this program; .*update Potstill"),
-        (lambda m: m.update(colour="red"), "manifest can't be read.*'colour'"),
+        (lambda m: m.update(colour="red"), r"manifest can't be read \(manifest\.colour: unknown key"),
         (lambda m: m.update(complete=False), "is unfinished"),
-        (lambda m: m.update(num_samples=21), r"shape \(2, 20, 6\); expected \(2, 21, 6\)"),
-        (lambda m: m.update(view_numbers=[0, 1, 2]), r"shape \(2, 20, 6\); expected \(3, 20, 6\)"),
-        (lambda m: m["class_names"].append("g"), r"shape \(2, 20, 6\); expected \(2, 20, 7\)"),
-        (lambda m: m.update(block_samples=4), r"x\.zarr/block_digest: shape \(2, 3\); expected \(2, 5\)"),
+        (lambda m: m.update(num_samples=21), r"shape \(2, 20, 6\) .*; expected shape \(2, 21, 6\)"),
+        (lambda m: m.update(view_numbers=[0, 1, 2]), r"shape \(2, 20, 6\) .*; expected shape \(3, 20, 6\)"),
+        (lambda m: m["class_names"].append("g"), r"shape \(2, 20, 6\) .*; expected shape \(2, 20, 7\)"),
+        (
+            lambda m: m.update(block_samples=4),
+            r"x\.zarr/log_prob_codes: .* in files of \(1, 8, 6\); expected .* each 4 rows",
+        ),
         (lambda m: m.update(encoding=FLOAT16), r"x\.zarr/log_probs: no such array"),
-        (lambda m: m.update(encoding={"kind": "topk9"}), r"x\.zarr: encoding\.kind: 'topk9'"),
+        (
+            lambda m: m.update(encoding={"kind": "topk9"}),
+            r"x\.zarr: its manifest can't be used \(encoding\.kind: 'topk9'",
+        ),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(
@@ -577,7 +583,7 @@ def test_a_manifest_that_does_not_fit_is_refused(
 def test_other_declared_temperatures_do_not_fit_a_topk_stores_arrays(copy: Copy) -> None:
     path = copy(TOPK)
     edit_manifest(path, lambda manifest: (manifest.update(temperatures=[1.0, 2.0]), sign(manifest)))
-    with pytest.raises(StoreError, match=r"x\.zarr/tail_steps: shape \(2, 20, 2\); expected \(2, 20, 1\)"):
+    with pytest.raises(StoreError, match=r"x\.zarr/tail_steps: shape \(2, 20, 2\) .*; expected shape \(2, 20, 1\)"):
         StoreReader(path)
 
 
