@@ -13,7 +13,7 @@ from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Encoding, LabelSpace
-from pipeline.labels.manifest import Block, Manifest
+from pipeline.labels.manifest import MOST_BLOCKS, Block, Manifest
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.views.spec import ViewSpec
 
@@ -128,6 +128,12 @@ def plan_manifests(
             dataset_fingerprint=dataset.manifest.fingerprints["train"],
             teacher=teacher,
         )
+        if manifest.num_blocks > MOST_BLOCKS:
+            found, most = (
+                f"{settings.block_samples}, so that there are {manifest.num_blocks:,} blocks",
+                f"{MOST_BLOCKS:,}",
+            )
+            raise ConfigError("dump_labels.block_samples", found, expected=f"at most {most} blocks", fix="raise it")
         holds_labels = bool(encoding.fields(manifest.space))
         manifests[name] = manifest if holds_labels else replace(manifest, teacher=None)
     return manifests
