@@ -55,5 +55,5 @@ export NEW_MINUTES := $(value MINUTES)
 new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [MINUTES=30]
 	@$(BIN)/python -m stages.new_project --source="$$NEW_SOURCE" --minutes="$$NEW_MINUTES" $${NEW_DATA:+--path="$$NEW_DATA"} -- "$$NEW_NAME"
 
-clean: ## delete work/ (unfinished work, second copies of finished results), not data, reports or .venv
-	rm -rf work
+clean: ## delete work/ (unfinished work, second names of finished results), not data, reports or .venv
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m stages.clean; else rm -rf work; fi

@@ -12,11 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.core.command import stage_app
+from pipeline.core.stopping import leave_at_once
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A command: the module of `stages` and its functions, and a line for who has not used it."""
+    """A command: its module of `stages` and its functions, and a line of help."""
 
     module: str
     line: str
@@ -35,9 +36,7 @@ LABELS = {
     "tune": Entry("tune_labels", "Try encodings on some labels and name the one that fits a budget of bytes or error."),
     "verify": Entry("verify_labels", "Check stored labels against their checksums, the data and the teacher."),
     "repair": Entry("repair_labels", "Have the teacher label the broken blocks of a store again."),
-    "derive": Entry(
-        "derive_labels", "Make a store of finished ones: part, union, mean.", ("subset", "merge", "average")
-    ),
+    "derive": Entry("derive_labels", "Make stores of others: part, union, mean.", ("subset", "merge", "average")),
     "import": Entry("import_labels", "Make stores from logits that were computed elsewhere."),
 }
 
@@ -45,6 +44,7 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
     "Begin": {
         "new": Entry("new_project", "Copy this code into a new folder, set up for your own data."),
         "doctor": Entry("doctor", "Look for mistakes in settings, data, networks and disk before hours are spent."),
+        "clean": Entry("clean", "Delete work/: unfinished work, and second names of finished results."),
     },
     "Data and teacher": {
         "list-files": Entry("list_files", "List the files that prepare reads, so that DVC sees changed ones."),
@@ -57,9 +57,7 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
         "labels": LABELS,
     },
     "Students": {
-        "train-student": Entry(
-            "train_student", "Train a student of params.yaml from stored labels, without the teacher."
-        ),
+        "train-student": Entry("train_student", "Train a student from stored labels, without the teacher."),
     },
     "Results": {
         "evaluate": Entry("evaluate", "Measure teacher and students on the test split: accuracy, speed, memory."),
@@ -113,6 +111,7 @@ def _add(app: typer.Typer, name: str, entry: Entry, panel: str | None) -> None:
 
 def main() -> None:
     """Runs `potstill` with the arguments of the command line."""
+    leave_at_once()
     build_app()()
 
 

@@ -10,12 +10,14 @@ command.py   a stage as a command
 config.py    sections and rows of params.yaml, read as typed settings
 errors.py    errors for users: where, what was found, what was expected, what to do
 files.py     files that are there whole or not at all, and fingerprints of content
+locks.py     locks of files, who holds one, and a folder deleted where none is held
 names.py     names of students and encodings
 progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
 text.py      names in one form, however they were typed
 seeding.py   random numbers as pure functions of seed, sample and view
+stopping.py  signals that end a stage
 tensors.py   tensors on disk, as safetensors files
 threads.py   a function of many items, in their order, by several threads
 """

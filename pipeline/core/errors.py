@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from pipeline.core.stopping import Stopped, interrupts
+
 MOST_SIGNS = 490  # of a message: with `error:` before it a line has at most 500
 _MOST_OF_A_LIST = 150
 _CUT = " ... "
@@ -105,11 +107,14 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 _AGAIN = "then run the same command to go on"
 _LOST = "run `dvc repro` for the stage that makes it"
+_FAILING = f"see to the disk, or to the connection to it, {_AGAIN}"
 _FIXS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space, {_AGAIN}"),
     errno.EFBIG: f"raise the limit on file sizes (`ulimit -f`), {_AGAIN}",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), f"fix the rights, {_AGAIN}"),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), _LOST),
+    **dict.fromkeys((errno.EEXIST, errno.ELOOP), f"a link to nowhere, or no folder: correct or delete it, {_AGAIN}"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN), _FAILING),
 }
 
 
@@ -119,11 +124,13 @@ def one_line_errors() -> Iterator[None]:
     code.
     """
     try:
-        yield
+        with interrupts():
+            yield
     except PipelineError as error:
         _stop(f"error: {error}", 1)
-    except KeyboardInterrupt:
-        _stop("interrupted: finished work is kept, run the same command to go on", 130)
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped()
+        _stop(stopped.line, stopped.status)
     except OSError as error:
         if error.errno not in _FIXS:
             raise

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import torch
-from filelock import FileLock, Timeout
 
 from pipeline.core.closure import code_fingerprint
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_fingerprint, fingerprint, link_tree, sync_folder, write_bytes, write_json
+from pipeline.core.locks import Lock
 from pipeline.core.progress import say
 
 WORK = Path("work")
@@ -69,11 +70,14 @@ class Scratch:
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"
+        self._whole = self.folder / "decides.json"
         self.decides = decides
         self._reports = reports
         self._marker = _marker(out, work)
         self.kept = work / f"{self.name}.kept"
-        self._lock = FileLock(work / f"{self.name}.lock")
+        self._lock = Lock(work / f"{self.name}.lock")
+        # So that `work` is not deleted while one of several processes is in it.
+        self._presence = Lock(work / f"{self.name}.{uuid4().hex}.lock")
 
     @property
     def done(self) -> bool:
@@ -110,9 +114,7 @@ class Scratch:
     @contextmanager
     def attempt(self) -> Iterator[bool]:
         """Opens it as `with` does, unless another process is at work on it; whether it did."""
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
+        if not self._lock.attempt():
             yield False
             return
         try:
@@ -123,18 +125,14 @@ class Scratch:
 
     def __enter__(self) -> "Scratch":
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            if not self._shared:
-                say(f"{self.name}: another process is at work on this; waiting until it ends")
-            self._lock.acquire()
+        self._lock.acquire(self.name)
         try:
             self._open()
         except BaseException:
             self._lock.release()
             raise
         if self._shared:
+            self._presence.acquire(self.name)
             self._lock.release()
         return self
 
@@ -144,6 +142,9 @@ class Scratch:
             say(f"{self.out} is already there, finished and for these settings{again}")
             shutil.rmtree(self.folder, ignore_errors=True)  # there if the publisher was killed before it had gone
             return
+        if self.folder.exists() and not self._is_whole:
+            say(f"{self.name}: what is left in {self.folder} was deleted in part; starting again")
+            shutil.rmtree(self.folder)
         others = [path for path in self.folder.parent.glob(f"{self.name}-{'?' * 16}") if path != self.folder]
         if self.folder.exists():
             if not self._shared:
@@ -153,14 +154,21 @@ class Scratch:
             names = ", ".join(map(str, others))
             say(f"{self.name}: settings or inputs changed, starting again; unfinished work of others stays in {names}")
         self.output.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "decides.json", self.decides)
+        write_json(self._whole, self.decides)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether nothing has been deleted in `folder`: who deletes a folder with all that is in it
+        also deletes the file that was there first.
+        """
+        return self._whole.exists()
 
     def publish(self) -> None:
         """Gives `output` its final name, in place of what stood there."""
         if not self._shared:
             self._publish()
             return
-        with self._lock:
+        with self._lock.hold(self.name):
             if not self.done:
                 self.sweep()
                 self._publish()
@@ -169,11 +177,13 @@ class Scratch:
         """Removes what was being written when a process was killed; nobody may be writing to
         `output`.
         """
-        with self._lock:
+        with self._lock.hold(self.name):
             for partial in self.folder.rglob("*.partial"):
                 partial.unlink()
 
     def _publish(self) -> None:
+        if not self._is_whole:
+            raise self._deleted()
         self.out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.folder / "replaced", ignore_errors=True)
         try:
@@ -230,7 +240,16 @@ class Scratch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        if self._shared:
+            self._presence.release()
+            self._presence.path.unlink(missing_ok=True)
+        else:
+            self._lock.release()
+        if isinstance(error, Exception) and not self._is_whole and not self.done:
+            raise self._deleted() from error
+
+    def _deleted(self) -> PipelineError:
+        return PipelineError(self.folder, "was deleted while this was at work in it", fix="run the same command again")
 
 
 def decided_by(out: Path, work: Path) -> dict[str, Any] | None:

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipeline.core.errors import ConfigError
+from pipeline.core.locks import Lock
 
 _GOLDEN = 0.6180339887498949
 _NAMES = {
@@ -37,16 +36,14 @@ class Claims:
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
         """Waits for the name and holds it."""
-        with FileLock(self._folder / f"{name}.lock"):
+        with Lock(self._folder / f"{name}.lock").hold(f"{self._folder.name}: {name}"):
             yield
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[bool]:
         """Holds the name if nobody else does; yields whether it is held."""
-        lock = FileLock(self._folder / f"{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = Lock(self._folder / f"{name}.lock")
+        if not lock.attempt():
             yield False
             return
         try:

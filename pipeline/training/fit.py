@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.core.files import write_bytes, write_json
 from pipeline.core.progress import progress
+from pipeline.core.stopping import HeldBack
 from pipeline.training.run import FitResult
 from pipeline.training.task import AnyBatch, Task
 from pipeline.training.trainer import Trainer
@@ -72,15 +73,18 @@ def _train_epoch(
     for run in runs:
         run.begin_epoch()
     tick = time.monotonic()
-    for step, several in enumerate(batches, start):
-        waited = (time.monotonic() - tick) / len(runs)
-        for run, batch in zip(runs, several, strict=True):
-            if run.state.step == step:  # else it is further than the others
-                with run.turn(waited):
-                    run.step(batch)
-                    run.save_if_due()
-        on_steps(1)
-        tick = time.monotonic()
+    with HeldBack() as signal:
+        for step, several in enumerate(batches, start):
+            waited = (time.monotonic() - tick) / len(runs)
+            for run, batch in zip(runs, several, strict=True):
+                if run.state.step == step:  # else it is further than the others
+                    with run.turn(waited):
+                        run.step(batch)
+                        run.save_if_due()
+            on_steps(1)
+            if all(run.between_updates for run in runs):  # each has a checkpoint of this step
+                signal.stop()
+            tick = time.monotonic()
     for run in runs:
         with run.turn():
             run.end_epoch()

@@ -23,6 +23,7 @@ from torch import nn
 
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.progress import say
+from pipeline.core.stopping import is_asked_to_stop
 from pipeline.models.precision import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.finite import FiniteWatch
@@ -110,7 +111,7 @@ class Trainer(Generic[AnyBatch]):
             self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         try:
-            with self._team.step(self._replica, last=self._between_updates):
+            with self._team.step(self._replica, last=self.between_updates):
                 with computing_in(self.state.precision, self.device):
                     loss = self.task.loss(self._replica, batch)
                 (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
@@ -121,11 +122,11 @@ class Trainer(Generic[AnyBatch]):
             fix = "halve fit.batch_size and double fit.accumulate_batches"
             raise ModelError(self.name, found, fix=fix) from error
         self.loss_sum += loss.detach()
-        if self._between_updates:
+        if self.between_updates:
             self._update()
 
     @property
-    def _between_updates(self) -> bool:
+    def between_updates(self) -> bool:
         """Whether no gradients wait for more batches."""
         step = self.state.step
         return step % self.settings.accumulate_batches == 0 or step == self.task.steps_per_epoch
@@ -195,8 +196,10 @@ class Trainer(Generic[AnyBatch]):
             say(f"{self.name}: stops here, patience_epochs ({self.settings.patience_epochs}) after the best, {best}")
 
     def save_if_due(self) -> None:
-        """Writes a checkpoint if the last one is old and no gradients wait, which are not in it."""
-        if self._between_updates and self._is_old():
+        """Writes a checkpoint if the last one is old, or this process is to stop, and no gradients
+        wait, which are not in it.
+        """
+        if self.between_updates and (self._is_old() or is_asked_to_stop()):
             self._check_finite()  # the last good checkpoint stays
             self._save()
 

@@ -35,6 +35,7 @@ COMMANDS = (
     "inspect_labels",
     "derive_labels",
     "import_labels",
+    "clean",
     "doctor",
     "new_project",
 )  # scripts beside the DAG
