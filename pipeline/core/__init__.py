@@ -12,6 +12,7 @@ errors.py    errors for users: where, what was found, what was expected, what to
 files.py     files that are there whole or not at all, and fingerprints of content
 locks.py     locks of files, who holds one, and a folder deleted where none is held
 names.py     names of students and encodings
+plain_files.py  files from anywhere, looked at before they are opened
 progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result

@@ -4,12 +4,13 @@ A store may come from anywhere. So its sizes are believed as far as they fit the
 arrays are written here, and one another: what is read is never larger than that.
 """
 
-import stat
 from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from pipeline.core.plain_files import odd_file
 
 GROUP_BYTES = 64 << 20  # at most, of the description of a group: its manifest lists the classes
 ARRAY_BYTES = 1 << 20  # at most, of the description of an array
@@ -22,14 +23,8 @@ Array: TypeAlias = Any  # zarr's, which arrays.py opens
 
 def need_regular(path: Path, most_bytes: int) -> None:
     """Raises ValueError where a file is there and is no regular one, or larger than it may be."""
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path.name} is not a regular file")
-    if status.st_size > most_bytes:
-        raise ValueError(f"{path.name} has {status.st_size:,} bytes, of at most {most_bytes:,}")
+    if found := odd_file(path, most_bytes):
+        raise ValueError(f"{path.name}: {found}")
 
 
 def need_known_layout(array: Array) -> None:

@@ -23,12 +23,13 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.plain_files import odd_file
 from pipeline.core.threads import map_in_order
 from pipeline.data.formats import HEAD_BYTES, kind_named
 
 Content = bytes | Path | UInt8[np.ndarray, "channels height width"]
 
-MOST_PIXELS = 2**26  # 8192 x 8192, 200 MB in colour; a small file can claim any size
+MOST_BYTES, MOST_PIXELS = 2**30, 2**26  # 8192 x 8192, 200 MB in colour; a small file can claim any size
 EXIF_ORIENTATION = 0x0112
 
 # No others: some of PIL's formats start other programs (EPS).
@@ -74,6 +75,8 @@ def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]
     """
     if isinstance(content, np.ndarray):
         return content
+    if isinstance(content, Path) and (odd := odd_file(content, MOST_BYTES)):
+        raise DecodeError(odd)
     try:
         found = content.read_bytes() if isinstance(content, Path) else content
     except FileNotFoundError:
@@ -86,8 +89,7 @@ def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]
 
 
 def _absent(content: Content) -> str:
-    is_link = isinstance(content, Path) and content.is_symlink()
-    return "a link to nowhere" if is_link else "no such file"
+    return "a link to nowhere" if isinstance(content, Path) and content.is_symlink() else "no such file"
 
 
 def num_channels(content: Content) -> Literal[1, 3]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt64
 
 from pipeline.core.errors import DataError, ModelError
+from pipeline.core.plain_files import read_packed
 from pipeline.core.text import composed
 
 _ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
@@ -100,7 +101,8 @@ def _read_numpy(path: Path, ids: str | None, *, with_ids: bool) -> Read:
             arrays = {"logits": np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
             with path.open("rb") as file:  # numpy leaves it open where it is no .npz file
-                arrays = dict(np.load(file, allow_pickle=False))
+                packed = np.load(file, allow_pickle=False)
+                arrays = {name: read_packed(packed, name) for name in packed}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(path, f"not a {path.suffix} file of numbers ({error})") from None
     values = arrays[_choose(_LOGIT_NAMES, list(arrays), "logits", path)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import SourceError
+from pipeline.preparation.sources.inputs import need_file
 
 
 class ParquetTable:
@@ -64,6 +65,7 @@ class ParquetTable:
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         """Opens the file only for as long as it is read: there may be thousands."""
+        need_file(self.path)
         with _faults(self.path):
             import pyarrow.parquet
 

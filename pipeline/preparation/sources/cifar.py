@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
+from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.labels import Classes, read_classes
 from pipeline.preparation.sources.pixels import PixelSource, PixelSplit
 
@@ -73,6 +74,7 @@ def _records(path: Path, num_columns: int) -> UInt8[np.ndarray, "images bytes"]:
     """Returns a row for each image: its labels, then its pixels."""
     if not path.exists():
         raise SourceError(path, "no such file", fix="fetch the data set again")
+    need_file(path)
     record, size = num_columns + math.prod(_SHAPE), path.stat().st_size
     if size == 0 or size % record:
         expected = f"a multiple of {record:,} (an image and its labels)"

@@ -9,16 +9,20 @@ import gzip
 import struct
 import zlib
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Shaped
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Megabytes
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
+from pipeline.core.plain_files import need_small
 from pipeline.preparation.sources.files import find_files
+from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import PixelSource, PixelSplit, channels_first
 
@@ -30,10 +34,13 @@ _SUFFIXES = ("ubyte", "ubyte.gz", ".idx", ".idx.gz")
 class Idx(PixelSource):
     """The files `train-images*` and `train-labels*` of a folder, and those of `t10k` or `test`, and
     of `val`.
+
+    `largest_mb` is the most that a packed file is unpacked to; None: what fits in memory.
     """
 
     path: str
     classes: ClassList = None
+    largest_mb: Megabytes | None = None
 
     kind: ClassVar[str] = "idx"
 
@@ -48,30 +55,44 @@ class Idx(PixelSource):
         for split in dict.fromkeys(split for split, _ in files):
             of_split = [file for one, file in files if one == split]
             images, labels = (_only(of_split, word, f"{self.path}, {split}") for word in ("images", "labels"))
-            pixels = channels_first(read_idx(images), None, images)
+            pixels = channels_first(read_idx(images, self.largest_mb), None, images)
             splits.append(PixelSplit(split, pixels, _flat(read_idx(labels), labels), images.name.removesuffix(".gz")))
         return read_classes(self.classes), splits
 
 
-def read_idx(path: Path) -> Shaped[np.ndarray, "..."]:
+def read_idx(path: Path, largest_mb: int | None = None) -> Shaped[np.ndarray, "..."]:
     """Returns the array of bytes in an IDX file, mapped unless the file is packed; raises
     SourceError.
+
+    A packed file is unpacked as far as its header says, which may be `largest_mb` at most.
     """
+    need_file(path)
+    packed = path.suffix == ".gz"
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else np.memmap(path, np.uint8, "r")
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: an empty file can't be mapped
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start, shape = _header(file, path)
+            size = prod(shape)
+            if packed:
+                need_small(size, largest_mb)
+            content = file.read(size + 1) if packed else np.memmap(path, np.uint8, "r", offset=start)
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: nothing can't be mapped
         raise SourceError(path, f"truncated or damaged ({error})", fix="fetch it again") from None
     values = np.frombuffer(content, np.uint8)
-    zeros, kind, rank = struct.unpack(">HBB", values[:4].tobytes().ljust(4, b"\xff"))
+    if len(values) != size:
+        found = f"{start + len(values):,} bytes{' or more' if packed and len(values) > size else ''}"
+        raise SourceError(path, found, expected=f"{start} and those of an array of {shape}", fix="fetch it again")
+    return values.reshape(shape)
+
+
+def _header(file: Any, path: Path) -> tuple[int, tuple[int, ...]]:
+    """Returns the length of an IDX file's header, and the shape of the array behind it."""
+    if not (head := file.read(4)):
+        raise EOFError("it is empty")
+    zeros, kind, rank = struct.unpack(">HBB", head.ljust(4, b"\xff"))
     if zeros or kind != _UNSIGNED_BYTES:
         found = "not an IDX file" if zeros else f"IDX values of type {kind:#04x}"
         raise SourceError(path, found, expected="IDX with unsigned bytes (0x08)")
-    start = 4 + 4 * rank
-    shape = tuple(np.frombuffer(values[4:start].tobytes().ljust(4 * rank, b"\0"), ">u4").tolist())
-    if len(values) - start != int(np.prod(shape, dtype=np.int64)):
-        found = f"{len(values):,} bytes"
-        raise SourceError(path, found, expected=f"{start} and those of an array of {shape}", fix="fetch it again")
-    return values[start:].reshape(shape)
+    return 4 + 4 * rank, struct.unpack(f">{rank}I", file.read(4 * rank).ljust(4 * rank, b"\0"))
 
 
 def _only(files: list[Path], word: str, where: str) -> Path:

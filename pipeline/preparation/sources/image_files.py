@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.core.plain_files import odd_file
 from pipeline.data.formats import HEAD_BYTES, PREVIEW_SUFFIXES, is_image_name, is_read, kind_named
 from pipeline.preparation.sources.walking import files_below
 
@@ -51,6 +52,8 @@ def _why_not(folder: Path, name: str) -> str | None:
     if is_image_name(name):
         return None
     path = folder / name
+    if odd := odd_file(path):
+        return odd
     suffix = path.suffix.lower()
     if suffix in _NO_IMAGES or name.endswith("~"):
         return f"no image by its name ({suffix or '~'})"

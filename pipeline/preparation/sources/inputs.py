@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.errors import SourceError
+from pipeline.core.plain_files import odd_file
 
 
 @dataclass
@@ -54,6 +55,14 @@ def look_at(files: Iterable[str]) -> Inputs:
     return found
 
 
+def need_file(path: Path, most_bytes: int | None = None) -> None:
+    """Raises SourceError for what is there and is no file, or has too many bytes: every source asks
+    before it opens one, because to open a pipe may take for ever.
+    """
+    if found := odd_file(path, most_bytes):
+        raise SourceError(path, found, expected="a file")
+
+
 def check_name(name: str, where: object = "") -> None:
     """Raises SourceError for a name that is not UTF-8: lists and pages could not show it."""
     try:
@@ -84,6 +93,5 @@ def _facts(path: str) -> tuple[int, int | None, str]:
     except OSError as error:
         raise SourceError(path, f"can't be read ({error.strerror})") from None
     if not stat.S_ISREG(facts.st_mode):
-        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no file (a pipe, a socket or a device)"
-        raise SourceError(path, kind, expected="a file")
+        need_file(Path(path))
     return facts.st_size, facts.st_mtime_ns, target

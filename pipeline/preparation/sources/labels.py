@@ -22,7 +22,7 @@ from unicodedata import category
 
 from pipeline.core.errors import SourceError, suggest
 from pipeline.core.text import composed
-from pipeline.preparation.sources.inputs import check_name
+from pipeline.preparation.sources.inputs import check_name, need_file
 
 ClassList = tuple[str, ...] | str | None  # the setting `classes`: names, a file with one name per line, or neither
 
@@ -33,6 +33,7 @@ NO_LABEL = frozenset(
 _WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
 _DECIMAL = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?|[-+]?inf", re.IGNORECASE)
 _MOST_LISTED = 20
+_LIST_BYTES = 64 << 20  # of a file of class names
 _MOST_KEPT = 100_000  # labels, as they were read
 _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control signs, halves of signs and ends of lines
 
@@ -194,6 +195,7 @@ def _text_of(label: object, where: object) -> str:
 
 
 def _read_lines(path: Path) -> tuple[str, ...]:
+    need_file(path, _LIST_BYTES)
     try:
         text = _text(path.read_bytes(), path)
     except OSError as error:

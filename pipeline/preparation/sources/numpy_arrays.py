@@ -15,8 +15,11 @@ import numpy as np
 from jaxtyping import Shaped
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Megabytes
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
+from pipeline.core.plain_files import read_packed
+from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
 from pipeline.preparation.sources.split_names import SPLITS
@@ -28,11 +31,13 @@ class NumpyArrays(PixelSource):
     of .npy files.
 
     Files in a folder are mapped, so they may be larger than the memory; an .npz file is loaded
-    whole."""
+    whole, each array as far as its header says, which may be `largest_mb` at most (None: what fits
+    in memory)."""
 
     path: str
     layout: Layout = None
     classes: ClassList = None
+    largest_mb: Megabytes | None = None
 
     kind: ClassVar[str] = "arrays"
 
@@ -54,11 +59,22 @@ class NumpyArrays(PixelSource):
                         self.path, f"no array {missing!r}", expected=f"{' and '.join(names)}, and so for test"
                     )
                 if there:
-                    images, labels = (_read(arrays, name, f"{self.path}: {name}") for name in names)
+                    images, labels = (self._read(arrays, name) for name in names)
                     where = f"{self.path}: {split}"
                     pixels = channels_first(images, self.layout, f"{where}_images")
                     splits.append(PixelSplit(split, pixels, _flat(labels, f"{where}_labels"), f"{split}_images"))
         return read_classes(self.classes), splits
+
+    def _read(self, arrays: Mapping[str, Any], name: str) -> Shaped[np.ndarray, "..."]:
+        try:
+            if isinstance(arrays, np.lib.npyio.NpzFile):
+                return read_packed(arrays, name, self.largest_mb)
+            need_file(arrays[name])
+            mapped: np.ndarray = np.load(arrays[name], mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            found = f"truncated, damaged or not of numbers ({error})"
+            raise SourceError(f"{self.path}: {name}", found) from None
+        return mapped
 
 
 @contextmanager
@@ -69,6 +85,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         return
     if not path.exists():
         raise SourceError(path, "no such file or folder", fix="correct `path` in the source's settings")
+    need_file(path)
     with path.open("rb") as file:
         try:
             arrays = np.load(file, allow_pickle=False)
@@ -77,15 +94,6 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise SourceError(path, "a single array", expected=".npz, or the folder in which it is")
         yield arrays
-
-
-def _read(arrays: Mapping[str, Any], name: str, where: str) -> Shaped[np.ndarray, "..."]:
-    try:
-        found = arrays[name]  # read now, where it is in an .npz file
-        array: np.ndarray = np.load(found, mmap_mode="r", allow_pickle=False) if isinstance(found, Path) else found
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(where, f"truncated, damaged or not of numbers ({error})") from None
-    return array
 
 
 def _flat(labels: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, " labels"]:

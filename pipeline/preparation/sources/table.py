@@ -13,6 +13,7 @@ from pipeline.core.errors import SourceError, suggest
 from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
+from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
 from pipeline.preparation.sources.near_misses import near_miss
 from pipeline.preparation.sources.own_names import NamedTables, named_tables
@@ -110,6 +111,7 @@ class Table(Source):
         return Path(self.path).suffix.lower()
 
     def _is_there(self) -> bool:
+        need_file(Path(self.path))
         if not Path(self.path).is_file():
             raise SourceError(self.path, "no such file", fix="correct `path` in the source's settings")
         return True

@@ -6,8 +6,6 @@ References:
 """
 
 import json
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
@@ -17,16 +15,16 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.bounds import Megabytes
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, listed
 from pipeline.core.progress import say
 from pipeline.data.formats import IMAGE_SUFFIXES
 from pipeline.preparation.sources.base import RawImage, Source
-from pipeline.preparation.sources.clutter import is_clutter
 from pipeline.preparation.sources.files import find_files
-from pipeline.preparation.sources.inputs import check_name
 from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
 from pipeline.preparation.sources.survey import Survey
+from pipeline.preparation.sources.tars import Tar
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 Sample = dict[str, bytes | None]  # content by extension; None where it was not read
@@ -40,7 +38,7 @@ class WebDataset(Source):
     A label is the content of the member `label_extension`: a name or a number, or (with
     `label_key`) an entry of its JSON. Samples without that member have no label. Labels are read
     first, in a pass of their own over the tars. `name_ends: last dot` is for names with dots in
-    them, such as `v1.2_0001.jpg`."""
+    them, such as `v1.2_0001.jpg`. `largest_mb` is the most that a member has."""
 
     path: str
     image_extensions: tuple[str, ...] = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
@@ -48,6 +46,7 @@ class WebDataset(Source):
     label_key: str | None = None
     name_ends: Literal["first dot", "last dot"] = "first dot"
     classes: ClassList = None
+    largest_mb: Megabytes = 1024
 
     kind: ClassVar[str] = "webdataset"
 
@@ -129,17 +128,15 @@ class WebDataset(Source):
     def _samples(self, tar: Path, wanted: Collection[str], start: int = 0) -> Iterator[tuple[str, Sample]]:
         """Yields name and content of the samples of a tar from `start` on; content of wanted
         extensions only.
-
-        Content is read when its member is met, because there is no cheap way back in a compressed
-        tar.
         """
-        members = _members(tar, wanted, start, last_dot=self.name_ends == "last dot")
+        members = Tar(tar, self.name_ends == "last dot", self.largest_mb).members(wanted, start)
         for (_, name), some in groupby(members, key=lambda member: member[:2]):
             sample: Sample = {}
-            for _, _, extension, content in some:
-                if extension in sample:
-                    raise SourceError(f"{tar}:{name}", f"two members with the extension {extension!r}", expected="one")
-                sample[extension] = content
+            for member in some:
+                if member.extension in sample:
+                    found = f"two members with the extension {member.extension!r}"
+                    raise SourceError(f"{tar}:{name}", found, expected="one")
+                sample[member.extension] = member.content
             yield name, sample
 
 
@@ -161,49 +158,3 @@ def label_in(content: bytes, extension: str, key: str | None, where: str) -> obj
         keys = f" to one of: {listed(list(record), 60)}" if isinstance(record, dict) and record else ""
         raise SourceError(where, found, fix=f"set `label_key` in the source's settings{keys}")
     return record[key]
-
-
-def _members(
-    tar: Path, wanted: Collection[str], start: int, *, last_dot: bool
-) -> Iterator[tuple[int, str, str, bytes | None]]:
-    """Yields number and name of each file's sample, the file's extension and, if that is wanted,
-    its content.
-    """
-    mode: Literal["r:", "r:gz"] = "r:" if tar.suffix == ".tar" else "r:gz"
-    number, last = -1, None
-    try:
-        with tarfile.open(tar, mode) as file:
-            while (member := file.next()) is not None:
-                file.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all, a kilobyte for each
-                folder, slash, name = member.name.rpartition("/")
-                if not member.isreg() or name.startswith(".") or any(map(is_clutter, member.name.split("/"))):
-                    continue
-                check_name(member.name, tar)
-                stem, _, extension = name.rpartition(".") if last_dot and "." in name else name.partition(".")
-                sample = folder + slash + stem
-                number, last = number + (sample != last), sample
-                if number >= start:
-                    extension = extension.lower()
-                    yield number, sample, extension, _content(file, member) if extension in wanted else None
-            _check_end(file)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise SourceError(tar, f"not a sound tar ({error})", fix="fetch it again") from None
-
-
-def _content(file: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    content = file.extractfile(member)
-    assert content is not None, "it is a file"
-    return content.read()
-
-
-def _check_end(file: tarfile.TarFile) -> None:
-    """Raises ReadError unless a block of zeros ends the tar: tarfile takes any damaged header for
-    the end.
-    """
-    assert file.fileobj is not None, "it is open"
-    file.fileobj.seek(file.offset)
-    block = file.fileobj.read(tarfile.BLOCKSIZE)
-    if len(block) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("cut short")
-    if any(block):
-        raise tarfile.ReadError(f"a damaged header at byte {file.offset:,}")

@@ -1,0 +1,65 @@
+"""Files from anywhere, looked at before they are opened: a pipe may never end, a device never does,
+and a packed file may claim any size.
+"""
+
+import stat
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.memory import need_room
+
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def odd_file(path: Path, most_bytes: int | None = None) -> str | None:
+    """Returns what is at a path where that is no regular file, or one of too many bytes.
+
+    Returns None for a file as it should be, and where there is nothing.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "no file (a pipe, a socket or a device)"
+    if most_bytes is not None and status.st_size > most_bytes:
+        return f"{status.st_size:,} bytes, of at most {most_bytes:,}"
+    return None
+
+
+def need_small(num_bytes: int, most_mb: int | None) -> None:
+    """Raises ValueError where bytes would be more than a setting allows or than the machine has."""
+    if most_mb is not None and num_bytes > most_mb << 20:
+        raise ValueError(f"{num_bytes:,} bytes unpacked, of at most {most_mb:,} MiB (`largest_mb`)")
+    need_room(num_bytes)
+
+
+def read_packed(arrays: np.lib.npyio.NpzFile, name: str, most_mb: int | None = None) -> np.ndarray:
+    """Returns an array of an .npz file; raises ValueError where its header claims too much, or
+    another size than the file has.
+    """
+    file = arrays.zip
+    assert file is not None, "it is open"
+    try:
+        info = file.getinfo(f"{name}.npy")
+    except KeyError:
+        raise ValueError(f"{name!r} is no .npy file") from None
+    with file.open(info) as member:
+        read_header: Any = _NPY_HEADERS.get(np.lib.format.read_magic(member))
+        if read_header is None:
+            raise ValueError("an array of another version of .npy")
+        shape, _, dtype = read_header(member)
+        claimed = prod(shape) * dtype.itemsize
+        if dtype.hasobject:
+            raise ValueError("Python objects, which could run code")
+        if member.tell() + claimed != info.file_size:
+            raise ValueError(f"its header claims {claimed:,} bytes, and {info.file_size - member.tell():,} are packed")
+        need_small(claimed, most_mb)
+    with file.open(info) as member:
+        array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+    return array
