@@ -25,6 +25,7 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.models import Classifier, count_parameters, read_class_names
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
+from pipeline.signals.chance import ENOUGH
 from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import PILOT_STEPS
 from pipeline.teacher.outputs import ImportedOutputs
@@ -34,7 +35,6 @@ from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, Start, WeightClasses, origins
 
 _AT_ONCE = 50  # images
-_ENOUGH = 50  # images, to tell chance from knowledge
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class NetworkCheck(ABC):
     def _check_knowledge(self, start: Start, model: Classifier, findings: Findings) -> None:
         """Reports weights that are taken as they are and know nothing of these images."""
         some = self.look.some.labelled()
-        if start.weights is None or self.settings.new_head or len(some) < _ENOUGH:
+        if start.weights is None or self.settings.new_head or len(some) < ENOUGH:
             return
         device = next(iter(model.buffers())).device
         logits = predict_logits(model, some.in_order(_AT_ONCE), device)

@@ -36,8 +36,9 @@ def _needs_classes(row: TrainStudent) -> bool:
 
 
 def _check(where: str, fit: FitSettings, count: int, wanted: int, findings: Findings) -> None:
-    steps = fit.epochs * num_steps(count, fit.batch_size)
+    size = fit.batch_size * min(fit.accumulate_batches, num_steps(count, fit.batch_size))
+    steps = fit.epochs * -(-num_steps(count, fit.batch_size) // fit.accumulate_batches)
     if steps < FEW_STEPS:
-        fix = f"fit.epochs: {epochs_for(wanted, count, fit.batch_size)} would give them"
-        found = f"{fit.epochs} epochs of {count:,} images in batches of {fit.batch_size} are {steps:,} steps"
+        fix = f"fit.epochs: {epochs_for(wanted, count, size)} would give them"
+        found = f"{fit.epochs} epochs of {count:,} images in batches of {size} are {steps:,} steps"
         findings.warning(f"{where}: {found}; expected {wanted:,} or so; {fix}, or a smaller batch_size")

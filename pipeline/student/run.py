@@ -14,6 +14,7 @@ from pipeline.core.scratch import Scratch
 from pipeline.data.manifest import DatasetManifest
 from pipeline.labels.reader import StoreReader
 from pipeline.models.saved import ModelMeta, write_model
+from pipeline.signals.chance import chance_line
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.data import StudentData
 from pipeline.student.labelled_views import LabelledViews, shared_batches
@@ -124,6 +125,8 @@ class Students:
                 return shared_batches(views, epoch, start, batch_size=size, seed=seed, share=self._team.share)
 
             result = fit([student.run for student in several], batches)[0]
+        if line := chance_line(result.state.history[-1]["val_accuracy"], self._data.val.hard_labels):
+            say(f"{self._plans[name].title}: {line}")
         return Trained(own, result, list(others))
 
     def start(self, name: str) -> Student:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.core.progress import progress, say
+from pipeline.signals.chance import chance_line, check_learned
 from pipeline.signals.metrics import classification_metrics
 from pipeline.signals.pieces import by_pieces
 from pipeline.teacher.outputs import ImportedOutputs
@@ -25,11 +26,14 @@ def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutput
             nothing.
 
     Raises:
-        ModelError: An imported network's outputs are in another order, or no better than chance.
+        ModelError: An imported network's outputs are in another order, or no better than chance; or
+            a network that was trained from nothing has learned nothing.
     """
     logits, hard_labels = validation.logits(model), validation.split.hard_labels
     if imported:
         imported.check(logits, hard_labels)
+    else:
+        check_learned(logits, hard_labels, "train_teacher")
     temperature = fit_temperature(logits, hard_labels)
     before = classification_metrics(logits, hard_labels)
     after = classification_metrics(logits / temperature, hard_labels)
@@ -37,6 +41,8 @@ def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutput
         f"train_teacher: val accuracy {before['accuracy']:.2%}, calibration temperature {temperature:.3f}: "
         f"NLL {before['nll']:.4f} -> {after['nll']:.4f}, ECE {before['ece']:.4f} -> {after['ece']:.4f}"
     )
+    if line := chance_line(before["accuracy"], hard_labels):
+        say(f"train_teacher: {line}")
     calibrated = {"nll": after["nll"], "ece": after["ece"], "brier": after["brier"]}
     return {**before, "calibration_temperature": temperature, "calibrated": calibrated}
 

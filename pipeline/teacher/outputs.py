@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 
 from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
-from pipeline.teacher.chance import chance_level, check_above_chance
+from pipeline.signals.chance import chance_level, check_above_chance
 
 _STANDARD_ERRORS = 3.0
 _FAR = 2.0  # another order is right so many times as often, or wrong so many times as seldom

@@ -16,7 +16,7 @@ from torch import nn
 from pipeline.core.errors import ModelError
 from pipeline.core.tensors import write_tensors
 from pipeline.models import ClassifierSpec, head_names, read_weights
-from pipeline.teacher.chance import chance_level, check_above_chance
+from pipeline.signals.chance import chance_level, check_above_chance
 
 SMALL = {"model": "convnet_small", "model_settings": {"width": 2, "depth": 1}}
 
