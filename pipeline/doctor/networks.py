@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import final
 
 import torch
+from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.doctor.findings import Findings
@@ -26,6 +27,7 @@ from pipeline.models import Classifier, count_parameters, read_class_names
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.signals.chance import ENOUGH
+from pipeline.student.batches import LabelledBatch
 from pipeline.student.settings import TrainStudent
 from pipeline.student.temperature import PILOT_STEPS
 from pipeline.teacher.outputs import ImportedOutputs
@@ -120,7 +122,7 @@ class TeacherCheck(NetworkCheck):
         if settings.fit.epochs == 0:
             return ImageSeconds(0.0, forward)
         batches, loss = hard_batches(some, settings.views), hard_loss(settings.label_smoothing, device)
-        training = Training(start, settings.fit, settings.seed, batches, loss)
+        training = Training(start, settings.fit, settings.seed, batches, loss, self.where)
         return ImageSeconds(training.image_seconds(device, folder), forward)
 
 
@@ -141,7 +143,11 @@ class StudentCheck(NetworkCheck):
         objective = row.objective(1.0 if row.temperature == "auto" else row.known_temperature)
         labels = store.labels(row.fit.batch_size)
         batches = labelled_batches(self.look.some, store.views, row, store.codec, labels, device)
-        training = Training(start, row.fit, row.seed, batches, lambda model, batch: objective(model, batch, device))
+
+        def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
+            return objective(model, batch, device)
+
+        training = Training(start, row.fit, row.seed, batches, loss, self.where)
         seconds = training.image_seconds(device, folder)
         return ImageSeconds(seconds, forward_seconds(model, batches, row.fit.batch_size, device))
 
