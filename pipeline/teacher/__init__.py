@@ -5,7 +5,6 @@ the same files and is trained for no epoch.
 
 calibration.py  the calibration temperature, and the teacher's figures with and without it
 outputs.py      the check that an imported teacher's outputs are in the order of the classes
-chance.py       the check that an imported teacher is better than guessing
 settings.py     the section `train_teacher` of params.yaml
 task.py         the splits that a teacher learns from, and its batches, loss and validation
 """
