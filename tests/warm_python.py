@@ -22,7 +22,7 @@ from pathlib import Path
 
 _CLIENT = """#!{python} -SE
 import array, json, os, socket, sys
-if sys.argv[1:2] != ["-m"] or not "".join(sys.argv[2:3]).startswith(("stages.", "dvc")):
+if sys.argv[1:2] != ["-m"] or not "".join(sys.argv[2:3]).startswith(("stages.", "pipeline.", "dvc")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -42,6 +42,15 @@ _IMPORTED = (
     "ruamel.yaml",
     "dvc.cli",
     "dvc.repo.reproduce",
+    "captum.attr",
+    "jinja2",
+    "matplotlib.figure",
+    "onnxruntime",
+    "onnxscript",
+    "scipy.stats",
+    "sklearn.datasets",
+    "torch.utils.flop_counter",
+    "torchvision",
 )
 
 
@@ -110,7 +119,9 @@ def _run(caller: socket.socket, size: int, files: list[int]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    os.fsync = lambda handle: None  # as in the other tests
     sys.argv, sys.path[0] = arguments, folder
+    sys.executable = os.environ["PATH"].partition(os.pathsep)[0] + "/python"  # for processes that a stage starts
     status = 0
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

@@ -10,6 +10,7 @@ import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple
 
 TOP = Path(__file__).parents[2]
@@ -63,43 +64,53 @@ class _Code(NamedTuple):
 
 @cache
 def _read(path: Path, top: Path) -> _Code:
-    bare = _Bare(top)
-    tree = bare.visit(ast.parse(path.read_text()))
-    return _Code(_digest(ast.dump(tree)), bare.imports)
+    tree = ast.parse(path.read_bytes())
+    imports: list[_Name] = []
+    _strip(tree, top, imports)
+    # Bytecode says what the code does at a fifth of the time that a dump of the tree takes.
+    return _Code(_digest(_told(compile(tree, "", "exec", dont_inherit=True, optimize=0))), imports)
 
 
-class _Bare(ast.NodeTransformer):
-    """A visitor that takes docstrings and own imports out of a tree, and lists the imports."""
+def _strip(node: ast.AST, top: Path, imports: list[_Name]) -> None:
+    """Takes docstrings and own imports out of all statements below a node; lists the imports."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        statements = getattr(node, name, None)
+        if not isinstance(statements, list):
+            continue
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and statements:
+            del statements[: ast.get_docstring(node, clean=False) is not None]
+        kept = [each for each in statements if not _is_own(each, top, imports)]
+        statements[:] = kept or ([ast.Pass(lineno=1, col_offset=0)] if name == "body" else [])
+        for each in kept:
+            _strip(each, top, imports)
 
-    def __init__(self, top: Path) -> None:
-        self._top = top
-        self.imports: list[_Name] = []
 
-    def visit_Import(self, node: ast.Import) -> ast.AST | None:
-        own = [alias for alias in node.names if _files_of(alias.name, self._top)]
-        for alias in own:
-            self.imports.append(_Name(alias.name, "", alias.asname or ""))
-        node.names = [alias for alias in node.names if alias not in own]
-        return node if node.names else None
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+def _is_own(node: ast.AST, top: Path, imports: list[_Name]) -> bool:
+    """Returns whether a statement imports nothing but files below `top`, which are listed."""
+    if isinstance(node, ast.ImportFrom):
         assert node.level == 0, "relative imports hide from this reader"
-        if not _files_of(str(node.module), self._top):
-            return node
-        for alias in node.names:
-            self.imports.append(_Name(f"{node.module}.{alias.name}", alias.name, alias.asname or alias.name))
-        return None
+        if not _files_of(str(node.module), top):
+            return False
+        imports += [_Name(f"{node.module}.{each.name}", each.name, each.asname or each.name) for each in node.names]
+        return True
+    if not isinstance(node, ast.Import):
+        return False
+    own = [alias for alias in node.names if _files_of(alias.name, top)]
+    imports += [_Name(alias.name, "", alias.asname or "") for alias in own]
+    node.names = [alias for alias in node.names if alias not in own]
+    return not node.names
 
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-        return super().generic_visit(node)
+
+def _told(value: object) -> str:
+    """Returns what a code object does, or a constant of one: no places in the file, sets sorted."""
+    if isinstance(value, CodeType):
+        parts = [value.co_name, value.co_flags, value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount]
+        parts += [value.co_code, value.co_exceptiontable, value.co_names, value.co_varnames]
+        return repr([*parts, value.co_cellvars, value.co_freevars, *map(_told, value.co_consts)])
+    if isinstance(value, tuple | frozenset):
+        parts = [_told(each) for each in value]
+        return f"{type(value).__name__}({parts if isinstance(value, tuple) else sorted(parts)})"
+    return f"{type(value).__name__}({value!r})"
 
 
 def _origin(full: str, top: Path) -> str:
