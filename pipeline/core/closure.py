@@ -104,12 +104,18 @@ def _is_own(node: ast.AST, top: Path, imports: list[_Name]) -> bool:
 def _told(value: object) -> str:
     """Returns what a code object does, or a constant of one: no places in the file, sets sorted."""
     if isinstance(value, CodeType):
-        parts = [value.co_name, value.co_flags, value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount]
+        parts: list[object] = [
+            value.co_name,
+            value.co_flags,
+            value.co_argcount,
+            value.co_posonlyargcount,
+            value.co_kwonlyargcount,
+        ]
         parts += [value.co_code, value.co_exceptiontable, value.co_names, value.co_varnames]
         return repr([*parts, value.co_cellvars, value.co_freevars, *map(_told, value.co_consts)])
     if isinstance(value, tuple | frozenset):
-        parts = [_told(each) for each in value]
-        return f"{type(value).__name__}({parts if isinstance(value, tuple) else sorted(parts)})"
+        told = [_told(each) for each in value]
+        return f"{type(value).__name__}({told if isinstance(value, tuple) else sorted(told)})"
     return f"{type(value).__name__}({value!r})"
 
 
