@@ -49,7 +49,7 @@ SPLIT = make_split(300, classes=6)
 VAL = make_split(50, classes=6, seed=1)
 VIEWS = [4, 0, 7]
 BATCH = 16
-KILLS = 20
+KILLS = 8
 PAGE = 14  # rows in 2 kB
 MIXED = ViewSpec(
     seed=5,

@@ -8,7 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import asdict, fields
@@ -30,10 +29,9 @@ from faults import (
     wait_for,
     write_teacher,
 )
-from project import files_of, run
+from project import files_of
 from stores import SPLIT, TOPK, UINT8, Row, make
 
-from pipeline.core.closure import TOP
 from pipeline.core.errors import PipelineError, StoreError, one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling import run as run_dump
@@ -148,8 +146,8 @@ def test_killed_after_its_last_block_at_any_step(made: Path, whole: Site, tmp_pa
     marked = next(i for i, line in enumerate(steps) if line.startswith("replace") and line.endswith(".done.json"))
     moved = next(i for i, line in enumerate(steps) if line.startswith("rename") and line.endswith("data/dump_labels"))
     rng = random.Random(0)
-    chosen = {*rng.sample(range(marked), 6), marked, moved, moved + 1}
-    chosen |= {*rng.sample(range(moved + 2, len(steps)), 3), len(steps) - 1}
+    chosen = {*rng.sample(range(marked), 3), marked, moved, moved + 1}
+    chosen |= {*rng.sample(range(moved + 2, len(steps)), 2), len(steps) - 1}
     for step in sorted(chosen):
         site = go_on(str(step))
         assert site.run(first=lambda step=step: die_at(step)) == -signal.SIGKILL, steps[step]  # type: ignore[misc]
@@ -212,22 +210,6 @@ def test_a_stopped_worker_keeps_its_block_until_it_dies(whole: Site, site: Site)
     assert ended(other) == 0, site.said.read_text()
     assert site.computed()[NUM_BLOCKS:] == [held]
     assert is_as(site, whole)
-
-
-def test_torchrun_gives_what_one_process_gives(made: Path, whole: Site, site: Site) -> None:
-    data = made / "data"
-    options = {
-        "--params": made / "params.yaml",
-        "--data": data / "prepare",
-        "--teacher": data / "train_teacher",
-        "--out": site.out,
-        "--work": site.work,
-    }
-    words = [str(word) for pair in options.items() for word in pair]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    said = run(TOP, *torchrun, "-m", "stages.dump_labels", *words).stderr
-    assert "same top-1 class" in said
-    assert files_of(site.out) == files_of(whole.out)
 
 
 # A full disk.
