@@ -21,7 +21,7 @@ from pipeline.data.opening import open_for_blocks
 from pipeline.labelling.run import DumpSite, work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import fitting_encodings, plan_dump
-from pipeline.labelling.teacher import Teacher, teacher_precision
+from pipeline.labelling.teacher import Teacher, check_teacher, teacher_precision
 from pipeline.labelling.workers import Claims, this_worker
 from pipeline.labels.encodings import read_encodings
 from pipeline.models.compilers import check_compiler
@@ -60,9 +60,10 @@ def main(
         try:
             if not scratch.done:
                 at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
+                split = open_for_blocks(dataset, budget, settings.block_samples)
+                check_teacher(at_work, teacher, split)
                 if settings.compile:
                     at_work.model.compile()
-                split = open_for_blocks(dataset, budget, settings.block_samples)
                 site = DumpSite(scratch, Claims(claimed, lambda: scratch.done), me, grow)
                 work_on_dump(site, plan, split, at_work)
         except FileNotFoundError:

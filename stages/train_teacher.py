@@ -14,9 +14,9 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.models import load_weights, read_class_names
+from pipeline.models.answers import SOME, write_checked
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
-from pipeline.models.saved import write_model
 from pipeline.teacher.calibration import calibrate
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
@@ -70,9 +70,10 @@ def main(
         classes = WeightClasses(output_names, settings.class_map)
         begin = team.ask_first(lambda: Start.of(settings, manifest, recipe, scratch.output, where, classes))
         model = begin.build(settings.seed)
+        begin.check(model, some := splits.val.first(SOME))
         torch.manual_seed(settings.seed + team.rank)  # for dropout and the like
         task = TeacherTask(settings, splits, device, team)
-        workplace = Workplace(scratch.folder, device, "train_teacher", team)
+        workplace = Workplace(scratch.folder, device, "train_teacher", team, where)
         run = Trainer(model, task, settings.fit, workplace, begin.head_for(settings.fit))
         (result,) = fit([run])
         if not team.is_first:
@@ -82,7 +83,7 @@ def main(
         imported = ImportedOutputs(f"model {settings.model!r}", manifest.class_names, begin.meta.class_groups)
         figures = calibrate(model, validation, imported if begin.weights else None)
         meta = begin.meta.trained(result.state.precision, figures)
-        write_model(scratch.output, meta, result.last)
+        write_checked(scratch.output, meta, model, some)
         write_reports(reports / "train_teacher", result, {"val": figures})
         scratch.publish()
 

@@ -82,6 +82,17 @@ class VerificationError(PipelineError):
     """A difference between stored labels and those that the teacher predicts now."""
 
 
+@contextmanager
+def placed(where: object) -> Iterator[None]:
+    """Puts a place in front of errors that do not name it; an empty one changes nothing."""
+    try:
+        yield
+    except PipelineError as error:
+        if not str(where) or str(where) in str(error):
+            raise
+        raise type(error)(where, str(error)) from error
+
+
 def listed(names: Sequence[str], most: int = _MOST_OF_A_LIST) -> str:
     """Returns names as a list of about so many characters: of more names, the first ones and how
     many there are.

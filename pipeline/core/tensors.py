@@ -14,7 +14,22 @@ from pipeline.core.sealed import read_sealed, write_sealed
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Writes tensors by name as one safetensors file; the same tensors give the same bytes."""
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    write_bytes(path, save(apart(tensors)))
+
+
+def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns tensors on the CPU, contiguous, each in memory of its own, as safetensors wants them.
+
+    Tied weights share their memory: they are written under each of their names.
+    """
+    seen: set[int] = set()
+    plain = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        start = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if start in seen else own
+        seen.add(start)
+    return plain
 
 
 def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:

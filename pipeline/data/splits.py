@@ -77,6 +77,10 @@ class Split(ABC):
             at_most: So many at a time; of a split on disk fewer where the budget is small.
         """
 
+    def first(self, count: int) -> UInt8[torch.Tensor, "_ ..."]:
+        """Returns the inputs of the first samples, at most so many, as they are."""
+        return next(self.in_order(count, slice(0, count)))
+
     @abstractmethod
     def paging(self, budget: MemoryBudget | None, block_rows: int | None = None) -> Paging:
         """Returns how an epoch goes through the split; in memory it is one window.

@@ -11,7 +11,7 @@ from typing import final
 import torch
 from torch import nn
 
-from pipeline.core.errors import ModelError
+from pipeline.core.errors import ModelError, placed
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import LabelStore
@@ -24,6 +24,7 @@ from pipeline.doctor.speed import (
 )
 from pipeline.labelling.settings import DumpLabels
 from pipeline.models import Classifier, count_parameters, read_class_names
+from pipeline.models.answers import SOME
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.signals.chance import ENOUGH
@@ -78,14 +79,24 @@ class NetworkCheck(ABC):
         device = findings.attempt(choose_device, self.settings.device)
         with tempfile.TemporaryDirectory() as name:
             start = findings.attempt(self.start, Path(name))
-            model = findings.attempt(start.build, self.settings.seed) if start else None
+            model = findings.attempt(self._build, start) if start else None
             cost = None
             if device and start and model:
-                cost = findings.attempt(self.measure, start, model, device, Path(name, "run"))
+                cost = findings.attempt(self._timed, start, model, device, Path(name, "run"))
             if cost and start and model:
                 findings.ok(f"{self.where}: {_describe(self.settings, start, model)}; {_rates(cost)}")
                 self._check_knowledge(start, model, findings)
             return cost
+
+    def _build(self, start: Start) -> Classifier:
+        """Returns the network; raises PipelineError where it can't be relied on."""
+        model = start.build(self.settings.seed)
+        start.check(model, self.look.some.first(SOME))
+        return model
+
+    def _timed(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
+        with placed(self.where):
+            return self.measure(start, model, device, folder)
 
     def _check_knowledge(self, start: Start, model: Classifier, findings: Findings) -> None:
         """Reports weights that are taken as they are and know nothing of these images."""

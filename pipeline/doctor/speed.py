@@ -142,7 +142,6 @@ class Training:
     seed: int
     batches: LabelledBatches
     loss: Callable[[nn.Module, LabelledBatch], torch.Tensor]
-    where: str
 
     def image_seconds(self, device: torch.device, folder: Path) -> float:
         """Returns the seconds that an image takes in a step, all of the network trained.
@@ -152,7 +151,7 @@ class Training:
         """
         recipe = replace(self.fit, epochs=max(1, self.fit.epochs), freeze_epochs=0, accumulate_batches=1)
         task, head = _TimedTask(self.loss), self.start.head_for(recipe)
-        run = Trainer(self.start.build(self.seed), task, recipe, Workplace(folder, device, self.where), head)
+        run = Trainer(self.start.build(self.seed), task, recipe, Workplace(folder, device, self.start.where), head)
         run.begin_epoch()
         with redirect_stderr(io.StringIO()):  # it reports the precision that it chose
             return image_seconds(lambda count: run.step(self.batches(count)), self.fit.batch_size)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from pipeline.core.files import write_bytes
+from pipeline.core.tensors import apart
 from pipeline.models.saved import ModelMeta
 
 KEY = "potstill"
@@ -41,8 +42,7 @@ def write_weights(path: Path, tensors: Mapping[str, torch.Tensor], about: Mappin
     One key, because safetensors writes several keys in random order.
     """
     whole = json.dumps({name: json.loads(value) for name, value in about.items()}, ensure_ascii=False)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, metadata={KEY: whole}))
+    write_bytes(path, save(apart(tensors), metadata={KEY: whole}))
 
 
 def example_script() -> bytes:

@@ -13,6 +13,8 @@ from pipeline.core.errors import ModelError
 from pipeline.core.seeding import derive_seed, integers_below, philox
 from pipeline.data.splits import Split
 from pipeline.labelling.copies import copied_ahead
+from pipeline.models import Classifier
+from pipeline.models.answers import SOME, check_answers
 from pipeline.models.precision import Precision, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
@@ -56,6 +58,12 @@ class Teacher:
 def teacher_precision(folder: Path, device: torch.device, precision: Precision) -> str:
     """Returns the number format that the teacher of a folder computes its labels in."""
     return inference_precision(precision, read_meta(folder, made_by="train_teacher").precision, device)
+
+
+def check_teacher(teacher: Teacher, folder: Path, split: Split) -> None:
+    """Raises ModelError where the teacher of a folder gives no logits that labels can be made of."""
+    assert isinstance(teacher.model, Classifier), "it was read"
+    check_answers(teacher.model, read_meta(folder, made_by="train_teacher"), split.first(SOME))
 
 
 def label_rows(

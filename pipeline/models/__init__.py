@@ -6,21 +6,26 @@ where a name asks for it. A Classifier wraps the network: pixels in, logits of t
 out. A new small family belongs into `FAMILIES` of families.py, a new library into a file of its
 own.
 
-building.py     the network that a name stands for, and its own file
-classes.py      the outputs of a teacher that stand for each class of the data
-classifier.py   a network with all that stands between pixels and logits of classes
-compilers.py    the compilers that torch calls
-counting.py     the size of a network, and its multiply-adds
-devices.py      the device, and the data that may lie on it
-families.py     small families for small images, trained from nothing on a processor
-onnx.py         a network in an ONNX file, for inference alone; imports onnx and onnxruntime
-precision.py    the number format to compute in
-predict.py      logits of many batches, in smaller ones where memory is short
-saved.py        a trained network on disk
-timm.py         networks of timm; the one file that imports it
-torchvision.py  networks of torchvision; the one file that imports it
-user_file.py    networks that a function in a file of the user's builds
-weights.py      weights that were made elsewhere, read safely and put into a network, or refused
+answers.py       whether a network can be relied on, before its first step and when it is written
+building.py      the network that a name stands for, and its own file
+classes.py       the outputs of a teacher that stand for each class of the data
+classifier.py    a network with all that stands between pixels and logits of classes
+compilers.py     the compilers that torch calls
+counting.py      the size of a network, and its multiply-adds
+devices.py       the device, and the data that may lie on it
+faults.py        exceptions of a network's own code, with the layer and the line
+families.py      small families for small images, trained from nothing on a processor
+onnx.py          a network in an ONNX file, for inference alone; imports onnx and onnxruntime
+output_kinds.py  whether outputs are logits or probabilities, and logits of either
+precision.py     the number format to compute in
+predict.py       logits of many batches, in smaller ones where memory is short
+saved.py         a trained network on disk
+timm.py          networks of timm; the one file that imports it
+torchvision.py   networks of torchvision; the one file that imports it
+user_file.py     networks that a function in a file of the user's builds
+weight_files.py  files of weights that were made elsewhere, read without executing anything
+weight_sets.py   the set of tensors in a file that is a network's weights
+weights.py       weights that were made elsewhere, put into a network or refused
 """
 
 from pipeline.models.building import (

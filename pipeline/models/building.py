@@ -12,7 +12,8 @@ from torch import nn
 
 from pipeline.core.errors import ModelError, suggest
 from pipeline.models import families, onnx, timm, torchvision, user_file
-from pipeline.models.classifier import Classifier
+from pipeline.models.classifier import Classifier, Outputs
+from pipeline.models.output_kinds import OutputKind
 from pipeline.models.weights import Weights
 
 _TORCHVISION, _TIMM, _ONNX = "torchvision/", "timm/", "onnx/"
@@ -32,6 +33,7 @@ class ClassifierSpec:
         size_px: Height and width that the network wants, where it is not that of the images.
         groups: The network's outputs that stand for each class, where these are not the same.
         num_outputs: The outputs of the network, where they are not `num_classes`.
+        outputs: Their kind.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ClassifierSpec:
     size_px: Sequence[int] | None = None
     groups: Sequence[Sequence[int]] | None = None
     num_outputs: int | None = None
+    outputs: OutputKind = "logits"
 
     def build(self, seed: int = 0, file: Path | None = None) -> Classifier:
         """Returns the classifier, initialised from `seed`, in channels-last order.
@@ -65,15 +68,30 @@ class ClassifierSpec:
             self.std,
             network_channels=network_channels,
             size_px=self.size_px,
-            groups=self.groups,
+            outputs=Outputs(self.groups, self.outputs),
         )
+        classifier.name = self.name
         return classifier.to(memory_format=torch.channels_last)
 
 
 def build_network(
     name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
 ) -> tuple[nn.Module, int]:
-    """Returns the bare network, and the number of channels that its images have."""
+    """Returns the bare network, and the number of channels that its images have.
+
+    Raises ModelError or ConfigError where it can't be built, or has a layer whose size is open.
+    """
+    network, network_channels = _build(name, settings, num_outputs, channels, file)
+    for key, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            found = f"{key} has no size before the first image (a lazy layer)"
+            raise ModelError(f"model {name!r}", found, fix="give the layer its number of inputs")
+    return network, network_channels
+
+
+def _build(
+    name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None
+) -> tuple[nn.Module, int]:
     if name.startswith(_TORCHVISION):
         return torchvision.build(name, settings, num_outputs), torchvision.CHANNELS
     if name.startswith(_TIMM):
@@ -150,7 +168,12 @@ def source_files(name: str) -> list[Path]:
         return []
     if not source.is_file():
         raise ModelError(f"model {name!r}", f"{source}: no such file", expected="a path from the project's top folder")
-    return [source, *(onnx.beside(source, name) if name.startswith(_ONNX) else [])]
+    weights = onnx.beside(source, name) if name.startswith(_ONNX) else []
+    for file in weights:
+        if not file.is_file():
+            found = f"{source.name} keeps weights in {file.name}, which is not beside it"
+            raise ModelError(f"model {name!r}", found, fix=f"copy {file.name} into {file.parent}, too")
+    return [source, *weights]
 
 
 def copy_network_file(name: str, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A network with all that stands between pixels and the logits of this data's classes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,22 @@ from jaxtyping import Float, Int64, UInt8
 from torch import nn
 
 from pipeline.core.errors import ModelError
+from pipeline.models.output_kinds import OutputKind, as_logits, mark_of
+
+
+class Outputs(NamedTuple):
+    """The meaning of a network's outputs.
+
+    Attributes:
+        groups: For each class the outputs that stand for it; None: output and class number are the
+            same.
+    """
+
+    groups: Sequence[Sequence[int]] | None = None
+    kind: OutputKind = "logits"
+
+
+_PLAIN = Outputs()
 
 
 class Classifier(nn.Module):
@@ -20,10 +37,12 @@ class Classifier(nn.Module):
     Args:
         mean: Of each channel, or one for all, in units of 255 pixel levels; `std` alike.
         size_px: Height and width that the network wants; None: those of the images.
-        groups: For each class the network's outputs that stand for it; None: output and class
-            number are the same.
+
+    Attributes:
+        name: The network's name, for messages.
     """
 
+    name = "of no name"
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
     class_outputs: torch.Tensor
@@ -36,7 +55,7 @@ class Classifier(nn.Module):
         *,
         network_channels: int,
         size_px: Sequence[int] | None = None,
-        groups: Sequence[Sequence[int]] | None = None,
+        outputs: Outputs = _PLAIN,
     ) -> None:
         super().__init__()
         self.network = network
@@ -44,25 +63,44 @@ class Classifier(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(std).view(1, -1, 1, 1) * 255)
         self._network_channels = network_channels
         self._size_px = None if size_px is None else (size_px[0], size_px[1])
-        self._joins = groups is not None
+        self._kind, self._joins = outputs.kind, outputs.groups is not None
         if size_px is not None:
             self.register_buffer("input_px", torch.tensor(size_px))
-        if groups is not None:
-            self.register_buffer("class_outputs", group_table(groups))
+        if outputs.groups is not None:
+            self.register_buffer("class_outputs", group_table(outputs.groups))
+        if (mark := mark_of(outputs.kind)) is not None:
+            self.register_buffer("output_kind", mark)
 
     def forward(
         self, pixels: UInt8[torch.Tensor, "batch channels height width"]
     ) -> Float[torch.Tensor, "batch classes"]:
+        return self.to_logits(self.outputs(pixels))
+
+    def outputs(
+        self, pixels: UInt8[torch.Tensor, "batch channels height width"]
+    ) -> Float[torch.Tensor, "batch outputs"]:
+        """Returns the outputs as the network gives them, of whatever kind."""
         images = pixels.to(torch.float32, memory_format=torch.channels_last)
         if self._size_px is not None:
             images = F.interpolate(images, self._size_px, mode="bilinear", antialias=True)
         images = (images - self.pixel_mean) / self.pixel_std
         if images.shape[1] == 1 and self._network_channels > 1:
             images = images.expand(-1, self._network_channels, -1, -1).contiguous(memory_format=torch.channels_last)
-        logits = self.network(images)
-        if not isinstance(logits, torch.Tensor):
-            raise ModelError("model", f"gives a {type(logits).__name__}", expected="one tensor of logits per batch")
-        return join_outputs(logits.float(), self.class_outputs) if self._joins else logits.float()
+        if images.shape[1] != self._network_channels:
+            found = f"takes images of {self._network_channels} channels, and these have {images.shape[1]}"
+            raise ModelError(
+                f"model {self.name!r}", found, fix="prepare: {channels: ...} makes images grey or coloured"
+            )
+        outputs = self.network(images)
+        if not isinstance(outputs, torch.Tensor):
+            found = f"gives a {type(outputs).__name__}"
+            raise ModelError(f"model {self.name!r}", found, expected="one tensor of logits per batch")
+        return outputs.float()
+
+    def to_logits(self, outputs: Float[torch.Tensor, "batch outputs"]) -> Float[torch.Tensor, "batch classes"]:
+        """Returns the logits of the classes for what the network gave."""
+        logits = as_logits(outputs, self._kind)
+        return join_outputs(logits, self.class_outputs) if self._joins else logits
 
 
 def group_table(groups: Sequence[Sequence[int]]) -> Int64[torch.Tensor, "classes most"]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
+from pipeline.models.faults import is_out_of_memory, naming_faults
 from pipeline.models.precision import computing_in
 
 _CPU = torch.device("cpu")
@@ -97,26 +98,10 @@ def _forward(
     A function of its own, because an error that is being handled holds every tensor of the pass.
     """
     try:
-        with computing_in(precision, device):
+        with naming_faults(model), computing_in(precision, device):
             logits: torch.Tensor = model(images.to(device, non_blocking=True)).float()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None
     return logits
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error of torch means that memory is used up, a device's or this
-    machine's.
-    """
-    said = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in _OUT_OF_MEMORY)
-
-
-_OUT_OF_MEMORY = (
-    "out of memory",  # MPS, and CUDA outside torch's own allocator
-    "can't allocate memory",  # a CPU, on Linux and macOS
-    "not enough memory",  # on Windows
-    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
-)

@@ -4,6 +4,7 @@
 network's own file where it has one (`network.py`, `network.onnx`).
 """
 
+import traceback
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
+from pipeline.models.faults import known_fix, place_of, reason
+from pipeline.models.output_kinds import OutputKind
 
 META = "meta.json"
 
@@ -29,6 +32,7 @@ class ModelMeta:
             nothing.
         num_outputs: Of the network, and `class_groups` those that stand for each class; None: a
             class has one, the same.
+        outputs: The kind that the network is said to give; None: nothing is said, they are logits.
         files: The fingerprints of the files beside the description, by their names.
     """
 
@@ -44,6 +48,7 @@ class ModelMeta:
     size_px: list[int] | None = None
     num_outputs: int | None = None
     class_groups: list[list[int]] | None = None
+    outputs: OutputKind | None = None
     files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -77,6 +82,7 @@ class ModelMeta:
             size_px=self.size_px,
             groups=self.class_groups,
             num_outputs=self.num_outputs,
+            outputs=self.outputs or "logits",
         ).build(seed, file=self._own_file(folder))
         self._try(model)
         return model.train()
@@ -118,9 +124,9 @@ class ModelMeta:
             raise
         except Exception as error:  # a network of a library or of a user may raise anything
             size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
-            reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
-            fix = "input: {size_px: ...} resizes them"
-            raise ModelError(f"model {self.model!r}", f"can't take images of {size} ({reason})", fix=fix) from error
+            place = place_of(traceback.walk_tb(error.__traceback__), model) or f"model {self.model!r}"
+            fix = known_fix(error) or "input: {size_px: ...} resizes them"
+            raise ModelError(place, f"can't take images of {size} ({reason(error)})", fix=fix) from error
         if found != (1, len(self.class_names)):
             expected = f"{(1, len(self.class_names))}: one logit per class"
             raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)

@@ -46,14 +46,17 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
         fix = "name another tag, or download them elsewhere and name the file in `weights`"
         raise ModelError(f"model {name!r}", reason, fix=fix) from None
     images = timm.data.resolve_model_data_config(network)
+    mean, std = (list(images[key]) for key in ("mean", "std"))
+    if channels(settings) == 1:  # timm sums up the weights over the channels, so that grey is one of all
+        mean, std = ([sum(values) / len(values)] for values in (mean, std))
     size = settings.get("img_size", images["input_size"][1:])
     return Weights(
         network.state_dict(),
         f"published weights of {name}",
         num_outputs=network.num_classes,
         class_names=_class_names(timm, network),
-        mean=list(images["mean"]),
-        std=list(images["std"]),
+        mean=mean,
+        std=std,
         size_px=[size, size] if isinstance(size, int) else list(size),
     )
 

@@ -11,6 +11,8 @@ from pipeline.core.errors import ModelError, suggest
 from pipeline.models.weights import Weights
 
 CHANNELS = 3
+_WITH_HEADS = ("googlenet", "inception_v3")  # networks with more heads, which serve their training alone
+_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def build(name: str, settings: Mapping[str, Any], num_outputs: int) -> nn.Module:
@@ -21,10 +23,25 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int) -> nn.Module
     models = _library(name)
     short = _short(name, models)
     try:
-        network: nn.Module = models.get_model(short, weights=None, num_classes=num_outputs, **settings)
+        network: nn.Module = models.get_model(
+            short, weights=None, num_classes=num_outputs, **_with_one_head(short, settings)
+        )
     except (TypeError, ValueError) as error:
         raise ModelError(f"model {name!r}", f"can't be built with {dict(settings)} ({error})") from None
     return network
+
+
+def _with_one_head(short: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a network without the heads that would give it several outputs.
+
+    Raises ModelError where these are asked for.
+    """
+    if short not in _WITH_HEADS:
+        return dict(settings)
+    if settings.get("aux_logits"):
+        found = "aux_logits: true gives several outputs"
+        raise ModelError(f"model 'torchvision/{short}'", found, expected="aux_logits: false, or nothing of it")
+    return {"init_weights": True, **settings, "aux_logits": False}
 
 
 def published(name: str, settings: Mapping[str, Any]) -> Weights:
@@ -35,22 +52,26 @@ def published(name: str, settings: Mapping[str, Any]) -> Weights:
     models = _library(name)
     short = _short(name, models)
     weights = models.get_model_weights(short).DEFAULT
+    own = {key: value for key, value in settings.items() if key != "aux_logits"}  # with them, and no other way
     try:
         # The whole network, because torchvision renames some tensors as it loads them.
-        network = models.get_model(short, weights=weights, progress=False, **settings)
+        network = models.get_model(short, weights=weights, progress=False, **own)
     except Exception as error:  # whatever a download, its file and the settings may raise
         reason = f"published weights can't be had ({type(error).__name__}: {error})"
         fix = f"download {weights.url} elsewhere and name the file in `weights`"
         raise ModelError(f"model {name!r}", reason, fix=fix) from None
     names, images = list(weights.meta["categories"]), weights.transforms()
     size = images.crop_size[0]
+    mean, std = list(images.mean), list(images.std)
+    if short in _WITH_HEADS and not settings.get("transform_input"):
+        mean, std = [0.5] * CHANNELS, [0.5] * CHANNELS  # what transform_input makes of such images
     return Weights(
-        network.state_dict(),
+        {key: tensor for key, tensor in network.state_dict().items() if not key.startswith(_HEADS)},
         f"published weights of {name}",
         num_outputs=len(names),
         class_names=names,
-        mean=list(images.mean),
-        std=list(images.std),
+        mean=mean,
+        std=std,
         size_px=[size, size],
     )
 

@@ -18,7 +18,7 @@ from torch import nn
 from pipeline.core.errors import ModelError, suggest
 
 _NAME = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
-_MODULE = "potstill_user_network"
+MODULE = "potstill_user_network"
 
 
 def is_user_file(name: str) -> bool:
@@ -44,7 +44,7 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: in
     module = _execute(name, file)
     found = getattr(module, function, None)
     if not callable(found):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == _MODULE]
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == MODULE]
         raise ModelError(
             f"model {name!r}", f"no function {function!r} in it", expected=suggest(function, own or ["build"])
         )
@@ -69,10 +69,10 @@ def _execute(name: str, file: Path) -> ModuleType:
 
     The import system would leave its compiled form beside the weights.
     """
-    module = ModuleType(_MODULE)
+    module = ModuleType(MODULE)
     module.__file__ = str(file)
     linecache.checkcache(str(file))
-    sys.modules[_MODULE] = module  # dataclasses look for their module there
+    sys.modules[MODULE] = module  # dataclasses look for their module there
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except SyntaxError as error:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 
 from pipeline.core.files import file_fingerprint
 from pipeline.core.progress import say
 from pipeline.core.scratch import Scratch
 from pipeline.data.manifest import DatasetManifest
 from pipeline.labels.reader import StoreReader
-from pipeline.models.saved import ModelMeta, write_model
+from pipeline.models import Classifier, load_weights
+from pipeline.models.answers import SOME, write_checked
+from pipeline.models.saved import ModelMeta
 from pipeline.signals.chance import chance_line
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.data import StudentData
@@ -72,11 +75,15 @@ class Student:
     """A student in training.
 
     Args:
+        model: Its network, which the run trains.
+        images: A few, by which the network is judged before it is written.
         meta: The description of its network, which is written beside the weights.
         chosen: The temperature and its trials, where they were to be chosen: for the report.
     """
 
     run: Trainer[LabelledBatch]
+    model: Classifier
+    images: UInt8[torch.Tensor, "some ..."]
     views: LabelledViews
     meta: ModelMeta
     chosen: dict[str, Any]
@@ -88,7 +95,9 @@ class Student:
             "best": result.state.best_accuracy,
             "best_epoch": result.state.best_epoch + 1,
         }
-        write_model(folder, self.meta.trained(result.state.precision, figures), result.last, best=result.best)
+        load_weights(self.model, result.last, folder)
+        meta = self.meta.trained(result.state.precision, figures)
+        write_checked(folder, meta, self.model, self.images, best=result.best)
         write_reports(reports, result, {"val": figures} | self.chosen)
 
 
@@ -135,6 +144,8 @@ class Students:
         settings, folder = plan.settings, plan.scratch.output
         # 1. The network, and the temperature where trials are to choose it.
         begin = team.ask_first(lambda: Start.of(settings, self._data.manifest, _recipe(settings), folder, plan.where))
+        model, images = begin.build(settings.seed), self._data.val.first(SOME)
+        begin.check(model, images)
         meta = begin.meta
         chosen: dict[str, Any] = {}
         if settings.temperature == "auto":
@@ -150,9 +161,9 @@ class Students:
         # 3. The run. Each process draws its own dropout; the weights come from the seed alone.
         torch.manual_seed(settings.seed + team.rank)
         head = begin.head_for(settings.fit)
-        workplace = Workplace(plan.scratch.folder, device, plan.title, team)
-        run = Trainer(begin.build(settings.seed), task, settings.fit, workplace, head)
-        return Student(run, views, meta, chosen)
+        workplace = Workplace(plan.scratch.folder, device, plan.title, team, plan.where)
+        run = Trainer(model, task, settings.fit, workplace, head)
+        return Student(run, model, images, views, meta, chosen)
 
     def _choose_temperature(self, plan: Plan, begin: Start) -> Choice:
         """Returns the temperature that short trials of this very student choose.
@@ -168,7 +179,9 @@ class Students:
             whole = StudentTask(row, self._labelled_views(plan, row), self._data.val, device)
             task, recipe = shorten(whole, row.fit, device)
             torch.manual_seed(row.seed)
-            workplace = Workplace(scratch, device, f"{plan.title}, pilot at temperature {temperature:g}")
+            workplace = Workplace(
+                scratch, device, f"{plan.title}, pilot at temperature {temperature:g}", where=plan.where
+            )
             return fit([Trainer(begin.build(row.seed), task, recipe, workplace, begin.head_for(recipe))])[0]
 
         candidates = plan.store.codec_temperatures or [plan.store.manifest.temperature]

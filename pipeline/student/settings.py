@@ -96,6 +96,7 @@ class TrainStudent(NetworkSettings):
         loss = build_loss(self.loss, f"{where}.loss")
         loss.check_labels(encoding.detail, f"store {self.labels!r} (encoding {encoding.kind})", f"{where}.loss")
         loss.check_views(mixes, f"{where}.loss")
+        loss.check_classes(codec.space.num_classes, f"{where}.loss")
         if self.temperature != "auto":
             codec.require(self.temperature)
 

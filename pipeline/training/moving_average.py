@@ -19,7 +19,8 @@ class MovingAverage:
 
     After n updates it goes 1 - min(decay, (1 + n) / (10 + n)) of the way, so that it soon
     forgets where it started; the first update makes it the same. Buffers of whole numbers are
-    copied.
+    copied, and so is what holds infinite values (the mask of an attention): their average would be
+    NaN.
 
     References:
         Boris T. Polyak, Anatoli B. Juditsky, "Acceleration of Stochastic Approximation by
@@ -29,9 +30,12 @@ class MovingAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model)
         self._decay, self._updates = decay, 0
-        self._parameters = list(zip(self.model.parameters(), model.parameters(), strict=True))
-        self._buffers: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-            (ours._buffers, theirs._buffers, name)
+        self._parameters = [
+            (_is_averaged(theirs), ours, theirs)
+            for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True)
+        ]
+        self._buffers: list[tuple[bool, dict[str, Any], dict[str, Any], str]] = [
+            (_is_averaged(buffer), ours._buffers, theirs._buffers, name)
             for ours, theirs in zip(self.model.modules(), model.modules(), strict=True)
             for name, buffer in theirs._buffers.items()
             if buffer is not None
@@ -41,19 +45,24 @@ class MovingAverage:
     def update(self) -> None:
         """Follows the network after one of its steps."""
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for dtype, (averaged, current) in self._pairs().items():
-            if self._updates and dtype.is_floating_point:
+        for (_, is_averaged), (averaged, current) in self._pairs().items():
+            if self._updates and is_averaged:
                 torch._foreach_lerp_(averaged, current, 1 - decay)
             else:
                 torch._foreach_copy_(averaged, current)
         self._updates += 1
 
-    def _pairs(self) -> dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]]:
-        """Returns the tensors of both by their type: many at once are quick."""
-        pairs: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = defaultdict(lambda: ([], []))
-        for averaged, current in (*self._parameters, *((ours[n], theirs[n]) for ours, theirs, n in self._buffers)):
-            pairs[averaged.dtype][0].append(averaged)
-            pairs[averaged.dtype][1].append(current)
+    def _pairs(self) -> dict[tuple[torch.dtype, bool], tuple[list[torch.Tensor], list[torch.Tensor]]]:
+        """Returns the tensors of both by their type, and whether they are averaged: many at once
+        are quick.
+        """
+        buffers = ((is_averaged, ours[n], theirs[n]) for is_averaged, ours, theirs, n in self._buffers)
+        pairs: dict[tuple[torch.dtype, bool], tuple[list[torch.Tensor], list[torch.Tensor]]]
+        pairs = defaultdict(lambda: ([], []))
+        for is_averaged, averaged, current in (*self._parameters, *buffers):
+            ours, theirs = pairs[averaged.dtype, is_averaged]
+            ours.append(averaged)
+            theirs.append(current)
         return pairs
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,3 +71,7 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self._updates = state["updates"]
+
+
+def _is_averaged(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and bool(tensor.isfinite().all())

@@ -125,12 +125,14 @@ def _block_of(name: str) -> str:
 def build_optimizer(model: nn.Module, settings: FitSettings, head: Collection[str] = ()) -> torch.optim.Optimizer:
     """Returns AdamW, or SGD with Nesterov momentum 0.9; norms and biases are not decayed.
 
-    Every group says by `lr_share` which part of the learning rate is its own.
+    Every group says by `lr_share` which part of the learning rate is its own. What the network's
+    maker has frozen is in none.
 
     Args:
         head: The names of the parameters that are above all blocks; whoever `spares_head` needs it.
     """
-    parameters = dict(model.named_parameters())
+    # A frozen one may even be of whole numbers.
+    parameters = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
     shares = learning_rate_shares(parameters, head, settings.layer_decay)
     # What is frozen while the head is not needs groups of its own: SGD can't start some momenta of
     # a group later.

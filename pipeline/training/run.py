@@ -15,12 +15,14 @@ class Workplace:
     Args:
         scratch: The folder of the checkpoint, which all processes of the team see.
         device: What this process computes on.
+        where: The network's place in `params.yaml`, for messages about its code.
     """
 
     scratch: Path
     device: torch.device
     name: str
     team: Team = ALONE
+    where: str = ""
 
 
 @dataclass

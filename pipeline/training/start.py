@@ -6,12 +6,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import torch
+from jaxtyping import UInt8
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.bounds import Pixels
 from pipeline.core.config import STRICT
-from pipeline.core.errors import ConfigError, ModelError
+from pipeline.core.errors import ConfigError, ModelError, placed
 from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import (
@@ -30,7 +32,10 @@ from pipeline.models import (
     read_weights,
     source_files,
 )
+from pipeline.models.answers import check_start
+from pipeline.models.output_kinds import OutputKind
 from pipeline.models.saved import ModelMeta
+from pipeline.models.weight_sets import choose_set
 from pipeline.training.recipe import FitSettings
 
 PUBLISHED = "published"
@@ -53,7 +58,9 @@ class NetworkSettings:
     """The network and what it starts from: keys that teachers and students have in common.
 
     `weights` are null, `published`, or a file; with `new_head` all but the tensors that depend on
-    the classes are taken from them.
+    the classes are taken from them. `weights_key` names one of several sets of weights in a file.
+    `outputs` is the kind that the network gives; None: logits, and it is refused where they look
+    like probabilities.
     """
 
     model: str
@@ -61,11 +68,15 @@ class NetworkSettings:
     weights: str | None
     new_head: bool
     input: InputSettings | None
+    weights_key: str | None = None
+    outputs: OutputKind | None = None
 
 
 def check_network(settings: NetworkSettings, fit: FitSettings, where: str) -> None:
     """Raises ConfigError or ModelError where keys contradict each other."""
     epochs = fit.epochs
+    if settings.weights_key is not None and settings.weights in (None, PUBLISHED):
+        raise ConfigError(f"{where}.weights_key", "given, and no file of weights", expected="null")
     if is_for_inference_alone(settings.model):
         if epochs > 0:
             raise ConfigError(f"{where}.fit.epochs", f"{epochs}", expected="0: an ONNX network can't be trained")
@@ -106,7 +117,7 @@ def _origin_of_weights(settings: NetworkSettings, where: str) -> str | None:
             return PUBLISHED  # building says what is wrong
     path = Path(settings.weights)
     if not path.is_file():
-        expected = f"a .safetensors or .pt file, or {PUBLISHED!r}"
+        expected = f"a file of weights, or {PUBLISHED!r}"
         raise ConfigError(f"{where}.weights", f"{path}: no such file", expected=expected)
     return file_fingerprint(path)
 
@@ -134,12 +145,16 @@ class Start(NamedTuple):
         folder: Where the copy of the network's own file is, if it has one.
         weights: None: it starts from random numbers.
         head: The tensors of the bare network that do not come from the weights.
+        weights_key: The set of weights, where the file holds several.
+        where: The network's place in `params.yaml`, for messages.
     """
 
     meta: ModelMeta
     folder: Path
     weights: Weights | None
     head: frozenset[str]
+    weights_key: str | None
+    where: str
 
     @classmethod
     def of(
@@ -156,42 +171,53 @@ class Start(NamedTuple):
         Raises:
             ModelError, ConfigError: Weights, classes or inputs do not fit.
         """
-        copy_network_file(settings.model, folder)
-        meta = ModelMeta.untrained(settings.model, settings.model_settings, data, recipe)
-        weights = _weights(settings, meta, network_copy(settings.model, folder))
-        meta = _with_input(meta, settings.input or InputSettings(), weights, f"{where}.input")
-        if settings.new_head:
-            return cls(meta, folder, weights, meta.head(folder))
-        if weights is not None:
+        with placed(where):
+            copy_network_file(settings.model, folder)
+            meta = ModelMeta.untrained(settings.model, settings.model_settings, data, recipe)
+            weights = _weights(settings, meta, network_copy(settings.model, folder))
+            meta = _with_input(meta, settings.input or InputSettings(), weights, f"{where}.input")
+            meta = replace(meta, outputs=settings.outputs or (weights.outputs if weights else None))
+            head = meta.head(folder) if settings.new_head else frozenset()
+        if weights is not None and not settings.new_head:
             names = classes.names or weights.class_names
             outputs = weights.num_outputs or len(names or data.class_names)
             groups = match_classes(data.class_names, names, classes.groups, outputs, where)
             meta = replace(meta, num_outputs=outputs, class_groups=groups)
-        return cls(meta, folder, weights, frozenset())
+        return cls(meta, folder, weights, head, settings.weights_key, where)
 
     def build(self, seed: int) -> Classifier:
         """Returns the network with its weights; what these do not give is initialised from
         `seed`.
         """
-        model = self.meta.build(seed, self.folder)
-        if self.weights is not None:
-            try:
-                load_weights(model.network, self.weights.tensors, self.weights.where, but=self.head)
-            except ModelError:
-                self._explain_head(model)
-                raise
-            for name, values in self.weights.buffers.items():
-                getattr(model, name).copy_(values)
+        with placed(self.where):
+            model = self.meta.build(seed, self.folder)
+            if self.weights is not None:
+                self._fill(model, self.weights)
         return model
+
+    def check(self, model: Classifier, images: UInt8[torch.Tensor, "some ..."]) -> None:
+        """Raises ModelError where the network can't be relied on, judged by a few images."""
+        with placed(self.where):
+            check_start(model, self.meta, self.folder, images)
+
+    def _fill(self, model: Classifier, weights: Weights) -> None:
+        tensors = choose_set(weights.tensors, model.network, weights.where, self.weights_key, self.head)
+        try:
+            load_weights(model.network, tensors, weights.where, but=self.head)
+        except ModelError:
+            self._explain_head(model, tensors)
+            raise
+        for name, values in weights.buffers.items():
+            getattr(model, name).copy_(values)
 
     def head_for(self, fit: FitSettings) -> frozenset[str]:
         """Returns the tensors that training treats otherwise than the rest, if it does."""
         return frozenset(f"network.{name}" for name in self.meta.head(self.folder)) if fit.spares_head else frozenset()
 
-    def _explain_head(self, model: Classifier) -> None:
+    def _explain_head(self, model: Classifier, tensors: Mapping[str, torch.Tensor]) -> None:
         """Raises ModelError where only the head does not fit."""
         assert self.weights is not None, "something did not fit"
-        misfits = find_misfits(model.network, self.weights.tensors)
+        misfits = find_misfits(model.network, tensors)
         try:
             head = self.meta.head(self.folder)
         except ModelError:

@@ -24,6 +24,7 @@ from torch import nn
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.progress import say
 from pipeline.core.stopping import is_asked_to_stop
+from pipeline.models.faults import naming_faults
 from pipeline.models.precision import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.finite import FiniteWatch
@@ -56,7 +57,7 @@ class Trainer(Generic[AnyBatch]):
         head: Collection[str] = (),
     ) -> None:
         self.task, self.settings, self.name = task, settings, workplace.name
-        self._scratch, self._team = workplace.scratch, workplace.team
+        self._scratch, self._team, self._where = workplace.scratch, workplace.team, workplace.where
         self.device = device = workplace.device
         self.model = self._replica = model.to(device)
         self.optimizer = build_optimizer(self.model, settings, head)
@@ -95,10 +96,16 @@ class Trainer(Generic[AnyBatch]):
         self._count_time()
 
     def begin_epoch(self) -> None:
-        """Puts the network into train mode, except what is frozen."""
+        """Puts the network into train mode, except what is frozen.
+
+        Raises ModelError where that is all of it.
+        """
         self.model.train()
         if self.settings.freeze_epochs:
             self._backbone.freeze(self.state.epoch < self.settings.freeze_epochs)
+        if not any(parameter.requires_grad for parameter in self._parameters):
+            found = f"none of the network's {len(self._parameters)} parameters can be trained (requires_grad)"
+            raise ModelError(self._where or self.name, found, fix="leave some free, or import it with fit.epochs: 0")
         self._replica = self._team.replicate(self.model)
 
     def step(self, batch: AnyBatch) -> None:
@@ -112,7 +119,10 @@ class Trainer(Generic[AnyBatch]):
             self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         try:
-            with self._team.step(self._replica, last=self.between_updates):
+            with (
+                naming_faults(self.model, self._where or self.name),
+                self._team.step(self._replica, last=self.between_updates),
+            ):
                 with computing_in(self.state.precision, self.device):
                     loss = self.task.loss(self._replica, batch)
                 (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()

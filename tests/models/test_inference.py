@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import make_split
 
+from pipeline.core.errors import ModelError
 from pipeline.models import Classifier, ClassifierSpec
 from pipeline.models.predict import predict_logits
 
@@ -25,7 +26,7 @@ def test_the_mode_is_put_back_even_after_an_error(model: Classifier, training: b
     model.train(training)
     predict_logits(model, [IMAGES], CPU)
     assert {module.training for module in model.modules()} == {training}
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match="images of 1 channels, and these have 5"):
         predict_logits(model, [torch.zeros(2, 5, 12, 12, dtype=torch.uint8)], CPU)
     assert {module.training for module in model.modules()} == {training}
 

@@ -14,6 +14,7 @@ from pipeline.labels.targets import Detail, SparseTargets
 from pipeline.student.losses.standardise import standardise
 
 _FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
+_LEAST_STANDARDISED = 3
 #: How much of the teacher's distribution labels hold, and which stores hold so much.
 _HELD: dict[Detail, str] = {
     "every class": "every class's probability",
@@ -41,6 +42,7 @@ class SoftLoss(ABC):
 
     #: The name in `params.yaml`.
     kind: ClassVar[str]
+    _LEAST_STANDARDISED = 3
     #: How much of the teacher's distribution a label must hold: any of these.
     learns_from: ClassVar[tuple[Detail, ...]]
     #: Whether an example needs one hard label beside its soft targets.
@@ -91,6 +93,14 @@ class SoftLoss(ABC):
         if mixes and self.needs_hard_label:
             found = f"kind {self.kind!r} needs one hard label, and each view of this store mixes two samples"
             raise ConfigError(where, found, expected="a store whose views do not mix samples", fix=_FIX)
+
+    def check_classes(self, num_classes: int, where: str) -> None:
+        """Raises ConfigError where the classes are so few that standardised logits are the same,
+        whatever the logits: there would be nothing to learn.
+        """
+        if self.standardize and num_classes < _LEAST_STANDARDISED:
+            found = f"standardize: true, and {num_classes} classes, whose z-scores are +-0.71 for any logits"
+            raise ConfigError(f"{where}.standardize", found, expected="false")
 
     def check_data(self, num_unlabelled: int, where: str) -> None:
         """Raises ConfigError where it needs each sample's class and some samples have none."""
