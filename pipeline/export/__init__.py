@@ -9,6 +9,7 @@ write.py            writes every form of a student into a folder
 measure.py          the report: accuracy, parity and cost of the files
 parity.py           the difference between a file's logits and torch's
 programs.py         a network as a graph of operations, for any exporter
+untraceable.py      networks that have no such graph: which line, and what to write instead
 onnx_file.py        writes and runs ONNX files
 quantization.py     makes an int8 file of an ONNX file
 executorch_file.py  writes and runs ExecuTorch programs; the one file that imports executorch

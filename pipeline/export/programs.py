@@ -1,6 +1,7 @@
 """A trained network as a graph of operations, for any exporter."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ from jaxtyping import UInt8
 from torch.export import Dim, ExportedProgram
 from torch.fx.node import map_aggregate
 
-from pipeline.export.libraries import ExportError, first_line, quiet
+from pipeline.export.libraries import quiet
+from pipeline.export.untraceable import untraceable
 from pipeline.models import Classifier
 
 
@@ -23,14 +25,19 @@ def trace(model: Classifier, images: UInt8[torch.Tensor, "batch channels height 
     """
     plain = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
     shapes = ({0: Dim("batch")},) if len(images) > 1 else None
+    export = partial(_export, plain, images, shapes)
     try:
-        with quiet("torch.export"), torch.no_grad():
-            program = torch.export.export(plain, (images,), dynamic_shapes=shapes)
+        program = export()
     except Exception as error:  # a network of a library or of a user may raise anything
-        raise ExportError("the network", f"can't be traced by torch.export ({first_line(error)})") from error
+        raise untraceable(error, plain, export) from error
     for node in program.graph.nodes:
         node.args, node.kwargs = map_aggregate(node.args, _contiguous), map_aggregate(node.kwargs, _contiguous)
     return program
+
+
+def _export(model: Classifier, images: torch.Tensor, shapes: Any) -> ExportedProgram:
+    with quiet("torch.export"), torch.no_grad():
+        return torch.export.export(model, (images,), dynamic_shapes=shapes)
 
 
 def _contiguous(value: Any) -> Any:

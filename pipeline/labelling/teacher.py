@@ -61,7 +61,7 @@ def teacher_precision(folder: Path, device: torch.device, precision: Precision) 
 
 
 def check_teacher(teacher: Teacher, folder: Path, split: Split) -> None:
-    """Raises ModelError where the teacher of a folder gives no logits that labels can be made of."""
+    """Raises ModelError where the teacher of a folder gives no logits to make labels of."""
     assert isinstance(teacher.model, Classifier), "it was read"
     check_answers(teacher.model, read_meta(folder, made_by="train_teacher"), split.first(SOME))
 

@@ -222,7 +222,7 @@ class Start(NamedTuple):
             head = self.meta.head(self.folder)
         except ModelError:
             return
-        if self.head or not misfits.keys() <= head:
+        if self.head or not misfits or not misfits.keys() <= head:
             return
         fix = "new_head: true trains another head; or say what its outputs are in teacher_classes"
         raise ModelError(self.weights.where, f"all fits but the head: {next(iter(misfits.values()))}", fix=fix)

@@ -89,6 +89,17 @@ def test_a_network_of_any_origin_says_the_same_in_onnx(
 def test_a_network_that_no_graph_can_say_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(USER_FILE)
     model = build(f"{tmp_path}/net.py:build", {"picky": True})
-    with pytest.raises(ExportError, match=r"^the network: can't be traced by torch\.export \(") as caught:
+    told = r"^model '.*net.py:build', line 12: can't be traced by torch\.export \(.*; choose by torch.where"
+    with pytest.raises(ExportError, match=told) as caught:
         trace(model, random_images(2))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["len(x)", "int(x.shape[0])", "len([one for one in x])"])
+def test_code_that_fixes_the_size_of_a_batch_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+    head = "self.head(torch.cat([x.amax((2, 3)), nn.functional.silu(x).mean((2, 3))], 1))"
+    (tmp_path / "net.py").write_text(USER_FILE.replace(f"return {head}", f"return {head}.reshape({line}, -1)"))
+    model = build(f"{tmp_path}/net.py:build", {})
+    told = r"net.py:build', line 15: can't be traced: .* one size alone; write x.shape\[0\] in place of len\(x\)"
+    with pytest.raises(ExportError, match=told):
+        trace(model, random_images(2))
