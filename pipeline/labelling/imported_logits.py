@@ -14,11 +14,10 @@ from jaxtyping import Float, Int64, Shaped, UInt64
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.plain_files import read_packed
 from pipeline.core.text import composed
+from pipeline.models.output_kinds import SUM_TOLERANCE, are_distributions, as_logits
 
 _ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
 _LOGIT_NAMES = ("logits", "probabilities", "probs", "log_probs")
-_SUM_TOLERANCE = 1e-3
-_LEAST_PROBABILITY = float(torch.finfo(torch.float32).tiny)
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}  # of keys in samples.tsv
 
 
@@ -42,20 +41,19 @@ class ImportedLogits:
         values = torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
         wrong = ~torch.isfinite(values)
         if self.are_probabilities:
-            wrong |= (values < 0) | (values > 1 + _SUM_TOLERANCE)
+            wrong |= (values < 0) | (values > 1 + SUM_TOLERANCE)
         if wrong.any():
             row = int(rows[int(torch.nonzero(wrong)[0, 0])])
             expected = "probabilities, 0 to 1" if self.are_probabilities else "finite logits"
             found = f"row {row} (sample {int(self.sample_ids[row]):016x}) holds {float(values[wrong][0]):g}"
             raise ModelError(self.where, found, expected=expected)
-        return values.clamp(min=_LEAST_PROBABILITY).log() if self.are_probabilities else values
+        return as_logits(values, "probabilities" if self.are_probabilities else "logits")
 
     def check_kind(self, rows: Int64[np.ndarray, " some"]) -> None:
         """Raises ModelError where the values of some rows are probabilities and are not said to be,
         or the reverse.
         """
-        values = np.asarray(self.values[rows], dtype=np.float64)
-        sum_up = bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
+        sum_up = are_distributions(torch.from_numpy(np.asarray(self.values[rows], dtype=np.float64)))
         if sum_up and not self.are_probabilities:
             raise ModelError(self.where, "rows sum up to 1: these are probabilities", fix="say --probabilities")
         if self.are_probabilities and not sum_up:
