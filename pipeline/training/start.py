@@ -92,7 +92,8 @@ def check_network(settings: NetworkSettings, fit: FitSettings, where: str) -> No
             raise ConfigError(f"{where}.fit.freeze_epochs", found, expected="0, or weights to start from")
     elif settings.new_head and epochs == 0:
         raise ConfigError(f"{where}.new_head", "true, and epochs: 0", expected="epochs that train the head")
-    check_settings(settings.model, settings.model_settings)
+    with placed(where):
+        check_settings(settings.model, settings.model_settings)
 
 
 def origins(settings: NetworkSettings, where: str) -> dict[str, str | None]:

@@ -262,7 +262,10 @@ def test_a_memory_budget_that_is_too_small_is_an_error_and_one_that_is_not_is_re
         (lambda t: t.update(device="mps"), ["device 'mps'"]),
         (lambda t: t.update(weights="other.safetensors"), ["other.safetensors", "all fits but the head", "new_head"]),
         (lambda t: t.update(weights="gone.safetensors"), ["gone.safetensors"]),
-        (lambda t: t.update(model="broken.py:build", model_settings={}), ["a batch of 4", "RuntimeError", "sorry"]),
+        (
+            lambda t: t.update(model="broken.py:build", model_settings={}),
+            ["train_teacher: model 'broken.py:build', line 12: fails (RuntimeError: sorry)"],
+        ),
     ],
 )
 def test_a_teacher_that_can_not_be_trained_is_an_error(
