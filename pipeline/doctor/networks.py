@@ -133,7 +133,7 @@ class TeacherCheck(NetworkCheck):
         if settings.fit.epochs == 0:
             return ImageSeconds(0.0, forward)
         batches, loss = hard_batches(some, settings.views), hard_loss(settings.label_smoothing, device)
-        training = Training(start, settings.fit, settings.seed, batches, loss, self.where)
+        training = Training(start, settings.fit, settings.seed, batches, loss)
         return ImageSeconds(training.image_seconds(device, folder), forward)
 
 
@@ -158,7 +158,7 @@ class StudentCheck(NetworkCheck):
         def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
             return objective(model, batch, device)
 
-        training = Training(start, row.fit, row.seed, batches, loss, self.where)
+        training = Training(start, row.fit, row.seed, batches, loss)
         seconds = training.image_seconds(device, folder)
         return ImageSeconds(seconds, forward_seconds(model, batches, row.fit.batch_size, device))
 

@@ -15,6 +15,7 @@ counting.py      the size of a network, and its multiply-adds
 devices.py       the device, and the data that may lie on it
 faults.py        exceptions of a network's own code, with the layer and the line
 families.py      small families for small images, trained from nothing on a processor
+norms.py         norms that are given a single value, of which there is no variance
 onnx.py          a network in an ONNX file, for inference alone; imports onnx and onnxruntime
 output_kinds.py  whether outputs are logits or probabilities, and logits of either
 precision.py     the number format to compute in

@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError, PipelineError, placed
 from pipeline.models import user_file
+from pipeline.models.norms import single_value
 
 _OUT_OF_MEMORY = (
     "out of memory",  # MPS, and CUDA outside torch's own allocator
@@ -19,11 +20,6 @@ _OUT_OF_MEMORY = (
     "not enough memory",  # on Windows
     "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
 )
-#: A part of a message of torch, and what to do about it.
-_FIXES = {
-    "more than 1 value per channel": "a batch norm needs more than one value a channel: a larger fit.batch_size, "
-    "larger images (input: {size_px: ...}), or another norm",
-}
 
 
 @contextmanager
@@ -44,7 +40,8 @@ def naming_faults(model: nn.Module, where: object = "") -> Iterator[None]:
         if place is None:
             raise
         prefix = f"{where}: " if where else ""
-        raise ModelError(f"{prefix}{place}", f"fails ({reason(error)})", fix=known_fix(error)) from error
+        found, fix = single_value(error) or (f"fails ({reason(error)})", "")
+        raise ModelError(f"{prefix}{place}", found, fix=fix) from error
 
 
 def _is_for_others(error: Exception) -> bool:
@@ -75,11 +72,6 @@ def place_of(frames: Iterable[tuple[FrameType, int]], model: nn.Module) -> str |
 def reason(error: Exception) -> str:
     """Returns the kind of an exception and the first line of its message."""
     return f"{type(error).__name__}: {' '.join(str(error).splitlines()[:1])[:200]}"
-
-
-def known_fix(error: Exception) -> str:
-    """Returns what to do about an exception, where it is known; else an empty text."""
-    return next((fix for part, fix in _FIXES.items() if part in str(error)), "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

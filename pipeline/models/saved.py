@@ -17,7 +17,7 @@ from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
-from pipeline.models.faults import known_fix, place_of, reason
+from pipeline.models.faults import place_of, reason
 from pipeline.models.output_kinds import OutputKind
 
 META = "meta.json"
@@ -125,7 +125,7 @@ class ModelMeta:
         except Exception as error:  # a network of a library or of a user may raise anything
             size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
             place = place_of(traceback.walk_tb(error.__traceback__), model) or f"model {self.model!r}"
-            fix = known_fix(error) or "input: {size_px: ...} resizes them"
+            fix = "input: {size_px: ...} resizes them"
             raise ModelError(place, f"can't take images of {size} ({reason(error)})", fix=fix) from error
         if found != (1, len(self.class_names)):
             expected = f"{(1, len(self.class_names))}: one logit per class"

@@ -12,7 +12,6 @@ finite.py          a watch over losses and gradients that waits for no device at
 fit.py             the one loop, over one run or several, and the reports of a run
 hard_labels.py     the loss against hard labels, of plain and of mixed views
 moving_average.py  the moving average of a network's weights
-norms.py           norms that are given a single value, of which there is no variance
 optimizers.py      torch's optimizers without torch's compiler
 recipe.py          the training recipe: schedule, optimizer, frozen layers
 run.py             a run's surroundings, progress and result

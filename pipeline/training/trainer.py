@@ -29,7 +29,6 @@ from pipeline.models.precision import choose_precision, computing_in
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.moving_average import MovingAverage
-from pipeline.training.norms import single_value_error
 from pipeline.training.recipe import Backbone, FitSettings, build_optimizer, learning_rate_factor
 from pipeline.training.run import FitResult, RunState, Workplace
 from pipeline.training.task import AnyBatch, Task
@@ -132,10 +131,6 @@ class Trainer(Generic[AnyBatch]):
             found = f"a batch does not fit in the memory of {self.device}"
             fix = "halve fit.batch_size and double fit.accumulate_batches"
             raise ModelError(self.name, found, fix=fix) from error
-        except ValueError as error:
-            if told := single_value_error(error, self.model, self.name):
-                raise told from error
-            raise
         self.loss_sum += loss.detach()
         if self.between_updates:
             self._update()

@@ -259,7 +259,7 @@ FAULTS: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
     "batch norm of one value": (
         {"init": "self.norm = nn.BatchNorm1d(4)", "inside": "x = self.norm(x)"},
         {"batch_size": 1},
-        r"train_teacher: model 'mine.py:build', line 19, layer 'norm' .BatchNorm1d.: fails .*larger fit.batch_size",
+        r"train_teacher: model 'mine.py:build', line 19, layer 'norm' .BatchNorm1d.: gets a single value .*raise fit.batch_size",
     ),
 }
 

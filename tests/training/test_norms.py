@@ -56,13 +56,13 @@ def train_on(count: int, norm: nn.Module, folder: Path) -> None:
 def test_a_norm_over_a_single_value_is_one_line_that_names_it(
     tmp_path: Path, norm: nn.Module, count: int, layer: str
 ) -> None:
-    told = rf"^train_student@x: {layer} gets a single value .*a batch of {count}, .* 1 x 1.*fit\.batch_size"
+    told = rf"^train_student@x: model 'Shrinking', {layer} .*: gets a single value .*a batch of {count}, .* 1 x 1.*fit\.batch_size"
     with pytest.raises(ModelError, match=told) as error:
         train_on(count, norm, tmp_path)
     assert len(str(error.value)) <= 500
 
 
-def test_two_values_are_enough_and_other_errors_are_not_explained(tmp_path: Path) -> None:
+def test_two_values_are_enough_and_other_errors_are_others(tmp_path: Path) -> None:
     train_on(2, nn.BatchNorm2d(4), tmp_path)
-    with pytest.raises(ValueError, match="something else"):
+    with pytest.raises(ModelError, match=r"layer 'body.1' .Broken.: fails .ValueError: something else"):
         train_on(2, Broken(), tmp_path / "other")
