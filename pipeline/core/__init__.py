@@ -16,6 +16,7 @@ plain_files.py  files from anywhere, looked at before they are opened
 progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
+shortage.py  memory that is not there: how much was asked for, and by whom
 text.py      names in one form, however they were typed
 seeding.py   random numbers as pure functions of seed, sample and view
 stopping.py  signals that end a stage

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from pipeline.core.shortage import is_out_of_memory, memory_line
 from pipeline.core.stopping import Stopped, interrupts
 
 MOST_SIGNS = 490  # of a message: with `error:` before it a line has at most 500
@@ -149,11 +150,11 @@ def one_line_errors() -> Iterator[None]:
     except RuntimeError as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             _stop(f"error: torch.compile: {str(error).splitlines()[0]}; set compile: false in params.yaml", 1)
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which this file does not import
+        if not is_out_of_memory(error):
             raise
-        _stop(f"error: device memory: {str(error).splitlines()[0]}; lower batch_size in params.yaml", 1)
-    except MemoryError:
-        _stop("error: memory: none left; expected room for one batch; lower batch_size in params.yaml", 1)
+        _stop(f"error: {memory_line(error)}", 1)
+    except MemoryError as error:
+        _stop(f"error: {memory_line(error)}", 1)
 
 
 def _stop(line: str, status: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.shortage import is_out_of_memory, memory_line
 from pipeline.doctor.disk import FullDiskError, full_disk_named
 
 Level = Literal["ok", "warning", "error"]
@@ -46,6 +47,10 @@ class Findings:
             self.warning(fault)
         except PipelineError as fault:
             self.error(fault)
+        except (MemoryError, RuntimeError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            self.error(memory_line(fault))
         return None
 
     def _report(self, level: Level, line: object) -> None:

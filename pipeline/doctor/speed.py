@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.core.errors import ModelError, PipelineError
+from pipeline.core.shortage import is_out_of_memory
 from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.load import Clock, idle_clock
 from pipeline.labels.encodings import Codec
@@ -60,10 +61,10 @@ def _timed(run: Run, count: int, clock: Clock) -> float:
     start = clock.read()
     try:
         run(count)
-    except (PipelineError, MemoryError):
+    except PipelineError:
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"a batch of {count}", f"fails ({type(error).__name__}: {reason})") from error

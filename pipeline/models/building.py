@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError, suggest
+from pipeline.core.shortage import is_out_of_memory, memory_asked
 from pipeline.models import families, onnx, timm, torchvision, user_file
 from pipeline.models.classifier import Classifier, Outputs
 from pipeline.models.output_kinds import OutputKind
@@ -61,7 +62,13 @@ class ClassifierSpec:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             outputs = self.num_outputs or self.num_classes
-            network, network_channels = build_network(self.name, self.settings, outputs, self.channels, file)
+            try:
+                network, network_channels = build_network(self.name, self.settings, outputs, self.channels, file)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                found, fix = f"building it asks for {memory_asked(error)}", "a smaller one, by model_settings"
+                raise ModelError(f"model {self.name!r}", found, fix=fix) from error
         classifier = Classifier(
             network,
             self.mean,

@@ -14,6 +14,8 @@ from torch import nn
 from pipeline.core.bounds import Channels, Layers
 from pipeline.core.config import validate
 from pipeline.core.errors import ModelError, suggest
+from pipeline.core.memory import machine_bytes
+from pipeline.core.shortage import in_gigabytes
 
 Stages = Annotated[
     list[Annotated[list[Channels], Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=1000)
@@ -126,6 +128,15 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int) -> nn.Module:
-    """Returns a network of one of `FAMILIES`; raises what `check_settings` raises."""
+    """Returns a network of one of `FAMILIES`.
+
+    Raises what `check_settings` raises, and ModelError where its weights alone are larger than this
+    machine's memory.
+    """
     check_settings(name, settings)
+    with torch.device("meta"):  # of which tensors have a size and no memory: 5 ms
+        tensors = FAMILIES[name](num_outputs, channels, **settings).state_dict().values()
+    if (needed := sum(tensor.nbytes for tensor in tensors)) > (there := machine_bytes()):
+        found, fix = f"its weights take {in_gigabytes(needed)} of memory", f"a smaller one: {', '.join(settings)}"
+        raise ModelError(f"model {name!r}", found, expected=f"less than the {in_gigabytes(there)} here", fix=fix)
     return FAMILIES[name](num_outputs, channels, **settings)

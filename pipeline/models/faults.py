@@ -7,19 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError, PipelineError, placed
+from pipeline.core.shortage import is_out_of_memory
 from pipeline.models import user_file
 from pipeline.models.norms import single_value
-
-_OUT_OF_MEMORY = (
-    "out of memory",  # MPS, and CUDA outside torch's own allocator
-    "can't allocate memory",  # a CPU, on Linux and macOS
-    "not enough memory",  # on Windows
-    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
-)
 
 
 @contextmanager
@@ -72,11 +65,3 @@ def place_of(frames: Iterable[tuple[FrameType, int]], model: nn.Module) -> str |
 def reason(error: Exception) -> str:
     """Returns the kind of an exception and the first line of its message."""
     return f"{type(error).__name__}: {' '.join(str(error).splitlines()[:1])[:200]}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error of torch means that memory is used up, a device's or this
-    machine's.
-    """
-    said = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in _OUT_OF_MEMORY)

@@ -9,7 +9,8 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
-from pipeline.models.faults import is_out_of_memory, naming_faults
+from pipeline.core.shortage import is_out_of_memory
+from pipeline.models.faults import naming_faults
 from pipeline.models.precision import computing_in
 
 _CPU = torch.device("cpu")

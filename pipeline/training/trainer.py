@@ -23,6 +23,7 @@ from torch import nn
 
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.progress import say
+from pipeline.core.shortage import is_out_of_memory, memory_asked
 from pipeline.core.stopping import is_asked_to_stop
 from pipeline.models.faults import naming_faults
 from pipeline.models.precision import choose_precision, computing_in
@@ -125,10 +126,12 @@ class Trainer(Generic[AnyBatch]):
                 with computing_in(self.state.precision, self.device):
                     loss = self.task.loss(self._replica, batch)
                 (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             # Not halved by itself: batch norm would see other batches, and a twin might see whole
             # ones.
-            found = f"a batch does not fit in the memory of {self.device}"
+            found = f"a batch does not fit in the memory of {self.device}: a step asks for {memory_asked(error)}"
             fix = "halve fit.batch_size and double fit.accumulate_batches"
             raise ModelError(self.name, found, fix=fix) from error
         self.loss_sum += loss.detach()
