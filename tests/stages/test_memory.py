@@ -89,7 +89,7 @@ def test_one_image_that_does_not_fit_is_an_error_of_one_line() -> None:
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     model = Short(3, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    with pytest.raises(RuntimeError, match="shapes cannot"):
+    with pytest.raises(ModelError, match="shapes cannot"):
         predict_logits(model, IMAGES.split(16), CPU)
     assert model.sizes == [16]
 
