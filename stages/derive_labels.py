@@ -13,6 +13,7 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS
 from pipeline.core.errors import ConfigError
+from pipeline.core.progress import show
 from pipeline.core.scratch import WORK
 from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Derivation, derive_store
@@ -79,10 +80,10 @@ def _report(out: Path) -> None:
     manifest = StoreReader(out).manifest
     of_samples = f"views {_few(manifest.view_numbers)} of {manifest.num_samples:,} samples"
     if manifest.fidelity is None:
-        print(f"{out}: no labels; {of_samples}")
+        show(f"{out}: no labels; {of_samples}")
         return
     kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
-    print(
+    show(
         f"{out}: {manifest.num_labels:,} labels: {of_samples}, {manifest.encoding['kind']}, "
         f"{manifest.label_bytes:.2f} bytes each, mean KL in nats by temperature {{{kl}}}"
     )

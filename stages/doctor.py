@@ -13,6 +13,7 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS
+from pipeline.core.progress import show
 from pipeline.core.scratch import WORK
 from pipeline.doctor.checkup import check_up
 from pipeline.doctor.findings import Findings
@@ -33,7 +34,7 @@ def main(
     check_up(params, Folders(raw, data, teacher, labels, work), findings, quick=quick)
     errors, warnings = findings.counts["error"], findings.counts["warning"]
     if errors or warnings or not quiet:
-        print(f"{errors} errors, {warnings} warnings")
+        show(f"{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.errors import PipelineError
-from pipeline.core.progress import say
+from pipeline.core.progress import say, show
 from pipeline.labelling.inspect import describe_store, store_text
 from pipeline.labelling.inspect_sample import InspectedSample
 from pipeline.labels.reader import StoreReader
@@ -34,12 +34,12 @@ def main(
     reader = StoreReader(store)
     if sample is None:
         facts = describe_store(reader)
-        print(json.dumps(facts, indent=2) if as_json else store_text(facts))
+        show(json.dumps(facts, indent=2) if as_json else store_text(facts))
         return
     shown = InspectedSample.read(
         reader, sample, reader.manifest.temperature if temperature is None else temperature, data
     )
-    print(json.dumps(shown.facts(), indent=2) if as_json else shown.text(top))
+    show(json.dumps(shown.facts(), indent=2) if as_json else shown.text(top))
     if shown.images is None:
         say(f"inspect_labels: no figure: this image is not in {data}")
         return

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.command import run_stage
+from pipeline.core.progress import show
 from pipeline.doctor.new_project import create_project
 from pipeline.preparation.sources import SOURCES
 
@@ -27,8 +28,8 @@ def main(
     created = create_project(target, source, path, minutes)
     settings = ", ".join(f"{key}: {value}" for key, value in created.row.items())
     for line in created.fitted:
-        print(line)
-    print(
+        show(line)
+    show(
         f"{target}: a project of its own, prepare.source: {{{settings}}}. Next, in that folder:\n"
         "  1. make doctor    looks at params.yaml, the images, the networks and the disk\n"
         "  2. params.yaml    the teacher (train_teacher) and the students; docs/own-data.md shows how\n"

@@ -11,7 +11,7 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS
-from pipeline.core.progress import say
+from pipeline.core.progress import say, show
 from pipeline.labelling.tune import Budget, climb, write_ladder_table
 from pipeline.labelling.tune_source import labels_of_store, labels_of_teacher
 from pipeline.report.label_figures import draw_ladder
@@ -43,24 +43,24 @@ def main(
     if misfit:
         raise misfit
     if measured.chosen:
-        print(f"\nFor at most {budget}: {measured.chosen}. As a row of `encodings:` in params.yaml:\n")
-        print(f"  tuned: {_as_yaml(measured.rows[measured.chosen].encoding)}")
+        show(f"\nFor at most {budget}: {measured.chosen}. As a row of `encodings:` in params.yaml:\n")
+        show(f"  tuned: {_as_yaml(measured.rows[measured.chosen].encoding)}")
 
 
 def _report(measured: Ladder) -> None:
     """Prints the measurements as a table."""
-    print(
+    show(
         f"Labels of {measured.num_classes:,} classes by {measured.labels_of}: {measured.num_measured:,} random ones "
         f"measured, tables learned from {measured.num_pilot:,} others.\n"
     )
-    print(ladder_table(to_json(measured.rows), measured.temperatures, "simple"))
-    print(
+    show(ladder_table(to_json(measured.rows), measured.temperatures, "simple"))
+    show(
         f"\n* = no other is both as small and as close to the teacher. KL(teacher, label) in nats; p99.9 rests on the "
         f"{max(1, measured.num_measured // 1000)} worst labels.\nBytes with the tables' share in a store of "
         f"{measured.num_labels:,} labels; ids of samples take {8 / measured.num_views:.2g} more per label in any store."
     )
     if measured.own_kl_nats:
-        print(f"Against the labels of that store, whose own mean KL is up to {measured.own_kl_nats:.1e}.")
+        show(f"Against the labels of that store, whose own mean KL is up to {measured.own_kl_nats:.1e}.")
 
 
 def _write(out: Path, measured: Ladder) -> None:

@@ -17,7 +17,8 @@ progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
 shortage.py  memory that is not there: how much was asked for, and by whom
-text.py      names in one form, however they were typed
+tables.py    tables as tab-separated files
+text.py      names in one form, and names made fit to be shown
 seeding.py   random numbers as pure functions of seed, sample and view
 stopping.py  signals that end a stage
 tensors.py   tensors on disk, as safetensors files

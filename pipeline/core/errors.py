@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from pipeline.core.shortage import is_out_of_memory, memory_line
 from pipeline.core.stopping import Stopped, interrupts
+from pipeline.core.text import shown
 
 MOST_SIGNS = 490  # of a message: with `error:` before it a line has at most 500
 _MOST_OF_A_LIST = 150
@@ -28,7 +29,7 @@ class PipelineError(Exception):
 
     def __init__(self, where: object, found: str, *, expected: str = "", fix: str = "") -> None:
         parts = [str(where), found, f"expected {expected}" if expected else "", fix]
-        place, *rest = _fitted([" ".join(part.split()) for part in parts])
+        place, *rest = _fitted([shown(" ".join(part.split())) for part in parts])
         super().__init__(f"{place}: {'; '.join(part for part in rest if part)}")
 
 
@@ -158,5 +159,5 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _stop(line: str, status: int) -> None:
-    print(*_fitted([line], MOST_SIGNS + 10), file=sys.stderr, flush=True)
+    print(*_fitted([shown(line)], MOST_SIGNS + 10), file=sys.stderr, flush=True)
     raise SystemExit(status)

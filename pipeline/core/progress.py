@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-pass
-
+from pipeline.core.text import shown
 
 LOG_EVERY_SECONDS = 15
 
@@ -46,4 +45,9 @@ def progress(name: str, total: int | None, unit: str, done: int = 0) -> Iterator
 
 def say(line: str) -> None:
     """Writes one line of progress to standard error (a terminal or a log) at once."""
-    print(line, file=sys.stderr, flush=True)
+    print(shown(line), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Writes text, of one line or several, to standard output at once."""
+    print(shown(text), flush=True)

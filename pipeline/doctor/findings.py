@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.progress import show
 from pipeline.core.shortage import is_out_of_memory, memory_line
 from pipeline.doctor.disk import FullDiskError, full_disk_named
 
@@ -59,4 +60,4 @@ class Findings:
         self._reported.add(str(line))
         self.counts[level] += 1
         if level != "ok" or not self._quiet:
-            print(f"{level:9}{line}", flush=True)
+            show(f"{level:9}{line}")

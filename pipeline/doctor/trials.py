@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.tables import lines_of
 from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.disk import FullDiskError, full_disk_named, tree_bytes
 from pipeline.preparation.make import ImageForm, Made
@@ -84,7 +85,8 @@ def _write(some: SplitInMemory, whole: list[Made], form: ImageForm) -> tuple[flo
             seconds.append(time.perf_counter() - start)
             sizes.append(tree_bytes(Path(folder)))
     more = (_WRITTEN_TIMES - 1) * len(some)
-    line = np.mean([len(f"{one.sample_id:016x}\t{one.split}\t{one.label}\t{one.key}\n") for one in whole])
+    listed = lines_of((f"{one.sample_id:016x}", one.split, one.label or "", one.key) for one in whole)
+    line = np.mean([len(text) for text in listed])
     return sizes[1] / len(some) + float(line), max(0.0, seconds[2] - seconds[1]) / more
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64
 
 from pipeline.core.files import write_bytes
+from pipeline.core.tables import lines_of
 from pipeline.evaluation.breakdown import confusions
 from pipeline.evaluation.scores import Answers
 from pipeline.results.evaluation import NetworkRow
@@ -54,6 +55,6 @@ def confusion_lines(
 
 
 def write_table(path: Path, lines: Sequence[Line]) -> None:
-    """Writes lines with the same keys as a TSV file."""
-    text = ["\t".join(lines[0]), *("\t".join(str(value) for value in line.values()) for line in lines)]
-    write_bytes(path, ("\n".join(text) + "\n").encode())
+    """Writes lines with the same keys as a table."""
+    rows = [list(lines[0]), *([str(value) for value in line.values()] for line in lines)]
+    write_bytes(path, "".join(lines_of(rows)).encode())

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import write_bytes
+from pipeline.core.tables import lines_of, read_lines
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import choose_store, stored_opinions
 from pipeline.explanation.suspects import Suspicions, judge
@@ -72,21 +73,20 @@ def _why_none(store: StoreReader) -> str:
 def write_suspects(
     path: Path, suspects: Suspicions, train: SplitOnDisk, sample_list: Path, class_names: Sequence[str]
 ) -> None:
-    """Writes all suspects as a TSV file, worst first; the last column is the source's name of the
+    """Writes all suspects as a table, worst first; the last column is the source's name of the
     sample.
 
     Args:
         sample_list: The list of samples that `prepare` writes.
     """
     keys = _keys(sample_list, suspects.places)
-    lines = ["sample_id\tindex\thard_label\tteacher_says\thard_prob\tteacher_prob\tsuspicion\tkey"]
+    rows = [["sample_id", "index", "hard_label", "teacher_says", "hard_prob", "teacher_prob", "suspicion", "key"]]
     columns = (suspects.hard_labels, suspects.teacher_says, suspects.hard_probs, suspects.teacher_probs)
     for place, label, says, own, other, suspicion in zip(suspects.places, *columns, suspects.suspicion, strict=True):
         sample_id = f"{int(train.sample_ids[place]):016x}"
-        figures = f"{own:.6f}\t{other:.6f}\t{suspicion:.6f}"
-        lines.append(f"{sample_id}\t{place}\t{class_names[label]}\t{class_names[says]}\t{figures}\t{keys[int(place)]}")
-    # Keys may be file names that are not UTF-8.
-    write_bytes(path, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+        figures = [f"{figure:.6f}" for figure in (own, other, suspicion)]
+        rows.append([sample_id, str(place), class_names[label], class_names[says], *figures, keys[int(place)]])
+    write_bytes(path, "".join(lines_of(rows)).encode())
 
 
 def _keys(path: Path, places: Int64[np.ndarray, " some"]) -> dict[int, str]:
@@ -96,7 +96,7 @@ def _keys(path: Path, places: Int64[np.ndarray, " some"]) -> dict[int, str]:
     wanted = set(places.tolist())
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            lines = islice(file, 1, None)
-            return {at: line.rstrip("\n").split("\t")[3] for at, line in enumerate(lines) if at in wanted}
+            lines = (line for at, line in enumerate(islice(file, 1, None)) if at in wanted)
+            return dict(zip(sorted(wanted), (row[3] for row in read_lines(lines)), strict=False))
     except FileNotFoundError:
         raise DataError(path, "no such file", fix="run `dvc repro prepare`") from None

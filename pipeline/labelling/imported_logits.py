@@ -4,6 +4,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from jaxtyping import Float, Int64, Shaped, UInt64
 
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.plain_files import read_packed
+from pipeline.core.tables import read_lines
 from pipeline.core.text import composed
 from pipeline.models.output_kinds import SUM_TOLERANCE, are_distributions, as_logits
 
 _ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
 _LOGIT_NAMES = ("logits", "probabilities", "probs", "log_probs")
-_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}  # of keys in samples.tsv
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,7 @@ def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.nd
 def _read_samples(path: Path) -> Mapping[str, int]:
     """Returns sample ids by key."""
     try:
-        _, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n").split("\n")
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return {row[3]: int(row[0], 16) for row in islice(read_lines(file), 1, None)}
     except FileNotFoundError:
         raise DataError(path, "no such file", fix="run `dvc repro prepare`") from None
-    split = (line.split("\t") for line in lines)
-    return {re.sub(r"\\(.)", lambda found: _UNESCAPED[found[1]], line[3]): int(line[0], 16) for line in split}

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import write_bytes
 from pipeline.core.progress import progress
+from pipeline.core.tables import lines_of
 from pipeline.labelling.ladder import Rung, ladder, measure_encoding
 from pipeline.labelling.tune_source import LabelSource
 from pipeline.results.ladder import Ladder, LadderRow
@@ -162,14 +163,14 @@ def choose(rungs: Mapping[str, Rung], *, max_bytes: float | None = None, max_kl:
 
 
 def write_ladder_table(path: Path, measured: Ladder) -> None:
-    """Writes the measurements as a TSV file; the same measurements give the same bytes."""
+    """Writes the measurements as a table; the same measurements give the same bytes."""
     temperatures = [f"{t:g}" for t in measured.temperatures]
     columns = ["encoding", "label_bytes", "table_bytes", "top1_agreement", "on_front"]
-    lines = ["\t".join([*columns, *(f"{kind}_kl_at_{t}" for kind in ("mean", "p999") for t in temperatures)])]
+    rows = [[*columns, *(f"{kind}_kl_at_{t}" for kind in ("mean", "p999") for t in temperatures)]]
     for name, row in measured.rows.items():
         cells = [name, f"{row.label_bytes:.6g}", str(row.table_bytes), f"{row.top1_agreement:.6g}"]
         cells.append(str(int(row.on_front)))
         for kind in ("mean", "p999"):
             cells += [f"{row.kl_nats[t][kind]:.6g}" if t in row.kl_nats else "" for t in temperatures]
-        lines.append("\t".join(cells))
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+        rows.append(cells)
+    write_bytes(path, "".join(lines_of(rows)).encode())

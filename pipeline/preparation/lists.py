@@ -1,7 +1,4 @@
-"""Lists beside a prepared data set, for people and for joins: tab-separated, a line of names first.
-
-A tab, a line's end or a backslash in a key is written as `\\t`, `\\n`, `\\r` or `\\\\`.
-"""
+"""Lists beside a prepared data set, for people and for joins: tables, a line of names first."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from pipeline.core.tables import lines_of
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.split_names import SPLITS
 
 _SAMPLE = ("sample_id", "split", "class", "key")
 _CONTRADICTION = ("sample_id", "class", "key")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def write_samples(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -> None:
@@ -74,8 +71,7 @@ def _write(path: Path, names: tuple[str, ...], lines: Iterable[tuple[str, ...]])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        for line in chain([names], lines):
-            file.write("\t".join(text.translate(_ESCAPES) for text in line) + "\n")
+        file.writelines(lines_of(chain([names], lines)))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

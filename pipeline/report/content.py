@@ -1,12 +1,12 @@
 """The content of the report: everything that it needs of what the other stages wrote."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import read_json
+from pipeline.core.tables import read_table
 from pipeline.results.evaluation import Evaluation, NetworkRow
 from pipeline.results.explanation import Explanation
 from pipeline.results.export import ExportReport
@@ -76,12 +76,6 @@ def read_content(reports: Path, explained: Path, exported: Sequence[str]) -> Con
         samples,
         sheets,
     )
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a TSV file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def _numbers(rows: list[dict[str, str]]) -> list[dict[str, float]]:

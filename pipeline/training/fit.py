@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.files import write_bytes, write_json
 from pipeline.core.progress import progress
 from pipeline.core.stopping import HeldBack
+from pipeline.core.tables import lines_of
 from pipeline.training.run import FitResult
 from pipeline.training.task import AnyBatch, Task
 from pipeline.training.trainer import Trainer
@@ -95,6 +96,6 @@ def write_reports(name: Path, result: FitResult, metrics: dict[str, Any]) -> Non
     metrics`.
     """
     columns = list(result.state.history[0]) if result.state.history else ["epoch"]
-    lines = ["\t".join(columns), *("\t".join(f"{row[c]:.6g}" for c in columns) for row in result.state.history)]
-    write_bytes(name.with_suffix(".tsv"), ("\n".join(lines) + "\n").encode())
+    rows = [list(columns), *([f"{row[c]:.6g}" for c in columns] for row in result.state.history)]
+    write_bytes(name.with_suffix(".tsv"), "".join(lines_of(rows)).encode())
     write_json(name.with_suffix(".json"), metrics | {"seconds": round(result.state.seconds, 1)})
