@@ -1,4 +1,6 @@
-"""What is no file, and what unpacks to more than it may: one line, soon, from each kind of source."""
+"""Pipes and devices in place of files, and files that unpack to more than they may: one line, soon,
+from each kind of source.
+"""
 
 import gzip
 import io

@@ -128,7 +128,7 @@ def test_sizes_have_three_digits(count: float, text: str) -> None:
 
 
 def test_a_table_is_read_by_column_whatever_its_words_are(tmp_path: Path) -> None:
-    (tmp_path / "x.tsv").write_text('name\taccuracy\n"up\t0.5\ndown\t0.25\n')
+    (tmp_path / "x.tsv").write_text('name\taccuracy\n"""up"\t0.5\ndown\t0.25\n')
     assert read_table(tmp_path / "x.tsv") == [{"name": '"up', "accuracy": "0.5"}, {"name": "down", "accuracy": "0.25"}]
 
 
