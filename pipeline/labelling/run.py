@@ -174,7 +174,8 @@ def _report(name: str, manifest: Manifest, source: EarlierStore | None) -> None:
         say(f"dump_labels: {name}: views only, no labels")
         return
     kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
-    taken = " (some taken over from an earlier dump)" if source else ""
+    tables = ", with the tables that it learned" if source and source.store.tables else ""
+    taken = f" (some taken over from an earlier dump{tables})" if source else ""
     say(
         f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
         f"mean KL to the teacher in nats by temperature {{{kl}}}, same top-1 class {manifest.fidelity['top1_agreement']:.3%}"

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import make_samples, source, write_folder
 
+from pipeline.core.closure import TOP
 from pipeline.core.errors import SourceError, one_line_errors
 from pipeline.core.progress import say, show
 from pipeline.core.tables import lines_of, read_lines, read_table
@@ -121,3 +122,15 @@ def test_what_is_told_of_a_folder_is_not_obeyed(tmp_path: Path, capsys: pytest.C
         source("folder", tmp_path / "\x1b[0m").class_names(tmp_path)
     assert r"\x1b[0m" in str(caught.value)
     assert not OBEYED.search(str(caught.value))
+
+
+def test_everything_is_printed_by_what_escapes_it() -> None:
+    known = {
+        "pipeline/core/errors.py",
+        "pipeline/core/progress.py",
+        "pipeline/profiling/probe.py",  # JSON, for another process
+        "pipeline/export/predict.py",  # runs elsewhere, with class names that were checked
+    }
+    prints = re.compile(r"^ *print\(", re.MULTILINE)
+    files = [path for room in ("pipeline", "stages") for path in (TOP / room).rglob("*.py")]
+    assert {str(path.relative_to(TOP)) for path in files if prints.search(path.read_text())} == known
