@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
     "Begin": {
         "new": Entry("new_project", "Copy this code into a new folder, set up for your own data."),
         "doctor": Entry("doctor", "Look for mistakes in settings, data, networks and disk before hours are spent."),
+        "repair": Entry("repair", "Replace damaged files of outputs, or drop them to be made again."),
         "clean": Entry("clean", "Delete work/: unfinished work, and second names of finished results."),
     },
     "Data and teacher": {

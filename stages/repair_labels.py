@@ -1,5 +1,5 @@
 """repair_labels: finds the broken blocks of every store, has the teacher label just these again,
-and puts them in place.
+and puts them in place, in DVC's cache, too.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
+from pipeline.doctor.outputs import Repair
 from pipeline.labelling.repair import broken_blocks, repair_store
 from pipeline.labelling.teacher import Teacher
 from pipeline.labels.reader import StoreReader
@@ -41,6 +42,9 @@ def main(
                 else "not bit for bit as it was (other hardware or libraries); its digest follows"
             )
             say(f"repair_labels: {store.location}: block {block.name} is whole again, {how}")
+    if Path(".dvc").is_dir():  # or the next checkout would bring the damage back from DVC's cache
+        for line in Repair().run():
+            say(line)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pipeline.core.array_files import (
     need_known_layout,
     need_regular,
 )
-from pipeline.core.errors import PipelineError, StoreError
+from pipeline.core.errors import PipelineError, StoreError, repaired
 from pipeline.core.files import sync_folder
 from pipeline.core.memory import need_room
 from pipeline.core.zstd import use_bounded_zstd
@@ -89,7 +89,7 @@ class Layout:
 class ArrayGroup:
     """A Zarr v3 group with a manifest in its attributes and arrays beside it."""
 
-    fix = "delete the store and run `dvc repro`"  # of what is damaged
+    fix = repaired()  # of what is damaged
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
@@ -112,7 +112,7 @@ class ArrayGroup:
         """Opens the group at a path for reading; raises StoreError where none is readable."""
         if not path.exists():
             raise StoreError(path, "no such folder", fix=f"run `dvc repro {made_by}`")
-        return cls(path, open_for_reading(path, path, f"delete it and run `dvc repro {made_by}`"))
+        return cls(path, open_for_reading(path, path, repaired(made_by)))
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class ArrayGroup:
                 f"{self.location}/{name}{list(index) if index else ''}",
                 f"damaged: {type(error).__name__}: {error}",
                 expected="content that matches its checksum",
-                fix="restore it (`dvc checkout --force`) or delete it and run `dvc repro`",
+                fix=self.fix,
             ) from error
 
     def read_whole(self, name: str) -> np.ndarray:
@@ -255,8 +255,9 @@ class ArrayGroup:
             if not file.exists() or (file.is_file() and file.stat().st_size == 0)
         ]
         if lost:
-            fix = "restore it (`dvc checkout --force`) or delete it and run `dvc repro`"
-            raise StoreError(f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", fix=fix)
+            raise StoreError(
+                f"{self.path}/{name}", f"lacks its file {lost[0].relative_to(self.path / name)}", fix=self.fix
+            )
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if name in self._opened:

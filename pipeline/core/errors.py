@@ -118,6 +118,14 @@ def suggest(name: str, known: Sequence[str]) -> str:
     return f"one of: {listed(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
+def repaired(made_by: str = "") -> str:
+    """Returns what to do about a damaged file of an output, of whatever stage.
+
+    To delete it is not enough, nor `dvc checkout`: DVC's copy is often the same file (a hard link).
+    """
+    return f"run `potstill repair`, then `{f'dvc repro {made_by}'.strip()}`"
+
+
 _AGAIN = "then run the same command to go on"
 _LOST = "run `dvc repro` for the stage that makes it"
 _FAILING = f"see to the disk, or to the connection to it, {_AGAIN}"

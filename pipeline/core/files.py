@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, repaired
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -50,7 +50,7 @@ def read_json(path: Path, *, made_by: str) -> Any:
     except FileNotFoundError:
         raise DataError(path, "no such file", fix=f"run `dvc repro {made_by}`") from None
     except (ValueError, NotADirectoryError) as error:
-        raise DataError(path, f"not a JSON file ({error})", fix=f"delete it and run `dvc repro {made_by}`") from None
+        raise DataError(path, f"not a JSON file ({error})", fix=repaired(made_by)) from None
 
 
 def fingerprint(value: object) -> str:

@@ -74,7 +74,7 @@ class Scratch:
         self.decides = decides
         self._reports = reports
         self._marker = _marker(out, work)
-        self.kept = work / f"{self.name}.kept"
+        self.kept = kept_output(out, work).parent
         self._lock = Lock(work / f"{self.name}.lock")
         # So that `work` is not deleted while one of several processes is in it.
         self._presence = Lock(work / f"{self.name}.{uuid4().hex}.lock")
@@ -261,6 +261,11 @@ def decided_by(out: Path, work: Path) -> dict[str, Any] | None:
         return None
     decides: dict[str, Any] | None = marker.get("decides")
     return decides
+
+
+def kept_output(out: Path, work: Path) -> Path:
+    """Returns where the files of a finished output keep their second names."""
+    return work / f"{_name(out)}.kept" / "output"
 
 
 def _name(out: Path) -> str:

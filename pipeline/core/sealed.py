@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, repaired
 from pipeline.core.files import fingerprint, read_json, write_bytes
 
 SEAL = "fingerprint_of_this"
@@ -36,4 +36,4 @@ def unseal(content: object, path: Path, *, made_by: str) -> dict[str, Any]:
         if content[SEAL] == fingerprint(plain):
             return plain
         found = "damaged: it is not as it was written (its fingerprint does not match)"
-    raise DataError(path, found, fix=f"delete {path.parent} and run `dvc repro {made_by}`")
+    raise DataError(path, found, fix=repaired(made_by))

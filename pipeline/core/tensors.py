@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, repaired
 from pipeline.core.files import file_fingerprint, write_bytes
 from pipeline.core.sealed import read_sealed, write_sealed
 
@@ -39,8 +39,7 @@ def read_tensors(path: Path, *, made_by: str) -> dict[str, torch.Tensor]:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(path, "no such file", fix=f"run `dvc repro {made_by}`") from None
     except SafetensorError as error:
-        fix = f"delete it and run `dvc repro {made_by}`"
-        raise DataError(path, f"not a safetensors file ({error})", fix=fix) from None
+        raise DataError(path, f"not a safetensors file ({error})", fix=repaired(made_by)) from None
 
 
 def write_digested(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, repaired
 
-FIX = "delete data/prepare and run `dvc repro prepare`"
+FIX = repaired("prepare")
 
 
 class SampleIndex:

@@ -1,4 +1,4 @@
-"""The commands before the first stage: `make doctor` and `make new`.
+"""The commands beside the stages: `make doctor`, `make new` and `potstill repair`.
 
 The check-up finds mistakes before hours are spent on them: it reads params.yaml, looks at a few
 images, plans the label stores, and runs each network on one batch. Each finding is a printed line
@@ -20,6 +20,7 @@ networks.py     tries of the teacher and the students on a few images
 speed.py        seconds per image of real training steps
 times.py        the time of each stage, from those seconds
 disk.py         bytes of the files that are there, and full disks by name
+outputs.py      damaged files of outputs, and of their copies in DVC's cache
 space.py        bytes that the data set and the stores will take
 reporting.py    the printed lines about images, times and disk
 steps.py        whether schedules have enough steps

@@ -1,4 +1,4 @@
-"""Bytes on disk of what is there, whether DVC keeps a second copy of it, and full disks."""
+"""Bytes on disk of what is there, how many copies of it there are, and full disks."""
 
 import configparser
 import errno
@@ -36,13 +36,16 @@ def tree_bytes(folder: Path) -> int:
     return sum(Path(here, name).lstat().st_size for here, _, names in os.walk(folder) for name in names)
 
 
-def keeps_second_copy(top: Path) -> bool:
-    """Returns whether DVC's cache keeps a copy of an output that takes disk space of its own.
+def count_copies(top: Path) -> int:
+    """Returns how many times an output takes disk space: itself, in DVC's cache and in `work`.
 
-    The project's DVC settings decide it: where files are linked, an output and its copy are one.
-    Few file systems have reflinks, which DVC tries first.
+    The project's DVC settings decide it. Where hard links come first, the three are one file. DVC
+    tries the kinds of links in their order, and few file systems have reflinks: where these come
+    before hard links, DVC has made a copy for its cache before it links the output to that.
     """
     settings = configparser.ConfigParser()
     settings.read([top / ".dvc/config", top / ".dvc/config.local"])
     kinds = settings.get("cache", "type", fallback="reflink,copy").strip("'\" ").replace(" ", "").split(",")
-    return not {"hardlink", "symlink"} & set(kinds)
+    if kinds[0] == "hardlink":
+        return 1
+    return 2 if {"hardlink", "symlink"} & set(kinds) else 3

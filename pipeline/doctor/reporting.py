@@ -87,7 +87,8 @@ def report_space(space: DiskSpace, findings: Findings) -> None:
     for name, size in space.stores.items():
         each = f"{space.label_bytes[name]:.2f} bytes a label ({space.labels_of})"
         findings.ok(f"disk: store {name}: about {_size(size)}, {each}")
-    copy = "the same again for the copies in DVC's cache" if space.copies == 2 else "DVC's cache links them: no copies"
+    linked = "DVC's cache and work/ link them: no copies"
+    copy = linked if space.copies == 1 else f"{space.copies} copies: DVC's cache or work/ do not link them"
     line = f"disk: about {_size(space.needed)} to come at the peak ({copy}), {_size(space.free)} free"
     if space.needed > space.free:
         findings.error(f"{line}; free space, choose smaller `encodings` or fewer views, or storage: encoded")

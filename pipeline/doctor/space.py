@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.doctor.disk import keeps_second_copy, tree_bytes
+from pipeline.doctor.disk import count_copies, tree_bytes
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import LabelStore, SomeLabels
@@ -27,7 +27,7 @@ class DiskSpace:
             is made.
         stores: Of each label store, and `stores_there` of those that are there already.
         label_bytes: Of one label in each store, measured on labels that `labels_of` describes.
-        copies: Of every output: 2 where DVC's cache keeps one of its own.
+        copies: Of every output: more than 1 where DVC's cache and `work` do not link it.
     """
 
     prepare: float
@@ -67,7 +67,7 @@ def measure_space(
         stores_there=tree_bytes(folders.labels),
         label_bytes=sizes,
         labels_of=labels_of,
-        copies=2 if keeps_second_copy(Path()) else 1,
+        copies=count_copies(Path()),
         free=shutil.disk_usage(existing).free,
     )
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass as typed
 
 from pipeline.core.config import STRICT, validate
-from pipeline.core.errors import ConfigError, StoreError
+from pipeline.core.errors import ConfigError, StoreError, repaired
 from pipeline.core.files import fingerprint
 from pipeline.labels.encodings import LabelSpace
 from pipeline.views.spec import ViewSpec
@@ -21,7 +21,7 @@ from pipeline.views.spec import ViewSpec
 FORMAT = "potstill-soft-labels"
 VERSION = 1
 MOST_BLOCKS = 1 << 22  # of a store; with the usual 4,096 samples in each, 17 billion labels
-FIX = "restore it (`dvc checkout --force`), run `python -m stages.repair_labels`, or `dvc repro dump_labels`"
+FIX = f"{repaired('dump_labels')}; or have the teacher label it again: `potstill labels repair`"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pipeline.core.errors import ModelError
+from pipeline.core.errors import ModelError, repaired
 from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
@@ -150,7 +150,7 @@ def read_meta(folder: Path, *, made_by: str) -> ModelMeta:
     try:
         return ModelMeta(**read_sealed(path, made_by=made_by))
     except TypeError as error:
-        raise ModelError(path, f"not a network's description ({error})", fix=f"run `dvc repro {made_by}`") from None
+        raise ModelError(path, f"not a network's description ({error})", fix=repaired(made_by)) from None
 
 
 def read_model(folder: Path, *, made_by: str, weights: str = "weights") -> Classifier:
@@ -171,7 +171,7 @@ def _check_file(path: Path, meta: ModelMeta, made_by: str) -> None:
     """Raises ModelError where a file is missing, or not as it was when its network was written."""
     if not path.exists() or file_fingerprint(path) != meta.files.get(path.name):
         found = f"not the file that {META} was written with" if path.exists() else "no such file"
-        raise ModelError(path, found, fix=f"delete {path.parent} and run `dvc repro {made_by}`")
+        raise ModelError(path, found, fix=repaired(made_by))
 
 
 def model_fingerprint(folder: Path) -> str:

@@ -141,7 +141,7 @@ def test_a_flipped_bit_anywhere_in_a_block_is_an_error_that_names_the_place(tmp_
         bad[position] ^= 1 << position % 8
         file.write_bytes(bytes(bad))
         for index in ((2, slice(10, 20)), (slice(2, 3), slice(12, 14)), ()):
-            with pytest.raises(StoreError, match=r"x\.zarr/labels.*damaged.*dvc checkout") as error:
+            with pytest.raises(StoreError, match=r"x\.zarr/labels.*damaged.*potstill repair") as error:
                 group.read("labels", *index)
             assert "\n" not in str(error.value)
     np.testing.assert_array_equal(group.read("labels", 2, slice(0, 10)), data[2, :10])

@@ -39,5 +39,5 @@ def test_a_flipped_bit_is_found_or_means_nothing(tmp_path: Path) -> None:
 def test_a_file_without_a_seal_is_refused_with_what_to_do(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
-    with pytest.raises(DataError, match=r"x.json: .*delete .* and run `dvc repro prepare`"):
+    with pytest.raises(DataError, match=r"x.json: .*run `potstill repair`, then `dvc repro prepare`"):
         read_sealed(path, made_by="prepare")

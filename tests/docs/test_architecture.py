@@ -36,6 +36,7 @@ COMMANDS = (
     "derive_labels",
     "import_labels",
     "clean",
+    "repair",
     "doctor",
     "new_project",
 )  # scripts beside the DAG

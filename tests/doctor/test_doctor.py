@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 import pipeline.core.files
 import pipeline.core.scratch
 import pipeline.data.budget
+from pipeline.core.closure import TOP
 from pipeline.doctor import labels, load, memory, speed, steps, trials
-from pipeline.doctor.disk import keeps_second_copy
+from pipeline.doctor.disk import count_copies
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
 from pipeline.doctor.reporting import duration
@@ -411,22 +412,23 @@ def test_a_disk_that_is_too_small_is_an_error(
 
 
 @pytest.mark.parametrize(
-    ("config", "local", "second"),
+    ("config", "local", "copies"),
     [
-        (None, None, True),
-        ("[cache]\n    type = reflink,copy\n", None, True),
-        ('[cache]\n    type = "reflink,hardlink,symlink,copy"\n', None, False),
-        ("[cache]\n    type = copy\n", "[cache]\n    type = symlink\n", False),
+        (None, None, 3),
+        ("[cache]\n    type = reflink,copy\n", None, 3),
+        ('[cache]\n    type = "reflink,hardlink,symlink,copy"\n', None, 2),
+        ("[cache]\n    type = copy\n", "[cache]\n    type = symlink\n", 2),
+        ((TOP / ".dvc/config").read_text(), None, 1),
     ],
 )
-def test_the_copies_in_dvcs_cache_count_where_they_are_no_links(
-    tmp_path: Path, config: str | None, local: str | None, second: bool
+def test_the_copies_in_dvcs_cache_and_in_work_count_where_they_are_no_links(
+    tmp_path: Path, config: str | None, local: str | None, copies: int
 ) -> None:
     (tmp_path / ".dvc").mkdir()
     for name, text in (("config", config), ("config.local", local)):
         if text:
             (tmp_path / ".dvc" / name).write_text(text)
-    assert keeps_second_copy(tmp_path) is second
+    assert count_copies(tmp_path) == copies
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,20 @@ Killed stages are in the tests of the rooms that they run.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from project import (
     environment,
@@ -28,6 +32,11 @@ from project import (
     student,
     write_params,
 )
+
+from pipeline.core.errors import PipelineError
+from pipeline.data.dataset import ImageDataset
+from pipeline.labels.reader import StoreReader
+from pipeline.models.saved import read_model
 
 STUDENTS = ["train_student@small", "train_student@small_hard"]
 TOLD = ["evaluate", "explain", "report"]  # what follows any student
@@ -46,8 +55,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
-    """Returns a copy of the finished project, to change."""
-    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+    """Returns a copy of the finished project, to change; what is linked there is linked in it."""
+    run(tmp_path, "cp", "-a", str(finished), "project")
+    return tmp_path / "project"
 
 
 def test_a_second_run_does_nothing(project: Path) -> None:
@@ -179,3 +189,97 @@ def test_dvc_killed_without_its_child_then_run_again(project: Path) -> None:
     forget(project, "train_student/small")
     run_warm(project, "stages.train_student", "--name", "small")
     assert files_of(project / "data/train_student/small") == again
+
+
+def damaged(path: Path) -> None:
+    """Flips a bit where the file lies, through all of its names, and leaves its time as it was."""
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def cache_is_whole(folder: Path) -> bool:
+    copies = [path for path in (folder / ".dvc/cache/files/md5").glob("??/*") if path.is_file()]
+    named = [(path, f"{path.parent.name}{path.name}".removesuffix(".dir")) for path in copies]
+    return bool(named) and all(hashlib.md5(path.read_bytes()).hexdigest() == name for path, name in named)
+
+
+def read_image(prepared: Path) -> None:
+    ImageDataset(prepared).stream("val").take(np.zeros(1, np.int64))
+
+
+def read_store(path: Path) -> None:
+    store = StoreReader(path)
+    for _, fault in store.check():
+        if fault:
+            raise fault
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "data/prepare/manifest.json": lambda path: ImageDataset(path.parent),
+    "data/prepare/val.zarr/images/c/0/0/0/0": lambda path: read_image(path.parents[6]),
+    "data/train_teacher/meta.json": lambda path: read_model(path.parent, made_by="train_teacher"),
+    "data/dump_labels/dense8.zarr/log_prob_codes/c/0/0/0": lambda path: read_store(path.parents[4]),
+    "data/dump_labels/dense16.zarr/zarr.json": lambda path: read_store(path.parent),
+    "data/train_student/small/meta.json": lambda path: read_model(path.parent, made_by="train_student@small"),
+}
+
+
+def test_what_each_error_line_names_to_do_repairs_output_and_cache(project: Path) -> None:
+    """Every damage goes through hard links, so that output, DVC's copy and second name have it."""
+    before, outputs = files_of(project / "data"), {*READERS}
+    named: dict[str, None] = {}
+    for name in outputs:
+        path = project / name
+        assert path.stat().st_nlink >= 3, f"{name} is not linked"
+        damaged(path)
+    for name, read in READERS.items():
+        with pytest.raises(PipelineError) as fault:
+            read(project / name)
+        named |= dict.fromkeys(re.findall(r"`([^`]*)`", str(fault.value)))
+    repair = "potstill repair"
+    assert {each for each in named if not each.startswith("dvc repro")} == {repair, "potstill labels repair"}
+    stages = [each.removeprefix("dvc repro ") for each in named if each.startswith("dvc repro ")]
+    told = run_warm(project, "stages.repair").stderr
+    assert told.count("without a whole copy") == len({*stages}) == 4, told
+    assert sorted(repro(project, *stages)) == sorted(stages)
+    assert files_of(project / "data") == before
+    assert cache_is_whole(project)
+    assert {*repro(project)} <= {"evaluate", "report"}  # which show the seconds of this training
+
+
+def test_repaired_labels_are_whole_in_the_cache_too_and_what_is_lost_comes_back_from_there(project: Path) -> None:
+    before = files_of(project / "data")
+    damaged(project / "data/dump_labels/dense8.zarr/log_prob_codes/c/0/0/0")
+    assert "whole again" in run_warm(project, "stages.repair_labels").stderr
+    assert cache_is_whole(project)
+    (project / "data/train_teacher/weights.safetensors").unlink()
+    shutil.rmtree(project / "data/dump_labels/top2.zarr/classes")
+    assert "whole again" in run_warm(project, "stages.repair").stderr
+    assert files_of(project / "data") == before
+    run_warm(project, "dvc", "checkout")
+    assert repro(project) == []
+    assert files_of(project / "data") == before
+    newer = project / "data/train_student/small/meta.json"
+    newer.unlink()
+    newer.write_text("made by hand since")
+    assert "left as it is" in run_warm(project, "stages.repair").stderr
+    assert newer.read_text() == "made by hand since"
+
+
+def test_on_a_fresh_machine_a_changed_student_needs_what_was_pushed_and_no_teacher(
+    project: Path, tmp_path: Path
+) -> None:
+    """What docs/machines.md says: `dvc pull`, then `dvc repro`."""
+    remote = f"[core]\n    no_scm = true\n    remote = cellar\n['remote \"cellar\"']\n    url = {tmp_path}/cellar\n"
+    (project / ".dvc/config.local").write_text(remote)
+    run_warm(project, "dvc", "push")
+    for left_behind in ("data", "work", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(project / left_behind)
+    run_warm(project, "dvc", "pull")
+    params = small_params()
+    params["students"]["small"]["fit"]["learning_rate"] = 0.02
+    write_params(project, params)
+    assert repro(project, "evaluate") == ["train_student@small", "evaluate"]
