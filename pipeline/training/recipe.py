@@ -41,15 +41,15 @@ class FitSettings:
     batch_size: BatchSize
     accumulate_batches: Annotated[int, Field(gt=0, le=10_000)]
     optimizer: Literal["adamw", "sgd"]
-    learning_rate: Annotated[float, Field(gt=0, le=10**6)]
+    learning_rate: Annotated[float, Field(gt=0, ge=1e-12, le=10**6)]
     weight_decay: Annotated[float, Field(ge=0, le=10**6)]
     schedule: Literal["cosine", "one_cycle"]
     warmup_fraction: ShareBelow1
-    clip_norm: Annotated[float, Field(gt=0, le=10**12)]
+    clip_norm: Annotated[float, Field(gt=0, ge=1e-12, le=10**12)]
     ema_decay: ShareBelow1
     patience_epochs: Epochs | None
     freeze_epochs: Annotated[int, Field(ge=0, le=10**6)]
-    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    layer_decay: Annotated[float, Field(gt=0, ge=0.001, le=1)]
     precision: Precision
     compile: bool
     checkpoint_seconds: Annotated[float, Field(ge=0, le=10**9)]

@@ -1,7 +1,7 @@
 """Every key of params.yaml, spoilt in every way: one line or nothing, and the doctor and the stage
 agree.
 
-All keys are too many for every run: FUZZ_SHARE=1 tries them all, in a minute or two.
+All keys are too many for every run: FUZZ_SHARE=1 tries them all, in some minutes.
 """
 
 import inspect
