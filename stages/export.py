@@ -2,7 +2,7 @@
 others run.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -16,7 +16,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.export.libraries import library_versions
 from pipeline.export.measure import measure_forms, summary
 from pipeline.export.settings import Export
-from pipeline.export.write import write_forms
+from pipeline.export.write import samples_for, write_forms
 from pipeline.models.saved import model_fingerprint, read_meta, read_model
 from pipeline.results.files import write_result
 
@@ -48,9 +48,8 @@ def main(
     with Scratch(out / name, decides, work, [reports / f"{name}.json"], code=Path(__file__)) as scratch:
         if scratch.done:
             return
-        bits = write_forms(scratch.output, model, meta, dataset.stream("train"), settings)
-        measured = measure_forms(scratch.output, name, model, dataset.stream("test"), settings)
-        report = replace(measured, int8_weight_bits=bits)
+        forms = write_forms(scratch.output, model, meta, samples_for(dataset, settings), settings)
+        report = measure_forms(scratch.output, name, model, dataset.stream("test"), settings, forms)
         write_result(reports / f"{name}.json", report)
         scratch.publish()
     for line in summary(report, settings):

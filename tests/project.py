@@ -147,7 +147,10 @@ def small_params() -> dict[str, Any]:
         "export": {
             "num_calibration_images": 128,
             "logit_tolerance": 1.0e-4,
+            "int8": True,
+            "int8_seconds": 600.0,
             "max_int8_drop_points": 0.5,
+            "num_checked_images": 100,
             "reduce_range": None,
             "executorch": False,
             "latency_repeats": 5,

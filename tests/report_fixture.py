@@ -224,6 +224,16 @@ def _export(name: str, row: dict[str, Any]) -> dict[str, Any]:
         "num_test": NUM_TEST,
         "files": {"model.onnx": full, "model_int8.onnx": small},
         "torch": {"bytes": row["file_bytes"], "accuracy": row["accuracy"]},
+        "int8": {
+            "weight_bits": 8,
+            "weights_alone": False,
+            "num_layers": 4,
+            "float32_layers": ["2.0"],
+            "float32_bytes": 4608,
+            "num_checked": 500,
+            "drop_points": 0.2,
+            "whole_drop_points": 1.4,
+        },
         "int8_drop_points": 0.2,
         "int8_size_ratio": 3.0,
     }

@@ -11,7 +11,9 @@ parity.py           the difference between a file's logits and torch's
 programs.py         a network as a graph of operations, for any exporter
 untraceable.py      networks that have no such graph: which line, and what to write instead
 onnx_file.py        writes and runs ONNX files
-quantization.py     makes an int8 file of an ONNX file
+int8_file.py        the int8 file of an ONNX file: which layers stay in float32
+trials.py           what a network loses in int8, in one form or another
+quantization.py     makes an int8 file of an ONNX file, in one form
 executorch_file.py  writes and runs ExecuTorch programs; the one file that imports executorch
 about.py            the metadata in every file, and the safetensors file
 predict.py          the example script that is exported beside the files; it stands alone

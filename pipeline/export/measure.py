@@ -16,7 +16,7 @@ from pipeline.export.executorch_file import run_executorch
 from pipeline.export.onnx_file import run_onnx
 from pipeline.export.parity import Parity, compare
 from pipeline.export.settings import Export
-from pipeline.export.write import EXECUTORCH, FLOAT32, INT8, WEIGHTS
+from pipeline.export.write import EXECUTORCH, FLOAT32, INT8, WEIGHTS, Forms
 from pipeline.models import Classifier
 from pipeline.models.predict import predict_logits
 from pipeline.profiling.latency import measure_cost
@@ -30,14 +30,18 @@ Batches = Iterable[UInt8[torch.Tensor, "_ channels height width"]]
 Run = Callable[[Batches], Float[torch.Tensor, "samples classes"]]
 
 
-def measure_forms(folder: Path, name: str, model: Classifier, test: SplitOnDisk, settings: Export) -> ExportReport:
+def measure_forms(
+    folder: Path, name: str, model: Classifier, test: SplitOnDisk, settings: Export, forms: Forms
+) -> ExportReport:
     """Returns the report of the files in a folder, over a whole split.
 
     Raises:
         ExportError: A file can't be run, or one that is not quantised differs from torch.
     """
-    runs: dict[str, Run] = {file: partial(run_onnx, folder / file) for file in (FLOAT32, INT8)}
-    if settings.executorch:
+    runs: dict[str, Run] = {FLOAT32: partial(run_onnx, folder / FLOAT32)}
+    if forms.int8:
+        runs[INT8] = partial(run_onnx, folder / INT8)
+    if settings.executorch and EXECUTORCH not in forms.left_out:
         runs[EXECUTORCH] = partial(run_executorch, folder / EXECUTORCH)
     torch_logits = predict_logits(model, test.in_order(_BATCH_SIZE), torch.device("cpu"))
     files = {}
@@ -49,8 +53,17 @@ def measure_forms(folder: Path, name: str, model: Classifier, test: SplitOnDisk,
             files[file] = _row(folder / file, parity, settings)
             on_file(1)
     student = StudentInTorch(_size(folder / WEIGHTS), accuracy(torch_logits, test.hard_labels))
-    drop_points = 100 * (files[FLOAT32].accuracy - files[INT8].accuracy)
-    return ExportReport(name, len(test), files, student, drop_points, files[INT8].bytes / files[FLOAT32].bytes)
+    report = ExportReport(
+        name=name, num_test=len(test), files=files, torch=student, left_out=forms.left_out, int8=forms.int8
+    )
+    return _with_int8(report) if forms.int8 else report
+
+
+def _with_int8(report: ExportReport) -> ExportReport:
+    """Returns the report with int8 beside float32."""
+    float32, int8 = report.files[FLOAT32], report.files[INT8]
+    drop_points = 100 * (float32.accuracy - int8.accuracy)
+    return replace(report, int8_drop_points=drop_points, int8_size_ratio=int8.bytes / float32.bytes)
 
 
 def _row(path: Path, parity: Parity, settings: Export) -> ExportedFile:
@@ -62,17 +75,21 @@ def _row(path: Path, parity: Parity, settings: Export) -> ExportedFile:
 
 
 def summary(report: ExportReport, settings: Export) -> Iterator[str]:
-    """Yields the result in words, and a warning where int8 loses more than allowed."""
-    bits = {INT8: f" (weights of {report.int8_weight_bits} bits)"}
+    """Yields the result in words, what a user must know of the files, and a warning where int8
+    loses more than allowed.
+    """
+    bits = {INT8: f" (weights of {report.int8.weight_bits} bits)"} if report.int8 else {}
     rows = (
         f"{file} {row.bytes:,} bytes{bits.get(file, '')}, accuracy {row.accuracy:.2%}"
         for file, row in report.files.items()
     )
     yield f"export@{report.name}: {'; '.join(rows)}; torch {report.torch.accuracy:.2%}"
+    for note in report.notes():
+        yield f"export@{report.name}: {note}"
     drop = report.int8_drop_points
-    if drop > settings.max_int8_drop_points:
+    if drop is not None and drop > settings.max_int8_drop_points:
         loses = f"int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}"
-        fix = "more num_calibration_images may help" + (
+        fix = "more num_checked_images or num_calibration_images may help" + (
             ", or reduce_range: null" if settings.reduce_range is False else ""
         )
         yield f"export@{report.name}: {loses}; {fix}"

@@ -1,5 +1,6 @@
 """A trained network as an ONNX file, and the logits that such a file predicts."""
 
+import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from pipeline.export.libraries import ExportError, first_line, onnx_libraries, q
 
 OPSET = 18  # the first whose Resize can antialias
 INPUT, OUTPUT = "pixels", "logits"
+_NETWORK, _WEIGHT = "network.", ".weight"  # around a layer's name
+_SCOPES = "pkg.torch.onnx.name_scopes"  # a note of the exporter: modules from the outermost on, then the operation
 
 
-def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> None:
+def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> list[str]:
     """Writes the network in float32: uint8 [batch, channels, height, width] -> logits [batch,
-    classes].
+    classes]. Returns the name of the module that each of the file's nodes comes from.
 
     Normalisation and resizing are in the graph, batch norm is folded into convolutions. The same
     weights give the same bytes on any machine and in any folder.
@@ -33,7 +36,22 @@ def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -
         except Exception as error:  # the exporter's errors have no class in common
             raise ExportError(path, f"the network can't be written ({first_line(error)})") from error
     assert exported is not None, "it was given no path"
-    save_onnx(path, exported.model_proto, about)
+    model = exported.model_proto
+    modules = [_module(node) for node in model.graph.node]
+    save_onnx(path, model, about)
+    return modules
+
+
+def _module(node: Any) -> str:
+    """Returns the name of the module that owns a node's weight, or else the one that computes
+    it.
+    """
+    weight: str = next((name for name in node.input if name.startswith(_NETWORK) and name.endswith(_WEIGHT)), "")
+    if weight:
+        return weight.removeprefix(_NETWORK).removesuffix(_WEIGHT)
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+    modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope.startswith(_NETWORK)]
+    return str(modules[-1]).removeprefix(_NETWORK) if modules else str(node.op_type)
 
 
 def save_onnx(path: Path, model: Any, about: Mapping[str, str]) -> None:
@@ -62,7 +80,7 @@ def _shorten_names(graph: Any) -> None:
 
     A graph with graphs inside stays as it is: they refer to its values by name.
     """
-    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+    if has_graphs_inside(graph):
         return
     short = {name: name for name in ("", INPUT, OUTPUT)}
     for node in graph.node:
@@ -71,6 +89,11 @@ def _shorten_names(graph: Any) -> None:
             names[:] = [short.setdefault(name, str(len(short))) for name in names]
     for tensor in graph.initializer:
         tensor.name = short[tensor.name]
+
+
+def has_graphs_inside(graph: Any) -> bool:
+    """Returns whether a node of a graph holds another one, for a branch or a loop."""
+    return any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)
 
 
 def run_onnx(

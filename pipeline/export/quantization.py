@@ -1,9 +1,12 @@
-"""A trained network in int8: static quantisation of its ONNX file, by onnxruntime, calibrated on
-images.
+"""A network in int8, whole or in part: static quantisation of its ONNX file, by onnxruntime,
+calibrated on images.
 """
 
+import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,101 +14,142 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from pipeline.core.files import write_bytes
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
-from pipeline.export.onnx_file import INPUT, run_onnx, save_onnx
-from pipeline.signals.metrics import agreement, kl_to_teacher
+from pipeline.export.onnx_file import INPUT, OUTPUT, has_graphs_inside, save_onnx
 
-_BATCH = 64  # of images at a time
-_ALIKE = 0.99  # of the images have the same likeliest class
-_OPTIONS = {
-    # A bias in float32 takes as many bytes as one in int32, and needs no scale and no further
-    # nodes; onnxruntime converts it as it reads the file.
-    "QuantizeBias": False,
-    # Logits of 8 bits would have ties.
-    "OpTypesToExcludeOutputQuantization": ["Gemm"],
-}
+BATCH = 64  # of images at a time
+_WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def write_int8(
-    path: Path,
-    source: Path,
-    images: UInt8[torch.Tensor, "images channels height width"],
-    about: Mapping[str, str],
-    *,
-    reduce_range: bool | None,
-) -> int:
-    """Writes the network of an ONNX file in int8, as `quantise` does; returns the bits of its
-    weights.
+@dataclass(frozen=True)
+class Form:
+    """What of a network is in int8.
 
-    Where `reduce_range` is None they are 8, unless the network predicts other classes with them
-    than in float32 on this processor, and is nearer to it with 7.
+    Attributes:
+        whole: Every operator that onnxruntime can quantise; otherwise layers with weights alone.
+        bits: Of a weight, 8 or 7.
+        float32: The layers that stay in float32.
     """
-    quantise(path, source, images.numpy(), about, reduce_range=bool(reduce_range))
-    if reduce_range is not None:
-        return 7 if reduce_range else 8
-    exact, with_8 = (run_onnx(file, images.split(_BATCH)) for file in (source, path))
-    if agreement(with_8, exact) >= _ALIKE:
-        return 8
-    content = path.read_bytes()
-    quantise(path, source, images.numpy(), about, reduce_range=True)
-    if kl_to_teacher(run_onnx(path, images.split(_BATCH)), exact) < kl_to_teacher(with_8, exact):
-        return 7
-    write_bytes(path, content)
-    return 8
+
+    whole: bool
+    bits: int
+    float32: frozenset[str] = frozenset()
 
 
-def quantise(
-    path: Path,
-    source: Path,
-    images: UInt8[np.ndarray, "images channels height width"],
-    about: Mapping[str, str],
-    *,
-    reduce_range: bool,
-) -> None:
-    """Writes the network of an ONNX file with int8 weights, a scale per channel, and uint8
-    activations.
+class Quantiser:
+    """The network of an ONNX file, to be written in int8; the ranges of its activations are
+    measured once.
 
-    The file holds standard operators between QuantizeLinear and DequantizeLinear, which runtimes
-    other than onnxruntime read as well; onnxruntime's own operators (QOperator) are no faster and
-    save 2 % of a small file.
+    Attributes:
+        layers: The layers with weights, in the network's order, and how many weights each has.
+    """
+
+    def __init__(self, source: Path, images: UInt8[torch.Tensor, "images channels height width"], ranges: Path) -> None:
+        onnx, _ = onnx_libraries()
+        self._model = _with_safe_names(onnx.load(source))
+        self._images, self._ranges = images.numpy(), ranges
+        self._about = {entry.key: entry.value for entry in self._model.metadata_props}
+        sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in self._model.graph.initializer}
+        self.layers = {
+            node.name: sum(sizes.get(name, 0) for name in node.input[:2])
+            for node in self._model.graph.node
+            if node.op_type in _WITH_WEIGHTS and any(name in sizes for name in node.input[:2])
+        }
+
+    def write(self, path: Path, form: Form) -> None:
+        """Writes the network with int8 weights, a scale per channel, and uint8 activations.
+
+        The file holds standard operators between QuantizeLinear and DequantizeLinear, which
+        runtimes other than onnxruntime read as well; onnxruntime's own operators (QOperator) are no
+        faster and save 2 % of a small file.
+
+        Weights of 7 bits are for x86 processors without VNNI (before 2019 or so): they add up
+        products of 8 bits in 16, which may overflow.
+
+        Raises:
+            ExportError: onnxruntime can't quantise it.
+        """
+        onnx, _ = onnx_libraries()
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+        with tempfile.TemporaryDirectory() as folder, quiet("root"):
+            quantised = Path(folder, "int8.onnx")
+            try:
+                quantize_static(
+                    copy.deepcopy(self._model),  # it moves the tensors of what it is given into files
+                    quantised,
+                    _Calibration(self._images),
+                    calibration_cache_path=self._ranges,
+                    quant_format=QuantFormat.QDQ,
+                    per_channel=True,
+                    reduce_range=form.bits == 7,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    calibrate_method=CalibrationMethod.MinMax,
+                    nodes_to_quantize=[] if form.whole else [name for name in self.layers if name not in form.float32],
+                    nodes_to_exclude=sorted(form.float32),
+                    extra_options=_options(form),
+                )
+            except Exception as error:  # onnxruntime's errors have no class in common
+                raise ExportError(path, f"can't be quantised ({first_line(error)})") from error
+            save_onnx(path, onnx.load(quantised), self._about)
+
+
+@contextmanager
+def quantiser(source: Path, images: UInt8[torch.Tensor, "images channels height width"]) -> Iterator[Quantiser]:
+    """Gives the quantiser of an ONNX file.
 
     Args:
         images: The ranges of activations are their smallest and largest values on these.
-        reduce_range: Weights have 7 bits: x86 processors without VNNI (before 2019 or so) add up
-            products of 8 bits in 16, which may overflow.
-
-    Raises:
-        ExportError: onnxruntime can't quantise it.
     """
-    onnx, _ = onnx_libraries()
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    with tempfile.TemporaryDirectory() as folder:
+        yield Quantiser(source, images, Path(folder, "ranges.json"))
 
-    with tempfile.TemporaryDirectory() as folder, quiet("root"):
-        quantised = Path(folder, "int8.onnx")
-        try:
-            quantize_static(
-                onnx.load(source),
-                quantised,
-                _Calibration(images),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                reduce_range=reduce_range,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options=dict(_OPTIONS),
-            )
-        except Exception as error:  # onnxruntime's errors have no class in common
-            raise ExportError(path, f"can't be quantised ({first_line(error)})") from error
-        save_onnx(path, onnx.load(quantised), about)
+
+def _options(form: Form) -> dict[str, Any]:
+    """Returns onnxruntime's further options."""
+    return {
+        # A bias in float32 takes as many bytes as one in int32, and needs no scale and no further
+        # nodes; onnxruntime converts it as it reads the file.
+        "QuantizeBias": False,
+        # Logits of 8 bits would have ties. A product whose neighbours stay in float32 gains nothing
+        # from 8 bits.
+        "OpTypesToExcludeOutputQuantization": ["Gemm"] if form.whole else ["Gemm", "MatMul"],
+    }
+
+
+def layer_name(index: int) -> str:
+    """Returns the name of a node by its place in the file."""
+    return f"n{index}."
+
+
+def _with_safe_names(model: Any) -> Any:
+    """Returns a model whose nodes have names and whose values have names that are no one else's
+    beginning.
+
+    onnxruntime copies a bias that several layers share (zeros of a fresh network, say). It gives
+    the copy the first name and a number, and gives it to all nodes of the layer's name. With values
+    called 14 and 148, or nodes without names, the copy takes another value's place: then
+    quantisation never ends, or the file can't be run.
+    """
+    for index, node in enumerate(model.graph.node):
+        node.name = layer_name(index)
+    if has_graphs_inside(model.graph):
+        return model
+    kept = ("", INPUT, OUTPUT)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if name in kept else f"v{name}." for name in names]
+    for tensor in model.graph.initializer:
+        tensor.name = f"v{tensor.name}."
+    return model
 
 
 class _Calibration:
     """A reader of images batch by batch, as onnxruntime asks for them."""
 
     def __init__(self, images: UInt8[np.ndarray, "images channels height width"]) -> None:
-        self._batches = iter(np.split(images, range(_BATCH, len(images), _BATCH)))
+        self._batches = iter(np.split(images, range(BATCH, len(images), BATCH)))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)

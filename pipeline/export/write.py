@@ -1,41 +1,81 @@
 """The forms of a student, written into a folder."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_bytes
+from pipeline.data.dataset import ImageDataset
 from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import SplitInMemory
 from pipeline.export.about import example_script, file_metadata, write_weights
 from pipeline.export.executorch_file import write_executorch
+from pipeline.export.int8_file import write_int8
 from pipeline.export.onnx_file import write_onnx
 from pipeline.export.programs import trace
-from pipeline.export.quantization import write_int8
 from pipeline.export.settings import Export
+from pipeline.export.trials import Samples
 from pipeline.models import Classifier
 from pipeline.models.saved import ModelMeta
+from pipeline.results.export import Int8Layers
 
 WEIGHTS, FLOAT32, INT8, EXECUTORCH = "model.safetensors", "model.onnx", "model_int8.onnx", "model.pte"
 EXAMPLE = "predict.py"
+_NUM_COMPARED = 128  # images for each layer: a mean over them ranks layers well enough
 
 
-def write_forms(folder: Path, model: Classifier, meta: ModelMeta, train: SplitOnDisk, settings: Export) -> int:
-    """Writes the student in every form that the settings ask for, and a script that runs it;
-    returns the bits of its int8 weights.
+@dataclass
+class Forms:
+    """What became of a student's forms.
 
-    Args:
-        train: From which images are taken, evenly, to calibrate the int8 form.
+    Attributes:
+        int8: None where there is no int8 file.
+        left_out: Why a file could not be made, by its name.
+    """
+
+    int8: Int8Layers | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def attempt(self, path: Path, write: Callable[[], Int8Layers | None]) -> Int8Layers | None:
+        """Returns what `write` does; where it can't make its file, notes why and leaves none."""
+        try:
+            return write()
+        except PipelineError as error:
+            path.unlink(missing_ok=True)
+            self.left_out[path.name] = str(error).replace(f"{path}", path.name).removeprefix(f"{path.name}: ")
+            return None
+
+
+def write_forms(folder: Path, model: Classifier, meta: ModelMeta, samples: Samples, settings: Export) -> Forms:
+    """Writes the student in every form that the settings ask for, and a script that runs it.
+
+    Weights and ONNX in float32 are always there; any other form is left out where the network has
+    none.
 
     Raises:
-        ExportError: The network has no such form.
+        ExportError: The network has no form in ONNX.
     """
-    rows = torch.linspace(0, len(train) - 1, min(settings.num_calibration_images, len(train))).long()
-    images = train.take(rows.numpy()).inputs
-    about = file_metadata(meta)
+    about, images, forms = file_metadata(meta), samples.calibration.inputs, Forms()
     write_weights(folder / WEIGHTS, model.state_dict(), about)
-    write_onnx(folder / FLOAT32, trace(model, images[:2]), about)
-    bits = write_int8(folder / INT8, folder / FLOAT32, images, about, reduce_range=settings.reduce_range)
+    modules = write_onnx(folder / FLOAT32, trace(model, images[:2]), about)
+    int8, executorch = folder / INT8, folder / EXECUTORCH
+    if settings.int8:
+        forms.int8 = forms.attempt(int8, lambda: write_int8(int8, folder / FLOAT32, samples, modules, settings))
     if settings.executorch:
-        write_executorch(folder / EXECUTORCH, trace(model, images[:1]), about)
+        forms.attempt(executorch, lambda: write_executorch(executorch, trace(model, images[:1]), about))
     write_bytes(folder / EXAMPLE, example_script())
-    return bits
+    return forms
+
+
+def samples_for(dataset: ImageDataset, settings: Export) -> Samples:
+    """Returns the images that decide on the int8 file, each kind evenly from its split."""
+    calibration = _evenly(dataset.stream("train"), settings.num_calibration_images)
+    checked = _evenly(dataset.stream("val"), settings.num_checked_images)
+    return Samples(calibration, _evenly(calibration, _NUM_COMPARED), checked)
+
+
+def _evenly(split: SplitOnDisk | SplitInMemory, count: int) -> SplitInMemory:
+    return split.take(torch.linspace(0, len(split) - 1, min(count, len(split))).long().numpy())

@@ -1,6 +1,9 @@
 """The content of reports/export/<name>.json: the files of a student beside the student in torch."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_NAMED = 4  # layers in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +39,73 @@ class StudentInTorch:
     accuracy: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Int8Layers:
+    """What of a student's int8 file is in int8.
+
+    Attributes:
+        weight_bits: 8, or 7 for processors that add products of 8 bits up in 16.
+        weights_alone: Whether only layers with weights are in int8, and all else is in float32.
+        num_layers: The layers with weights.
+        float32_layers: Those that stay in float32, because int8 loses too much with them.
+        float32_bytes: The size of their weights.
+        num_checked: The validation images that decided.
+        drop_points: The accuracy that the file loses on them, in percentage points.
+        whole_drop_points: What the network loses wholly in int8; None: it can't be so.
+    """
+
+    weight_bits: int
+    weights_alone: bool
+    num_layers: int
+    float32_layers: list[str]
+    float32_bytes: int
+    num_checked: int
+    drop_points: float
+    whole_drop_points: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportReport:
     """The content of a student's report of export; files are by name.
 
     Attributes:
+        left_out: Why a file that the settings ask for could not be made.
+        int8: None where there is no int8 file, as in the two that follow.
         int8_drop_points: The accuracy of float32 minus that of int8, in percentage points.
         int8_size_ratio: The bytes of int8 over those of float32.
-        int8_weight_bits: 8, or 7 for processors that add products of 8 bits up in 16.
     """
 
     name: str
     num_test: int
     files: dict[str, ExportedFile]
     torch: StudentInTorch
-    int8_drop_points: float
-    int8_size_ratio: float
-    int8_weight_bits: int = 8
+    left_out: dict[str, str] = field(default_factory=dict)
+    int8: Int8Layers | None = None
+    int8_drop_points: float | None = None
+    int8_size_ratio: float | None = None
+
+    def notes(self) -> Iterator[str]:
+        """Yields what a user must know of the files, a sentence each."""
+        for file, reason in self.left_out.items():
+            yield f"{file} is left out: {reason}"
+        if self.int8 and (kept := _in_float32(self.int8)):
+            yield f"int8: {kept} {_why(self.int8)}"
+
+
+def _in_float32(facts: Int8Layers) -> str:
+    """Returns what stays in float32, in words; nothing where all is in int8."""
+    layers = facts.float32_layers
+    if not layers:
+        return "all but layers with weights stays in float32" if facts.weights_alone else ""
+    named = ", ".join(layers[:_NAMED]) + (f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else "")
+    rest = " and all without weights" if facts.weights_alone else ""
+    return (
+        f"{len(layers)} of {facts.num_layers} layers{rest} stay in float32"
+        f" ({named}; {facts.float32_bytes:,} bytes of weights)"
+    )
+
+
+def _why(facts: Int8Layers) -> str:
+    lost = facts.whole_drop_points
+    whole = "can't be run" if lost is None else f"loses {lost:.2f} points"
+    return f"(wholly in int8 it {whole}; so, {facts.drop_points:.2f}, on {facts.num_checked:,} validation images)"

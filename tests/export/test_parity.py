@@ -11,7 +11,7 @@ from pipeline.export.parity import compare
 
 @dataclass(frozen=True)
 class Case:
-    """Logits of torch, how far a file's are off, and whether that is too far."""
+    """The logits of torch, how far a file's are off, and whether that is too far."""
 
     scale: float
     off: float
