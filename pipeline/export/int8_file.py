@@ -20,7 +20,7 @@ def write_int8(path: Path, source: Path, samples: Samples, modules: Sequence[str
 
     1. All that onnxruntime can quantise is in int8.
     2. Where that loses too much or can't be run: layers with weights alone.
-    3. Where that does, too: the loss of each layer is measured alone, and as few layers as
+    3. Where that does, too: the loss of each layer is measured alone, and as few of them as
        possible, the worst first, stay in float32.
 
     Args:
@@ -34,7 +34,7 @@ def write_int8(path: Path, source: Path, samples: Samples, modules: Sequence[str
     with limit, quantiser(source, samples.calibration.inputs) as network:
         trials = Trials(network, path, source, samples)
         whole = _with_bits(trials, Form(whole=True, bits=8), settings.reduce_range)
-        form = whole if _within(trials, whole, settings) else _in_part(trials, network.layers, whole, settings)
+        form = whole if _within(trials, whole, settings) else _in_part(trials, network.layers, settings)
         trials.write(form)
         return Int8Layers(
             weight_bits=form.bits,
@@ -64,26 +64,25 @@ def _with_bits(trials: Trials, form: Form, reduce_range: bool | None) -> Form:
     return with_8 if trials.agreement(with_8) >= _ALIKE or trials.kl(with_8) <= trials.kl(with_7) else with_7
 
 
-def _in_part(trials: Trials, layers: Iterable[str], whole: Form, settings: Export) -> Form:
-    """Returns the form of layers with weights alone, or the nearer of the two with as few layers in
-    float32 as the settings allow.
+def _in_part(trials: Trials, layers: Iterable[str], settings: Export) -> Form:
+    """Returns the form of layers with weights alone, with as few of them in float32 as the settings
+    allow.
     """
     weights = _with_bits(trials, Form(whole=False, bits=8), settings.reduce_range)
     if _within(trials, weights, settings):
         return weights
-    base = min(whole, weights, key=trials.kl)
-    worst = _worst_first(trials, list(layers), base.bits)
+    worst = _worst_first(trials, list(layers), weights.bits)
     fewest, enough = 0, len(worst) - 1  # layers in float32
-    if enough < 0 or not _within(trials, _keeping(base, worst[:enough]), settings):
+    if enough < 0 or not _within(trials, _keeping(weights, worst[:enough]), settings):
         most = f"{settings.max_int8_drop_points:g} points (export.max_int8_drop_points)"
         raise ExportError("int8", trials.fault or f"loses more than {most} even where a single layer is in int8")
     while fewest < enough:
         middle = (fewest + enough) // 2
-        if _within(trials, _keeping(base, worst[:middle]), settings):
+        if _within(trials, _keeping(weights, worst[:middle]), settings):
             enough = middle
         else:
             fewest = middle + 1
-    return _keeping(base, worst[:enough])
+    return _keeping(weights, worst[:enough])
 
 
 def _worst_first(trials: Trials, layers: list[str], bits: int) -> list[str]:

@@ -120,7 +120,7 @@ def _options(form: Form) -> dict[str, Any]:
 
 def layer_name(index: int) -> str:
     """Returns the name of a node by its place in the file."""
-    return f"n{index}."
+    return f"n{index}_"
 
 
 def _with_safe_names(model: Any) -> Any:
@@ -130,7 +130,8 @@ def _with_safe_names(model: Any) -> Any:
     onnxruntime copies a bias that several layers share (zeros of a fresh network, say). It gives
     the copy the first name and a number, and gives it to all nodes of the layer's name. With values
     called 14 and 148, or nodes without names, the copy takes another value's place: then
-    quantisation never ends, or the file can't be run.
+    quantisation never ends, or the file can't be run. It also orders nodes by the names of weights:
+    these names leave the order as it is.
     """
     for index, node in enumerate(model.graph.node):
         node.name = layer_name(index)
@@ -139,9 +140,9 @@ def _with_safe_names(model: Any) -> Any:
     kept = ("", INPUT, OUTPUT)
     for node in model.graph.node:
         for names in (node.input, node.output):
-            names[:] = [name if name in kept else f"v{name}." for name in names]
+            names[:] = [name if name in kept else f"{name}_" for name in names]
     for tensor in model.graph.initializer:
-        tensor.name = f"v{tensor.name}."
+        tensor.name = f"{tensor.name}_"
     return model
 
 

@@ -1,6 +1,7 @@
 """The stage export: files predict what torch predicts, describe themselves, are reproducible."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from PIL import Image
 from project import environment, files_of, forget, small_params, write_params
 from safetensors import safe_open
 
-import pipeline.export.quantization
+import pipeline.export.int8_file
 from pipeline.core.closure import TOP
 from pipeline.core.errors import ConfigError
 from pipeline.data.dataset import ImageDataset
@@ -109,16 +110,16 @@ def test_the_report_is_what_the_files_say_of_every_test_image(exported: Path, te
 def test_int8_weights_have_the_bits_that_are_nearer_to_float32_here(
     folder: Path, monkeypatch: pytest.MonkeyPatch, alike: float
 ) -> None:
-    monkeypatch.setattr(pipeline.export.quantization, "_ALIKE", alike)  # 2: never alike enough
+    monkeypatch.setattr(pipeline.export.int8_file, "_ALIKE", alike)  # 2: never alike enough
     found = {}
     for reduce_range in (False, True, None):
         forget(folder, "export/small")
         run_export(folder, reduce_range=reduce_range)
         report = json.loads((folder / "reports/export/small.json").read_text())
         found[reduce_range] = (folder / "data/export/small/model_int8.onnx").read_bytes()
-        assert report["int8_weight_bits"] in {False: (8,), True: (7,), None: (7, 8)}[reduce_range]
+        assert report["int8"]["weight_bits"] in {False: (8,), True: (7,), None: (7, 8)}[reduce_range]
     assert found[False] != found[True]
-    assert found[None] == (found[False] if alike == 0 or report["int8_weight_bits"] == 8 else found[True])
+    assert found[None] == (found[False] if alike == 0 or report["int8"]["weight_bits"] == 8 else found[True])
 
 
 def test_another_process_in_another_place_writes_the_same_bytes_and_says_one_line(folder: Path) -> None:
@@ -250,6 +251,24 @@ def test_a_file_that_says_something_else_stops_the_stage(folder: Path, monkeypat
     assert "\n" not in str(caught.value)
     assert files_of(folder / "data") == outputs
     assert files_of(folder / "reports") == reports
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"int8": False}, ""), ({"int8_seconds": 0.01}, "model_int8.onnx is left out: .* raise export.int8_seconds")],
+)
+def test_float32_is_delivered_without_int8(
+    folder: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], told: str
+) -> None:
+    run_export(folder, **changes)
+    assert sorted(files_of(folder / "data/export/small")) == ["model.onnx", "model.safetensors", "predict.py"]
+    report = json.loads((folder / "reports/export/small.json").read_text())
+    assert list(report["files"]) == ["model.onnx"]
+    assert list(report["left_out"]) == (["model_int8.onnx"] if told else [])
+    assert report["int8"] is None
+    _, *notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == bool(told)
+    assert re.match(f"export@small: {told}$" if told else "", "".join(notes))
 
 
 def test_accuracy_that_int8_loses_is_told(

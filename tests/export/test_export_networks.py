@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.export.libraries import ExportError
 from pipeline.export.onnx_file import run_onnx, write_onnx
 from pipeline.export.programs import trace
-from pipeline.export.quantization import write_int8
+from pipeline.export.quantization import Form, quantiser
 from pipeline.models import Classifier, ClassifierSpec
 
 USER_FILE = """
@@ -79,7 +79,8 @@ def test_a_network_of_any_origin_says_the_same_in_onnx(
         expected = model(images)
     assert expected.std(dim=0).min() > 1e-3, "the images do not matter"
     write_onnx(tmp_path / "model.onnx", trace(model, images[:2]), {})
-    write_int8(tmp_path / "int8.onnx", tmp_path / "model.onnx", images, {}, reduce_range=False)
+    with quantiser(tmp_path / "model.onnx", images) as network:
+        network.write(tmp_path / "int8.onnx", Form(whole=True, bits=8))
     for size in (1, 7, 50):
         said = run_onnx(tmp_path / "model.onnx", images.split(size))
         torch.testing.assert_close(said, expected, rtol=1e-5, atol=1e-5)
