@@ -23,7 +23,7 @@ _WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class Form:
-    """What of a network is in int8.
+    """A form of a network: the parts of it that are in int8.
 
     Attributes:
         whole: Every operator that onnxruntime can quantise; otherwise layers with weights alone.

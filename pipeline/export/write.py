@@ -29,7 +29,7 @@ _NUM_COMPARED = 128  # images for each layer: a mean over them ranks layers well
 
 @dataclass
 class Forms:
-    """What became of a student's forms.
+    """The outcome of writing a student's forms.
 
     Attributes:
         int8: None where there is no int8 file.

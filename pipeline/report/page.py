@@ -11,7 +11,16 @@ from markupsafe import Markup
 
 from pipeline.report.content import Content, Networks
 from pipeline.report.drawing import Chart
-from pipeline.report.tables import EXPORTS, Table, everything, export_lines, kl_nats, robustness_table, size
+from pipeline.report.tables import (
+    EXPORTS,
+    Table,
+    everything,
+    export_lines,
+    export_notes,
+    kl_nats,
+    robustness_table,
+    size,
+)
 from pipeline.report.verdicts import about_error, headline, verdict
 
 _HERE = Path(__file__).parent
@@ -43,6 +52,7 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         alone=[n for n, row in content.networks.items() if row.role == "student" and row.twin is None],
         networks=everything(content),
         exports=Table.of(EXPORTS, export_lines(content.exports)),
+        export_notes=export_notes(content.exports),
         charts={chart.name: {"svg": Markup(chart.svg()), "caption": chart.caption} for chart in charts},
         stores=_stores(content),
         robustness=robustness_table(content.networks),

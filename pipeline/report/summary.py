@@ -10,6 +10,7 @@ from pipeline.report.tables import (
     TERMINAL_EXPORTS,
     Table,
     export_lines,
+    export_notes,
     network_lines,
     robustness_table,
     stores_table,
@@ -22,7 +23,7 @@ def terminal(content: Content) -> str:
     exports = Table.of(TERMINAL_EXPORTS, export_lines(content.exports))
     parts = [
         Table.of(TERMINAL, network_lines(content.networks)).text("simple"),
-        *([exports.text("simple")] if exports.lines else []),
+        *([exports.text("simple"), *export_notes(content.exports)] if exports.lines else []),
         stores_table(content.evaluation.stores).text("simple"),
         "\n".join([*verdicts(content), headline(content)]),
     ]
@@ -48,7 +49,7 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         Table.of(COSTS, lines).text("github"),
         "Milliseconds are of one image, on one thread where nothing else is said; memory is the peak above what importing the "
         "library takes.",
-        *(["## Exports", exports.text("github")] if exports.lines else []),
+        *(["## Exports", exports.text("github"), *export_notes(content.exports)] if exports.lines else []),
         "## Robustness",
         f"Accuracy on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
         robustness_table(content.networks).text("github"),

@@ -164,6 +164,11 @@ def export_lines(exports: Mapping[str, ExportReport]) -> list[Line]:
     ]
 
 
+def export_notes(exports: Mapping[str, ExportReport]) -> list[str]:
+    """Returns what a user must know of exported files: what is left out, what stays in float32."""
+    return [f"{name}: {note}" for name, export in exports.items() for note in export.notes()]
+
+
 def everything(content: Content) -> Table:
     """Returns the table of networks, each with its exported files below it."""
     below: dict[str, list[Line]] = {}

@@ -41,7 +41,7 @@ class StudentInTorch:
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Layers:
-    """What of a student's int8 file is in int8.
+    """The parts of a student's int8 file that are in int8, and their loss.
 
     Attributes:
         weight_bits: 8, or 7 for processors that add products of 8 bits up in 16.
@@ -99,10 +99,9 @@ def _in_float32(facts: Int8Layers) -> str:
         return "all but layers with weights stays in float32" if facts.weights_alone else ""
     named = ", ".join(layers[:_NAMED]) + (f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else "")
     rest = " and all without weights" if facts.weights_alone else ""
-    return (
-        f"{len(layers)} of {facts.num_layers} layers{rest} stay in float32"
-        f" ({named}; {facts.float32_bytes:,} bytes of weights)"
-    )
+    stay = "stays" if len(layers) == 1 and not rest else "stay"
+    count = f"{len(layers)} of {facts.num_layers} layers"
+    return f"{count}{rest} {stay} in float32 ({named}; {facts.float32_bytes:,} bytes of weights)"
 
 
 def _why(facts: Int8Layers) -> str:

@@ -77,7 +77,7 @@ def write(folder: Path, **changes: Any) -> Int8Layers:
 
 @dataclass(frozen=True)
 class Case:
-    """Where a large value lies, and what then stays in float32."""
+    """A large value somewhere in a network, and what then stays in float32."""
 
     large_at: str | None
     weights_alone: bool
@@ -125,7 +125,8 @@ def test_a_network_that_loses_in_every_form_has_no_int8_file(tmp_path: Path) -> 
 
 
 def test_a_value_that_layers_share_is_not_taken_for_another_one(tmp_path: Path) -> None:
-    # Three layers share the bias 1, and 17 is a weight: a copy of the bias called 18 would take the place of a value.
+    # Three layers share the bias 1, and 17 is a weight. A copy of the bias would be called 18, as a
+    # value is.
     nodes = [
         helper.make_node("LayerNormalization", ["0", "17", "1"], ["18"]),
         helper.make_node("LayerNormalization", ["18", "17", "1"], ["19"]),
