@@ -22,6 +22,5 @@ text.py      names in one form, and names made fit to be shown
 seeding.py   random numbers as pure functions of seed, sample and view
 stopping.py  signals that end a stage
 tensors.py   tensors on disk, as safetensors files
-time_limit.py  a limit on the time that a library's work may take
 threads.py   a function of many items, in their order, by several threads
 """

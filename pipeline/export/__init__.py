@@ -13,6 +13,7 @@ untraceable.py      networks that have no such graph: which line, and what to wr
 onnx_file.py        writes and runs ONNX files
 int8_file.py        the int8 file of an ONNX file: which layers stay in float32
 trials.py           what a network loses in int8, in one form or another
+time_limit.py       a limit on the time that a library's work may take
 quantization.py     makes an int8 file of an ONNX file, in one form
 executorch_file.py  writes and runs ExecuTorch programs; the one file that imports executorch
 about.py            the metadata in every file, and the safetensors file

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.core.progress import progress
-from pipeline.core.time_limit import time_limit
 from pipeline.export.libraries import ExportError
 from pipeline.export.quantization import Form, Quantiser, layer_name, quantiser
 from pipeline.export.settings import Export
+from pipeline.export.time_limit import time_limit
 from pipeline.export.trials import Samples, Trials
 from pipeline.results.export import Int8Layers
 

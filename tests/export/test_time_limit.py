@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.core.time_limit import TimeLimitError, time_limit
+from pipeline.export.time_limit import TimeLimitError, time_limit
 
 
 def endless() -> None:
