@@ -132,6 +132,20 @@ def test_a_row_is_the_function_that_it_names(row: Row) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_standardised_logits_of_two_classes_teach_nothing_and_are_refused(num_classes: int) -> None:
+    loss, teacher = loss_of(KD, standardize=True), log_softmax(torch.randn(4, num_classes), dim=1)
+    student = torch.randn(4, num_classes, requires_grad=True)
+    loss(student, teacher, torch.zeros(4, dtype=torch.int64), temperature=1.0, epoch=0).mean().backward()
+    assert student.grad is not None
+    assert bool(student.grad.abs().max() < 1e-6) == (num_classes == 2)
+    if num_classes == 2:
+        with pytest.raises(ConfigError, match=r"x.loss.standardize: standardize: true, and 2 classes.*expected false"):
+            loss.check_classes(num_classes, "x.loss")
+    else:
+        loss.check_classes(num_classes, "x.loss")
+
+
 @each_row
 def test_a_standardised_loss_does_not_ask_at_which_temperature_labels_were_read(row: Row) -> None:
     teacher = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
