@@ -1,40 +1,53 @@
 """new_project: this project's code in a new folder, for other data: no history, data or reports
 come along.
 
-A command, not a stage of the DAG.
+A command, not a stage of the DAG. `make new` calls it: its variables stand beside the options in
+messages.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.core.command import run_stage
+from pipeline.core.errors import ConfigError
 from pipeline.core.progress import show
+from pipeline.doctor.announcement import announce
 from pipeline.doctor.new_project import create_project
 from pipeline.preparation.sources import SOURCES
 
+_USAGE = "make new NAME=../pets DATA=path/to/images"
+
 
 def main(
-    target: Annotated[Path, typer.Argument(help="The new folder.")],
+    target: Annotated[str, typer.Argument(help="The new folder.")],
     source: Annotated[str, typer.Option(help="What kind of source the images have: " + ", ".join(SOURCES))] = "folder",
     path: Annotated[
         str | None, typer.Option(help="Where they are; if nothing is there, it is a place in the new folder.")
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=1.0, help="How long a whole run may take here: settings are fitted to it.")
-    ] = 30.0,
+        str, typer.Option(help="How long a whole run may take here, 1 or more: settings are fitted to it.")
+    ] = "30",
 ) -> None:
-    created = create_project(target, source, path, minutes)
-    settings = ", ".join(f"{key}: {value}" for key, value in created.row.items())
-    for line in created.fitted:
+    if not target:
+        raise ConfigError("NAME", "not given", expected=f"the new folder: {_USAGE}")
+    allowed = read_minutes(minutes)
+    show("making the project: looking at the images, and timing the networks for half a minute or so")
+    for line in announce(create_project(Path(target), source, path, allowed)):
         show(line)
-    show(
-        f"{target}: a project of its own, prepare.source: {{{settings}}}. Next, in that folder:\n"
-        "  1. make doctor    looks at params.yaml, the images, the networks and the disk\n"
-        "  2. params.yaml    the teacher (train_teacher) and the students; docs/own-data.md shows how\n"
-        "  3. make repro     runs the pipeline"
-    )
+
+
+def read_minutes(text: str) -> float:
+    """Returns a number of minutes; raises ConfigError where it is none."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 1 <= minutes < math.inf:
+        raise ConfigError("MINUTES (--minutes)", repr(text), expected="a number of minutes, 1 or more")
+    return minutes
 
 
 if __name__ == "__main__":

@@ -19,16 +19,19 @@ labels.py       the label stores that students will read, and some labels to mea
 networks.py     tries of the teacher and the students on a few images
 speed.py        seconds per image of real training steps
 times.py        the time of each stage, from those seconds
-disk.py         bytes of the files that are there, and full disks by name
+disk.py         bytes of the files that are there
 outputs.py      damaged files of outputs, and of their copies in DVC's cache
 space.py        bytes that the data set and the stores will take
 reporting.py    the printed lines about images, times and disk
 steps.py        whether schedules have enough steps
 load.py         whether other processes are at work, and times as if they were not
 new_project.py  a new project: this code in another folder
+announcement.py the lines that `make new` prints
 fitting.py      the defaults of a new project, fitted to its images and this machine
 facts.py        the facts that decide what fits
-recipe.py       batch size, balance, encodings and depth, by the facts alone
+choice.py       a choice: settings, and a line about them
+recipe.py       batch size, balance and encodings, by the facts alone
 schedule.py     image size, epochs and views, by speeds and a budget of time
+sizes_and_steps.py  that schedule as choices
 pretrained.py   a teacher with published weights that are on this machine
 """

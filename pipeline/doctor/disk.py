@@ -1,34 +1,8 @@
-"""Bytes on disk of what is there, how many copies of it there are, and full disks."""
+"""Bytes on disk of what is there, and how many copies of it there are."""
 
 import configparser
-import errno
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from pipeline.core.errors import PipelineError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class FullDiskError(PipelineError):
-    """An error that the disk for temporary files is full."""
-
-
-@contextmanager
-def full_disk_named() -> Iterator[None]:
-    """Raises FullDiskError in place of an error of the system's that names no disk: the check-up
-    writes to that for temporary files alone.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        fix = "set TMPDIR to a folder on a larger disk; what needs it is left out here"
-        raise FullDiskError(f"{tempfile.gettempdir()} (TMPDIR)", f"{error.strerror}", fix=fix) from None
 
 
 def tree_bytes(folder: Path) -> int:

@@ -12,13 +12,16 @@ from pipeline.doctor.images import Look
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.training.batches import num_steps
 
+LARGE_PX = 40  # images for which students of depth 1 see too small a part
+
 
 @dataclass(frozen=True)
 class Facts:
     """The facts that decide what fits the data.
 
     Attributes:
-        class_counts: Training images of the smallest and the largest class; None: not counted.
+        class_counts: Training images of the smallest and the largest class, without those that are
+            held out; None: not counted.
         height: Of the images as they are, in pixels, the median; `width` alike.
         num_unlabelled: Training images without a class, which the teacher does not see.
         one_size: Whether all images that were looked at have that size.
@@ -86,7 +89,8 @@ class Speeds:
         prepare: To make it ready, whatever its size will be.
         teacher: In training and forward; `teacher_scales`: whether that follows the size of
             the images (a teacher with published weights has a size of its own).
-        students: In training and forward, of each row of the table.
+        students: In training and forward, of each row of the table; `deeper` in the depth that
+            large images ask for, None where these are none.
     """
 
     area_px: int
@@ -94,6 +98,11 @@ class Speeds:
     teacher: ImageSeconds
     students: Sequence[ImageSeconds]
     teacher_scales: bool = True
+    deeper: Sequence[ImageSeconds] | None = None
+
+    def of_students(self, short_px: int) -> Sequence[ImageSeconds]:
+        """Returns what students cost that are as deep as images with this shorter side ask for."""
+        return self.deeper if self.deeper is not None and short_px > LARGE_PX else self.students
 
 
 def epochs_for(steps: int, num_train: int, batch_size: int) -> int:

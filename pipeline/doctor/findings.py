@@ -7,7 +7,7 @@ from typing import Literal, ParamSpec, TypeVar
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import show
 from pipeline.core.shortage import is_out_of_memory, memory_line
-from pipeline.doctor.disk import FullDiskError, full_disk_named
+from pipeline.labelling.temporary import FullDiskError, full_disk_named
 
 Level = Literal["ok", "warning", "error"]
 Inputs = ParamSpec("Inputs")
@@ -45,7 +45,7 @@ class Findings:
             with full_disk_named():
                 return make(*arguments, **keywords)
         except FullDiskError as fault:
-            self.warning(fault)
+            self.warning(f"{fault}; what needs it is left out here")
         except PipelineError as fault:
             self.error(fault)
         except (MemoryError, RuntimeError) as fault:

@@ -51,24 +51,27 @@ class Clock:
 
 
 @contextmanager
-def idle_clock() -> Iterator[Clock]:
+def idle_clock(threads: int | None = None) -> Iterator[Clock]:
     """Yields a clock of what an idle machine would need.
 
     On a busy machine one thread does the work: of several, those that wait for the one that has to
     share its processor spin, which counts as work. The clock then takes the other threads into
     account by Amdahl's law. A GPU has its work done either way.
+
+    Args:
+        threads: That do the work; None: torch's.
     """
     load = Load()
     time.sleep(_SAMPLE_SECONDS)
-    if load.others <= BUSY or torch.cuda.is_available():
+    if load.others <= BUSY or (threads is None and torch.cuda.is_available()):
         yield Clock(None)
         return
-    threads = torch.get_num_threads()
+    own = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield Clock(threads)
+        yield Clock(threads or own)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(own)
 
 
 def _reading() -> tuple[float, float]:

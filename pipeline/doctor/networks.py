@@ -2,7 +2,6 @@
 trained, and how fast.
 """
 
-import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.doctor.speed import (
     labelled_batches,
 )
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.temporary import temporary_folder
 from pipeline.models import Classifier, count_parameters, read_class_names
 from pipeline.models.answers import SOME
 from pipeline.models.devices import choose_device
@@ -77,15 +77,17 @@ class NetworkCheck(ABC):
     def run(self, findings: Findings) -> ImageSeconds | None:
         """Reports what the network is and its speed; returns None where it can't be used."""
         device = findings.attempt(choose_device, self.settings.device)
-        with tempfile.TemporaryDirectory() as name:
-            start = findings.attempt(self.start, Path(name))
-            model = findings.attempt(self._build, start) if start else None
-            cost = None
-            if device and start and model:
-                cost = findings.attempt(self._timed, start, model, device, Path(name, "run"))
-            if cost and start and model:
-                findings.ok(f"{self.where}: {_describe(self.settings, start, model)}; {_rates(cost)}")
-                self._check_knowledge(start, model, findings)
+        return findings.attempt(self._try, device, findings)
+
+    def _try(self, device: torch.device | None, findings: Findings) -> ImageSeconds | None:
+        with temporary_folder() as folder:
+            start = self.start(folder)
+            model = self._build(start)
+            if device is None:
+                return None
+            cost = self._timed(start, model, device, folder / "run")
+            findings.ok(f"{self.where}: {_describe(self.settings, start, model)}; {_rates(cost)}")
+            self._check_knowledge(start, model, findings)
             return cost
 
     def _build(self, start: Start) -> Classifier:

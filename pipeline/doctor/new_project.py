@@ -9,9 +9,10 @@ from typing import Any
 
 from pipeline.core.closure import TOP
 from pipeline.core.config import edit_entry
-from pipeline.core.errors import MOST_SIGNS, ConfigError, PipelineError, shortened, suggest
-from pipeline.doctor.fitting import fit_project
+from pipeline.core.errors import ConfigError, PipelineError, suggest
+from pipeline.doctor.fitting import Fitted, fit_project
 from pipeline.preparation.sources import SOURCES, build_source
+from pipeline.preparation.sources.fashion_mnist import FashionMnist
 from pipeline.preparation.sources.inputs import check_name
 from pipeline.preparation.sources.patterns import is_there
 
@@ -37,16 +38,21 @@ _NAMES = (
     "stages",
     "tests",
 )
-_NOT_FITTED = "params.yaml: not fitted, it has the defaults for Fashion-MNIST: "
 _RESULTS = ("reports/", "dvc.lock")
 
 
 @dataclass(frozen=True)
 class Created:
-    """A new project: its row `prepare.source`, and what was fitted to the images, line by line."""
+    """A new project.
 
+    Attributes:
+        row: Its `prepare.source`.
+        fitted: What was fitted to the images, or why nothing was; None: the defaults are theirs.
+    """
+
+    target: Path
     row: dict[str, Any]
-    fitted: list[str]
+    fitted: Fitted | str | None
 
 
 def create_project(target: Path, source: str, path: str | None, minutes: float) -> Created:
@@ -58,6 +64,7 @@ def create_project(target: Path, source: str, path: str | None, minutes: float) 
     Raises:
         ConfigError: The folder is not empty, or there is no such source.
     """
+    target = target.expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(target, "is there already, and is not empty", expected="a new folder")
     row = _source_row(source, path)
@@ -75,24 +82,25 @@ def create_project(target: Path, source: str, path: str | None, minutes: float) 
     # 3. Give it its name, and a history of its own.
     partial.rename(target)
     _init_git(target)
-    return Created(row, fitted)
+    return Created(target, row, fitted)
 
 
-def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> list[str]:
-    """Fits the settings to the images; returns lines for the user, without images only one."""
-    if "path" not in row or not Path(row["path"]).is_absolute():
-        return [f"{_NOT_FITTED}no images are there yet"]
+def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> Fitted | str | None:
+    """Fits the settings to the images; returns the reason where there are none to look at."""
+    if row["kind"] == FashionMnist.kind:
+        return None
+    if "path" in row and not Path(row["path"]).is_absolute():
+        return f"no images are at {row['path']} in the new folder yet"
     try:
-        return [f"params.yaml: {line}" for line in fit_project(params, params.parent / "data/raw", minutes)]
+        return fit_project(params, params.parent / "data/raw", minutes)
     except PipelineError as error:
-        reason = shortened(str(error), MOST_SIGNS - len(_NOT_FITTED))
-        return [f"{_NOT_FITTED}{reason}"]
+        return str(error)
 
 
 def _source_row(kind: str, path: str | None) -> dict[str, Any]:
     """Returns the row `prepare.source`; raises ConfigError where it is none."""
     if kind not in SOURCES:
-        raise ConfigError("--source", repr(kind), expected=suggest(kind, list(SOURCES)))
+        raise ConfigError("SOURCE (--source)", repr(kind), expected=suggest(kind, list(SOURCES)))
     row = {"kind": kind}
     if path is not None:
         row["path"] = _found(path)
@@ -100,7 +108,7 @@ def _source_row(kind: str, path: str | None) -> dict[str, Any]:
         build_source(row, "source")
     except PipelineError:
         if path is None:
-            raise ConfigError("--path", "not given", expected=f"where the images of the {kind} are") from None
+            raise ConfigError("DATA (--path)", "not given", expected=f"where the images of the {kind} are") from None
         raise
     return row
 

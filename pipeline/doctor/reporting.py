@@ -24,7 +24,7 @@ def report_images(look: Look, findings: Findings) -> None:
     for split, (state, is_broken) in look.firsts.items():
         (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {state}")
     if look.untimed:
-        findings.warning(look.untimed)
+        findings.warning(f"{look.untimed}; what needs it is left out here")
     for line in look.understood.lines():
         findings.ok(line)
     values = values_line(count_levels(look.some.inputs.numpy()))
@@ -44,7 +44,8 @@ def _report_classes(look: Look, findings: Findings) -> None:
         found = f"{few} of {len(counts)} have less than {FEW} training images ({name!r}: {counts[name]})"
         findings.warning(f"classes: {found}; add images, or expect little of them")
     else:
-        findings.ok(f"classes: {counts[name]:,} to {max(counts.values()):,} training images each")
+        span = " to ".join(f"{count:,}" for count in sorted({min(counts.values()), max(counts.values())}))
+        findings.ok(f"classes: {span} training images each")
 
 
 def _report_oddities(data: DatasetManifest, findings: Findings) -> None:

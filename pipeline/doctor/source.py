@@ -2,8 +2,10 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -18,8 +20,9 @@ from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import UNLABELLED, SplitInMemory
 from pipeline.doctor.images import LOOKED_AT, Look, places
+from pipeline.doctor.load import idle_clock
 from pipeline.doctor.trials import try_preparing
-from pipeline.preparation.listing import list_images
+from pipeline.preparation.listing import Listing, list_images
 from pipeline.preparation.make import Broken, ImageForm, Made, Wider
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files
@@ -27,7 +30,7 @@ from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.statistics import channel_statistics
-from pipeline.preparation.understood import understand
+from pipeline.preparation.understood import Understood, understand
 
 
 class SourceLook:
@@ -43,17 +46,31 @@ class SourceLook:
         self.class_names = source.class_names(raw)
         check_files(source, settings)
         self.count = source.count(raw)
-        self._listing = list_images(source, raw)
+        self._listing, self._listing_seconds = _listed(source, raw)
         self._counts = self._listing.counts
+
+    @property
+    def understood(self) -> Understood:
+        """The facts that a person checks at a glance."""
+        return understand(self._source, self.class_names, self._listing, self._settings)
+
+    def resized(self, short_px: int) -> "SourceLook":
+        """Returns a look at the same images, each made a square of this size; broken ones are
+        skipped.
+        """
+        other = copy(self)
+        other._settings = replace(self._settings, image_px=(short_px, short_px), broken="skip")
+        return other
 
     def look(self) -> Look:
         """Returns what is known of the images, with the time that preparing them will take."""
         # 1. Make a few images ready, as prepare would, and time it.
         raws = list(self._some()) or [raw for split, raw in self._listing.firsts.items() if split == "train"]
         self._made(raws[:1])  # the first one also sets the decoder up
-        start = time.perf_counter()
-        form, made = self._made(raws)
-        seconds = time.perf_counter() - start
+        with idle_clock(os.cpu_count()) as clock:
+            start = clock.read()
+            form, made = self._made(raws)
+            seconds = clock.read() - start
         whole = [one for one in made if isinstance(one, Made)]
         broken = [one for one in made if isinstance(one, Broken)]
         if broken and (self._settings.broken == "refuse" or not whole):
@@ -64,17 +81,18 @@ class SourceLook:
         # 2. Try the rest of the work: the pool, and the files of the data set.
         some = self._split(whole, form)
         pool = partial(Pool, form=form, class_names=self.class_names, count=self.count)
-        trial = try_preparing(pool, raws, seconds, some, whole)
+        with idle_clock(os.cpu_count()) as clock:
+            trial = try_preparing(pool, raws, seconds, some, whole, clock)
         # 3. Estimate the whole data set from these.
         return Look(
             some,
             self._data(some, form),
             self._class_counts(),
-            understand(self._source, self.class_names, self._listing, self._settings),
+            self.understood,
             self._firsts_seen(form),
             trial.image_bytes,
             float(np.mean([len(one.stored) for one in whole])),
-            trial.seconds + self._listing.seconds / self._counts.total(),
+            trial.seconds + self._listing_seconds / self._counts.total(),
             trial.fault,
         )
 
@@ -122,22 +140,29 @@ class SourceLook:
 
     def _data(self, some: SplitInMemory, form: ImageForm) -> DatasetManifest:
         """Returns about the manifest that prepare will write."""
-        listed = {split: sum(count for (one, _), count in self._counts.items() if one == split) for split in SPLITS}
-        share = (self.count or self._counts.total()) / self._counts.total()
-        sizes = {split: round(share * listed[split]) for split in SPLITS}
-        for split, fraction in (("test", self._settings.test_fraction), ("val", self._settings.val_fraction)):
-            if sizes[split] == 0:
-                sizes[split] = round(fraction * sizes["train"])
-                sizes["train"] -= sizes[split]
+        sizes = {split: counts.total() for split, counts in self._by_split.items()}
         mean, std = channel_statistics(some.inputs)
-        shape, unlabelled = list(some.inputs.shape[1:]), round(share * self._counts["train", None])
+        shape = list(some.inputs.shape[1:])
         data = DatasetManifest(self._source.kind, list(self.class_names), shape, mean, std, sizes, {}, 0, 0)
-        return replace(data, num_unlabelled=unlabelled, storage=form.storage)
+        return replace(data, num_unlabelled=self._by_split["train"][None], storage=form.storage)
+
+    @property
+    def _by_split(self) -> dict[str, Counter[str | None]]:
+        """The images of each class in each split, about, with those that will be held out."""
+        counts = {split: Counter[str | None]() for split in SPLITS}
+        share = (self.count or self._counts.total()) / self._counts.total()
+        for (split, label), count in self._counts.items():
+            counts[split][label] = round(share * count)
+        for split, fraction in (("test", self._settings.test_fraction), ("val", self._settings.val_fraction)):
+            if not counts[split]:
+                for label in filter(None, counts["train"]):
+                    counts[split][label] = round(fraction * counts["train"][label])
+                counts["train"].subtract(counts[split])
+        return counts
 
     def _class_counts(self) -> dict[str, int] | None:
-        if not self._listing.is_whole:
-            return None
-        return {name: self._counts["train", name] for name in self.class_names}
+        """Returns the training images by class, without those that will be held out."""
+        return {name: self._by_split["train"][name] for name in self.class_names} if self._listing.is_whole else None
 
     def _firsts_seen(self, form: ImageForm) -> dict[str, tuple[str, bool]]:
         states = {}
@@ -148,6 +173,15 @@ class SourceLook:
             else:
                 states[split] = (f"is whole, {' x '.join(map(str, made.shape))} ({made.key})", False)
         return states
+
+
+def _listed(source: Source, raw: Path) -> tuple[Listing, float]:
+    """Returns a list of the images, and the seconds that listing them takes an idle machine."""
+    with idle_clock(1) as clock:
+        start, begin = time.monotonic(), clock.read()
+        listing = list_images(source, raw)
+        share = (clock.read() - begin) / max(time.monotonic() - start, 1e-9)
+    return listing, share * listing.seconds
 
 
 def _check_sizes(whole: list[Made]) -> None:

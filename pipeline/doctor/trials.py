@@ -1,18 +1,17 @@
 """Trials of what preparing takes: a few images are pooled and written into a temporary folder."""
 
-import tempfile
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.core.tables import lines_of
 from pipeline.data.splits import SplitInMemory
-from pipeline.doctor.disk import FullDiskError, full_disk_named, tree_bytes
+from pipeline.doctor.disk import tree_bytes
+from pipeline.doctor.load import Clock
+from pipeline.labelling.temporary import FullDiskError, temporary_folder
 from pipeline.preparation.make import ImageForm, Made
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.base import RawImage
@@ -36,36 +35,35 @@ class Trial:
 
 
 def try_preparing(
-    pool: partial[Pool], raws: list[RawImage], decoding: float, some: SplitInMemory, whole: list[Made]
+    pool: partial[Pool], raws: list[RawImage], decoding: float, some: SplitInMemory, whole: list[Made], clock: Clock
 ) -> Trial:
     """Returns what an image takes; a full disk for temporary files is no obstacle.
 
     Args:
         pool: Makes a pool in a folder.
-        decoding: The seconds that making these images ready took.
+        decoding: The seconds that making these images ready took, by the clock.
     """
     try:
-        with full_disk_named():
-            seconds = decoding if decoding >= _SLOW_SECONDS else _pooling_seconds(pool, raws)
-            image_bytes, to_write = _write(some, whole, pool.keywords["form"])
+        seconds = decoding if decoding >= _SLOW_SECONDS else _pooling_seconds(pool, raws, clock)
+        image_bytes, to_write = _write(some, whole, pool.keywords["form"], clock)
     except FullDiskError as fault:
         stored = float(np.mean([len(one.stored) for one in whole]))
         return Trial(stored, decoding / len(raws), str(fault))
     return Trial(image_bytes, seconds / len(raws) + to_write)
 
 
-def _pooling_seconds(pool: partial[Pool], raws: list[RawImage]) -> float:
+def _pooling_seconds(pool: partial[Pool], raws: list[RawImage], clock: Clock) -> float:
     """Returns the seconds that pooling takes: the difference of many images and few."""
     seconds = []
     for times in (1, 1, _WRITTEN_TIMES):
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            deque(pool(Path(folder, "pool")).fill(iter(raws * times)), maxlen=0)
-            seconds.append(time.perf_counter() - start)
+        start = clock.read()
+        with temporary_folder() as folder:
+            deque(pool(folder / "pool").fill(iter(raws * times)), maxlen=0)
+            seconds.append(clock.read() - start)
     return max(0.0, seconds[2] - seconds[1]) / (_WRITTEN_TIMES - 1)
 
 
-def _write(some: SplitInMemory, whole: list[Made], form: ImageForm) -> tuple[float, float]:
+def _write(some: SplitInMemory, whole: list[Made], form: ImageForm, clock: Clock) -> tuple[float, float]:
     """Returns the bytes and the seconds that writing an image into data/prepare takes.
 
     The bytes include its line in samples.tsv; the seconds are the difference of many and few.
@@ -79,11 +77,11 @@ def _write(some: SplitInMemory, whole: list[Made], form: ImageForm) -> tuple[flo
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
             lengths = np.array([len(content) for content in contents])
             written = replace(written, sizes=lengths, contents=partial(_from, contents))
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            write_split(Path(folder, "train.zarr"), written, some.inputs.shape[1:])
-            seconds.append(time.perf_counter() - start)
-            sizes.append(tree_bytes(Path(folder)))
+        start = clock.read()
+        with temporary_folder() as folder:
+            write_split(folder / "train.zarr", written, some.inputs.shape[1:])
+            seconds.append(clock.read() - start)
+            sizes.append(tree_bytes(folder))
     more = (_WRITTEN_TIMES - 1) * len(some)
     listed = lines_of((f"{one.sample_id:016x}", one.split, one.label or "", one.key) for one in whole)
     line = np.mean([len(text) for text in listed])

@@ -24,6 +24,7 @@ copies.py           copies between a device and this machine's memory, beside ot
 derive/             stores made from finished stores: subset, merge, average
 inspect.py          a store, described for a person
 inspect_sample.py   one sample of a store: probabilities and views
+temporary.py        temporary folders for trials, and full disks by name
 ladder.py           encodings worth trying, and the bytes and KL of each
 tune.py             the encoding for a budget, of a ladder that is tried on labels
 tune_source.py      labels to try encodings on: the teacher's, or a dense store's

@@ -1,8 +1,6 @@
 """A ladder of encodings, and what a rung takes on disk and loses of the labels."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import torch
 from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError
+from pipeline.labelling.temporary import temporary_folder
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import Canaries
 from pipeline.labels.encodings import Encoding, LabelSpace
@@ -103,10 +102,10 @@ def measure_encoding(
     )
     ids = np.arange(1, len(log_probs) + 1, dtype=np.uint64)
     canaries = Canaries(ids[:1], np.zeros(1, dtype=np.int64), np.zeros((1, 1, 1, 1), dtype=np.uint8))
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "trial.zarr")
+    with temporary_folder() as folder:
+        path = folder / "trial.zarr"
         tables = encoding.learn(pilot, space)
-        writer = StoreWriter(path, Path(folder, "records"), manifest, ids, canaries, tables)
+        writer = StoreWriter(path, folder / "records", manifest, ids, canaries, tables)
         for block in manifest.blocks():
             writer.write(block, log_probs[block.rows.start : block.rows.stop] * space.temperature)
         finished = writer.finish()

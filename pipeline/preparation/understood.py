@@ -12,7 +12,6 @@ from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.split_names import SPLITS
 
 _MANY = 12  # classes; of more, some are shown
-_FIRST, _LAST = 5, 3
 _MOST_SIGNS = 80  # of a class name
 
 
@@ -36,14 +35,20 @@ class Understood:
     remarks: Sequence[str] = ()
     pixels: Sequence[str] = ()
 
-    def lines(self) -> list[str]:
-        """Returns the facts in a few lines, one screen at most."""
-        return [*self._classes(), *self._splits(), *(f"files: {remark}" for remark in self.remarks), *self.pixels]
+    def lines(self, most_classes: int = _MANY) -> list[str]:
+        """Returns the facts in a few lines, one screen at most; of more classes, some are shown."""
+        return [
+            *self._classes(most_classes),
+            *self._splits(),
+            *(f"files: {remark}" for remark in self.remarks),
+            *self.pixels,
+        ]
 
-    def _classes(self) -> list[str]:
+    def _classes(self, most: int) -> list[str]:
         rows = [f"class {number} {_short(name)!r}: {self._of(name)}" for number, name in enumerate(self.class_names)]
-        if len(rows) > _MANY:
-            rows[_FIRST:-_LAST] = [f"classes {_FIRST} to {len(rows) - _LAST - 1} are not shown"]
+        if len(rows) > most:
+            first, last = 5 * most // 12, most // 4
+            rows[first:-last] = [f"classes {first} to {len(rows) - last - 1} are not shown"]
         if any(label is None for _, label in self.counts):
             rows.append(f"no class (unlabelled): {self._of(None)}")
         return rows

@@ -351,11 +351,62 @@ def test_folders_below_the_classes_are_told_with_counts_and_can_be_left_out(tmp_
     for name in ("images", "masks"):
         leave = f"(`leave_out: [{name}]` would leave them out)"
         assert f"6 images in folders below their class folders {leave}, e.g. '{name}'" in lines
-    assert "1 files left out: hidden, e.g. 'b/.secret'" in lines
+    assert "1 folders left out: hidden, e.g. 'b/.secret'" in lines
     one = source("folder", tmp_path, leave_out=["masks", "2.*"])
     assert one.class_names(RAW) == ("a", "b")
     assert keys(one) == ["a/0.png", *(f"{label}/images/{number}.png" for label in "ab" for number in range(2))]
-    assert "2 files left out: leave_out: masks, e.g. 'a/masks'" in one.notes.lines()
+    assert "2 folders left out: leave_out: masks, e.g. 'a/masks'" in one.notes.lines()
+
+
+BESIDE: dict[str, tuple[list[str], dict[str, object], list[str]]] = {
+    "a class folder": (
+        ["a/1.png", "b/1.png", "extra/1.png", "extras/1.png"],
+        {"leave_out": ["extra*"]},
+        ["2 folders left out: leave_out: extra*"],
+    ),
+    "a folder beside splits": (
+        ["train/a/1.png", "train/b/1.png", "test/a/1.png", "extra/1.png"],
+        {"leave_out": ["extra"]},
+        ["1 folders left out: leave_out: extra, e.g. 'extra'"],
+    ),
+    "a class folder of one split": (
+        ["train/a/1.png", "train/b/1.png", "train/c/1.png", "test/a/1.png"],
+        {"leave_out": ["c"]},
+        ["1 folders left out: leave_out: c, e.g. 'c'"],
+    ),
+    "files beside classes": (
+        ["a/1.png", "b/1.png", "labels.csv", "all.png"],
+        {"leave_out": ["all.png"]},
+        ["1 files left out: no image by its name (.csv), e.g. 'labels.csv'", "1 files left out: leave_out: all.png"],
+    ),
+    "an image beside splits": (
+        ["train/a/1.png", "train/b/1.png", "test/a/1.png", "all.png"],
+        {},
+        ["1 images outside of the splits' folders left out, e.g. 'all.png'"],
+    ),
+    "a hidden folder": (["a/1.png", "b/1.png", ".old/1.png"], {}, ["1 folders left out: hidden, e.g. '.old'"]),
+    "behind one folder": (
+        ["pets/a/1.png", "pets/b/1.png", "masks/a/1.png", "about.txt"],
+        {"leave_out": ["masks"]},
+        ["1 folders left out: leave_out: masks, e.g. 'masks'", "1 files left out: no image by its name (.txt)"],
+    ),
+    "a misspelt name": (
+        ["a/1.png", "b/1.png", "masks/1.png"],
+        {"leave_out": ["mask"]},
+        ["0 files or folders have a name that is in leave_out, e.g. 'mask'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_what_is_left_out_beside_the_folders_is_told(case: str, tmp_path: Path) -> None:
+    names, settings, expected = BESIDE[case]
+    images_in(tmp_path, *names)
+    one = source("folder", tmp_path, **settings)
+    one.class_names(RAW)
+    told = [line for line in one.notes.lines() if "passed through" not in line]
+    assert len(told) == len(expected), told
+    assert all(any(line.startswith(start) for line in told) for start in expected), told
 
 
 # Names.

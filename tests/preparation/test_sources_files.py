@@ -178,6 +178,7 @@ def test_other_files_are_counted_once_and_hidden_ones_passed_over(tmp_path: Path
     assert [image.key for image in all_of(one)] == ["a/1.png", "b/1.png"]
     assert one.count(RAW) == 2
     assert one.notes.lines() == [
+        "1 files left out: no image by its content (no suffix), e.g. 'LICENSE'",
         "1 files left out: no image by its name (.txt), e.g. 'a/notes.txt'",
         "1 files left out: hidden, e.g. 'b/.hidden.png'",
     ]

@@ -13,15 +13,20 @@ from PIL import Image
 from project import files_of, small_params, write_params
 
 import pipeline.core.scratch
+from pipeline.core.config import load_section
 from pipeline.core.errors import DataError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode
-from pipeline.doctor import space, trials
+from pipeline.doctor import load, trials
 from pipeline.doctor.checkup import check_up
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
+from pipeline.doctor.source import SourceLook
+from pipeline.labelling import temporary
+from pipeline.labelling.writer import StoreWriter
 from pipeline.preparation import listing as listing_module
 from pipeline.preparation.listing import Listing, list_images
+from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.notes import Notes
 from pipeline.preparation.statistics import values_line
@@ -359,16 +364,28 @@ def test_images_that_the_doctor_looked_at_are_counted_once(doctor: Doctor) -> No
     assert any("2 of the 20 images that were looked at are broken" in line for line in doctor.ask())
 
 
+@pytest.mark.parametrize("librarys", [False, True], ids=["the system's error", "a library's own"])
 def test_a_full_disk_for_temporary_files_is_named_and_the_rest_is_looked_at(
-    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, librarys: bool
 ) -> None:
     def full(*arguments: object) -> None:
+        if librarys:
+            raise RuntimeError("writing failed")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     doctor.project.put(pictures())
     monkeypatch.setattr(trials, "write_split", full)
-    monkeypatch.setattr(space, "measure_encoding", lambda *arguments, **keywords: full())
+    monkeypatch.setattr(StoreWriter, "write", full)
+    monkeypatch.setattr(temporary, "_free_bytes", lambda _: 0 if librarys else 10**12)
     lines = doctor.ask()
     assert not any(line.startswith("error") and "space" in line for line in lines)
-    assert sum("(TMPDIR): No space left on device; set TMPDIR" in line for line in lines) == 2
+    assert sum("(TMPDIR): No space left on device; set TMPDIR" in line for line in lines) == 1
     assert any(line.startswith("ok       disk: data/prepare") for line in lines)
+
+
+def test_preparing_is_timed_by_the_clock_of_an_idle_machine(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load.Clock, "read", lambda _: 0.0)
+    doctor.project.put(pictures())
+    doctor.ask()
+    settings = load_section(Prepare, "prepare", doctor.project.folder / "params.yaml")
+    assert SourceLook(build_source(settings.source, "here"), doctor.project.folder, settings).look().seconds == 0.0

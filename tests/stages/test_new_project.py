@@ -62,7 +62,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_code_comes_along_and_the_results_do_not(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = old.parent / "pets"
-    new_project.main(target, path="data/raw/pets")
+    new_project.main(str(target), path="data/raw/pets")
     code = {
         name: content for name, content in files_of(old).items() if name.endswith((".py", ".md")) and "re" not in name
     }
@@ -72,8 +72,8 @@ def test_the_code_comes_along_and_the_results_do_not(old: Path, capsys: pytest.C
     )
     assert not {"reports/report.md", "dvc.lock", "data/prepare/manifest.json", "work/scratch"} & set(there)
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[2:]] == ["1.", "2.", "3."]
-    assert out.startswith("params.yaml: not fitted, it has the defaults for Fashion-MNIST: no images are there yet")
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["1.", "2.", "3."]
+    assert "\nwarning: settings are not fitted: no images are at data/raw/pets in the new folder yet\n" in out
     assert all(word in out for word in ("make doctor", "train_teacher", "make repro"))
 
 
@@ -85,7 +85,7 @@ def test_without_git_every_file_of_the_project_is_known_by_its_name() -> None:
 
 def test_params_say_where_the_images_are_and_nothing_else_changes(old: Path) -> None:
     target = old.parent / "pets"
-    new_project.main(target, path="data/raw/pets")
+    new_project.main(str(target), path="data/raw/pets")
     assert read_yaml(target / "params.yaml")["prepare"]["source"] == {"kind": "folder", "path": "data/raw/pets"}
     assert (target / "dvc.yaml").read_bytes() == (old / "dvc.yaml").read_bytes()
     before, after = ((top / "params.yaml").read_text().splitlines() for top in (old, target))
@@ -95,7 +95,7 @@ def test_params_say_where_the_images_are_and_nothing_else_changes(old: Path) -> 
 
 def test_dvc_accepts_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = old.parent / "pets"
-    new_project.main(target, path="data/raw/pets")
+    new_project.main(str(target), path="data/raw/pets")
     (target / "data/raw/pets/cat").mkdir(parents=True)
     (target / "data/raw/pets/cat/1.png").write_bytes(b"image")
     monkeypatch.undo()
@@ -105,7 +105,7 @@ def test_dvc_accepts_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_that_are_there_are_named_from_the_root(old: Path) -> None:
     (old.parent / "images").mkdir()
-    new_project.main(old.parent / "pets", path="images")
+    new_project.main(str(old.parent / "pets"), path="images")
     expected = str(old.parent / "images")
     assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"]["path"] == expected
 
@@ -122,17 +122,18 @@ def test_images_that_are_there_are_named_from_the_root(old: Path) -> None:
 def test_what_is_not_there_is_a_place_in_the_new_project(
     old: Path, kind: str, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new_project.main(old.parent / "pets", kind, path)
+    new_project.main(str(old.parent / "pets"), kind, path)
     assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"] == {"kind": kind, "path": path}
-    assert "no images are there yet" in capsys.readouterr().out
+    assert f"no images are at {path} in the new folder yet" in capsys.readouterr().out
     (old.parent / "pets/data/raw/pets").mkdir(parents=True)
-    new_project.main(old.parent / "others", kind, f"pets/{path}")
+    new_project.main(str(old.parent / "others"), kind, f"pets/{path}")
     found = read_yaml(old.parent / "others/params.yaml")["prepare"]["source"]["path"]
     assert (found == str(old.parent / "pets" / path)) == (kind in ("webdataset", "parquet"))
 
 
-def test_a_source_without_a_path_leaves_the_dag_alone(old: Path) -> None:
-    new_project.main(old.parent / "pets", "digits")
+def test_a_source_without_a_path_leaves_the_dag_alone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "fit_project", lambda *_: None)
+    new_project.main(str(old.parent / "pets"), "digits")
     assert (old.parent / "pets/dvc.yaml").read_text() == (old / "dvc.yaml").read_text()
     assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"] == {"kind": "digits"}
 
@@ -142,19 +143,30 @@ def test_a_source_without_a_path_leaves_the_dag_alone(old: Path) -> None:
     [
         (("full", "folder", "x"), ["full", "not empty"]),
         (("file", "folder", "x"), ["file", "not empty"]),
-        (("pets", "foldr", "x"), ["--source", "'foldr'", "did you mean 'folder'"]),
-        (("pets", "folder", None), ["--path", "not given"]),
+        (("", "folder", "x"), ["NAME: not given", "make new NAME="]),
+        (("pets", "foldr", "x"), ["SOURCE (--source)", "'foldr'", "did you mean 'folder'"]),
+        (("pets", "folder", None), ["DATA (--path)", "not given"]),
         (("pets", "digits", "x"), ["source.path", "unknown key"]),
+        (("pets", "folder", "x", "30m"), ["MINUTES (--minutes): '30m'", "a number of minutes"]),
+        (("pets", "folder", "x", "nan"), ["MINUTES"]),
+        (("pets", "folder", "x", "0.5"), ["MINUTES", "1 or more"]),
     ],
 )
 def test_what_can_not_be_made_is_told_in_a_line_before_anything_is_written(
-    old: Path, arguments: tuple[str, str, str | None], parts: list[str]
+    old: Path, arguments: tuple[str, ...], parts: list[str]
 ) -> None:
     (old.parent / "full").mkdir()
     (old.parent / "full/mine").write_text("mine")
     (old.parent / "file").write_text("mine")
     before = files_of(old.parent)
     with pytest.raises(PipelineError) as caught:
-        new_project.main(old.parent / arguments[0], *arguments[1:])
+        new_project.main(arguments[0] and str(old.parent / arguments[0]), *arguments[1:])
     assert all(part in str(caught.value) for part in parts), caught.value
     assert files_of(old.parent) == before
+
+
+def test_a_folder_below_home_is_found_where_the_shell_does_not(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(old.parent))
+    new_project.main("~/pets", path="data/raw/pets")
+    assert (old.parent / "pets/params.yaml").exists()
+    assert not (old.parent / "~").exists()

@@ -8,14 +8,16 @@ doubtful.
 4. All others are classes, unless they repeat the same folders below.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from pipeline.core.errors import SourceError, listed, suggest
 from pipeline.data.formats import is_image_name
+from pipeline.preparation.sources.image_files import left_out_as
 from pipeline.preparation.sources.notes import Notes
 from pipeline.preparation.sources.split_names import SPLITS, is_split_name, is_to_predict, split_named, splits_in
 from pipeline.preparation.sources.walking import listed as entries
@@ -51,7 +53,10 @@ class Finder:
         if not path.is_dir():
             raise SourceError(path, "no such folder", fix="correct `path` in the source's settings")
         if self.layout is None:
-            path = self._through(path)
+            *passed, path = self._way(path)
+            for above, below in pairwise([*passed, path]):
+                self.notes.add("folders passed through: they hold nothing but one folder", below)
+                self._note_left_out(above)
         tops = self._folders(path)
         if self.layout == "splits" or (self.layout is None and self._are_splits(path, tops)):
             return self._of_splits(path, tops)
@@ -63,15 +68,25 @@ class Finder:
         names = (name for name, is_folder in entries(path) if is_folder)
         return sorted(name for name in names if not any(fnmatchcase(name, one) for one in self.leave_out))
 
-    def _through(self, path: Path) -> Path:
-        """Returns the folder to look into: behind folders that hold but one folder of folders."""
-        while len(tops := self._folders(path)) == 1 and not splits_in(tops[0]):
-            below = path / tops[0]
-            if _holds_images(path) or _holds_images(below) or not self._folders(below):
+    def _way(self, path: Path) -> list[Path]:
+        """Returns the folders down to the one to look into, through those that hold but one folder
+        of folders.
+        """
+        way = [path]
+        while len(tops := self._folders(way[-1])) == 1 and not splits_in(tops[0]):
+            below = way[-1] / tops[0]
+            if _holds_images(way[-1]) or _holds_images(below) or not self._folders(below):
                 break
-            self.notes.add("folders passed through: they hold nothing but one folder", below)
-            path = below
-        return path
+            way.append(below)
+        return way
+
+    def _note_left_out(self, path: Path) -> None:
+        """Notes what is left out beside the folders that are looked into."""
+        for name, is_folder in entries(path, hidden=True):
+            if remark := left_out_as(path, name, self.leave_out, is_folder=is_folder):
+                self.notes.add(remark, name)
+            elif not is_folder:
+                self.notes.add("images outside of the splits' folders left out", name)
 
     def _are_splits(self, path: Path, tops: list[str]) -> bool:
         named = [top for top in tops if splits_in(top)]
@@ -92,6 +107,7 @@ class Finder:
         )
 
     def _of_splits(self, path: Path, tops: list[str]) -> list[ClassFolder]:
+        self._note_left_out(path)
         parts: dict[str, str] = {}
         for top in tops:
             if is_to_predict(top) and not splits_in(top):
@@ -109,6 +125,7 @@ class Finder:
         """Returns the folder of a split, or the one in it that repeats its name."""
         inside = self._folders(path)
         if len(inside) == 1 and splits_in(inside[0]) == {split} and not _holds_images(path):
+            self._note_left_out(path)
             return path / inside[0]
         return path
 
@@ -117,7 +134,7 @@ class Finder:
         tops = [top for top in tops if top != UNLABELLED_FOLDER]
         if len(tops) < 2 or any(_holds_images(path / top) for top in tops):
             return
-        below = [set(self._folders(self._through(path / top))) for top in tops]
+        below = [set(self._folders(self._way(path / top)[-1])) for top in tops]
         same = sorted(set.intersection(*below))
         if not (len(same) > 1 or any(map(is_split_name, same))):
             return
@@ -128,13 +145,20 @@ class Finder:
         raise SourceError(path, found, expected="classes, or splits of classes", fix=fix)
 
     def _classes_of(self, path: Path, split: str) -> list[ClassFolder]:
-        if loose := next((name for name, is_folder in entries(path) if not is_folder and is_image_name(name)), None):
+        if loose := next(self._loose(path), None):
             raise SourceError(path / loose, "an image outside of every class folder", fix=_fix_of_loose(path, split))
+        self._note_left_out(path)
         names = self._folders(path)
         if not names:
             expected = "path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
             raise SourceError(path, "no class folders", expected=expected)
         return [ClassFolder(split, None if name == UNLABELLED_FOLDER else name, path / name) for name in names]
+
+    def _loose(self, path: Path) -> Iterator[str]:
+        """Yields the images that are in no folder."""
+        for name, is_folder in entries(path, hidden=True):
+            if not is_folder and not left_out_as(path, name, self.leave_out, is_folder=False):
+                yield name
 
 
 def _fix_of_loose(path: Path, split: str) -> str:

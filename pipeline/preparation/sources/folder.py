@@ -24,6 +24,7 @@ from pipeline.preparation.sources.class_folders import ClassFolder, Finder, Layo
 from pipeline.preparation.sources.image_files import ImageFiles, image_files
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.survey import Survey
+from pipeline.preparation.sources.walking import left_out_by
 
 _MOST_FOLDERS = 4  # below the class folders, that are told by name
 
@@ -34,7 +35,7 @@ class Folder(Source):
     test).
 
     `layout` says whether the folders at the top are classes or splits, where names leave it open.
-    `leave_out` names files and folders below the class folders that are passed over (`masks`,
+    `leave_out` names files and folders that are passed over, whole class folders included (`masks`,
     `*_mask.png`). One class folder is listed at a time, so that millions of files do not fill the
     memory.
     """
@@ -84,23 +85,22 @@ class Folder(Source):
             if not files.names:
                 expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
                 fix = "put images in, or delete the folder"
-                others = "".join(f", but {reason}" for reason, _ in files.left_out[:1])
+                others = "".join(f", but {remark}" for remark, _ in files.left_out[:1])
                 raise SourceError(folder.path, f"a class folder without images{others}", expected=expected, fix=fix)
             folders.append((folder, len(files.names)))
             survey.add(folder.split, folder.label, self._classes, str(folder.path), len(files.names))
         self._note_folders(below)
+        self._note_useless_patterns()
         return folders, survey
 
     def _files(self, folder: ClassFolder) -> ImageFiles:
         return image_files(folder.path, self.leave_out)
 
     def _note(self, folder: ClassFolder, files: ImageFiles, below: Counter[str]) -> None:
-        """Notes the files that are left out, and counts images by the folder below their class
-        folder.
-        """
+        """Notes what is left out, and counts images by the folder below their class folder."""
         inside = folder.path.relative_to(self.path).as_posix()
-        for reason, name in files.left_out:
-            self.notes.add(f"files left out: {reason}", f"{inside}/{name}")
+        for remark, name in files.left_out:
+            self.notes.add(remark, f"{inside}/{name}")
         below.update(name.partition("/")[0] for name in files.names if "/" in name)
 
     def _note_folders(self, below: Counter[str]) -> None:
@@ -112,3 +112,9 @@ class Folder(Source):
             for name, count in below.items():
                 leave = f"`leave_out: [{name}]` would leave them out"
                 self.notes.add(f"images in folders below their class folders ({leave})", name, count)
+
+    def _note_useless_patterns(self) -> None:
+        """Notes names in `leave_out` that nothing has: they may be misspelt."""
+        for pattern in self.leave_out:
+            if not self.notes.mention(left_out_by(pattern)):
+                self.notes.add("files or folders have a name that is in leave_out", pattern, 0)

@@ -26,6 +26,10 @@ class Notes:
         before, first = self._found.get(remark, (0, str(example)))
         self._found[remark] = (before + count, first)
 
+    def mention(self, reason: str) -> bool:
+        """Returns whether a remark ends with a reason."""
+        return any(remark.endswith(reason) for remark in self._found)
+
     def lines(self) -> list[str]:
         """Returns a line for each remark, the most frequent first; of very many, some."""
         found = sorted(self._found.items(), key=lambda item: -item[1][0])

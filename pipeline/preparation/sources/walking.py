@@ -19,7 +19,7 @@ def files_below(
 
     Args:
         leave_out: Names of files and folders that are passed over, or patterns of names.
-        passed_over: A list that takes what was passed over, clutter apart: the reason and the path.
+        passed_over: A list that takes what was passed over, clutter apart: a remark and the path.
     """
     # A folder that waits is held with the real paths of those above it: a link to one of these
     # never ends.
@@ -27,9 +27,9 @@ def files_below(
     while waiting:
         inside, above = waiting.pop()
         for name, is_folder in listed(folder / inside, hidden=True):
-            if reason := _why_passed_over(name, leave_out):
+            if remark := passed_over_as(name, leave_out, is_folder=is_folder):
                 if passed_over is not None:
-                    passed_over.append((reason, inside + name))
+                    passed_over.append((remark, inside + name))
             elif is_folder:
                 place = os.path.realpath(folder / inside / name)
                 if place in above:
@@ -53,10 +53,17 @@ def listed(folder: Path, *, hidden: bool = False) -> Iterator[tuple[str, bool]]:
         raise SourceError(error.filename or folder, f"can't be read ({error.strerror})") from None
 
 
-def _why_passed_over(name: str, leave_out: Sequence[str]) -> str | None:
+def passed_over_as(name: str, leave_out: Sequence[str], *, is_folder: bool) -> str | None:
+    """Returns a remark about a name that is passed over, with the reason; None where it is not."""
+    what = "folders" if is_folder else "files"
     if name.startswith("."):
-        return "hidden"
-    return next((f"leave_out: {one}" for one in leave_out if fnmatchcase(name, one)), None)
+        return f"{what} left out: hidden"
+    return next((f"{what} left out: {left_out_by(one)}" for one in leave_out if fnmatchcase(name, one)), None)
+
+
+def left_out_by(pattern: str) -> str:
+    """Returns the reason of what a pattern of `leave_out` passes over."""
+    return f"leave_out: {pattern}"
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
