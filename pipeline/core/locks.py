@@ -43,7 +43,7 @@ class Lock:
                 raise
             found = f"can't be locked here ({error.strerror})"
             expected = "a file system with POSIX locks: a local disk, NFS 4, Lustre with flock"
-            raise PipelineError(self.path, found, expected=expected, fix="move the project to one") from error
+            raise PipelineError(self.path, found, expected=expected, fix="put this folder on one") from error
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         with suppress(OSError):  # a note for others, no more
             self.path.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {now}")

@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
-
 from pipeline.core.array_files import GROUP_BYTES
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup
 from pipeline.core.files import sync_folder, write_bytes
+from pipeline.core.locks import Lock
 from pipeline.labels.downloads import Download
 from pipeline.labels.mirrored import FetchError, MirroredGroup
 from pipeline.labels.servers import connect, parse_url
@@ -72,7 +71,7 @@ class Mirror:
             if _is_there(file) and not again:
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
+            with Lock(self.folder.with_name(f"{self.folder.name}.lock")).hold(self.url):
                 if again or not _is_there(file):  # another process may have fetched it meanwhile
                     self._fetch(name, file, most_bytes)
 
