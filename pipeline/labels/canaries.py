@@ -35,12 +35,9 @@ class Canaries:
     rendered: UInt8[np.ndarray, "canaries ..."]
 
 
-def canary_layouts(rendered: Sequence[int], most: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Returns shape and type of each canary array, where the thumbnails have a shape and there are
-    `most` at most.
-    """
+def canary_layouts(rendered: Sequence[int]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Returns shape and type of each canary array, where the thumbnails have a shape."""
     count, *each = rendered or (0,)
-    count = min(count, most)
     shapes = {
         "sample_ids": ((count,), np.uint64),
         "views": ((count,), np.int64),

@@ -241,7 +241,7 @@ class StoreReader:
         expected["sample_id"] = ((manifest.num_samples,), np.dtype(np.uint64))
         if self._fields:
             expected["block_digest"] = ((manifest.num_views, manifest.blocks_per_view), np.dtype(np.uint64))
-        expected |= canary_layouts(self._group.layout(CANARY_ARRAYS["rendered"]).shape, manifest.num_labels)
+        expected |= canary_layouts(self._group.layout(CANARY_ARRAYS["rendered"]).shape)
         for name, (shape, dtype) in expected.items():
             found, block_rows = self._group.layout(name), manifest.block_samples if name in self._fields else None
             if (found.shape, found.dtype) != (shape, dtype) or not found.in_files_of(block_rows):
