@@ -79,4 +79,13 @@ def total_seconds(schedule: Schedule, facts: Facts, speeds: Speeds, batch: Mappi
     students = sum(steps * one.training + facts.num_val * one.forward for one in costs)
     # 3. Before and after them.
     trained = of_teacher * teacher + scale * schedule.student_epochs * students
-    return images * speeds.prepare + (1 + _AFTER) * trained + _START_SECONDS
+    return images * speeds.prepare + trained + other_seconds(trained)
+
+
+def other_seconds(trained: float) -> float:
+    """Returns the seconds of evaluate, explain, export and report, and of starting all stages.
+
+    Args:
+        trained: The seconds of training and labelling.
+    """
+    return _AFTER * trained + _START_SECONDS

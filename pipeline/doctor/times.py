@@ -11,6 +11,7 @@ from pipeline.doctor.load import Load
 from pipeline.doctor.networks import StudentCheck, TeacherCheck
 from pipeline.doctor.params import Params
 from pipeline.doctor.reporting import duration
+from pipeline.doctor.schedule import other_seconds
 from pipeline.labelling.settings import DumpLabels
 from pipeline.student.settings import TrainStudent
 from pipeline.teacher.settings import TrainTeacher
@@ -23,11 +24,13 @@ def stage_seconds(
 ) -> dict[str, float]:
     """Returns the seconds of each stage, by its description; every network has a try on a batch."""
     load = Load()
-    seconds = {
-        **_prepare_seconds(look),
+    trained = {
         **_teacher_seconds(params, dump, look, findings),
         **_student_seconds(params, dump, students, look, findings),
     }
+    seconds = {**_prepare_seconds(look), **trained}
+    if trained:
+        seconds["the other stages, and starting all of them"] = other_seconds(sum(trained.values()))
     if busy := load.remark():
         findings.ok(f"time: {busy}")
     return seconds

@@ -120,7 +120,8 @@ def test_with_nothing_but_params_it_reports_images_networks_time_and_disk_and_le
     report.line("ok", "images: digits, not prepared yet", "10 classes", "about 1,295 train, about 142 val", "1 x 8 x 8")
     report.line("ok", "classes: 127 to 131 training images each")
     report.line("ok", "train_teacher: convnet_small, 6,274 parameters", "10 outputs")
-    for stage in ("prepare", "train_teacher", "dump_labels", "train_student@small ", "train_student@small_hard"):
+    stages = ("prepare", "train_teacher", "dump_labels", "train_student@small ", "train_student@small_hard")
+    for stage in (*stages, "the other stages"):
         report.line("ok", f"time: {stage}", "about")
     report.line("ok", "store dense8", "made-up")
     report.line("ok", "at the peak", "free")
