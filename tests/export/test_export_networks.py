@@ -43,6 +43,7 @@ NETWORKS = {
     ),
     "torchvision, grey to colour, resized": ("torchvision/resnet18", {}, {"size_px": [40, 40]}),
     "timm, a transformer": ("timm/test_vit", {"img_size": 32}, {"size_px": [32, 32]}),
+    "timm, layers that share a bias": ("timm/test_convnext", {}, {"size_px": [32, 32]}),
     "a user's file": ("net.py:build", {}, {}),
 }
 
