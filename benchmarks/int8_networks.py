@@ -120,7 +120,7 @@ def measure(name: str, settings: Export) -> Outcome:
 
 def digits() -> tuple[SplitInMemory, SplitInMemory, SplitInMemory]:
     """Returns the training, validation and test images: handwritten digits in three channels."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     small = torch.from_numpy(images).float().reshape(-1, 1, 8, 8) * 255 / 16
