@@ -2,8 +2,13 @@
 view and its own seed.
 """
 
+import atexit
+import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import numpy as np
 import torch
 from conftest import make_split
 
+from pipeline.core import arrays
 from pipeline.core.seeding import sample_draws
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
@@ -108,11 +114,33 @@ def make(
     seed: int = 0,
     **changes: Any,
 ) -> StoreReader:
-    """Returns a finished store."""
-    writer = begin(path, row, split, view_numbers, seed, **changes)
+    """Returns a finished store: the first one of its kind in a file of tests is made, the others
+    are copies.
+    """
+    views = list(view_numbers)
+    ids = hashlib.sha256(split.sample_ids.tobytes() + split.inputs.numpy().tobytes()).hexdigest()
+    kind = repr(
+        (os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0], arrays.CHUNK_BYTES, row, ids, views, seed)
+    )
+    kind += repr(sorted(changes.items()))
+    if kind in _made:
+        shutil.copytree(_made[kind], path)
+        return StoreReader(path)
+    writer = begin(path, row, split, views, seed, **changes)
     write(writer, writer.manifest.blocks(), seed)
     writer.finish()
+    _made[kind] = Path(shutil.copytree(path, _templates() / str(len(_made))))
     return StoreReader(path)
+
+
+_made: dict[str, Path] = {}
+
+
+@cache
+def _templates() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="stores"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def content(path: Path) -> dict[str, bytes]:

@@ -2,7 +2,8 @@
 
 A new one is a file with a class and its codec, and a name in the table below; its `kind` is its
 name in `params.yaml`. What it learns from a pilot, such as a codebook, is its `tables` and
-`learn`. `base.py` has the two abstract classes and what they share, `tail.py` the models of the
+`learn`. docs/store-format.md has a section for each kind; `tune` tries what labelling/ladder.py
+lists. `base.py` has the two abstract classes and what they share, `tail.py` the models of the
 tail that `topk.py` uses.
 
 A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is

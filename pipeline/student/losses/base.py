@@ -42,7 +42,6 @@ class SoftLoss(ABC):
 
     #: The name in `params.yaml`.
     kind: ClassVar[str]
-    _LEAST_STANDARDISED = 3
     #: How much of the teacher's distribution a label must hold: any of these.
     learns_from: ClassVar[tuple[Detail, ...]]
     #: Whether an example needs one hard label beside its soft targets.
