@@ -502,8 +502,9 @@ def test_make_repro_runs_in_a_folder_of_any_name(name: str, tmp_path: Path) -> N
     folder = with_makefile(tmp_path / name)
     put(folder / "reports/table.txt", b"the table")
     put(folder / ".venv/bin/dvc", b"#!/bin/sh\necho dvc here\n").chmod(0o755)
+    put(folder / ".venv/bin/python", b"#!/bin/sh\necho check-up $@\n").chmod(0o755)
     done = run(folder, "make", "-s", "repro").stdout
-    assert done.split("\n")[0] == "dvc here"
+    assert done.split("\n")[:2] == ["check-up -m stages.doctor --quick --quiet", "dvc here"]
     assert done.endswith(f"report: {folder}/reports/report.html\n")
 
 
