@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.core.config import read_exports
 from pipeline.core.files import write_bytes, write_json
+from pipeline.core.tables import lines_of
 
 CLASS_NAMES = [
     "T-shirt/top",
@@ -311,5 +312,5 @@ def _sheet(rng: np.random.Generator, count: int, channels: int) -> bytes:
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    lines = lines_of([list(rows[0]), *([str(value) for value in row.values()] for row in rows)])
+    write_bytes(path, "".join(lines).encode())

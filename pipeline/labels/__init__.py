@@ -14,6 +14,6 @@ reader.py    the reader of a store, and the replacement of one of its blocks
 remote.py    a store at a URL, mirrored on disk
 mirrored.py  arrays that lie elsewhere, read from a folder that comes to hold their files
 downloads.py a file on its way from a server: tried again, bounded in size and time
-servers.py   web servers and S3: a new kind of address goes there, its keys into a line of downloads.py
+servers.py   web servers and S3: a new kind of address goes there (its keys: downloads.py)
 join.py      the rows of a store for a split, and the labels in memory at a time
 """

@@ -55,8 +55,8 @@ def enormous(file: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "found"),
     [
-        (fifo, "not a regular file"),
-        (device, "not a regular file"),
+        (fifo, "no file (a pipe, a socket or a device)"),
+        (device, "no file (a pipe, a socket or a device)"),
         (folder, ""),
         (enormous, "1,099,511,627,776 bytes, of at most"),
     ],

@@ -220,7 +220,7 @@ def test_pixels_and_paths_are_decoded_too(tmp_path: Path) -> None:
     assert (num_channels(expected), num_channels(expected[:1]), num_channels(tmp_path / "a.png")) == (3, 1, 3)
     with pytest.raises(DecodeError, match="no such file"):
         read(tmp_path / "b.png")
-    with pytest.raises(DecodeError, match=r"can't be read \("):
+    with pytest.raises(DecodeError, match="a folder"):
         read(tmp_path)
     with pytest.raises(DecodeError, match="2 channels, expected 1 or 3"):
         decode(expected[:2], 3)

@@ -471,7 +471,7 @@ def test_blocks_that_changed_places_are_found(copy: Copy, row: Row, one: str, ot
     reader = StoreReader(path)
     assert [block for block, fault in reader.check() if fault] == [BLOCKS[number] for number in faulty]
     for number in faulty:
-        named = rf"x\.zarr: block {BLOCKS[number].name} is not what was written \(its digest.*repair_labels"
+        named = rf"x\.zarr: block {BLOCKS[number].name} is not what was written \(its digest.*labels repair"
         with pytest.raises(StoreError, match=named):
             reader.read_view(BLOCKS[number].view_index, BLOCKS[number].rows)
     with pytest.raises(StoreError, match=f"block {BLOCKS[faulty[0]].name}"):

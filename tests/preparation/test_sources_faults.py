@@ -65,7 +65,7 @@ def folder_that_is_lost(here: Path) -> Source:
 
 
 @reports(
-    "HERE/b: a class folder without images, but no image by its name (.txt); expected files that end in .jpg .jpeg .png* put images in, or delete the folder"
+    "HERE/b: a class folder without images, but files left out: no image by its name (.txt); expected files that end in .jpg .jpeg .png* put images in, or delete the folder"
 )
 def folder_with_an_empty_class(here: Path) -> Source:
     return folder(here, "a/1.png", "b/notes.txt")

@@ -76,7 +76,10 @@ def test_the_students_stage_reports(capsys: pytest.CaptureFixture[str], monkeypa
     own = SimpleNamespace(run=SimpleNamespace(finished=True))
     monkeypatch.setattr(Students, "start", lambda students, name: own)
     monkeypatch.setattr(pipeline.student.run, "fit", lambda runs, batches: [result])
+    monkeypatch.setattr(pipeline.student.run, "Trained", lambda *parts: parts)
     plan = SimpleNamespace(title="train_student@x", settings=None, scratch=SimpleNamespace(folder=Path()))
     data: Any = SimpleNamespace(val=SimpleNamespace(hard_labels=LABELS))
-    Students({"x": plan}, data, pipeline.student.run.Team()).train("x")  # type: ignore[dict-item]
+    students = object.__new__(Students)
+    vars(students).update(_plans={"x": plan}, _data=data)
+    students.train("x")
     assert "train_student@x: val accuracy 25.00% on 400 images is no better" in capsys.readouterr().err
