@@ -11,7 +11,7 @@ from conftest import make_split
 import pipeline.student.run
 from pipeline.core.errors import ModelError
 from pipeline.signals.chance import chance_line, check_learned
-from pipeline.student.run import Students
+from pipeline.student.run import Students, Trained
 from pipeline.teacher.calibration import calibrate
 from pipeline.training.validation import Validation
 
@@ -76,7 +76,7 @@ def test_the_students_stage_reports(capsys: pytest.CaptureFixture[str], monkeypa
     own = SimpleNamespace(run=SimpleNamespace(finished=True))
     monkeypatch.setattr(Students, "start", lambda students, name: own)
     monkeypatch.setattr(pipeline.student.run, "fit", lambda runs, batches: [result])
-    monkeypatch.setattr(pipeline.student.run, "Trained", lambda *parts: parts)
+    monkeypatch.setattr(pipeline.student.run, "Trained", lambda *parts: object.__new__(Trained))
     plan = SimpleNamespace(title="train_student@x", settings=None, scratch=SimpleNamespace(folder=Path()))
     data: Any = SimpleNamespace(val=SimpleNamespace(hard_labels=LABELS))
     students = object.__new__(Students)
