@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint bench doctor new setup clean
+.PHONY: help repro test lint bench gpu doctor new setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ lint: $(READY) ## ruff, mypy, import-linter
 
 bench: $(READY) ## measure the claims; tables on the screen, figures in reports/bench/*.json
 	@$(BIN)/python -m benchmarks
+
+DEVICE ?= cuda
+gpu: $(READY) ## what a graphics card is asked, in 9 minutes: tests, benchmarks, what fell short (DEVICE=cpu: a rehearsal)
+	@$(BIN)/python -m benchmarks.gpu --device $(DEVICE)
 
 doctor: $(READY) ## look at params.yaml, images, networks and disk before hours are spent on them
 	@$(BIN)/python -m stages.doctor
