@@ -38,9 +38,9 @@ def test_what_can_not_be_run_is_told_and_fails(
 
 
 def test_a_row_that_misses_its_target_is_told() -> None:
-    rows = [{"student": "tiny", "ratio": 1.01}, {"student": "small", "ratio": 1.05}]
+    rows = [{"student": "tiny", "ratio": 1.01}, {"student": "small", "labels": "top2", "ratio": 1.05}]
     told = list(gpu.Target("step_cost", "ratio", most=1.02).shortfalls(rows))
-    assert told == ["step_cost, small: ratio 1.050; the target is 1.02 or less"]
+    assert told == ["step_cost, small, top2: ratio 1.050; the target is 1.02 or less"]
     assert list(gpu.Target("step_cost", "ratio", least=1.03).shortfalls(rows[1:])) == []
 
 
