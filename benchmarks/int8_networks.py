@@ -83,7 +83,8 @@ def main(networks: Annotated[list[str] | None, typer.Argument()] = None) -> None
 
 
 def _row(name: str, found: Outcome) -> dict[str, Any]:
-    row = {"network": name, "float32": found.float32_accuracy, "drop points": found.drop_points}
+    row = {"network": name, "float32": found.float32_accuracy, "parity": found.relative_difference}
+    row |= {"drop points": found.drop_points}
     row |= {"size": found.size_ratio, "seconds": found.seconds}
     if isinstance(found.int8, str):
         row |= {"layers": found.int8}
