@@ -7,8 +7,10 @@ in reports/bench/<name>.json. A new claim is a file here and a section in docs/b
 Speed and size of the pipeline:
 
     dump_overhead.py      the dump against the teacher's bare forward pass
-    first_hour.py         `make new`, doctor and all stages on drawn images: minutes, and accuracy
     farm.py               several students in one pass against one after the other
+    first_hour.py         `make new`, doctor and all stages on drawn images: minutes, and accuracy
+    flips.py              flipped bits in what a run left: how many are found
+    gpu.py                `make gpu`: the tests and benchmarks that want a graphics card
     int8_networks.py      common students in int8: loss, size, layers that stay in float32
     label_read.py         stores of 10^4 to 10^7 labels: cost per label, memory, files
     label_size.py         bytes and KL of every encoding beside other systems' records

@@ -1,7 +1,7 @@
 """`make gpu`: all that a graphics card is asked, in the order of worth, within a time limit.
 
-    python -m benchmarks.gpu                  # within 9 minutes
-    python -m benchmarks.gpu --device cpu     # a rehearsal where there is no card: tiny sizes, no targets
+    python -m benchmarks.gpu
+    python -m benchmarks.gpu --device cpu    # a rehearsal without a card: tiny sizes, no targets
 
 First the tests that need a card, then the benchmarks. Those that read what `make repro` left are
 passed over where it left nothing. What was measured goes to `reports/bench/gpu.json`; what fell
@@ -26,7 +26,7 @@ from pipeline.core.progress import say
 
 @dataclass(frozen=True)
 class Target:
-    """What a column of a benchmark's result is meant to come to, in each row."""
+    """A bound that a column of a benchmark's result should keep in each row."""
 
     result: str
     column: str
