@@ -27,8 +27,9 @@ from pipeline.core.errors import DataError, one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
-from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, label_rows, pilot_log_probs
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

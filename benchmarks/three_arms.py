@@ -47,8 +47,9 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.derive.base import Destination
 from pipeline.labelling.derive.subset import Subset
-from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

@@ -34,8 +34,9 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.paging import Paging
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.copies import copied_ahead
-from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.repair import repair_block
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, compute_logits, label_rows, rendered_there
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader

@@ -72,15 +72,16 @@ class Layout:
     dtype: np.dtype[Any]
     file_shape: tuple[int, ...]
 
-    def in_files_of(self, block_rows: int | None) -> bool:
-        """Returns whether each file is a range of so many rows along the second axis, of one entry
-        of the first; None: whether it is one file.
+    def in_files_of(self, block_rows: int | None, row_axis: int = 1) -> bool:
+        """Returns whether each file is a range of so many rows along an axis, of one entry of those
+        before it; None: whether it is one file.
         """
         if block_rows is None:
             return all(has >= size for has, size in zip(self.file_shape, self.shape, strict=True))
-        first, rows, *rest = self.file_shape
-        fits = rows == block_rows or rows >= self.shape[1] <= block_rows
-        return fits and first == 1 and all(has >= size for has, size in zip(rest, self.shape[2:], strict=True))
+        lead, (rows, *rest) = self.file_shape[:row_axis], self.file_shape[row_axis:]
+        count, *others = self.shape[row_axis:]
+        fits = rows == block_rows or rows >= count <= block_rows
+        return fits and all(has == 1 for has in lead) and all(h >= size for h, size in zip(rest, others, strict=True))
 
     def __str__(self) -> str:
         return f"shape {self.shape} of {self.dtype} in files of {self.file_shape}"

@@ -9,6 +9,8 @@ settings.py         the sections `dump_labels` and `verify_labels` of params.yam
 stores.py           the plan of a dump: the manifests of its stores, the facts about the teacher
 run.py              one worker's part of a dump, from the plan to the published stores
 dump.py             the walk over blocks: claim, label, encode, commit
+groups.py           blocks that one worker labels together
+target.py           a store that a dump writes, and what it lacks
 teacher.py          the teacher at work: logits of views, and of a pilot
 workers.py          which worker this process is: by `--worker i/n`, or by the variables of its
                     launcher (those of a new engine go there); claims on blocks
@@ -16,6 +18,7 @@ read_ahead.py       inputs of the next blocks, read while the teacher is at work
 write_behind.py     blocks written while the teacher is at work
 takeover.py         labels copied from an earlier store, found by sample id and view
 writer.py           the writer of a store: blocks, their records, the manifest at the end
+anchors.py          the anchors of a store that is being written
 verify.py           the checks of a finished store, with or without the teacher
 repair.py           broken blocks labelled again
 imported_logits.py  files of logits from a teacher that ran elsewhere

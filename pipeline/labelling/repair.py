@@ -8,9 +8,9 @@ import numpy as np
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
-from pipeline.labelling.dump import labels_of
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
 from pipeline.labels.canaries import check_canaries
+from pipeline.labels.fields import labels_of
 from pipeline.labels.manifest import Block
 from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view

@@ -12,9 +12,10 @@ from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
-from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.stores import DumpPlan
 from pipeline.labelling.takeover import EarlierStore
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
 from pipeline.labelling.workers import Claims, Worker
 from pipeline.labelling.writer import StoreWriter

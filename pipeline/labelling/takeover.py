@@ -44,6 +44,11 @@ class EarlierStore:
             self._labels, self._view, self._held = self.store.read_view(index, wanted), view, wanted
         return gather(self._labels, rows - self._held.start)
 
+    def anchors(self, rows: Int64[np.ndarray, " rows"]) -> Labels:
+        """Returns the anchors of some samples, by row of this store."""
+        wanted = self._around(rows)
+        return gather(self.store.read_anchors(wanted), rows - wanted.start)
+
     def _around(self, rows: Int64[np.ndarray, " labels"]) -> range:
         """Returns the rows of the blocks that hold some rows where these are few, else all rows."""
         count, size = self.store.manifest.num_samples, self.store.manifest.block_samples

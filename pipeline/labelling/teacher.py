@@ -122,7 +122,7 @@ def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Ite
 def check_finite(
     logits: Float[torch.Tensor, "rows classes"],
     sample_ids: UInt64[np.ndarray, " samples"],
-    view: int,
+    view: int | str,
     rows: Int64[np.ndarray, " rows"],
 ) -> None:
     """Raises ModelError with the first of some rows whose logits are not finite."""

@@ -3,7 +3,8 @@
 A block is one view of one range of samples: one file per field, written whole by one owner. A block
 counts as written when its record stands beside the store; records hold the block's digest and
 fidelity and go into the store when it is finished. What an earlier run left is compared with its
-record before it is trusted: what was lost or damaged meanwhile is made again."""
+record before it is trusted: what was lost or damaged meanwhile is made again. Where the encoding
+has anchors, those of a range are written before its labels, whose records name their digest."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt64
+from jaxtyping import Float, Int64, UInt64
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.core.sealed import read_sealed, write_sealed
+from pipeline.labelling.anchors import AnchorWriter
+from pipeline.labels.anchors import make_anchors
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally
@@ -30,8 +33,8 @@ from pipeline.labels.fields import (
     as_slice,
     beside_labels,
     block_digest,
-    encode_logits,
-    measure_labels,
+    gather,
+    labels_of,
 )
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.views.plan import RowOrder
@@ -62,23 +65,29 @@ class StoreWriter:
         self.manifest = manifest
         self.sample_ids = sample_ids
         self._records = records
-        self._encoding = build_encoding(manifest.encoding, str(path))
-        self._encoding.check(manifest.space, str(path))
-        self._fields = self._encoding.fields(manifest.space)
-        self.codec: Codec = self._encoding.codec(manifest.space, tables or {})
+        self.encoding = build_encoding(manifest.encoding, str(path))
+        self.encoding.check(manifest.space, str(path))
+        self._fields = self.encoding.fields(manifest.space)
+        self.codec: Codec = self.encoding.codec(manifest.space, tables or {})
         if (records / "begun.json").exists() and (path / "zarr.json").exists():
             self._group = ArrayGroup.reopen(path)
+            self.anchors = self._anchor_writer()
             self._mend(canaries, tables or {})
-            self._unchecked = {record.stem for record in records.glob("*-*.json")}
+            self._unchecked = {record.stem for record in records.glob("[0-9]*-*.json")}
         else:
             # Also where the store was moved away and its records are left: they must not speak for
             # a new one.
             shutil.rmtree(records, ignore_errors=True)
-            self._group = self._begin(canaries, tables or {})
+            self._group = ArrayGroup.create(path, manifest.signed())
+            self.anchors = self._anchor_writer()
+            self._begin(canaries, tables or {})
             self._unchecked = set()
 
-    def _begin(self, canaries: Canaries, tables: Mapping[str, np.ndarray]) -> ArrayGroup:
-        group = ArrayGroup.create(self.path, self.manifest.signed())
+    def _anchor_writer(self) -> AnchorWriter:
+        return AnchorWriter(self._group, self._records, self.encoding.anchors(self.manifest.space))
+
+    def _begin(self, canaries: Canaries, tables: Mapping[str, np.ndarray]) -> None:
+        group = self._group
         group.set_attributes(self.manifest.signed())  # a finished store that stands there is no longer that one
         for name, (array, fill_value) in self._beside(canaries, tables).items():
             group.put(name, array, fill_value=fill_value)
@@ -91,14 +100,14 @@ class StoreWriter:
                 fill_value=label_field.fill_value,
                 layout=ArrayLayout(row_axis=1, block_rows=self.manifest.block_samples, by_column=label_field.by_column),
             )
+        self.anchors.begin(self.manifest)
         write_json(self._records / "begun.json", {})
-        return group
 
     def _beside(
         self, canaries: Canaries, tables: Mapping[str, np.ndarray]
     ) -> dict[str, tuple[np.ndarray, float | int]]:
         """Returns what stands beside the labels from the beginning, and the arrays' fill values."""
-        learned = self._encoding.tables(self.manifest.space)
+        learned = self.encoding.tables(self.manifest.space)
         return {
             "sample_id": (self.sample_ids, 0),
             **{array: (getattr(canaries, name), 0) for name, array in CANARY_ARRAYS.items()},
@@ -118,14 +127,18 @@ class StoreWriter:
     def has(self, block: Block) -> bool:
         """Returns whether this run knows the block to be on disk, whole."""
         record = self._record(block)
-        return not self._fields or (record.stem not in self._unchecked and record.exists())
+        known = record.stem not in self._unchecked and record.exists() and self.anchors.has(block.rows)
+        return not self._fields or known
 
     def settle(self, block: Block) -> bool:
         """Returns whether the block is on disk, whole; its caller is the only one who may write it.
 
-        One that an earlier run left is read, and forgotten where it is lost or damaged.
+        One that an earlier run left is read, and forgotten where it is lost or damaged. Without its
+        anchors, no block is whole.
         """
         record = self._record(block)
+        if not self.anchors.has(block.rows):
+            return False
         if record.stem in self._unchecked:
             self._unchecked.discard(record.stem)
             if not self._is_whole(block):
@@ -139,18 +152,18 @@ class StoreWriter:
         """Returns whether a block is what its record says."""
         try:
             values = {name: self._group.read(name, block.view_index, as_slice(block.rows)) for name in self._fields}
-            return bool(block_digest(values) == self._read_record(block)["digest"])
+            record = self._read_record(block)
+            stands = record.get("anchors") == self.anchors.digest(block.rows)
+            return stands and bool(block_digest(values) == record["digest"])
         except PipelineError:
             return False
 
-    def encode(
-        self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: np.ndarray | None = None
-    ) -> Labels:
-        """Returns labels from finite teacher logits of a block, or of `rows` of the store within
-        it.
-        """
-        ids = self.sample_ids[as_slice(block.rows) if rows is None else rows]
-        return encode_logits(self.codec, logits, ids, block.view)
+    def labels_of(
+        self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: Int64[np.ndarray, " rows"]
+    ) -> tuple[Labels, Fidelity]:
+        """Returns labels of some rows of a block, from finite teacher logits, and their fidelity."""
+        anchors = gather(self.anchors.read(block.rows), rows - block.rows.start)
+        return labels_of(self.codec, logits, self.sample_ids[rows], block.view, anchors)
 
     @cached_property
     def views(self) -> ViewSpec:
@@ -167,8 +180,16 @@ class StoreWriter:
     def write(self, block: Block, logits: Float[torch.Tensor, "rows classes"]) -> None:
         """Encodes and commits a block of finite teacher logits, and measures its fidelity."""
         if self._fields:
-            labels = self.encode(block, logits)
-            self.write_labels(block, labels, measure_labels(self.codec, logits, labels))
+            self.write_labels(block, *self.labels_of(block, logits, np.arange(block.rows.start, block.rows.stop)))
+
+    def write_anchors(self, rows: range, mean_log_probs: Float[torch.Tensor, "rows classes"]) -> None:
+        """Makes and commits the anchors of a range of rows, where the encoding has any.
+
+        Args:
+            mean_log_probs: As for `Codec.make_anchors`.
+        """
+        if self.encoding.anchor_views:
+            self.anchors.write(rows, make_anchors(self.codec, mean_log_probs))
 
     def write_labels(self, block: Block, labels: Labels, fidelity: Fidelity | None) -> None:
         """Commits a block of encoded labels."""
@@ -176,6 +197,8 @@ class StoreWriter:
         for name, field_values in values.items():
             self._group.write(name, field_values, block.view_index, as_slice(block.rows))
         record = {"digest": block_digest(values), "fidelity": fidelity.to_dict() if fidelity else None}
+        if (anchors := self.anchors.digest(block.rows)) is not None:
+            record["anchors"] = anchors
         write_sealed(self._record(block), record, indent=None)  # small, and quickly encoded
 
     def finish(self, inherited: Sequence[Fidelity] = ()) -> Manifest:
@@ -189,15 +212,15 @@ class StoreWriter:
         # 1. Gather the records of all blocks into arrays.
         fidelity = self._write_records(inherited) if self._fields else None
         # 2. Measure sizes and digests of everything that stands there now.
-        names = {*self._encoding.tables(self.manifest.space)}
-        beside = beside_labels(names, bool(self._fields))
-        sizes = {p: p.stat().st_size for p in self.path.rglob("*") if p.is_file() and p.name != "zarr.json"}
+        sizes = self._sizes()
+        space, beside = self.manifest.space, beside_labels(self.encoding, self.manifest.space)
         finished = replace(
             self.manifest,
             fidelity=fidelity.summary() if fidelity else None,
             # Of the arrays only: the manifest's own size would depend on this very number.
             label_bytes=round(sum(sizes.values()) / self.manifest.num_labels, 4),
-            table_bytes=sum(size for p, size in sizes.items() if p.relative_to(self.path).parts[0] in names),
+            table_bytes=sum(sizes.get(name, 0) for name in self.encoding.tables(space)),
+            anchor_bytes=sum(sizes.get(name, 0) for name in self.encoding.anchors(space)),
             arrays_digest=arrays_digest({name: self._group.read_whole(name) for name in beside}),
             complete=True,
         )
@@ -206,15 +229,27 @@ class StoreWriter:
         self._group.set_attributes(content)
         return Manifest(**content)
 
+    def _sizes(self) -> dict[str, int]:
+        """Returns the bytes on disk by array, without what describes it."""
+        sizes: dict[str, int] = {}
+        for path in self.path.rglob("*"):
+            if path.is_file() and path.name != "zarr.json":
+                name = path.relative_to(self.path).parts[0]
+                sizes[name] = sizes.get(name, 0) + path.stat().st_size
+        return sizes
+
     def _write_records(self, inherited: Sequence[Fidelity]) -> Fidelity | None:
         """Writes the digests and the fidelity of all blocks as arrays; returns the fidelity of them
         all together.
         """
         records = []
         for block in self.manifest.blocks():
-            if not self.settle(block):
+            record = self._read_record(block) if self.settle(block) else {}
+            # Anchors that were damaged and made again may be others: then so are the labels.
+            if not record or record.get("anchors") != self.anchors.digest(block.rows):
                 raise StoreError(self.path, f"block {block.name} is missing", fix="run the dump again")
-            records.append(self._read_record(block))
+            records.append(record)
+        self.anchors.put_digests(self.manifest)
         digests = np.array([record["digest"] for record in records], dtype=np.uint64)
         self._group.put("block_digest", digests.reshape(self.manifest.num_views, self.manifest.blocks_per_view))
         measured = [Fidelity.from_dict(record["fidelity"]) for record in records if record["fidelity"]]

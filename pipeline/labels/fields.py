@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.labels.canaries import CANARY_ARRAYS
-from pipeline.labels.encodings import Codec, log_normalise
+from pipeline.labels.encodings import NO_ANCHORS, Codec, Encoding, LabelSpace, log_normalise
 from pipeline.labels.fidelity import Fidelity
 
 _PIECE_ENTRIES, _DEVICE_ENTRIES = 1 << 16, 1 << 22
 Labels = dict[str, Shaped[torch.Tensor, "labels ..."]]
 SomeLabels = dict[str, Shaped[torch.Tensor, "some ..."]]  # beside others of another number
+Anchors = Mapping[str, Shaped[torch.Tensor, "rows ..."]]
 
 
 def block_digest(labels: Mapping[str, np.ndarray]) -> int:
@@ -30,9 +31,11 @@ def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return _digest(arrays, 16).hex()
 
 
-def beside_labels(tables: Iterable[str], has_labels: bool) -> list[str]:
-    """Returns the names of the arrays that a store has beside labels and their fidelity."""
-    return ["sample_id", *CANARY_ARRAYS.values(), *tables, *(["block_digest"] if has_labels else [])]
+def beside_labels(encoding: Encoding, space: LabelSpace) -> list[str]:
+    """Returns the names of the arrays that a store has beside labels, anchors and fidelity."""
+    digests = {"block_digest": encoding.fields(space), "anchor_digest": encoding.anchors(space)}
+    digested = [name for name, arrays in digests.items() if arrays]
+    return ["sample_id", *CANARY_ARRAYS.values(), *encoding.tables(space), *digested]
 
 
 def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:
@@ -44,14 +47,21 @@ def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:
 
 
 def encode_logits(
-    codec: Codec, logits: Float[torch.Tensor, "rows classes"], sample_ids: UInt64[np.ndarray, " rows"], view: int
+    codec: Codec,
+    logits: Float[torch.Tensor, "rows classes"],
+    sample_ids: UInt64[np.ndarray, " rows"],
+    view: int,
+    anchors: Anchors = NO_ANCHORS,
 ) -> Labels:
-    """Returns labels of finite logits, on the CPU."""
+    """Returns labels of finite logits, on the CPU, with the anchors that they stand on."""
     parts: list[Labels] = []
-    for rows in _pieces(logits):
+    there = {name: values.to(logits.device) for name, values in anchors.items()}
+    for rows in pieces(logits):
         log_probs = log_normalise(logits[rows] / codec.space.temperature)
-        parts.append({name: values.cpu() for name, values in codec.encode(log_probs, sample_ids[rows], view).items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        beside = {name: values[rows] for name, values in there.items()}
+        encoded = codec.encode(log_probs, sample_ids[rows], view, beside)
+        parts.append({name: values.cpu() for name, values in encoded.items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} | dict(anchors)
 
 
 def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], labels: Labels) -> Fidelity:
@@ -60,14 +70,29 @@ def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], la
     """
     served = [t for t in codec.space.temperatures if codec.serves(t)]
     parts = []
-    for rows in _pieces(logits):
+    for rows in pieces(logits):
         exact = {t: log_normalise(logits[rows].double() / t) for t in served}
         some = {name: values[rows] for name, values in labels.items()}
         parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}))
     return Fidelity.merge(parts)
 
 
-def _pieces(logits: torch.Tensor) -> Iterator[slice]:
+def labels_of(
+    codec: Codec,
+    logits: Float[torch.Tensor, "rows classes"],
+    sample_ids: UInt64[np.ndarray, " rows"],
+    view: int,
+    anchors: Anchors = NO_ANCHORS,
+) -> tuple[Labels, Fidelity]:
+    """Returns labels, on the CPU, and how far they are from the logits: measured on the device of
+    the logits.
+    """
+    labels = encode_logits(codec, logits, sample_ids, view, anchors)
+    there = {name: values.to(logits.device) for name, values in labels.items()}
+    return labels, measure_labels(codec, logits, there)
+
+
+def pieces(logits: torch.Tensor) -> Iterator[slice]:
     """Yields ranges of rows that fit a processor's cache: with 1000 classes, a block at once takes
     6 times as long. A device gets fewer, larger ones.
     """

@@ -65,8 +65,10 @@ class JoinedStore:
 
 
 def label_bytes(store: StoreReader, count: int | None = None) -> int:
-    """Returns the bytes of so many encoded labels in memory; by default those of a view."""
-    fields = store.encoding.fields(store.manifest.space).values()
+    """Returns the bytes of so many encoded labels in memory, with their samples' anchors; by
+    default those of a view.
+    """
+    fields = store.encoding.row_arrays(store.manifest.space).values()
     return (store.manifest.num_samples if count is None else count) * sum(
         math.prod(field.shape) * field.dtype.itemsize for field in fields
     )
@@ -92,7 +94,7 @@ class ViewLabels:
         """Returns the labels of some places in a window of these rows and columns."""
         if self._whole is not None:
             return gather(self._whole, self._joined.rows(torch.from_numpy(rows)[places]))
-        fields = self._joined.store.encoding.fields(self._joined.store.manifest.space)
+        fields = self._joined.store.encoding.row_arrays(self._joined.store.manifest.space)
         return gather({field: torch.from_numpy(columns[self._column(field)]) for field in fields}, places)
 
     def _column(self, field: str) -> str:

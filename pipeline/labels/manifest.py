@@ -7,7 +7,7 @@ follow from it.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass as typed
@@ -37,6 +37,20 @@ class Block:
     @property
     def name(self) -> str:
         return f"view {self.view}, samples {self.rows.start} to {self.rows.stop - 1}"
+
+
+@dataclass(frozen=True)
+class AnchorBlock:
+    """The anchors of a range of a store's rows, which the labels of these rows stand on."""
+
+    rows: range
+
+    @property
+    def name(self) -> str:
+        return f"anchors, samples {self.rows.start} to {self.rows.stop - 1}"
+
+
+Part: TypeAlias = Block | AnchorBlock
 
 
 _Temperature = Annotated[float, Field(ge=1e-9, le=1e9)]
@@ -101,6 +115,7 @@ class Manifest:
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
     table_bytes: NonNegativeInt | None = None
+    anchor_bytes: NonNegativeInt | None = None
     arrays_digest: str | None = None
     complete: bool = False
     fingerprint: str = ""
@@ -143,14 +158,15 @@ class Manifest:
     def num_blocks(self) -> int:
         return self.num_views * self.blocks_per_view
 
+    def ranges(self) -> list[range]:
+        """Returns the rows of every block of a view."""
+        size, count = self.block_samples, self.num_samples
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
     def blocks(self) -> list[Block]:
         """Returns every block, view by view."""
-        starts = range(0, self.num_samples, self.block_samples)
-        return [
-            Block(index, view, range(start, min(start + self.block_samples, self.num_samples)))
-            for index, view in enumerate(self.view_numbers)
-            for start in starts
-        ]
+        ranges = self.ranges()
+        return [Block(index, view, rows) for index, view in enumerate(self.view_numbers) for rows in ranges]
 
     def signed(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON, with its own fingerprint."""

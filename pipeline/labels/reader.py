@@ -1,8 +1,9 @@
 """The reader of a soft-label store, format 1 (docs/store-format.md); it replaces blocks, too."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from jaxtyping import Float, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.labels.blocks import BlockArrays
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries, canary_layouts
-from pipeline.labels.encodings import Codec, Encoding, build_encoding
+from pipeline.labels.encodings import Codec, Encoding, Field, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
-from pipeline.labels.manifest import FIX, Block, Manifest, parse_manifest
-from pipeline.labels.mirrored import FetchError
+from pipeline.labels.manifest import FIX, AnchorBlock, Block, Manifest, Part, parse_manifest
 from pipeline.labels.remote import is_url, open_group
 from pipeline.views.plan import RowOrder
 from pipeline.views.spec import ViewSpec
@@ -41,8 +42,13 @@ class StoreReader:
         self.canaries = Canaries(**{name: beside[array] for name, array in CANARY_ARRAYS.items()})
         #: The tables that the encoding learned.
         self.tables = {name: beside[name] for name in self._tables}
-        self._digests = beside.get("block_digest")
+        self._digests = {name: array for name, array in beside.items() if name.endswith("_digest")}
+        self._labels = self._arrays_in_blocks(self._fields, "block_digest")
+        self._anchors = self._arrays_in_blocks(self.encoding.anchors(self.manifest.space), "anchor_digest")
         self.codec: Codec = self.encoding.codec(self.manifest.space, self.tables)
+
+    def _arrays_in_blocks(self, fields: Mapping[str, Field], digest: str) -> BlockArrays:
+        return BlockArrays(self._group, fields, self._digests.get(digest), self.manifest, self._fix)
 
     @cached_property
     def row_order(self) -> RowOrder:
@@ -74,55 +80,29 @@ class StoreReader:
         return [t for t in self.manifest.temperatures if self.codec.serves(t)]
 
     def read_view(self, view_index: int, rows: range | None = None) -> Labels:
-        """Returns the fields of a view (of some of its rows); raises StoreError where a block is
-        missing or damaged, at its URL, too.
+        """Returns the labels of a view (of some of its rows), each with its sample's anchor; raises
+        StoreError where a block is missing or damaged, at its URL, too.
         """
         rows = range(self.manifest.num_samples) if rows is None else rows
-        try:
-            return self._read_rows(view_index, rows)
-        except FetchError:
-            raise
-        except StoreError:
-            if not is_url(self.location):
-                raise
-        for block in self._blocks_of(view_index, rows):
-            files = dict.fromkeys(self._fields, (view_index, as_slice(block.rows)))
-            self._group.checked(partial(self._read_rows, view_index, block.rows), files)
-        return self._read_rows(view_index, rows)
+        return self._labels.read(rows, view_index) | self._anchors.read(rows)
 
-    def _read_rows(self, view_index: int, rows: range) -> Labels:
-        labels = {}
-        for name, field in self._fields.items():
-            values = self._group.read(name, view_index, as_slice(rows))
-            if field.is_unwritten(values):
-                lost = self._lost_block(name, view_index, rows)
-                raise StoreError(f"{self.location}/{name}", f"block {lost} is missing", fix=self._fix)
-            if (wrong := field.above(values)) is not None:
-                found = f"a value of {wrong} in view {self.manifest.view_numbers[view_index]}"
-                raise StoreError(f"{self.location}/{name}", found, expected=f"at most {field.most}", fix=self._fix)
-            labels[name] = values
-        self._check_digests(view_index, rows, labels)
-        return {name: torch.from_numpy(values) for name, values in labels.items()}
-
-    def _blocks_of(self, view_index: int, rows: range) -> Iterator[Block]:
-        """Yields the blocks that hold some rows of a view."""
-        size, view = self.manifest.block_samples, self.manifest.view_numbers[view_index]
-        for start in range(rows.start // size * size, rows.stop, size):
-            yield Block(view_index, view, range(start, min(start + size, self.manifest.num_samples)))
+    def read_anchors(self, rows: range) -> Labels:
+        """Returns the anchors of some rows, none where the store has none; raises as `read_view`
+        does.
+        """
+        return self._anchors.read(rows)
 
     def decode(self, labels: Labels, temperature: float) -> Float[torch.Tensor, "labels classes"]:
         """Returns log-probabilities of rows of `read_view` at any temperature."""
         return self.codec.decode(labels, temperature)
 
-    def check(self) -> Iterator[tuple[Block, StoreError | None]]:
-        """Reads every block; yields each with what is wrong with it, or None."""
+    def check(self) -> Iterator[tuple[Part, StoreError | None]]:
+        """Reads every block, of anchors first; yields each with what is wrong with it, or None."""
+        if self.encoding.anchor_views:
+            for rows in self.manifest.ranges():
+                yield AnchorBlock(rows), _fault(partial(self._anchors.read, rows))
         for block in self.manifest.blocks():
-            try:
-                self.read_view(block.view_index, block.rows)
-            except StoreError as error:
-                yield block, error
-            else:
-                yield block, None
+            yield block, _fault(partial(self._labels.read, block.rows, block.view_index))
 
     def check_whole(self) -> None:
         """Raises StoreError where something beside the blocks is damaged, or the manifest's figures
@@ -143,31 +123,60 @@ class StoreReader:
 
         Where it is not, digest, fidelity and manifest follow.
         """
-        assert self._digests is not None, "a store without labels has no blocks"
+        values = {name: labels[name].cpu().numpy() for name in self._fields}
+        self._rewrite(values, block.view_index, as_slice(block.rows))
+        place = (block.view_index, self.manifest.ranges().index(block.rows))
+        if (digest := block_digest(values)) == int(self._digests["block_digest"][place]):
+            return True
+        self._digests["block_digest"][place] = digest
+        parts = self.fidelity_parts
+        if len(parts) == len(self.manifest.blocks()):
+            parts[self.manifest.blocks().index(block)] = fidelity
+        self._sign("block_digest", parts)
+        return False
+
+    def replace_anchors(self, block: AnchorBlock, anchors: Labels) -> bool:
+        """Writes a block of anchors again; returns whether it is, bit for bit, what was there
+        before.
+
+        Where it is not, the labels that stand on it are deleted first: each must be replaced, too.
+        """
+        values = {name: anchors[name].cpu().numpy() for name in self.encoding.anchors(self.manifest.space)}
+        number = self.manifest.ranges().index(block.rows)
+        same = (digest := block_digest(values)) == int(self._digests["anchor_digest"][number])
+        if not same:
+            for index, name in product(range(self.manifest.num_views), self._fields):
+                self._writable().drop(name, index, as_slice(block.rows))
+        self._rewrite(values, as_slice(block.rows))
+        if not same:
+            self._digests["anchor_digest"][number] = digest
+            self._sign("anchor_digest", self.fidelity_parts)
+        return same
+
+    def _writable(self) -> ArrayGroup:
         if self.location != str(self.path):
             raise StoreError(
                 self.location, "is not on this machine's disk", expected="a folder", fix="repair it where it lies"
             )
-        values = {name: labels[name].cpu().numpy() for name in self._fields}
-        number = block.rows.start // self.manifest.block_samples
-        group = ArrayGroup.reopen(self.path)
-        for name, field_values in values.items():
-            group.drop(name, block.view_index, as_slice(block.rows))
-            group.write(name, field_values, block.view_index, as_slice(block.rows))
-        if (digest := block_digest(values)) == int(self._digests[block.view_index, number]):
-            return True
-        self._digests[block.view_index, number] = digest
-        group.put("block_digest", self._digests)
-        parts, summary = self.fidelity_parts, self.manifest.fidelity
+        return ArrayGroup.reopen(self.path)
+
+    def _rewrite(self, arrays: Mapping[str, np.ndarray], *index: int | slice) -> None:
+        group = self._writable()
+        for name, values in arrays.items():
+            group.drop(name, *index)
+            group.write(name, values, *index)
+
+    def _sign(self, changed: str, parts: list[Fidelity]) -> None:
+        """Writes digests that have changed, the fidelity, and the manifest that follows from them."""
+        group, summary = self._writable(), self.manifest.fidelity
+        group.put(changed, self._digests[changed])
         if len(parts) == len(self.manifest.blocks()):
-            parts[block.view_index * self.manifest.blocks_per_view + number] = fidelity
             for name, array in Fidelity.to_arrays(parts).items():
                 group.put(name, array)
             summary = Fidelity.merge(parts).summary()
         content = replace(self.manifest, fidelity=summary, arrays_digest=arrays_digest(self._beside())).signed()
         group.set_attributes(content)
         self.manifest = Manifest(**content)
-        return False
 
     def _parts_of_manifest(self) -> tuple[ViewSpec, Encoding]:
         """Returns the views and the encoding that the manifest names."""
@@ -180,9 +189,10 @@ class StoreReader:
         return views, encoding
 
     def _read_beside(self) -> dict[str, np.ndarray]:
-        """Returns everything except labels and their fidelity, as it was written."""
-        names = beside_labels(self._tables, bool(self._fields))
-        self._group.checked(self._check_layouts, dict.fromkeys([*names, *self._fields]))
+        """Returns everything except labels, anchors and fidelity, as it was written."""
+        names = beside_labels(self.encoding, self.manifest.space)
+        rows = self.encoding.row_arrays(self.manifest.space)
+        self._group.checked(self._check_layouts, dict.fromkeys([*names, *rows]))
 
         def read() -> dict[str, np.ndarray]:
             arrays = self._beside()
@@ -192,7 +202,7 @@ class StoreReader:
         return self._group.checked(read, dict.fromkeys(names, ()))
 
     def _beside(self) -> dict[str, np.ndarray]:
-        return {name: self._group.read_whole(name) for name in beside_labels(self._tables, bool(self._fields))}
+        return {name: self._group.read_whole(name) for name in beside_labels(self.encoding, self.manifest.space)}
 
     def _check_beside(self, arrays: Mapping[str, np.ndarray]) -> None:
         if arrays_digest(arrays) != self.manifest.arrays_digest:
@@ -203,48 +213,34 @@ class StoreReader:
                 found = f"a value of {wrong}"
                 raise StoreError(f"{self.location}/{name}", found, expected=f"at most {table.most}", fix=self._fix)
 
-    def _check_digests(self, view_index: int, rows: range, labels: Mapping[str, np.ndarray]) -> None:
-        """Raises StoreError unless every block that lies wholly in `rows` has the content that was
-        written there.
-        """
-        if self._digests is None:
-            return
-        size = self.manifest.block_samples
-        for number in range(-(-rows.start // size), self.manifest.blocks_per_view):
-            start, stop = number * size, min((number + 1) * size, self.manifest.num_samples)
-            if stop > rows.stop:
-                return
-            inside = slice(start - rows.start, stop - rows.start)
-            if block_digest({name: values[inside] for name, values in labels.items()}) != int(
-                self._digests[view_index, number]
-            ):
-                block = Block(view_index, self.manifest.view_numbers[view_index], range(start, stop))
-                found = f"block {block.name} is not what was written (its digest does not match)"
-                raise StoreError(self.location, found, fix=self._fix)
-
-    def _lost_block(self, name: str, view_index: int, rows: range) -> str:
-        for block in self.manifest.blocks():
-            if block.view_index == view_index and block.rows.start < rows.stop and rows.start < block.rows.stop:
-                values = self._group.read(name, view_index, as_slice(block.rows))
-                if self._fields[name].is_unwritten(values):
-                    return block.name
-        raise AssertionError("a block was missing a moment ago")
-
     def _check_layouts(self) -> None:
         """Raises StoreError where shape, type or files of an array are not those that follow from
         the manifest.
         """
-        manifest = self.manifest
-        lead = (manifest.num_views, manifest.num_samples)
+        manifest, space = self.manifest, self.manifest.space
+        anchors, lead = self.encoding.anchors(space), (manifest.num_views, manifest.num_samples)
         expected = {name: ((*lead, *field.shape), field.dtype) for name, field in self._fields.items()}
+        expected |= {name: ((manifest.num_samples, *field.shape), field.dtype) for name, field in anchors.items()}
         expected |= {name: (table.shape, table.dtype) for name, table in self._tables.items()}
         expected["sample_id"] = ((manifest.num_samples,), np.dtype(np.uint64))
         if self._fields:
             expected["block_digest"] = ((manifest.num_views, manifest.blocks_per_view), np.dtype(np.uint64))
+        if anchors:
+            expected["anchor_digest"] = ((manifest.blocks_per_view,), np.dtype(np.uint64))
         expected |= canary_layouts(self._group.layout(CANARY_ARRAYS["rendered"]).shape)
+        row_axes = dict.fromkeys(self._fields, 1) | dict.fromkeys(anchors, 0)
         for name, (shape, dtype) in expected.items():
-            found, block_rows = self._group.layout(name), manifest.block_samples if name in self._fields else None
-            if (found.shape, found.dtype) != (shape, dtype) or not found.in_files_of(block_rows):
+            found, block_rows = self._group.layout(name), manifest.block_samples if name in row_axes else None
+            if (found.shape, found.dtype) != (shape, dtype) or not found.in_files_of(block_rows, row_axes.get(name, 1)):
                 wanted = f"shape {shape} of {dtype} in {'one file' if block_rows is None else f'a file for each {block_rows} rows'}"
                 where = f"{self.location}/{name}"
                 raise StoreError(where, str(found), expected=f"{wanted} (manifest)", fix=self._fix)
+
+
+def _fault(read: Callable[[], Labels]) -> StoreError | None:
+    """Returns what is wrong with a block, or None."""
+    try:
+        read()
+    except StoreError as error:
+        return error
+    return None

@@ -39,9 +39,10 @@ from torch import nn
 import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
 from pipeline.data.splits import SplitInMemory
-from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.repair import repair_block
 from pipeline.labelling.takeover import EarlierStore
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
 from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.workers import Claims

@@ -13,7 +13,8 @@ import pipeline.student.labelled_views
 import pipeline.views.plan
 from pipeline.core.errors import StoreError
 from pipeline.data.splits import SplitInMemory
-from pipeline.labelling.dump import Target, dump_labels
+from pipeline.labelling.dump import dump_labels
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries

@@ -61,5 +61,11 @@ def _canaries_of(stores: Sequence[StoreReader], manifest: Manifest, ids: np.ndar
 
 def unfinished(manifest: Manifest, **changes: Any) -> Manifest:
     """Returns a store's manifest with changes, as it is before the first label is written."""
-    finished: dict[str, Any] = {"fidelity": None, "label_bytes": None, "table_bytes": None, "arrays_digest": None}
+    finished: dict[str, Any] = {
+        "fidelity": None,
+        "label_bytes": None,
+        "table_bytes": None,
+        "anchor_bytes": None,
+        "arrays_digest": None,
+    }
     return replace(manifest, **finished, complete=False, fingerprint="", **changes)

@@ -5,6 +5,7 @@ log-probabilities and plain arrays.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.core.errors import StoreError
 from pipeline.labels.targets import Detail, SparseTargets
 
 _FEW_CLASSES = 64
+NO_ANCHORS: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class LabelSpace:
 @dataclass(frozen=True)
 class Field:
     """An array of a store, in a dtype that any Zarr library reads: what an encoding keeps of each
-    label, or (a table) once of all.
+    label, of each sample (an anchor), or (a table) once of all.
 
     `fill_value` is a value that no label has, so that a block that was never written is seen.
     `by_column` stores the entries of a label apart, all first ones, then all second ones, because
@@ -71,6 +73,9 @@ class Encoding(ABC):
     """
 
     kind: ClassVar[str]
+    #: The number of views that an anchor is made of: always the first ones of the ViewSpec, whatever
+    #: views a store holds, so that stores of other views have equal anchors. 0: no anchors.
+    anchor_views: int = 0
 
     @property
     @abstractmethod
@@ -94,6 +99,16 @@ class Encoding(ABC):
         """Returns the tables, from a pilot's log-probabilities at the stored temperature."""
         return {}
 
+    def anchors(self, space: LabelSpace) -> dict[str, Field]:
+        """Returns the arrays that hold an anchor for each sample; `Codec.make_anchors` fills them."""
+        return {}
+
+    def row_arrays(self, space: LabelSpace) -> dict[str, Field]:
+        """Returns all that a reader has of a label: its own fields, and those of its sample's
+        anchor.
+        """
+        return {**self.fields(space), **self.anchors(space)}
+
     @abstractmethod
     def codec(self, space: LabelSpace, tables: Mapping[str, np.ndarray]) -> "Codec":
         """Returns the writer and reader of labels; tables follow to the device of the labels."""
@@ -111,11 +126,30 @@ class Codec(ABC):
     def __init__(self, space: LabelSpace) -> None:
         self.space = space
 
+    def make_anchors(
+        self, mean_log_probs: Float[torch.Tensor, "samples classes"]
+    ) -> dict[str, Shaped[torch.Tensor, "samples ..."]]:
+        """Returns the anchors of samples, on the device that the log-probabilities are on.
+
+        Args:
+            mean_log_probs: The normalised geometric mean of the teacher's predictions for the first
+                views of each sample, at the stored temperature.
+        """
+        return {}
+
     @abstractmethod
     def encode(
-        self, log_probs: Float[torch.Tensor, "labels classes"], sample_ids: UInt64[np.ndarray, " labels"], view: int
+        self,
+        log_probs: Float[torch.Tensor, "labels classes"],
+        sample_ids: UInt64[np.ndarray, " labels"],
+        view: int,
+        anchors: Mapping[str, Shaped[torch.Tensor, "labels ..."]] = NO_ANCHORS,
     ) -> dict[str, Shaped[torch.Tensor, "labels ..."]]:
-        """Returns the fields of finite log-probabilities, on the device that these are on."""
+        """Returns the fields of finite log-probabilities, on the device that these are on.
+
+        Args:
+            anchors: Those of the labels' samples, row by row.
+        """
 
     @abstractmethod
     def decode(
@@ -125,6 +159,9 @@ class Codec(ABC):
         fields' device.
 
         Raises StoreError where the store can't serve that temperature.
+
+        Args:
+            fields: With the anchors of the labels' samples among them.
         """
 
     def targets(

@@ -8,7 +8,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.labels.encodings.base import Codec, Encoding, Field, LabelSpace, log_normalise
+from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, log_normalise
 from pipeline.labels.targets import Detail
 
 LOWEST = -65504.0
@@ -37,7 +37,13 @@ class DenseFloat16(Encoding):
 class DenseFloat16Codec(Codec):
     """The codec of `DenseFloat16`."""
 
-    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
+    def encode(
+        self,
+        log_probs: torch.Tensor,
+        sample_ids: np.ndarray,
+        view: int,
+        anchors: Mapping[str, torch.Tensor] = NO_ANCHORS,
+    ) -> dict[str, torch.Tensor]:
         return {"log_probs": log_probs.clamp(min=LOWEST).half()}
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.labels.encodings.base import Codec, Encoding, Field, LabelSpace, LogScale, log_normalise
+from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, LogScale, log_normalise
 from pipeline.labels.targets import Detail
 
 
@@ -48,7 +48,13 @@ class DenseUint8Codec(Codec):
         super().__init__(space)
         self._scale = scale
 
-    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
+    def encode(
+        self,
+        log_probs: torch.Tensor,
+        sample_ids: np.ndarray,
+        view: int,
+        anchors: Mapping[str, torch.Tensor] = NO_ANCHORS,
+    ) -> dict[str, torch.Tensor]:
         return {"log_prob_codes": self._scale.encode(log_probs)}
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:

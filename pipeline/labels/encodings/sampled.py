@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.seeding import derive_seed, sample_draws
-from pipeline.labels.encodings.base import Codec, Encoding, Field, LabelSpace, smallest_unsigned
+from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, smallest_unsigned
 from pipeline.labels.targets import Detail, SparseTargets
 
 _SLOT = 1 << 16  # of the random numbers: draw d of a label uses word d % 4 of slot _SLOT + d // 4
@@ -71,7 +71,13 @@ class SampledCodec(Codec):
     def serves(self, temperature: float) -> bool:
         return temperature == self.space.temperature
 
-    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
+    def encode(
+        self,
+        log_probs: torch.Tensor,
+        sample_ids: np.ndarray,
+        view: int,
+        anchors: Mapping[str, torch.Tensor] = NO_ANCHORS,
+    ) -> dict[str, torch.Tensor]:
         # 1. Draw: a uniform number falls on the first class whose cumulative probability exceeds
         # it.
         cumulative = log_probs.double().exp().cumsum(dim=1)

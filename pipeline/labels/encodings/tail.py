@@ -26,7 +26,7 @@ class TailModel(ABC):
 
     @abstractmethod
     def expected_log_mass(
-        self, log_tail: Float[torch.Tensor, " labels"], top: Int64[torch.Tensor, " labels"], temperature: float
+        self, log_tail: Float[torch.Tensor, " labels"], kept: Int64[torch.Tensor, "labels k"], temperature: float
     ) -> Float[torch.Tensor, " labels"]:
         """Returns the log-sum of the tempered scores of a tail of such a log mass, if its shape is
         that of the model.
@@ -34,7 +34,7 @@ class TailModel(ABC):
 
     @abstractmethod
     def log_shares(
-        self, top: Int64[torch.Tensor, " labels"], temperature: float
+        self, kept: Int64[torch.Tensor, "labels k"], temperature: float
     ) -> Float[torch.Tensor, "labels classes"]:
         """Returns the log share of the tail of each class, up to a constant for each label."""
 
@@ -54,12 +54,12 @@ class EvenTail(TailModel):
         self._space = space
         self._log_rest = math.log(space.num_classes - k)
 
-    def expected_log_mass(self, log_tail: torch.Tensor, top: torch.Tensor, temperature: float) -> torch.Tensor:
+    def expected_log_mass(self, log_tail: torch.Tensor, kept: torch.Tensor, temperature: float) -> torch.Tensor:
         share = self._space.temperature / temperature
         return log_tail * share + (1 - share) * self._log_rest
 
-    def log_shares(self, top: torch.Tensor, temperature: float) -> torch.Tensor:
-        return torch.zeros((len(top), self._space.num_classes), device=top.device)
+    def log_shares(self, kept: torch.Tensor, temperature: float) -> torch.Tensor:
+        return torch.zeros((len(kept), self._space.num_classes), device=kept.device)
 
 
 class PriorTail(TailModel):
@@ -82,12 +82,13 @@ class PriorTail(TailModel):
         self._tables["prior_classes"] = torch.from_numpy(tables["prior_classes"].astype(np.int64))
         self._decoded: dict[float, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def expected_log_mass(self, log_tail: torch.Tensor, top: torch.Tensor, temperature: float) -> torch.Tensor:
+    def expected_log_mass(self, log_tail: torch.Tensor, kept: torch.Tensor, temperature: float) -> torch.Tensor:
         number = self._served.index(temperature)
         share = self._space.temperature / temperature
-        return log_tail * share + self._table("tail_offsets", top.device)[number][top]
+        return log_tail * share + self._table("tail_offsets", kept.device)[number][kept[:, 0]]
 
-    def log_shares(self, top: torch.Tensor, temperature: float) -> torch.Tensor:
+    def log_shares(self, kept: torch.Tensor, temperature: float) -> torch.Tensor:
+        top = kept[:, 0]
         listed, rest = self._log_prior(temperature, top.device)
         shares = rest[top][:, None].expand((len(top), self._space.num_classes))
         return shares.scatter(1, self._table("prior_classes", top.device)[top], listed[top])

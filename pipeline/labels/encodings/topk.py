@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.labels.encodings.base import (
+    NO_ANCHORS,
     Codec,
     Encoding,
     Field,
@@ -113,7 +114,13 @@ class TopKCodec(Codec):
     def serves(self, temperature: float) -> bool:
         return temperature == self.space.temperature or temperature in self.space.temperatures
 
-    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
+    def encode(
+        self,
+        log_probs: torch.Tensor,
+        sample_ids: np.ndarray,
+        view: int,
+        anchors: Mapping[str, torch.Tensor] = NO_ANCHORS,
+    ) -> dict[str, torch.Tensor]:
         # 1. Keep the k most likely classes; all others are the tail.
         kept = most_likely(log_probs, self._encoding.k)
         kept_log_probs = log_probs.gather(1, kept)
@@ -134,7 +141,7 @@ class TopKCodec(Codec):
             steps = []
             for temperature in self.space.others:
                 exact = (others * (self.space.temperature / temperature)).logsumexp(dim=1)
-                expected = self._tail.expected_log_mass(stored_tail, kept[:, 0], temperature)
+                expected = self._tail.expected_log_mass(stored_tail, kept, temperature)
                 steps.append(((exact - expected) / STEP_NATS).round().clamp(-127, 127).to(torch.int8))
             fields["tail_steps"] = torch.stack(steps, dim=1)
         return fields
@@ -149,7 +156,7 @@ class TopKCodec(Codec):
         kept = self._sparse(fields, temperature)
         assert kept.log_rest is not None, "a tail has always some mass"
         # 2. Spread the bucket over the classes that are not kept.
-        log_shares = self._tail.log_shares(kept.classes[:, 0], temperature).scatter_(1, kept.classes, -torch.inf)
+        log_shares = self._tail.log_shares(kept.classes, temperature).scatter_(1, kept.classes, -torch.inf)
         tail = log_normalise(log_shares) + kept.log_rest[:, None]
         # 3. No class of the tail was more likely than the last one kept.
         tail = torch.minimum(tail, kept.log_probs[:, -1:] - 1e-4)
@@ -170,7 +177,7 @@ class TopKCodec(Codec):
         # corrected.
         if temperature != self.space.temperature:
             number = self.space.others.index(temperature)
-            expected = self._tail.expected_log_mass(log_tail, classes[:, 0], temperature)
+            expected = self._tail.expected_log_mass(log_tail, classes, temperature)
             log_tail = expected + fields["tail_steps"][:, number].float() * STEP_NATS
             log_kept = log_kept * (self.space.temperature / temperature)
         # 3. Normalise both together.

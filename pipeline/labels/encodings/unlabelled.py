@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import StoreError
-from pipeline.labels.encodings.base import Codec, Encoding, Field, LabelSpace
+from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace
 from pipeline.labels.targets import Detail
 
 
@@ -37,7 +37,13 @@ class Unlabelled(Encoding):
 class UnlabelledCodec(Codec):
     """The codec of `Unlabelled`: it has nothing to write, and nothing to read."""
 
-    def encode(self, log_probs: torch.Tensor, sample_ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
+    def encode(
+        self,
+        log_probs: torch.Tensor,
+        sample_ids: np.ndarray,
+        view: int,
+        anchors: Mapping[str, torch.Tensor] = NO_ANCHORS,
+    ) -> dict[str, torch.Tensor]:
         return {}
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
