@@ -20,6 +20,7 @@ from pipeline.core import arrays
 from pipeline.core.seeding import sample_draws
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.anchors import MeanPrediction
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.manifest import Block, Manifest
@@ -39,9 +40,14 @@ FLOAT16: Row = {"kind": "dense_float16"}
 UINT8: Row = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
 TOPK: Row = {"kind": "topk", "k": 2, "levels": 1000, "range_nats": 40.0, "tail": "prior", "tail_classes": 3}
 REST: Row = TOPK | {"tail": "rest"}
+ANCHORED: Row = {
+    "kind": "anchored",
+    **{"k": 2, "levels": 1000, "range_nats": 40.0},
+    **{"anchor_views": 2, "anchor_classes": 3, "anchor_step_nats": 0.5},
+}
 SAMPLED: Row = {"kind": "sampled", "draws": 12, "seed": 3}
 NONE: Row = {"kind": "none"}
-LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "sampled": SAMPLED}
+LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "anchored": ANCHORED, "sampled": SAMPLED}
 
 
 def take(rows: Sequence[int] | np.ndarray | range, split: SplitInMemory = SPLIT) -> SplitInMemory:
@@ -99,7 +105,17 @@ def begin(
 
 def write(writer: StoreWriter, blocks: Iterable[Block], seed: int = 0) -> None:
     for block in blocks:
+        if not writer.anchors.has(block.rows):
+            writer.write_anchors(block.rows, mean_of(writer, block.rows, seed))
         writer.write(block, block_logits(writer, block, seed))
+
+
+def mean_of(store: StoreWriter | StoreReader, rows: range, seed: int = 0) -> torch.Tensor:
+    """Returns the mean prediction that anchors of some rows are made of."""
+    ids, mean = store.sample_ids[rows.start : rows.stop], MeanPrediction(store.manifest.temperature)
+    for view in range(store.encoding.anchor_views):
+        mean.add(logits_of(ids, view, seed))
+    return mean.log_probs()
 
 
 def block_logits(store: StoreWriter | StoreReader, block: Block, seed: int = 0) -> torch.Tensor:

@@ -4,31 +4,35 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
+from pipeline.labels.anchors import MeanPrediction, make_anchors
 from pipeline.labels.canaries import check_canaries
-from pipeline.labels.fields import labels_of
-from pipeline.labels.manifest import Block
+from pipeline.labels.fields import as_slice, labels_of
+from pipeline.labels.manifest import AnchorBlock, Block, Part
 from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view
 
 
-def broken_blocks(path: Path) -> list[Block]:
-    """Returns the blocks that can't be read; raises StoreError where more is damaged."""
+def broken_blocks(path: Path) -> list[Part]:
+    """Returns the blocks that can't be read, of anchors first; raises StoreError where more is
+    damaged.
+    """
     store = StoreReader(path)
     store.check_whole()
     return [block for block, fault in store.check() if fault]
 
 
 def repair_store(
-    store: StoreReader, blocks: Sequence[Block], teacher: Teacher, split: Split, teacher_now: str
-) -> Iterator[tuple[Block, bool]]:
+    store: StoreReader, blocks: Sequence[Part], teacher: Teacher, split: Split, teacher_now: str
+) -> Iterator[tuple[Part, bool]]:
     """Repairs some blocks; yields each with whether it is, bit for bit, what was there.
 
-    Raises StoreError where the labels would not be those that were there: another teacher, views or
+    Where anchors are not, the labels that stand on them are made again, too. Raises StoreError where the labels would not be those that were there: another teacher, views or
     data.
 
     Args:
@@ -40,13 +44,20 @@ def repair_store(
         fix = "make it again from the stores that it was made of" if stored is None else "run `dvc repro dump_labels`"
         raise StoreError(store.location, f"can't be repaired by teacher {teacher_now}", expected=expected, fix=fix)
     check_canaries(store.canaries, split, store.views, store.location, store.row_order)
-    ids = store.sample_ids
-    for block in blocks:
+    ids, waiting = store.sample_ids, list(blocks)
+    for block in waiting:
         lost = int((find_samples(ids[np.array(block.rows)], split.sample_ids) < 0).sum())
         if lost:
             found = f"block {block.name} is of {lost} samples that are not in this data"
             raise StoreError(store.location, found, expected="the data that it was dumped for")
-        yield block, repair_block(teacher, split, store, block)
+        if isinstance(block, Block):
+            yield block, repair_block(teacher, split, store, block)
+            continue
+        same = repair_anchors(teacher, split, store, block)
+        if not same:
+            standing = [other for other in store.manifest.blocks() if other.rows == block.rows]
+            waiting += [other for other in standing if other not in waiting]
+        yield block, same
 
 
 def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Block) -> bool:
@@ -55,10 +66,26 @@ def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Bloc
 
     The split must have the block's samples, in any order.
     """
-    sample_ids = store.sample_ids[block.rows.start : block.rows.stop]
-    rows = find_samples(sample_ids, split.sample_ids)
+    logits, sample_ids = _logits(teacher, split, store, block.rows, block.view), store.sample_ids[as_slice(block.rows)]
+    anchors = store.read_anchors(block.rows)
+    return store.replace_block(block, *labels_of(store.codec, logits, sample_ids, block.view, anchors))
+
+
+def repair_anchors(teacher: Teacher, split: Split, store: StoreReader, block: AnchorBlock) -> bool:
+    """Has the teacher predict the first views again, of which anchors are made; as `repair_block`
+    does with labels.
+    """
+    mean = MeanPrediction(store.manifest.temperature)
+    for view in range(store.encoding.anchor_views):
+        mean.add(_logits(teacher, split, store, block.rows, view))
+    return store.replace_anchors(block, make_anchors(store.codec, mean.log_probs()))
+
+
+def _logits(teacher: Teacher, split: Split, store: StoreReader, rows: range, view: int) -> torch.Tensor:
+    """Returns the teacher's finite logits for some rows of a store, computed as they were for it."""
+    here = find_samples(store.sample_ids[as_slice(rows)], split.sample_ids)
     teacher = teacher.in_precision(store.manifest.teacher_precision)
-    plan = plan_view(split, store.views, block.view, rows=rows, row_order=store.row_order)
+    plan = plan_view(split, store.views, view, rows=here, row_order=store.row_order)
     logits = compute_logits(teacher, plan, left_on=teacher.encodes_on)
-    check_finite(logits, split.sample_ids, block.view, rows)
-    return store.replace_block(block, *labels_of(store.codec, logits, sample_ids, block.view))
+    check_finite(logits, split.sample_ids, view, here)
+    return logits

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import make_split
 from stores import (
+    ANCHORED,
     FLOAT16,
     NONE,
     SAMPLED,
@@ -40,16 +41,17 @@ import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
-from pipeline.labelling.repair import repair_block
+from pipeline.labelling.repair import broken_blocks, repair_block, repair_store
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
 from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.writer import StoreWriter
+from pipeline.labels.anchors import MeanPrediction, make_anchors
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.fidelity import Fidelity
-from pipeline.labels.manifest import Block, Manifest
+from pipeline.labels.manifest import AnchorBlock, Block, Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.models import ClassifierSpec
 from pipeline.views.operations.cutmix import CutMix
@@ -61,7 +63,7 @@ from pipeline.views.spec import ViewSpec, render
 CPU = torch.device("cpu")
 TOP = Path(__file__).parents[2]
 BLOCKS = manifest_of(UINT8).blocks()
-EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, SAMPLED], ids=["uint8", "topk", "sampled"])
+EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
 
 
 def network(seed: int = 1, batch_size: int = 64) -> Teacher:
@@ -250,10 +252,14 @@ def test_the_larger_data_begin_with_the_smaller() -> None:
         (UINT8, range(20), [0, 1], range(20), [2, 3]),
         (UINT8, range(10), [0, 1], range(10, 29), [0, 1]),
         (SAMPLED, MIXED[:20], [0, 1], range(29), [2, 1]),
+        (ANCHORED, range(20), [0, 1], range(20), [0, 1, 2]),
+        (ANCHORED, range(20), [0, 1], range(20), [2, 3]),
+        (ANCHORED, range(20), [0, 1], MIXED, [0, 1]),
     ],
     ids=[
         *("more views", "fewer views", "a view before", "more samples", "more samples in between", "reordered"),
         *("fewer samples", "all at once", "other views", "other samples", "sampled"),
+        *("anchored, more views", "anchored, other views", "anchored, more samples"),
     ],
 )
 def test_labels_of_an_earlier_store_are_taken_over_and_the_teacher_is_asked_for_the_others(
@@ -343,8 +349,9 @@ def test_stores_with_different_pasts_are_written_in_one_pass(tmp_path: Path) -> 
             assert same_labels(store, dump(tmp_path / f"fresh{number}{row['kind']}.zarr", row, oracle()[0]))
 
 
-def test_a_killed_growth_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    old = dump(tmp_path / "old.zarr", TOPK, oracle()[0], view_numbers=[0, 1])
+@pytest.mark.parametrize("row", [TOPK, ANCHORED], ids=["topk", "anchored"])
+def test_a_killed_growth_goes_on_to_the_same_bytes(tmp_path: Path, row: Row) -> None:
+    old = dump(tmp_path / "old.zarr", row, oracle()[0], view_numbers=[0, 1])
 
     def grow(name: str, kill_after: int) -> StoreReader:
         told: list[int] = []
@@ -354,12 +361,12 @@ def test_a_killed_growth_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
             if sum(told) > kill_after:
                 raise KeyboardInterrupt
 
-        target = begin(tmp_path / name, TOPK, MORE, [0, 1, 2], old)
+        target = begin(tmp_path / name, row, MORE, [0, 1, 2], old)
         try:
             run(oracle()[0], [target], MORE, on_labels=on_labels)
         except KeyboardInterrupt:
-            run(oracle()[0], [begin(tmp_path / name, TOPK, MORE, [0, 1, 2], old)], MORE)
-        return finish(begin(tmp_path / name, TOPK, MORE, [0, 1, 2], old))
+            run(oracle()[0], [begin(tmp_path / name, row, MORE, [0, 1, 2], old)], MORE)
+        return finish(begin(tmp_path / name, row, MORE, [0, 1, 2], old))
 
     whole = content(grow("whole.zarr", 999).path)
     for kill_after in (5, 60):
@@ -371,6 +378,112 @@ def test_damaged_labels_are_not_taken_over(tmp_path: Path) -> None:
     flip(shards(old.path, "log_prob_codes")[4])
     with pytest.raises(StoreError, match=r"old\.zarr/log_prob_codes.*damaged"):
         dump(tmp_path / "new.zarr", UINT8, oracle()[0], view_numbers=[0, 1, 2], source=old)
+
+
+# Anchors, made of the first views.
+
+
+def test_anchors_are_made_of_the_first_views_whatever_views_a_store_holds(tmp_path: Path) -> None:
+    row = ANCHORED | {"anchor_views": 3}
+    mean = MeanPrediction(1.0)
+    for view in range(3):
+        mean.add(says(oracle()[0], view))
+    for number, views in enumerate(([0, 1, 2], [0, 1], [5, 4, 1])):
+        teacher, model = oracle()
+        store = dump(tmp_path / f"{number}.zarr", row, teacher, view_numbers=views)
+        made = make_anchors(store.codec, mean.log_probs())
+        assert {name: values.tolist() for name, values in store.read_anchors(range(20)).items()} == {
+            name: values.tolist() for name, values in made.items()
+        }
+        assert model.images == 20 * len({0, 1, 2, *views})  # none twice
+
+
+def test_one_pass_serves_stores_with_and_without_anchors(tmp_path: Path) -> None:
+    rows = [TOPK, ANCHORED, ANCHORED | {"anchor_views": 1, "k": 1}]
+    teacher, model = oracle()
+    targets = [begin(tmp_path / f"{n}.zarr", row, view_numbers=range(3)) for n, row in enumerate(rows)]
+    run(teacher, targets)
+    assert model.images == 60
+    for number, row in enumerate(rows):
+        fresh = dump(tmp_path / f"fresh{number}.zarr", row, oracle()[0], view_numbers=range(3))
+        assert content(finish(targets[number]).path) == content(fresh.path)
+
+
+def test_logits_that_are_not_kept_are_computed_again_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = content(dump(tmp_path / "kept.zarr", ANCHORED, oracle()[0]).path)
+    monkeypatch.setattr(pipeline.labelling.dump, "_KEPT_BYTES", 8 * 6 * 4)  # one view of a block
+    teacher, model = oracle()
+    assert content(dump(tmp_path / "x.zarr", ANCHORED, teacher).path) == kept
+    assert model.images == 40 + 20 - 4  # the last block is half as large
+
+
+@pytest.mark.parametrize("kill_after", [5, 21, 45])
+def test_a_killed_dump_loses_the_anchors_of_one_block_at_most(tmp_path: Path, kill_after: int) -> None:
+    def interrupt(images: torch.Tensor) -> None:
+        if model.images > kill_after:
+            raise KeyboardInterrupt
+
+    whole = content(dump(tmp_path / "whole.zarr", ANCHORED, oracle()[0], view_numbers=range(3)).path)
+    model, path = Oracle(on_images=interrupt), tmp_path / "x.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        run(Teacher(model, CPU, 4), [begin(path, ANCHORED, view_numbers=range(3))])
+    teacher, again = oracle()
+    target = begin(path, ANCHORED, view_numbers=range(3))
+    run(teacher, [target])
+    assert content(finish(target).path) == whole
+    assert again.images <= 60 - kill_after + 2 * 8
+
+
+def test_workers_share_anchors_and_label_every_view_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.labelling.dump, "_WAIT_SECONDS", 0.01)
+    whole = content(dump(tmp_path / "whole.zarr", ANCHORED, oracle()[0], view_numbers=range(3)).path)
+    blocks = manifest_of(ANCHORED, view_numbers=range(3)).blocks()
+    models = [Oracle(on_images=lambda images: time.sleep(0.02)) for _ in range(3)]
+    ready, done = threading.Barrier(3, timeout=60), list[Target]()
+
+    def one(number: int) -> None:
+        target, claims = begin(tmp_path / "x.zarr", ANCHORED, view_numbers=range(3)), Claims(tmp_path / "claims")
+        turn = [*blocks[number:3], *blocks[:number], *blocks[3:]]
+        ready.wait()
+        dump_labels(Teacher(models[number], CPU, 8), SPLIT, turn, [target], lambda count: None, claims)
+        done.append(target)
+
+    begin(tmp_path / "x.zarr", ANCHORED, view_numbers=range(3))
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(done) == 3
+    assert sum(model.images for model in models) == 60
+    assert content(finish(done[0]).path) == whole
+
+
+def test_anchors_that_were_lost_are_repaired_bit_for_bit(tmp_path: Path) -> None:
+    store = dump(tmp_path / "x.zarr", ANCHORED, oracle()[0])
+    whole, now = content(store.path), str((store.manifest.teacher or {})["fingerprint"])
+    flip(shards(store.path, "anchor_steps")[1])
+    broken = broken_blocks(store.path)
+    assert broken == [AnchorBlock(range(8, 16))]
+    teacher, model = oracle()
+    assert list(repair_store(StoreReader(store.path), broken, teacher, SPLIT, now)) == [(broken[0], True)]
+    assert model.images == 16
+    assert content(store.path) == whole
+
+
+def test_anchors_that_are_repaired_on_another_machine_take_their_labels_with_them(tmp_path: Path) -> None:
+    store = dump(tmp_path / "x.zarr", ANCHORED, oracle()[0])
+    now = str((store.manifest.teacher or {})["fingerprint"])
+    broken = [AnchorBlock(range(8, 16))]
+    repaired = dict(repair_store(store, broken, oracle(seed=1)[0], SPLIT, now))
+    assert repaired == dict.fromkeys([*broken, BLOCKS[1], BLOCKS[4]], False)
+    assert is_sound(StoreReader(store.path))
+    other = dump(tmp_path / "other.zarr", ANCHORED, oracle(seed=1)[0])
+    for index in range(2):
+        now_there, wanted = (s.read_view(index, range(8, 16)) for s in (StoreReader(store.path), other))
+        assert all(torch.equal(now_there[name], wanted[name]) for name in wanted)
 
 
 # The pilot.

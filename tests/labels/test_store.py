@@ -15,6 +15,7 @@ import torch
 import zarr
 from conftest import make_split
 from stores import (
+    ANCHORED,
     FLOAT16,
     LABELLED,
     NONE,
@@ -37,6 +38,7 @@ from stores import (
     logits_of,
     make,
     manifest_of,
+    mean_of,
     remove,
     shards,
     swap,
@@ -47,17 +49,18 @@ from stores import (
 
 import pipeline.labelling.writer
 from pipeline.core.errors import PipelineError, StoreError
+from pipeline.labels.anchors import make_anchors
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import block_digest, encode_logits, gather, measure_labels
-from pipeline.labels.manifest import manifest_fingerprint
+from pipeline.labels.manifest import AnchorBlock, manifest_fingerprint
 from pipeline.labels.reader import StoreReader
 
 BLOCKS = manifest_of(UINT8).blocks()
 NAMES = {json.dumps(row): name for name, row in LABELLED.items()}
 EACH = pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
-EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, SAMPLED], ids=["uint8", "topk", "sampled"])
+EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
 EACH_DENSE = pytest.mark.parametrize("row", [FLOAT16, UINT8], ids=["float16", "uint8"])
 TABLES = ("prior_classes", "prior_codes", "prior_rest_codes", "tail_offsets")
 FIDELITY = ("fidelity_counts", "fidelity_labels", "fidelity_nats")
@@ -105,8 +108,9 @@ def test_labels_come_back_with_their_samples_views_and_canaries(finished: dict[s
     codec = build_encoding(row, "test").codec(reader.manifest.space, tables_of(reader.manifest))
     for index, view in enumerate(reader.manifest.view_numbers):
         labels = reader.read_view(index)
-        exact = encode_logits(codec, logits_of(SPLIT.sample_ids, view), SPLIT.sample_ids, view)
-        assert labels.keys() == exact.keys() == {*fields_of(row)}
+        anchors = codec.make_anchors(mean_of(reader, range(20))) if reader.encoding.anchor_views else {}
+        exact = encode_logits(codec, logits_of(SPLIT.sample_ids, view), SPLIT.sample_ids, view, anchors)
+        assert labels.keys() == exact.keys() == {*reader.encoding.row_arrays(reader.manifest.space)}
         assert all(torch.equal(labels[name], exact[name]) for name in labels)
         some = reader.read_view(index, range(5, 18))
         assert all(torch.equal(some[name], labels[name][5:18]) for name in labels)
@@ -269,7 +273,7 @@ def test_a_writer_killed_within_a_block_writes_it_again(
     assert content(tmp_path / "x.zarr") == content(finished["topk"])
 
 
-@pytest.mark.parametrize("row", [UINT8, TOPK], ids=["uint8", "topk"])
+@pytest.mark.parametrize("row", [UINT8, ANCHORED], ids=["uint8", "anchored"])
 def test_what_is_lost_or_damaged_in_unfinished_work_is_made_again(
     finished: dict[str, Path], tmp_path: Path, row: Row, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -391,6 +395,43 @@ def test_a_damaged_block_is_refused_by_name(copy: Copy, row: Row, damage: Damage
     assert is_sound(StoreReader(path))
 
 
+@pytest.mark.parametrize("damage", [remove, cut, flip])
+def test_damaged_anchors_are_refused_by_name_and_made_again(
+    finished: dict[str, Path], copy: Copy, damage: Damage
+) -> None:
+    path, rows = copy(ANCHORED), range(8, 16)
+    damage(path / "anchor_steps/c/1/0")
+    reader = StoreReader(path)
+    reader.read_view(1, range(8))
+    for view_index in range(2):
+        with pytest.raises(StoreError, match=r"x\.zarr/anchor_steps.*(block anchors, samples 8 to 15|damaged)"):
+            reader.read_view(view_index)
+    assert [block for block, fault in reader.check() if fault] == [AnchorBlock(rows)]
+    assert reader.replace_anchors(AnchorBlock(rows), make_anchors(reader.codec, mean_of(reader, rows)))
+    assert content(path) == content(finished["anchored"])
+
+
+def test_labels_do_not_outlive_the_anchors_that_they_stand_on(copy: Copy) -> None:
+    path, rows = copy(ANCHORED), range(8, 16)
+    reader = StoreReader(path)
+    assert not reader.replace_anchors(AnchorBlock(rows), make_anchors(reader.codec, mean_of(reader, rows, seed=1)))
+    assert [block for block, fault in StoreReader(path).check() if fault] == [BLOCKS[1], BLOCKS[4]]
+    assert replace_all(path, [1, 4]) == [False, False]
+    assert is_sound(StoreReader(path))
+
+
+def test_labels_of_other_anchors_are_made_again(tmp_path: Path) -> None:
+    """Another machine may round anchors that were damaged otherwise."""
+    path = tmp_path / "x.zarr"
+    write(begin(path, ANCHORED), BLOCKS)
+    remove(path / "anchor_steps/c/1/0")
+    writer = begin(path, ANCHORED)
+    writer.write_anchors(range(8, 16), mean_of(writer, range(8, 16), seed=1))
+    assert [writer.settle(block) for block in BLOCKS] == [True, False, True] * 2
+    with pytest.raises(StoreError, match="block view 0, samples 8 to 15 is missing"):
+        writer.finish()
+
+
 BESIDE = (*TABLES, *FIDELITY, "block_digest", "sample_id", "canary_sample_ids", "canary_views", "canary_pixels")
 
 
@@ -408,9 +449,9 @@ def refusal(path: Path, array: str, damage: Damage) -> str:
     return ""
 
 
-@pytest.mark.parametrize("array", BESIDE)
+@pytest.mark.parametrize("array", [*BESIDE, "anchor_digest"])
 def test_damage_beside_the_blocks_is_refused_by_name(copy: Copy, array: str) -> None:
-    path = copy(TOPK)
+    path = copy(ANCHORED if array == "anchor_digest" else TOPK)
     for damage in (remove, cut, flip):
         assert f"x.zarr/{array}" in refusal(path, array, damage)
         assert "\n" not in refusal(path, array, damage)
@@ -620,7 +661,7 @@ def replace_all(path: Path, numbers: list[int], seed: int = 0) -> list[bool]:
     for block in (BLOCKS[number] for number in numbers):
         logits = block_logits(reader, block, seed)
         ids = reader.sample_ids[block.rows.start : block.rows.stop]
-        labels = encode_logits(reader.codec, logits, ids, block.view)
+        labels = encode_logits(reader.codec, logits, ids, block.view, reader.read_anchors(block.rows))
         results.append(reader.replace_block(block, labels, measure_labels(reader.codec, logits, labels)))
     return results
 
