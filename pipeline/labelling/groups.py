@@ -1,6 +1,6 @@
 """Blocks that one worker labels together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.labels.manifest import Block
@@ -36,13 +36,21 @@ class Group:
         return [own, anchors] if lacks_anchors else [own]
 
 
-def group_blocks(blocks: Iterable[Block], first_views: int) -> list[Group]:
-    """Returns the blocks in groups, each in the place of the first of its blocks.
+def group_blocks(blocks: Sequence[Block], first_views: int) -> list[Group]:
+    """Returns the blocks in groups, in their order; but the first views of some rows come together,
+    before any other block of these rows.
 
     Args:
         first_views: The number of views that anchors are made of; 0 leaves each block alone.
     """
-    groups: dict[tuple[range, int], list[Block]] = {}
+    together: dict[range, list[Block]] = {}
     for block in blocks:
-        groups.setdefault((block.rows, max(block.view, first_views - 1)), []).append(block)
-    return [Group(some, makes_anchors=some[0].view < first_views) for some in groups.values()]
+        if block.view < first_views:
+            together.setdefault(block.rows, []).append(block)
+    groups = []
+    for block in blocks:
+        if block.rows in together:
+            groups.append(Group(together.pop(block.rows), makes_anchors=True))
+        if block.view >= first_views:
+            groups.append(Group([block], makes_anchors=False))
+    return groups

@@ -1,6 +1,6 @@
 """One worker's part of a dump, from the first block that nobody has to the finished stores."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,27 +160,13 @@ def _open_targets(
 
 def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
     """Returns the blocks in the order in which a worker tries them: from its own first one on, and
-    around. Views that anchors are made of come first, those of the same rows together.
+    around.
     """
-    first_views = max(encoding.anchor_views for encoding in plan.encodings.values())
+    blocks = plan.blocks
     if split.is_streamed:  # so that inputs are read once for all views
-        rounds = [_by_rows(plan.blocks)]
-    elif first_views:
-        rounds = [_by_rows(block for block in plan.blocks if block.view < first_views)]
-        rounds.append([block for block in plan.blocks if block.view >= first_views])
-    else:
-        rounds = [plan.blocks]
-    turn: list[Block] = []
-    for blocks in rounds:
-        first = worker.first(len(blocks))
-        if first_views:  # from the first view of these rows on: who takes it makes their anchors
-            first = next(n for n, block in enumerate(blocks) if block.rows == blocks[first].rows) if blocks else 0
-        turn += [*blocks[first:], *blocks[:first]]
-    return turn
-
-
-def _by_rows(blocks: Iterable[Block]) -> list[Block]:
-    return sorted(blocks, key=lambda block: (block.rows.start, block.view_index))
+        blocks = sorted(blocks, key=lambda block: (block.rows.start, block.view_index))
+    first = worker.first(len(blocks))
+    return [*blocks[first:], *blocks[:first]]
 
 
 def _report(name: str, manifest: Manifest, source: EarlierStore | None) -> None:
