@@ -8,8 +8,8 @@ from pipeline.labels.manifest import Block
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks of the same rows under one claim: the first views, of which anchors are made, or one
-    other view.
+    """A group of blocks of the same rows under one claim: the first views, of which anchors are
+    made, or one other view.
 
     Attributes:
         makes_anchors: Whether these are the first views.

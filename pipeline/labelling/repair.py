@@ -32,7 +32,9 @@ def repair_store(
 ) -> Iterator[tuple[Part, bool]]:
     """Repairs some blocks; yields each with whether it is, bit for bit, what was there.
 
-    Where anchors are not, the labels that stand on them are made again, too. Raises StoreError where the labels would not be those that were there: another teacher, views or
+    Where anchors are not, the labels that stand on them are made again, too.
+
+    Raises StoreError where the labels would not be those that were there: another teacher, views or
     data.
 
     Args:
@@ -82,7 +84,7 @@ def repair_anchors(teacher: Teacher, split: Split, store: StoreReader, block: An
 
 
 def _logits(teacher: Teacher, split: Split, store: StoreReader, rows: range, view: int) -> torch.Tensor:
-    """Returns the teacher's finite logits for some rows of a store, computed as they were for it."""
+    """Returns the teacher's finite logits for some rows, computed as they were for the store."""
     here = find_samples(store.sample_ids[as_slice(rows)], split.sample_ids)
     teacher = teacher.in_precision(store.manifest.teacher_precision)
     plan = plan_view(split, store.views, view, rows=here, row_order=store.row_order)

@@ -93,7 +93,8 @@ class Target:
         rows = np.arange(block.rows.start, block.rows.stop)
         known = np.setdiff1d(rows, unknown)
         count = len(rows)
-        # 1. Copy the labels that the earlier store has, with their fidelity if the block is all of it.
+        # 1. Copy the labels that the earlier store has, with their fidelity if the block is all of
+        # it.
         fill_in(labels, count, known - block.rows.start, self.source.labels(block.view, self.source.rows[known]))
         if len(unknown) == 0:
             return labels, self.source.block_fidelity(block)

@@ -161,7 +161,7 @@ class StoreWriter:
     def labels_of(
         self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: Int64[np.ndarray, " rows"]
     ) -> tuple[Labels, Fidelity]:
-        """Returns labels of some rows of a block, from finite teacher logits, and their fidelity."""
+        """Returns labels of some rows of a block, made of finite logits, and their fidelity."""
         anchors = gather(self.anchors.read(block.rows), rows - block.rows.start)
         return labels_of(self.codec, logits, self.sample_ids[rows], block.view, anchors)
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from pipeline.core.arrays import ArrayGroup, Index
+from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import StoreError
 from pipeline.labels.encodings import Field
 from pipeline.labels.fields import Labels, as_slice, block_digest
@@ -16,7 +16,8 @@ from pipeline.labels.remote import is_url
 
 
 class BlockArrays:
-    """A reader of arrays in files of `block_samples` rows, each block checked against its digest as it is read.
+    """A reader of arrays in files of `block_samples` rows, which checks each block against its
+    digest.
 
     Args:
         fields: The arrays by name. Their first axis is that of the rows; before it may be that of
@@ -46,7 +47,7 @@ class BlockArrays:
                 raise
         for block_rows in self._manifest.ranges():
             if block_rows.start < rows.stop and rows.start < block_rows.stop:
-                files = dict[str, Index | None].fromkeys(self._fields, (*view_index, as_slice(block_rows)))
+                files = {name: (*view_index, as_slice(block_rows)) for name in self._fields}
                 self._group.checked(partial(self._read, block_rows, *view_index), files)
         return self._read(rows, *view_index)
 

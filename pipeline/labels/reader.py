@@ -167,7 +167,9 @@ class StoreReader:
             group.write(name, values, *index)
 
     def _sign(self, changed: str, parts: list[Fidelity]) -> None:
-        """Writes digests that have changed, the fidelity, and the manifest that follows from them."""
+        """Writes digests that have changed, the fidelity, and the manifest that follows from
+        them.
+        """
         group, summary = self._writable(), self.manifest.fidelity
         group.put(changed, self._digests[changed])
         if len(parts) == len(self.manifest.blocks()):

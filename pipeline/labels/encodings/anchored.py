@@ -1,4 +1,4 @@
-"""The k most likely classes, described by what the teacher predicts for the sample's first views."""
+"""The k most likely classes, beside what the teacher predicts for the sample's first views."""
 
 import math
 from collections.abc import Mapping

@@ -73,8 +73,8 @@ class Encoding(ABC):
     """
 
     kind: ClassVar[str]
-    #: The number of views that an anchor is made of: always the first ones of the ViewSpec, whatever
-    #: views a store holds, so that stores of other views have equal anchors. 0: no anchors.
+    #: The number of views that an anchor is made of: always the first ones of the ViewSpec,
+    #: whatever views a store holds, so that stores of other views have equal anchors. 0: none.
     anchor_views: int = 0
 
     @property
@@ -100,7 +100,7 @@ class Encoding(ABC):
         return {}
 
     def anchors(self, space: LabelSpace) -> dict[str, Field]:
-        """Returns the arrays that hold an anchor for each sample; `Codec.make_anchors` fills them."""
+        """Returns the arrays that hold each sample's anchor, which `Codec.make_anchors` fills."""
         return {}
 
     def row_arrays(self, space: LabelSpace) -> dict[str, Field]:
