@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from pipeline.core.arrays import ArrayGroup
+from pipeline.core.arrays import ArrayGroup, Index
 from pipeline.core.errors import StoreError
 from pipeline.labels.encodings import Field
 from pipeline.labels.fields import Labels, as_slice, block_digest
@@ -47,7 +47,8 @@ class BlockArrays:
                 raise
         for block_rows in self._manifest.ranges():
             if block_rows.start < rows.stop and rows.start < block_rows.stop:
-                files = {name: (*view_index, as_slice(block_rows)) for name in self._fields}
+                index: Index = (*view_index, as_slice(block_rows))
+                files = dict.fromkeys(self._fields, index)
                 self._group.checked(partial(self._read, block_rows, *view_index), files)
         return self._read(rows, *view_index)
 

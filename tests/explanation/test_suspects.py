@@ -37,7 +37,10 @@ def knowing_store(path: Path, row: Row, split: SplitInMemory = WHOLE) -> StoreRe
     for block in writer.manifest.blocks():
         right = torch.nn.functional.one_hot(split.hard_labels[block.rows.start : block.rows.stop], 6)
         ids = split.sample_ids[block.rows.start : block.rows.stop]
-        writer.write(block, 9 * right + 0.3 * logits_of(ids, block.view))
+        logits = 9 * right + 0.3 * logits_of(ids, block.view)
+        if not writer.anchors.has(block.rows):
+            writer.write_anchors(block.rows, torch.log_softmax(logits, dim=1))
+        writer.write(block, logits)
     writer.finish()
     return StoreReader(path)
 

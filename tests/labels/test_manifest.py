@@ -65,6 +65,7 @@ CHANGED = {
     "fidelity": FIDELITY | {"num_labels": 41},
     "label_bytes": 7.5,
     "table_bytes": 7,
+    "anchor_bytes": 7,
     "arrays_digest": "0" * 32,
     "fingerprint": "0" * 32,
 }
