@@ -19,8 +19,8 @@ from conftest import make_split
 from pipeline.core import arrays
 from pipeline.core.seeding import sample_draws
 from pipeline.data.splits import SplitInMemory
+from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.writer import StoreWriter
-from pipeline.labels.anchors import MeanPrediction
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.manifest import Block, Manifest

@@ -18,6 +18,7 @@ read_ahead.py       inputs of the next blocks, read while the teacher is at work
 write_behind.py     blocks written while the teacher is at work
 takeover.py         labels copied from an earlier store, found by sample id and view
 writer.py           the writer of a store: blocks, their records, the manifest at the end
+first_views.py      the mean of what the teacher predicts for first views, and anchors made of it
 anchors.py          the anchors of a store that is being written
 verify.py           the checks of a finished store, with or without the teacher
 repair.py           broken blocks labelled again

@@ -9,8 +9,8 @@ import torch
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
+from pipeline.labelling.first_views import MeanPrediction, make_anchors
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
-from pipeline.labels.anchors import MeanPrediction, make_anchors
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.fields import as_slice, labels_of
 from pipeline.labels.manifest import AnchorBlock, Block, Part

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
+from pipeline.labelling.first_views import make_anchors
 from pipeline.labelling.takeover import EarlierStore, fill_in
 from pipeline.labelling.writer import StoreWriter
-from pipeline.labels.anchors import make_anchors
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels
 from pipeline.labels.manifest import Block, Manifest

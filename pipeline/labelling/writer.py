@@ -23,7 +23,7 @@ from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.labelling.anchors import AnchorWriter
-from pipeline.labels.anchors import make_anchors
+from pipeline.labelling.first_views import make_anchors
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally

@@ -10,7 +10,6 @@ manifest.py  the facts that a store states about itself, and its blocks
 fields.py    labels as rows of fields: encoded from logits, measured, chosen from, digested
 fidelity.py  the distance of decoded labels from the teacher, in parts that merge
 canaries.py  the proof that views are rendered as the teacher saw them
-anchors.py   what a store holds of each sample, made of the teacher's first predictions for it
 blocks.py    arrays in blocks of rows, each checked against its digest
 reader.py    the reader of a store, and the replacement of one of its blocks
 remote.py    a store at a URL, mirrored on disk

@@ -41,6 +41,7 @@ import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
+from pipeline.labelling.first_views import MeanPrediction, make_anchors
 from pipeline.labelling.repair import broken_blocks, repair_block, repair_store
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
@@ -48,7 +49,6 @@ from pipeline.labelling.teacher import Teacher, pilot_log_probs
 from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.writer import StoreWriter
-from pipeline.labels.anchors import MeanPrediction, make_anchors
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import AnchorBlock, Block, Manifest

@@ -49,7 +49,7 @@ from stores import (
 
 import pipeline.labelling.writer
 from pipeline.core.errors import PipelineError, StoreError
-from pipeline.labels.anchors import make_anchors
+from pipeline.labelling.first_views import make_anchors
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.fidelity import Fidelity

@@ -1,6 +1,4 @@
-"""Anchors: what a store holds of each sample, made of the teacher's predictions for its first
-views.
-"""
+"""The mean of what the teacher predicts for a sample's first views, and anchors made of it."""
 
 import torch
 from jaxtyping import Float
