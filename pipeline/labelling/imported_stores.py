@@ -118,7 +118,10 @@ def write_stores(scratch: Scratch, plan: ImportPlan, train: Split, teacher: Impo
             writer = StoreWriter(path, records, manifest, train.sample_ids, canaries, tables)
             for block in manifest.blocks():
                 if not writer.settle(block):
-                    writer.write(block, teacher.take(rows[block.rows.start : block.rows.stop]))
+                    logits = teacher.take(rows[block.rows.start : block.rows.stop])
+                    if not writer.anchors.has(block.rows):  # all plain views are the same input
+                        writer.write_anchors(block.rows, torch.log_softmax(logits / settings.temperature, dim=1))
+                    writer.write(block, logits)
                 on_labels(len(block.rows))
             size = writer.finish().label_bytes
             say(f"import_labels: {name}: {manifest.num_labels:,} labels, {size:.2f} bytes each, of inputs as they are")

@@ -5,8 +5,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt64
+from jaxtyping import Bool, Int64, UInt64
 
+from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import find_samples
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, SomeLabels, gather
@@ -110,6 +111,42 @@ def copied_labels(sources: Sequence[EarlierStore], block: Block) -> Labels:
             wanting = np.setdiff1d(wanting, found)
     assert len(wanting) == 0, "some labels are in none of the sources"
     return labels
+
+
+def copied_anchors(sources: Sequence[EarlierStore], rows: range) -> Labels:
+    """Returns the anchors of some rows from the first of several sources that has each; raises
+    StoreError where another one has others, which its labels stand on.
+    """
+    anchors: Labels = {}
+    numbers = np.arange(rows.start, rows.stop)
+    seen = np.zeros(len(numbers), dtype=bool)
+    for source in sources:
+        here = source.rows[numbers] >= 0
+        if not here.any():
+            continue
+        own: Labels = {}
+        fill_in(own, len(numbers), np.flatnonzero(here), source.anchors(source.rows[numbers[here]]))
+        _need_equal(sources[0], source, anchors, own, here & seen)
+        fill_in(anchors, len(numbers), np.flatnonzero(here & ~seen), gather(own, np.flatnonzero(here & ~seen)))
+        seen |= here
+    return anchors
+
+
+def _need_equal(
+    first: EarlierStore, other: EarlierStore, anchors: Labels, own: Labels, both: Bool[np.ndarray, " rows"]
+) -> None:
+    """Raises StoreError where anchors of the same samples are not the same in two stores."""
+    differs = np.zeros(int(both.sum()), dtype=bool)
+    for name, values in own.items() if len(differs) else ():
+        unlike = values.numpy()[both] != anchors[name].numpy()[both]
+        differs |= unlike.reshape(len(differs), -1).any(axis=1)
+    if differs.any():
+        raise StoreError(
+            other.store.location,
+            f"anchors of {int(differs.sum())} of {len(differs)} samples are others",
+            expected=f"those of {first.store.location}",
+            fix=f"dump it with --grow {first.store.path.parent}, which takes anchors over",
+        )
 
 
 def fill_in(labels: Labels, count: int, places: Int64[np.ndarray, " some"], some: SomeLabels) -> None:

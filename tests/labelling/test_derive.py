@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import make_split
 from stores import (
+    ANCHORED,
     CLASSES,
     FLOAT16,
     NONE,
@@ -49,7 +50,7 @@ from pipeline.labels.reader import StoreReader
 
 MORE = make_split(29)
 VERIFY = VerifyLabels(num_labels=10, seed=0, kl_tolerance_nats=0.0, accuracy_tolerance=0.0, batch_size=10, device="cpu")
-EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, SAMPLED], ids=["uint8", "topk", "sampled"])
+EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
 Ignore = Callable[[int], object]
 
 
@@ -57,7 +58,7 @@ Ignore = Callable[[int], object]
 def stores(tmp_path_factory: pytest.TempPathFactory, unflushed: None) -> dict[str, StoreReader]:
     """Makes a store of three views of each encoding, which no test changes."""
     folder = tmp_path_factory.mktemp("stores")
-    rows = (FLOAT16, UINT8, TOPK, SAMPLED, NONE)
+    rows = (FLOAT16, UINT8, TOPK, ANCHORED, SAMPLED, NONE)
     return {row["kind"]: make(folder / f"{row['kind']}.zarr", row, view_numbers=range(3)) for row in rows}
 
 
@@ -139,8 +140,13 @@ def test_some_views_are_a_store_of_their_own(
 
 @pytest.mark.parametrize(
     ("row", "rows"),
-    [(UINT8, range(4, 13)), (SAMPLED, range(19, -1, -1)), (TOPK, [17, 2, 9, 3, 11, 0, 8, 1, 16, 5])],
-    ids=["range", "reversed", "mixed"],
+    [
+        (UINT8, range(4, 13)),
+        (SAMPLED, range(19, -1, -1)),
+        (TOPK, [17, 2, 9, 3, 11, 0, 8, 1, 16, 5]),
+        (ANCHORED, [17, 2, 9, 3, 11, 0, 8, 1, 16, 5]),
+    ],
+    ids=["range", "reversed", "mixed", "anchored"],
 )
 def test_some_samples_are_a_store_of_their_own_in_the_order_that_was_asked_for(
     tmp_path: Path, stores: dict[str, StoreReader], row: Row, rows: Sequence[int]
@@ -224,8 +230,9 @@ def test_damaged_labels_are_not_copied(tmp_path: Path) -> None:
         (UINT8, [(range(20), [0, 1]), (range(28, 8, -1), [0, 1])]),
         (TOPK, [(range(29), [1])]),
         (SAMPLED, [(range(20), [0, 1]), (range(28, 8, -1), [0, 1])]),
+        (ANCHORED, [(range(12), [0]), (range(12, 29), [2, 0, 1]), (range(11, -1, -1), [1, 2])]),
     ],
-    ids=["views", "views turned", "samples", "both", "overlapping", "one", "sampled"],
+    ids=["views", "views turned", "samples", "both", "overlapping", "one", "sampled", "anchored"],
 )
 def test_labels_of_several_stores_come_together(tmp_path: Path, row: Row, pieces: list[Any]) -> None:
     parts = [make(tmp_path / f"{n}.zarr", row, take(rows, MORE), views) for n, (rows, views) in enumerate(pieces)]
@@ -327,6 +334,17 @@ def test_stores_whose_encoding_learned_something_else_are_not_merged(tmp_path: P
         join([one, other], tmp_path / "x.zarr")
 
 
+def test_stores_with_other_anchors_of_the_same_samples_are_not_merged(tmp_path: Path) -> None:
+    same: dict[str, Any] = {"teacher": {"fingerprint": "0000"}}
+    one = make(tmp_path / "one.zarr", ANCHORED, take(range(12)), [0], **same)
+    other = make(tmp_path / "other.zarr", ANCHORED, take(range(6, 12)), [1], seed=1, **same)
+    some = cut_out(one, tmp_path / "some.zarr", sample_ids=other.sample_ids)
+    found = r"other\.zarr: anchors of \d of 6 samples are others; expected those of .*some\.zarr; dump it with --grow "
+    with pytest.raises(StoreError, match=found) as caught:
+        join([some, other], tmp_path / "x.zarr")
+    assert "\n" not in str(caught.value)
+
+
 def test_holes_in_a_merge_are_refused_with_their_number(tmp_path: Path) -> None:
     one = make(tmp_path / "one.zarr", UINT8, take(range(20)), [0, 1])
     other = make(tmp_path / "other.zarr", UINT8, take(range(15, 29), MORE), [1, 0, 2])
@@ -409,6 +427,18 @@ def test_an_average_is_encoded_as_it_was_asked_for_and_its_fidelity_is_measured(
     assert_well_made(whole)
 
 
+def test_anchors_of_an_average_are_made_of_the_mean_labels_of_the_first_views(tmp_path: Path) -> None:
+    parts = [make(tmp_path / f"{n}.zarr", FLOAT16, seed=n) for n in range(2)]
+    whole = mean(parts, tmp_path / "x.zarr", row=ANCHORED)
+    exact = torch.stack([_exact(parts, Block(view, view, range(20))) for view in (0, 1)])
+    wanted = whole.codec.make_anchors(torch.log_softmax(exact.mean(dim=0), dim=1))
+    assert all(torch.equal(values, wanted[name]) for name, values in whole.read_anchors(range(20)).items())
+    late = [cut_out(part, tmp_path / f"late{n}.zarr", views=[1]) for n, part in enumerate(parts)]
+    found = r"late0\.zarr: lacks view 0, of which anchors are made; expected views 0 to 1; average stores .*--encoding"
+    with pytest.raises(StoreError, match=found):
+        mean(late, tmp_path / "y.zarr", row=ANCHORED)
+
+
 def _exact(parts: Sequence[StoreReader], block: Block) -> torch.Tensor:
     logs = [np.log(0.5) + part.decode(part.read_view(block.view_index, block.rows), 1.0).double() for part in parts]
     return torch.logsumexp(torch.stack(logs), dim=0).float()
@@ -416,7 +446,8 @@ def _exact(parts: Sequence[StoreReader], block: Block) -> torch.Tensor:
 
 def _measured(whole: StoreReader, parts: Sequence[StoreReader], block: Block) -> Fidelity:
     labels, exact = whole.read_view(block.view_index, block.rows), _exact(parts, block)
-    again = encode_logits(whole.codec, exact, whole.sample_ids[block.rows.start : block.rows.stop], block.view)
+    ids, anchors = whole.sample_ids[block.rows.start : block.rows.stop], whole.read_anchors(block.rows)
+    again = encode_logits(whole.codec, exact, ids, block.view, anchors)
     assert all(torch.equal(labels[name], again[name]) for name in again)
     return measure_labels(whole.codec, exact, labels)
 

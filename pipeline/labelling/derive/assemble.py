@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import find_samples
 from pipeline.labelling.derive.base import Destination
-from pipeline.labelling.takeover import EarlierStore, copied_labels
+from pipeline.labelling.takeover import EarlierStore, copied_anchors, copied_labels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import Canaries
 from pipeline.labels.fidelity import Fidelity
@@ -18,7 +18,9 @@ from pipeline.labels.reader import StoreReader
 
 
 def assemble(sources: Sequence[EarlierStore], manifest: Manifest, ids: np.ndarray, to: Destination) -> Manifest:
-    """Writes a store whose labels are copied, each from the first source that has it.
+    """Writes a store whose labels and anchors are copied, each from the first source that has it.
+
+    Raises StoreError where sources have other anchors of the same sample.
 
     Args:
         manifest: A source's, with the views of the new store.
@@ -34,6 +36,9 @@ def assemble(sources: Sequence[EarlierStore], manifest: Manifest, ids: np.ndarra
         known = [block for block in blocks if first[block] is source]
         inherited.extend(source.other_fidelity(manifest.view_numbers, known))
     writer = StoreWriter(to.store, to.records, manifest, ids, canaries, stores[0].tables)
+    for rows in manifest.ranges():
+        if not writer.anchors.has(rows):
+            writer.anchors.write(rows, copied_anchors(sources, rows))
     for block in blocks:
         if not writer.settle(block):
             writer.write_labels(block, copied_labels(sources, block), first[block].block_fidelity(block))

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, StoreError, listed
 from pipeline.labelling.derive.assemble import unfinished
 from pipeline.labelling.derive.base import Derivation, Destination
 from pipeline.labelling.derive.checks import need_alike
+from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import Encoding
@@ -74,18 +75,39 @@ class Average(Derivation):
             need_alike(first, other)
         manifest = self._manifest()
         self.encoding.check(manifest.space, str(to.store))
+        self._need_first_views()
         # 2. The encoding learns its tables from the mean labels of one view, evenly spread.
         ids, mean = first.sample_ids, self._mean()
         chosen = np.linspace(0, len(ids) - 1, min(self.num_pilot, len(ids))).astype(np.int64)
         tables = self.encoding.learn(mean(manifest.view_numbers[0], chosen), manifest.space)
         # 3. Every block that is not there yet is written.
         writer = StoreWriter(to.store, to.records, manifest, ids, first.canaries, tables)
+        for rows in manifest.ranges():
+            if not writer.anchors.has(rows):
+                writer.write_anchors(rows, self._mean_of_first_views(mean, rows))
         for block in manifest.blocks():
             if not writer.settle(block):
                 log_probs = mean(block.view, np.arange(block.rows.start, block.rows.stop))
                 writer.write(block, log_probs * manifest.temperature)
             to.on_labels(len(block.rows))
         return writer.finish()
+
+    def _need_first_views(self) -> None:
+        """Raises StoreError where anchors are asked for, and the stores lack a view of which they
+        are made.
+        """
+        store, views = self.stores[0], range(self.encoding.anchor_views)
+        if lacking := sorted({*views} - {*store.manifest.view_numbers}):
+            found = f"lacks {listed([f'view {view}' for view in lacking])}, of which anchors are made"
+            fix = "average stores that have these, or name another --encoding"
+            raise StoreError(store.location, found, expected=f"views 0 to {len(views) - 1}", fix=fix)
+
+    def _mean_of_first_views(self, mean: "_Mean", rows: range) -> torch.Tensor:
+        """Returns what anchors of some rows are made of."""
+        geometric = MeanPrediction(1.0)  # of log-probabilities, which are at the stored temperature
+        for view in range(self.encoding.anchor_views):
+            geometric.add(mean(view, np.arange(rows.start, rows.stop)))
+        return geometric.log_probs()
 
     def _shares(self) -> list[float]:
         return [weight / sum(self.weights) for weight in self.weights]
