@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from conftest import make_split
 from project import files_of, small_params, write_params
+from stores import ANCHORED
 
 from pipeline.core import scratch
 from pipeline.core.errors import one_line_errors
@@ -34,13 +35,14 @@ _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _COUNTS = {"train": 240, "val": 24, "test": 24}
 
 
-def make_teacher(folder: Path, **dump_settings: Any) -> Path:
+def make_teacher(folder: Path, encodings: Sequence[str] = ("dense8", "top2"), **dump_settings: Any) -> Path:
     """Returns a folder with params, data and a teacher that nobody trained but that is sure of
     itself; nothing is dumped yet.
     """
     params = small_params()
     params["dump_labels"] |= dump_settings
-    params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "top2")}
+    rows = params["encodings"] | {"anchored": ANCHORED}
+    params["encodings"] = {name: rows[name] for name in encodings}
     write_params(folder, params)
     splits = {name: make_split(count, classes=6, seed=seed) for seed, (name, count) in enumerate(_COUNTS.items())}
     data = write_dataset(folder / "data/prepare", "made up", tuple("abcdef"), splits)

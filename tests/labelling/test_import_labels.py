@@ -12,6 +12,7 @@ import pytest
 import torch
 from project import files_of, forget
 from pyarrow import Table, array, parquet
+from stores import ANCHORED
 from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 
 from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError
@@ -105,6 +106,20 @@ def test_rows_in_any_order_and_form_go_to_their_images(
     torch.testing.assert_close(decoded, torch.log_softmax(torch.from_numpy(logits), dim=1), rtol=0, atol=1e-2)
     assert store.manifest.teacher is not None
     assert store.manifest.teacher["val_accuracy"] == (logits.argmax(axis=1) == split.hard_labels.numpy()).mean()
+
+
+def test_anchors_are_made_of_the_only_view_there_is(project: Path) -> None:
+    split = train_split(project)
+    write_npz(project / "x.npz", split.sample_ids, logits_of(split))
+    row = ANCHORED | {"anchor_views": 4}
+    edit_params(project, "encodings", anchored=row)
+    store = StoreReader(run(project, "x.npz") / "anchored.zarr")
+    wanted = store.codec.make_anchors(torch.log_softmax(torch.from_numpy(logits_of(split)), dim=1))
+    found = store.read_anchors(range(len(split)))
+    assert all(torch.equal(found[name], values) for name, values in wanted.items())
+    assert (
+        store.decode(store.read_view(0), 1.0).argmax(dim=1) == torch.from_numpy(logits_of(split)).argmax(dim=1)
+    ).all()
 
 
 def test_keys_of_the_source_are_as_good_as_ids_and_a_student_learns_from_them(project: Path) -> None:
