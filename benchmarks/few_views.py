@@ -23,7 +23,7 @@ import typer
 from benchmarks.cifar_teacher import LABEL_VIEWS, NUM_HELD_OUT, archive_by_environment, read_archive
 from benchmarks.few_views_cases import RECIPES, Case, cases, epochs_of
 from benchmarks.few_views_tables import tables
-from benchmarks.foreign_teachers import KINDS, LABELLED, teach
+from benchmarks.foreign_teachers import KINDS, teach
 from benchmarks.measure import machine, report
 from benchmarks.scheduled import Bank, Schedule, Student, train_all
 from pipeline.core.config import load_row, load_section
@@ -98,7 +98,10 @@ def _render(split: SplitInMemory, spec: ViewSpec, count: int) -> torch.Tensor:
 
 def fashion_mnist(device: torch.device, num_views: int, images: int | None) -> Data:
     """Returns what `make repro` left, every view with the logits of its teacher."""
-    dataset, teacher = ImageDataset(Path("data/prepare")), read_model(Path("data/train_teacher"), made_by="train_teacher")
+    dataset, teacher = (
+        ImageDataset(Path("data/prepare")),
+        read_model(Path("data/train_teacher"), made_by="train_teacher"),
+    )
     train, val, test = (_cut(dataset.split(name), images).to(device) for name in ("train", "val", "test"))
     teacher = teacher.to(device)
     data = Data(train, val, test, _render(train, load_section(DumpLabels, "dump_labels").views, num_views))
@@ -249,7 +252,9 @@ def main(
     teachers = {name: {each: data.teachers[each] for each in data.logits} for name, data in sets.items()}
     missing = sum(not results.has(case) for case in left)
     for name, rows in tables(results.rows).items():
-        report(f"few_views_{name.replace(', ', '_')}{'_small' * small}", f"{name}; {missing} cases not run", rows, where)
+        report(
+            f"few_views_{name.replace(', ', '_')}{'_small' * small}", f"{name}; {missing} cases not run", rows, where
+        )
     content = {"machine": machine(), "teachers": teachers, "recipes": {k: asdict(v) for k, v in RECIPES.items()}}
     write_json(folder / "few_views.json", content | {"missing": missing, "rows": results.rows})
     say(f"few_views: {len(results.rows)} students, {missing} not trained; {time.monotonic() - began:.0f} s")

@@ -154,13 +154,11 @@ def _few(base: Case, views: tuple[int, ...]) -> list[Case]:
     return [base, *online, *own]
 
 
-def _foreign(
-    base: Case, recipes: list[str], *, pilots: bool, teachers: tuple[str, ...] = tuple(KINDS)
-) -> list[Case]:
+def _foreign(base: Case, recipes: list[str], *, pilots: bool, teachers: tuple[str, ...] = tuple(KINDS)) -> list[Case]:
     of_teachers = [replace(base, teacher=name) for name in teachers]
     whole = [replace(case, recipe=name) for case in of_teachers for name in ("hard labels", *recipes)]
     short = [replace(case, part=f"{case.part}, pilot", steps=300) for case in whole] if pilots else []
     return [*whole, *short]
 
 
-assert Case.NAMES == tuple(asdict(Case("", "", "", "", 0, 0, 0, "", 0)))
+assert tuple(asdict(Case("", "", "", "", 0, 0, 0, "", 0))) == Case.NAMES

@@ -39,7 +39,9 @@ class Kind:
 
 
 KINDS = {
-    "overconfident": Kind(width=64, epochs=20, augmented=False, label_smoothing=0.0, weight_decay=1e-5, learning_rate=0.2),
+    "overconfident": Kind(
+        width=64, epochs=20, augmented=False, label_smoothing=0.0, weight_decay=1e-5, learning_rate=0.2
+    ),
     "calibrated": Kind(width=64, epochs=10, augmented=True, label_smoothing=0.02, weight_decay=5e-4),
     "large": Kind(width=128, epochs=12, augmented=True, label_smoothing=0.0, weight_decay=5e-4),
 }
@@ -125,7 +127,11 @@ def _train(network: nn.Module, recipe: Kind, views: Tensor, train: SplitInMemory
     labels = train.hard_labels.to(train.inputs.device)
     steps = max(1, len(labels) // _BATCH_SIZE)
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=recipe.learning_rate, momentum=_MOMENTUM, nesterov=True, weight_decay=recipe.weight_decay
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=_MOMENTUM,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.25, cycle_momentum=False
