@@ -136,15 +136,15 @@ def _parts() -> Iterator[list[Case]]:
     yield _foreign(foreign, list(FOREIGN), pilots=True)
     # 3. CIFAR-10: few views.
     yield _few(replace(base, part="few, coloured", data="cifar10", teacher="calibrated", epochs=12), (1, 2, 4))
-    # 4. Fashion-MNIST: the default schedule, with fewer views than epochs.
-    yield _few(replace(base, part="few, default", images=54_000, epochs=4), (1, 2))
+    # 4. Other students of the foreign teachers: `tiny`.
+    yield _other("tiny", foreign)
     # 5. The recipes on our own teacher, with the pilots that would choose them.
     own = replace(base, part="own", images=54_000, epochs=4, views=4)
     yield _foreign(own, _OTHERS, pilots=True, teachers=("ours",))
-    # 6. Other students of the foreign teachers.
-    for student in ("tiny", "medium"):
-        yield _foreign(replace(foreign, part=f"foreign, {student}", student=student), _OTHERS, pilots=True)
-    # 7. A longer schedule.
+    # 6. Fashion-MNIST: the default schedule, with fewer views than epochs.
+    yield _few(replace(base, part="few, default", images=54_000, epochs=4), (1, 2))
+    # 7. `medium`, and a longer schedule.
+    yield _other("medium", foreign)
     yield _foreign(replace(foreign, part="foreign, long", epochs=12), _LONG, pilots=False)
 
 
