@@ -24,6 +24,7 @@ Speed and size of the pipeline:
 
 Worth of distillation:
 
+    few_views.py          few stored views, and teachers that are not ours, by recipe
     mislabelled.py        labels flipped on purpose, and how many of them are found
     seeds.py              students against their twins over several seeds
     three_arms.py         hard labels, online and offline distillation, by number of views
@@ -35,8 +36,12 @@ Parts that these share:
     __main__.py           `make bench`
     cifar_resnet.py       ResNet-20 to ResNet-110, as a network file of one's own
     cifar_teacher.py      residual networks on CIFAR-10, and their logits
+    few_views_cases.py    the recipes and cases of few_views
+    few_views_tables.py   its tables
+    foreign_teachers.py   three teachers of CIFAR-10: overconfident, calibrated, large
     measure.py            two things timed in turn, the machine, the result on disk
     online.py             a training step with the teacher in the loop
     peers.py              other systems' records, byte for byte
+    scheduled.py          many small students at once on a card, each step one CUDA graph
     simulated_teacher.py  logits of a simulated teacher of 1000 classes
 """

@@ -12,7 +12,7 @@ started again, and `--seconds` ends it. Test figures choose nothing.
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ class Results:
 
     @staticmethod
     def _key(row: dict[str, Any]) -> str:
-        return json.dumps([row[name] for name in Case.NAMES])
+        return json.dumps([row[each.name] for each in fields(Case)])
 
     def has(self, case: Case) -> bool:
         return self._key(asdict(case)) in self._done

@@ -1,8 +1,8 @@
 """The recipes that `few_views` compares, and its cases: which student learns from what."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from benchmarks.foreign_teachers import KINDS
 from benchmarks.scheduled import Epoch
@@ -84,10 +84,6 @@ class Case:
     seed: int
     steps: int | None = None
 
-    NAMES: ClassVar[tuple[str, ...]] = (
-        *("part", "data", "teacher", "student", "images", "epochs", "views", "recipe", "seed", "steps"),
-    )
-
 
 def epochs_of(case: Case, first_labels: int, calibration: float) -> list[Epoch]:
     """Returns the settings of each epoch of a case.
@@ -154,11 +150,12 @@ def _few(base: Case, views: tuple[int, ...]) -> list[Case]:
     return [base, *online, *own]
 
 
+def _other(student: str, foreign: Case) -> list[Case]:
+    return _foreign(replace(foreign, part=f"foreign, {student}", student=student), _OTHERS, pilots=True)
+
+
 def _foreign(base: Case, recipes: list[str], *, pilots: bool, teachers: tuple[str, ...] = tuple(KINDS)) -> list[Case]:
     of_teachers = [replace(base, teacher=name) for name in teachers]
     whole = [replace(case, recipe=name) for case in of_teachers for name in ("hard labels", *recipes)]
     short = [replace(case, part=f"{case.part}, pilot", steps=300) for case in whole] if pilots else []
     return [*whole, *short]
-
-
-assert tuple(asdict(Case("", "", "", "", 0, 0, 0, "", 0))) == Case.NAMES
