@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,11 @@ class Data:
         """Mean and standard deviation of the channels."""
         return channel_statistics(self.train.inputs.cpu())
 
-    def network(self, settings: dict[str, Any], seed: int) -> Classifier:
+    def network(self, model: str, settings: dict[str, Any], seed: int) -> Classifier:
         """Returns a student's network before its first step."""
         mean, std = self.statistics
         classes, channels = self.bank.logits.shape[1], self.views.shape[2]
-        return ClassifierSpec(
-            "convnet_small", settings, num_classes=classes, channels=channels, mean=mean, std=std
-        ).build(seed)
+        return ClassifierSpec(model, settings, num_classes=classes, channels=channels, mean=mean, std=std).build(seed)
 
 
 def _folder(small: bool) -> Path:
@@ -108,8 +107,8 @@ def fashion_mnist(device: torch.device, num_views: int, images: int | None) -> D
     logits = [predict_logits(teacher, iter(view.split(_AT_ONCE)), device) for view in data.views]
     held_out = predict_logits(teacher, val.in_order(_AT_ONCE), device)
     data.logits["ours"] = torch.stack(logits)
-    data.temperatures["ours"] = fit_temperature(held_out, val.hard_labels)
-    data.teachers["ours"] = classification_metrics(held_out, val.hard_labels)
+    data.temperatures["ours"] = fit_temperature(held_out, val.hard_labels.cpu())
+    data.teachers["ours"] = classification_metrics(held_out, val.hard_labels.cpu())
     return data
 
 
@@ -156,40 +155,57 @@ class Results:
             file.write(json.dumps(self.rows[-1]) + "\n")
 
 
-def _run(data: Data, wanted: list[Case], results: Results, ends: float, streams: int) -> None:
-    """Trains the cases of one data set and network size that are not done, until time is up."""
-    wanted = [case for case in wanted if not results.has(case)]
-    if not wanted:
-        return
-    row, settings = load_row(TrainStudent, "students", wanted[0].student), {}
-    settings = row.model_settings
-    orders = _Orders(row.fit.batch_size)
-    schedules = (_schedule(case, data, row, orders) for case in wanted)
-    longest = max(wanted, key=lambda case: case.epochs * case.images)
-    table = _schedule(longest, data, row, orders)
-    students = [Student(data.network(settings, 0), data.bank, row.fit, table) for _ in range(streams)]
-    try:
-        for student in students:
-            student.capture(table)
-    except RuntimeError as error:
-        say(f"few_views: no graph of a step ({error}); one student at a time")
-        students = [Student(data.network(settings, 0), data.bank, row.fit, table)]
+class Classroom:
+    """The students of one network on one data set, used for one case after the other."""
 
-    def jobs() -> Iterator[Callable[[Student], Callable[[dict[str, float]], None]]]:
-        for case, schedule in zip(wanted, schedules, strict=True):
+    def __init__(self, data: Data, wanted: list[Case], streams: int) -> None:
+        self._data, self._row = data, load_row(TrainStudent, "students", wanted[0].student)
+        self._orders = _Orders(self._row.fit.batch_size)
+        longest = self._schedule(max(wanted, key=lambda case: case.epochs * case.images))
+
+        def students(count: int) -> list[Student]:
+            return [Student(self._network(0), data.bank, self._row.fit, longest) for _ in range(count)]
+
+        self._students = students(streams)
+        try:
+            for student in self._students:
+                student.capture(longest)
+        except RuntimeError as error:
+            say(f"few_views: no graph of a step ({error}); one student at a time")
+            self._students = students(1)
+
+    def train(self, wanted: list[Case], results: "Results", ends: float) -> None:
+        """Trains the cases that are not done, until time is up."""
+        wanted = [case for case in wanted if not results.has(case)]
+        start, before = time.monotonic(), len(results.rows)
+        train_all(self._students, self._jobs(wanted, results, ends))
+        count, seconds = len(results.rows) - before, time.monotonic() - start
+        if wanted:
+            say(f"few_views: {wanted[0].part}: {count} of {len(wanted)} students in {seconds:.0f} s")
+
+    def _jobs(
+        self, wanted: list[Case], results: "Results", ends: float
+    ) -> Iterator[Callable[[Student], Callable[[dict[str, float]], None]]]:
+        for case in wanted:
             if time.monotonic() > ends:
                 return
+            schedule = self._schedule(case)
 
             def begin(student: Student, case: Case = case, schedule: Schedule = schedule) -> Any:
-                student.begin(data.network(settings, case.seed), schedule)
+                student.begin(self._network(case.seed), schedule)
                 return lambda figures: results.add(case, figures)
 
             yield begin
 
-    start, before = time.monotonic(), len(results.rows)
-    train_all(students, jobs())
-    count, seconds = len(results.rows) - before, time.monotonic() - start
-    say(f"few_views: {wanted[0].data}, {wanted[0].student}: {count} of {len(wanted)} students in {seconds:.0f} s")
+    def _network(self, seed: int) -> Classifier:
+        return self._data.network(self._row.model, self._row.model_settings, seed)
+
+    def _schedule(self, case: Case) -> Schedule:
+        data, fit, images = self._data, self._row.fit, min(case.images, len(self._data.train))
+        epochs = epochs_of(case, data.first_labels(case.teacher), data.temperatures[case.teacher])
+        if case.steps is not None:  # a pilot has a schedule of its own, as that of `temperature: auto`
+            return Schedule.of(epochs[:1], [self._orders.of(images, case.seed, 0)[: case.steps]], fit)
+        return Schedule.of(epochs, [self._orders.of(images, case.seed, epoch) for epoch in range(case.epochs)], fit)
 
 
 class _Orders:
@@ -206,16 +222,6 @@ class _Orders:
             order = torch.randperm(images, generator=generator)[: steps * self._batch_size]
             self._kept[key] = order.view(steps, -1)
         return self._kept[key]
-
-
-def _schedule(case: Case, data: Data, row: TrainStudent, orders: _Orders) -> Schedule:
-    images = min(case.images, len(data.train))
-    fit = row.fit
-    epochs = epochs_of(case, data.first_labels(case.teacher), data.temperatures[case.teacher])
-    if case.steps is not None:  # a pilot has a schedule of its own, as `temperature: auto` has
-        order = orders.of(images, case.seed, 0)[: case.steps]
-        return Schedule.of(epochs[:1], [order], fit)
-    return Schedule.of(epochs, [orders.of(images, case.seed, epoch) for epoch in range(case.epochs)], fit)
 
 
 def main(
@@ -244,11 +250,13 @@ def main(
         say(f"few_views: {name} is ready after {time.monotonic() - began:.0f} s")
     ends = began + 0.92 * seconds
     left = [case for case in cases(seeds, small=small) if case.data in sets]
-    for part in dict.fromkeys(case.part for case in left):
-        own = [case for case in left if case.part == part]
-        for kind in dict.fromkeys((case.data, case.student) for case in own):
-            some = [case for case in own if (case.data, case.student) == kind]
-            _run(sets[kind[0]], some, results, ends, streams if where.type == "cuda" else 1)
+    rooms: dict[tuple[str, str], Classroom] = {}
+    for key, _ in groupby(left, key=lambda case: (case.part, case.data, case.student)):
+        own = [case for case in left if (case.part, case.data, case.student) == key]
+        if key[1:] not in rooms:
+            of_network = [case for case in left if (case.data, case.student) == key[1:]]
+            rooms[key[1:]] = Classroom(sets[key[1]], of_network, streams if where.type == "cuda" else 1)
+        rooms[key[1:]].train(own, results, ends)
     teachers = {name: {each: data.teachers[each] for each in data.logits} for name, data in sets.items()}
     missing = sum(not results.has(case) for case in left)
     for name, rows in tables(results.rows).items():

@@ -68,7 +68,8 @@ class _Residual(nn.Module):
         self.layers = nn.Sequential(_conv(width, width), _conv(width, width))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.layers(features)
+        grown: Tensor = features + self.layers(features)
+        return grown
 
 
 class Network(nn.Module):
@@ -116,8 +117,9 @@ def teach(name: str, recipe: Kind, views: Tensor, train: SplitInMemory, val: Spl
     held_out = _logits(network, val.inputs).cpu()
     logits = torch.stack([_logits(network, view) for view in views[:LABELLED]])
     right = (logits.argmax(dim=2) == hard_labels).double().mean()
-    temperature = fit_temperature(held_out, val.hard_labels)
-    figures = classification_metrics(held_out, val.hard_labels) | {"on training views": float(right)}
+    held_out_labels = val.hard_labels.cpu()
+    temperature = fit_temperature(held_out, held_out_labels)
+    figures = classification_metrics(held_out, held_out_labels) | {"on training views": float(right)}
     told = ", ".join(f"{what} {value:.4f}" for what, value in figures.items())
     say(f"teacher {name}: {told}, calibration temperature {temperature:.3f}")
     return Taught(logits, figures | {"calibration temperature": temperature}, temperature)
