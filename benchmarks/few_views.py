@@ -1,4 +1,4 @@
-"""What few stored views and foreign teachers cost, and which recipes make up for it.
+"""Students of few stored views and of foreign teachers, by recipe.
 
     CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.few_views --device cuda
     CIFAR10_ARCHIVE=... python -m benchmarks.few_views --small      # a rehearsal on a processor
@@ -75,7 +75,7 @@ class Data:
 
     @cached_property
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of the channels."""
+        """Returns mean and standard deviation of the channels."""
         return channel_statistics(self.train.inputs.cpu())
 
     def network(self, model: str, settings: dict[str, Any], seed: int) -> Classifier:

@@ -28,7 +28,7 @@ _JUDGED = 5_000  # images in one pass
 
 @dataclass(frozen=True)
 class Bank:
-    """What students learn from, on a device.
+    """The views and labels that students learn from, on a device.
 
     Args:
         views: View after view of all samples: row `view * samples + sample`.
