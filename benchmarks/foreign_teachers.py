@@ -49,7 +49,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Taught:
-    """A trained teacher's logits by view and sample, its figures, and its calibration temperature."""
+    """A trained teacher: logits by view and sample, its figures, its calibration temperature."""
 
     logits: Tensor
     figures: dict[str, float]

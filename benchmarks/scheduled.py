@@ -209,7 +209,7 @@ def _values(network: nn.Module) -> Tensor:
 
 
 def _flatten(network: nn.Module) -> Tensor:
-    """Puts all that training moves into one tensor, of which the network's are views; returns it."""
+    """Puts all that training moves into one tensor, which it returns; theirs become views of it."""
     flat, start = _values(network), 0
     for tensor in _tensors(network):
         end = start + tensor.numel()
