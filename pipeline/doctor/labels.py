@@ -17,6 +17,7 @@ from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, spread
 from pipeline.doctor.params import Params
+from pipeline.labelling.first_views import make_anchors
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import passed_over, unfit_encodings
 from pipeline.labelling.teacher import Teacher, label_rows
@@ -43,8 +44,8 @@ class LabelStore:
 
     def labels(self, count: int) -> Labels:
         """Returns so many made-up labels, in the form in which the store keeps them."""
-        ids = np.arange(1, count + 1, dtype=np.uint64)
-        return encode_logits(self.codec, random_logits(count, self.codec.space.num_classes), ids, 0)
+        ids, logits = np.arange(1, count + 1, dtype=np.uint64), random_logits(count, self.codec.space.num_classes)
+        return encode_logits(self.codec, logits, ids, 0, make_anchors(self.codec, torch.log_softmax(logits, dim=1)))
 
 
 @dataclass(frozen=True)

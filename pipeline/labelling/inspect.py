@@ -1,10 +1,11 @@
 """A store described for a person or as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
+from pipeline.labels.manifest import AnchorBlock, Part
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url
 
@@ -43,11 +44,14 @@ def describe_store(store: StoreReader) -> dict[str, Any]:
         "block_samples": manifest.block_samples,
         "num_blocks": len(manifest.blocks()),
         "fields": label_fields(store),
+        "anchors": list(store.encoding.anchors(manifest.space)),
         "missing_blocks": here and here["missing_blocks"],
         "num_files": here and sum(array["files"] for array in here["arrays"].values()),
         "total_bytes": total,
         "bytes_per_label": total / manifest.num_labels,
         "table_bytes": manifest.table_bytes,
+        "anchor_views": store.encoding.anchor_views,
+        "anchor_bytes": manifest.anchor_bytes,
         "arrays": here and here["arrays"],
         "fidelity": manifest.fidelity,
     }
@@ -69,14 +73,20 @@ def _on_disk(store: StoreReader) -> dict[str, Any]:
         array["bytes"] += path.stat().st_size
     for array in arrays.values():
         array["bytes_per_label"] = array["bytes"] / store.manifest.num_labels
-    missing = []
-    for name, field in store.encoding.fields(store.manifest.space).items():
-        for block in store.manifest.blocks():
-            number = block.rows.start // store.manifest.block_samples
-            place = [block.view_index, number, *(0 for _ in field.shape)]
-            if not store.path.joinpath(name, "c", *map(str, place)).exists():
-                missing.append(f"{name}: {block.name}")
-    return {"arrays": arrays, "missing_blocks": missing}
+    return {"arrays": arrays, "missing_blocks": list(_missing_blocks(store))}
+
+
+def _missing_blocks(store: StoreReader) -> Iterator[str]:
+    """Yields the name of each block that lacks a file, by array; those of labels come first."""
+    manifest = store.manifest
+    ranges = manifest.ranges()
+    for name, field in store.encoding.row_arrays(manifest.space).items():
+        of_labels = name in label_fields(store)
+        blocks: Sequence[Part] = manifest.blocks() if of_labels else [AnchorBlock(rows) for rows in ranges]
+        for number, block in enumerate(blocks):
+            lead = divmod(number, len(ranges)) if of_labels else (number,)
+            if not store.path.joinpath(name, "c", *map(str, [*lead, *(0 for _ in field.shape)])).exists():
+                yield f"{name}: {block.name}"
 
 
 def _kind(name: str, store: StoreReader) -> str:
@@ -85,7 +95,10 @@ def _kind(name: str, store: StoreReader) -> str:
         return "labels"
     if name in store.tables:
         return "table"
-    known = {"manifest": "about the store", "sample_id": "ids of samples", "block_digest": "digests of blocks"}
+    if name in store.encoding.anchors(store.manifest.space):
+        return "anchors"
+    known = {"manifest": "about the store", "sample_id": "ids of samples"}
+    known |= dict.fromkeys(("block_digest", "anchor_digest"), "digests of blocks")
     if name.startswith("canary_"):
         return "checks of views"
     return "fidelity by block" if name.startswith("fidelity_") else known.get(name, "not part of the format")
@@ -101,7 +114,8 @@ def store_text(facts: Mapping[str, Any]) -> str:
     elif facts["missing_blocks"]:
         there = f"{len(facts['missing_blocks'])} missing, the first: {facts['missing_blocks'][0]}"
     else:
-        there = f"all {blocks * count:,} there, {facts['num_files']:,} files in all"
+        whole = blocks * count + -(-facts["num_samples"] // facts["block_samples"]) * len(facts["anchors"])
+        there = f"all {whole:,} there, {facts['num_files']:,} files in all"
     labels = f"{facts['num_labels']:,} soft labels" if count else "no soft labels, views only"
     own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
     lines = {
@@ -109,6 +123,7 @@ def store_text(facts: Mapping[str, Any]) -> str:
         "teacher": _teacher(facts["teacher"]),
         "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}",
         "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
+        "anchors": _anchors(facts),
         "temperatures": _temperatures(facts) if count else "",
         "views": f"{_numbers(facts['view_numbers'])}: {_views(facts['views'])}",
         "blocks": f"{blocks:,} of up to {facts['block_samples']:,} samples x {count} fields: {there}" if count else "",
@@ -141,6 +156,14 @@ def _teacher(teacher: Mapping[str, Any] | None) -> str:
         return "mean of " + " and ".join(f"{p['weight']:.3g} x ({_teacher(p['teacher'])})" for p in teacher["mean_of"])
     accuracy = f", validation accuracy {teacher['val_accuracy']:.2%}" if "val_accuracy" in teacher else ""
     return f"{teacher.get('model', 'a network')}{accuracy}, fingerprint {teacher.get('fingerprint')}"
+
+
+def _anchors(facts: Mapping[str, Any]) -> str:
+    """Returns what anchors are made of and what they take; nothing where there are none."""
+    if not facts["anchors"]:
+        return ""
+    each = (facts["anchor_bytes"] or 0) / facts["num_samples"]
+    return f"one of {each:.1f} bytes for each sample, made of views 0 to {facts['anchor_views'] - 1}"
 
 
 def _temperatures(facts: Mapping[str, Any]) -> str:

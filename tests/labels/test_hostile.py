@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import zarr
-from stores import FLOAT16, SAMPLED, TOPK, make, shards, take
+from stores import ANCHORED, FLOAT16, SAMPLED, TOPK, make, shards, take
 from website import Website
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pipeline.core.errors import MOST_SIGNS, StoreError
 from pipeline.labels import downloads, mirrored, remote
-from pipeline.labels.manifest import manifest_fingerprint
+from pipeline.labels.manifest import AnchorBlock, manifest_fingerprint
 from pipeline.labels.reader import StoreReader
 
 
@@ -35,8 +35,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(folder / "x.zarr", TOPK)
     make(folder / "other.zarr", TOPK, seed=1)
     make(folder / "wider.zarr", TOPK | {"k": 3})
-    for name, row in {"topk": TOPK, "dense": FLOAT16, "sampled": SAMPLED}.items():  # small, for many trials
+    small = {"topk": TOPK, "dense": FLOAT16, "sampled": SAMPLED, "anchored": ANCHORED}  # for many trials
+    for name, row in small.items():
         make(folder / f"{name}.zarr", row, take(range(6)), range(1))
+    make(folder / "other_anchors.zarr", ANCHORED, take(range(6)), range(1), seed=1)
     return folder
 
 
@@ -168,6 +170,19 @@ def test_a_whole_but_wrong_file_in_the_cache_is_fetched_once_more(name: str, sit
     assert cached.read_bytes() == (made / "x.zarr" / name).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["anchor_steps/c/0/0", "anchor_digest/c/0"])
+def test_wrong_anchors_in_the_cache_are_fetched_once_more(name: str, site: Website, made: Path) -> None:
+    url = f"{site.url}/anchored.zarr"
+    good = everything(url)
+    shutil.copy(made / "other_anchors.zarr" / name, StoreReader(url).path / name)
+    site.asked.clear()
+    assert everything(url) == good
+    assert site.asked[f"anchored.zarr/{name}"] == 1
+    shutil.copy(made / "other_anchors.zarr" / name, site.folder / "anchored.zarr" / name)
+    shutil.rmtree(remote.cache_folder())
+    assert f"{url}" in line_of(lambda: everything(url))
+
+
 @pytest.mark.parametrize(
     "name", ["classes/c/0/1/0", "sample_id/c/0", "fidelity_counts/c/0/0/0", "prior_codes/zarr.json"]
 )
@@ -266,11 +281,11 @@ def test_ten_thousand_operations_are_refused(made: Path, tmp_path: Path) -> None
     assert "at most 100 items" in line_of(lambda: StoreReader(store))
 
 
-@pytest.mark.parametrize("name", ["classes", "canary_pixels"])
+@pytest.mark.parametrize("name", ["classes", "anchor_classes", "canary_pixels"])
 def test_no_description_of_an_array_leads_to_anything_but_labels_or_a_line(
     name: str, made: Path, tmp_path: Path
 ) -> None:
-    store, _ = copied(made, tmp_path, "topk")
+    store, _ = copied(made, tmp_path, "anchored" if name.startswith("anchor") else "topk")
     file = store / name / "zarr.json"
     array, told, tried = json.loads(file.read_text()), 0, 0
     inner: Any = [array["codecs"][0]["configuration"], array["chunk_grid"]["configuration"]]
@@ -283,6 +298,15 @@ def test_no_description_of_an_array_leads_to_anything_but_labels_or_a_line(
             told, tried = told + is_told(store), tried + 1
         part[key] = before
     assert told > tried / 2
+
+
+def test_an_anchor_of_a_class_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    store = make(tmp_path / "x.zarr", ANCHORED)
+    anchors = store.read_anchors(range(8))
+    anchors["anchor_classes"][3, 1] = 77
+    store.replace_anchors(AnchorBlock(range(8)), anchors)
+    with pytest.raises(StoreError, match=r"x\.zarr/anchor_classes: a value of 77; expected at most 5"):
+        StoreReader(tmp_path / "x.zarr").read_anchors(range(8))
 
 
 def test_a_class_that_does_not_exist_is_refused_and_not_looked_up(made: Path, tmp_path: Path) -> None:
