@@ -126,11 +126,11 @@ def _teacher(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     if device.type == "cpu":
         import onnxruntime
 
-        example, file = torch.zeros(2, 3, SIDE_PX, SIDE_PX), io.BytesIO()
+        example = torch.zeros(2, 3, SIDE_PX, SIDE_PX)
         program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},))
         assert program is not None, "the exporter by torch.export returns a program"
-        program.save(file)
-        session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+        file = program.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
     model = model.to(device)
