@@ -18,8 +18,9 @@ from pipeline.core.scratch import SharedScratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
-from pipeline.labelling.run import DumpSite, work_on_dump
+from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import fitting_encodings, plan_dump
 from pipeline.labelling.teacher import Teacher, check_teacher, teacher_precision
 from pipeline.labelling.workers import Claims, this_worker
@@ -40,7 +41,7 @@ def main(
     # 1. The settings, and where this process runs.
     settings = load_section(DumpLabels, "dump_labels", params)
     settings.check(f"{params}: dump_labels")
-    encodings = read_encodings(params)
+    rows = read_encodings(params)
     me = this_worker(worker, os.environ)
     device = choose_device(settings.device, me.local_index)
     if settings.compile:
@@ -49,8 +50,8 @@ def main(
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
     space = settings.space(len(dataset.manifest.class_names))
-    encodings = fitting_encodings(encodings, space, params)
-    plan = plan_dump(settings, encodings, dataset, teacher, teacher_precision(teacher, device, settings.precision))
+    rows = fitting_encodings(rows, space, params)
+    plan = plan_dump(settings, rows, dataset, teacher, teacher_precision(teacher, device, settings.precision))
     where = f"{params}: dump_labels.memory_budget_mb"
     budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
     # 3. The labels.

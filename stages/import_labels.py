@@ -24,12 +24,11 @@ from pipeline.labelling.imported_stores import (
     MODEL,
     PLAIN_VIEWS,
     ImportedTeacher,
-    ImportPlan,
     spare_other_stores,
     write_stores,
 )
 from pipeline.labelling.settings import ImportedClasses, ImportLabels
-from pipeline.labelling.stores import fitting_encodings, plan_manifests
+from pipeline.labelling.stores import StorePlan, fitting_encodings, plan_manifests
 from pipeline.labels.encodings import read_encodings
 from pipeline.signals.metrics import accuracy
 from pipeline.teacher.calibration import fit_temperature
@@ -50,10 +49,10 @@ def main(
     # 1. The settings, the data and the logits, matched to its classes and samples.
     settings = load_section(ImportLabels, "dump_labels", params)
     settings.check(f"{params}: dump_labels")
-    encodings = read_encodings(params)
+    rows = read_encodings(params)
     dataset = ImageDataset(data)
     space = settings.space(len(dataset.manifest.class_names))
-    encodings = fitting_encodings(encodings, space, params)
+    rows = fitting_encodings(rows, space, params)
     imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
     classes = load_section(ImportedClasses, "train_teacher", params)
     teacher = ImportedTeacher.of(imported, classes, dataset.manifest.class_names, f"{params}: train_teacher")
@@ -61,18 +60,18 @@ def main(
     teacher.rows_of(train.sample_ids)  # or it says that some are missing
     # 2. The stores, which state how good the teacher is.
     about = {"fingerprint": teacher.fingerprint, "model": MODEL, **_figures(teacher, dataset, train)}
-    manifests = plan_manifests(settings, encodings, dataset, about, PLAIN_VIEWS)
+    manifests = plan_manifests(settings, rows, dataset, about, PLAIN_VIEWS)
     spare_other_stores(out)
     # 3. The labels.
     decides = {
         "settings": asdict(settings),
-        "encodings": {name: encoding.to_dict() for name, encoding in encodings.items()},
+        "encodings": {name: row.to_dict() for name, row in rows.items()},
         "teacher": about,
         "data": dataset.manifest.fingerprints["train"],
     }
     with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if not scratch.done:
-            write_stores(scratch, ImportPlan(settings, encodings, manifests), train, teacher)
+            write_stores(scratch, StorePlan(settings, rows, manifests), train, teacher)
             scratch.publish()
 
 

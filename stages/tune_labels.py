@@ -1,21 +1,23 @@
 """tune_labels: tries a ladder of encodings on the teacher's labels and names the one that fits a
-budget.
+budget, or views and encoding for a total size.
 
 A command, not a stage of the DAG: it writes reports/tune_labels/ladder.{tsv,json,png} and changes
 no store."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS
 from pipeline.core.progress import say, show
-from pipeline.labelling.tune import Budget, climb, write_ladder_table
+from pipeline.doctor.total import Outcome, TotalTrial
+from pipeline.labelling.choosing import as_yaml
+from pipeline.labelling.tune import budget_of, check_source, climb, write_ladder_table
 from pipeline.labelling.tune_source import labels_of_store, labels_of_teacher
 from pipeline.report.label_figures import draw_ladder
-from pipeline.report.tables import ladder_table
+from pipeline.report.tables import ladder_table, total_table
 from pipeline.results.files import to_json, write_result
 from pipeline.results.ladder import Ladder
 
@@ -25,18 +27,27 @@ def main(
     max_kl: Annotated[
         float | None, typer.Option("--kl", help="Mean KL in nats at every declared temperature that it may have.")
     ] = None,
+    total: Annotated[
+        str | None, typer.Option(help="Size of the whole store, such as 300MB: chooses views and bytes together.")
+    ] = None,
     labels: Annotated[int, typer.Option(min=1, help="How many labels to measure.")] = 4096,
     store: Annotated[
         str | None, typer.Option(help="A dense store to take labels from, instead of the teacher.")
     ] = None,
+    student: Annotated[str | None, typer.Option(help="--total: the one to try; the first with soft labels.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="--total: training images for that, at most.")] = 4000,
+    epochs: Annotated[int, typer.Option(min=1, help="--total: its epochs, at most; no more views are tried.")] = 16,
     params: Path = PARAMS,
     data: Path = Path("data/prepare"),
     teacher: Path = Path("data/train_teacher"),
     out: Annotated[Path, typer.Option(help="A folder for ladder.tsv, .json and .png.")] = Path("reports/tune_labels"),
 ) -> None:
-    budget = Budget(max_bytes, max_kl)
+    budget = budget_of(max_bytes, max_kl, total)
     source = labels_of_store(store) if store else labels_of_teacher(params, data, teacher)
-    budget.check(source)
+    if total is not None:
+        _report_total(TotalTrial(total, student, samples, epochs, labels).run(source, params, data), total)
+        return
+    check_source(source, budget)
     measured, misfit = climb(source, labels, budget)
     _report(measured)
     _write(out, measured)
@@ -44,7 +55,7 @@ def main(
         raise misfit
     if measured.chosen:
         show(f"\nFor at most {budget}: {measured.chosen}. As a row of `encodings:` in params.yaml:\n")
-        show(f"  tuned: {_as_yaml(measured.rows[measured.chosen].encoding)}")
+        show(f"  tuned: {as_yaml(measured.rows[measured.chosen].encoding)}")
 
 
 def _report(measured: Ladder) -> None:
@@ -70,8 +81,16 @@ def _write(out: Path, measured: Ladder) -> None:
     say(f"tune_labels: {out / 'ladder'}.tsv, .json, .png")
 
 
-def _as_yaml(row: dict[str, Any]) -> str:
-    return "{" + ", ".join(f"{key}: {value}" for key, value in row.items()) + "}"
+def _report_total(outcome: Outcome, total: str) -> None:
+    """Prints the pairs of views and encoding as a table, and the best one as settings."""
+    show(total_table(outcome.lines).text("simple"))
+    best = outcome.best
+    show(
+        f"\nValidation accuracy of student {outcome.student} after a short training on a part of the data; one standard "
+        f"error is {outcome.error:.2%}. Bytes with the tables' share, total with ids."
+    )
+    show(f"\nFor at most {total}: {best.num_views} views, {best.name}. As settings in params.yaml:\n")
+    show(f"dump_labels:\n  num_views: {best.num_views}\nencodings:\n  tuned: {as_yaml(best.rung.encoding.to_dict())}")
 
 
 if __name__ == "__main__":

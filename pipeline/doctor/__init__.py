@@ -15,6 +15,7 @@ changes.py      whether prepared images are those that `prepare` would make now
 source.py       a look at images that are not prepared yet, and the time that preparing them takes
 trials.py       a few images prepared in a temporary folder, for bytes and seconds
 memory.py       whether images fit into the memory budget of each stage
+budgets.py      encodings for budgets, before a dump has chosen them
 labels.py       the label stores that students will read, and some labels to measure
 networks.py     tries of the teacher and the students on a few images
 speed.py        seconds per image of real training steps
@@ -33,5 +34,7 @@ choice.py       a choice: settings, and a line about them
 recipe.py       batch size, balance and encodings, by the facts alone
 schedule.py     image size, epochs and views, by speeds and a budget of time
 sizes_and_steps.py  that schedule as choices
+comparison.py   one student, trained shortly on each of several stores
+total.py        views and bytes for a store of a total size, decided by short trainings
 pretrained.py   a teacher with published weights that are on this machine
 """

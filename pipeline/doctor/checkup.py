@@ -49,17 +49,17 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     dump = params.get(DumpLabels)
     if dump is None:
         return
-    stores = plan_stores(params, dump, look, findings)
+    asks_teacher = look.seconds is None and not quick
+    known = teacher_labels(dump, look, folders, findings) if asks_teacher else None
+    stores = plan_stores(params, dump, look, findings, known)
     students = fitting_students(params, stores, folders.labels, look, findings)
     # 4. The networks: each has a try on a batch, which is timed.
     if not quick:
         report_times(stage_seconds(params, dump, students, look, findings), findings)
     # 5. The disk.
-    asks_teacher = look.seconds is None and not quick
-    labels = teacher_labels(dump, look, folders, findings) if asks_teacher else None
-    labels = labels or made_up_labels(dump, len(look.data.class_names))
+    labels = known or made_up_labels(dump, len(look.data.class_names))
     sizes = findings.attempt(measure_label_bytes, dump, stores, labels, look.data.num_samples["train"]) or {}
-    report_space(measure_space(dump, sizes, look, labels.source, folders), findings)
+    report_space(measure_space(dump, sizes, look, folders), findings)
 
 
 def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look | None:

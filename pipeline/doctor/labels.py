@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.data.dataset import ImageDataset
+from pipeline.doctor.budgets import choose_now, stand_in
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, spread
@@ -21,7 +22,7 @@ from pipeline.labelling.first_views import make_anchors
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import passed_over, unfit_encodings
 from pipeline.labelling.teacher import Teacher, label_rows
-from pipeline.labels.encodings import Codec, Encoding, LabelSpace
+from pipeline.labels.encodings import Budget, Codec, Encoding, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.fields import Labels, encode_logits
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
@@ -36,11 +37,17 @@ _SPREAD_NATS = 3.0  # of made-up logits
 
 @dataclass(frozen=True)
 class LabelStore:
-    """A store that is there, or that the dump will write."""
+    """A store that is there, or that the dump will write.
+
+    Attributes:
+        budget: The budget by which the dump is yet to choose an encoding; the one here stands in
+            for it.
+    """
 
     encoding: Encoding
     codec: Codec
     views: ViewSpec
+    budget: Budget | None = None
 
     def labels(self, count: int) -> Labels:
         """Returns so many made-up labels, in the form in which the store keeps them."""
@@ -62,10 +69,15 @@ def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels c
     return _SPREAD_NATS * torch.randn(count, num_classes, generator=generator)
 
 
-def plan_stores(params: Params, dump: DumpLabels, look: Look, findings: Findings) -> dict[str, LabelStore]:
+def plan_stores(
+    params: Params, dump: DumpLabels, look: Look, findings: Findings, labels: SomeLabels | None = None
+) -> dict[str, LabelStore]:
     """Returns the stores of those rows of `encodings` that fit the classes.
 
     Reports the other rows, and views that do not fit the images.
+
+    Args:
+        labels: The teacher's, by which encodings are chosen for budgets; None: there are none yet.
     """
     space, where = dump.space(len(look.data.class_names)), f"{params.path}: dump_labels"
     findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views")
@@ -76,11 +88,16 @@ def plan_stores(params: Params, dump: DumpLabels, look: Look, findings: Findings
             findings.error(fault)
         else:
             findings.warning(passed_over(fault))
-    return {
-        name: LabelStore(encoding, _codec(encoding, space), dump.views)
-        for name, encoding in params.encodings.items()
-        if name not in unfit
-    }
+    encodings = {name: row for name, row in encodings_of(params.encodings).items() if name not in unfit}
+    budgets, num_train = budgets_of(params.encodings), look.data.num_samples["train"]
+    if labels is not None:
+        encodings |= choose_now(budgets, labels.log_probs, dump, num_train, findings)
+    stores = {name: LabelStore(each, _codec(each, space), dump.views) for name, each in encodings.items()}
+    for name, budget in budgets.items():
+        if name not in stores:
+            likely = stand_in(budget, space)
+            stores[name] = LabelStore(likely, _codec(likely, space), dump.views, budget)
+    return stores
 
 
 def _codec(encoding: Encoding, space: LabelSpace) -> Codec:

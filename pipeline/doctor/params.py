@@ -26,7 +26,7 @@ from pipeline.evaluation.settings import Evaluate
 from pipeline.explanation.settings import Explain
 from pipeline.export.settings import Export
 from pipeline.labelling.settings import DumpLabels, VerifyLabels
-from pipeline.labels.encodings import Encoding, build_encoding
+from pipeline.labels.encodings import EncodingRow, build_row
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import Source
@@ -78,7 +78,7 @@ class Params:
     path: Path
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
-    encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    encodings: Mapping[str, EncodingRow] = field(default_factory=dict)
     students: Mapping[str, TrainStudent] = field(default_factory=dict)
 
     def get(self, kind: type[Settings]) -> Settings | None:
@@ -128,10 +128,10 @@ def _read(path: Path, name: str, kind: type, findings: Findings) -> Any:
     return settings
 
 
-def _encodings(path: Path, findings: Findings) -> dict[str, Encoding]:
+def _encodings(path: Path, findings: Findings) -> dict[str, EncodingRow]:
     encodings = {}
     for name, row in (findings.attempt(load_rows, "encodings", path) or {}).items():
-        encoding = findings.attempt(build_encoding, row, f"{path}: encodings.{name}")
+        encoding = findings.attempt(build_row, row, f"{path}: encodings.{name}")
         if encoding is not None:
             encodings[name] = encoding
     return encodings

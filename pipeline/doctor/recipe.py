@@ -8,20 +8,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.config import Setting
-from pipeline.core.errors import ConfigError, listed
+from pipeline.core.errors import listed
 from pipeline.doctor.choice import Choice, differing, value_at
 from pipeline.doctor.facts import Facts
-from pipeline.labels.encodings import LabelSpace, build_encoding
+from pipeline.labelling.stores import unfit_encodings
+from pipeline.labels.encodings import LabelSpace, build_row
 from pipeline.training.batches import num_steps
 
 STEPS_PER_EPOCH = 40  # at least, where images are few
 BATCH_SIZES = (128, 64, 32, 16)
 IMBALANCE = 5  # times as many images in the largest class as in the smallest
-MANY_CLASSES = 200  # for which one byte a class is too much
+MANY_CLASSES = 32  # for which one byte a class is too much
 VIEWS_PER_CLASS = 20  # from which the tail of `topk` is learned: docs/labels.md
-MOST_PRIOR_CLASSES = 16_384
 TRAINED = ("train_teacher", "students_defaults")
-_TOPK = {"kind": "topk", "k": 8, "levels": 64, "range_nats": 40.0, "tail": "prior", "tail_classes": 256}
+_BUDGET = {"kind": "auto", "bytes": 8}  # of labels: whatever the teacher, the disk is known beforehand
 
 
 def fit_recipe(facts: Facts, params: Mapping[str, Any]) -> list[Choice]:
@@ -76,18 +76,17 @@ def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Choice]:
     # 2. One for many classes.
     added = []
     if is_many:
-        tail = "prior" if classes <= MOST_PRIOR_CLASSES else "uniform"
-        why = f"{classes:,} classes: the 8 most likely ones, about 13 bytes; `tune_labels` measures others"
-        added = [Setting("encodings.top8", _TOPK | {"tail": tail}, why)]
+        why = f"{classes:,} classes: the dump chooses the most faithful labels of so many bytes"
+        added = [Setting("encodings.soft", _BUDGET, why)]
     # 3. Students whose encoding is gone take that one, or a dense one.
     dense = [name for name, row in rows.items() if row["kind"].startswith("dense") and name not in reasons]
     instead = [
-        Setting(f"students.{name}.labels", "top8" if is_many else dense[-1], f"{classes:,} classes")
+        Setting(f"students.{name}.labels", "soft" if is_many else dense[-1], f"{classes:,} classes")
         for name, row in value_at(params, "students").items()
         if row["labels"] in reasons
     ]
     line = f"labels: no store {listed([*reasons], 60)}: {' and '.join({*reasons.values()})}" + (
-        "; top8 keeps the 8 most likely of them" if is_many else ""
+        f"; soft keeps what fits into {_BUDGET['bytes']} bytes a label" if is_many else ""
     )
     yield Choice(line, [*removed, *added, *instead])
     # 4. Enough labels to learn a tail from.
@@ -107,8 +106,4 @@ def _reason_against(row: Mapping[str, Any], num_classes: int) -> str | None:
 
 def _can_keep(row: Mapping[str, Any], num_classes: int) -> bool:
     """Returns whether an encoding fits so many classes, as it says itself."""
-    try:
-        build_encoding(row, "encodings").check(LabelSpace(num_classes, 1.0, (1.0,)), "encodings")
-    except ConfigError:
-        return False
-    return True
+    return not unfit_encodings({"row": build_row(row, "encodings")}, LabelSpace(num_classes, 1.0, (1.0,)), "encodings")

@@ -86,7 +86,8 @@ def report_space(space: DiskSpace, findings: Findings) -> None:
     state = "there" if space.is_prepared else f"to come, and {_size(space.pool)} beside it while it is made"
     findings.ok(f"disk: data/prepare: about {_size(space.prepare)}, {state}")
     for name, size in space.stores.items():
-        each = f"{space.label_bytes[name]:.2f} bytes a label ({space.labels_of})"
+        label = space.label_bytes[name]
+        each = f"{label.size:.2f} bytes a label ({label.source})"
         findings.ok(f"disk: store {name}: about {_size(size)}, {each}")
     linked = "DVC's cache and work/ link them: no copies"
     copy = linked if space.copies == 1 else f"{space.copies} copies: DVC's cache or work/ do not link them"

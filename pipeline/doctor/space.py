@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.doctor.disk import count_copies, tree_bytes
 from pipeline.doctor.folders import Folders
@@ -18,6 +19,13 @@ _MOST_PILOT = 0.5  # of the labels
 _SAMPLE_ID_BYTES = 8
 
 
+class LabelBytes(NamedTuple):
+    """The bytes on disk of one label, and the source of that number, for people."""
+
+    size: float
+    source: str
+
+
 @dataclass(frozen=True)
 class DiskSpace:
     """The bytes on disk that the run takes, and those that are free.
@@ -26,7 +34,7 @@ class DiskSpace:
         prepare: Of data/prepare, which is there or will be; `pool` of what waits beside it while it
             is made.
         stores: Of each label store, and `stores_there` of those that are there already.
-        label_bytes: Of one label in each store, measured on labels that `labels_of` describes.
+        label_bytes: Of one label in each store, and where that number comes from.
         copies: Of every output: more than 1 where DVC's cache and `work` do not link it.
     """
 
@@ -35,8 +43,7 @@ class DiskSpace:
     is_prepared: bool
     stores: Mapping[str, float]
     stores_there: int
-    label_bytes: Mapping[str, float]
-    labels_of: str
+    label_bytes: Mapping[str, LabelBytes]
     copies: int
     free: int
 
@@ -48,13 +55,11 @@ class DiskSpace:
         return max(prepare + self.pool, self.copies * (prepare + stores))
 
 
-def measure_space(
-    dump: DumpLabels, sizes: Mapping[str, float], look: Look, labels_of: str, folders: Folders
-) -> DiskSpace:
+def measure_space(dump: DumpLabels, sizes: Mapping[str, LabelBytes], look: Look, folders: Folders) -> DiskSpace:
     """Returns what the data set and the planned stores will take.
 
     Args:
-        sizes: The bytes of a label in each store.
+        sizes: Those of a label in each store.
     """
     num_samples = look.data.num_samples
     num_labels = dump.num_views * num_samples["train"]
@@ -63,10 +68,9 @@ def measure_space(
         prepare=look.image_bytes * sum(num_samples.values()),
         pool=look.pool_bytes * sum(num_samples.values()),
         is_prepared=look.seconds is None,
-        stores={name: num_labels * size + num_samples["train"] * _SAMPLE_ID_BYTES for name, size in sizes.items()},
+        stores={name: num_labels * each.size + num_samples["train"] * _SAMPLE_ID_BYTES for name, each in sizes.items()},
         stores_there=tree_bytes(folders.labels),
         label_bytes=sizes,
-        labels_of=labels_of,
         copies=count_copies(Path()),
         free=shutil.disk_usage(existing).free,
     )
@@ -74,21 +78,24 @@ def measure_space(
 
 def measure_label_bytes(
     dump: DumpLabels, stores: Mapping[str, LabelStore], labels: SomeLabels, num_train: int
-) -> dict[str, float]:
+) -> dict[str, LabelBytes]:
     """Returns the bytes of one label in each store of so many images: some are written, and
-    measured.
+    measured; where a budget limits them, they are not.
 
     The first labels, half of them at most, serve as the pilot.
     """
     log_probs, num_labels = labels.log_probs, dump.num_views * num_train
     space = dump.space(log_probs.shape[1])
     pilot = log_probs[: max(1, min(dump.pilot_labels, int(_MOST_PILOT * len(log_probs))))]
-    sizes = {}
+    sizes: dict[str, LabelBytes] = {}
     for name, store in stores.items():
-        sizes[name] = 0.0
-        if store.encoding.fields(space):
+        budget, sizes[name] = store.budget, LabelBytes(0.0, labels.source)
+        if budget and budget.bytes is not None:
+            sizes[name] = LabelBytes(budget.bytes, "the most by its budget")
+        elif store.encoding.fields(space):
             trial = measure_encoding(
                 log_probs, store.encoding, space, pilot=pilot, num_labels=num_labels, block_samples=dump.block_samples
             )
-            sizes[name] = trial.label_bytes
+            source = f"a guess: the dump chooses for {budget}" if budget else labels.source
+            sizes[name] = LabelBytes(trial.label_bytes, source)
     return sizes

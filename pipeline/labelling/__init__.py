@@ -7,6 +7,8 @@ these do.
 
 settings.py         the sections `dump_labels` and `verify_labels` of params.yaml
 stores.py           the plan of a dump: the manifests of its stores, the facts about the teacher
+budgets.py          encodings for the budgets among the rows, chosen once for all workers
+site.py             the place where a dump's workers meet, and what an earlier dump left there
 run.py              one worker's part of a dump, from the plan to the published stores
 dump.py             the walk over blocks: claim, label, encode, commit
 groups.py           blocks that one worker labels together
@@ -30,6 +32,8 @@ inspect.py          a store, described for a person
 inspect_sample.py   one sample of a store: probabilities and views
 temporary.py        temporary folders for trials, and full disks by name
 ladder.py           encodings worth trying, and the bytes and KL of each
-tune.py             the encoding for a budget, of a ladder that is tried on labels
+choosing.py         the ladder, tried on labels, and the rung for a budget
+tune.py             the ladder as a command reports it
 tune_source.py      labels to try encodings on: the teacher's, or a dense store's
+tune_total.py       views and encodings for a total size, and small stores to try them with
 """

@@ -1,7 +1,5 @@
 """Stores of imported logits: the labels of the inputs as they are, without a view."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +13,12 @@ from pipeline.core.scratch import Scratch
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
+from pipeline.labelling.budgets import settle
 from pipeline.labelling.imported_logits import ImportedLogits
-from pipeline.labelling.settings import ImportedClasses, ImportLabels
-from pipeline.labelling.stores import StoreViews
+from pipeline.labelling.settings import ImportedClasses
+from pipeline.labelling.stores import StorePlan, StoreViews
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
-from pipeline.labels.encodings import Encoding
-from pipeline.labels.manifest import Manifest
 from pipeline.models import group_table, join_outputs, match_classes, read_class_names
 from pipeline.views.plan import RowOrder
 from pipeline.views.spec import ViewSpec
@@ -93,16 +90,7 @@ def spare_other_stores(out: Path) -> None:
             raise StoreError(path.parent, "holds labels of another teacher", fix="move it away, or name another --out")
 
 
-@dataclass(frozen=True)
-class ImportPlan:
-    """The stores that an import writes."""
-
-    settings: ImportLabels
-    encodings: Mapping[str, Encoding]
-    manifests: Mapping[str, Manifest]
-
-
-def write_stores(scratch: Scratch, plan: ImportPlan, train: Split, teacher: ImportedTeacher) -> None:
+def write_stores(scratch: Scratch, plan: StorePlan, train: Split, teacher: ImportedTeacher) -> None:
     """Writes every store, from the first block that it lacks on; raises ModelError where a sample
     has no logits.
     """
@@ -111,6 +99,7 @@ def write_stores(scratch: Scratch, plan: ImportPlan, train: Split, teacher: Impo
     canaries = make_canaries(train, PLAIN, [0], settings.num_canaries, order)
     some = permutation(derive_seed(PLAIN.seed, "pilot"), len(train), 0)[: settings.pilot_labels]
     pilot = torch.log_softmax(teacher.take(rows[some]) / settings.temperature, dim=1)
+    plan = settle(plan, scratch.folder / "encodings.json", {}, lambda: pilot, "import_labels")
     with progress("import_labels", len(train) * len(plan.encodings), "label") as on_labels:
         for name, manifest in plan.manifests.items():
             tables = plan.encodings[name].learn(pilot, manifest.space)

@@ -1,7 +1,7 @@
 """One worker's part of a dump, from the first block that nobody has to the finished stores."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,15 @@ from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
+from pipeline.labelling.budgets import earlier_encodings, settle
+from pipeline.labelling.choosing import PILOT_PER_CLASS
 from pipeline.labelling.dump import dump_labels
+from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, pilot_log_probs
-from pipeline.labelling.workers import Claims, Worker
+from pipeline.labelling.workers import Worker
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.manifest import Block, Manifest
@@ -25,38 +28,16 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import has_room
 from pipeline.views.plan import RowOrder
 
-_PILOT_PER_CLASS = 20  # below, a learned tail may be worse than an even one (docs/log.md)
-_SAME_CODE = ("code", "torch", "device")  # labels of an earlier dump are taken over only where these are the same
-
-
-@dataclass(frozen=True)
-class DumpSite:
-    """The place where the workers of a dump meet: their scratch folder and their claims.
-
-    Attributes:
-        worker: The one that this process is.
-        grow: A folder of finished stores whose labels are taken over; None: the dump before this
-            one.
-    """
-
-    scratch: Scratch
-    claims: Claims
-    worker: Worker
-    grow: Path | None = None
-
 
 def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
     """Runs the teacher on blocks that nobody else has, then finishes and publishes the stores
     unless another worker has.
     """
     scratch, claims = site.scratch, site.claims
-    # 1. Find labels to take over, and open the stores. One worker at a time: the first begins them.
-    sources = find_sources(site, plan.manifests, split)
-    with claims.hold("begin"):
-        if scratch.done:
-            return
-        tables = learn_tables(scratch.folder, plan, sources, teacher, split)
-        targets = _open_targets(scratch, plan, split, tables, sources)
+    # 1. Find labels to take over, and open the stores.
+    targets = _begin(site, plan, split, teacher)
+    if targets is None:
+        return
     # 2. Label every block that is lacking, from this worker's own first block on.
     shown = split.to(teacher.device) if has_room(teacher.device, split.held_bytes) else split
     turn = _turn(plan, split, site.worker)
@@ -72,19 +53,37 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
         scratch.publish()  # and keeps the labels: a dump of more views or samples takes them over
 
 
+def _begin(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> dict[str, Target] | None:
+    """Returns every store; None where another worker has finished them meanwhile.
+
+    One worker at a time: the first chooses encodings for budgets, learns tables and begins the
+    stores; the teacher labels the pilot once for all of that.
+    """
+    scratch, earlier = site.scratch, earlier_encodings(site, plan)
+    sources = find_sources(site, plan.settled(earlier).manifests, split)
+    with site.claims.hold("begin"):
+        if scratch.done:
+            return None
+        pilot = _pilot(plan, teacher, split)
+        plan = settle(plan, scratch.folder / "encodings.json", earlier, pilot, "dump_labels")
+        if any(plan.encodings[name] != encoding for name, encoding in earlier.items()):
+            sources = find_sources(site, plan.manifests, split)  # another worker has begun without that folder
+        tables = learn_tables(scratch.folder, plan, sources, pilot)
+        return _open_targets(scratch, plan, split, tables, sources)
+
+
 def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split) -> dict[str, EarlierStore]:
     """Returns, by store, an earlier one that holds the very labels which it wants, where there is
     one.
 
     Raises StoreError where `grow` was asked for and has none, or a damaged one.
     """
-    scratch, grow = site.scratch, site.grow
-    earlier = scratch.read_kept().get("decides", {})
-    if grow is None and any(earlier.get(name) != scratch.decides[name] for name in _SAME_CODE):
+    grow, folder = site.grow, site.earlier
+    if folder is None:
         return {}
     sources = {}
     for name, manifest in manifests.items():
-        path = (grow or scratch.kept / "output") / f"{name}.zarr"
+        path = folder / f"{name}.zarr"
         if not path.exists():
             continue
         try:
@@ -108,26 +107,34 @@ def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split
     return sources
 
 
+def _pilot(plan: DumpPlan, teacher: Teacher, split: Split) -> Callable[[], torch.Tensor]:
+    """Returns what labels the pilot, at most once: before the first block, where anything is to be
+    chosen or learned by it.
+    """
+    settings, views = plan.settings, range(plan.settings.num_views)
+    return cache(
+        lambda: pilot_log_probs(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature)
+    )
+
+
 def learn_tables(
-    folder: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], teacher: Teacher, split: Split
+    folder: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], pilot: Callable[[], torch.Tensor]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the tables of each store's encoding.
 
-    They are taken over with labels, or read as another worker wrote them, or learned from a pilot
-    of the teacher."""
+    They are taken over with labels, or read as another worker wrote them, or learned from the
+    pilot's log-probabilities."""
     settings, encodings, manifests = plan.settings, plan.encodings, plan.manifests
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
     file = folder / "tables.safetensors"
     if wanting and read_digested(file) is None:
-        views = range(settings.num_views)
         num_classes = manifests[wanting[0]].num_classes
-        if settings.pilot_labels < _PILOT_PER_CLASS * num_classes:
+        if settings.pilot_labels < PILOT_PER_CLASS * num_classes:
             few = f"{settings.pilot_labels:,} pilot labels for {num_classes:,} classes are few"
             say(
-                f"dump_labels: {few}; {_PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
+                f"dump_labels: {few}; {PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
             )
-        pilot = pilot_log_probs(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature)
-        learned = {n: encodings[n].learn(pilot, manifests[n].space) for n in wanting}
+        learned = {n: encodings[n].learn(pilot(), manifests[n].space) for n in wanting}
         write_digested(
             file,
             {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},

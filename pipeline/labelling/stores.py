@@ -5,14 +5,14 @@ the teacher.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.core.config import load_row, load_rows
 from pipeline.core.errors import ConfigError, DataError, listed
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.settings import DumpLabels, StoreSettings
-from pipeline.labels.encodings import Encoding, LabelSpace
+from pipeline.labels.encodings import Budget, Encoding, EncodingRow, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.manifest import MOST_BLOCKS, Block, Manifest
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.views.spec import ViewSpec
@@ -48,16 +48,40 @@ class TeacherFacts:
 
 
 @dataclass(frozen=True)
-class DumpPlan:
-    """The stores that one pass of the teacher writes.
+class StorePlan:
+    """The stores that are to be written.
 
     Attributes:
-        manifests: By store, without the figures that are measured while it is written.
+        rows: Of the table `encodings`, by store.
+        manifests: By store, without the figures that are measured while it is written; in place of
+            the encoding that a budget becomes, the budget.
     """
 
-    settings: DumpLabels
-    encodings: Mapping[str, Encoding]
+    settings: StoreSettings
+    rows: Mapping[str, EncodingRow]
     manifests: Mapping[str, Manifest]
+
+    @property
+    def budgets(self) -> dict[str, Budget]:
+        """The rows whose encoding is still to be chosen."""
+        return budgets_of(self.rows)
+
+    @property
+    def encodings(self) -> dict[str, Encoding]:
+        """The rows that are encodings: all of them, once the plan is settled."""
+        return encodings_of(self.rows)
+
+    def settled(self, encodings: Mapping[str, Encoding]) -> Self:
+        """Returns the plan with encodings in place of budgets."""
+        manifests = {name: replace(self.manifests[name], encoding=e.to_dict()) for name, e in encodings.items()}
+        return replace(self, rows={**self.rows, **encodings}, manifests={**self.manifests, **manifests})
+
+
+@dataclass(frozen=True)
+class DumpPlan(StorePlan):
+    """The stores that one pass of the teacher writes."""
+
+    settings: DumpLabels
     teacher: TeacherFacts
 
     @property
@@ -73,14 +97,14 @@ class DumpPlan:
         settings = {key: value for key, value in asdict(self.settings).items() if key != "memory_budget_mb"}
         return {
             "settings": settings,
-            "encodings": {name: encoding.to_dict() for name, encoding in self.encodings.items()},
+            "encodings": {name: row.to_dict() for name, row in self.rows.items()},
             "teacher": asdict(self.teacher),
             "data": next(iter(self.manifests.values())).dataset_fingerprint,
         }
 
 
 def plan_dump(
-    settings: DumpLabels, encodings: Mapping[str, Encoding], dataset: ImageDataset, teacher: Path, precision: str
+    settings: DumpLabels, rows: Mapping[str, EncodingRow], dataset: ImageDataset, teacher: Path, precision: str
 ) -> DumpPlan:
     """Returns the stores to write; raises DataError where the teacher was trained for other
     classes.
@@ -90,7 +114,7 @@ def plan_dump(
     if class_names != dataset.manifest.class_names:
         raise DataError(teacher, "was trained for other classes", expected=listed(dataset.manifest.class_names))
     views = StoreViews(settings.views, range(settings.num_views))
-    return DumpPlan(settings, encodings, plan_manifests(settings, encodings, dataset, asdict(facts), views), facts)
+    return DumpPlan(settings, rows, plan_manifests(settings, rows, dataset, asdict(facts), views), facts)
 
 
 @dataclass(frozen=True)
@@ -103,7 +127,7 @@ class StoreViews:
 
 def plan_manifests(
     settings: StoreSettings,
-    encodings: Mapping[str, Encoding],
+    rows: Mapping[str, EncodingRow],
     dataset: ImageDataset,
     teacher: dict[str, Any],
     views: StoreViews,
@@ -115,9 +139,9 @@ def plan_manifests(
     changes."""
     num_samples = dataset.manifest.num_samples["train"]
     manifests = {}
-    for name, encoding in encodings.items():
+    for name, row in rows.items():
         manifest = Manifest(
-            encoding=encoding.to_dict(),
+            encoding=row.to_dict(),
             class_names=dataset.manifest.class_names,
             view_numbers=list(views.numbers),
             num_samples=num_samples,
@@ -134,15 +158,15 @@ def plan_manifests(
                 f"{MOST_BLOCKS:,}",
             )
             raise ConfigError("dump_labels.block_samples", found, expected=f"at most {most} blocks", fix="raise it")
-        holds_labels = bool(encoding.fields(manifest.space))
+        holds_labels = isinstance(row, Budget) or bool(row.fields(manifest.space))
         manifests[name] = manifest if holds_labels else replace(manifest, teacher=None)
     return manifests
 
 
-def unfit_encodings(encodings: Mapping[str, Encoding], space: LabelSpace, where: str) -> dict[str, ConfigError]:
-    """Returns why some encodings do not fit the labels, by name."""
+def unfit_encodings(rows: Mapping[str, EncodingRow], space: LabelSpace, where: str) -> dict[str, ConfigError]:
+    """Returns why some encodings do not fit the labels, by name; what a budget becomes fits."""
     faults = {}
-    for name, encoding in encodings.items():
+    for name, encoding in encodings_of(rows).items():
         try:
             encoding.check(space, f"{where}.{name}")
         except ConfigError as fault:
@@ -150,12 +174,12 @@ def unfit_encodings(encodings: Mapping[str, Encoding], space: LabelSpace, where:
     return faults
 
 
-def fitting_encodings(encodings: Mapping[str, Encoding], space: LabelSpace, params: Path) -> dict[str, Encoding]:
-    """Returns the encodings that fit the labels, and reports the others, which no student names.
+def fitting_encodings(rows: Mapping[str, EncodingRow], space: LabelSpace, params: Path) -> dict[str, EncodingRow]:
+    """Returns the rows that fit the labels, and reports the others, which no student names.
 
     Raises ConfigError where a student names one that does not fit, or where none fits.
     """
-    unfit = unfit_encodings(encodings, space, f"{params}: encodings")
+    unfit = unfit_encodings(rows, space, f"{params}: encodings")
     # The students' rows decide no byte of a store, so a change of them makes no store again.
     named = (
         {load_row(dict, "students", name, params).get("labels") for name in load_rows("students", params)}
@@ -163,10 +187,10 @@ def fitting_encodings(encodings: Mapping[str, Encoding], space: LabelSpace, para
         else set()
     )
     for name, fault in unfit.items():
-        if name in named or len(unfit) == len(encodings):
+        if name in named or len(unfit) == len(rows):
             raise fault
         say(passed_over(fault))
-    return {name: encoding for name, encoding in encodings.items() if name not in unfit}
+    return {name: row for name, row in rows.items() if name not in unfit}
 
 
 def passed_over(fault: ConfigError) -> str:

@@ -1,6 +1,6 @@
 """Labels to try encodings on: the teacher's own, or those of a dense store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from pipeline.core.errors import DataError, StoreError, listed
 from pipeline.core.progress import progress
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import Split
 from pipeline.labelling.teacher import Teacher, label_rows
 from pipeline.labels.encodings import LabelSpace
 from pipeline.labels.fields import gather
+from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import DeviceName, choose_device
 from pipeline.models.precision import Precision
 from pipeline.models.saved import model_fingerprint, read_meta
+from pipeline.views.plan import RowOrder
 from pipeline.views.spec import ViewSpec
 
 
@@ -41,6 +44,7 @@ class LabelSettings:
 
 
 LogProbs = Callable[[int, Int64[np.ndarray, " rows"]], Float[torch.Tensor, "rows classes"]]
+LogitsOf = Callable[[Split, int, RowOrder], Float[torch.Tensor, "samples classes"]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,12 @@ class LabelSource:
 
     Attributes:
         about: Its name, for people.
+        views: The views that were or would be labelled; `num_views` of them are drawn from.
         log_probs: Called with the place of a view and rows in ascending order, returns their
             log-probabilities at the stored temperature.
+        logits_of: Called with a split of some of the samples, the number of a view and the order of
+            a store of that split, returns its logits.
+        view_numbers: The views that there are labels of; None for as many as one likes, from 0 on.
         num_pilot: Labels that a dump learns tables from; None for as many as are measured.
         own_kl: Mean KL in nats of these labels to the teacher.
     """
@@ -60,8 +68,10 @@ class LabelSource:
     num_views: int
     num_samples: int
     block_samples: int
-    seed: int
+    views: ViewSpec
     log_probs: LogProbs
+    logits_of: LogitsOf
+    view_numbers: Sequence[int] | None = None
     num_pilot: int | None = None
     own_kl: float = 0.0
 
@@ -76,7 +86,7 @@ class LabelSource:
         parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
         with progress("tune_labels", (per_view + others) * self.num_views, "label") as on_labels:
             for index in range(self.num_views):
-                order = permutation(derive_seed(self.seed, "tune"), self.num_samples, index)
+                order = permutation(derive_seed(self.views.seed, "tune"), self.num_samples, index)
                 rows = np.sort(order[: per_view + others])  # as they would lie in a block
                 log_probs = self.log_probs(index, rows)
                 measured = torch.from_numpy(np.isin(rows, order[:per_view]))
@@ -101,14 +111,18 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:
         return torch.log_softmax(label_rows(teacher, split, settings.views, index, rows) / settings.temperature, dim=1)
 
+    def logits_of(part: Split, view: int, order: RowOrder) -> torch.Tensor:
+        return label_rows(teacher, part, settings.views, view, range(len(part)), order)
+
     return LabelSource(
         f"teacher {model_fingerprint(folder)} in {folder}",
         LabelSpace(len(class_names), settings.temperature, tuple(settings.temperatures)),
         settings.num_views,
         len(split),
         settings.block_samples,
-        settings.views.seed,
+        settings.views,
         log_probs,
+        logits_of,
         num_pilot=settings.pilot_labels,
     )
 
@@ -130,13 +144,24 @@ def labels_of_store(place: str) -> LabelSource:
                 parts.append(store.decode(labels, manifest.temperature))
         return torch.cat(parts)
 
+    def logits_of(part: Split, view: int, order: RowOrder) -> torch.Tensor:
+        if store.views.mixes:
+            found = "its views are mixed of two samples, so that a part of it can't be taken"
+            raise StoreError(store.location, found, fix="take labels from the teacher")
+        rows = match_rows(part, store)
+        ascending = np.argsort(rows)
+        found_logits = log_probs(manifest.view_numbers.index(view), rows[ascending])
+        return found_logits[torch.from_numpy(np.argsort(ascending))] * manifest.temperature
+
     return LabelSource(
         f"store {store.location}",
         manifest.space,
         manifest.num_views,
         manifest.num_samples,
         manifest.block_samples,
-        store.views.seed,
+        store.views,
         log_probs,
+        logits_of,
+        view_numbers=manifest.view_numbers,
         own_kl=max(kl["mean"] for kl in manifest.fidelity["kl_nats"].values()),
     )

@@ -246,3 +246,17 @@ def ladder_table(rows: Mapping[str, dict[str, Any]], temperatures: Sequence[floa
         body.append([*cells, f"{row['top1_agreement']:.2%}", "*" if row["on_front"] else ""])
     align = ["left", *["right"] * (len(header) - 2), "left"]
     return str(tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=align))
+
+
+def total_table(lines: Sequence[Line]) -> Table:
+    """Returns the table of pairs of views and encoding for one total size."""
+    columns = [
+        Column("views", "views", str),
+        Column("encoding", "encoding"),
+        Column("bytes (per label)", "label_bytes", _as(".3f")),
+        Column("MB (in all)", "total_mb", _as(",.2f")),
+        Column("mean KL (at worst)", "kl_nats", _as(".1e")),
+        Column("val accuracy", "accuracy", _share),
+        Column("", "best"),
+    ]
+    return Table.of(columns, lines)

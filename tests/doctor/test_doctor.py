@@ -27,6 +27,7 @@ from pipeline.doctor.disk import count_copies
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
 from pipeline.doctor.reporting import duration
+from pipeline.labelling import choosing
 from pipeline.models import ClassifierSpec
 from pipeline.training.batches import num_steps
 from stages import doctor, dump_labels, prepare, train_teacher
@@ -234,6 +235,58 @@ def test_an_encoding_that_does_not_fit_is_an_error_where_a_student_names_it(
     report = ask(folder, lambda params: change(params, "top2"))
     report.line("error", "encodings.top2.k: 11", "at most 9 for 10 classes")
     assert report.status == 1
+
+
+SOFT: dict[str, Any] = {"kind": "auto", "bytes": 6}
+
+
+def with_budget(row: dict[str, Any], **changes: Any) -> Change:
+    """Returns a change to stores of a budget and of views alone, and to a student of the first."""
+    return lambda p: p.update(
+        encodings={"soft": row, "none": {"kind": "none"}},
+        students={"small": student(labels="soft", **changes)},
+        exports=["small"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (SOFT, ["6.00 bytes a label (the most by its budget)"]),
+        ({"kind": "auto", "kl_nats": 0.02}, ["a guess: the dump chooses for a mean KL of 0.02 nats"]),
+    ],
+)
+def test_a_budget_is_counted_before_there_is_a_teacher(
+    folder: Path, ask: Callable[..., Report], row: dict[str, Any], told: list[str]
+) -> None:
+    report = ask(folder, with_budget(row))
+    report.line("ok", "disk: store soft", *told)
+    assert report.status == 0
+    assert not [line for line in report.lines["ok"] if "encodings: soft" in line], "nothing is chosen yet"
+
+
+def test_a_budget_is_told_by_what_it_becomes_where_there_is_a_teacher(
+    finished: Path, tmp_path: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = choosing.ladder
+    kept = ("dense_uint8/32", "topk 2/64 uniform")
+    monkeypatch.setattr(choosing, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    project = Path(shutil.copytree(finished, tmp_path / "project"))
+    report = ask(project, with_budget(SOFT | {"bytes": 100}), quick=False)
+    report.line(
+        "ok", "encodings: soft: for at most 100 bytes per label: {kind: dense_uint8", "the dump chooses by its own"
+    )
+    report.line("ok", "disk: store soft", "measured on the present teacher's")
+    assert report.status == 0
+    ask(project, with_budget(SOFT | {"bytes": 0.01}), quick=False).only_error(
+        "encodings.soft: no encoding of the ladder fits 0.01 bytes per label", "the nearest is"
+    )
+
+
+def test_a_student_may_need_more_than_a_budget_gives(folder: Path, ask: Callable[..., Report]) -> None:
+    mse = {"loss": {"kind": "mse", "standardize": False}}
+    ask(folder, with_budget(SOFT, **mse)).only_error("students.small.loss", "'mse'", "a dense encoding")
+    assert ask(folder, with_budget(SOFT | {"bytes": 10}, **mse)).status == 0, "a byte for each class"
 
 
 def test_classes_of_too_few_images_are_an_error_that_names_them_all(folder: Path, ask: Callable[..., Report]) -> None:

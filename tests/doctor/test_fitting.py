@@ -28,6 +28,8 @@ from pipeline.doctor.pretrained import candidates
 from pipeline.doctor.recipe import batch_size, fit_recipe
 from pipeline.doctor.schedule import MOST_VIEWS, STUDENT_STEPS, TEACHER_STEPS, fit_schedule
 from pipeline.doctor.sizes_and_steps import schedule_choices
+from pipeline.labelling.stores import unfit_encodings
+from pipeline.labels.encodings import budgets_of
 from pipeline.models import downloaded_weights
 from pipeline.training.batches import num_steps
 
@@ -58,13 +60,29 @@ def recipe(facts: Facts) -> dict[str, Any]:
             {"train_teacher.class_balance": 0.5, "students_defaults.class_balance": 0.5},
         ),
         (replace(FEW, num_classes=2), {"encodings.top2": "removed"}),
+        (replace(FEW, num_classes=33), {"encodings.dense8": "removed", "students.tiny.labels": "soft"}),
         (replace(FEW, num_classes=150), {"dump_labels.pilot_labels": 3000}),
         (
             MANY,
-            {"encodings.dense8": "removed", "encodings.dense16": "removed", "students.small.labels": "top8"},
+            {
+                "encodings.dense8": "removed",
+                "encodings.dense16": "removed",
+                "encodings.soft": {"kind": "auto", "bytes": 8},
+                "students.small.labels": "soft",
+            },
         ),
     ],
-    ids=["as the defaults", "3,000", "2,000", "50", "imbalance", "2 classes", "150 classes", "1,000 classes"],
+    ids=[
+        "as the defaults",
+        "3,000",
+        "2,000",
+        "50",
+        "imbalance",
+        "2 classes",
+        "33 classes",
+        "150 classes",
+        "1,000 classes",
+    ],
 )
 def test_what_fits_the_facts(facts: Facts, expected: dict[str, Any]) -> None:
     found = recipe(facts)
@@ -78,9 +96,10 @@ def test_what_does_not_ask_for_it_stays() -> None:
     assert uncounted == recipe(FEW)
     assert "students.small_hard.labels" not in recipe(MANY), "a twin reads no soft labels"
     assert not [entry for entry in recipe(MANY) if "batch_size" in entry]
+    assert not [entry for entry in recipe(replace(FEW, num_classes=32)) if entry.startswith(("encodings", "students."))]
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 10, 200, 201, 1000, 20_000])
+@pytest.mark.parametrize("num_classes", [2, 3, 10, 32, 33, 1000, 20_000])
 def test_every_encoding_that_is_left_fits_the_classes_and_every_student_finds_its_own(
     tmp_path: Path, num_classes: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,8 +109,8 @@ def test_every_encoding_that_is_left_fits_the_classes_and_every_student_finds_it
     params = read_params(path, Findings())
     assert "error" not in capsys.readouterr().out
     dump = params.sections["dump_labels"]
-    for name, encoding in params.encodings.items():
-        encoding.check(dump.space(num_classes), name)
+    assert not unfit_encodings(params.encodings, dump.space(num_classes), "here")
+    assert bool(budgets_of(params.encodings)) == (num_classes > 32)
     assert {row.labels for row in params.students.values()} <= set(params.encodings)
 
 

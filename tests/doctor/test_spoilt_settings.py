@@ -32,7 +32,7 @@ from pipeline.core.errors import MOST_SIGNS, PipelineError
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import SECTIONS, read_params
 from pipeline.labelling.tune_source import LabelSettings
-from pipeline.labels.encodings import ENCODINGS
+from pipeline.labels.encodings import ENCODINGS, Budget
 from pipeline.models import FAMILIES
 from pipeline.preparation.sources import SOURCES
 from pipeline.student.losses import LOSSES
@@ -62,6 +62,7 @@ PARAMS["train_teacher"]["views"]["operations"] += [
     {"kind": "mixup", "alpha": 0.2, "probability": 0.5},
 ]
 PARAMS["encodings"]["drawn"] = {"kind": "sampled", "draws": 8, "seed": 0}
+PARAMS["encodings"] |= {"small": {"kind": "auto", "bytes": 6.0}, "close": {"kind": "auto", "kl_nats": 0.02}}
 PARAMS["students"]["tiny"] |= {
     "loss": {"kind": "dist", "standardize": False, "inter_class_weight": 1.0, "intra_class_weight": 1.0}
 }
@@ -185,7 +186,7 @@ def numbers(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_number_of_the_settings_has_both_of_its_bounds() -> None:
-    kinds = [*SECTIONS.values(), TrainStudent, *ENCODINGS.values(), *LOSSES.values(), *OPERATIONS.values()]
+    kinds = [*SECTIONS.values(), TrainStudent, *ENCODINGS.values(), Budget, *LOSSES.values(), *OPERATIONS.values()]
     kinds += [*SOURCES.values(), LabelSettings]
     for family in FAMILIES.values():
         kinds += [each.annotation for each in inspect.signature(family).parameters.values() if each.kind.name[0] == "K"]

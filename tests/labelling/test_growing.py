@@ -9,7 +9,7 @@ import pytest
 from stores import LABELLED, NONE, SPEC, SPLIT, TEMPERATURES, TOPK, Row, make, manifest_of
 from test_labelling import oracle
 
-from pipeline.labelling.run import _report, learn_tables
+from pipeline.labelling.run import _pilot, _report, learn_tables
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import DumpPlan, TeacherFacts
 from pipeline.labelling.takeover import EarlierStore
@@ -37,7 +37,8 @@ def plan_of(row: Row, num_views: int) -> DumpPlan:
 
 def tables(folder: Path, row: Row, num_views: int, source: EarlierStore | None = None) -> dict[str, np.ndarray]:
     sources = {"x": source} if source else {}
-    return learn_tables(folder, plan_of(row, num_views), sources, oracle()[0], SPLIT).get("x", {})
+    plan = plan_of(row, num_views)
+    return learn_tables(folder, plan, sources, _pilot(plan, oracle()[0], SPLIT)).get("x", {})
 
 
 def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learns_others(

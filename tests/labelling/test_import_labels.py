@@ -18,6 +18,7 @@ from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
+from pipeline.labelling import choosing
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.reader import StoreReader
 from stages import import_labels
@@ -131,6 +132,25 @@ def test_keys_of_the_source_are_as_good_as_ids_and_a_student_learns_from_them(pr
     store = StoreReader(out / "dense16.zarr")
     assert np.array_equal(store.decode(store.read_view(0), 1.0).argmax(dim=1), logits_of(split).argmax(axis=1))
     run_verify(project, with_teacher=False)
+    run_student(project)
+
+
+def test_a_budget_becomes_an_encoding_by_these_logits_and_a_student_learns_from_it(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = choosing.ladder
+    kept = ("dense_float16", "dense_uint8/64")
+    monkeypatch.setattr(choosing, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    edit_params(project, "encodings", soft={"kind": "auto", "kl_nats": 0.01})
+    edit_params(project, "students.small", labels="soft")
+    split = train_split(project)
+    write_npz(project / "x.npz", split.sample_ids, logits_of(split))
+    store = StoreReader(run(project, "x.npz") / "soft.zarr")
+    assert store.manifest.encoding["kind"] == "dense_uint8"
+    told = capsys.readouterr().err
+    assert "import_labels: soft: for at most a mean KL of 0.01 nats: {kind: dense_uint8" in told
+    run_verify(project, with_teacher=False)
+    assert "verify_labels: soft: whole and undamaged" in capsys.readouterr().err
     run_student(project)
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipeline.core.errors import StoreError
+from pipeline.labelling.choosing import by_size, choose, pareto_front
 from pipeline.labelling.ladder import Rung, ladder, measure_encoding
-from pipeline.labelling.tune import by_size, choose, pareto_front
-from pipeline.labels.encodings import LabelSpace, build_encoding
+from pipeline.labels.encodings import Budget, LabelSpace, build_encoding
 from pipeline.labels.encodings.sampled import Sampled
 from pipeline.labels.encodings.topk import TopK
 from pipeline.labels.fidelity import Fidelity
@@ -123,9 +123,9 @@ def test_the_closest_that_is_small_enough_is_chosen(rungs: dict[str, Rung], budg
     if not fitting:
         smallest = pareto_front(rungs)[0]
         with pytest.raises(StoreError, match=f"fits {budget:g} bytes per label; the nearest is {smallest}: "):
-            choose(rungs, max_bytes=budget)
+            choose(rungs, Budget(bytes=budget), "here")
     else:
-        assert rungs[choose(rungs, max_bytes=budget)].worst_kl == min(fitting.values())
+        assert rungs[choose(rungs, Budget(bytes=budget), "here")].worst_kl == min(fitting.values())
 
 
 @pytest.mark.parametrize("budget", [1e-12, 1e-7, 1e-4, 1e-2, 0.1, 10.0])
@@ -133,15 +133,15 @@ def test_the_smallest_that_is_close_enough_is_chosen(rungs: dict[str, Rung], bud
     fitting = {n: t.label_bytes for n, t in rungs.items() if t.worst_kl is not None and t.worst_kl <= budget}
     if not fitting:
         with pytest.raises(StoreError, match="mean KL of 1e-12 nats; the nearest is dense_float16: "):
-            choose(rungs, max_kl=budget)
+            choose(rungs, Budget(kl_nats=budget), "here")
     else:
-        assert rungs[choose(rungs, max_kl=budget)].label_bytes == min(fitting.values())
+        assert rungs[choose(rungs, Budget(kl_nats=budget), "here")].label_bytes == min(fitting.values())
 
 
 def test_a_limit_that_is_met_exactly_is_met(rungs: Mapping[str, Rung]) -> None:
     middle = pareto_front(rungs)[3]
-    assert choose(rungs, max_bytes=rungs[middle].label_bytes) == middle
-    assert choose(rungs, max_kl=rungs[middle].worst_kl) == middle
+    assert choose(rungs, Budget(bytes=rungs[middle].label_bytes), "here") == middle
+    assert choose(rungs, Budget(kl_nats=rungs[middle].worst_kl), "here") == middle
 
 
 def test_labels_are_drawn_anew_for_each_sample() -> None:

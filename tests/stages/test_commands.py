@@ -3,6 +3,7 @@ their one-line errors.
 """
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from website import Website
 from pipeline.core.command import run_stage
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import find_samples
-from pipeline.labelling import tune
+from pipeline.labelling import choosing
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.reader import StoreReader
@@ -81,9 +82,9 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Returns a ladder of a few rungs."""
-    full = tune.ladder
+    full = choosing.ladder
     kept = ("dense_float16", "dense_uint8/255", "dense_uint8/32", "topk 1/255", "topk 2/64", "sampled 12")
-    monkeypatch.setattr(tune, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    monkeypatch.setattr(choosing, "ladder", lambda space: {name: full(space)[name] for name in kept})
 
 
 def change(edit: Callable[[dict[str, Any]], object]) -> None:
@@ -165,6 +166,29 @@ def test_the_chosen_row_can_be_dumped_and_keeps_to_its_budget(call: Call) -> Non
     assert whole == pytest.approx(told["label_bytes"], rel=0.15)
 
 
+@pytest.mark.parametrize("store_or_teacher", [["--store", "data/dump_labels/dense16.zarr"], []])
+@pytest.mark.usefixtures("short")
+def test_views_and_bytes_for_a_total_size_come_as_a_table_and_as_settings(
+    call: Call, store_or_teacher: list[str]
+) -> None:
+    some = ("--labels", 200, "--samples", 150, "--epochs", 2)
+    status, out, err = call("tune", "--total", "22kB", *some, *store_or_teacher)
+    assert status == 0, err
+    lines = out.splitlines()
+    rows = [line.split() for line in lines if re.match(r" *[12]  ", line)]
+    assert [row[0] for row in rows] == ["1", "2"]
+    samples = reader("dense8").manifest.num_samples
+    assert rows[0][1:3] != rows[1][1:3], "another encoding for each number of views"
+    for row in rows:
+        assert float(row[3]) * int(row[0]) * samples + 8 * samples <= 22_000
+    accuracies = [float(next(cell for cell in row if cell.endswith("%"))[:-1]) for row in rows]
+    assert [row[-1] == "*" for row in rows].index(True) == accuracies.index(max(accuracies))
+    assert "student small on 2 pairs of views and encoding: 150 training images, 2 epochs, 142 validation images" in err
+    settings = YAML(typ="safe", pure=True).load("\n".join(lines[lines.index("dump_labels:") :]))
+    assert settings["dump_labels"]["num_views"] == accuracies.index(max(accuracies)) + 1
+    build_encoding(settings["encodings"]["tuned"], "params.yaml: encodings.tuned")
+
+
 @pytest.mark.usefixtures("short")
 def test_a_store_stands_in_for_the_teacher(call: Call) -> None:
     for gone in ("data/prepare", "data/train_teacher", "params.yaml"):
@@ -207,6 +231,12 @@ def test_more_labels_than_there_are_means_half_of_them(call: Call) -> None:
         (["--bytes", 0.1], ["fits 0.1 bytes per label", "the nearest is topk 1/"]),
         (["--kl", 1e-15], ["fits a mean KL of 1e-15 nats", "the nearest is dense_float16"]),
         (["--bytes", 3, "--kl", 0.1], ["both --bytes and --kl"]),
+        (["--bytes", 3, "--total", "3MB"], ["both --bytes and --total"]),
+        (["--total", "3"], ["--total", "'3'", "a size such as 300MB"]),
+        (["--total", "10kB"], ["--total", "more than the 8 bytes of a sample's id"]),
+        (["--total", "12kB"], ["--total", "no encoding of the ladder fits", "the nearest is topk 1/"]),
+        (["--total", "3MB", "--student", "smal"], ["students", "'smal'", "did you mean 'small'?"]),
+        (["--total", "3MB", "--student", "small_hard"], ["students", "'small_hard' is none that learns from soft"]),
         (["--bytes", -1], ["--bytes", "above 0"]),
         (["--kl", "nan"], ["--kl", "above 0"]),
         (["--data", "nowhere"], ["nowhere", "prepare"]),
@@ -486,9 +516,11 @@ def test_what_is_there_is_not_replaced(call: Call) -> None:
         (["average", store("dense8"), store("dense16"), "x", "--weights", "a,b"], ["'a,b'", "2 numbers above 0"]),
         (["average", store("dense8"), store("dense16"), "x", "--encoding", "tpo2"], ["'tpo2'", "mean 'top2'"]),
         (["average", store("dense8"), store("dense16"), "x", "--encoding", "none"], ["'none' holds no soft labels"]),
+        (["average", store("dense8"), store("dense16"), "x", "--encoding", "soft"], ["'soft'", "a dump chooses"]),
     ],
 )
 def test_what_derive_labels_cannot_do_is_one_line(call: Call, arguments: list[object], parts: list[str]) -> None:
+    change(lambda p: p["encodings"].update(soft={"kind": "auto", "bytes": 6}))
     Path("bad.txt").write_text("00000000000000aa\nnot an id\n")
     Path("empty.txt").write_text("\n")
     Path("other.txt").write_text("00000000000000aa\n")

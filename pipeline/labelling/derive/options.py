@@ -9,7 +9,7 @@ from jaxtyping import UInt64
 
 from pipeline.core.config import load_rows
 from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
-from pipeline.labels.encodings import Encoding, build_encoding
+from pipeline.labels.encodings import Budget, Encoding, build_row
 from pipeline.labels.reader import StoreReader
 
 
@@ -67,7 +67,10 @@ def choose_encoding(first: StoreReader, name: str | None, params: Path) -> Encod
     rows = load_rows("encodings", params)
     if name not in rows:
         raise ConfigError("--encoding", repr(name), expected=suggest(name, list(rows)))
-    encoding = build_encoding(rows[name], f"{params}: encodings.{name}")
+    encoding = build_row(rows[name], f"{params}: encodings.{name}")
+    if isinstance(encoding, Budget):
+        found = f"{name!r}, for which a dump chooses the encoding"
+        raise ConfigError("--encoding", found, expected="a row that names one, or none: as the first store has it")
     encoding.check(first.manifest.space, f"{params}: encodings.{name}")
     if not encoding.fields(first.manifest.space):
         raise ConfigError("--encoding", f"{name!r} holds no soft labels", expected="any other")

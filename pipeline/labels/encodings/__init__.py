@@ -7,13 +7,16 @@ kind; `tune` tries what labelling/ladder.py lists. `base.py` has the two abstrac
 they share, `tail.py` the models of the tail that `topk.py` uses.
 
 A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is
-the store's."""
+the store's. In place of an encoding it may name a budget (`kind: auto`, budget.py): the dump
+chooses the encoding, and the store's manifest has the row that it became."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.config import PARAMS, load_rows, validate_kind
 from pipeline.labels.encodings.anchored import Anchored
 from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, log_normalise
+from pipeline.labels.encodings.budget import Budget
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
 from pipeline.labels.encodings.sampled import Sampled
@@ -24,30 +27,54 @@ ENCODINGS: dict[str, type[Encoding]] = {
     cls.kind: cls for cls in (DenseFloat16, DenseUint8, TopK, Anchored, Sampled, Unlabelled)
 }
 
+#: What a row of the table may be.
+EncodingRow = Encoding | Budget
+
 __all__ = [
     "ENCODINGS",
     "NO_ANCHORS",
+    "Budget",
     "Codec",
     "Encoding",
+    "EncodingRow",
     "Field",
     "LabelSpace",
+    "budgets_of",
     "build_encoding",
+    "build_row",
+    "encodings_of",
     "log_normalise",
     "read_encodings",
 ]
 
 
 def build_encoding(row: object, where: str) -> Encoding:
-    """Returns the encoding that a row (or a store's manifest) names; raises ConfigError where kind
-    or settings are wrong.
+    """Returns the encoding that a row of a store's manifest names; raises ConfigError where kind or
+    settings are wrong.
     """
     encoding: Encoding = validate_kind(ENCODINGS, row, where)
     return encoding
 
 
-def read_encodings(params: Path = PARAMS) -> dict[str, Encoding]:
-    """Returns the encodings of the table `encodings` by name; raises ConfigError where a row is
-    wrong.
+def build_row(row: object, where: str) -> EncodingRow:
+    """Returns the encoding or the budget that a row of the table `encodings` names; raises
+    ConfigError where kind or settings are wrong.
     """
+    built: EncodingRow = validate_kind({**ENCODINGS, Budget.kind: Budget}, row, where)
+    return built
+
+
+def read_encodings(params: Path = PARAMS) -> dict[str, EncodingRow]:
+    """Returns the rows of the table `encodings` by name; raises ConfigError where one is wrong."""
     rows = load_rows("encodings", params)
-    return {name: build_encoding(row, f"{params}: encodings.{name}") for name, row in rows.items()}
+    return {name: build_row(row, f"{params}: encodings.{name}") for name, row in rows.items()}
+
+
+def budgets_of(rows: Mapping[str, EncodingRow]) -> dict[str, Budget]:
+    """Returns the rows whose encoding is still to be chosen."""
+    return {name: row for name, row in rows.items() if isinstance(row, Budget)}
+
+
+def encodings_of(rows: Mapping[str, EncodingRow]) -> dict[str, Encoding]:
+    """Returns the rows that are encodings."""
+    return {name: row for name, row in rows.items() if isinstance(row, Encoding)}
