@@ -95,13 +95,14 @@ class OtherReader:
         self.num_classes = len(manifest["class_names"])
         self.t0 = manifest["temperature"]
         self.others = [t for t in manifest["temperatures"] if t != self.t0]
-        names = [*self.expected(), *self.fields(), *self.tables()]
-        lost = [name for name in names if name not in self.fields() and not (self.path / name / "c").exists()]
+        names = [*self.expected(), *self.fields(), *self.anchors(), *self.tables()]
+        in_blocks = {*self.fields(), *self.anchors()}
+        lost = [name for name in names if name not in in_blocks and not (self.path / name / "c").exists()]
         if lost:
             raise RefusedError(f"{lost[0]} has no file")
         self.arrays = {name: open_array(self.tensorstore, self.path / name) for name in names}
         beside = hashlib.blake2b(digest_size=16)
-        for name in sorted({*names} - {*self.fields()}):
+        for name in sorted({*names} - in_blocks):
             if not name.startswith("fidelity_"):
                 beside.update(np.ascontiguousarray(self.arrays[name]).tobytes())
         if manifest["arrays_digest"] != beside.hexdigest():
@@ -119,7 +120,9 @@ class OtherReader:
 
     @property
     def listed(self) -> int:
-        """The number m of classes that a row of the prior lists."""
+        """The number m of classes that a row of the prior, or an anchor, lists."""
+        if self.encoding["kind"] == "anchored":
+            return min(self.encoding["anchor_classes"], self.num_classes - 1)
         return min(self.encoding["tail_classes"], self.num_classes - 1) if self.encoding["tail"] == "prior" else 0
 
     def expected(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
@@ -137,6 +140,8 @@ class OtherReader:
             arrays["fidelity_counts"] = ("uint32", (None, len(self.measured), 651))
             arrays["fidelity_nats"] = ("float64", (None, len(self.measured), 2))
             arrays["fidelity_labels"] = ("uint32", (None, 2))
+        if self.anchors():
+            arrays["anchor_digest"] = ("uint64", (len(self.blocks()),))
         return arrays
 
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -146,7 +151,7 @@ class OtherReader:
             return {"log_probs": ("float16", (classes,))}
         if row["kind"] == "dense_uint8":
             return {"log_prob_codes": (log_scale_type(row["levels"]), (classes,))}
-        if row["kind"] == "topk":
+        if row["kind"] in ("topk", "anchored"):
             steps = {"tail_steps": ("int8", (len(self.others),))} if self.others else {}
             return {
                 "classes": (class_type(self.listed + classes), (row["k"],)),
@@ -158,6 +163,15 @@ class OtherReader:
             return {"classes": (class_type(classes), entries), "counts": (class_type(row["draws"] + 1), entries)}
         assert row["kind"] == "none"
         return {}
+
+    def anchors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Returns type and shape per sample of what the encoding keeps of each."""
+        if self.encoding["kind"] != "anchored":
+            return {}
+        return {
+            "anchor_classes": (class_type(self.num_classes), (self.listed,)),
+            "anchor_steps": ("uint8", (self.listed + 1,)),
+        }
 
     def tables(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Returns type and shape of what the encoding keeps once."""
@@ -173,7 +187,7 @@ class OtherReader:
 
     def fill_value(self, name: str) -> float:
         """Returns the fill value of a field: no label has it."""
-        kind = self.fields()[name][0]
+        kind = {**self.fields(), **self.anchors()}[name][0]
         if name == "tail_steps":
             return -128
         return float("nan") if kind == "float16" else float(np.iinfo(kind).max)
@@ -183,8 +197,12 @@ class OtherReader:
         step = self.manifest["block_samples"]
         return [slice(start, min(start + step, self.num_samples)) for start in range(0, self.num_samples, step)]
 
-    def digest(self, view_index: int, rows: slice) -> int:
-        parts = [self.arrays[name][view_index, rows] for name in sorted(self.fields())]
+    def digest(self, view_index: int | None, rows: slice) -> int:
+        """Returns the digest of a block of labels or, without a view, of anchors."""
+        if view_index is None:
+            parts = [self.arrays[name][rows] for name in sorted(self.anchors())]
+        else:
+            parts = [self.arrays[name][view_index, rows] for name in sorted(self.fields())]
         content = b"".join(np.ascontiguousarray(part).astype(part.dtype.newbyteorder("<")).tobytes() for part in parts)
         return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") or 1
 
@@ -205,6 +223,7 @@ class OtherReader:
     def decode(self, view_index: int, temperature: float) -> Array:
         """Log-probabilities of all labels of a view."""
         label = {name: self.arrays[name][view_index] for name in self.fields()}
+        label |= {name: self.arrays[name] for name in self.anchors()}
         for name, values in label.items():
             fill = self.fill_value(name)
             if (np.isnan(values) if np.isnan(fill) else values == fill).any():
@@ -217,7 +236,7 @@ class OtherReader:
             return log_softmax(x * self.t0 / temperature)
         if temperature not in self.served:
             raise RefusedError(f"{temperature} is not served")
-        if row["kind"] == "topk":
+        if row["kind"] in ("topk", "anchored"):
             return self.spread(*self.kept(label, temperature), temperature)
         shares = np.zeros((self.num_samples, self.num_classes))
         present = label["counts"] > 0
@@ -234,14 +253,16 @@ class OtherReader:
     def kept(self, label: dict[str, Array], temperature: float) -> tuple[Array, Array, Array]:
         """Steps 1 to 3 of `topk`: the kept classes, their log-probabilities, that of the tail."""
         row, k = self.encoding, self.encoding["k"]
+        anchored = row["kind"] == "anchored"
         y = label["classes"][:, 0].astype(np.int64)
         classes = label["classes"].astype(np.int64)
-        for column in range(1, k):
+        for column in range(0 if anchored else 1, k):
             ranks = classes[:, column].copy()
             classes[:, column] -= self.listed
             short = ranks < self.listed
             if short.any():
-                classes[short, column] = self.arrays["prior_classes"][y[short], ranks[short]]
+                lists = self.arrays["anchor_classes"][short] if anchored else self.arrays["prior_classes"][y[short]]
+                classes[short, column] = np.take_along_axis(lists, ranks[short, None], axis=1)[:, 0]
         logs = log_scale(label["log_prob_codes"], row["levels"], row["range_nats"])
         others, tail = logs[:, : k - 1], logs[:, k - 1]
         first = np.log(np.maximum(1 - np.exp(others).sum(axis=1) - np.exp(tail), 1e-9))
@@ -250,7 +271,11 @@ class OtherReader:
         if temperature != self.t0:
             a = self.t0 / temperature
             steps = label["tail_steps"][:, self.others.index(temperature)]
-            if self.encoding["tail"] == "prior":
+            if anchored:
+                w = self.anchor_weights()
+                np.put_along_axis(w, classes, -np.inf, axis=1)
+                offset = np.log(np.exp(a * log_softmax(w)).sum(axis=1))
+            elif self.encoding["tail"] == "prior":
                 offset = self.arrays["tail_offsets"][self.served.index(temperature), y].astype(np.float64)
             else:
                 offset = (1 - a) * np.log(self.num_classes - k)
@@ -259,13 +284,22 @@ class OtherReader:
         whole = log_softmax(np.column_stack([first, others, tail]))
         return classes, whole[:, :k], whole[:, k]
 
+    def anchor_weights(self) -> Array:
+        """Returns how far each class lies below the first one of each sample's anchor."""
+        steps = -self.encoding["anchor_step_nats"] * self.arrays["anchor_steps"].astype(np.float64)
+        w = np.repeat(steps[:, -1:], self.num_classes, axis=1)
+        np.put_along_axis(w, self.arrays["anchor_classes"].astype(np.int64), steps[:, :-1], axis=1)
+        return w
+
     def spread(self, classes: Array, logs: Array, tail: Array, temperature: float) -> Array:
         """Steps 4 and 5 of `topk`."""
         shape, y = (self.num_samples, self.num_classes), classes[:, 0]
         is_kept = np.zeros(shape, dtype=bool)
         np.put_along_axis(is_kept, classes, values=True, axis=1)
         w = np.zeros(shape)
-        if self.encoding["tail"] == "prior":
+        if self.encoding["kind"] == "anchored":
+            w = self.anchor_weights() * self.t0 / temperature
+        elif self.encoding["tail"] == "prior":
             index = self.served.index(temperature)
             rest = log_scale(self.arrays["prior_rest_codes"][index], 255, 40.0)
             w[:] = (rest - np.log(max(1, self.num_classes - 1 - self.listed)))[y, None]
@@ -335,6 +369,9 @@ class Case:
         canaries = make_canaries(split, SPEC, VIEWS, 6, RowOrder(split.sample_ids, self.block_samples))
         path = folder / "x.zarr"
         writer = StoreWriter(path, folder / "records", manifest, split.sample_ids, canaries, tables)
+        mean = torch.log_softmax(torch.log_softmax(logits / self.temperature, dim=2).mean(dim=0), dim=1)
+        for rows in manifest.ranges():
+            writer.write_anchors(rows, mean[rows.start : rows.stop])
         for block in manifest.blocks():
             writer.write(block, logits[block.view_index, block.rows.start : block.rows.stop])
         writer.finish()
@@ -344,6 +381,11 @@ class Case:
 def topk(k: int, tail: str, *, levels: int = 64, tail_classes: int = 256) -> dict[str, Any]:
     row = {"kind": "topk", "k": k, "levels": levels, "range_nats": 40.0}
     return row | {"tail": tail, "tail_classes": tail_classes}
+
+
+def anchored(k: int, classes: int) -> dict[str, Any]:
+    row = {"kind": "anchored", "k": k, "levels": 64, "range_nats": 40.0, "anchor_views": len(VIEWS)}
+    return row | {"anchor_classes": classes, "anchor_step_nats": 0.5}
 
 
 def sampled(draws: int) -> dict[str, Any]:
@@ -378,6 +420,9 @@ CASES = {
     "top 1, rest, coarse": Case(topk(1, "rest", levels=6), temperatures=(1.0, 4.0)),
     "top 2, rest": Case(topk(2, "rest"), classes=3),
     "top 3, rest": Case(topk(3, "rest", levels=256), temperatures=(4.0, 0.5)),
+    "anchored": Case(anchored(2, 60), classes=200, temperatures=(1.0, 2.0, 4.0)),
+    "anchored, few listed": Case(anchored(3, 2), temperature=2.0, temperatures=(0.5, 2.0)),
+    "anchored, two classes": Case(anchored(1, 64), classes=2, block_samples=64),
     "sampled": Case(sampled(20), temperatures=(2.0, 1.0)),
     "sampled, few draws": Case(sampled(3)),
     "sampled, 8-bit counts": Case(sampled(254)),
@@ -425,7 +470,8 @@ def test_a_store_holds_the_arrays_of_the_document(made: Made) -> None:
     assert [name for name in other.arrays if not re.search(rf"\b{name}\b", DOCUMENT)] == []
     per_view = (other.num_views, other.num_samples)
     fields = {name: (kind, per_view + shape) for name, (kind, shape) in other.fields().items()}
-    for name, (kind, shape) in {**other.expected(), **fields, **other.tables()}.items():
+    anchors = {name: (kind, (other.num_samples, *shape)) for name, (kind, shape) in other.anchors().items()}
+    for name, (kind, shape) in {**other.expected(), **fields, **anchors, **other.tables()}.items():
         array = other.arrays[name]
         assert array.dtype == kind, name
         assert len(array.shape) == len(shape), name
@@ -445,14 +491,15 @@ def test_a_shard_is_a_block_and_inner_chunks_are_as_the_document_says(made: Made
         assert [codec["name"] for codec in inner] == ["bytes", "zstd", "crc32c"]
         assert inner[0].get("configuration", {"endian": "little"}) == {"endian": "little"}
         files = [file for file in (made.path / name).rglob("*") if file.is_file() and file.name != "zarr.json"]
-        if name not in other.fields():
+        if name not in {**other.fields(), **other.anchors()}:
             assert len(files) == 1
             continue
+        lead = [1] if name in other.fields() else []
         fill = other.fill_value(name)
         assert stored["fill_value"] == ("NaN" if np.isnan(fill) else fill)
-        assert stored["chunk_grid"]["configuration"]["chunk_shape"][:2] == [1, other.blocks()[0].stop]
-        assert len(files) == other.num_views * len(other.blocks())
-        if other.encoding["kind"] in ("topk", "sampled"):
+        assert stored["chunk_grid"]["configuration"]["chunk_shape"][: len(lead) + 1] == [*lead, other.blocks()[0].stop]
+        assert len(files) == (other.num_views if lead else 1) * len(other.blocks())
+        if other.encoding["kind"] in ("topk", "anchored", "sampled"):
             assert sharding["configuration"]["chunk_shape"][-1] == 1
 
 
@@ -461,6 +508,23 @@ def test_the_manifest_counts_bytes_as_the_document_says(made: Made) -> None:
     labels = other.num_views * other.num_samples
     assert other.manifest["label_bytes"] == round(size_of(made.path) / labels, 4)
     assert other.manifest["table_bytes"] == sum(size_of(made.path / name) for name in other.tables())
+    assert other.manifest["anchor_bytes"] == sum(size_of(made.path / name) for name in other.anchors())
+
+
+def test_anchors_are_what_the_document_says(made: Made) -> None:
+    other = made.other
+    if not other.anchors():
+        pytest.skip("no anchors")
+    mean = log_softmax(log_softmax(made.case.logits().double().numpy() / other.t0).mean(axis=0))
+    listed = np.argsort(-mean, axis=1, kind="stable")[:, : other.listed]
+    np.testing.assert_array_equal(other.arrays["anchor_classes"], listed)
+    rest = np.exp(mean)
+    np.put_along_axis(rest, listed, 0, axis=1)
+    low = np.log(rest.sum(axis=1, keepdims=True) / (other.num_classes - other.listed))
+    whole = np.concatenate([np.take_along_axis(mean, listed, axis=1), low], axis=1)
+    steps = np.minimum((whole[:, :1] - whole) / other.encoding["anchor_step_nats"], 254)
+    assert np.abs(other.arrays["anchor_steps"] - steps).max() <= 0.501
+    assert other.arrays["anchor_digest"].tolist() == [other.digest(None, rows) for rows in other.blocks()]
 
 
 def test_every_block_has_its_digest(made: Made) -> None:
