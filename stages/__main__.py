@@ -33,7 +33,10 @@ class Entry:
 
 LABELS = {
     "inspect": Entry("inspect_labels", "Show what a label store holds, or one sample of it with a figure."),
-    "tune": Entry("tune_labels", "Try encodings on some labels and name the one that fits a budget of bytes or error."),
+    "tune": Entry(
+        "tune_labels",
+        "Try encodings on some labels and name the one for a budget, or views and encoding for a total size.",
+    ),
     "verify": Entry("verify_labels", "Check stored labels against their checksums, the data and the teacher."),
     "repair": Entry("repair_labels", "Have the teacher label the broken blocks of a store again."),
     "derive": Entry("derive_labels", "Make stores of others: part, union, mean.", ("subset", "merge", "average")),
