@@ -46,7 +46,7 @@ def read_store(folder: Path) -> list[bytes]:
     labels = [store.read_view(view) for view in range(store.manifest.num_views)]
     tensors = [part.numpy() for each in labels for part in each.values()]
     canaries = store.canaries
-    beside = [store.sample_ids, canaries.sample_ids, canaries.views, canaries.rendered, *store.tables.values()]
+    beside = [store.samples.keys, canaries.sample_ids, canaries.views, canaries.rendered, *store.tables.values()]
     return [repr(store.manifest).encode(), *(array.tobytes() for array in (*beside, *tensors))]
 
 

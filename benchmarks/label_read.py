@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import in_turn, peak_bytes, report
-from pipeline.data.sample_ids import find_samples, sample_ids
+from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
@@ -140,10 +140,10 @@ def _trained_on(store: StoreReader) -> Callable[[], None]:
     Images of another order are matched by their ids, once; each view is read, joined, decoded and
     cut into batches.
     """
-    ids = np.random.default_rng(1).permutation(store.sample_ids)
+    ids = np.random.default_rng(1).permutation(np.arange(1, store.manifest.num_samples + 1, dtype=np.uint64))
 
     def run() -> None:
-        rows = torch.from_numpy(find_samples(ids, store.sample_ids))
+        rows = torch.from_numpy(store.find(ids))
         for view in range(store.manifest.num_views):
             _ready(store, store.read_view(view), rows)()
 

@@ -43,7 +43,7 @@ def main(
     if shown.images is None:
         say(f"inspect_labels: no figure: this image is not in {data}")
         return
-    path = figure or Path("reports/inspect") / f"{shown.sample_id:016x}.png"
+    path = figure or Path("reports/inspect") / f"{shown.name}.png"
     _draw(shown, top, path)
     say(f"inspect_labels: {path}")
 

@@ -34,6 +34,23 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     return c0, c1, c2, c3
 
 
+def sample_key(sample: int, num_bytes: int) -> int:
+    """Returns the first bytes of a sample's key, as a number of 8 bytes."""
+    low, high = words_of(sample)
+    whole = philox((low, high, 0, 0), (0xDD72DDF1, 0xA03A7F55))[0] << 32 | low
+    return whole >> 8 * (8 - num_bytes) << 8 * (8 - num_bytes)
+
+
+def pixels_kept(views: Row, image: Array, sample: int, view: int, count: int) -> Array:
+    """Returns the pixels of a rendered view that a canary keeps, [channels, points]."""
+    key, kept = words_of(views["seed"]), []
+    for point in range(count):
+        drawn = philox((*words_of(sample), view, 256 + point // 2), key)[2 * (point % 2) :]
+        row, column = (place_in(word, 1, size) for word, size in zip(drawn[:2], image.shape[1:], strict=True))
+        kept.append(image[:, row, column])
+    return np.stack(kept, axis=1)
+
+
 def words_of(number: int) -> tuple[int, int]:
     return number & 0xFFFFFFFF, number >> 32
 

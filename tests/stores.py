@@ -25,6 +25,7 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 from pipeline.views.operations.flips import FlipHorizontal
 from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.plan import RowOrder
@@ -54,6 +55,18 @@ def take(rows: Sequence[int] | np.ndarray | range, split: SplitInMemory = SPLIT)
     """Returns some images, in that order."""
     chosen = np.asarray(rows)
     return SplitInMemory(split.inputs[chosen], split.hard_labels[chosen], split.sample_ids[chosen])
+
+
+def keys_of(ids: np.ndarray) -> np.ndarray:
+    """Returns the keys by which small stores know some samples."""
+    return StoredSamples.of(ids).shortest().keys
+
+
+def known(store: StoreReader, split: SplitInMemory = SPLIT) -> np.ndarray:
+    """Returns the sample ids of a store's rows, all of which are in a split."""
+    ids = store.ids_in(split)
+    assert ids.all()
+    return ids
 
 
 def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
@@ -119,7 +132,8 @@ def mean_of(store: StoreWriter | StoreReader, rows: range, seed: int = 0) -> tor
 
 
 def block_logits(store: StoreWriter | StoreReader, block: Block, seed: int = 0) -> torch.Tensor:
-    return logits_of(store.sample_ids[block.rows.start : block.rows.stop], block.view, seed)
+    ids = store.sample_ids if isinstance(store, StoreWriter) else known(store)
+    return logits_of(ids[block.rows.start : block.rows.stop], block.view, seed)
 
 
 def make(

@@ -161,10 +161,10 @@ class ArrayGroup:
                 overwrite=True,
             )
 
-    def put(self, name: str, data: np.ndarray, *, fill_value: float = 0) -> None:
+    def put(self, name: str, data: np.ndarray, *, fill_value: float = 0, layout: ArrayLayout = _BY_ROWS) -> None:
         """Writes a small array as a whole; one that is there already is replaced at once."""
         if name not in self._group or self.shape(name) != data.shape:
-            self.create_array(name, data.shape, data.dtype, fill_value=fill_value)
+            self.create_array(name, data.shape, data.dtype, fill_value=fill_value, layout=layout)
         self.write(name, data)
 
     def names(self) -> list[str]:

@@ -6,8 +6,8 @@ windows, within a memory budget.
 A new kind of input starts with a reader beside images.py, chosen in dataset.py and described in the
 manifest (manifest.py), used by split_on_disk.py; splits.py has inputs of 8 bits, sample_ids.py ids
 of pixels. What else knows pixels: preparation/ (sources/, make.py, statistics.py), views/
-(operations/, spec.py, thumbnails.py), models/ (classifier.py, building.py, counting.py, saved.py,
-predict.py, answers.py), labels/canaries.py, labelling/inspect_sample.py, training/start.py,
+(operations/, points.py, spec.py, thumbnails.py), models/ (classifier.py, building.py, counting.py,
+saved.py, predict.py, answers.py), labels/canaries.py, labelling/inspect_sample.py, training/start.py,
 profiling/probe.py, evaluation/ (exam.py, corruptions/), explanation/, export/,
 report/label_figures.py and doctor/.
 
@@ -19,6 +19,7 @@ report/label_figures.py and doctor/.
     manifest.py       DatasetManifest: the facts about the data set as a whole
     opening.py        opens splits in memory or on disk, as the budget decides
     paging.py         the order of an epoch: pages, windows, rows within a window
+    row_draws.py      random words of samples, which order the rows of prepared data
     sample_ids.py     sample ids, and where samples stand in a list of them
     split_on_disk.py  SplitOnDisk: inputs are read as they are asked for
     splits.py         Split, and SplitInMemory

@@ -48,7 +48,7 @@ class CheckedLabels:
         if store.manifest.class_names != class_names:
             fix = "run `dvc repro dump_labels` for this data"
             raise StoreError(store.location, "its classes are not those of data/prepare", fix=fix)
-        check_canaries(store.canaries, train, store.views, store.location, store.row_order)
+        check_canaries(store.canaries, train, store.views, store.location, store.row_order(train))
         everything, count = judge(stored_opinions(store, train), train.hard_labels.numpy(), len(class_names))
         return cls(store, everything.worst(count), len(everything), None if len(everything) else _why_none(store))
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import UNLABELLED, Split
 from pipeline.labels.reader import StoreReader
 from pipeline.views.spec import own_shares
@@ -55,17 +54,18 @@ def stored_opinions(store: StoreReader, split: Split, *, views: range | None = N
     Args:
         views: Places of the views to take; None for all.
     """
-    rows = find_samples(split.sample_ids, store.sample_ids)
+    rows = store.find(split.sample_ids)
     rows[split.hard_labels.numpy() == UNLABELLED] = -1
     order = np.argsort(rows, kind="stable")
     in_order = rows[order]
     chosen = range(store.manifest.num_views) if views is None else views
+    shows_one = _one_image(store, split)
 
     def opinions() -> Iterator[Opinion]:
         for start in range(0, store.manifest.num_samples, store.manifest.block_samples):
             block = range(start, min(start + store.manifest.block_samples, store.manifest.num_samples))
             first, last = np.searchsorted(in_order, [block.start, block.stop])
-            probs, is_known = _mean_probs(store, block, chosen, split.input_shape)
+            probs, is_known = _mean_probs(store, block, chosen, shows_one)
             places = order[first:last]
             inside = in_order[first:last] - start
             known = is_known[inside]
@@ -75,24 +75,35 @@ def stored_opinions(store: StoreReader, split: Split, *, views: range | None = N
 
 
 def _mean_probs(
-    store: StoreReader, block: range, views: range, shape: tuple[int, ...]
+    store: StoreReader, block: range, views: range, shows_one: "_ShowsOne"
 ) -> tuple[Float[np.ndarray, "rows classes"], Bool[np.ndarray, " rows"]]:
     """Returns the mean over the views that show one image, and the rows that have any."""
     total, count = np.zeros((len(block), store.manifest.num_classes)), np.zeros(len(block))
     for index in views:
-        whole = _shows_one_image(store, block, store.manifest.view_numbers[index], shape)
+        whole = shows_one(block, store.manifest.view_numbers[index])
         if whole.any():
             total[whole] += _probs(store, index, block)[whole]
             count += whole
     return total / np.maximum(count, 1)[:, None], count > 0
 
 
-def _shows_one_image(store: StoreReader, block: range, view: int, shape: tuple[int, ...]) -> Bool[np.ndarray, " rows"]:
-    if not store.views.mixes:
-        return np.ones(len(block), dtype=bool)
-    draws = store.views.draw(store.sample_ids[block.start : block.stop], view)
-    whole: np.ndarray = own_shares(draws, shape, store.views).numpy() == 1
-    return whole
+_ShowsOne = Callable[[range, int], Bool[np.ndarray, " rows"]]
+
+
+def _one_image(store: StoreReader, split: Split) -> _ShowsOne:
+    """Returns a function of rows and a view's number: whether each view shows one image, and not
+    two. It is right for samples of the split.
+    """
+    ids = store.ids_in(split) if store.views.mixes else None
+
+    def shows_one(rows: range, view: int) -> Bool[np.ndarray, " rows"]:
+        if ids is None:
+            return np.ones(len(rows), dtype=bool)
+        draws = store.views.draw(ids[rows.start : rows.stop], view)
+        whole: np.ndarray = own_shares(draws, split.input_shape, store.views).numpy() == 1
+        return whole
+
+    return shows_one
 
 
 def read_probs(store: StoreReader, rows: Int64[np.ndarray, " some"], view_index: int) -> torch.Tensor:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8, UInt64
 
-from pipeline.data.sample_ids import find_samples
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import read_probs
 from pipeline.explanation.tiles import TileSheet
@@ -119,9 +118,10 @@ class StoredViews:
         if store is None:
             return cls([], [])
         found = cls([[] for _ in rows], [[] for _ in rows])
-        stored = find_samples(train.sample_ids[rows], store.sample_ids)
+        stored = store.find(train.sample_ids[rows])
+        order = store.row_order(train) if len(rows) else None
         for index, view in enumerate(store.manifest.view_numbers[:num_views] if len(rows) else []):
-            images = plan_view(train, store.views, view, rows=rows, row_order=store.row_order).render(slice(None))
+            images = plan_view(train, store.views, view, rows=rows, row_order=order).render(slice(None))
             labels = rank_classes(read_probs(store, stored, index))
             for number, (image, label) in enumerate(zip(images.numpy(), labels, strict=True)):
                 found.tiles[number].append(sheet.add(image))

@@ -5,6 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from pipeline.labels.fields import SAMPLES_ARRAYS
 from pipeline.labels.manifest import AnchorBlock, Part
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url
@@ -97,7 +98,7 @@ def _kind(name: str, store: StoreReader) -> str:
         return "table"
     if name in store.encoding.anchors(store.manifest.space):
         return "anchors"
-    known = {"manifest": "about the store", "sample_id": "ids of samples"}
+    known = {"manifest": "about the store", **dict.fromkeys(SAMPLES_ARRAYS.values(), "names of samples")}
     known |= dict.fromkeys(("block_digest", "anchor_digest"), "digests of blocks")
     if name.startswith("canary_"):
         return "checks of views"

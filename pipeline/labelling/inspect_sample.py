@@ -10,12 +10,13 @@ import torch
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import UNLABELLED
 from pipeline.labelling.inspect import label_fields, table
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view
+
+_ROW = "row:"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class InspectedSample:
     """A sample of a store.
 
     Attributes:
+        sample_id: None where its sample is not in the data, and it was asked for by its row.
         row: Its place in the store.
         probabilities: The teacher's at `temperature`, [views, classes].
         hard_label: The class's number; None where it is unlabelled or its sample is not in the
@@ -32,7 +34,7 @@ class InspectedSample:
     """
 
     store: str
-    sample_id: int
+    sample_id: int | None
     row: int
     temperature: float
     class_names: list[str]
@@ -54,24 +56,21 @@ class InspectedSample:
             raise ConfigError("--temperature", f"{temperature:g}", expected="a number above 0")
         store.codec.require(temperature)
         row = _find_row(store, asked)
-        sample_ids = store.sample_ids[row : row + 1]
         manifest = store.manifest
         labels = [store.read_view(index, range(row, row + 1)) for index in range(manifest.num_views)]
         log_probs = torch.cat([store.decode(label, temperature) for label in labels])
         split = ImageDataset(data).stream("train")
-        place = int(find_samples(sample_ids, split.sample_ids)[0])
-        images = None
+        place = int(store.rows_in(split, slice(row, row + 1))[0])
+        images, sample_id = None, None if asked.startswith(_ROW) else int(asked, 16)
         if place >= 0:
-            check_canaries(store.canaries, split, store.views, store.location, store.row_order)
+            sample_id, order = int(split.sample_ids[place]), store.row_order(split)
+            check_canaries(store.canaries, split, store.views, store.location, order)
             one = np.array([place])
-            plans = [
-                plan_view(split, store.views, view, rows=one, row_order=store.row_order)
-                for view in manifest.view_numbers
-            ]
+            plans = [plan_view(split, store.views, view, rows=one, row_order=order) for view in manifest.view_numbers]
             images = torch.cat([plan.render(slice(None)) for plan in plans])
         return cls(
             store.location,
-            int(sample_ids[0]),
+            sample_id,
             row,
             temperature,
             manifest.class_names,
@@ -84,7 +83,7 @@ class InspectedSample:
     def facts(self) -> dict[str, Any]:
         """Returns the sample without its images as plain JSON."""
         content = asdict(self) | {
-            "sample_id": f"{self.sample_id:016x}",
+            "sample_id": self.name,
             "probabilities": [[float(p) for p in row] for row in self.probabilities],
             "hard_label_name": None if self.hard_label is None else self.class_names[self.hard_label],
         }
@@ -92,11 +91,16 @@ class InspectedSample:
         return content
 
     @property
+    def name(self) -> str | None:
+        """The sample's id as 16 hex digits."""
+        return None if self.sample_id is None else f"{self.sample_id:016x}"
+
+    @property
     def title(self) -> str:
         """The sample's id, row and hard label."""
         absent = "its hard label is not known here" if self.images is None else "it is unlabelled"
         hard = absent if self.hard_label is None else self.class_names[self.hard_label]
-        return f"sample {self.sample_id:016x} (row {self.row}), hard label: {hard}"
+        return f"sample {self.name or 'of unknown id'} (row {self.row}), hard label: {hard}"
 
     def text(self, top: int) -> str:
         """Returns a table of views by the classes that are most likely on average."""
@@ -114,13 +118,13 @@ class InspectedSample:
 def _find_row(store: StoreReader, asked: str) -> int:
     """Returns the row of a sample that is named by its id or by `row:<number>`."""
     count = store.manifest.num_samples
-    if match := re.fullmatch(r"row:(\d+)", asked):
+    if match := re.fullmatch(rf"{_ROW}(\d+)", asked):
         if int(match[1]) >= count:
             raise StoreError(store.location, f"has no row {match[1]}", expected=f"row:0 to row:{count - 1}")
         return int(match[1])
     if not re.fullmatch(r"[0-9a-fA-F]{16}", asked):
         raise ConfigError("--sample", repr(asked), expected="an id of 16 hex digits, or row:<number>")
-    row = int(find_samples(np.array([int(asked, 16)], dtype=np.uint64), store.sample_ids)[0])
+    row = int(store.find(np.array([int(asked, 16)], dtype=np.uint64))[0])
     if row < 0:
         raise StoreError(store.location, f"has no sample {asked}", expected=f"one of its {count:,}, or row:<number>")
     return row

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pipeline.core.errors import StoreError
-from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
 from pipeline.labelling.first_views import MeanPrediction, make_anchors
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
@@ -45,10 +43,10 @@ def repair_store(
         expected = f"the teacher that wrote it, {stored}" if stored else "a store of one teacher"
         fix = "make it again from the stores that it was made of" if stored is None else "run `dvc repro dump_labels`"
         raise StoreError(store.location, f"can't be repaired by teacher {teacher_now}", expected=expected, fix=fix)
-    check_canaries(store.canaries, split, store.views, store.location, store.row_order)
-    ids, waiting = store.sample_ids, list(blocks)
+    check_canaries(store.canaries, split, store.views, store.location, store.row_order(split))
+    waiting = list(blocks)
     for block in waiting:
-        lost = int((find_samples(ids[np.array(block.rows)], split.sample_ids) < 0).sum())
+        lost = int((store.rows_in(split, as_slice(block.rows)) < 0).sum())
         if lost:
             found = f"block {block.name} is of {lost} samples that are not in this data"
             raise StoreError(store.location, found, expected="the data that it was dumped for")
@@ -68,7 +66,8 @@ def repair_block(teacher: Teacher, split: Split, store: StoreReader, block: Bloc
 
     The split must have the block's samples, in any order.
     """
-    logits, sample_ids = _logits(teacher, split, store, block.rows, block.view), store.sample_ids[as_slice(block.rows)]
+    logits = _logits(teacher, split, store, block.rows, block.view)
+    sample_ids = split.sample_ids[store.rows_in(split, as_slice(block.rows))]
     anchors = store.read_anchors(block.rows)
     return store.replace_block(block, *labels_of(store.codec, logits, sample_ids, block.view, anchors))
 
@@ -85,9 +84,9 @@ def repair_anchors(teacher: Teacher, split: Split, store: StoreReader, block: An
 
 def _logits(teacher: Teacher, split: Split, store: StoreReader, rows: range, view: int) -> torch.Tensor:
     """Returns the teacher's finite logits for some rows, computed as they were for the store."""
-    here = find_samples(store.sample_ids[as_slice(rows)], split.sample_ids)
+    here = store.rows_in(split, as_slice(rows))
     teacher = teacher.in_precision(store.manifest.teacher_precision)
-    plan = plan_view(split, store.views, view, rows=here, row_order=store.row_order)
+    plan = plan_view(split, store.views, view, rows=here, row_order=store.row_order(split))
     logits = compute_logits(teacher, plan, left_on=teacher.encodes_on)
     check_finite(logits, split.sample_ids, view, here)
     return logits

@@ -25,6 +25,7 @@ from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 from pipeline.models.devices import has_room
 from pipeline.views.plan import RowOrder
 
@@ -97,7 +98,7 @@ def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split
             if grow:
                 raise
             continue  # nobody asked for it: the teacher labels everything again
-        sources[name] = EarlierStore(store, split.sample_ids)
+        sources[name] = EarlierStore(store, StoredSamples.of(split.sample_ids))
     if grow and not sources:
         mixed = any(manifest.mixes for manifest in manifests.values())
         found = "holds no store of this teacher, these encodings and views"

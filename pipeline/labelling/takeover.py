@@ -5,26 +5,26 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt64
+from jaxtyping import Bool, Int64
 
 from pipeline.core.errors import StoreError
-from pipeline.data.sample_ids import find_samples
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.manifest import Block
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 _FEW_BLOCKS = 4  # of another store, which are read for a block instead of a whole view
 
 
 class EarlierStore:
-    """A store whose labels another one takes over, found by sample id and view number. Holds what
+    """A store whose labels another one takes over, found by sample and view number. Holds what
     it read last, a view or, where rows come range by range, a part of one.
     """
 
-    def __init__(self, store: StoreReader, sample_ids: UInt64[np.ndarray, " samples"]) -> None:
+    def __init__(self, store: StoreReader, samples: StoredSamples) -> None:
         self.store = store
-        self.rows: Int64[np.ndarray, " samples"] = find_samples(sample_ids, store.sample_ids)
+        self.rows: Int64[np.ndarray, " samples"] = store.samples.find(samples)
         self._view: int | None = None
         self._held = range(0)
         self._labels: Labels = {}

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import PipelineError, StoreError
-from pipeline.data.sample_ids import find_samples
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split
 from pipeline.labelling.settings import VerifyLabels
@@ -83,7 +82,7 @@ def verify_store(path: Path, witness: Witness | None, train: Split, settings: Ve
         result.num_blocks = len(store.manifest.blocks())
         store.check_whole()
         # 2. The views are rendered as they were for the teacher, and every sample has its labels.
-        result.num_canaries = check_canaries(store.canaries, train, store.views, path, store.row_order)
+        result.num_canaries = check_canaries(store.canaries, train, store.views, path, store.row_order(train))
         if result.num_canaries == 0:
             raise StoreError(path, "none of its canaries is in the training split", expected="a store for this data")
         match_rows(train, store)
@@ -144,7 +143,7 @@ def recompute_fidelity(
     """
     manifest = store.manifest
     teacher = teacher.in_precision(manifest.teacher_precision)
-    split_rows = find_samples(store.sample_ids, split.sample_ids)
+    split_rows, order = store.rows_in(split), store.row_order(split)
     parts = []
     per_view = -(-num_labels // manifest.num_views)
     for index, view in enumerate(manifest.view_numbers):
@@ -152,7 +151,7 @@ def recompute_fidelity(
         rows = rows[split_rows[rows] >= 0]
         if len(rows) == 0:
             continue
-        logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=store.row_order)
+        logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=order)
         labels = gather(store.read_view(index), rows)
         exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in store.codec_temperatures}
         parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))

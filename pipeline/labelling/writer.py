@@ -1,4 +1,4 @@
-"""The writer of a soft-label store, format 1 (docs/store-format.md).
+"""The writer of a soft-label store, format 2 (docs/store-format.md).
 
 A block is one view of one range of samples: one file per field, written whole by one owner. A block
 counts as written when its record stands beside the store; records hold the block's digest and
@@ -28,6 +28,7 @@ from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally
 from pipeline.labels.fields import (
+    SAMPLES_ARRAYS,
     Labels,
     arrays_digest,
     as_slice,
@@ -36,7 +37,8 @@ from pipeline.labels.fields import (
     gather,
     labels_of,
 )
-from pipeline.labels.manifest import Block, Manifest
+from pipeline.labels.manifest import VERSION, Block, Manifest
+from pipeline.labels.samples import StoredSamples
 from pipeline.views.plan import RowOrder
 from pipeline.views.spec import ViewSpec
 
@@ -49,6 +51,7 @@ class StoreWriter:
     them has begun the store before the others open it.
 
     Args:
+        samples: By row; where their ids are known, the store gets as short keys as it needs.
         tables: What the encoding learned, `Encoding.learn`.
     """
 
@@ -57,13 +60,13 @@ class StoreWriter:
         path: Path,
         records: Path,
         manifest: Manifest,
-        sample_ids: UInt64[np.ndarray, " samples"],
+        samples: StoredSamples | UInt64[np.ndarray, " samples"],
         canaries: Canaries,
         tables: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
-        self.sample_ids = sample_ids
+        self.samples = (samples if isinstance(samples, StoredSamples) else StoredSamples.of(samples)).shortest()
         self._records = records
         self.encoding = build_encoding(manifest.encoding, str(path))
         self.encoding.check(manifest.space, str(path))
@@ -90,7 +93,7 @@ class StoreWriter:
         group = self._group
         group.set_attributes(self.manifest.signed())  # a finished store that stands there is no longer that one
         for name, (array, fill_value) in self._beside(canaries, tables).items():
-            group.put(name, array, fill_value=fill_value)
+            group.put(name, array, fill_value=fill_value, layout=self._layout_beside(name))
         shape = (self.manifest.num_views, self.manifest.num_samples)
         for name, label_field in self._fields.items():
             group.create_array(
@@ -109,10 +112,15 @@ class StoreWriter:
         """Returns what stands beside the labels from the beginning, and the arrays' fill values."""
         learned = self.encoding.tables(self.manifest.space)
         return {
-            "sample_id": (self.sample_ids, 0),
+            SAMPLES_ARRAYS[VERSION]: (self.samples.to_bytes(), 0),
             **{array: (getattr(canaries, name), 0) for name, array in CANARY_ARRAYS.items()},
             **{name: (tables[name], table.fill_value) for name, table in learned.items()},
         }
+
+    def _layout_beside(self, name: str) -> ArrayLayout:
+        """Returns how what stands beside the labels lies on disk: like bytes of keys together."""
+        rows = self.manifest.num_samples
+        return ArrayLayout(block_rows=rows, by_column=True) if name == SAMPLES_ARRAYS[VERSION] else ArrayLayout()
 
     def _mend(self, canaries: Canaries, tables: Mapping[str, np.ndarray]) -> None:
         """Writes again what stands beside the labels and is not as an earlier run wrote it."""
@@ -122,7 +130,7 @@ class StoreWriter:
             except StoreError:
                 whole = False
             if not whole:
-                self._group.put(name, array, fill_value=fill_value)
+                self._group.put(name, array, fill_value=fill_value, layout=self._layout_beside(name))
 
     def has(self, block: Block) -> bool:
         """Returns whether this run knows the block to be on disk, whole."""
@@ -164,6 +172,11 @@ class StoreWriter:
         """Returns labels of some rows of a block, made of finite logits, and their fidelity."""
         anchors = gather(self.anchors.read(block.rows), rows - block.rows.start)
         return labels_of(self.codec, logits, self.sample_ids[rows], block.view, anchors)
+
+    @property
+    def sample_ids(self) -> UInt64[np.ndarray, " samples"]:
+        """The sample ids, or what stands for them where labels are made without the data."""
+        return self.samples.numbers
 
     @cached_property
     def views(self) -> ViewSpec:

@@ -11,6 +11,7 @@ fields.py    labels as rows of fields: encoded from logits, measured, chosen fro
 fidelity.py  the distance of decoded labels from the teacher, in parts that merge
 canaries.py  the proof that views are rendered as the teacher saw them
 blocks.py    arrays in blocks of rows, each checked against its digest
+samples.py   the samples of a store by row, and the keys by which they are known
 reader.py    the reader of a store, and the replacement of one of its blocks
 remote.py    a store at a URL, mirrored on disk
 mirrored.py  arrays that lie elsewhere, read from a folder that comes to hold their files

@@ -1,5 +1,5 @@
-"""Canaries: thumbnails of a few views, kept in a store, by which a reader proves that it renders
-what the teacher saw.
+"""Canaries: a few pixels of a few views, kept in a store, by which a reader proves that it renders
+what the teacher saw. Stores of format 1 keep thumbnails instead.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from pipeline.core.errors import StoreError
 from pipeline.core.seeding import integers_below, philox
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
-from pipeline.views.plan import RowOrder, canary_shape, need_partners, plan_view
+from pipeline.views.plan import RowOrder, need_partners, plan_view, thumbnail_shape_of
 from pipeline.views.spec import ViewSpec
 
 TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
+NUM_POINTS = 16  # of a view, which refuse what thumbnails of 32 x 32 do (tests/labels/test_canary_power.py)
+_MOST_POINTS = 1024
 
 
 #: The array of a store that holds each field of `Canaries`; docs/store-format.md names them.
@@ -26,18 +28,33 @@ CANARY_ARRAYS = {"sample_ids": "canary_sample_ids", "views": "canary_views", "re
 
 @dataclass(frozen=True)
 class Canaries:
-    """The canaries of a store: sample ids, view numbers, and thumbnails of these views as the
+    """The canaries of a store: sample ids, view numbers, and of each view a few pixels as the
     teacher saw them.
+
+    Attributes:
+        rendered: [canaries, channels, points]; of a store of format 1 thumbnails, [canaries,
+            channels, height, width].
     """
 
     sample_ids: UInt64[np.ndarray, " canaries"]
     views: Int64[np.ndarray, " canaries"]
     rendered: UInt8[np.ndarray, "canaries ..."]
 
+    @property
+    def are_points(self) -> bool:
+        """Whether single pixels are kept, and not thumbnails."""
+        return self.rendered.ndim == 3
+
+    def take(self, rows: np.ndarray) -> "Canaries":
+        """Returns some of them."""
+        return Canaries(self.sample_ids[rows], self.views[rows], self.rendered[rows])
+
 
 def canary_layouts(rendered: Sequence[int]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Returns shape and type of each canary array, where the thumbnails have a shape."""
+    """Returns shape and type of each canary array, where what is kept of the views has a shape."""
     count, *each = rendered or (0,)
+    if not (len(each) == 3 or (len(each) == 2 and 1 <= each[1] <= _MOST_POINTS)):
+        each = [1, NUM_POINTS]
     shapes = {
         "sample_ids": ((count,), np.uint64),
         "views": ((count,), np.int64),
@@ -62,7 +79,8 @@ def make_canaries(
     numbers = np.asarray(views, dtype=np.int64)[position % len(views)]
     order = np.argsort(numbers, kind="stable")
     ids, numbers = split.sample_ids[rows[order]], numbers[order]
-    return Canaries(ids, numbers, _render(split, rows[order], numbers, spec, row_order).numpy())
+    shape = (split.input_shape[0], NUM_POINTS)
+    return Canaries(ids, numbers, _render(split, rows[order], numbers, spec, row_order, shape).numpy())
 
 
 def check_canaries(
@@ -83,11 +101,12 @@ def check_canaries(
         return 0
     if row_order:
         need_partners(split, spec, row_order)
-    if tuple(canaries.rendered.shape[1:]) != canary_shape(split):
-        found = f"inputs of shape {split.input_shape}"
-        raise StoreError(where, found, expected=f"thumbnails of shape {tuple(canaries.rendered.shape[1:])}")
-    rendered = _render(split, rows[here], canaries.views[here], spec, row_order)
-    difference = (rendered.int() - torch.from_numpy(canaries.rendered[here]).int()).abs().amax(dim=(1, 2, 3))
+    shape = tuple(canaries.rendered.shape[1:])
+    if shape != ((split.input_shape[0], shape[-1]) if canaries.are_points else thumbnail_shape_of(split)):
+        found, kept = f"inputs of shape {split.input_shape}", "points" if canaries.are_points else "thumbnails"
+        raise StoreError(where, found, expected=f"{kept} of shape {shape}")
+    rendered = _render(split, rows[here], canaries.views[here], spec, row_order, shape)
+    difference = (rendered.int() - torch.from_numpy(canaries.rendered[here]).int()).abs().flatten(1).amax(dim=1)
     if wrong := int((difference > TOLERANCE_LEVELS).sum()):
         first = int(torch.nonzero(difference > TOLERANCE_LEVELS)[0])
         sample, view = int(canaries.sample_ids[here][first]), int(canaries.views[here][first])
@@ -102,11 +121,17 @@ def check_canaries(
 
 
 def _render(
-    split: Split, rows: np.ndarray, views: np.ndarray, spec: ViewSpec, row_order: RowOrder | None
+    split: Split,
+    rows: np.ndarray,
+    views: np.ndarray,
+    spec: ViewSpec,
+    row_order: RowOrder | None,
+    shape: tuple[int, ...],
 ) -> torch.Tensor:
-    rendered = torch.empty((len(rows), *canary_shape(split)), dtype=torch.uint8)
+    """Returns what is kept of some views, each of this shape."""
+    rendered = torch.empty((len(rows), *shape), dtype=torch.uint8)
     for view in np.unique(views):
         chosen = np.flatnonzero(views == view)
         plan = plan_view(split, spec, int(view), rows=rows[chosen], row_order=row_order)
-        rendered[torch.from_numpy(chosen)] = plan.thumbnails()
+        rendered[torch.from_numpy(chosen)] = plan.points(shape[-1], int(view)) if len(shape) == 2 else plan.thumbnails()
     return rendered

@@ -12,6 +12,10 @@ from jaxtyping import Float, Shaped, UInt64
 from pipeline.labels.canaries import CANARY_ARRAYS
 from pipeline.labels.encodings import NO_ANCHORS, Codec, Encoding, LabelSpace, log_normalise
 from pipeline.labels.fidelity import Fidelity
+from pipeline.labels.manifest import VERSION
+
+#: The array that names a store's samples, by the version of its format.
+SAMPLES_ARRAYS = {1: "sample_id", 2: "sample_key"}
 
 _PIECE_ENTRIES, _DEVICE_ENTRIES = 1 << 16, 1 << 22
 Labels = dict[str, Shaped[torch.Tensor, "labels ..."]]
@@ -31,11 +35,11 @@ def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return _digest(arrays, 16).hex()
 
 
-def beside_labels(encoding: Encoding, space: LabelSpace) -> list[str]:
+def beside_labels(encoding: Encoding, space: LabelSpace, version: int = VERSION) -> list[str]:
     """Returns the names of the arrays that a store has beside labels, anchors and fidelity."""
     digests = {"block_digest": encoding.fields(space), "anchor_digest": encoding.anchors(space)}
     digested = [name for name, arrays in digests.items() if arrays]
-    return ["sample_id", *CANARY_ARRAYS.values(), *encoding.tables(space), *digested]
+    return [SAMPLES_ARRAYS[version], *CANARY_ARRAYS.values(), *encoding.tables(space), *digested]
 
 
 def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:

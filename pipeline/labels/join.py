@@ -10,11 +10,11 @@ from jaxtyping import Int64
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.paging import Paging
-from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
 from pipeline.data.windows import Columns
 from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 FIX = "run `dvc repro dump_labels` for this data"
 
@@ -31,7 +31,7 @@ class JoinedStore:
 
     def __init__(self, split: Split, store: StoreReader, budget: MemoryBudget | None) -> None:
         self.split, self.store, self.budget = split, store, budget
-        same = np.array_equal(split.sample_ids, store.sample_ids)
+        same = store.samples.same(StoredSamples.of(split.sample_ids))
         self._rows = None if same else torch.from_numpy(match_rows(split, store))
         self.paging = self._paging()
 
@@ -144,7 +144,7 @@ def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"
     """Returns the row of the store for each sample of the split; raises StoreError where one has
     none.
     """
-    rows = find_samples(split.sample_ids, store.sample_ids)
+    rows = store.find(split.sample_ids)
     missing = int((rows < 0).sum())
     if missing == len(split):
         found = f"holds labels for other data: none of these {missing} samples is in it"

@@ -19,7 +19,8 @@ from pipeline.labels.encodings import LabelSpace
 from pipeline.views.spec import ViewSpec
 
 FORMAT = "potstill-soft-labels"
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, VERSION)  # that are read
 MOST_BLOCKS = 1 << 22  # of a store; with the usual 4,096 samples in each, 17 billion labels
 FIX = f"{repaired('dump_labels')}; or have the teacher label it again: `potstill labels repair`"
 
@@ -198,8 +199,8 @@ def parse_manifest(content: Mapping[str, Any], where: object, fix: str = FIX) ->
             expected=f"version {VERSION}",
             fix="update Potstill",
         )
-    if version != VERSION:
-        raise StoreError(where, f"format version {version!r}", expected=f"version {VERSION}", fix=fix)
+    if not isinstance(version, int) or version not in VERSIONS:
+        raise StoreError(where, f"format version {version!r}", expected=f"one of {VERSIONS}", fix=fix)
     try:
         manifest = _typed(content)
     except ConfigError as error:
@@ -248,7 +249,7 @@ def manifest_fingerprint(content: Mapping[str, Any]) -> str:
 
 def _decides(manifest: Manifest) -> list[Any]:
     m = manifest
-    return [m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher, m.version]
+    return [m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher]
 
 
 def _blocks_of(manifest: Manifest) -> list[Any]:

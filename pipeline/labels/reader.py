@@ -1,4 +1,4 @@
-"""The reader of a soft-label store, format 1 (docs/store-format.md); it replaces blocks, too."""
+"""The reader of a soft-label store, format 1 or 2 (docs/store-format.md); replaces blocks, too."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt64
+from jaxtyping import Float, Int64, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.data.splits import Split
 from pipeline.labels.blocks import BlockArrays
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries, canary_layouts
 from pipeline.labels.encodings import Codec, Encoding, Field, build_encoding
 from pipeline.labels.fidelity import Fidelity
-from pipeline.labels.fields import Labels, arrays_digest, as_slice, beside_labels, block_digest
+from pipeline.labels.fields import SAMPLES_ARRAYS, Labels, arrays_digest, as_slice, beside_labels, block_digest
 from pipeline.labels.manifest import FIX, AnchorBlock, Block, Manifest, Part, parse_manifest
 from pipeline.labels.remote import is_url, open_group
-from pipeline.views.plan import RowOrder
+from pipeline.labels.samples import StoredSamples, keys_layout
+from pipeline.views.plan import RowOrder, need_partners
 from pipeline.views.spec import ViewSpec
 
 
@@ -36,9 +38,8 @@ class StoreReader:
         self._fields = self.encoding.fields(self.manifest.space)
         self._tables = self.encoding.tables(self.manifest.space)
         beside = self._read_beside()
-        #: The sample that each row belongs to.
-        self.sample_ids: UInt64[np.ndarray, " samples"] = beside["sample_id"]
-        #: Thumbnails of a few views.
+        self._named = beside[SAMPLES_ARRAYS[self.manifest.version]]
+        #: What the teacher saw of a few views.
         self.canaries = Canaries(**{name: beside[array] for name, array in CANARY_ARRAYS.items()})
         #: The tables that the encoding learned.
         self.tables = {name: beside[name] for name in self._tables}
@@ -51,11 +52,35 @@ class StoreReader:
         return BlockArrays(self._group, fields, self._digests.get(digest), self.manifest, self._fix)
 
     @cached_property
-    def row_order(self) -> RowOrder:
-        """The sample ids in row order, and the block size: a mixed view takes its partner from the
-        same block.
+    def samples(self) -> StoredSamples:
+        """The sample that each row belongs to."""
+        by_id = self.manifest.version == 1
+        return StoredSamples.of(self._named) if by_id else StoredSamples.from_bytes(self._named)
+
+    def find(self, sample_ids: UInt64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
+        """Returns the row of each sample, -1 where the store has none."""
+        return self.samples.find(StoredSamples.of(sample_ids))
+
+    def rows_in(self, split: Split, rows: slice = slice(None)) -> Int64[np.ndarray, " rows"]:
+        """Returns where the samples of some rows stand in a split, -1 where they are not in it."""
+        return StoredSamples.of(split.sample_ids).find(self.samples.take(rows))
+
+    def ids_in(self, split: Split) -> UInt64[np.ndarray, " samples"]:
+        """Returns the id of each row's sample; 0, which none has, where it is not in the split."""
+        rows = self.rows_in(split)
+        return np.where(rows >= 0, split.sample_ids[rows], np.uint64(0))
+
+    def row_order(self, split: Split) -> RowOrder | None:
+        """Returns the sample ids in row order and the block size, where views are mixed: such a
+        view takes its partner from the same block.
+
+        Raises StoreError where one of these samples is not in the split.
         """
-        return RowOrder(self.sample_ids, self.manifest.block_samples, self.location)
+        if not self.views.mixes:
+            return None
+        order = RowOrder(self.ids_in(split), self.manifest.block_samples, self.location)
+        need_partners(split, self.views, order)
+        return order
 
     @property
     def fidelity_parts(self) -> list[Fidelity]:
@@ -108,8 +133,6 @@ class StoreReader:
         """Raises StoreError where something beside the blocks is damaged, or the manifest's figures
         are not the parts'.
         """
-        if (self.sample_ids == 0).any():
-            raise StoreError(f"{self.location}/sample_id", "an id is 0", expected="ids of images", fix=self._fix)
         self._group.checked(self._check_fidelity, dict.fromkeys(Fidelity.ARRAYS, ()))
 
     def _check_fidelity(self) -> None:
@@ -192,7 +215,7 @@ class StoreReader:
 
     def _read_beside(self) -> dict[str, np.ndarray]:
         """Returns everything except labels, anchors and fidelity, as it was written."""
-        names = beside_labels(self.encoding, self.manifest.space)
+        names = self._names_beside()
         rows = self.encoding.row_arrays(self.manifest.space)
         self._group.checked(self._check_layouts, dict.fromkeys([*names, *rows]))
 
@@ -204,7 +227,10 @@ class StoreReader:
         return self._group.checked(read, dict.fromkeys(names, ()))
 
     def _beside(self) -> dict[str, np.ndarray]:
-        return {name: self._group.read_whole(name) for name in beside_labels(self.encoding, self.manifest.space)}
+        return {name: self._group.read_whole(name) for name in self._names_beside()}
+
+    def _names_beside(self) -> list[str]:
+        return beside_labels(self.encoding, self.manifest.space, self.manifest.version)
 
     def _check_beside(self, arrays: Mapping[str, np.ndarray]) -> None:
         if arrays_digest(arrays) != self.manifest.arrays_digest:
@@ -224,7 +250,9 @@ class StoreReader:
         expected = {name: ((*lead, *field.shape), field.dtype) for name, field in self._fields.items()}
         expected |= {name: ((manifest.num_samples, *field.shape), field.dtype) for name, field in anchors.items()}
         expected |= {name: (table.shape, table.dtype) for name, table in self._tables.items()}
-        expected["sample_id"] = ((manifest.num_samples,), np.dtype(np.uint64))
+        name = SAMPLES_ARRAYS[manifest.version]
+        as_ids, as_keys = ((lead[1],), np.dtype(np.uint64)), keys_layout(lead[1], self._group.layout(name).shape)
+        expected[name] = as_ids if manifest.version == 1 else as_keys
         if self._fields:
             expected["block_digest"] = ((manifest.num_views, manifest.blocks_per_view), np.dtype(np.uint64))
         if anchors:

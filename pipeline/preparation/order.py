@@ -7,16 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
 from pipeline.core.errors import DataError
-from pipeline.core.seeding import derive_seed, philox
+from pipeline.core.seeding import derive_seed
+from pipeline.data.row_draws import id_draws, row_draws
 from pipeline.data.splits import UNLABELLED
 
-_DRAWN_AT_ONCE = 65_536  # samples: drawing takes some 100 bytes for each
 _PURPOSES = {"val": "validation", "test": "test"}  # of the random numbers
-
-
-def row_draws(ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, " samples"]:
-    """Returns random words in [0, 2^32) by which rows are ordered, from the ids alone."""
-    return _draws(derive_seed(0, "rows"), ids)
 
 
 def row_order(
@@ -30,15 +25,6 @@ def row_order(
     any consecutive rows are a random sample. It is the same wherever the images come from, and in
     whatever order they come."""
     return np.lexsort((checksums, hard_labels, ids, row_draws(ids)))
-
-
-def _draws(seed: int, ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, " samples"]:
-    draws = np.empty(len(ids), np.int64)
-    for start in range(0, len(ids), _DRAWN_AT_ONCE):
-        words = ids[start : start + _DRAWN_AT_ONCE].view(np.int64)
-        zero = np.zeros_like(words)
-        draws[start : start + len(words)] = philox(seed, (words, words >> 32, zero, zero))[0]
-    return draws
 
 
 def can_hold_out(count: int, fractions: Iterable[float]) -> bool:
@@ -71,7 +57,7 @@ def hold_out(
         DataError: A class has too few samples to be on both sides.
     """
     # 1. A number for every sample, from its id; equal samples draw the same one.
-    draw = _draws(derive_seed(seed, _PURPOSES[split]), ids)
+    draw = id_draws(derive_seed(seed, _PURPOSES[split]), ids)
     # 2. Of each class, those with the smallest numbers, as many as its fraction asks for.
     held_out = np.zeros(len(ids), dtype=bool)
     may_be = ~np.isin(ids, ids[hard_labels == UNLABELLED])

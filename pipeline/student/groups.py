@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.core.config import load_row, load_rows, load_table, validate
 from pipeline.core.errors import ConfigError
 from pipeline.labels.reader import StoreReader
@@ -79,4 +77,4 @@ def _have_the_same_views(one: StoreReader, other: StoreReader) -> bool:
         return False
     # The partner of a mixed view depends on how the store's rows are ordered and cut into blocks.
     same_blocks = one.manifest.block_samples == other.manifest.block_samples
-    return not one.views.mixes or (same_blocks and np.array_equal(one.sample_ids, other.sample_ids))
+    return not one.views.mixes or (same_blocks and one.samples.same(other.samples))

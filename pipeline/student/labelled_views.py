@@ -85,7 +85,7 @@ class LabelledViews:
         self.num_samples = int(self.is_trained.sum())
         self.joined = JoinedStore(split, store, placement.budget)
         choose_held([] if temperature is None else [self.joined])
-        self.row_order = store.row_order
+        self.row_order = store.row_order(split)
         check_canaries(store.canaries, split, store.views, store.location, self.row_order)
 
     def steps_per_epoch(self, batch_size: int) -> int:

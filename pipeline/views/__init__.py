@@ -8,5 +8,6 @@ version of every library.
     operations/    one augmentation each; a new one goes there
     plan.py        rows of a split -> views: what is drawn for each, its partner, its labels
     spec.py        ViewSpec: the settings of all views of a store; draws numbers and renders them
-    thumbnails.py  small pictures of views, which a store keeps as canaries
+    points.py      a few pixels of views, which a store keeps as canaries
+    thumbnails.py  small pictures of views, which a store of format 1 keeps as canaries
 """

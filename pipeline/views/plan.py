@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import Split
+from pipeline.views.points import pick_points
 from pipeline.views.spec import ViewSpec, own_shares, render
 from pipeline.views.thumbnails import thumbnail_shape, thumbnails
 
@@ -70,8 +71,17 @@ class ViewPlan:
         return render(inputs, _beside(inputs, self.draws[places]), self.spec, partner_inputs, partner_draws)
 
     def thumbnails(self) -> UInt8[torch.Tensor, "planned ..."]:
-        """Returns small pictures of all planned views, for a store to keep as canaries."""
+        """Returns small pictures of all planned views: the canaries of stores of format 1."""
         return thumbnails(self.render(slice(None)))
+
+    def points(self, count: int, view: int) -> UInt8[torch.Tensor, "planned channels points"]:
+        """Returns a few pixels of all planned views, for a store to keep as canaries.
+
+        Args:
+            view: The number of the view that is planned.
+        """
+        ids = self.split.sample_ids[self.rows.numpy()]
+        return pick_points(self.render(slice(None)), count, self.spec.seed, ids, view)
 
     def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
         """Returns the first sample's share of each view, 0.5 to 1; None where none is mixed."""
@@ -84,8 +94,8 @@ class ViewPlan:
         return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
 
 
-def canary_shape(split: Split) -> tuple[int, ...]:
-    """Returns the shape of a canary: of the small picture that a store keeps of a view."""
+def thumbnail_shape_of(split: Split) -> tuple[int, ...]:
+    """Returns the shape of the small picture that a store of format 1 keeps of a view."""
     return thumbnail_shape(split.input_shape)
 
 

@@ -1,4 +1,4 @@
-"""Small pictures of views, which a store keeps as canaries."""
+"""Small pictures of views, which a store of format 1 keeps as canaries."""
 
 from collections.abc import Sequence
 

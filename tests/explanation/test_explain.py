@@ -114,9 +114,7 @@ def test_images_views_and_labels_are_those_of_data_and_store(trained: Path, told
         for view, tile in enumerate(row.get("views", [])):
             plan = plan_view(split, store.views, view, rows=np.array([row["index"]]))
             assert np.array_equal(tiles[tile], plan.render(slice(None))[0].numpy())
-            probs = store.decode(store.read_view(view), 1.0).exp()[store.sample_ids == split.sample_ids[row["index"]]][
-                0
-            ]
+            probs = store.decode(store.read_view(view), 1.0).exp()[store.find(split.sample_ids[[row["index"]]])[0]]
             assert [number for number, _ in row["view_labels"][view]] == probs.topk(3).indices.tolist()
             assert [prob for _, prob in row["view_labels"][view]] == pytest.approx(
                 probs.topk(3).values.tolist(), abs=1e-4

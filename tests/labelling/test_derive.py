@@ -25,6 +25,8 @@ from stores import (
     content,
     flip,
     is_sound,
+    keys_of,
+    known,
     make,
     shards,
     take,
@@ -47,6 +49,7 @@ from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import encode_logits, measure_labels
 from pipeline.labels.manifest import Block
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 MORE = make_split(29)
 VERIFY = VerifyLabels(num_labels=10, seed=0, kl_tolerance_nats=0.0, accuracy_tolerance=0.0, batch_size=10, device="cpu")
@@ -66,8 +69,11 @@ def ignore(count: int) -> None:
     pass
 
 
-def cut_out(store: StoreReader, out: Path, on_labels: Ignore = ignore, **chosen: Any) -> StoreReader:
-    Subset(store, **chosen).make(Destination(out, out.with_suffix(".records"), on_labels))
+def cut_out(
+    store: StoreReader, out: Path, on_labels: Ignore = ignore, sample_ids: np.ndarray | None = None, **chosen: Any
+) -> StoreReader:
+    samples = None if sample_ids is None else StoredSamples.of(sample_ids)
+    Subset(store, samples=samples, **chosen).make(Destination(out, out.with_suffix(".records"), on_labels))
     return StoreReader(out)
 
 
@@ -90,11 +96,11 @@ def mean(
 
 
 def labels_of(store: StoreReader) -> dict[tuple[int, int], dict[str, list[Any]]]:
-    """Returns every label, as it is stored, by view number and sample id."""
+    """Returns every label, as it is stored, by view number and sample key."""
     found = {}
     for index, view in enumerate(store.manifest.view_numbers):
         labels = store.read_view(index)
-        for row, sample in enumerate(store.sample_ids.tolist()):
+        for row, sample in enumerate(store.samples.keys.tolist()):
             found[view, sample] = {name: values[row].tolist() for name, values in labels.items()}
     return found
 
@@ -111,7 +117,7 @@ def assert_well_made(store: StoreReader) -> None:
     canaries = store.canaries
     assert len(canaries.views) > 0
     assert set(canaries.views.tolist()) <= set(store.manifest.view_numbers)
-    assert set(canaries.sample_ids.tolist()) <= set(store.sample_ids.tolist())
+    assert (store.find(canaries.sample_ids) >= 0).all()
     assert check_canaries(canaries, MORE, SPEC, "store") == len(canaries.views)
 
 
@@ -153,8 +159,8 @@ def test_some_samples_are_a_store_of_their_own_in_the_order_that_was_asked_for(
 ) -> None:
     store, ids = stores[row["kind"]], SPLIT.sample_ids[list(rows)]
     some = cut_out(store, tmp_path / "x.zarr", sample_ids=ids, views=[2, 1])
-    np.testing.assert_array_equal(some.sample_ids, ids)
-    wanted = {(view, int(sample)) for view in (1, 2) for sample in ids}
+    np.testing.assert_array_equal(known(some), ids)
+    wanted = {(view, key) for view in (1, 2) for key in keys_of(ids).tolist()}
     assert labels_of(some) == {key: label for key, label in labels_of(store).items() if key in wanted}
     # Of the chosen views, over all samples that they were dumped for.
     assert some.manifest.fidelity == Fidelity.merge(parts_of(store, [1, 2])).summary()
@@ -176,7 +182,7 @@ def test_a_subset_without_labels_has_samples_views_and_canaries(tmp_path: Path, 
     some = cut_out(stores["none"], tmp_path / "x.zarr", views=[1], sample_ids=SPLIT.sample_ids[5:15])
     assert some.read_view(0) == {}
     assert some.manifest.fidelity is None
-    np.testing.assert_array_equal(some.sample_ids, SPLIT.sample_ids[5:15])
+    np.testing.assert_array_equal(known(some), SPLIT.sample_ids[5:15])
     assert_well_made(some)
 
 
@@ -242,8 +248,8 @@ def test_labels_of_several_stores_come_together(tmp_path: Path, row: Row, pieces
         everything |= labels_of(part)
     assert labels_of(whole) == everything
     assert whole.manifest.view_numbers == sorted({view for _, views in pieces for view in views})
-    order = list(dict.fromkeys(int(sample) for part in parts for sample in part.sample_ids))
-    assert whole.sample_ids.tolist() == order
+    order = list(dict.fromkeys(key for part in parts for key in part.samples.keys.tolist()))
+    assert whole.samples.keys.tolist() == order
     assert whole.manifest.fidelity == Fidelity.merge(p for part in parts for p in part.fidelity_parts).summary()
     assert_well_made(whole)
 
@@ -262,14 +268,14 @@ def test_where_stores_overlap_the_first_wins(tmp_path: Path) -> None:
 def test_what_was_cut_apart_comes_together_again(tmp_path: Path) -> None:
     store = make(tmp_path / "old.zarr", TOPK, view_numbers=range(3), num_canaries=60)
     pieces = [
-        cut_out(store, tmp_path / f"{view}{start}.zarr", views=[view], sample_ids=store.sample_ids[start::2])
+        cut_out(store, tmp_path / f"{view}{start}.zarr", views=[view], sample_ids=SPLIT.sample_ids[start::2])
         for view in (2, 0, 1)
         for start in (0, 1)
     ]
     whole = join(pieces, tmp_path / "x.zarr")
     assert labels_of(whole) == labels_of(store)
-    again = cut_out(whole, tmp_path / "y.zarr", sample_ids=store.sample_ids)
-    np.testing.assert_array_equal(again.sample_ids, store.sample_ids)
+    again = cut_out(whole, tmp_path / "y.zarr", sample_ids=SPLIT.sample_ids)
+    np.testing.assert_array_equal(known(again), SPLIT.sample_ids)
     assert labels_of(again) == labels_of(store)
     assert_well_made(again)
 
@@ -295,7 +301,7 @@ def test_parts_that_are_as_many_as_the_blocks_are_not_taken_for_theirs(tmp_path:
 def test_stores_without_labels_are_merged_too(tmp_path: Path) -> None:
     parts = [make(tmp_path / f"{start}.zarr", NONE, take(range(start, start + 10))) for start in (0, 10)]
     whole = join(parts, tmp_path / "x.zarr")
-    np.testing.assert_array_equal(whole.sample_ids, SPLIT.sample_ids)
+    np.testing.assert_array_equal(known(whole), SPLIT.sample_ids)
     assert whole.manifest.teacher is None
     assert_well_made(whole)
 
@@ -360,10 +366,10 @@ def test_holes_in_a_merge_are_refused_with_their_number(tmp_path: Path) -> None:
 
 
 def probabilities(store: StoreReader, view: int, temperature: float = 1.0) -> dict[int, np.ndarray]:
-    """Returns probabilities in float64, by sample id."""
+    """Returns probabilities in float64, by sample key."""
     index = store.manifest.view_numbers.index(view)
     decoded = store.decode(store.read_view(index), temperature).double().softmax(dim=1).numpy()
-    return dict(zip(store.sample_ids.tolist(), decoded, strict=True))
+    return dict(zip(store.samples.keys.tolist(), decoded, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -411,7 +417,7 @@ def test_samples_are_averaged_by_their_id_and_in_the_order_of_the_first(tmp_path
     one = make(tmp_path / "1.zarr", FLOAT16, take(range(4, 18)))
     other = make(tmp_path / "2.zarr", FLOAT16, take(np.random.default_rng(0).permutation(20)), seed=1)
     whole = mean([one, other], tmp_path / "x.zarr")
-    np.testing.assert_array_equal(whole.sample_ids, one.sample_ids)
+    assert whole.samples.same(one.samples)
     first, second = probabilities(one, 1), probabilities(other, 1)
     for sample, found in probabilities(whole, 1).items():
         np.testing.assert_allclose(found, (first[sample] + second[sample]) / 2, rtol=0.01, atol=1e-4)
@@ -446,7 +452,7 @@ def _exact(parts: Sequence[StoreReader], block: Block) -> torch.Tensor:
 
 def _measured(whole: StoreReader, parts: Sequence[StoreReader], block: Block) -> Fidelity:
     labels, exact = whole.read_view(block.view_index, block.rows), _exact(parts, block)
-    ids, anchors = whole.sample_ids[block.rows.start : block.rows.stop], whole.read_anchors(block.rows)
+    ids, anchors = whole.samples.keys[block.rows.start : block.rows.stop], whole.read_anchors(block.rows)
     again = encode_logits(whole.codec, exact, ids, block.view, anchors)
     assert all(torch.equal(labels[name], again[name]) for name in again)
     return measure_labels(whole.codec, exact, labels)
@@ -549,7 +555,7 @@ def test_work_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path, kind: str
 def test_a_source_finds_labels_by_sample_and_view(stores: dict[str, StoreReader]) -> None:
     store = stores["topk"]
     ids = np.array([SPLIT.sample_ids[7], 5, SPLIT.sample_ids[0]], dtype=np.uint64)
-    source = EarlierStore(store, ids)
+    source = EarlierStore(store, StoredSamples.of(ids))
     assert source.rows.tolist() == [7, -1, 0]
     assert [source.has_view(view) for view in (-1, 0, 2, 3)] == [False, True, True, False]
     for view in (2, 0, 2):
@@ -570,7 +576,7 @@ def test_a_source_reads_the_blocks_that_are_asked_for_and_a_view_where_these_are
 
     monkeypatch.setattr(StoreReader, "read_view", read)
     monkeypatch.setattr(pipeline.labelling.takeover, "_FEW_BLOCKS", 1)
-    source = EarlierStore(store, store.sample_ids)
+    source = EarlierStore(store, store.samples)
     for view, rows in ((0, [10, 8]), (0, [9]), (2, [9]), (2, []), (2, [19, 0]), (2, [17, 18]), (0, [18])):
         labels, whole = source.labels(view, np.array(rows, dtype=np.int64)), real(store, view)
         assert all(torch.equal(labels[name], whole[name][rows]) for name in whole)
@@ -579,8 +585,7 @@ def test_a_source_reads_the_blocks_that_are_asked_for_and_a_view_where_these_are
 
 def test_a_block_is_put_together_from_the_first_source_that_has_each_label(stores: dict[str, StoreReader]) -> None:
     store = stores["dense_uint8"]
-    ids = SPLIT.sample_ids
-    first, second = EarlierStore(store, ids), EarlierStore(store, ids)
+    first, second = EarlierStore(store, store.samples), EarlierStore(store, store.samples)
     first.rows = np.where(np.arange(20) % 3 == 0, first.rows, -1)
     labels = copied_labels([first, second], Block(1, 1, range(5, 15)))
     assert torch.equal(labels["log_prob_codes"], store.read_view(1)["log_prob_codes"][5:15])
@@ -605,21 +610,25 @@ def test_mixed_views_are_cut_merged_and_averaged_view_by_view(tmp_path: Path, mi
     other = make(tmp_path / "other.zarr", UINT8, view_numbers=range(3), views=MIXED_VIEWS, seed=1)
     both = mean([mixed, other], tmp_path / "mean.zarr")
     for store in (whole, both):
-        assert check_canaries(store.canaries, SPLIT, store.views, "store", store.row_order) == len(store.canaries.views)
+        assert check_canaries(store.canaries, SPLIT, store.views, "store", store.row_order(SPLIT)) == len(
+            store.canaries.views
+        )
 
 
 def test_repeated_images_of_mixed_views_stay_in_their_blocks_in_a_merge(tmp_path: Path) -> None:
     split = take([*range(9), 2, *range(9, 20)])
     parts = [make(tmp_path / f"{view}.zarr", UINT8, split, [view], views=MIXED_VIEWS) for view in (0, 1)]
     whole = join(parts, tmp_path / "whole.zarr")
-    np.testing.assert_array_equal(whole.sample_ids, split.sample_ids)
-    assert check_canaries(whole.canaries, split, whole.views, "store", whole.row_order) == len(whole.canaries.views)
+    np.testing.assert_array_equal(known(whole), split.sample_ids)
+    assert check_canaries(whole.canaries, split, whole.views, "store", whole.row_order(split)) == len(
+        whole.canaries.views
+    )
 
 
 @pytest.mark.parametrize("rows", [range(19), range(8), range(19, -1, -1)], ids=["some", "a block", "turned"])
 def test_samples_of_mixed_views_are_not_taken_apart(tmp_path: Path, mixed: StoreReader, rows: range) -> None:
     with pytest.raises(StoreError, match=r"mixed\.zarr: its views are mixed of two images.*in their order") as caught:
-        cut_out(mixed, tmp_path / "x.zarr", sample_ids=mixed.sample_ids[list(rows)])
+        cut_out(mixed, tmp_path / "x.zarr", sample_ids=SPLIT.sample_ids[list(rows)])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.zarr").exists()
 

@@ -335,7 +335,7 @@ UNREADABLE = (PipelineError, ArithmeticError, LookupError, TypeError, ValueError
 def read_all(path: Path) -> dict[str, Any]:
     """Returns everything that a reader gets from a store, as bytes."""
     store = StoreReader(path)
-    read: dict[str, Any] = {"manifest": asdict(store.manifest), "ids": store.sample_ids.tobytes()}
+    read: dict[str, Any] = {"manifest": asdict(store.manifest), "ids": store.samples.keys.tobytes()}
     read |= {field.name: getattr(store.canaries, field.name).tobytes() for field in fields(store.canaries)}
     read |= {name: table.tobytes() for name, table in store.tables.items()}
     read["parts"] = [part.to_dict() for part in store.fidelity_parts]
@@ -403,7 +403,7 @@ def test_a_flipped_bit_is_found(row: Row, num_flips: int, tmp_path: Path) -> Non
     assert read_all(path) == expected
 
 
-@pytest.mark.parametrize("array", ["sample_id", "tail_offsets"])
+@pytest.mark.parametrize("array", ["sample_key", "tail_offsets"])
 def test_a_flipped_separator_is_not_read_over(array: str, tmp_path: Path) -> None:
     path = tmp_path / "x.zarr"
     make(path, TOPK)

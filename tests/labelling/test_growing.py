@@ -14,6 +14,7 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import DumpPlan, TeacherFacts
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labels.encodings import build_encoding
+from pipeline.labels.samples import StoredSamples
 
 
 def plan_of(row: Row, num_views: int) -> DumpPlan:
@@ -48,7 +49,7 @@ def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learn
     assert any(not np.array_equal(first[name], other[name]) for name in first)
     again = tables(tmp_path / "again", TOPK, 2)
     assert all(np.array_equal(first[name], again[name]) for name in first)
-    earlier = EarlierStore(make(tmp_path / "x.zarr", TOPK), SPLIT.sample_ids)
+    earlier = EarlierStore(make(tmp_path / "x.zarr", TOPK), StoredSamples.of(SPLIT.sample_ids))
     grown = tables(tmp_path / "grown", TOPK, 4, earlier)
     assert all(np.array_equal(grown[name], table) for name, table in earlier.store.tables.items())
     capsys.readouterr()

@@ -53,6 +53,7 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import AnchorBlock, Block, Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 from pipeline.models import ClassifierSpec
 from pipeline.views.operations.cutmix import CutMix
 from pipeline.views.operations.flips import FlipHorizontal
@@ -108,7 +109,7 @@ def begin(
 ) -> Target:
     """Begins a store that takes over what an earlier one has, as the stage begins it."""
     manifest = manifest_of(row, split, view_numbers, **changes)
-    taken = EarlierStore(source, split.sample_ids) if source else None
+    taken = EarlierStore(source, StoredSamples.of(split.sample_ids)) if source else None
     writer = StoreWriter(
         path,
         path.with_suffix(".records"),
@@ -278,7 +279,7 @@ def test_labels_of_an_earlier_store_are_taken_over_and_the_teacher_is_asked_for_
     assert sum(told) == len(new_rows) * len(new_views)
     assert same_labels(grown, fresh)
     assert is_sound(grown)
-    np.testing.assert_array_equal(grown.sample_ids, new_split.sample_ids)
+    assert grown.samples.same(StoredSamples.of(new_split.sample_ids))
     if list(old_rows) == list(new_rows):  # block by block, as if it had been dumped in one go
         assert content(grown.path) == content(fresh.path)
     # Inherited: the measured labels of the views in question, whether or not their samples are
@@ -848,7 +849,9 @@ EACH_MIXED = pytest.mark.parametrize("views", MIXED_VIEWS.values(), ids=MIXED_VI
 def test_labels_of_mixed_views_are_what_the_teacher_says_of_the_mixed_pixels(tmp_path: Path, views: Row) -> None:
     seen: list[torch.Tensor] = []
     store = dump(tmp_path / "x.zarr", UINT8, oracle(on_images=seen.append)[0], views=views)
-    shown = torch.cat([plan_view(SPLIT, store.views, v, row_order=store.row_order).render(slice(None)) for v in (0, 1)])
+    shown = torch.cat(
+        [plan_view(SPLIT, store.views, v, row_order=store.row_order(SPLIT)).render(slice(None)) for v in (0, 1)]
+    )
     assert torch.equal(torch.cat(seen), shown)
     assert torch.equal(shown[:20], SPLIT.inputs)
     assert is_sound(store)

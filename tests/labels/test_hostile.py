@@ -85,7 +85,7 @@ def test_a_file_that_is_cut_off_without_a_length_is_noticed_and_fetched_again(si
 
 
 @pytest.mark.parametrize("form", ["length", "no length", "gzip"])
-@pytest.mark.parametrize("name", ["zarr.json", "classes/zarr.json", "sample_id/c/0", "classes/c/0/0/0"])
+@pytest.mark.parametrize("name", ["zarr.json", "classes/zarr.json", "sample_key/c/0/0", "classes/c/0/0/0"])
 def test_a_file_larger_than_its_store_lets_expect_is_given_up(
     name: str, form: Any, site: Website, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,8 +124,8 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
 WRONG = {
     "classes/c/0/1/0": "other",
     "log_prob_codes/c/1/0/0": "other",
-    "sample_id/c/0": "short",
-    "canary_pixels/c/0/0/0/0": "canaries",
+    "sample_key/c/0/0": "short",
+    "canary_pixels/c/0/0/0": "canaries",
     "prior_codes/c/0/0/0": "other",
     "block_digest/c/0/0": "other",
     "fidelity_counts/c/0/0/0": "other",
@@ -184,7 +184,7 @@ def test_wrong_anchors_in_the_cache_are_fetched_once_more(name: str, site: Websi
 
 
 @pytest.mark.parametrize(
-    "name", ["classes/c/0/1/0", "sample_id/c/0", "fidelity_counts/c/0/0/0", "prior_codes/zarr.json"]
+    "name", ["classes/c/0/1/0", "sample_key/c/0/0", "fidelity_counts/c/0/0/0", "prior_codes/zarr.json"]
 )
 def test_a_server_that_gave_a_wrong_file_is_asked_again_in_the_next_run(name: str, site: Website, made: Path) -> None:
     url, file = f"{site.url}/x.zarr", site.folder / "x.zarr" / name

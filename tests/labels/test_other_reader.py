@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_split
-from other_views import mix, partner_of, philox, render_view, sample_id
+from other_views import mix, partner_of, philox, pixels_kept, render_view, sample_id, sample_key
 
 from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
@@ -85,7 +85,8 @@ class OtherReader:
         rest = {key: value for key, value in manifest.items() if key != "fingerprint"}
         text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         if (
-            (manifest["format"], manifest["version"]) != ("potstill-soft-labels", 1)
+            manifest["format"] != "potstill-soft-labels"
+            or manifest["version"] not in (1, 2)
             or manifest["complete"] is not True
             or manifest["fingerprint"] != hashlib.sha256(text.encode()).hexdigest()[:32]
         ):
@@ -130,10 +131,14 @@ class OtherReader:
         number).
         """
         arrays: dict[str, tuple[str, tuple[int | None, ...]]] = {
-            "sample_id": ("uint64", (self.num_samples,)),
+            **(
+                {"sample_id": ("uint64", (self.num_samples,))}
+                if self.manifest["version"] == 1
+                else {"sample_key": ("uint8", (self.num_samples, None))}
+            ),
             "canary_sample_ids": ("uint64", (None,)),
             "canary_views": ("int64", (None,)),
-            "canary_pixels": ("uint8", (None, None, None, None)),
+            "canary_pixels": ("uint8", (None,) * (4 if self.manifest["version"] == 1 else 3)),
         }
         if self.encoding["kind"] != "none":
             arrays["block_digest"] = ("uint64", (self.num_views, len(self.blocks())))
@@ -143,6 +148,29 @@ class OtherReader:
         if self.anchors():
             arrays["anchor_digest"] = ("uint64", (len(self.blocks()),))
         return arrays
+
+    def keys(self) -> list[int]:
+        """Returns the key of each row's sample, as a number of 8 bytes."""
+        if self.manifest["version"] == 1:
+            return [sample_key(sample, 8) for sample in self.arrays["sample_id"].tolist()]
+        keys, word = [], 0
+        for content in self.arrays["sample_key"]:
+            number = int.from_bytes(content.tobytes().ljust(8, b"\0"), "big")
+            word = (word + (number >> 32)) % 2**32
+            keys.append(word << 32 | number % 2**32)
+        return keys
+
+    def rows_of(self, samples: list[int]) -> list[int]:
+        """Returns the row of each sample id."""
+        num_bytes = 8 if self.manifest["version"] == 1 else self.arrays["sample_key"].shape[1]
+        keys = self.keys()
+        return [keys.index(sample_key(sample, num_bytes)) for sample in samples]
+
+    def canary(self, rendered: Array, sample: int, view: int) -> Array:
+        """Returns what is kept of a rendered view."""
+        if self.manifest["version"] == 1:
+            return thumbnail(rendered)
+        return pixels_kept(self.manifest["views"], rendered, sample, view, self.arrays["canary_pixels"].shape[2])
 
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Returns type and shape per label of what the encoding keeps of each."""
@@ -493,6 +521,7 @@ def test_a_shard_is_a_block_and_inner_chunks_are_as_the_document_says(made: Made
         files = [file for file in (made.path / name).rglob("*") if file.is_file() and file.name != "zarr.json"]
         if name not in {**other.fields(), **other.anchors()}:
             assert len(files) == 1
+            assert name != "sample_key" or sharding["configuration"]["chunk_shape"][-1] == 1
             continue
         lead = [1] if name in other.fields() else []
         fill = other.fill_value(name)
@@ -608,11 +637,11 @@ def test_a_loss_is_given_what_the_document_says(made: Made) -> None:
 def test_canaries_are_rendered_alike(made: Made) -> None:
     images = {sample_id(image): image for image in made.case.split().inputs.numpy()}
     arrays = made.other.arrays
-    assert list(images) == arrays["sample_id"].tolist()
+    assert made.other.rows_of(list(images)) == list(range(SAMPLES))
     assert set(arrays["canary_views"].tolist()) <= set(VIEWS)
     for sample, view, pixels in zip(*(arrays[f"canary_{n}"] for n in ("sample_ids", "views", "pixels")), strict=True):
         rendered = render_view(made.other.manifest["views"], images[int(sample)], int(view))
-        np.testing.assert_array_equal(thumbnail(rendered), pixels)
+        np.testing.assert_array_equal(made.other.canary(rendered, int(sample), int(view)), pixels)
 
 
 def test_a_store_made_from_another_is_read_too(tmp_path: Path, tensorstore: ModuleType) -> None:
@@ -639,7 +668,7 @@ def test_numbers_in_the_manifest_are_written_once_and_for_all(made: Made) -> Non
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("num_samples", 39), ("complete", False), ("version", 2), ("temperature", 1), ("class_names", ["é"])],
+    [("num_samples", 39), ("complete", False), ("version", 3), ("temperature", 1), ("class_names", ["é"])],
 )
 def test_a_manifest_that_was_changed_is_refused(
     tmp_path: Path, tensorstore: ModuleType, key: str, value: object
@@ -673,7 +702,7 @@ def test_a_lost_block_reads_as_the_fill_value_and_a_damaged_one_shows(
             OtherReader(path, tensorstore)
 
 
-@pytest.mark.parametrize("array", ["sample_id", "fidelity_counts", "prior_codes", "canary_pixels"])
+@pytest.mark.parametrize("array", ["sample_key", "fidelity_counts", "prior_codes", "canary_pixels"])
 def test_a_lost_array_is_refused(tmp_path: Path, tensorstore: ModuleType, array: str) -> None:
     path = CASES["top 2"].make(tmp_path)
     shutil.rmtree(path / array / "c")
@@ -704,11 +733,12 @@ def test_canaries_of_mixed_views_are_rendered_alike(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys.modules[__name__], "SPEC", mixed)
     store = StoreReader(CASES["none"].make(tmp_path))
     images = {sample_id(image): image for image in CASES["none"].split().inputs.numpy()}
-    ids, views = store.sample_ids.tolist(), store.manifest.views
+    ids, views = list(images), store.manifest.views
     for sample, view, pixels in zip(
         store.canaries.sample_ids, store.canaries.views, store.canaries.rendered, strict=True
     ):
         first = ids.index(int(sample)) // BLOCK * BLOCK
         partner = partner_of(views, ids[first : first + BLOCK], int(sample), int(view))
         both = [render_view(views, images[each], int(view)) for each in (int(sample), partner)]
-        np.testing.assert_array_equal(mix(views, both[0], both[1], int(sample), int(view))[0], pixels)
+        mixed_view = mix(views, both[0], both[1], int(sample), int(view))[0]
+        np.testing.assert_array_equal(pixels_kept(views, mixed_view, int(sample), int(view), len(pixels[0])), pixels)

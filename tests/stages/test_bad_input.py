@@ -499,7 +499,7 @@ STORES = {
     "a lost block": Case("train_student", files(remove(f"{STORE}/log_prob_codes/c/0")), (STORE, "view 0")),
     "a cut manifest": Case("train_student", files(cut(f"{STORE}/zarr.json")), (STORE,)),
     "no manifest": Case("train_student", files(remove(f"{STORE}/zarr.json")), (STORE,)),
-    "lost ids": Case("train_student", files(remove(f"{STORE}/sample_id")), (f"{STORE}/sample_id",)),
+    "lost ids": Case("train_student", files(remove(f"{STORE}/sample_key")), (f"{STORE}/sample_key",)),
     "a store for other data": Case(
         "train_student",
         files(

@@ -19,7 +19,6 @@ from website import Website
 
 from pipeline.core.command import run_stage
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.sample_ids import find_samples
 from pipeline.labelling import choosing
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.encodings import build_encoding
@@ -324,15 +323,15 @@ def test_a_store_at_a_url_is_described_without_its_labels(
 def test_a_sample_is_shown_with_its_views(call: Call, temperature: float | None) -> None:
     labels = reader("top2")
     row = 17
-    sample_id = f"{int(labels.sample_ids[row]):016x}"
+    train = ImageDataset(Path("data/prepare")).split("train")
+    place = int(labels.rows_in(train)[row])
+    sample_id = f"{int(train.sample_ids[place]):016x}"
     asked = ["--temperature", temperature] if temperature else []
     status, out, err = call("inspect", store("top2"), "--sample", f"row:{row}", "--json", *asked)
     assert status == 0
     shown = json.loads(out)
     exact = [labels.decode(labels.read_view(v), temperature or 1.0)[row].exp() for v in range(2)]
     torch.testing.assert_close(torch.tensor(shown["probabilities"]), torch.stack(exact))
-    train = ImageDataset(Path("data/prepare")).split("train")
-    place = int(find_samples(labels.sample_ids[row : row + 1], train.sample_ids)[0])
     assert (shown["sample_id"], shown["row"]) == (sample_id, row)
     assert shown["hard_label"] == int(train.hard_labels[place])
     figure = Path(f"reports/inspect/{sample_id}.png")
@@ -355,8 +354,8 @@ def test_a_figure_shows_the_pixels_that_the_teacher_saw(call: Call, monkeypatch:
     labels = reader("dense8")
     call("inspect", store("dense8"), "--sample", "row:5", "--figure", "x.png")
     train = ImageDataset(Path("data/prepare")).split("train")
-    ids = labels.sample_ids[5:6]
-    image = train.inputs[find_samples(ids, train.sample_ids)]
+    place = labels.rows_in(train, slice(5, 6))
+    ids, image = train.sample_ids[place], train.inputs[place]
     for view, pixels in enumerate(drawn[0].images):
         expected = render(image, labels.views.draw(ids, view), labels.views)[0]
         assert np.array_equal(pixels, expected.numpy())
@@ -366,11 +365,11 @@ def test_a_figure_shows_the_pixels_that_the_teacher_saw(call: Call, monkeypatch:
 def test_a_sample_that_the_data_lacks_has_a_table_and_no_figure(call: Call) -> None:
     change(lambda p: p["prepare"].update(seed=5))
     prepare.main(out=Path("data/other"))
-    here = ImageDataset(Path("data/other")).split("train").sample_ids
-    row = int(np.flatnonzero(find_samples(reader("dense8").sample_ids, here) < 0)[0])
+    here = ImageDataset(Path("data/other")).split("train")
+    row = int(np.flatnonzero(reader("dense8").rows_in(here) < 0)[0])
     status, out, err = call("inspect", store("dense8"), "--sample", f"row:{row}", "--data", "data/other")
     assert status == 0
-    assert "its hard label is not known here" in out
+    assert f"sample of unknown id (row {row}), hard label: its hard label is not known here" in out
     assert "no figure: this image is not in data/other" in err
     assert not Path("reports/inspect").exists()
 
@@ -401,7 +400,8 @@ def test_what_inspect_labels_cannot_show_is_one_line(call: Call, arguments: list
 def test_a_subset_holds_the_same_labels(call: Call) -> None:
     whole = reader("dense8")
     chosen = [40, 3, 700]
-    Path("ids.txt").write_text("\n".join(f"{int(whole.sample_ids[row]):016x}" for row in chosen) + "\n\n")
+    ids = whole.ids_in(ImageDataset(Path("data/prepare")).split("train"))[chosen]
+    Path("ids.txt").write_text("\n".join(f"{sample_id:016x}" for sample_id in ids.tolist()) + "\n\n")
     status, out, _ = call("derive", "subset", store("dense8"), "out/some.zarr", "--views", "1", "--samples", "ids.txt")
     # Its canaries are those of the views and samples that are left, and of three samples there may
     # be none.

@@ -7,35 +7,35 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import StoreError
-from pipeline.data.sample_ids import find_samples
 from pipeline.labelling.derive.base import Destination
 from pipeline.labelling.takeover import EarlierStore, copied_anchors, copied_labels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import Canaries
 from pipeline.labels.fidelity import Fidelity
-from pipeline.labels.manifest import Manifest
+from pipeline.labels.manifest import VERSION, Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 
-def assemble(sources: Sequence[EarlierStore], manifest: Manifest, ids: np.ndarray, to: Destination) -> Manifest:
+def assemble(sources: Sequence[EarlierStore], manifest: Manifest, samples: StoredSamples, to: Destination) -> Manifest:
     """Writes a store whose labels and anchors are copied, each from the first source that has it.
 
     Raises StoreError where sources have other anchors of the same sample.
 
     Args:
         manifest: A source's, with the views of the new store.
-        ids: The samples of the new store, which the sources were opened with.
+        samples: Those of the new store, which the sources were opened with.
     """
     stores = [source.store for source in sources]
-    manifest = unfinished(manifest, num_samples=len(ids), block_samples=min(manifest.block_samples, len(ids)))
-    canaries = _canaries_of(stores, manifest, ids)
+    manifest = unfinished(manifest, num_samples=len(samples), block_samples=min(manifest.block_samples, len(samples)))
+    canaries = _canaries_of(stores, manifest, samples)
     blocks = manifest.blocks()
     first = {block: next(source for source in sources if source.has_some(block)) for block in blocks}
     inherited: list[Fidelity] = []
     for source in sources:
         known = [block for block in blocks if first[block] is source]
         inherited.extend(source.other_fidelity(manifest.view_numbers, known))
-    writer = StoreWriter(to.store, to.records, manifest, ids, canaries, stores[0].tables)
+    writer = StoreWriter(to.store, to.records, manifest, samples, canaries, stores[0].tables)
     for rows in manifest.ranges():
         if not writer.anchors.has(rows):
             writer.anchors.write(rows, copied_anchors(sources, rows))
@@ -46,14 +46,18 @@ def assemble(sources: Sequence[EarlierStore], manifest: Manifest, ids: np.ndarra
     return writer.finish(inherited)
 
 
-def _canaries_of(stores: Sequence[StoreReader], manifest: Manifest, ids: np.ndarray) -> Canaries:
+def _canaries_of(stores: Sequence[StoreReader], manifest: Manifest, samples: StoredSamples) -> Canaries:
     """Returns the canaries whose view and sample a new store has; raises StoreError where none is
     left.
+
+    Where some are points and others the thumbnails of format 1, the points alone.
     """
     kept = []
     for canaries in (store.canaries for store in stores):
-        here = (find_samples(canaries.sample_ids, ids) >= 0) & np.isin(canaries.views, manifest.view_numbers)
-        kept.append(Canaries(canaries.sample_ids[here], canaries.views[here], canaries.rendered[here]))
+        there = samples.find(StoredSamples.of(canaries.sample_ids)) >= 0
+        kept.append(canaries.take(there & np.isin(canaries.views, manifest.view_numbers)))
+    as_points = any(canaries.are_points and len(canaries.views) for canaries in kept)
+    kept = [canaries for canaries in kept if canaries.are_points == as_points] or kept
     together = Canaries(
         *(np.concatenate([getattr(c, name) for c in kept]) for name in ("sample_ids", "views", "rendered"))
     )
@@ -73,4 +77,4 @@ def unfinished(manifest: Manifest, **changes: Any) -> Manifest:
         "anchor_bytes": None,
         "arrays_digest": None,
     }
-    return replace(manifest, **finished, complete=False, fingerprint="", **changes)
+    return replace(manifest, **finished, complete=False, fingerprint="", version=VERSION, **changes)

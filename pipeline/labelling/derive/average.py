@@ -77,11 +77,11 @@ class Average(Derivation):
         self.encoding.check(manifest.space, str(to.store))
         self._need_first_views()
         # 2. The encoding learns its tables from the mean labels of one view, evenly spread.
-        ids, mean = first.sample_ids, self._mean()
-        chosen = np.linspace(0, len(ids) - 1, min(self.num_pilot, len(ids))).astype(np.int64)
+        samples, mean = first.samples, self._mean()
+        chosen = np.linspace(0, len(samples) - 1, min(self.num_pilot, len(samples))).astype(np.int64)
         tables = self.encoding.learn(mean(manifest.view_numbers[0], chosen), manifest.space)
         # 3. Every block that is not there yet is written.
-        writer = StoreWriter(to.store, to.records, manifest, ids, first.canaries, tables)
+        writer = StoreWriter(to.store, to.records, manifest, samples, first.canaries, tables)
         for rows in manifest.ranges():
             if not writer.anchors.has(rows):
                 writer.write_anchors(rows, self._mean_of_first_views(mean, rows))
@@ -120,8 +120,8 @@ class Average(Derivation):
         return unfinished(first, encoding=self.encoding.to_dict(), teacher={"mean_of": teachers})
 
     def _mean(self) -> "_Mean":
-        ids = self.stores[0].sample_ids
-        return _Mean([EarlierStore(store, ids) for store in self.stores], self._shares())
+        samples = self.stores[0].samples
+        return _Mean([EarlierStore(store, samples) for store in self.stores], self._shares())
 
 
 @dataclass(frozen=True)

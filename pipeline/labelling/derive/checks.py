@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import StoreError
-from pipeline.data.sample_ids import find_samples
 from pipeline.labels.reader import StoreReader
 
 _SHORT_LIST, _PLACES = 10, 3  # that a message shows
@@ -49,7 +48,7 @@ def need_alike(first: StoreReader, other: StoreReader) -> None:
             raise StoreError(
                 other.location, f"{name.replace('_', ' ')} {found}", expected=f"{wanted} ({first.location})"
             )
-    if lost := int((find_samples(first.sample_ids, other.sample_ids) < 0).sum()):
+    if lost := int((other.samples.find(first.samples) < 0).sum()):
         found_ids = f"has no label for {lost} of {mine.num_samples} samples of {first.location}"
         raise StoreError(other.location, found_ids, expected="the same samples")
     _need_same_blocks(first, other)
@@ -73,7 +72,7 @@ def _need_same_blocks(first: StoreReader, other: StoreReader) -> None:
         return
     if first.manifest.block_samples != other.manifest.block_samples:
         found, expected = (f"blocks of {store.manifest.block_samples} samples" for store in (other, first))
-    elif not np.array_equal(first.sample_ids, other.sample_ids):
+    elif not first.samples.same(other.samples):
         found, expected = "other samples, or in another order", "the same, because its views are mixed of two images"
     else:
         return

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import numpy as np
-from jaxtyping import UInt64
 
 from pipeline.core.errors import StoreError
 from pipeline.labelling.derive.assemble import assemble
@@ -14,6 +13,7 @@ from pipeline.labelling.derive.checks import need_same
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 
 @final
@@ -41,7 +41,7 @@ class Merge(Derivation):
     @property
     def num_labels(self) -> int:
         """The number of views in any store times that of samples in any store."""
-        return len(self._views()) * len(np.unique(np.concatenate([store.sample_ids for store in self.stores])))
+        return len(self._views()) * len(StoredSamples.together([store.samples for store in self.stores]))
 
     def make(self, to: Destination) -> Manifest:
         """Writes the labels as they are stored.
@@ -53,32 +53,30 @@ class Merge(Derivation):
         first = self.stores[0]
         for other in self.stores[1:]:
             need_same(first, other)
-        views, ids = self._views(), self._ids()
-        sources = [EarlierStore(store, ids) for store in self.stores]
+        views, samples = self._views(), self._samples()
+        sources = [EarlierStore(store, samples) for store in self.stores]
         for view in views:
-            here = np.zeros(len(ids), dtype=bool)
+            here = np.zeros(len(samples), dtype=bool)
             for source in sources:
                 here |= (source.rows >= 0) & source.has_view(view)
             if not here.all():
                 raise StoreError(
                     first.location,
-                    f"view {view} of {int((~here).sum())} of {len(ids)} samples is in none of the stores",
+                    f"view {view} of {int((~here).sum())} of {len(samples)} samples is in none of the stores",
                     expected="every view of every sample",
                     fix="dump these, or take a subset first",
                 )
-        return assemble(sources, replace(first.manifest, view_numbers=views), ids, to)
+        return assemble(sources, replace(first.manifest, view_numbers=views), samples, to)
 
     def _views(self) -> list[int]:
         return sorted({view for store in self.stores for view in store.manifest.view_numbers})
 
-    def _ids(self) -> UInt64[np.ndarray, " samples"]:
+    def _samples(self) -> StoredSamples:
         """Returns the samples of all stores, each at its first place.
 
         Samples of mixed views, repeated ones too, are the same in all stores and keep their places.
         """
         first = self.stores[0]
         if first.views.mixes:
-            return first.sample_ids
-        ids = np.concatenate([store.sample_ids for store in self.stores])
-        _, places = np.unique(ids, return_index=True)
-        return ids[np.sort(places)]
+            return first.samples
+        return StoredSamples.together([store.samples for store in self.stores])

@@ -11,6 +11,7 @@ from pipeline.core.config import load_rows
 from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
 from pipeline.labels.encodings import Budget, Encoding, build_row
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 
 def parse_views(views: str) -> list[int]:
@@ -31,8 +32,8 @@ def parse_weights(weights: str, count: int) -> list[float]:
     return parsed
 
 
-def choose_samples(store: StoreReader, file: Path | None, first: int | None) -> UInt64[np.ndarray, " samples"] | None:
-    """Returns the ids of the first samples of a store or those in a file; None where neither is
+def choose_samples(store: StoreReader, file: Path | None, first: int | None) -> StoredSamples | None:
+    """Returns the first samples of a store or those in a file; None where neither is
     asked for.
     """
     if file is not None and first is not None:
@@ -41,8 +42,8 @@ def choose_samples(store: StoreReader, file: Path | None, first: int | None) -> 
         if first > store.manifest.num_samples:
             found = f"has {store.manifest.num_samples:,} samples, not {first:,}"
             raise StoreError(store.location, found, expected="--first of no more than these")
-        return store.sample_ids[:first]
-    return None if file is None else read_sample_ids(file)
+        return store.samples.take(slice(first))
+    return None if file is None else StoredSamples.of(read_sample_ids(file))
 
 
 def read_sample_ids(file: Path) -> UInt64[np.ndarray, " samples"]:

@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, final
 
-import numpy as np
-from jaxtyping import UInt64
-
 from pipeline.core.errors import StoreError
 from pipeline.labelling.derive.assemble import assemble
 from pipeline.labelling.derive.base import Derivation, Destination
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.samples import StoredSamples
 
 
 @final
@@ -25,14 +23,14 @@ class Subset(Derivation):
 
     Attributes:
         views: Numbers of views; None for all.
-        sample_ids: The samples in the order of the new store; None for all.
+        samples: In the order of the new store; None for all.
     """
 
     kind: ClassVar[str] = "subset"
 
     store: StoreReader
     views: Sequence[int] | None = None
-    sample_ids: UInt64[np.ndarray, " samples"] | None = None
+    samples: StoredSamples | None = None
 
     @property
     def sources(self) -> Sequence[StoreReader]:
@@ -41,13 +39,13 @@ class Subset(Derivation):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The views and the ids of the samples."""
-        return {"views": self._views, "samples": [f"{i:016x}" for i in self._ids.tolist()]}
+        """The views and the samples."""
+        return {"views": self._views, "samples": [f"{key:016x}" for key in self._samples.keys.tolist()]}
 
     @property
     def num_labels(self) -> int:
         """The number of chosen views of chosen samples."""
-        return len(self._views) * len(self._ids)
+        return len(self._views) * len(self._samples)
 
     def make(self, to: Destination) -> Manifest:
         """Writes the chosen labels as they are stored.
@@ -58,26 +56,27 @@ class Subset(Derivation):
                 of the images would be missing.
         """
         _need_views(self.store, self._views)
-        source = EarlierStore(self.store, self._ids)
+        source = EarlierStore(self.store, self._samples)
         if lost := int((source.rows < 0).sum()):
-            found = f"has no label for {lost} of {len(self._ids)} samples"
+            found = f"has no label for {lost} of {len(self._samples)} samples"
             raise StoreError(self.store.location, found, expected="samples of this store")
-        if self.store.views.mixes and not np.array_equal(self._ids, self.store.sample_ids):
+        if self.store.views.mixes and not self.store.samples.same(self._samples):
             raise StoreError(
                 self.store.location,
                 "its views are mixed of two images, and some of its samples would lack the other one",
                 expected="all of its samples in their order",
                 fix="choose among its views alone",
             )
-        return assemble([source], replace(self.store.manifest, view_numbers=self._views), self._ids, to)
+        samples = self.store.samples.take(source.rows)  # with keys as short as they are there
+        return assemble([source], replace(self.store.manifest, view_numbers=self._views), samples, to)
 
     @cached_property
     def _views(self) -> list[int]:
         return list(self.store.manifest.view_numbers if self.views is None else self.views)
 
     @cached_property
-    def _ids(self) -> UInt64[np.ndarray, " samples"]:
-        return self.store.sample_ids if self.sample_ids is None else self.sample_ids
+    def _samples(self) -> StoredSamples:
+        return self.store.samples if self.samples is None else self.samples
 
 
 def _need_views(store: StoreReader, views: Sequence[int]) -> None:
