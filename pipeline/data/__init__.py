@@ -7,8 +7,8 @@ A new kind of input starts with a reader beside images.py, chosen in dataset.py 
 manifest (manifest.py), used by split_on_disk.py; splits.py has inputs of 8 bits, sample_ids.py ids
 of pixels. What else knows pixels: preparation/ (sources/, make.py, statistics.py), views/
 (operations/, points.py, spec.py, thumbnails.py), models/ (classifier.py, building.py, counting.py,
-saved.py, predict.py, answers.py), labels/canaries.py, labelling/inspect_sample.py, training/start.py,
-profiling/probe.py, evaluation/ (exam.py, corruptions/), explanation/, export/,
+saved.py, predict.py, answers.py), labels/canaries.py, labelling/inspect_sample.py,
+training/start.py, profiling/probe.py, evaluation/ (exam.py, corruptions/), explanation/, export/,
 report/label_figures.py and doctor/.
 
     budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
