@@ -69,6 +69,11 @@ def known(store: StoreReader, split: SplitInMemory = SPLIT) -> np.ndarray:
     return ids
 
 
+def ids_of(store: StoreWriter | StoreReader) -> np.ndarray:
+    """Returns the sample ids of a store that is written or read."""
+    return store.sample_ids if isinstance(store, StoreWriter) else known(store)
+
+
 def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
     """Returns the logits of teacher `seed` for a view of some images."""
     words = torch.cat([sample_draws(seed, sample_ids, view, slot) for slot in (7, 8)])[: len(CLASSES)]
@@ -125,15 +130,14 @@ def write(writer: StoreWriter, blocks: Iterable[Block], seed: int = 0) -> None:
 
 def mean_of(store: StoreWriter | StoreReader, rows: range, seed: int = 0) -> torch.Tensor:
     """Returns the mean prediction that anchors of some rows are made of."""
-    ids, mean = store.sample_ids[rows.start : rows.stop], MeanPrediction(store.manifest.temperature)
+    ids, mean = ids_of(store)[rows.start : rows.stop], MeanPrediction(store.manifest.temperature)
     for view in range(store.encoding.anchor_views):
         mean.add(logits_of(ids, view, seed))
     return mean.log_probs()
 
 
 def block_logits(store: StoreWriter | StoreReader, block: Block, seed: int = 0) -> torch.Tensor:
-    ids = store.sample_ids if isinstance(store, StoreWriter) else known(store)
-    return logits_of(ids[block.rows.start : block.rows.stop], block.view, seed)
+    return logits_of(ids_of(store)[block.rows.start : block.rows.stop], block.view, seed)
 
 
 def make(
