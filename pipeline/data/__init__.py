@@ -19,8 +19,7 @@ report/label_figures.py and doctor/.
     manifest.py       DatasetManifest: the facts about the data set as a whole
     opening.py        opens splits in memory or on disk, as the budget decides
     paging.py         the order of an epoch: pages, windows, rows within a window
-    row_draws.py      random words of samples, which order the rows of prepared data
-    sample_ids.py     sample ids, and where samples stand in a list of them
+    sample_ids.py     sample ids, the random words of them that order rows, places in a list of them
     split_on_disk.py  SplitOnDisk: inputs are read as they are asked for
     splits.py         Split, and SplitInMemory
     windows.py        a thread that reads the next window while the current one trains

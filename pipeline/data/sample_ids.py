@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.errors import DataError, repaired
+from pipeline.core.seeding import derive_seed, philox
 
 FIX = repaired("prepare")
+_DRAWN_AT_ONCE = 65_536  # samples: drawing takes some 100 bytes for each
 
 
 class SampleIndex:
@@ -65,3 +67,18 @@ def check_images(
     """
     if not np.array_equal(sample_ids(images), ids):
         raise DataError(where, "some images are not those of their sample ids", fix=FIX)
+
+
+def row_draws(ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, " samples"]:
+    """Returns random words in [0, 2^32) by which rows are ordered, from the ids alone."""
+    return id_draws(derive_seed(0, "rows"), ids)
+
+
+def id_draws(seed: int, ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, " samples"]:
+    """Returns a random word in [0, 2^32) for each id, other words for each seed."""
+    draws = np.empty(len(ids), np.int64)
+    for start in range(0, len(ids), _DRAWN_AT_ONCE):
+        words = ids[start : start + _DRAWN_AT_ONCE].view(np.int64)
+        zero = np.zeros_like(words)
+        draws[start : start + len(words)] = philox(seed, (words, words >> 32, zero, zero))[0]
+    return draws

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
-from pipeline.data.row_draws import row_draws
-from pipeline.data.sample_ids import find_samples
+from pipeline.data.sample_ids import find_samples, row_draws
 
 WHOLE_BYTES = 8
 _FEWEST_BYTES = 6

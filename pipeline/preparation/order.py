@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int64, UInt64
 
 from pipeline.core.errors import DataError
 from pipeline.core.seeding import derive_seed
-from pipeline.data.row_draws import id_draws, row_draws
+from pipeline.data.sample_ids import id_draws, row_draws
 from pipeline.data.splits import UNLABELLED
 
 _PURPOSES = {"val": "validation", "test": "test"}  # of the random numbers

@@ -29,7 +29,7 @@ from jaxtyping import Int64, UInt8
 from pipeline.core.errors import DataError, SourceError, suggest
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import DecodeError, decode_all
-from pipeline.data.row_draws import row_draws
+from pipeline.data.sample_ids import row_draws
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
