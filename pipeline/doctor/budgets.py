@@ -7,8 +7,7 @@ from jaxtyping import Float
 
 from pipeline.doctor.findings import Findings
 from pipeline.labelling.budgets import rung_for
-from pipeline.labelling.choosing import TrialLabels
-from pipeline.labelling.ladder import ladder
+from pipeline.labelling.ladder import TrialLabels, ladder
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labels.encodings import Budget, Encoding, LabelSpace
 

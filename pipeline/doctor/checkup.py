@@ -21,6 +21,7 @@ from pipeline.doctor.space import measure_label_bytes, measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labels.encodings import Encoding
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.enough import check_counts
@@ -50,14 +51,15 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     if dump is None:
         return
     asks_teacher = look.seconds is None and not quick
-    known = teacher_labels(dump, look, folders, findings) if asks_teacher else None
+    anchor_views = {row.anchor_views for row in params.encodings.values() if isinstance(row, Encoding)} - {0}
+    known = teacher_labels(dump, look, folders, findings, anchor_views) if asks_teacher else None
     stores = plan_stores(params, dump, look, findings, known)
     students = fitting_students(params, stores, folders.labels, look, findings)
     # 4. The networks: each has a try on a batch, which is timed.
     if not quick:
         report_times(stage_seconds(params, dump, students, look, findings), findings)
     # 5. The disk.
-    labels = known or made_up_labels(dump, len(look.data.class_names))
+    labels = known or made_up_labels(dump, len(look.data.class_names), anchor_views)
     sizes = findings.attempt(measure_label_bytes, dump, stores, labels, look.data.num_samples["train"]) or {}
     report_space(measure_space(dump, sizes, look, folders), findings)
 

@@ -3,7 +3,7 @@ measure.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.budgets import choose_now, stand_in
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, spread
 from pipeline.doctor.params import Params
-from pipeline.labelling.first_views import make_anchors
+from pipeline.labelling.first_views import MeanPrediction, make_anchors
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import passed_over, unfit_encodings
 from pipeline.labelling.teacher import Teacher, label_rows
@@ -57,10 +58,16 @@ class LabelStore:
 
 @dataclass(frozen=True)
 class SomeLabels:
-    """A few labels to measure encodings with, at the stored temperature, and their source."""
+    """A few labels to measure encodings with, at the stored temperature, and their source.
+
+    Attributes:
+        means: What anchors are made of: the mean prediction for the first views of each label's
+            sample, by the number of these views.
+    """
 
     log_probs: Float[torch.Tensor, "labels classes"]
     source: str
+    means: Mapping[int, Float[torch.Tensor, "labels classes"]]
 
 
 def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels classes"]:
@@ -121,14 +128,21 @@ def find_store(row: TrainStudent, planned: Mapping[str, LabelStore], folder: Pat
     raise ConfigError(f"{where}.labels", repr(row.labels), expected=expected)
 
 
-def made_up_labels(dump: DumpLabels, num_classes: int) -> SomeLabels:
-    """Returns labels of random logits."""
-    logits = random_logits(MEASURED, num_classes)
-    return SomeLabels(torch.log_softmax(logits / dump.temperature, dim=1), "measured on made-up ones: no teacher yet")
+def made_up_labels(dump: DumpLabels, num_classes: int, anchor_views: Iterable[int] = ()) -> SomeLabels:
+    """Returns labels of random logits, half of which all views of a sample share."""
+    own, shared = random_logits(2 * MEASURED, num_classes).split(MEASURED)
+    log_probs, mean = (torch.log_softmax(each / dump.temperature, dim=1) for each in (own, (own + shared) / 2))
+    return SomeLabels(log_probs, "measured on made-up ones: no teacher yet", dict.fromkeys(anchor_views, mean))
 
 
-def teacher_labels(dump: DumpLabels, look: Look, folders: Folders, findings: Findings) -> SomeLabels | None:
-    """Returns the present teacher's labels of some views; None where no teacher fits this data."""
+def teacher_labels(
+    dump: DumpLabels, look: Look, folders: Folders, findings: Findings, anchor_views: Collection[int] = ()
+) -> SomeLabels | None:
+    """Returns the present teacher's labels of some views; None where no teacher fits this data.
+
+    Args:
+        anchor_views: The numbers of first views whose mean predictions are asked for, too.
+    """
     if not (folders.teacher / "meta.json").exists():
         return None
 
@@ -141,16 +155,23 @@ def teacher_labels(dump: DumpLabels, look: Look, folders: Folders, findings: Fin
             return None
         device = choose_device(dump.device)
         teacher = Teacher.read(folders.teacher, device, dump.batch_size, dump.precision)
-        logits = _some_logits(teacher, dump, folders.data, look)
-        return SomeLabels(torch.log_softmax(logits / dump.temperature, dim=1), "measured on the present teacher's")
+        some = _as_many_as_there_is_time_for(teacher, dump, folders.data, look, max(anchor_views, default=1))
+        mean, means, labels = MeanPrediction(dump.temperature), dict[int, torch.Tensor](), torch.empty(0)
+        for view in range(max(anchor_views, default=1)):
+            logits = label_rows(teacher, some, dump.views, view, range(len(some)))
+            mean.add(logits)
+            means |= {view + 1: mean.log_probs()} if view + 1 in anchor_views else {}
+            labels = torch.log_softmax(logits / dump.temperature, dim=1) if view == 0 else labels
+        return SomeLabels(labels, "measured on the present teacher's", means)
 
     return findings.attempt(ask)
 
 
-def _some_logits(teacher: Teacher, dump: DumpLabels, data: Path, look: Look) -> Float[torch.Tensor, "labels classes"]:
-    """Returns the teacher's logits of as many images as there is time for."""
+def _as_many_as_there_is_time_for(
+    teacher: Teacher, dump: DumpLabels, data: Path, look: Look, num_views: int
+) -> SplitInMemory:
+    """Returns as many images as the teacher can label so many views of."""
     begin = time.monotonic()
     label_rows(teacher, look.some, dump.views, 0, range(len(look.some)))
-    per_image = (time.monotonic() - begin) / len(look.some)
-    some = spread(ImageDataset(data), max(len(look.some), min(MEASURED, int(_LABELLING_SECONDS / per_image))))
-    return label_rows(teacher, some, dump.views, 0, range(len(some)))
+    per_image = num_views * (time.monotonic() - begin) / len(look.some)
+    return spread(ImageDataset(data), max(len(look.some), min(MEASURED, int(_LABELLING_SECONDS / per_image))))

@@ -12,7 +12,7 @@ from pipeline.doctor.disk import count_copies, tree_bytes
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import LabelStore, SomeLabels
-from pipeline.labelling.ladder import measure_encoding
+from pipeline.labelling.ladder import TrialLabels, measure_encoding
 from pipeline.labelling.settings import DumpLabels
 
 _MOST_PILOT = 0.5  # of the labels
@@ -87,15 +87,13 @@ def measure_label_bytes(
     log_probs, num_labels = labels.log_probs, dump.num_views * num_train
     space = dump.space(log_probs.shape[1])
     pilot = log_probs[: max(1, min(dump.pilot_labels, int(_MOST_PILOT * len(log_probs))))]
+    trial = TrialLabels(log_probs, pilot, space, num_labels, dump.block_samples, dump.num_views, labels.means)
     sizes: dict[str, LabelBytes] = {}
     for name, store in stores.items():
         budget, sizes[name] = store.budget, LabelBytes(0.0, labels.source)
         if budget and budget.bytes is not None:
             sizes[name] = LabelBytes(budget.bytes, "the most by its budget")
         elif store.encoding.fields(space):
-            trial = measure_encoding(
-                log_probs, store.encoding, space, pilot=pilot, num_labels=num_labels, block_samples=dump.block_samples
-            )
             source = f"a guess: the dump chooses for {budget}" if budget else labels.source
-            sizes[name] = LabelBytes(trial.label_bytes, source)
+            sizes[name] = LabelBytes(measure_encoding(trial, store.encoding).label_bytes, source)
     return sizes

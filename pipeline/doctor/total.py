@@ -15,7 +15,6 @@ from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.doctor.comparison import open_part, shortened_row, soft_student, train_on_each
 from pipeline.labelling.temporary import temporary_folder
-from pipeline.labelling.tune import trial_labels
 from pipeline.labelling.tune_source import LabelSource
 from pipeline.labelling.tune_total import Pair, TrialPart, pairs_within, parse_size
 
@@ -45,7 +44,7 @@ class TotalTrial:
         name, row = soft_student(self.student, params)
         row, where = shortened_row(row, self.epochs), f"{params}: students.{name}"
         # 2. The pairs.
-        labels = trial_labels(source, self.labels)
+        labels = source.draw(self.labels)
         most = min(row.fit.epochs, len(source.view_numbers or range(row.fit.epochs)))
         pairs = pairs_within(total, labels.rungs("tune_labels"), source.num_samples, most)
         # 3. The student on each.

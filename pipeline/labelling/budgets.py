@@ -12,8 +12,8 @@ import torch
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.progress import say
 from pipeline.core.sealed import read_sealed, write_sealed
-from pipeline.labelling.choosing import TrialLabels, as_yaml, choose, size_and_kl
-from pipeline.labelling.ladder import Rung
+from pipeline.labelling.choosing import as_yaml, choose, size_and_kl
+from pipeline.labelling.ladder import Rung, TrialLabels
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan, StorePlan
 from pipeline.labels.encodings import Budget, Encoding, build_encoding

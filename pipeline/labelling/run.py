@@ -13,8 +13,8 @@ from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
 from pipeline.labelling.budgets import earlier_encodings, settle
-from pipeline.labelling.choosing import PILOT_PER_CLASS
 from pipeline.labelling.dump import dump_labels
+from pipeline.labelling.ladder import PILOT_PER_CLASS
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan
 from pipeline.labelling.takeover import EarlierStore

@@ -6,8 +6,8 @@ from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import write_bytes
 from pipeline.core.tables import lines_of
-from pipeline.labelling.choosing import TrialLabels, by_size, choose, pareto_front
-from pipeline.labelling.ladder import Rung
+from pipeline.labelling.choosing import by_size, choose, pareto_front
+from pipeline.labelling.ladder import Rung, TrialLabels
 from pipeline.labelling.tune_source import LabelSource
 from pipeline.labels.encodings import Budget
 from pipeline.results.ladder import Ladder, LadderRow
@@ -38,15 +38,6 @@ def check_source(source: LabelSource, budget: Budget | None) -> None:
         raise StoreError(source.about, found, fix="take labels from the teacher, or from a dense_float16 store")
 
 
-def trial_labels(source: LabelSource, num_labels: int) -> TrialLabels:
-    """Returns about so many labels of a source to be measured, and others that encodings learn
-    from.
-    """
-    log_probs, pilot = source.draw(num_labels)
-    in_store = source.num_views * source.num_samples
-    return TrialLabels(log_probs, pilot, source.space, in_store, source.block_samples)
-
-
 def climb(source: LabelSource, num_labels: int, budget: Budget | None) -> tuple[Ladder, StoreError | None]:
     """Returns the measurements of every rung with the one that fits the budget, or the error that
     none does.
@@ -54,7 +45,7 @@ def climb(source: LabelSource, num_labels: int, budget: Budget | None) -> tuple[
     Args:
         num_labels: The number of labels to measure each rung on.
     """
-    labels = trial_labels(source, num_labels)
+    labels = source.draw(num_labels)
     rungs = labels.rungs("tune_labels")
     chosen, misfit = None, None
     try:

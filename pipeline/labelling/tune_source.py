@@ -16,6 +16,8 @@ from pipeline.core.progress import progress
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
+from pipeline.labelling.first_views import MeanPrediction
+from pipeline.labelling.ladder import TrialLabels
 from pipeline.labelling.teacher import Teacher, label_rows
 from pipeline.labels.encodings import LabelSpace
 from pipeline.labels.fields import gather
@@ -42,6 +44,8 @@ class LabelSettings:
     precision: Precision
     views: ViewSpec
 
+
+_ANCHOR_VIEWS = (2, 4, 8)  # each view costs a prediction for every label that is measured
 
 LogProbs = Callable[[int, Int64[np.ndarray, " rows"]], Float[torch.Tensor, "rows classes"]]
 LogitsOf = Callable[[Split, int, RowOrder], Float[torch.Tensor, "samples classes"]]
@@ -75,15 +79,22 @@ class LabelSource:
     num_pilot: int | None = None
     own_kl: float = 0.0
 
-    def draw(self, num_labels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the log-probabilities of about `num_labels` views to measure, and of others for a
-        pilot, drawn at random without repeats.
+    @property
+    def anchor_views(self) -> list[int]:
+        """The numbers of views that anchors are tried of: of the first views, there are so many."""
+        numbers = range(self.num_views) if self.view_numbers is None else self.view_numbers
+        return [count for count in _ANCHOR_VIEWS if {*range(count)} <= {*numbers}]
+
+    def draw(self, num_labels: int) -> TrialLabels:
+        """Returns about `num_labels` views to measure, and others for a pilot, drawn at random
+        without repeats.
         """
         per_view = min(-(-num_labels // self.num_views), self.num_samples // 2)
         others = min(-(-(self.num_pilot or num_labels) // self.num_views), self.num_samples - per_view)
         if per_view == 0:
             raise DataError(self.about, f"{self.num_samples} samples", expected="at least 2")
         parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        means: dict[int, list[torch.Tensor]] = {count: [] for count in self.anchor_views}
         with progress("tune_labels", (per_view + others) * self.num_views, "label") as on_labels:
             for index in range(self.num_views):
                 order = permutation(derive_seed(self.views.seed, "tune"), self.num_samples, index)
@@ -92,8 +103,27 @@ class LabelSource:
                 measured = torch.from_numpy(np.isin(rows, order[:per_view]))
                 parts[0].append(log_probs[measured])
                 parts[1].append(log_probs[~measured])
+                for count, mean in self._means(rows[measured.numpy()]).items():
+                    means[count].append(mean)
                 on_labels(len(rows))
-        return torch.cat(parts[0]), torch.cat(parts[1])
+        return TrialLabels(
+            torch.cat(parts[0]),
+            torch.cat(parts[1]),
+            self.space,
+            self.num_views * self.num_samples,
+            self.block_samples,
+            self.num_views,
+            {count: torch.cat(some) for count, some in means.items()},
+        )
+
+    def _means(self, rows: Int64[np.ndarray, " rows"]) -> dict[int, Float[torch.Tensor, "rows classes"]]:
+        """Returns the mean predictions for the first views of some rows, by their number."""
+        mean, means = MeanPrediction(1.0), {}  # of log-probabilities, at the stored temperature
+        for view in range(max(self.anchor_views, default=0)):
+            mean.add(self.log_probs(view if self.view_numbers is None else list(self.view_numbers).index(view), rows))
+            if view + 1 in self.anchor_views:
+                means[view + 1] = mean.log_probs()
+        return means
 
 
 def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:

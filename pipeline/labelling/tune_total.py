@@ -14,6 +14,7 @@ from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.progress import progress
 from pipeline.data.splits import Split
 from pipeline.labelling.choosing import choose
+from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.ladder import Rung
 from pipeline.labelling.tune_source import LabelSource
 from pipeline.labelling.writer import StoreWriter
@@ -62,7 +63,11 @@ def pairs_within(total_bytes: float, rungs: dict[str, Rung], num_samples: int, m
     """
     pairs: list[Pair] = []
     for num_views in [1 << power for power in range(most_views.bit_length())]:
-        of_store = {name: replace(rung, num_labels=num_views * num_samples) for name, rung in rungs.items()}
+        of_store = {
+            name: replace(rung, num_labels=num_views * num_samples, num_views=num_views)
+            for name, rung in rungs.items()
+            if rung.encoding.anchor_views <= num_views
+        }
         left = (total_bytes / num_samples - _ID_BYTES) / num_views
         if left <= 0:
             found = f"{total_bytes:,.0f} bytes for {num_samples:,} samples"
@@ -95,10 +100,11 @@ class TrialPart:
         once.
         """
         writers = {pair.num_views: self._begin(folder, pair) for pair in pairs}
-        views = self._views(max(writers))
+        views, firsts = self._views(max(writers)), self._write_anchors(list(writers.values()))
         with progress("tune_labels", len(views) * len(self.split), "label") as on_labels:
             for place, view in enumerate(views):
-                logits = self.source.logits_of(self.split, view, self._order)
+                logits = firsts.get(view)
+                logits = self.source.logits_of(self.split, view, self._order) if logits is None else logits
                 for writer in [writer for count, writer in writers.items() if place < count]:
                     for block in [block for block in writer.manifest.blocks() if block.view == view]:
                         writer.write(block, logits[block.rows.start : block.rows.stop])
@@ -106,6 +112,17 @@ class TrialPart:
         for writer in writers.values():
             writer.finish()
         return {count: StoreReader(writer.path) for count, writer in writers.items()}
+
+    def _write_anchors(self, writers: Sequence[StoreWriter]) -> dict[int, torch.Tensor]:
+        """Makes the anchors that stores want; returns the logits, by view, that they are made of."""
+        logits, mean = {}, MeanPrediction(self.source.space.temperature)
+        for view in range(max(writer.encoding.anchor_views for writer in writers)):
+            logits[view] = self.source.logits_of(self.split, view, self._order)
+            mean.add(logits[view])
+            for writer in [writer for writer in writers if writer.encoding.anchor_views == view + 1]:
+                for rows in writer.manifest.ranges():
+                    writer.write_anchors(rows, mean.log_probs()[rows.start : rows.stop])
+        return logits
 
     @property
     def _order(self) -> RowOrder:

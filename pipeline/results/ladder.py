@@ -9,8 +9,8 @@ class LadderRow:
     """An encoding that was tried.
 
     Attributes:
-        label_bytes: Bytes on disk per label with its share of the tables; without them
-            `field_bytes`.
+        label_bytes: Bytes on disk per label with its share of its sample's anchor and of the
+            tables; without them `field_bytes`.
         table_bytes: Bytes of the tables, which a store has once.
         kl_nats: KL(teacher || label) in nats by temperature: `mean`, `p999` and `max`.
         worst_kl_nats: The largest mean; None where a declared temperature can't be served.

@@ -3,6 +3,7 @@ are kept.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import torch
 
 from pipeline.core.errors import StoreError
 from pipeline.labelling.choosing import by_size, choose, pareto_front
-from pipeline.labelling.ladder import Rung, ladder, measure_encoding
+from pipeline.labelling.ladder import Rung, TrialLabels, ladder, measure_encoding
+from pipeline.labelling.tune_source import LabelSource
 from pipeline.labels.encodings import Budget, LabelSpace, build_encoding
 from pipeline.labels.encodings.sampled import Sampled
 from pipeline.labels.encodings.topk import TopK
 from pipeline.labels.fidelity import Fidelity
+from pipeline.views.spec import ViewSpec
 
 SPACE = LabelSpace(12, 2.0, (1.0, 2.0, 4.0))
 
@@ -30,17 +33,17 @@ def log_probs(count: int, seed: int, classes: int = 12) -> torch.Tensor:
 
 
 MEASURED, PILOT = log_probs(600, seed=0), log_probs(600, seed=1)
+MEANS = torch.log_softmax(MEASURED + 0.3 * torch.randn(600, 12, generator=torch.Generator().manual_seed(0)), dim=1)
 
 
 def measure(name: str, space: LabelSpace = SPACE, num_labels: int = 10_000, block_samples: int = 256) -> Rung:
-    return measure_encoding(
-        MEASURED, ladder(space)[name], space, pilot=PILOT, num_labels=num_labels, block_samples=block_samples
-    )
+    labels = TrialLabels(MEASURED, PILOT, space, num_labels, block_samples, num_views=4, means={3: MEANS})
+    return measure_encoding(labels, ladder(space, [3])[name])
 
 
 @pytest.fixture(scope="module")
 def rungs() -> dict[str, Rung]:
-    return {name: measure(name) for name in ladder(SPACE)}
+    return {name: measure(name) for name in ladder(SPACE, [3])}
 
 
 def test_every_rung_is_a_row_for_params_that_fits_the_labels() -> None:
@@ -90,6 +93,30 @@ def test_bytes_are_those_of_the_label_fields_alone_and_tables_are_spread(rungs: 
     # disk.
     assert rungs["topk 1/32"].field_bytes < 3
     assert measure("topk 1/32", block_samples=10).field_bytes > 2 * rungs["topk 1/32"].field_bytes
+
+
+def test_anchors_are_shared_by_the_views_of_a_sample(rungs: dict[str, Rung]) -> None:
+    rung = rungs["anchored 2/3 views"]
+    assert 5 < rung.anchor_bytes < 30
+    assert rung.label_bytes == rung.field_bytes + rung.anchor_bytes / 4
+    assert not any(name.startswith("anchored") for name in ladder(SPACE)), "nothing to make anchors of"
+
+
+@pytest.mark.parametrize("numbers", [None, [2, 0, 1, 3]])
+def test_anchors_are_made_of_the_first_views_of_the_very_labels_that_are_measured(numbers: list[int] | None) -> None:
+    said = torch.stack([log_probs(40, seed=view) for view in range(4)])
+    places = [*range(4)] if numbers is None else numbers
+    asked = lambda place, rows: said[places[place]][torch.from_numpy(rows)]  # noqa: E731
+    spec = ViewSpec(seed=1, plain_first=False, operations=())
+    source = LabelSource("made up", SPACE, 4, 40, 8, spec, asked, asked, view_numbers=numbers)
+    labels = source.draw(40)
+    assert source.anchor_views == list(labels.means) == [2, 4]
+    known = {tuple(row.tolist()): n for view in said for n, row in enumerate(view)}
+    samples = torch.tensor([known[tuple(row.tolist())] for row in labels.measured])
+    for count, means in labels.means.items():
+        torch.testing.assert_close(means, torch.log_softmax(said[:count].mean(dim=0), dim=1)[samples])
+    lacking = replace(source, view_numbers=[1, 2, 3, 4])
+    assert lacking.draw(40).means == {}
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +175,6 @@ def test_labels_are_drawn_anew_for_each_sample() -> None:
     """All labels alike: sampled ones differ nevertheless, as those of a store would."""
     same = MEASURED[:1].expand(200, -1)
     sampled = Sampled(draws=50, seed=0)
-    rung = measure_encoding(same, sampled, SPACE, pilot=PILOT, num_labels=200, block_samples=200)
+    rung = measure_encoding(TrialLabels(same, PILOT, SPACE, 200, 200), sampled)
     kl = rung.fidelity["kl_nats"]["2"]
     assert kl["max"] > 2 * kl["mean"]

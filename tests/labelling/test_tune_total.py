@@ -1,12 +1,15 @@
 """A total size: the pairs of views and encoding that fit it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from stores import ANCHORED
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.labelling.ladder import Rung
 from pipeline.labelling.tune_total import pairs_within, parse_size
+from pipeline.labels.encodings import build_encoding
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 
 
@@ -50,6 +53,13 @@ def test_each_number_of_views_gets_the_best_encoding_of_what_it_leaves(
     for pair in pairs:
         assert pair.total_bytes <= each * 1000
         assert pair.rung.num_labels == 1000 * pair.num_views, "tables are shared by more labels"
+
+
+def test_an_anchor_is_shared_by_as_many_views_as_there_are_and_made_of_no_more() -> None:
+    anchored = replace(rung(1, 0.0), encoding=build_encoding(ANCHORED, "here"), anchor_bytes=16)
+    pairs = pairs_within(28_000, {"few": rung(2, 0.1), "anchored": anchored}, 1000, 8)
+    assert {pair.num_views: pair.name for pair in pairs} == {1: "few", 2: "anchored", 4: "anchored", 8: "few"}
+    assert [pair.rung.label_bytes for pair in pairs[1:3]] == [1 + 16 / 2, 1 + 16 / 4]
 
 
 @pytest.mark.parametrize(("each", "told"), [(9, "fits 1 bytes per label; the nearest is few"), (8, "a sample's id")])
