@@ -67,7 +67,7 @@ def _report(measured: Ladder) -> None:
     show(ladder_table(to_json(measured.rows), measured.temperatures, "simple"))
     show(
         f"\n* = no other is both as small and as close to the teacher. KL(teacher, label) in nats; p99.9 rests on the "
-        f"{max(1, measured.num_measured // 1000)} worst labels.\nBytes with the tables' share in a store of "
+        f"{max(1, measured.num_measured // 1000)} worst labels.\nBytes with the label's share of tables and anchors in a store of "
         f"{measured.num_labels:,} labels; ids of samples take {8 / measured.num_views:.2g} more per label in any store."
     )
     if measured.own_kl_nats:
@@ -87,7 +87,7 @@ def _report_total(outcome: Outcome, total: str) -> None:
     best = outcome.best
     show(
         f"\nValidation accuracy of student {outcome.student} after a short training on a part of the data; one standard "
-        f"error is {outcome.error:.2%}. Bytes with the tables' share, total with ids."
+        f"error is {outcome.error:.2%}. Bytes with the label's share of tables and anchors, total with ids."
     )
     show(f"\nFor at most {total}: {best.num_views} views, {best.name}. As settings in params.yaml:\n")
     show(f"dump_labels:\n  num_views: {best.num_views}\nencodings:\n  tuned: {as_yaml(best.rung.encoding.to_dict())}")

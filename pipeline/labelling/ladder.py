@@ -143,7 +143,7 @@ def ladder(space: LabelSpace, anchor_views: Sequence[int] = ()) -> dict[str, Enc
     }
     for views in anchor_views:
         for k in (1, 2, 3, 5):
-            encodings[f"anchored {k}/{views} views"] = Anchored(k=k, anchor_views=views, **anchored)
+            encodings[f"anchored {k}/{views}"] = Anchored(k=k, anchor_views=views, **anchored)
     return {name: encoding for name, encoding in encodings.items() if _fits(encoding, space)}
 
 

@@ -19,6 +19,7 @@ _ENCODING_LOOKS = {
     "dense_uint8": (BLUE, "s", "dense_uint8: levels"),
     "topk prior": (GREEN, "o", "topk, tail: prior: k/levels"),
     "topk uniform": (ORANGE, "^", "topk, tail: uniform: k/levels"),
+    "anchored": (BLUE, "P", "anchored: k/views of an anchor"),
     "sampled": (PURPLE, "v", "sampled: draws"),
 }
 _LABEL_GAP = 0.018  # of the width, less than which two labels of a kind would touch
@@ -48,7 +49,7 @@ def draw_ladder(rows: Rows, chosen: str | None, num_measured: int, path: Path) -
     drawn: dict[str, list[float]] = {}
     for name, row in rows.items():
         kind = f"{row['encoding']['kind']} {row['encoding'].get('tail', '')}".strip()
-        colour, marker, caption = _ENCODING_LOOKS.get(kind, (INK, "x", kind))
+        colour, marker, caption = _ENCODING_LOOKS.get(kind, (INK, "X", kind))
         place = (row["label_bytes"], max(max(kl["mean"] for kl in row["kl_nats"].values()), _LEAST_NATS))
         only = "" if len(row["kl_nats"]) == len(temperatures) else f" (at temperature {', '.join(row['kl_nats'])} only)"
         label = None if kind in drawn else caption + only

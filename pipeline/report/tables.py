@@ -236,7 +236,7 @@ def kl_nats(store: StoreRow) -> dict[str, dict[str, float]]:
 def ladder_table(rows: Mapping[str, dict[str, Any]], temperatures: Sequence[float], style: str) -> str:
     """Returns the table of the encodings tried: size, and distance to the teacher's labels."""
     shown = [f"{t:g}" for t in temperatures]
-    header = ["encoding", "bytes\nper label", "of them\ntables"]
+    header = ["encoding", "bytes\nper label", "of them\nshared"]
     header += [f"{kind}\nat {t}" for kind in ("mean KL", "p99.9") for t in shown] + ["same\ntop-1", ""]
     body = []
     for name, row in rows.items():

@@ -27,7 +27,7 @@ from pipeline.doctor.disk import count_copies
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.params import SECTIONS
 from pipeline.doctor.reporting import duration
-from pipeline.labelling import choosing
+from pipeline.labelling import ladder as rungs
 from pipeline.models import ClassifierSpec
 from pipeline.training.batches import num_steps
 from stages import doctor, dump_labels, prepare, train_teacher
@@ -268,9 +268,9 @@ def test_a_budget_is_counted_before_there_is_a_teacher(
 def test_a_budget_is_told_by_what_it_becomes_where_there_is_a_teacher(
     finished: Path, tmp_path: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = choosing.ladder
+    full = rungs.ladder
     kept = ("dense_uint8/32", "topk 2/64 uniform")
-    monkeypatch.setattr(choosing, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    monkeypatch.setattr(rungs, "ladder", lambda space, *_: {name: full(space)[name] for name in kept})
     project = Path(shutil.copytree(finished, tmp_path / "project"))
     report = ask(project, with_budget(SOFT | {"bytes": 100}), quick=False)
     report.line(

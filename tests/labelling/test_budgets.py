@@ -17,7 +17,8 @@ from pipeline.core.closure import TOP
 from pipeline.core.config import validate_kind
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.scratch import SharedScratch
-from pipeline.labelling import choosing, run
+from pipeline.labelling import ladder as rungs
+from pipeline.labelling import run
 from pipeline.labelling.budgets import settle
 from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
@@ -30,7 +31,7 @@ from pipeline.labels.reader import StoreReader
 
 SPLIT, PILOT = make_split(300), 400
 FACTS = TeacherFacts("0000", "oracle", {}, 0.9, 1.0, "float32")
-FULL, KEPT = choosing.ladder, ("dense_float16", "dense_uint8/64", "topk 1/64 uniform")
+FULL, KEPT = rungs.ladder, ("dense_float16", "dense_uint8/64", "topk 1/64 uniform")
 SOFT, WIDE = Budget(bytes=6.0), Budget(bytes=100.0)
 
 
@@ -43,17 +44,17 @@ def short() -> Iterator[None]:
 
 
 def shorten(patch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
-    patch.setattr(choosing, "ladder", lambda space: {name: FULL(space)[name] for name in names})
+    patch.setattr(rungs, "ladder", lambda space, *_: {name: FULL(space)[name] for name in names})
 
 
 @pytest.fixture
 def no_choice(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Returns a function after which nothing can be chosen any more."""
 
-    def fail(space: object) -> Any:
+    def fail(*_: object) -> Any:
         raise AssertionError("it is chosen already")
 
-    return lambda: monkeypatch.setattr(choosing, "ladder", fail)
+    return lambda: monkeypatch.setattr(rungs, "ladder", fail)
 
 
 def plan_of(rows: dict[str, EncodingRow], num_views: int = 2) -> DumpPlan:

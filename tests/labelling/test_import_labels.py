@@ -18,7 +18,7 @@ from teachers import CLASSES, edit_params, make_project, run_student, run_verify
 from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
-from pipeline.labelling import choosing
+from pipeline.labelling import ladder as rungs
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.reader import StoreReader
@@ -140,9 +140,9 @@ def test_keys_of_the_source_are_as_good_as_ids_and_a_student_learns_from_them(pr
 def test_a_budget_becomes_an_encoding_by_these_logits_and_a_student_learns_from_it(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = choosing.ladder
+    full = rungs.ladder
     kept = ("dense_float16", "dense_uint8/64")
-    monkeypatch.setattr(choosing, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    monkeypatch.setattr(rungs, "ladder", lambda space, *_: {name: full(space)[name] for name in kept})
     edit_params(project, "encodings", soft={"kind": "auto", "kl_nats": 0.01})
     edit_params(project, "students.small", labels="soft")
     split = train_split(project)

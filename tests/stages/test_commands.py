@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from website import Website
 
 from pipeline.core.command import run_stage
 from pipeline.data.dataset import ImageDataset
-from pipeline.labelling import choosing
+from pipeline.labelling import ladder as rungs
 from pipeline.labelling.writer import StoreWriter
-from pipeline.labels.encodings import build_encoding
+from pipeline.labels.encodings import Encoding, LabelSpace, build_encoding
 from pipeline.labels.reader import StoreReader
 from pipeline.report.label_figures import SampleViews, draw_ladder, draw_sample
 from pipeline.report.tables import ladder_table
@@ -81,9 +81,14 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Returns a ladder of a few rungs."""
-    full = choosing.ladder
+    full = rungs.ladder
     kept = ("dense_float16", "dense_uint8/255", "dense_uint8/32", "topk 1/255", "topk 2/64", "sampled 12")
-    monkeypatch.setattr(choosing, "ladder", lambda space: {name: full(space)[name] for name in kept})
+    kept += ("anchored 3/2",)
+
+    def some(space: LabelSpace, views: Sequence[int] = ()) -> dict[str, Encoding]:
+        return {name: encoding for name, encoding in full(space, views).items() if name in kept}
+
+    monkeypatch.setattr(rungs, "ladder", some)
 
 
 def change(edit: Callable[[dict[str, Any]], object]) -> None:
@@ -161,7 +166,8 @@ def test_the_chosen_row_can_be_dumped_and_keeps_to_its_budget(call: Call) -> Non
         if file.is_file()
     )
     told = content["rows"][content["chosen"]]
-    whole = (fields + (new.manifest.table_bytes or 0)) / new.manifest.num_labels
+    beside = (new.manifest.table_bytes or 0) + (new.manifest.anchor_bytes or 0)
+    whole = (fields + beside) / new.manifest.num_labels
     assert whole == pytest.approx(told["label_bytes"], rel=0.15)
 
 
