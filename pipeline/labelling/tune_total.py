@@ -114,7 +114,7 @@ class TrialPart:
         return {count: StoreReader(writer.path) for count, writer in writers.items()}
 
     def _write_anchors(self, writers: Sequence[StoreWriter]) -> dict[int, torch.Tensor]:
-        """Makes the anchors that stores want; returns the logits, by view, that they are made of."""
+        """Makes the anchors that stores want; returns the logits by view that they are made of."""
         logits, mean = {}, MeanPrediction(self.source.space.temperature)
         for view in range(max(writer.encoding.anchor_views for writer in writers)):
             logits[view] = self.source.logits_of(self.split, view, self._order)
