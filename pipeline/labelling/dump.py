@@ -128,7 +128,7 @@ class _Labeller:
         What does not fit is computed once more, to the same bits.
         """
         wanting = self.without_anchors(rows)
-        new = _union(target.without_anchors(rows) for target in wanting)
+        new = _union([target.without_anchors(rows) for target in wanting])
         first_views = max((target.anchor_views for target in wanting), default=0)
         labelled = {block.view: _needed(block, targets) for block, targets in lacking.items()}
         needed = _union([new, *(some for view, some in labelled.items() if view < first_views)])
@@ -185,9 +185,9 @@ def _ignore(count: int) -> None:
     """Does nothing with the number of labels."""
 
 
-def _needed(block: Block, targets: Iterable[Target]) -> Int64[np.ndarray, " rows"]:
-    return _union(target.unknown(block) for target in targets)
+def _needed(block: Block, targets: Iterable[Target]) -> Int64[np.ndarray, " _"]:
+    return _union([target.unknown(block) for target in targets])
 
 
-def _union(parts: Iterable[Int64[np.ndarray, " some"]]) -> Int64[np.ndarray, " rows"]:
+def _union(parts: Iterable[Int64[np.ndarray, " _"]]) -> Int64[np.ndarray, " _"]:
     return np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
