@@ -43,7 +43,7 @@ TOPK: Row = {"kind": "topk", "k": 2, "levels": 1000, "range_nats": 40.0, "tail":
 REST: Row = TOPK | {"tail": "rest"}
 ANCHORED: Row = {
     "kind": "anchored",
-    **{"k": 2, "levels": 1000, "range_nats": 40.0},
+    **{"k": 3, "step_nats": 0.02, "least_gain_nats": 1e-4},
     **{"anchor_views": 2, "anchor_classes": 3, "anchor_step_nats": 0.5},
 }
 SAMPLED: Row = {"kind": "sampled", "draws": 12, "seed": 3}

@@ -179,7 +179,14 @@ class OtherReader:
             return {"log_probs": ("float16", (classes,))}
         if row["kind"] == "dense_uint8":
             return {"log_prob_codes": (log_scale_type(row["levels"]), (classes,))}
-        if row["kind"] in ("topk", "anchored"):
+        if row["kind"] == "anchored":
+            kept = min(row["k"], classes - 1)
+            codes: dict[str, tuple[str, tuple[int, ...]]] = {
+                "places": ("uint8", (kept,)),
+                "shift_codes": ("uint8", (kept,)),
+            }
+            return {"shapes": ("uint8", ()), **codes, "elsewhere": (class_type(classes), (kept,))}
+        if row["kind"] == "topk":
             steps = {"tail_steps": ("int8", (len(self.others),))} if self.others else {}
             return {
                 "classes": (class_type(self.listed + classes), (row["k"],)),
@@ -197,7 +204,8 @@ class OtherReader:
         if self.encoding["kind"] != "anchored":
             return {}
         return {
-            "anchor_classes": (class_type(self.num_classes), (self.listed,)),
+            "anchor_gaps": ("uint8", (self.listed,)),
+            "anchor_gap_highs": (class_type(self.num_classes // 255 + 1), (self.listed,)),
             "anchor_steps": ("uint8", (self.listed + 1,)),
         }
 
@@ -262,9 +270,11 @@ class OtherReader:
         if row["kind"] == "dense_uint8":
             x = log_scale(label["log_prob_codes"], row["levels"], row["range_nats"])
             return log_softmax(x * self.t0 / temperature)
+        if row["kind"] == "anchored":
+            return log_softmax(self.shifted(label) * self.t0 / temperature)
         if temperature not in self.served:
             raise RefusedError(f"{temperature} is not served")
-        if row["kind"] in ("topk", "anchored"):
+        if row["kind"] == "topk":
             return self.spread(*self.kept(label, temperature), temperature)
         shares = np.zeros((self.num_samples, self.num_classes))
         present = label["counts"] > 0
@@ -281,15 +291,14 @@ class OtherReader:
     def kept(self, label: dict[str, Array], temperature: float) -> tuple[Array, Array, Array]:
         """Steps 1 to 3 of `topk`: the kept classes, their log-probabilities, that of the tail."""
         row, k = self.encoding, self.encoding["k"]
-        anchored = row["kind"] == "anchored"
         y = label["classes"][:, 0].astype(np.int64)
         classes = label["classes"].astype(np.int64)
-        for column in range(0 if anchored else 1, k):
+        for column in range(1, k):
             ranks = classes[:, column].copy()
             classes[:, column] -= self.listed
             short = ranks < self.listed
             if short.any():
-                lists = self.arrays["anchor_classes"][short] if anchored else self.arrays["prior_classes"][y[short]]
+                lists = self.arrays["prior_classes"][y[short]]
                 classes[short, column] = np.take_along_axis(lists, ranks[short, None], axis=1)[:, 0]
         logs = log_scale(label["log_prob_codes"], row["levels"], row["range_nats"])
         others, tail = logs[:, : k - 1], logs[:, k - 1]
@@ -299,11 +308,7 @@ class OtherReader:
         if temperature != self.t0:
             a = self.t0 / temperature
             steps = label["tail_steps"][:, self.others.index(temperature)]
-            if anchored:
-                w = self.anchor_weights()
-                np.put_along_axis(w, classes, -np.inf, axis=1)
-                offset = np.log(np.exp(a * log_softmax(w)).sum(axis=1))
-            elif self.encoding["tail"] == "prior":
+            if self.encoding["tail"] == "prior":
                 offset = self.arrays["tail_offsets"][self.served.index(temperature), y].astype(np.float64)
             else:
                 offset = (1 - a) * np.log(self.num_classes - k)
@@ -312,12 +317,32 @@ class OtherReader:
         whole = log_softmax(np.column_stack([first, others, tail]))
         return classes, whole[:, :k], whole[:, k]
 
-    def anchor_weights(self) -> Array:
-        """Returns how far each class lies below the first one of each sample's anchor."""
-        steps = -self.encoding["anchor_step_nats"] * self.arrays["anchor_steps"].astype(np.float64)
-        w = np.repeat(steps[:, -1:], self.num_classes, axis=1)
-        np.put_along_axis(w, self.arrays["anchor_classes"].astype(np.int64), steps[:, :-1], axis=1)
-        return w
+    def shifted(self, label: dict[str, Array]) -> Array:
+        """Returns the scores of all classes of `anchored` labels, those of their anchors shifted."""
+        row, listed = self.encoding, self.listed
+        # 1. The anchor.
+        numbers = np.cumsum(label["anchor_gaps"].astype(int) + 255 * label["anchor_gap_highs"].astype(int), axis=1) - 1
+        steps = label["anchor_steps"].astype(int)
+        order = np.argsort(steps[:, :listed], axis=1, kind="stable")
+        numbers = np.take_along_axis(numbers, order, axis=1)
+        power = np.array([0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.45])[label["shapes"]][:, None]
+        scores = np.repeat(steps[:, -1:], self.num_classes, axis=1) * (-row["anchor_step_nats"] * power)
+        listed_steps = np.take_along_axis(steps[:, :listed], order, axis=1)
+        np.put_along_axis(scores, numbers, -row["anchor_step_nats"] * listed_steps * power, axis=1)
+        # 2. The kept classes.
+        for label_number, (places, codes) in enumerate(zip(label["places"], label["shift_codes"], strict=True)):
+            kept = []
+            for slot in np.flatnonzero(codes):
+                elsewhere = places[slot] == listed
+                kept.append(
+                    label["elsewhere"][label_number, slot] if elsewhere else numbers[label_number, places[slot]]
+                )
+                scores[label_number, kept[-1]] += (int(codes[slot]) - 32) * row["step_nats"]
+            others = np.arange(self.num_classes) != kept[0]
+            scores[label_number, others] = np.minimum(
+                scores[label_number, others], scores[label_number, kept[0]] - 1e-4
+            )
+        return scores
 
     def spread(self, classes: Array, logs: Array, tail: Array, temperature: float) -> Array:
         """Steps 4 and 5 of `topk`."""
@@ -325,9 +350,7 @@ class OtherReader:
         is_kept = np.zeros(shape, dtype=bool)
         np.put_along_axis(is_kept, classes, values=True, axis=1)
         w = np.zeros(shape)
-        if self.encoding["kind"] == "anchored":
-            w = self.anchor_weights() * self.t0 / temperature
-        elif self.encoding["tail"] == "prior":
+        if self.encoding["tail"] == "prior":
             index = self.served.index(temperature)
             rest = log_scale(self.arrays["prior_rest_codes"][index], 255, 40.0)
             w[:] = (rest - np.log(max(1, self.num_classes - 1 - self.listed)))[y, None]
@@ -412,7 +435,7 @@ def topk(k: int, tail: str, *, levels: int = 64, tail_classes: int = 256) -> dic
 
 
 def anchored(k: int, classes: int) -> dict[str, Any]:
-    row = {"kind": "anchored", "k": k, "levels": 64, "range_nats": 40.0, "anchor_views": len(VIEWS)}
+    row = {"kind": "anchored", "k": k, "step_nats": 0.5, "least_gain_nats": 0.001, "anchor_views": len(VIEWS)}
     return row | {"anchor_classes": classes, "anchor_step_nats": 0.5}
 
 
@@ -448,9 +471,9 @@ CASES = {
     "top 1, rest, coarse": Case(topk(1, "rest", levels=6), temperatures=(1.0, 4.0)),
     "top 2, rest": Case(topk(2, "rest"), classes=3),
     "top 3, rest": Case(topk(3, "rest", levels=256), temperatures=(4.0, 0.5)),
-    "anchored": Case(anchored(2, 60), classes=200, temperatures=(1.0, 2.0, 4.0)),
+    "anchored": Case(anchored(4, 60), classes=600, temperatures=(1.0, 2.0, 4.0)),
     "anchored, few listed": Case(anchored(3, 2), temperature=2.0, temperatures=(0.5, 2.0)),
-    "anchored, two classes": Case(anchored(1, 64), classes=2, block_samples=64),
+    "anchored, two classes": Case(anchored(9, 64), classes=2, block_samples=64),
     "sampled": Case(sampled(20), temperatures=(2.0, 1.0)),
     "sampled, few draws": Case(sampled(3)),
     "sampled, 8-bit counts": Case(sampled(254)),

@@ -4,7 +4,8 @@ A new one is a file with a class and its codec, and a name in the table below; i
 name in `params.yaml`. What it learns from a pilot, such as a codebook, is its `tables` and
 `learn`; what it keeps of each sample, its `anchors`. docs/store-format.md has a section for each
 kind; `tune` tries what labelling/ladder.py lists. `base.py` has the two abstract classes and what
-they share, `tail.py` the models of the tail that `topk.py` uses.
+they share, `tail.py` the models of the tail that `topk.py` uses, `anchors.py` what `anchored.py`
+keeps of a sample.
 
 A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is
 the store's. In place of an encoding it may name a budget (`kind: auto`, budget.py): the dump
