@@ -281,7 +281,7 @@ def test_ten_thousand_operations_are_refused(made: Path, tmp_path: Path) -> None
     assert "at most 100 items" in line_of(lambda: StoreReader(store))
 
 
-@pytest.mark.parametrize("name", ["classes", "anchor_classes", "canary_pixels"])
+@pytest.mark.parametrize("name", ["classes", "anchor_gaps", "canary_pixels"])
 def test_no_description_of_an_array_leads_to_anything_but_labels_or_a_line(
     name: str, made: Path, tmp_path: Path
 ) -> None:
@@ -303,9 +303,9 @@ def test_no_description_of_an_array_leads_to_anything_but_labels_or_a_line(
 def test_an_anchor_of_a_class_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     store = make(tmp_path / "x.zarr", ANCHORED)
     anchors = store.read_anchors(range(8))
-    anchors["anchor_classes"][3, 1] = 77
+    anchors["anchor_gap_highs"][3, 1] = 77
     store.replace_anchors(AnchorBlock(range(8)), anchors)
-    with pytest.raises(StoreError, match=r"x\.zarr/anchor_classes: a value of 77; expected at most 5"):
+    with pytest.raises(StoreError, match=r"x\.zarr/anchor_gap_highs: a value of 77; expected at most 0"):
         StoreReader(tmp_path / "x.zarr").read_anchors(range(8))
 
 
