@@ -15,6 +15,7 @@ Speed and size of the pipeline:
     label_read.py         stores of 10^4 to 10^7 labels: cost per label, memory, files
     label_size.py         bytes and KL of every encoding beside other systems' records
     memory.py             peak memory of a student's training, with data held and streamed
+    photo_labels.py       the same on a real teacher of 1000 classes and 50 views
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision
     profile.py            where the time of a dump and of a student's step goes
     step_cost.py          a distilled step against a hard-label step and against online distillation
@@ -42,6 +43,7 @@ Parts that these share:
     measure.py            two things timed in turn, the machine, the result on disk
     online.py             a training step with the teacher in the loop
     peers.py              other systems' records, byte for byte
+    photos_teacher.py     a real teacher of 1000 classes: EfficientNet-Lite0 on photographs
     scheduled.py          many small students at once on a card, each step one CUDA graph
     simulated_teacher.py  logits of a simulated teacher of 1000 classes
 """

@@ -47,7 +47,7 @@ NUM_CLASSES = 1000
 SIDE_PX = 224
 _SEED = 3
 _FLIP = FlipHorizontal(probability=0.5)
-#: Views by name: shifted by up to an eighth of the side, or of 25 to 100% of the area; both flipped.
+#: Views by name: shifted by up to an eighth of the side, or a quarter or more of the area; flipped.
 VIEWS = {
     "crops": ViewSpec(seed=_SEED, plain_first=False, operations=(PadCrop(pad_px=SIDE_PX // 8), _FLIP)),
     "resized": ViewSpec(
