@@ -65,7 +65,9 @@ def main(
     rows = [*_others(logits[:views]), *_ours(logits[:views], logits[views:])]
     rows.sort(key=lambda row: float(row[f"{VIEWS} views"]))
     name = "label_size_photos" if temper == 1 else f"label_size_photos_{temper:g}"
-    report(name, f"bytes of a label and KL(teacher || label) in nats; {views * logits.shape[1]:,} labels; {figures}", rows)
+    report(
+        name, f"bytes of a label and KL(teacher || label) in nats; {views * logits.shape[1]:,} labels; {figures}", rows
+    )
 
 
 def _others(logits: Logits) -> Iterator[dict[str, Any]]:
