@@ -87,11 +87,14 @@ def test_no_key_can_be_changed_without_notice(key: str) -> None:
     [
         (lambda m: m.clear(), f"not a soft-label store; expected format '{FORMAT}'"),
         (lambda m: m.update(format="other"), f"not a soft-label store; expected format '{FORMAT}'"),
-        (lambda m: m.update(version=VERSION + 1), "format version 2, newer than this program.*update Potstill"),
+        (
+            lambda m: m.update(version=VERSION + 1),
+            f"format version {VERSION + 1}, newer than this program.*update Potstill",
+        ),
         (lambda m: m.update(version=VERSION + 1, colour="red"), "newer than this program"),
-        (lambda m: m.update(version=0), "format version 0; expected version 1"),
-        (lambda m: m.update(version="1"), "format version '1'; expected version 1"),
-        (lambda m: m.pop("version"), "format version None; expected version 1"),
+        (lambda m: m.update(version=0), f"format version 0; expected one of"),
+        (lambda m: m.update(version="1"), f"format version '1'; expected one of"),
+        (lambda m: m.pop("version"), f"format version None; expected one of"),
         (lambda m: m.pop("temperature"), r"manifest can't be read \(manifest\.temperature: this key is missing"),
         (lambda m: m.update(colour="red"), r"manifest can't be read \(manifest\.colour: unknown key"),
         (lambda m: m.update(complete=False), "is unfinished.*dvc repro dump_labels"),
@@ -136,9 +139,8 @@ def test_labels_may_be_shared_whatever_the_views_samples_and_blocks() -> None:
         manifest_of(TOPK, temperature=2.0),
         manifest_of(TOPK, temperatures=[1.0]),
         manifest_of(TOPK, views=OTHER_VIEWS),
-        manifest_of(TOPK, version=2),
     ],
-    ids=["settings", "encoding", "unlabelled", "teacher", "classes", "temperature", "temperatures", "views", "version"],
+    ids=["settings", "encoding", "unlabelled", "teacher", "classes", "temperature", "temperatures", "views"],
 )
 def test_labels_are_not_shared_with_a_store_of_anything_else(other: Manifest) -> None:
     assert not manifest_of(TOPK, SPLIT).may_share_labels(other)

@@ -185,7 +185,7 @@ class OtherReader:
                 "places": ("uint8", (kept,)),
                 "shift_codes": ("uint8", (kept,)),
             }
-            return {"shapes": ("uint8", ()), **codes, "elsewhere": (class_type(classes), (kept,))}
+            return {"shapes": ("uint8", (1,)), **codes, "elsewhere": (class_type(classes), (kept,))}
         if row["kind"] == "topk":
             steps = {"tail_steps": ("int8", (len(self.others),))} if self.others else {}
             return {
@@ -318,14 +318,14 @@ class OtherReader:
         return classes, whole[:, :k], whole[:, k]
 
     def shifted(self, label: dict[str, Array]) -> Array:
-        """Returns the scores of all classes of `anchored` labels, those of their anchors shifted."""
+        """Returns the scores of all classes of `anchored` labels: those of anchors, shifted."""
         row, listed = self.encoding, self.listed
         # 1. The anchor.
         numbers = np.cumsum(label["anchor_gaps"].astype(int) + 255 * label["anchor_gap_highs"].astype(int), axis=1) - 1
         steps = label["anchor_steps"].astype(int)
         order = np.argsort(steps[:, :listed], axis=1, kind="stable")
         numbers = np.take_along_axis(numbers, order, axis=1)
-        power = np.array([0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.45])[label["shapes"]][:, None]
+        power = np.array([0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.45])[label["shapes"][:, 0]][:, None]
         scores = np.repeat(steps[:, -1:], self.num_classes, axis=1) * (-row["anchor_step_nats"] * power)
         listed_steps = np.take_along_axis(steps[:, :listed], order, axis=1)
         np.put_along_axis(scores, numbers, -row["anchor_step_nats"] * listed_steps * power, axis=1)

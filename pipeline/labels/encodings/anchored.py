@@ -1,4 +1,4 @@
-"""A few classes where a label differs from what the teacher says of the sample's first views."""
+"""A few classes in which a label differs from the mean of its sample's first views."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass as plain
@@ -74,8 +74,8 @@ class Anchored(Encoding):
     def fields(self, space: LabelSpace) -> dict[str, Field]:
         kept, number = self.most_kept(space), smallest_unsigned(space.num_classes)
         return {
-            "shapes": Field((), np.dtype(np.uint8), 255, most=len(SHAPES) - 1),
             "places": Field((kept,), np.dtype(np.uint8), 255, by_column=True, most=self.listed(space) + 1),
+            "shapes": Field((1,), np.dtype(np.uint8), 255, most=len(SHAPES) - 1),
             "shift_codes": Field((kept,), np.dtype(np.uint8), 255, by_column=True),
             "elsewhere": Field((kept,), number, int(np.iinfo(number).max), most=space.num_classes - 1),
         }
@@ -141,7 +141,7 @@ class AnchoredCodec(Codec):
         codes = (shifts / self._encoding.step_nats).round() + ZERO_SHIFT
         elsewhere = torch.where(used & (places == self._listed), classes, 0)
         return {
-            "shapes": shapes.to(torch.uint8),
+            "shapes": shapes[:, None].to(torch.uint8),
             "places": places.to(torch.uint8),
             "shift_codes": torch.where(used, codes.clamp(1, _LARGEST_CODE), 0).to(torch.uint8),
             "elsewhere": elsewhere.to(self._encoding.fields(self.space)["elsewhere"].torch_dtype),
@@ -151,7 +151,7 @@ class AnchoredCodec(Codec):
         anchor = self._anchors(fields)
         # 1. The anchor's scores, raised to the label's power.
         codes, places = fields["shift_codes"].long(), fields["places"].long()
-        powers = torch.tensor(SHAPES, device=codes.device)[fields["shapes"].long()]
+        powers = torch.tensor(SHAPES, device=codes.device)[fields["shapes"][:, 0].long()]
         scores = anchor.all_scores(powers)
         # 2. The kept classes, shifted.
         classes = torch.where(places == self._listed, fields["elsewhere"].long(), anchor.classes_at(places))

@@ -55,7 +55,7 @@ def encode_anchors(
 
 @dataclass(frozen=True)
 class Anchors:
-    """Anchors as labels need them, one for each label.
+    """The anchors of some labels, one for each.
 
     Attributes:
         classes: The listed classes, the likeliest first, by number among equals.
@@ -90,7 +90,7 @@ class Anchors:
         return torch.logaddexp((self.scores * powers[:, None]).logsumexp(dim=1), others)
 
     def places(self, classes: Int64[torch.Tensor, "labels some"]) -> Int64[torch.Tensor, "labels some"]:
-        """Returns the place of each class in the anchor; the number of listed classes for others."""
+        """Returns the place of each class in its anchor; for others, the number of listed ones."""
         found = self.classes[:, None, :] == classes[:, :, None]
         return torch.where(found.any(dim=2), found.int().argmax(dim=2), self.classes.shape[1])
 
