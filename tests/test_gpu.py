@@ -145,7 +145,9 @@ def plain(targets: torch.Tensor | SparseTargets) -> list[torch.Tensor]:
 def test_labels_are_read_on_the_gpu_as_on_the_cpu(row: Row) -> None:
     manifest = manifest_of(row)
     codec = build_encoding(row, "test").codec(manifest.space, tables_of(manifest))
-    fields = codec.encode(torch.log_softmax(logits_of(SPLIT.sample_ids, 1), dim=1), SPLIT.sample_ids, 1)
+    log_probs = torch.log_softmax(logits_of(SPLIT.sample_ids, 1), dim=1)
+    anchors = codec.make_anchors(log_probs)
+    fields = codec.encode(log_probs, SPLIT.sample_ids, 1, anchors) | anchors
     there = {name: values.to(GPU) for name, values in fields.items()}
     for temperature in (t for t in manifest.temperatures if codec.serves(t)):
         before = codec.decode(fields, temperature)
@@ -163,9 +165,11 @@ def test_labels_are_written_on_the_gpu_as_near_the_teacher_as_on_the_cpu(row: Ro
     manifest = manifest_of(row)
     codec = build_encoding(row, "test").codec(manifest.space, tables_of(manifest))
     log_probs = torch.log_softmax(logits_of(SPLIT.sample_ids, 1), dim=1)
-    fields = codec.encode(log_probs.to(GPU), SPLIT.sample_ids, 1)
+    anchors = codec.make_anchors(log_probs)
+    anchors_there = {name: values.to(GPU) for name, values in anchors.items()}
+    fields = codec.encode(log_probs.to(GPU), SPLIT.sample_ids, 1, anchors_there)
     assert all(values.device.type == "cuda" for values in fields.values())
-    on_cpu = codec.encode(log_probs, SPLIT.sample_ids, 1)
+    on_cpu = codec.encode(log_probs, SPLIT.sample_ids, 1, anchors)
     for name, values in fields.items():
         assert values.dtype == on_cpu[name].dtype
         # Rounding may tip a label's code to its neighbour, or a draw to the next class.

@@ -23,7 +23,7 @@ from pipeline.labels.manifest import Manifest
 
 _RANGE_NATS = 40.0
 _TAIL_CLASSES = 256
-_ANCHOR_CLASSES = 64
+_ANCHORED = ((16, 0.1), (32, 0.1), (32, 0.05), (32, 0.03), (64, 0.03), (128, 0.01))  # classes of an anchor, least gain
 PILOT_PER_CLASS = 20  # labels; below, a learned tail may be worse than an even one (docs/log.md)
 _LEAST_SHARE, _MOST_SHARE = 1 / 4, 3 / 4  # of a pilot that is measured
 _MOST_MEASURED = 4096
@@ -135,15 +135,11 @@ def ladder(space: LabelSpace, anchor_views: Sequence[int] = ()) -> dict[str, Enc
         encodings[f"topk {k}/64 uniform"] = TopK(k=k, levels=64, tail="uniform", **settings)
     for draws in (12, 50):
         encodings[f"sampled {draws}"] = Sampled(draws=draws, seed=0)
-    anchored: dict[str, Any] = {
-        "levels": 64,
-        "range_nats": _RANGE_NATS,
-        "anchor_classes": _ANCHOR_CLASSES,
-        "anchor_step_nats": 0.5,
-    }
+    steps: dict[str, Any] = {"k": 8, "step_nats": 0.75, "anchor_step_nats": 1.0}
     for views in anchor_views:
-        for k in (1, 2, 3, 5):
-            encodings[f"anchored {k}/{views}"] = Anchored(k=k, anchor_views=views, **anchored)
+        for listed, gain in _ANCHORED:
+            anchored = Anchored(anchor_views=views, anchor_classes=listed, least_gain_nats=gain, **steps)
+            encodings[f"anchored {listed}/{gain:g}/{views}"] = anchored
     return {name: encoding for name, encoding in encodings.items() if _fits(encoding, space)}
 
 

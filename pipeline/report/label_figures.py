@@ -19,7 +19,7 @@ _ENCODING_LOOKS = {
     "dense_uint8": (BLUE, "s", "dense_uint8: levels"),
     "topk prior": (GREEN, "o", "topk, tail: prior: k/levels"),
     "topk uniform": (ORANGE, "^", "topk, tail: uniform: k/levels"),
-    "anchored": (BLUE, "P", "anchored: k/views of an anchor"),
+    "anchored": (BLUE, "P", "anchored: classes/least gain/views"),
     "sampled": (PURPLE, "v", "sampled: draws"),
 }
 _LABEL_GAP = 0.018  # of the width, less than which two labels of a kind would touch

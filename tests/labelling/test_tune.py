@@ -96,7 +96,7 @@ def test_bytes_are_those_of_the_label_fields_alone_and_tables_are_spread(rungs: 
 
 
 def test_anchors_are_shared_by_the_views_of_a_sample(rungs: dict[str, Rung]) -> None:
-    rung = rungs["anchored 2/3"]
+    rung = rungs["anchored 32/0.05/3"]
     assert 5 < rung.anchor_bytes < 30
     assert rung.label_bytes == rung.field_bytes + rung.anchor_bytes / 4
     assert not any(name.startswith("anchored") for name in ladder(SPACE)), "nothing to make anchors of"

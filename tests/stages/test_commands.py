@@ -83,7 +83,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Returns a ladder of a few rungs."""
     full = rungs.ladder
     kept = ("dense_float16", "dense_uint8/255", "dense_uint8/32", "topk 1/255", "topk 2/64", "sampled 12")
-    kept += ("anchored 3/2",)
+    kept += ("anchored 32/0.05/2",)
 
     def some(space: LabelSpace, views: Sequence[int] = ()) -> dict[str, Encoding]:
         return {name: encoding for name, encoding in full(space, views).items() if name in kept}
