@@ -151,6 +151,7 @@ class Results:
 
     def add(self, case: Case, figures: dict[str, float]) -> None:
         self.rows.append(asdict(case) | figures)
+        self._done.add(self._key(self.rows[-1]))
         with self._path.open("a") as file:
             file.write(json.dumps(self.rows[-1]) + "\n")
 

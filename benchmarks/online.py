@@ -26,7 +26,8 @@ class OnlineTask(WrappedTask[LabelledBatch]):
         logits = model(images)
         soft = knowledge_distillation(logits, log_targets, temperature=temperature)
         hard = cross_entropy(logits, batch.hard_labels.to(self._device))
-        return (self._row.hard_weight * hard + self._row.soft_weight * soft).mean()
+        hard_weight, soft_weight = self._row.known_weights
+        return (hard_weight * hard + soft_weight * soft).mean()
 
 
 class UnvalidatedTask(WrappedTask[LabelledBatch]):

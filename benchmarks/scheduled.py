@@ -10,7 +10,7 @@ the one-cycle schedule and the moving average of the weights, which is what is j
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from pipeline.training.recipe import FitSettings, learning_rate_factor
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 _AT_ONCE = 50  # steps that are handed to a card before it is asked again
 _JUDGED = 5_000  # images in one pass
+_ALIGNED = 64  # numbers: kernels of a card read vectors, which begin at whole multiples of their size
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,9 @@ class Student:
         self.average = copy.deepcopy(self.model).eval()
         self._weights, self._averaged = _flatten(self.model), _flatten(self.average)
         self._parameters = list(self.model.parameters())
-        count = sum(parameter.numel() for parameter in self._parameters)
-        self._moments = torch.zeros(2, count, device=bank.device)
-        shares = [torch.full((p.numel(),), float(p.ndim > 1)) for p in self._parameters]
-        self._decay = (fit.weight_decay * torch.cat(shares)).to(bank.device)
+        decayed = [torch.full_like(parameter, float(parameter.ndim > 1)) for parameter in self._parameters]
+        self._decay = fit.weight_decay * _in_one(decayed)
+        self._moments = torch.zeros(2, len(self._decay), device=bank.device)
         self._count = torch.zeros(1, dtype=torch.int64, device=bank.device)
         self._tables = [torch.zeros_like(table, device=bank.device) for table in vars(longest).values()]
         self._replay: Callable[[], object] = self._step
@@ -130,7 +130,7 @@ class Student:
     def begin(self, network: nn.Module, schedule: Schedule) -> None:
         """Starts from the weights of a network of the same shape."""
         with self._on_stream():
-            self._weights.copy_(_values(network).to(self.bank.device))
+            self._weights.copy_(_in_one(_tensors(network)).to(self.bank.device))
             self._averaged.copy_(self._weights)
             self._moments.zero_()
             self._count.zero_()
@@ -160,7 +160,8 @@ class Student:
                 logits = torch.cat([self.average(some) for some in images.split(_JUDGED)])
                 figures[f"{name} %"] = 100 * (logits.argmax(dim=1) == labels).double().mean()
                 figures[f"{name} nll"] = F.cross_entropy(logits, labels).double()
-        return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
+            numbers = torch.stack(list(figures.values())).tolist()  # on this stream, which has computed them
+        return dict(zip(figures, numbers, strict=True))
 
     def _on_stream(self) -> Any:
         return torch.cuda.stream(self._stream)
@@ -174,7 +175,7 @@ class Student:
         loss = self._loss(self.bank.of_rows(self.bank.views, view, rows), rows, labels, objective)
         parts = torch.autograd.grad(loss, self._parameters)
         with torch.no_grad():
-            gradient = torch.cat([part.reshape(-1) for part in parts])
+            gradient = _in_one(parts)
             gradient *= (self._fit.clip_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
             # 3. AdamW, and the moving average of weights and buffers.
             weights, (mean, square) = self._weights[: len(gradient)], self._moments
@@ -204,17 +205,17 @@ def _tensors(network: nn.Module) -> Iterator[Tensor]:
             yield buffer
 
 
-def _values(network: nn.Module) -> Tensor:
-    return torch.cat([tensor.detach().reshape(-1) for tensor in _tensors(network)])
+def _in_one(tensors: Iterable[Tensor]) -> Tensor:
+    """Returns tensors one after the other in one, each from a place that a card's kernels want."""
+    return torch.cat([F.pad(tensor.detach().reshape(-1), (0, -tensor.numel() % _ALIGNED)) for tensor in tensors])
 
 
 def _flatten(network: nn.Module) -> Tensor:
     """Puts all that training moves into one tensor, which it returns; theirs become views of it."""
-    flat, start = _values(network), 0
+    flat, start = _in_one(_tensors(network)), 0
     for tensor in _tensors(network):
-        end = start + tensor.numel()
-        tensor.data = flat[start:end].view(tensor.shape)
-        start = end
+        tensor.data = flat[start : start + tensor.numel()].view(tensor.shape)
+        start += tensor.numel() + -tensor.numel() % _ALIGNED
     return flat
 
 

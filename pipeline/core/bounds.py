@@ -14,6 +14,7 @@ from pipeline.core.errors import ConfigError
 
 _LARGEST = 2**64  # whole numbers of more than 64 bits overflow wherever they are used
 COLDEST, HOTTEST = 0.001, 1000
+HEAVIEST = 10**6
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=10**9)]
@@ -26,7 +27,7 @@ Pixels = Annotated[int, Field(gt=0, le=65_535)]  # of a side: a JPEG has no more
 Layers = Annotated[int, Field(gt=0, le=1000)]
 Channels = Annotated[int, Field(gt=0, le=65_536)]  # of a layer
 Temperature = Annotated[float, Field(gt=0, ge=COLDEST, le=HOTTEST)]
-Weight = Annotated[float, Field(ge=0, le=10**6)]  # of a part of a loss
+Weight = Annotated[float, Field(ge=0, le=HEAVIEST)]  # of a part of a loss
 Tolerance = Annotated[float, Field(ge=0, le=10**6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]

@@ -64,17 +64,16 @@ def train_on_each(
     """Returns a student's validation accuracy after a training on each store, from the same
     weights.
 
-    A temperature that is still to be chosen is the stored one.
+    Where a temperature is still to be chosen, it is the stored one; weights are halves.
 
     Raises ConfigError or StoreError where it can't learn from a store.
     """
     begin = Start.of(row, data.manifest, {}, folder, where)
     accuracies = {}
     for number, store in stores.items():
-        temperature = store.manifest.temperature if row.temperature == "auto" else row.temperature
-        own = replace(row, temperature=temperature)
+        own = row.with_numbers(store.manifest.temperature)
         own.check_labels(store.encoding, store.codec, store.views.mixes, where)
-        task = StudentTask(own, data.labelled(store, temperature), data.val, data.device)
+        task = StudentTask(own, data.labelled(store, own.known_temperature), data.val, data.device)
         workplace = Workplace(folder / str(number), data.device, f"student on {number} views", where=where)
         torch.manual_seed(own.seed)
         model = begin.build(own.seed)

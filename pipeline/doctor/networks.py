@@ -30,7 +30,7 @@ from pipeline.models.predict import predict_logits
 from pipeline.signals.chance import ENOUGH
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.settings import TrainStudent
-from pipeline.student.temperature import PILOT_STEPS
+from pipeline.student.pilots import PILOT_STEPS
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import num_steps
@@ -53,7 +53,7 @@ class ImageSeconds:
         return fit.epochs * (images * self.training + num_val * self.forward)
 
     def of_pilot(self, fit: FitSettings, num_train: int, num_val: int) -> float:
-        """Returns the seconds of a trial of one temperature."""
+        """Returns the seconds of a short trial."""
         images = min(num_steps(num_train, fit.batch_size), PILOT_STEPS) * fit.batch_size
         return images * self.training + num_val * self.forward
 
@@ -153,7 +153,8 @@ class StudentCheck(NetworkCheck):
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         row, store = self.settings, self.store
-        objective = row.objective(1.0 if row.temperature == "auto" else row.known_temperature)
+        tried = row.with_numbers(1.0)
+        objective = tried.objective(tried.known_temperature)
         labels = store.labels(row.fit.batch_size)
         batches = labelled_batches(self.look.some, store.views, row, store.codec, labels, device)
 

@@ -21,6 +21,7 @@ IMBALANCE = 5  # times as many images in the largest class as in the smallest
 MANY_CLASSES = 32  # for which one byte a class is too much
 VIEWS_PER_CLASS = 20  # from which the tail of `topk` is learned: docs/labels.md
 TRAINED = ("train_teacher", "students_defaults")
+AUTOMATIC = ("hard_weight", "soft_weight", "temperature")  # of a student that learns from soft labels
 _BUDGET = {"kind": "auto", "bytes": 8}  # of labels: whatever the teacher, the disk is known beforehand
 
 
@@ -30,7 +31,9 @@ def fit_recipe(facts: Facts, params: Mapping[str, Any]) -> list[Choice]:
     Args:
         params: All of it.
     """
-    return differing([*_batches(facts, params), *_balance(facts), *_encodings(facts, params)], params)
+    return differing(
+        [*_batches(facts, params), *_balance(facts), *_encodings(facts, params), *_trials(params)], params
+    )
 
 
 def batch_size(num_train: int) -> int:
@@ -94,6 +97,16 @@ def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Choice]:
         why = f"{VIEWS_PER_CLASS} for each of {classes:,} classes"
         setting = Setting("dump_labels.pilot_labels", wanted, why)
         yield Choice(f"labels: encodings learn from {wanted:,} of them, {why}", [setting])
+
+
+def _trials(params: Mapping[str, Any]) -> Iterator[Choice]:
+    """Yields that students choose what is best for them with a teacher that is not known yet."""
+    defaults, rows = value_at(params, "students_defaults"), value_at(params, "students")
+    soft = [name for name, row in rows.items() if (defaults | row)["soft_weight"]]
+    why = "short trials choose it, with the teacher that there will be"
+    settings = [Setting(f"students.{name}.{key}", "auto", why) for name in soft for key in AUTOMATIC]
+    if settings:
+        yield Choice(f"students: weights and temperature of {listed(soft, 60)} by short trials", settings)
 
 
 def _reason_against(row: Mapping[str, Any], num_classes: int) -> str | None:

@@ -69,7 +69,6 @@ def _student_seconds(
             continue
         count = train if row.soft_weight else train - look.data.num_unlabelled
         seconds = cost.of_training(row.fit, count, val)
-        if row.temperature == "auto":
-            seconds += len(dump.temperatures) * cost.of_pilot(row.fit, count, val)
+        seconds += row.num_pilots(len(dump.temperatures)) * cost.of_pilot(row.fit, count, val)
         times[f"train_student@{name} ({row.fit.epochs} epochs)"] = seconds
     return times

@@ -21,12 +21,14 @@ _A_TWINS_OWN = {
     "soft_weight",
     "temperature",
     "temperature_pilot",
+    "weight_pilot",
     "loss",
     "twin_of",
     "seed",
     "group",
 }
-_TRIALS = "temperature_pilot"  # the result of `temperature: auto`, which may differ between seeds
+#: The figures of trials, and the settings that they chose, which may differ between seeds.
+_TRIALS = {"temperature_pilot": ["temperature"], "weight_pilot": ["hard_weight", "soft_weight"]}
 
 
 def compare(
@@ -98,8 +100,8 @@ def _group(rows: Mapping[str, ExaminedNetwork]) -> list[_Group]:
 
 def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that two students must share to differ in their seed alone."""
-    shared = {key: value for key, value in settings.items() if key not in {"seed", "twin_of", _TRIALS}}
-    return shared | ({"temperature": "auto"} if _TRIALS in settings else {})
+    shared = {key: value for key, value in settings.items() if key not in {"seed", "twin_of", *_TRIALS}}
+    return shared | {key: "auto" for trials, chosen in _TRIALS.items() if trials in settings for key in chosen}
 
 
 def _compare(group: _Group, correct: Mapping[str, torch.Tensor], rows: Mapping[str, ExaminedNetwork]) -> Comparison:

@@ -13,6 +13,8 @@ batches.py         a batch with soft targets
 losses/            the losses of soft targets, one file each; a new loss goes here
 objective.py       the loss of hard labels and that of soft targets, weighted
 task.py            batches, loss and validation of a student, as the training loop wants them
+pilots.py          short trials of a student, kept, and the choice between them
 temperature.py     `temperature: auto`: a student's temperature, chosen by short trials
+weights.py         `hard_weight: auto` and `soft_weight: auto`, chosen by short trials
 run.py             students in training: started or resumed, trained in one pass, written
 """

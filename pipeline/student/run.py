@@ -24,7 +24,9 @@ from pipeline.student.labelled_views import LabelledViews, shared_batches
 from pipeline.student.losses import build_loss
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
-from pipeline.student.temperature import Choice, choose_temperature, shorten
+from pipeline.student.pilots import shorten
+from pipeline.student.temperature import Choice, choose_temperature
+from pipeline.student.weights import HALVES, Pair, choose_weights, words
 from pipeline.training.fit import fit, write_reports
 from pipeline.training.run import FitResult, Workplace
 from pipeline.training.start import Start, origins
@@ -78,7 +80,7 @@ class Student:
         model: Its network, which the run trains.
         images: A few, by which the network is judged before it is written.
         meta: The description of its network, which is written beside the weights.
-        chosen: The temperature and its trials, where they were to be chosen: for the report.
+        chosen: What trials were to choose, and these trials: for the report.
     """
 
     run: Trainer[LabelledBatch]
@@ -142,15 +144,14 @@ class Students:
         """Returns a student as its scratch folder has it, or before its first step."""
         plan, team, device = self._plans[name], self._team, self._data.device
         settings, folder = plan.settings, plan.scratch.output
-        # 1. The network, and the temperature where trials are to choose it.
+        # 1. The network, and what trials are to choose.
         begin = team.ask_first(lambda: Start.of(settings, self._data.manifest, _recipe(settings), folder, plan.where))
         model, images = begin.build(settings.seed), self._data.val.first(SOME)
         begin.check(model, images)
         meta = begin.meta
         chosen: dict[str, Any] = {}
-        if settings.temperature == "auto":
-            choice = team.ask_first(lambda: self._choose_temperature(plan, begin))
-            settings, chosen = replace(settings, temperature=choice.temperature), choice.to_dict()
+        if settings.temperature == "auto" or settings.has_auto_weights:
+            settings, chosen = team.ask_first(lambda: self._choose(plan, begin))
             meta = replace(meta, settings=meta.settings | chosen)
         # 2. The batches.
         views = self._labelled_views(plan, settings)
@@ -165,28 +166,47 @@ class Students:
         run = Trainer(model, task, settings.fit, workplace, head)
         return Student(run, model, images, views, meta, chosen)
 
-    def _choose_temperature(self, plan: Plan, begin: Start) -> Choice:
-        """Returns the temperature that short trials of this very student choose.
+    def _choose(self, plan: Plan, begin: Start) -> tuple[TrainStudent, dict[str, Any]]:
+        """Returns a row with what short trials of this very student choose, and the trials' figures.
 
         All start from the same weights and see the same views in the same order. One process alone
         makes them, so that a team of any size comes to the same choice.
         """
-        device = self._data.device
-        loss = plan.settings.loss | asdict(build_loss(plan.settings.loss, "loss").warmed_up())
-
-        def try_one(temperature: float, scratch: Path) -> FitResult:
-            row = replace(plan.settings, temperature=temperature, loss=loss)
-            whole = StudentTask(row, self._labelled_views(plan, row), self._data.val, device)
-            task, recipe = shorten(whole, row.fit, device)
-            torch.manual_seed(row.seed)
-            workplace = Workplace(
-                scratch, device, f"{plan.title}, pilot at temperature {temperature:g}", where=plan.where
-            )
-            return fit([Trainer(begin.build(row.seed), task, recipe, workplace, begin.head_for(recipe))])[0]
-
-        candidates = plan.store.codec_temperatures or [plan.store.manifest.temperature]
+        row = plan.settings
         folder, count = plan.scratch.folder / "pilot", len(self._data.val)
-        return choose_temperature(candidates, try_one, num_samples=count, folder=folder, name=plan.title)
+        # 1. The temperature.
+        temperatures = plan.store.codec_temperatures or [plan.store.manifest.temperature]
+        tried, chosen = Choice(row.with_numbers(temperatures[0]).known_temperature, {}), dict[str, Any]()
+        if row.temperature == "auto":
+
+            def at(temperature: float, scratch: Path) -> FitResult:
+                return self._try(plan, begin, row.with_numbers(temperature), scratch)
+
+            tried = choose_temperature(temperatures, at, num_samples=count, folder=folder, name=plan.title)
+            row, chosen = replace(row, temperature=tried.temperature), tried.to_dict()
+        # 2. The weights, at this temperature.
+        if row.has_auto_weights:
+
+            def weighted(pair: Pair, scratch: Path) -> FitResult:
+                return self._try(plan, begin, replace(row, hard_weight=pair[0], soft_weight=pair[1]), scratch)
+
+            known = {HALVES: tried.pilots[tried.temperature]} if tried.pilots else {}
+            pair = choose_weights(weighted, known=known, num_samples=count, folder=folder, name=plan.title)
+            row, chosen = replace(row, hard_weight=pair.pair[0], soft_weight=pair.pair[1]), chosen | pair.to_dict()
+        return row, chosen
+
+    def _try(self, plan: Plan, begin: Start, row: TrainStudent, scratch: Path) -> FitResult:
+        """Trains a student for a short time by a row without `auto`."""
+        device = self._data.device
+        row = replace(row, loss=row.loss | asdict(build_loss(row.loss, "loss").warmed_up()))
+        whole = StudentTask(row, self._labelled_views(plan, row), self._data.val, device)
+        task, recipe = shorten(whole, row.fit, device)
+        torch.manual_seed(row.seed)
+        settings = f"temperature {row.known_temperature:g}"
+        if plan.settings.has_auto_weights:
+            settings += f" and weights {words(row.known_weights)}"
+        workplace = Workplace(scratch, device, f"{plan.title}, pilot at {settings}", where=plan.where)
+        return fit([Trainer(begin.build(row.seed), task, recipe, workplace, begin.head_for(recipe))])[0]
 
     def _labelled_views(self, plan: Plan, settings: TrainStudent) -> LabelledViews:
         """Returns views with labels: one object for the same labels at the same temperature."""

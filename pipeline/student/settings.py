@@ -1,10 +1,11 @@
 """The settings of a student: a row of the table `students` of params.yaml."""
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1, Weight
+from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.core.names import check_names
@@ -13,6 +14,7 @@ from pipeline.models.devices import DeviceName
 from pipeline.student.losses import build_loss
 from pipeline.student.objective import Objective
 from pipeline.student.temperature import Temperature
+from pipeline.student.weights import HALVES, PAIRS, AutoWeight, Pair
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, check_network
 
@@ -23,8 +25,8 @@ class TrainStudent(NetworkSettings):
 
     labels: str
     twin_of: str | None
-    hard_weight: Weight
-    soft_weight: Weight
+    hard_weight: AutoWeight
+    soft_weight: AutoWeight
     temperature: Temperature
     loss: dict[str, Any]
     label_smoothing: ShareBelow1
@@ -42,10 +44,33 @@ class TrainStudent(NetworkSettings):
             raise ConfigError("a student's temperature", "auto", expected="a number here", fix="name one")
         return self.temperature
 
+    @property
+    def known_weights(self) -> Pair:
+        """Both weights as numbers. Raises ConfigError where they are still to be chosen."""
+        if self.hard_weight == "auto" or self.soft_weight == "auto":
+            raise ConfigError("a student's weights", "auto", expected="numbers here", fix="name both")
+        return self.hard_weight, self.soft_weight
+
+    @property
+    def has_auto_weights(self) -> bool:
+        """Whether trials are to choose the weights."""
+        return "auto" in (self.hard_weight, self.soft_weight)
+
+    def with_numbers(self, temperature: float) -> "TrainStudent":
+        """Returns the row as a pilot begins: halves, and this temperature, where `auto` stands."""
+        hard, soft = HALVES if self.has_auto_weights else self.known_weights
+        known = temperature if self.temperature == "auto" else self.temperature
+        return replace(self, hard_weight=hard, soft_weight=soft, temperature=known)
+
+    def num_pilots(self, num_temperatures: int) -> int:
+        """Returns how many short trials `auto` asks for, with a store of so many temperatures."""
+        tried = num_temperatures if self.temperature == "auto" and num_temperatures > 1 else 0
+        return tried + (len(PAIRS) - (tried > 0) if self.has_auto_weights else 0)
+
     def objective(self, temperature: float) -> Objective:
         """Returns the objective that the row describes, for soft targets at this temperature."""
         loss = build_loss(self.loss, "loss")
-        return Objective(self.hard_weight, self.soft_weight, temperature, self.label_smoothing, loss)
+        return Objective(*self.known_weights, temperature, self.label_smoothing, loss)
 
     def check(self, where: str, table: dict[str, Any]) -> None:
         """Raises ConfigError where keys contradict each other.
@@ -56,6 +81,9 @@ class TrainStudent(NetworkSettings):
         if "teacher" in table:
             raise ConfigError(where.rsplit(".", 1)[0], "a student is named 'teacher'", expected="any other name")
         check_names([self.labels], f"{where}.labels")
+        if self.has_auto_weights and self.hard_weight != self.soft_weight:
+            found = f"hard_weight {self.hard_weight} and soft_weight {self.soft_weight}"
+            raise ConfigError(where, found, expected="two numbers, or auto for both", fix="write auto twice")
         if self.hard_weight == 0 and self.soft_weight == 0:
             raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
         build_loss(self.loss, f"{where}.loss")

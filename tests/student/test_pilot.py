@@ -14,14 +14,15 @@ from project import files_of, small_params, student, write_params
 from pydantic import TypeAdapter, ValidationError
 from runs import make_task
 
+import pipeline.student.pilots
 import pipeline.student.run
-import pipeline.student.temperature
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.files import read_json
 from pipeline.core.tensors import read_tensors
+from pipeline.student.pilots import shorten
 from pipeline.student.settings import TrainStudent
-from pipeline.student.temperature import Choice, Temperature, choose_temperature, shorten
+from pipeline.student.temperature import Choice, Temperature, choose_temperature
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, RunState
 from pipeline.training.trainer import Task
@@ -62,7 +63,7 @@ def test_the_lowest_temperature_within_a_standard_error_of_the_best_is_taken(
 ) -> None:
     choice = choose(tmp_path, accuracies)
     assert choice.temperature == chosen
-    assert [pilot.temperature for pilot in choice.pilots] == sorted(accuracies)
+    assert list(choice.pilots) == sorted(accuracies)
 
 
 def test_more_samples_tell_closer_temperatures_apart(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_store_of_one_temperature_needs_no_trial(tmp_path: Path, capsys: pytes
         raise AssertionError
 
     choice = choose_temperature([3.0], fail, num_samples=10, folder=tmp_path, name="x")
-    assert choice == Choice(3.0, ())
+    assert choice == Choice(3.0, {})
     assert choice.to_dict() == {"temperature": 3.0, "temperature_pilot": {}}
     assert "temperature 3, the only one that its store serves" in capsys.readouterr().err
 
@@ -144,7 +145,7 @@ def test_any_other_temperature_is_refused(value: object) -> None:
 def test_a_trial_is_short_and_takes_up_where_it_was(
     monkeypatch: pytest.MonkeyPatch, epoch_steps: int, steps: int
 ) -> None:
-    monkeypatch.setattr(pipeline.student.temperature, "PILOT_STEPS", 7)
+    monkeypatch.setattr(pipeline.student.pilots, "PILOT_STEPS", 7)
     settings = FitSettings(**student()["fit"] | {"epochs": 30, "precision": "auto", "patience_epochs": 2})
     task = make_task(
         batches=lambda epoch, start: iter(range(start, epoch_steps)),
