@@ -52,9 +52,9 @@ class ImageSeconds:
         images = num_steps(num_train, fit.batch_size) * fit.batch_size
         return fit.epochs * (images * self.training + num_val * self.forward)
 
-    def of_pilot(self, fit: FitSettings, num_train: int, num_val: int) -> float:
+    def of_pilot(self, batch_size: int, num_train: int, num_val: int) -> float:
         """Returns the seconds of a short trial."""
-        images = min(num_steps(num_train, fit.batch_size), PILOT_STEPS) * fit.batch_size
+        images = min(num_steps(num_train, batch_size), PILOT_STEPS) * batch_size
         return images * self.training + num_val * self.forward
 
 

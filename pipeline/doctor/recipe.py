@@ -102,7 +102,7 @@ def _encodings(facts: Facts, params: Mapping[str, Any]) -> Iterator[Choice]:
 def _trials(params: Mapping[str, Any]) -> Iterator[Choice]:
     """Yields that students choose what is best for them with a teacher that is not known yet."""
     defaults, rows = value_at(params, "students_defaults"), value_at(params, "students")
-    soft = [name for name, row in rows.items() if (defaults | row)["soft_weight"]]
+    soft = [name for name, row in rows.items() if {**defaults, **row}["soft_weight"]]
     why = "short trials choose it, with the teacher that there will be"
     settings = [Setting(f"students.{name}.{key}", "auto", why) for name in soft for key in AUTOMATIC]
     if settings:

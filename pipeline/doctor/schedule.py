@@ -2,12 +2,13 @@
 speeds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.doctor.choice import value_at
 from pipeline.doctor.facts import Facts, Speeds, epochs_for
+from pipeline.student.weights import num_pilots
 from pipeline.training.batches import num_steps
 
 TEACHER_STEPS, STUDENT_STEPS = 2500, 1500  # of a network that learns from nothing
@@ -36,6 +37,7 @@ def fit_schedule(facts: Facts, speeds: Speeds, params: Mapping[str, Any], minute
     schedule may then still take longer than the budget.
     """
     batch = {name: value_at(params, f"{name}.fit.batch_size") for name in ("train_teacher", "students_defaults")}
+    pilots = _pilots(params)
     least = {
         "train_teacher": epochs_for(_teacher_steps(params), facts.num_seen("train_teacher"), batch["train_teacher"]),
         "students_defaults": epochs_for(STUDENT_STEPS, facts.num_train, batch["students_defaults"]),
@@ -46,7 +48,7 @@ def fit_schedule(facts: Facts, speeds: Speeds, params: Mapping[str, Any], minute
         for short_px in _sizes(facts) if epochs is usual else _sizes(facts)[-1:]:
             views = min(MOST_VIEWS, students)
             schedule = Schedule(facts.size_at(short_px), teacher, students, views)
-            schedule = replace(schedule, seconds=total_seconds(schedule, facts, speeds, batch))
+            schedule = replace(schedule, seconds=total_seconds(schedule, facts, speeds, batch, pilots))
             if schedule.seconds <= 60 * minutes:
                 return schedule
     return schedule
@@ -62,8 +64,21 @@ def _sizes(facts: Facts) -> list[int]:
     return [facts.short_px, *smaller] if facts.short_px <= SIZES[0] else smaller
 
 
-def total_seconds(schedule: Schedule, facts: Facts, speeds: Speeds, batch: Mapping[str, int]) -> float:
-    """Returns the seconds that a whole run takes."""
+def _pilots(params: Mapping[str, Any]) -> list[int]:
+    """Returns how many short trials each row of the table of students asks for."""
+    defaults, temperatures = value_at(params, "students_defaults"), value_at(params, "dump_labels.temperatures")
+    return [num_pilots({**defaults, **row}, len(temperatures)) for row in value_at(params, "students").values()]
+
+
+def total_seconds(
+    schedule: Schedule, facts: Facts, speeds: Speeds, batch: Mapping[str, int], pilots: Sequence[int]
+) -> float:
+    """Returns the seconds that a whole run takes.
+
+    Args:
+        batch: Its size by the section of params.yaml.
+        pilots: How many short trials each student makes.
+    """
     height, width = schedule.size_px
     scale = height * width / speeds.area_px
     of_teacher, images = (scale if speeds.teacher_scales else 1.0), facts.num_train
@@ -77,8 +92,9 @@ def total_seconds(schedule: Schedule, facts: Facts, speeds: Speeds, batch: Mappi
     steps = num_steps(images, size) * size
     costs = speeds.of_students(min(schedule.size_px))
     students = sum(steps * one.training + facts.num_val * one.forward for one in costs)
+    tried = sum(count * one.of_pilot(size, images, facts.num_val) for count, one in zip(pilots, costs, strict=True))
     # 3. Before and after them.
-    trained = of_teacher * teacher + scale * schedule.student_epochs * students
+    trained = of_teacher * teacher + scale * (schedule.student_epochs * students + tried)
     return images * speeds.prepare + trained + other_seconds(trained)
 
 

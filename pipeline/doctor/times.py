@@ -14,6 +14,7 @@ from pipeline.doctor.reporting import duration
 from pipeline.doctor.schedule import other_seconds
 from pipeline.labelling.settings import DumpLabels
 from pipeline.student.settings import TrainStudent
+from pipeline.student.weights import num_pilots
 from pipeline.teacher.settings import TrainTeacher
 
 Students = Mapping[str, tuple[TrainStudent, LabelStore]]
@@ -69,6 +70,6 @@ def _student_seconds(
             continue
         count = train if row.soft_weight else train - look.data.num_unlabelled
         seconds = cost.of_training(row.fit, count, val)
-        seconds += row.num_pilots(len(dump.temperatures)) * cost.of_pilot(row.fit, count, val)
+        seconds += num_pilots(vars(row), len(dump.temperatures)) * cost.of_pilot(row.fit.batch_size, count, val)
         times[f"train_student@{name} ({row.fit.epochs} epochs)"] = seconds
     return times

@@ -14,7 +14,7 @@ from pipeline.models.devices import DeviceName
 from pipeline.student.losses import build_loss
 from pipeline.student.objective import Objective
 from pipeline.student.temperature import Temperature
-from pipeline.student.weights import HALVES, PAIRS, AutoWeight, Pair
+from pipeline.student.weights import HALVES, AutoWeight, Pair
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, check_network
 
@@ -61,11 +61,6 @@ class TrainStudent(NetworkSettings):
         hard, soft = HALVES if self.has_auto_weights else self.known_weights
         known = temperature if self.temperature == "auto" else self.temperature
         return replace(self, hard_weight=hard, soft_weight=soft, temperature=known)
-
-    def num_pilots(self, num_temperatures: int) -> int:
-        """Returns how many short trials `auto` asks for, with a store of so many temperatures."""
-        tried = num_temperatures if self.temperature == "auto" and num_temperatures > 1 else 0
-        return tried + (len(PAIRS) - (tried > 0) if self.has_auto_weights else 0)
 
     def objective(self, temperature: float) -> Objective:
         """Returns the objective that the row describes, for soft targets at this temperature."""

@@ -46,6 +46,15 @@ class WeightChoice:
         return {"hard_weight": self.pair[0], "soft_weight": self.pair[1], "weight_pilot": table}
 
 
+def num_pilots(row: Mapping[str, Any], num_temperatures: int) -> int:
+    """Returns how many short trials a student's row asks for, with labels at so many temperatures.
+
+    The weights need one less where the temperatures were tried: halves at the chosen one are known.
+    """
+    tried = num_temperatures if row["temperature"] == "auto" and num_temperatures > 1 else 0
+    return tried + (len(PAIRS) - (tried > 0) if row["hard_weight"] == "auto" else 0)
+
+
 def words(pair: Pair) -> str:
     """Returns a pair as messages and files name it: hard weight / soft weight."""
     return f"{pair[0]:g}/{pair[1]:g}"

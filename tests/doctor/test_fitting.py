@@ -25,7 +25,7 @@ from pipeline.doctor.networks import ImageSeconds
 from pipeline.doctor.new_project import Created
 from pipeline.doctor.params import read_params
 from pipeline.doctor.pretrained import candidates
-from pipeline.doctor.recipe import batch_size, fit_recipe
+from pipeline.doctor.recipe import AUTOMATIC, batch_size, fit_recipe
 from pipeline.doctor.schedule import MOST_VIEWS, STUDENT_STEPS, TEACHER_STEPS, fit_schedule
 from pipeline.doctor.sizes_and_steps import schedule_choices
 from pipeline.labelling.stores import unfit_encodings
@@ -42,7 +42,8 @@ SPEEDS = Speeds(64 * 64, 0.002, ImageSeconds(0.008, 0.003), [ImageSeconds(0.001,
 
 def recipe(facts: Facts) -> dict[str, Any]:
     settings = settings_of(fit_recipe(facts, PARAMS))
-    return {setting.entry: "removed" if setting.removed else setting.value for setting in settings}
+    found = {setting.entry: "removed" if setting.removed else setting.value for setting in settings}
+    return {entry: value for entry, value in found.items() if value != "auto"}  # which every project gets
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,27 @@ def test_what_fits_the_facts(facts: Facts, expected: dict[str, Any]) -> None:
     found = recipe(facts)
     assert found | expected == found
     assert expected or not found
+
+
+def test_students_with_soft_labels_choose_weights_and_temperature_and_their_time_is_counted(tmp_path: Path) -> None:
+    choice = next(each for each in fit_recipe(THUMBNAILS, PARAMS) if "trials" in each.line)
+    assert choice.line == "students: weights and temperature of tiny, small and medium by short trials"
+    entries = [f"students.{name}.{key}" for name in ("tiny", "small", "medium") for key in AUTOMATIC]
+    assert {setting.entry: setting.value for setting in choice.settings} == dict.fromkeys(entries, "auto")
+    path = tmp_path / "params.yaml"
+    path.write_text((TOP / "params.yaml").read_text())
+    write_settings(path, choice.settings)
+    found, numbers = (read_params(each, Findings()).students for each in (path, TOP / "params.yaml"))
+    assert {name for name, row in found.items() if row.has_auto_weights} == {"tiny", "small", "medium"}
+    assert not any(row.has_auto_weights for row in numbers.values())
+
+    plain, tried = (
+        fit_schedule(THUMBNAILS, SPEEDS, load_params(each), 10**6).seconds for each in (TOP / "params.yaml", path)
+    )
+    images = 3 * (3 + 2) * 300 * 128  # of three students: three temperatures, two pairs of weights beside halves
+    assert tried - plain == pytest.approx(
+        1.3 * (28 / 64) ** 2 * (images * 0.001 + 3 * 5 * THUMBNAILS.num_val * 0.0004), rel=1e-6
+    )
 
 
 def test_what_does_not_ask_for_it_stays() -> None:

@@ -174,7 +174,10 @@ def test_twins_of_different_recipes_are_not_thrown_together() -> None:
     assert [found.students for found in compare(rows, {name: right(1, 0) for name in rows})] == [["a"], ["b"]]
 
 
-def test_students_that_chose_their_temperature_are_one_student_whatever_it_came_to() -> None:
+def test_students_that_chose_their_temperature_or_weights_are_one_student_whatever_it_came_to() -> None:
     rows = pair("a", 0, temperature=2.0, temperature_pilot={"2": {"accuracy": 0.5}})
     rows |= pair("b", 1, temperature=4.0, temperature_pilot={"4": {"accuracy": 0.6}})
+    assert [found.students for found in compare(rows, {name: right(1, 0) for name in rows})] == [["a", "b"]]
+    rows = pair("a", 0, hard_weight=0.0, soft_weight=1.0, weight_pilot={"0/1": {"accuracy": 0.5}})
+    rows |= pair("b", 1, hard_weight=0.5, soft_weight=0.5, weight_pilot={"0/1": {"accuracy": 0.6}})
     assert [found.students for found in compare(rows, {name: right(1, 0) for name in rows})] == [["a", "b"]]

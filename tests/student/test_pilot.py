@@ -1,4 +1,4 @@
-"""`temperature: auto`: the rule, a killed pilot, and a student whose temperature was chosen."""
+"""`auto` temperatures and weights: the rule, a killed pilot, and a student that chose them."""
 
 import json
 import math
@@ -164,6 +164,8 @@ def test_a_trial_is_short_and_takes_up_where_it_was(
 
 # A student of the real stage.
 
+AUTO = {"temperature": "auto", "hard_weight": "auto", "soft_weight": "auto"}
+
 
 def run_student(folder: Path, name: str = "small") -> None:
     data = folder / "data"
@@ -207,9 +209,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chosen(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a project with a student whose temperature was chosen."""
+    """Returns a project with a student whose temperature and weights were chosen."""
     folder = Path(shutil.copytree(labelled, tmp_path_factory.mktemp("chosen") / "project"))
-    with_student(folder, temperature="auto")
+    with_student(folder, **AUTO)
     run_student(folder)
     return folder
 
@@ -219,7 +221,7 @@ def folder(labelled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(labelled, tmp_path / "project"))
 
 
-def test_a_student_whose_temperature_was_chosen_is_the_one_that_names_it(chosen: Path, folder: Path) -> None:
+def test_a_student_that_chose_is_the_one_that_names_what_it_chose(chosen: Path, folder: Path) -> None:
     settings = read_json(chosen / "data/train_student/small/meta.json", made_by="")["settings"]
     table = settings["temperature_pilot"]
     assert list(table) == ["1", "2"]
@@ -229,19 +231,23 @@ def test_a_student_whose_temperature_was_chosen_is_the_one_that_names_it(chosen:
     assert report["temperature"] == settings["temperature"] in (1.0, 2.0)
     found = read_tensors(chosen / "data/train_student/small/weights.safetensors", made_by="")
 
-    with_student(folder, temperature=settings["temperature"])
+    assert list(settings["weight_pilot"]) == ["0/1", "0.5/0.5", "0.8/0.2"]
+    assert settings["weight_pilot"]["0.5/0.5"] == table[f"{settings['temperature']:g}"], "not tried twice"
+    assert [report[key] for key in ("weight_pilot", *AUTO)] == [settings[key] for key in ("weight_pilot", *AUTO)]
+
+    with_student(folder, **{key: settings[key] for key in AUTO})
     run_student(folder)
     named = read_tensors(folder / "data/train_student/small/weights.safetensors", made_by="")
     assert found.keys() == named.keys()
     assert all(torch.equal(found[name], named[name]) for name in found)
 
 
-@pytest.mark.parametrize("trial", [0, 1])
+@pytest.mark.parametrize("trial", [0, 3])
 def test_a_student_killed_in_its_pilot_comes_to_the_same_bytes(
     folder: Path, chosen: Path, monkeypatch: pytest.MonkeyPatch, trial: int
 ) -> None:
     expected = files_of(chosen / "data/train_student")
-    with_student(folder, temperature="auto")
+    with_student(folder, **AUTO)
     real, calls = pipeline.student.run.StudentTask, iter(range(10))
 
     def killed(*args: Any) -> Task[Any]:
@@ -304,6 +310,13 @@ def test_a_trial_is_past_its_losses_warm_up(folder: Path, monkeypatch: pytest.Mo
             {"temperature": "auto", "soft_weight": 0.0, "labels": "none"},
             ["students.small.temperature", "soft_weight 0"],
         ),
+        (
+            {"hard_weight": "auto"},
+            ["students.small: hard_weight auto and soft_weight 0.5", "two numbers, or auto for both"],
+        ),
+        ({"soft_weight": "auto", "hard_weight": 0.0}, ["hard_weight 0.0 and soft_weight auto", "auto for both"]),
+        ({"hard_weight": "atuo"}, ["students.small.hard_weight: 'atuo'", "a number from 0 to 1,000,000, or auto"]),
+        ({**AUTO, "labels": "none"}, ["students.small.labels: 'none' holds no soft labels"]),
         ({"temperature": "atuo"}, ["students.small.temperature: 'atuo'", "a number above 0, or auto"]),
         ({"temperature": 3.0, "labels": "top2"}, ["temperature: 3,", "1, 2"]),
         ({"loss": {"kind": "kdd", "standardize": False}}, ["students.small.loss.kind", "'kd'"]),
