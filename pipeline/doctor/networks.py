@@ -29,8 +29,8 @@ from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.signals.chance import ENOUGH
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.settings import TrainStudent
 from pipeline.student.pilots import PILOT_STEPS
+from pipeline.student.settings import TrainStudent
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import num_steps

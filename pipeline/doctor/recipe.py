@@ -31,9 +31,7 @@ def fit_recipe(facts: Facts, params: Mapping[str, Any]) -> list[Choice]:
     Args:
         params: All of it.
     """
-    return differing(
-        [*_batches(facts, params), *_balance(facts), *_encodings(facts, params), *_trials(params)], params
-    )
+    return differing([*_batches(facts, params), *_balance(facts), *_encodings(facts, params), *_trials(params)], params)
 
 
 def batch_size(num_train: int) -> int:

@@ -22,9 +22,9 @@ from pipeline.student.batches import LabelledBatch
 from pipeline.student.data import StudentData
 from pipeline.student.labelled_views import LabelledViews, shared_batches
 from pipeline.student.losses import build_loss
+from pipeline.student.pilots import shorten
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
-from pipeline.student.pilots import shorten
 from pipeline.student.temperature import Choice, choose_temperature
 from pipeline.student.weights import HALVES, Pair, choose_weights, words
 from pipeline.training.fit import fit, write_reports

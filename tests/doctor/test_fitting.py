@@ -93,7 +93,7 @@ def test_what_fits_the_facts(facts: Facts, expected: dict[str, Any]) -> None:
 
 def test_students_with_soft_labels_choose_weights_and_temperature_and_their_time_is_counted(tmp_path: Path) -> None:
     choice = next(each for each in fit_recipe(THUMBNAILS, PARAMS) if "trials" in each.line)
-    assert choice.line == "students: weights and temperature of tiny, small and medium by short trials"
+    assert choice.line == "students: weights and temperature of tiny, small, medium by short trials"
     entries = [f"students.{name}.{key}" for name in ("tiny", "small", "medium") for key in AUTOMATIC]
     assert {setting.entry: setting.value for setting in choice.settings} == dict.fromkeys(entries, "auto")
     path = tmp_path / "params.yaml"
