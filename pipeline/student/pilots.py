@@ -49,7 +49,7 @@ def pilot(place: Path, title: str, train: Callable[[Path], FitResult]) -> Pilot:
 
 
 def first_close(pilots: Mapping[Tried, Pilot], num_samples: int) -> tuple[Tried, str]:
-    """Returns the first that comes within one standard error of the best, and what that is in words.
+    """Returns the first that comes within one standard error of the best, and this in words.
 
         error = sqrt(p * (1 - p) / n), p the best accuracy on n samples
 

@@ -167,7 +167,7 @@ class Students:
         return Student(run, model, images, views, meta, chosen)
 
     def _choose(self, plan: Plan, begin: Start) -> tuple[TrainStudent, dict[str, Any]]:
-        """Returns a row with what short trials of this very student choose, and the trials' figures.
+        """Returns a row with what short trials of this very student choose, and their figures.
 
         All start from the same weights and see the same views in the same order. One process alone
         makes them, so that a team of any size comes to the same choice.

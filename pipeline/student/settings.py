@@ -46,7 +46,7 @@ class TrainStudent(NetworkSettings):
 
     @property
     def known_weights(self) -> Pair:
-        """Both weights as numbers. Raises ConfigError where they are still to be chosen."""
+        """The pair of weights. Raises ConfigError where they are still to be chosen."""
         if self.hard_weight == "auto" or self.soft_weight == "auto":
             raise ConfigError("a student's weights", "auto", expected="numbers here", fix="name both")
         return self.hard_weight, self.soft_weight

@@ -68,7 +68,7 @@ def choose_weights(
     folder: Path,
     name: str,
 ) -> WeightChoice:
-    """Returns the pair with most weight on soft labels that is within one standard error of the best.
+    """Returns the softest pair whose accuracy is within one standard error of the best.
 
     Soft labels are worth most in a long training, so a pilot that can't tell two pairs apart
     speaks for the softer one.

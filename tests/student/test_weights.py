@@ -1,4 +1,4 @@
-"""`hard_weight: auto` and `soft_weight: auto`: which pair is taken, what is said, what is not tried twice."""
+"""`hard_weight: auto` and `soft_weight: auto`: which pair is taken, and what is said."""
 
 import math
 from pathlib import Path
