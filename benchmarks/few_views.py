@@ -23,7 +23,7 @@ import typer
 
 from benchmarks.cifar_teacher import LABEL_VIEWS, NUM_HELD_OUT, archive_by_environment, read_archive
 from benchmarks.few_views_cases import RECIPES, Case, cases, epochs_of
-from benchmarks.few_views_tables import tables
+from benchmarks.few_views_tables import tables, with_auto
 from benchmarks.foreign_teachers import KINDS, teach
 from benchmarks.measure import machine, report
 from benchmarks.scheduled import Bank, Schedule, Student, train_all
@@ -260,7 +260,8 @@ def main(
         rooms[key[1:]].train(own, results, ends)
     teachers = {name: {each: data.teachers[each] for each in data.logits} for name, data in sets.items()}
     missing = sum(not results.has(case) for case in left)
-    for name, rows in tables(results.rows).items():
+    judged = with_auto(results.rows, {name: len(data.val) for name, data in sets.items()})
+    for name, rows in tables(judged).items():
         report(
             f"few_views_{name.replace(', ', '_')}{'_small' * small}", f"{name}; {missing} cases not run", rows, where
         )

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from project import student
 
 from benchmarks.few_views_cases import FEW_VIEWS, FOREIGN, RECIPES, Case, Epoch, cases, epochs_of
+from benchmarks.few_views_tables import with_auto
 from benchmarks.scheduled import Bank, Schedule, Student, train_all
 from pipeline.models import Classifier, ClassifierSpec
 from pipeline.training.moving_average import MovingAverage
@@ -86,6 +87,17 @@ def test_recipes_differ_in_what_they_show_beyond_the_stored_views() -> None:
     assert places("new views, stored labels") == [(0, 10, 0.5), (1, 11, 0.5), (2, 10, 0.5)]
     falling = epochs_of(Case(**vars(CASE) | {"recipe": "falling temperature"}), 0, 1.5)
     assert [epoch.temperature for epoch in falling] == [4.0, 2.5, 1.0]
+
+
+def test_auto_is_the_recipe_that_the_rule_of_the_stages_chooses_by_pilots() -> None:
+    pilots = {"0.5/0.5, T 1": 50.0, "0.5/0.5, T 2": 50.5, "0.5/0.5, T 4": 45.0, "0/1, T 1": 47.0, "0/1, T 2": 60.0}
+    shared = vars(CASE) | {"val nll": 1.0}
+    rows = [shared | {"part": "few, pilot", "steps": 3, "recipe": name, "val %": each} for name, each in pilots.items()]
+    rows += [shared | {"recipe": name, "val %": 2 * each} for name, each in pilots.items()]
+    *same, chosen = with_auto(rows, {"digits": 5000})  # one standard error: 0.71 points
+    assert same == rows
+    assert chosen == shared | {"recipe": "auto", "val %": 100.0}
+    assert with_auto(rows[1:], {"digits": 5000}) == rows[1:], "a pilot is missing"
 
 
 def test_cases_are_told_apart_and_have_recipes() -> None:
