@@ -4,9 +4,10 @@
 
 Each of our encodings is written as a real store; a label's bytes are those of its fields and its
 share of its sample's anchor, at 50 and at 16 views. Four views are rows of one block, so that
-blocks are as large as those of a real data set. Tables are learned from 14 other views of the same
+blocks are as large as those of a real data set. Of 50 views every fourth is measured, so that as
+many of them are among the four of the anchors as of all. Tables are learned from 14 other views of the same
 photographs, because there is one photograph a class: a data set with more of them has other tables,
-better or worse. Other systems' records are measured on every fifth view.
+better or worse.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 import typer
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
-from benchmarks.measure import report
+from benchmarks.measure import RESULTS, report
 from benchmarks.peers import peers
 from benchmarks.photos_teacher import photo_logits, statistics
 from pipeline.core.errors import one_line_errors
@@ -31,10 +33,21 @@ from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.signals.losses import kl_divergence_with_log_targets
 
-VIEWS, PILOT_VIEWS, FEW_VIEWS = 50, 14, 16
+VIEWS, PILOT_VIEWS, FEW_VIEWS, ANCHOR_VIEWS = 50, 14, 16, 4
 TEMPERATURES = (1.0, 2.0, 4.0)
-_STEP = 5  # every fifth view of other systems' records
 _STACKED = 4  # views that share a block
+_ANCHORED = (
+    (16, 0.05),
+    (24, 0.03),
+    (32, 0.1),
+    (32, 0.05),
+    (32, 0.03),
+    (48, 0.05),
+    (48, 0.04),
+    (64, 0.05),
+    (64, 0.02),
+    (128, 0.01),
+)
 Logits = Float[torch.Tensor, "views samples classes"]
 
 
@@ -46,32 +59,61 @@ def _encodings() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"top-{k} prior", row | {"tail": "prior"}
         if k in (5, 10):
             yield f"top-{k} even tail", row | {"tail": "uniform"}
-    for listed, gain in ((16, 0.05), (32, 0.1), (32, 0.05), (32, 0.03), (64, 0.05), (64, 0.02), (128, 0.01)):
+    for listed, gain in _ANCHORED:
         yield f"anchor of {listed}, {gain:g}", anchored(listed, gain)
 
 
 def anchored(listed: int, gain: float, step: float = 0.75) -> dict[str, Any]:
     """Returns a row of anchored labels."""
     label = {"k": 8, "step_nats": step, "least_gain_nats": gain}
-    return {"kind": "anchored", **label, "anchor_views": 4, "anchor_classes": listed, "anchor_step_nats": 1.0}
+    return {
+        "kind": "anchored",
+        **label,
+        "anchor_views": ANCHOR_VIEWS,
+        "anchor_classes": listed,
+        "anchor_step_nats": 1.0,
+    }
 
 
 def main(
-    views: Annotated[int, typer.Option(help="Fewer, for a try.")] = VIEWS,
     temper: Annotated[float, typer.Option(help="What the teacher's logits are divided by.")] = 1.0,
 ) -> None:
-    logits = photo_logits(views + PILOT_VIEWS) / temper
-    figures = ", ".join(f"{key} {value:.4g}" for key, value in statistics(logits[:views]).items())
-    rows = [*_others(logits[:views]), *_ours(logits[:views], logits[views:])]
+    logits = photo_logits(VIEWS + PILOT_VIEWS) / temper
+    measured = logits[: VIEWS - 2 : ANCHOR_VIEWS]
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in statistics(measured).items())
+    rows = [*_others(measured), *_ours(measured, logits[:ANCHOR_VIEWS], logits[VIEWS:])]
     rows.sort(key=lambda row: float(row[f"{VIEWS} views"]))
     name = "label_size_photos" if temper == 1 else f"label_size_photos_{temper:g}"
     report(
-        name, f"bytes of a label and KL(teacher || label) in nats; {views * logits.shape[1]:,} labels; {figures}", rows
+        name, f"bytes of a label and KL(teacher || label) in nats; {measured[..., 0].numel():,} labels; {figures}", rows
     )
+    _draw(rows, RESULTS / f"{name}.png")
+
+
+def _draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draws bytes against KL at temperature 1."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    groups = {
+        f"anchored, {VIEWS} views": ("anchor", f"{VIEWS} views", "o"),
+        f"anchored, {FEW_VIEWS} views": ("anchor", f"{FEW_VIEWS} views", "P"),
+        "topk, prior": ("prior", "bytes", "s-"),
+        "topk, even tail": ("even", "bytes", "^-"),
+        "TinyViT, FKD": ("(", "bytes", "kx"),
+    }
+    for label, (part, column, style) in groups.items():
+        points = [
+            (row[column], row["KL at 1"]) for row in rows if part in row["label"] and "fp16 logits" not in row["label"]
+        ]
+        axes.plot(*zip(*sorted(points), strict=True), style, label=label, markersize=4, linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel="bytes a label", ylabel="mean KL (nats)")
+    axes.grid(which="both", alpha=0.2)
+    axes.legend()
+    figure.savefig(path, dpi=100)
 
 
 def _others(logits: Logits) -> Iterator[dict[str, Any]]:
-    some = torch.log_softmax(logits[::_STEP].flatten(0, 1), dim=1)
+    some = torch.log_softmax(logits.flatten(0, 1), dim=1)
     for layout in peers(some.shape[1]):
         tallies: dict[float, list[KlTally]] = {t: [] for t in TEMPERATURES}
         for part in some.split(500):
@@ -84,12 +126,12 @@ def _others(logits: Logits) -> Iterator[dict[str, Any]]:
         yield _row(f"({layout.name})", layout.record_bytes, 0, 0, kl)
 
 
-def _ours(logits: Logits, others: Logits) -> Iterator[dict[str, Any]]:
+def _ours(logits: Logits, first: Logits, others: Logits) -> Iterator[dict[str, Any]]:
     pilot = torch.log_softmax(others.flatten(0, 1), dim=1)
     for name, row in _encodings():
         with TemporaryDirectory() as folder:
-            store = _write(Path(folder) / "labels", row, _stacked(logits), pilot, logits)
-            once = _write(Path(folder) / "anchors", row, logits[:1], pilot, logits)
+            store = _write(Path(folder) / "labels", row, _stacked(logits), pilot, first)
+            once = _write(Path(folder) / "anchors", row, logits[:1], pilot, first)
             sizes = {field: _size(store.path / field) for field in store.encoding.fields(store.manifest.space)}
             anchors = sum(_size(once.path / field) for field in store.encoding.anchors(store.manifest.space))
             tables = sum(_size(store.path / field) for field in store.encoding.tables(store.manifest.space))
@@ -106,8 +148,8 @@ def _stacked(logits: Logits) -> Logits:
     return logits[: num_views // _STACKED * _STACKED].reshape(-1, _STACKED * count, num_classes)
 
 
-def _write(folder: Path, row: Mapping[str, Any], logits: Logits, pilot: torch.Tensor, views: Logits) -> StoreReader:
-    """Returns a store of these labels, with anchors of all views."""
+def _write(folder: Path, row: Mapping[str, Any], logits: Logits, pilot: torch.Tensor, first: Logits) -> StoreReader:
+    """Returns a store of these labels, with anchors of the first views."""
     num_views, count, num_classes = logits.shape
     encoding = build_encoding(dict(row), "benchmark")
     manifest = Manifest(
@@ -127,10 +169,10 @@ def _write(folder: Path, row: Mapping[str, Any], logits: Logits, pilot: torch.Te
     path = folder / "x.zarr"
     writer = StoreWriter(path, folder / "records", manifest, ids, canaries, encoding.learn(pilot, manifest.space))
     if encoding.anchor_views:
-        first = torch.log_softmax(views[: encoding.anchor_views], dim=2)
-        mean = torch.log_softmax(first.mean(dim=0), dim=1).repeat(count // views.shape[1], 1)
+        means = torch.log_softmax(torch.log_softmax(first, dim=2).mean(dim=0), dim=1)
+        means = means.repeat(count // first.shape[1], 1)
         for rows in manifest.ranges():
-            writer.write_anchors(rows, mean[rows.start : rows.stop])
+            writer.write_anchors(rows, means[rows.start : rows.stop])
     for block in manifest.blocks():
         writer.write(block, logits[block.view_index, block.rows.start : block.rows.stop])
     writer.finish()
