@@ -5,9 +5,9 @@
 Each of our encodings is written as a real store; a label's bytes are those of its fields and its
 share of its sample's anchor, at 50 and at 16 views. Four views are rows of one block, so that
 blocks are as large as those of a real data set. Of 50 views every fourth is measured, so that as
-many of them are among the four of the anchors as of all. Tables are learned from 14 other views of the same
-photographs, because there is one photograph a class: a data set with more of them has other tables,
-better or worse.
+many of them are among the four of the anchors as of all. Tables are learned from 14 other views of
+the same photographs, because there is one photograph a class: a data set with more of them has
+other tables, better or worse.
 """
 
 from collections.abc import Iterator, Mapping
