@@ -272,7 +272,7 @@ def test_a_store_is_described(call: Call, name: str) -> None:
         "labels",
         "table",
         "about the store",
-        "ids of samples",
+        "names of samples",
         "digests of blocks",
         "checks of views",
         "fidelity by block",
