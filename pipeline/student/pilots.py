@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import PlainValidator
+from pydantic_core import PydanticCustomError
 
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
@@ -21,6 +23,19 @@ from pipeline.training.task import AnyBatch, Task, WrappedTask
 
 PILOT_STEPS = 300  # at most, and at most one epoch
 Tried = TypeVar("Tried")
+
+
+def number_or_auto(kind: str, least: float, most: float, expected: str) -> PlainValidator:
+    """Returns the check of a setting that is a number within bounds, or `auto`."""
+
+    def check(value: object) -> object:
+        if value == "auto":
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+            return float(value)
+        raise PydanticCustomError(kind, expected)
+
+    return PlainValidator(check)
 
 
 @dataclass(frozen=True)

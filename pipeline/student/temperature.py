@@ -9,24 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator
-from pydantic_core import PydanticCustomError
-
 from pipeline.core import bounds
 from pipeline.core.progress import say
-from pipeline.student.pilots import Pilot, first_close, pilot
+from pipeline.student.pilots import Pilot, first_close, number_or_auto, pilot
 from pipeline.training.run import FitResult
 
-
-def _number_or_auto(value: object) -> object:
-    if value == "auto":
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and bounds.COLDEST <= value <= bounds.HOTTEST:
-        return float(value)
-    raise PydanticCustomError("temperature", f"a number above 0, or auto ({bounds.COLDEST} to {bounds.HOTTEST})")
-
-
-Temperature = Annotated[bounds.Temperature | Literal["auto"], PlainValidator(_number_or_auto)]
+Temperature = Annotated[
+    bounds.Temperature | Literal["auto"],
+    number_or_auto(
+        "temperature",
+        bounds.COLDEST,
+        bounds.HOTTEST,
+        f"a number above 0, or auto ({bounds.COLDEST} to {bounds.HOTTEST})",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator
-from pydantic_core import PydanticCustomError
-
 from pipeline.core import bounds
 from pipeline.core.progress import say
-from pipeline.student.pilots import Pilot, first_close, pilot
+from pipeline.student.pilots import Pilot, first_close, number_or_auto, pilot
 from pipeline.training.run import FitResult
 
 Pair = tuple[float, float]  # hard_weight, soft_weight
@@ -22,15 +19,10 @@ HALVES: Pair = (0.5, 0.5)
 PAIRS: tuple[Pair, ...] = ((0.0, 1.0), HALVES, (0.8, 0.2))  # in the order of preference: docs/benchmarks.md
 
 
-def _number_or_auto(value: object) -> object:
-    if value == "auto":
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= bounds.HEAVIEST:
-        return float(value)
-    raise PydanticCustomError("weight", f"a number from 0 to {bounds.HEAVIEST:,}, or auto")
-
-
-AutoWeight = Annotated[bounds.Weight | Literal["auto"], PlainValidator(_number_or_auto)]
+AutoWeight = Annotated[
+    bounds.Weight | Literal["auto"],
+    number_or_auto("weight", 0.0, bounds.HEAVIEST, f"a number from 0 to {bounds.HEAVIEST:,}, or auto"),
+]
 
 
 @dataclass(frozen=True)
