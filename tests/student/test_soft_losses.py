@@ -1,12 +1,10 @@
-"""The other losses of soft targets: golden values, twins in plain Python, faults of other code."""
+"""The other losses of soft targets: golden values, what they have in common, what each is."""
 
 import doctest
 import importlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from logits import HARD_LABELS, STUDENT, TEACHER, random_logits
@@ -22,7 +20,6 @@ from pipeline.student.losses.standardise import standardise
 
 FILES = sorted(path.stem for path in Path(losses.__path__[0]).glob("[!_]*.py"))
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
-Rows = list[list[float]]
 
 
 def dkd(
@@ -109,88 +106,6 @@ def test_the_mean_squared_error_is_the_golden_one_less_that_of_the_means() -> No
     expected = 1.905 - offsets.square().mean().item()
     for temperature in (1.0, 3.0):
         assert mse(STUDENT, TEACHER, HARD_LABELS, temperature).mean().item() == pytest.approx(expected, abs=1e-12)
-
-
-# Twins: one number after the other, in plain Python.
-
-
-def softmax_of(row: list[float], temperature: float, classes: list[int] | None = None) -> list[float]:
-    powers = [math.exp(row[c] / temperature) for c in (range(len(row)) if classes is None else classes)]
-    return [power / sum(powers) for power in powers]
-
-
-def divergence(teacher: list[float], student: list[float]) -> float:
-    return sum(p * math.log(p / q) for p, q in zip(teacher, student, strict=True))
-
-
-def pearson(one: list[float], other: list[float]) -> float:
-    one, other = ([x - sum(values) / len(values) for x in values] for values in (one, other))
-    norms = math.sqrt(sum(x**2 for x in one)) * math.sqrt(sum(x**2 for x in other))
-    return sum(a * b for a, b in zip(one, other, strict=True)) / (norms + 1e-8)
-
-
-def dkd_by_hand(student: Rows, teacher: Rows, labels: list[int], t: float) -> list[float]:
-    values = []
-    for s, z, y in zip(student, teacher, labels, strict=True):
-        others = [c for c in range(len(s)) if c != y]
-        p, q = softmax_of(z, t), softmax_of(s, t)
-        target = divergence([p[y], sum(p[c] for c in others)], [q[y], sum(q[c] for c in others)])
-        values.append(t**2 * (target + 8 * divergence(softmax_of(z, t, others), softmax_of(s, t, others))))
-    return values
-
-
-def nkd_by_hand(student: Rows, teacher: Rows, labels: list[int], t: float) -> list[float]:
-    values = []
-    for s, z, y in zip(student, teacher, labels, strict=True):
-        others = [c for c in range(len(s)) if c != y]
-        pairs = zip(softmax_of(z, t, others), softmax_of(s, t, others), strict=True)
-        target = -softmax_of(z, 1)[y] * math.log(softmax_of(s, 1)[y])
-        values.append(target - 1.5 * t**2 * sum(p * math.log(q) for p, q in pairs))
-    return values
-
-
-def dist_by_hand(student: Rows, teacher: Rows, labels: list[int], t: float) -> list[float]:
-    q, p = ([softmax_of(row, t) for row in rows] for rows in (student, teacher))
-    columns = [pearson([row[c] for row in q], [row[c] for row in p]) for c in range(len(q[0]))]
-    intra = 1 - sum(columns) / len(columns)
-    return [t**2 * (1 - pearson(one, other) + intra) for one, other in zip(q, p, strict=True)]
-
-
-def mse_by_hand(student: Rows, teacher: Rows, labels: list[int], t: float) -> list[float]:
-    values = []
-    for s, z in zip(student, teacher, strict=True):
-        differences = [(a - sum(s) / len(s)) - (b - sum(z) / len(z)) for a, b in zip(s, z, strict=True)]
-        values.append(sum(d**2 for d in differences) / len(differences))
-    return values
-
-
-def standardised_by_hand(student: Rows, teacher: Rows, labels: list[int], t: float) -> list[float]:
-    def scores(row: list[float]) -> list[float]:
-        mean = sum(row) / len(row)
-        deviation = math.sqrt(sum((x - mean) ** 2 for x in row) / (len(row) - 1))
-        return [(x - mean) / (deviation + 1e-7) for x in row]
-
-    pairs = zip(student, teacher, strict=True)
-    return [t**2 * divergence(softmax_of(scores(z), t), softmax_of(scores(s), t)) for s, z in pairs]
-
-
-BY_HAND = {
-    "dkd": dkd_by_hand,
-    "nkd": nkd_by_hand,
-    "dist": dist_by_hand,
-    "mse": mse_by_hand,
-    "standardised": standardised_by_hand,
-}
-
-
-@each_loss
-@pytest.mark.parametrize("classes", [3, 4, 17])
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_losses_equal_their_definition_in_plain_python(name: str, classes: int, temperature: float) -> None:
-    student, teacher = random_logits(classes, 5, classes, 2)
-    labels = torch.arange(5) * 3 % classes
-    expected = BY_HAND[name](student.tolist(), teacher.tolist(), labels.tolist(), temperature)
-    np.testing.assert_allclose(LOSSES[name](student, teacher, labels, temperature), expected, rtol=1e-6, atol=1e-9)
 
 
 # What they have in common.
