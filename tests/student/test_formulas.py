@@ -44,7 +44,7 @@ def kd(student: Tensor, teacher: Tensor, labels: Tensor, t: float) -> Tensor:
 
 
 def z_scores(logits: Tensor) -> Tensor:
-    """Returns scores by Sun et al., arXiv 2403.01427, unbiased as in their code, torchdistill's too."""
+    """Returns Sun et al., arXiv 2403.01427, unbiased, as in their code and torchdistill's."""
     squares = (logits - logits.mean(dim=1, keepdim=True)).square().sum(dim=1, keepdim=True)
     deviation = (squares / (logits.shape[1] - 1)).sqrt()
     return (logits - logits.mean(dim=1, keepdim=True)) / (1e-7 + deviation)
@@ -75,7 +75,7 @@ def tckd(student: Tensor, teacher: Tensor, labels: Tensor, t: float) -> Tensor:
 
 
 def dkd(student: Tensor, teacher: Tensor, labels: Tensor, t: float) -> Tensor:
-    """Returns Zhao et al., arXiv 2203.08679: mdistiller's DKD after its warm-up, weights 1 and 8."""
+    """Returns Zhao et al., arXiv 2203.08679: mdistiller's DKD, warmed up, weights 1 and 8."""
     p, q = probabilities(teacher, t), probabilities(student, t)
     return tckd(student, teacher, labels, t) + 8 * t**2 * divergence(without(p, labels), without(q, labels))
 
