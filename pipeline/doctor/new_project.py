@@ -34,6 +34,7 @@ _NAMES = (
     "networks",
     "params.yaml",
     "pipeline",
+    "potstill",
     "pyproject.toml",
     "stages",
     "tests",

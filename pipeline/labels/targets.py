@@ -1,5 +1,6 @@
 """Soft targets that keep a few classes only, and how much of a distribution soft targets have."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,16 @@ class SparseTargets:
 
     def __getitem__(self, rows: slice) -> "SparseTargets":
         """Returns some of the labels."""
-        return SparseTargets(
-            self.classes[rows], self.log_probs[rows], None if self.log_rest is None else self.log_rest[rows]
-        )
+        return self._each(lambda values: values[rows])
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SparseTargets":
+        """Returns the same targets on a device."""
+        return self._each(lambda values: values.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "SparseTargets":
+        """Returns the same targets in memory that a GPU copies from while it computes."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "SparseTargets":
+        rest = None if self.log_rest is None else change(self.log_rest)
+        return SparseTargets(change(self.classes), change(self.log_probs), rest)

@@ -1,0 +1,12 @@
+"""The library: stores of labels in anyone's training loop. `import potstill` re-exports it.
+
+Nothing of a stage is needed: no params.yaml, no folders of their own, no DVC.
+
+ids.py        sample ids of images, and sample ids in any whole numbers
+pixels.py     one image in any usual form, as pixels
+labels.py     Labels: a store that is open, and its soft targets by sample id and view
+held_view.py  the labels of one view, in memory as far as they were asked for
+samples.py    the images that labels belong to: a prepared data set's
+items.py      the items of a data set, and a batch of them
+dataset.py    DistillationDataset: a map-style data set of views with their soft targets
+"""

@@ -1,0 +1,121 @@
+"""A map-style data set of the views that a teacher saw, with its soft targets."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pipeline.core.errors import DataError
+from pipeline.data.budget import MemoryBudget
+from pipeline.labels.targets import SparseTargets
+from pipeline.library.items import Item, Items, MixedItem
+from pipeline.library.labels import Labels
+from pipeline.library.samples import PreparedSamples, join_prepared
+from pipeline.views.plan import ViewPlan, take
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]
+_BATCH = 256  # a guess, for the share of memory that batches take
+
+
+class DistillationDataset(Dataset[Item | MixedItem]):
+    """A map-style data set of views, each with its soft targets, hard label and sample id.
+
+    Item i is always of image i; `set_epoch` chooses its view. Nothing in it is random, so that a
+    training run that goes on needs the number of its epoch and no more: the order is its sampler's.
+
+    It works in a DataLoader with any number of workers, also those that stay from epoch to epoch.
+    Give `collate_fn=potstill.collate` to spare a copy of each batch.
+
+    Args:
+        data: The folder of a prepared data set (`data/prepare`).
+        temperature: Of the soft targets; None: the one that labels are stored at.
+        normalise: Called with a batch of views, uint8 [views, channels, height, width], for what
+            the items shall have in their place. It must not move pixels: labels are of the views
+            as they are.
+        sparse: As for `Labels.targets`.
+        memory_mb: Larger data stays on disk and is read as it is asked for. Then a sampler that
+            jumps about is slow: `LabelledLoader` is not.
+
+    Raises:
+        DataError: There is no prepared data set, or it is damaged.
+        StoreError: The labels are for other data, lack some of the samples, or can't serve the
+            temperature.
+    """
+
+    def __init__(
+        self,
+        data: str | Path,
+        labels: Labels,
+        *,
+        temperature: float | None = None,
+        normalise: Normalise | None = None,
+        sparse: bool = False,
+        memory_mb: int = 4000,
+    ) -> None:
+        labels.need_targets(temperature, sparse=sparse)
+        budget = MemoryBudget.of_megabytes(memory_mb, _BATCH, "memory_mb")
+        self.labels, self.normalise, self.sparse = labels, normalise, sparse
+        self.temperature = labels.temperature if temperature is None else temperature
+        self._samples = PreparedSamples(join_prepared(Path(data), labels, temperature, budget))
+        # In memory that processes share: workers that are at work already see a new epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __repr__(self) -> str:
+        return f"DistillationDataset({len(self):,} samples, view {self.view} of {self.labels.location!r})"
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch, from 0."""
+        return int(self._epoch)
+
+    @property
+    def view(self) -> int:
+        """The number of the view that items are of."""
+        return self.labels.view_of(self.epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the view of an epoch: those of the store are taken in turn.
+
+        Call it before the epoch's loop begins; batches that a worker has made already keep theirs.
+        """
+        if epoch < 0:
+            raise DataError("set_epoch", f"{epoch}", expected="a number from 0 on")
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Item | MixedItem:
+        item: Item | MixedItem = self.__getitems__([index])[0]
+        return item
+
+    def __getitems__(self, indices: Sequence[int]) -> Items:
+        """Returns several items, made together; DataLoader asks for a batch so."""
+        rows = np.array([range(len(self))[index] for index in indices], dtype=np.int64)
+        return Items(self._batch(self._samples.plan(rows, view := self.view), view))
+
+    def _batch(self, plan: ViewPlan, view: int) -> Item | MixedItem:
+        ids = plan.split.sample_ids[plan.rows.numpy()]
+        targets = self.labels.targets(ids, view, self.temperature, sparse=self.sparse)
+        own = (take(plan.split.hard_labels, plan.rows), torch.from_numpy(ids.view(np.int64)))
+        views = self._views(plan)
+        partners, shares = plan.partner_labels(_ALL), plan.own_shares(_ALL)
+        if partners is None or shares is None:
+            return Item(views, targets, *own)
+        return MixedItem(views, targets, *own, partners, shares)
+
+    def _views(self, plan: ViewPlan) -> torch.Tensor:
+        views = plan.render(_ALL)
+        if self.normalise is None:
+            return views
+        made: Any = self.normalise(views)
+        if not isinstance(made, torch.Tensor) or len(made) != len(views):
+            found = f"returned {list(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__}"
+            raise DataError("normalise", found, expected=f"a tensor of {len(views)} views")
+        return made
+
+
+_ALL = slice(None)

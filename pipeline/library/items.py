@@ -1,0 +1,80 @@
+"""The items of a data set, and a batch of them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from pipeline.labels.targets import SparseTargets
+
+
+class Item(NamedTuple):
+    """A view with its labels, or a batch of them, which has an axis more.
+
+    Attributes:
+        view: uint8 [channels, height, width], or what the caller's `normalise` made of it.
+        targets: The teacher's log-probabilities [classes], or those of a few classes.
+        hard_label: The class, as int64; -1: it is not known.
+        sample_id: The 64 bits of the sample id, as int64.
+    """
+
+    view: Tensor
+    targets: Tensor | SparseTargets
+    hard_label: Tensor
+    sample_id: Tensor
+
+
+class MixedItem(NamedTuple):
+    """A view that is mixed of two samples, with its labels; the first four are as in `Item`.
+
+    Attributes:
+        partner_label: The class of the second sample, as int64; -1: it is not known.
+        own_share: The first sample's share of the view, 0.5 to 1.
+    """
+
+    view: Tensor
+    targets: Tensor | SparseTargets
+    hard_label: Tensor
+    sample_id: Tensor
+    partner_label: Tensor
+    own_share: Tensor
+
+
+class Items(list[Any]):
+    """A list of items that were made together, and `whole`, the batch that they are parts of."""
+
+    def __init__(self, whole: Item | MixedItem) -> None:
+        self.whole = whole
+        columns = [_apart(values) for values in whole]
+        super().__init__(type(whole)(*values) for values in zip(*columns, strict=True))
+
+
+def collate(items: Sequence[Item | MixedItem]) -> Any:
+    """Returns items as one batch: a `collate_fn` for DataLoader.
+
+    It does what DataLoader does by itself, without a copy of what was made together. Sparse targets
+    need it: nothing else knows them.
+    """
+    if isinstance(items, Items):
+        return items.whole
+    columns = list(zip(*items, strict=True))
+    return type(items[0])(*(_together(values) for values in columns))
+
+
+def _apart(values: Tensor | SparseTargets) -> Sequence[Any]:
+    if isinstance(values, Tensor):
+        return values.unbind()
+    rest = [None] * len(values.classes) if values.log_rest is None else values.log_rest.unbind()
+    return [SparseTargets(*each) for each in zip(values.classes, values.log_probs, rest, strict=True)]
+
+
+def _together(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if not isinstance(first, SparseTargets):
+        return default_collate(list(values))
+    rest = None if first.log_rest is None else torch.stack([each.log_rest for each in values])
+    return SparseTargets(
+        torch.stack([each.classes for each in values]), torch.stack([each.log_probs for each in values]), rest
+    )
