@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from pipeline.core.errors import DataError
 from pipeline.data.budget import MemoryBudget
-from pipeline.labels.targets import SparseTargets
 from pipeline.library.items import Item, Items, MixedItem
 from pipeline.library.labels import Labels
 from pipeline.library.samples import PreparedSamples, join_prepared

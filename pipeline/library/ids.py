@@ -26,7 +26,7 @@ def sample_ids(images: Iterable[Any]) -> UInt64[np.ndarray, " images"]:
     >>> grey = torch.arange(8, dtype=torch.uint8).reshape(2, 1, 2, 2)
     >>> [f"{number:016x}" for number in sample_ids(grey)]
     ['06fd25651a385503', 'e142aa503d83bfeb']
-    >>> sample_ids(grey[:, 0].numpy())[1] == sample_ids(grey)[1]
+    >>> bool(sample_ids(grey[:, 0].numpy())[1] == sample_ids(grey)[1])
     True
 
     Raises:
@@ -53,7 +53,8 @@ def as_ids(given: Any) -> UInt64[np.ndarray, " samples"]:
     if given.ndim != 1 or (len(given) and given.dtype.kind not in "iu"):
         found = f"{given.dtype} of shape {list(given.shape)}"
         raise DataError("sample ids", found, expected="whole numbers in a row, as potstill.sample_ids makes them")
-    return given.astype(np.uint64)
+    numbers: UInt64[np.ndarray, " samples"] = given.astype(np.uint64)
+    return numbers
 
 
 def _numbers(given: list[Any]) -> np.ndarray:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from pipeline.labels.targets import SparseTargets
+from pipeline.student.batches import join_targets
 
 
 class Item(NamedTuple):
@@ -15,7 +15,8 @@ class Item(NamedTuple):
 
     Attributes:
         view: uint8 [channels, height, width], or what the caller's `normalise` made of it.
-        targets: The teacher's log-probabilities [classes], or those of a few classes.
+        targets: The teacher's log-probabilities [classes], or those of a few
+            classes, with an axis of one label.
         hard_label: The class, as int64; -1: it is not known.
         sample_id: The 64 bits of the sample id, as int64.
     """
@@ -66,15 +67,8 @@ def collate(items: Sequence[Item | MixedItem]) -> Any:
 def _apart(values: Tensor | SparseTargets) -> Sequence[Any]:
     if isinstance(values, Tensor):
         return values.unbind()
-    rest = [None] * len(values.classes) if values.log_rest is None else values.log_rest.unbind()
-    return [SparseTargets(*each) for each in zip(values.classes, values.log_probs, rest, strict=True)]
+    return [values[slice(place, place + 1)] for place in range(len(values.classes))]
 
 
 def _together(values: Sequence[Any]) -> Any:
-    first = values[0]
-    if not isinstance(first, SparseTargets):
-        return default_collate(list(values))
-    rest = None if first.log_rest is None else torch.stack([each.log_rest for each in values])
-    return SparseTargets(
-        torch.stack([each.classes for each in values]), torch.stack([each.log_probs for each in values]), rest
-    )
+    return join_targets(values) if isinstance(values[0], SparseTargets) else default_collate(list(values))

@@ -46,6 +46,8 @@ def as_pixels(image: Any, where: str = "image") -> UInt8[np.ndarray, "channels h
 def _channels_first(pixels: np.ndarray, where: str) -> UInt8[np.ndarray, "channels height width"]:
     first, last = (pixels.shape[axis] in _CHANNELS for axis in (0, 2))
     if first == last:
-        found = f"an array of shape {list(pixels.shape)}, whose axis of channels is {'either' if first else 'neither'} end"
+        found = (
+            f"an array of shape {list(pixels.shape)}, whose axis of channels is {'either' if first else 'neither'} end"
+        )
         raise DataError(where, found, expected="1 or 3 channels, first or last", fix="give it as a tensor")
     return pixels if first else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -86,7 +86,11 @@ def test_targets_of_every_encoding_are_those_that_the_stages_train_on(tmp_path: 
 
 def test_a_block_is_read_when_it_is_asked_for_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     store = make(tmp_path / "store.zarr", FLOAT16)  # blocks of 8 rows
-    flip(next(file for file in shards(store.path, "log_probs") if file.parts[-3:-1] == ("1", "1") or "c/1/1" in str(file)))
+    flip(
+        next(
+            file for file in shards(store.path, "log_probs") if file.parts[-3:-1] == ("1", "1") or "c/1/1" in str(file)
+        )
+    )
     labels = potstill.open_labels(store.path)
     labels.targets(IDS[:8], 1)
     labels.targets(IDS, 0)
@@ -131,7 +135,13 @@ def test_labels_open_again_in_another_process(labels: potstill.Labels) -> None:
 def test_equal_pixels_have_equal_ids_in_every_form() -> None:
     colour = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 6), np.uint8)
     last = colour.transpose(0, 2, 3, 1)
-    forms = [colour, torch.from_numpy(colour), last, list(last), [Image.fromarray(np.ascontiguousarray(x)) for x in last]]
+    forms = [
+        colour,
+        torch.from_numpy(colour),
+        last,
+        list(last),
+        [Image.fromarray(np.ascontiguousarray(x)) for x in last],
+    ]
     for images in forms:
         assert np.array_equal(potstill.sample_ids(images), potstill.sample_ids(colour))
     assert np.array_equal(potstill.sample_ids(SPLIT.inputs), IDS)
