@@ -76,7 +76,7 @@ class Farm:
         ]
         self._views = [
             LabelledViews(
-                self._train, store, dataset.manifest.class_names, each.known_temperature, Placement(self._device)
+                self._train, store, dataset.manifest.class_names, each.read_temperature, Placement(self._device)
             )
             for each in self._rows
         ]

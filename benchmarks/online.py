@@ -19,12 +19,12 @@ class OnlineTask(WrappedTask[LabelledBatch]):
         self._row, self._teacher, self._device = row, teacher.eval(), device
 
     def loss(self, model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
-        images = batch.inputs.to(self._device)
-        temperature = self._row.known_temperature
+        images, temperature = batch.inputs.to(self._device), self._row.read_temperature
+        assert temperature is not None, "it learns from soft labels"
         with torch.no_grad():
             log_targets = F.log_softmax(self._teacher(images) / temperature, dim=1)
         logits = model(images)
-        soft = knowledge_distillation(logits, log_targets, temperature=temperature)
+        soft = knowledge_distillation(logits, log_targets, temperature=self._row.known_temperature)
         hard = cross_entropy(logits, batch.hard_labels.to(self._device))
         hard_weight, soft_weight = self._row.known_weights
         return (hard_weight * hard + soft_weight * soft).mean()

@@ -92,8 +92,8 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     device = data.device
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
-    temperature = row.known_temperature if row.soft_weight else None
-    views = LabelledViews(data.train, store, meta.class_names, temperature, Placement(device, resident=data.resident))
+    placement = Placement(device, resident=data.resident)
+    views = LabelledViews(data.train, store, meta.class_names, row.read_temperature, placement, new_views=row.new_views)
     task: Task[LabelledBatch] = StudentTask(row, views, data.val, device)
     if online:
         teacher = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)

@@ -200,7 +200,7 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
             setting.train,
             store,
             setting.class_names,
-            row.known_temperature if offline else None,
+            row.read_temperature if offline else None,
             Placement(device, resident=setting.resident),
         )
         # One look at the test split, after the last epoch: nothing is chosen by it.

@@ -73,8 +73,7 @@ def _train(dataset: ImageDataset, row: TrainStudent, train: SplitInMemory, test:
     """Returns test accuracy in %."""
     device, manifest = choose_device(row.device), dataset.manifest
     store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
-    temperature = row.known_temperature if row.soft_weight else None
-    views = LabelledViews(train, store, manifest.class_names, temperature, Placement(device))
+    views = LabelledViews(train, store, manifest.class_names, row.read_temperature, Placement(device))
     task = UnvalidatedTask(StudentTask(row, views, test, device))
     model = ModelMeta.untrained(row.model, row.model_settings, manifest, {}).build(row.seed).to(device)
     torch.manual_seed(row.seed)

@@ -26,6 +26,7 @@ from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
+from pipeline.student.shown_views import views_line
 
 
 def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = False) -> None:
@@ -105,4 +106,6 @@ def fitting_students(
             findings.attempt(row.check_data, look.data.num_unlabelled, where)
         if store and findings.counts["error"] == before:
             fitting[name] = (row, store)
+            if line := views_line(row, store.views, store.num_views):
+                findings.warning(f"{where}: {line}")
     return fitting

@@ -73,7 +73,7 @@ def train_on_each(
     for number, store in stores.items():
         own = row.with_numbers(store.manifest.temperature)
         own.check_labels(store.encoding, store.codec, store.views.mixes, where)
-        task = StudentTask(own, data.labelled(store, own.known_temperature), data.val, data.device)
+        task = StudentTask(own, data.labelled(store, own), data.val, data.device)
         workplace = Workplace(folder / str(number), data.device, f"student on {number} views", where=where)
         torch.manual_seed(own.seed)
         model = begin.build(own.seed)

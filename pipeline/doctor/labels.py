@@ -48,6 +48,7 @@ class LabelStore:
     encoding: Encoding
     codec: Codec
     views: ViewSpec
+    num_views: int
     budget: Budget | None = None
 
     def labels(self, count: int) -> Labels:
@@ -99,11 +100,13 @@ def plan_stores(
     budgets, num_train = budgets_of(params.encodings), look.data.num_samples["train"]
     if labels is not None:
         encodings |= choose_now(budgets, labels.log_probs, dump, num_train, findings)
-    stores = {name: LabelStore(each, _codec(each, space), dump.views) for name, each in encodings.items()}
+    stores = {
+        name: LabelStore(each, _codec(each, space), dump.views, dump.num_views) for name, each in encodings.items()
+    }
     for name, budget in budgets.items():
         if name not in stores:
             likely = stand_in(budget, space)
-            stores[name] = LabelStore(likely, _codec(likely, space), dump.views, budget)
+            stores[name] = LabelStore(likely, _codec(likely, space), dump.views, dump.num_views, budget)
     return stores
 
 
@@ -122,7 +125,7 @@ def find_store(row: TrainStudent, planned: Mapping[str, LabelStore], folder: Pat
     path = folder / f"{row.labels}.zarr"
     if path.exists():
         store = StoreReader(path)
-        return LabelStore(store.encoding, store.codec, store.views)
+        return LabelStore(store.encoding, store.codec, store.views, store.manifest.num_views)
     there = {*planned, *(other.stem for other in folder.glob("*.zarr"))}
     expected = f"a row of `encodings`, or a store in {folder}, {suggest(row.labels, sorted(there))}"
     raise ConfigError(f"{where}.labels", repr(row.labels), expected=expected)

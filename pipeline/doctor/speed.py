@@ -93,12 +93,12 @@ def labelled_batches(
     Args:
         fields: Labels as a store keeps them, at least a batch of them.
     """
-    temperature = codec.space.temperature if settings.temperature == "auto" else settings.known_temperature
+    temperature = settings.with_numbers(codec.space.temperature).read_temperature
 
     def batch(count: int) -> LabelledBatch:
         plan, every = plan_view(enlarge(some, count), views, _VIEW), slice(0, count)
         targets = None
-        if settings.soft_weight:
+        if temperature is not None:
             targets = codec.targets({key: values[:count].to(device) for key, values in fields.items()}, temperature)
         partners, shares = plan.partner_labels(every), plan.own_shares(every)
         return LabelledBatch(plan.render(every), plan.split.hard_labels, partners, shares, targets)

@@ -20,6 +20,7 @@ _A_TWINS_OWN = {
     "hard_weight",
     "soft_weight",
     "temperature",
+    "label_temperature",
     "temperature_pilot",
     "weight_pilot",
     "loss",

@@ -8,6 +8,7 @@ settings.py        a row of the table `students`; a new setting of a student goe
 groups.py          the rows of a group, and what its students must have in common
 stores.py          the store that a row names
 data.py            the splits, opened once for all students that are trained together
+shown_views.py     the view that an epoch shows, and the stored label beside it
 labelled_views.py  views with their stored labels, batch by batch, for one student or several
 batches.py         a batch with soft targets
 losses/            the losses of soft targets, one file each; a new loss goes here

@@ -14,6 +14,7 @@ from pipeline.labels.join import label_bytes
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import has_room
 from pipeline.student.labelled_views import LabelledViews, Placement
+from pipeline.student.settings import TrainStudent
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class StudentData:
         """The device that students are trained on."""
         return self.placement.device
 
-    def labelled(self, store: StoreReader, temperature: float | None) -> LabelledViews:
-        """Returns the training split with a store's labels; None: with hard labels alone."""
-        return LabelledViews(self.train, store, self.manifest.class_names, temperature, self.placement)
+    def labelled(self, store: StoreReader, row: TrainStudent) -> LabelledViews:
+        """Returns the training split with a store's labels, as a student's row reads them."""
+        classes, temperature = self.manifest.class_names, row.read_temperature
+        return LabelledViews(self.train, store, classes, temperature, self.placement, new_views=row.new_views)

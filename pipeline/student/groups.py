@@ -11,8 +11,8 @@ from pipeline.student.losses import build_loss
 from pipeline.student.settings import TrainStudent
 from pipeline.training.team import Team
 
-#: Settings that decide which samples are in a batch, and those of which a process has only one.
-_ALIKE = ("seed", "fit.batch_size", "device", "memory_budget_mb")
+#: Settings that decide what is in a batch, and those of which a process has only one.
+_ALIKE = ("seed", "fit.batch_size", "new_views", "device", "memory_budget_mb")
 
 
 def read_group(name: str, params: Path) -> dict[str, TrainStudent]:

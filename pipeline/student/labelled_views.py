@@ -18,6 +18,7 @@ from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import FIX, JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
 from pipeline.student.batches import LabelledBatch, Targets, join_targets
+from pipeline.student.shown_views import shown_view
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch, Window, join_pieces
 
@@ -56,6 +57,7 @@ class LabelledViews:
 
     Args:
         temperature: The temperature of the soft targets; None: none are read.
+        new_views: Epochs beyond the stored views show others, beside labels of stored ones.
 
     Raises:
         StoreError: The store is for other data, lacks some of the samples, was made of other views,
@@ -70,6 +72,8 @@ class LabelledViews:
         class_names: list[str],
         temperature: float | None,
         placement: Placement = _HERE,
+        *,
+        new_views: bool = False,
     ) -> None:
         if store.manifest.class_names != class_names:
             found, expected = _first_difference(store.manifest.class_names, class_names)
@@ -77,6 +81,7 @@ class LabelledViews:
         if temperature is not None:
             store.codec.require(temperature)
         self.split, self.store, self.temperature, self.device = split, store, temperature, placement.device
+        self.new_views = new_views
         self.resident = split if placement.resident is None else placement.resident
         #: Whether a row of the split is trained on.
         self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
@@ -97,7 +102,7 @@ class LabelledViews:
     ) -> Iterator[LabelledBatch]:
         """Yields a shuffled epoch over one view with its labels; of each batch only a share.
 
-        The views of the store are taken in turn, one an epoch.
+        The views of the store are taken in turn, one an epoch; `shown_view` has the rule.
         """
         for (batch,) in shared_batches([self], epoch, start_step, batch_size=batch_size, seed=seed, share=share):
             yield batch
@@ -139,9 +144,10 @@ class _SharedEpoch:
             assert np.array_equal(views.is_trained, lead.is_trained), "the same samples"
             assert views.store.views == lead.store.views, "the same views"
             assert views.store.manifest.view_numbers == lead.store.manifest.view_numbers, "the same views"
+            assert views.new_views == lead.new_views, "the same views"
             assert views.joined.paging == lead.joined.paging, "one budget"
         self._several = several
-        view_index = epoch % lead.store.manifest.num_views
+        view_index, view = shown_view(lead.store.manifest.view_numbers, epoch, new_views=lead.new_views)
         self._labels = read_labels(
             {views.store.location: views.joined for views in several if views.temperature is not None}, view_index
         )
@@ -151,7 +157,7 @@ class _SharedEpoch:
         self._epoch = Epoch(
             lead.split,
             lead.store.views,
-            view=lead.store.manifest.view_numbers[view_index],
+            view=view,
             number=epoch,
             batch_size=batch_size,
             seed=seed,

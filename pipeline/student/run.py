@@ -24,6 +24,7 @@ from pipeline.student.labelled_views import LabelledViews, shared_batches
 from pipeline.student.losses import build_loss
 from pipeline.student.pilots import shorten
 from pipeline.student.settings import TrainStudent
+from pipeline.student.shown_views import views_line
 from pipeline.student.task import StudentTask
 from pipeline.student.temperature import Choice, choose_temperature
 from pipeline.student.weights import HALVES, Pair, choose_weights, words
@@ -159,6 +160,8 @@ class Students:
         if views.num_samples < len(self._data.train):
             found = f"on the {views.num_samples:,} labelled of {len(self._data.train):,} samples"
             say(f"{plan.title}: hard labels alone, so {found}: {task.steps_per_epoch:,} steps per epoch")
+        if line := views_line(settings, plan.store.views, plan.store.manifest.num_views):
+            say(f"{plan.title}: {line}")
         # 3. The run. Each process draws its own dropout; the weights come from the seed alone.
         torch.manual_seed(settings.seed + team.rank)
         head = begin.head_for(settings.fit)
@@ -210,10 +213,9 @@ class Students:
 
     def _labelled_views(self, plan: Plan, settings: TrainStudent) -> LabelledViews:
         """Returns views with labels: one object for the same labels at the same temperature."""
-        temperature = settings.known_temperature if settings.soft_weight else None
-        key = (settings.labels, temperature)
+        key = (settings.labels, settings.read_temperature)
         if key not in self._views:
-            self._views[key] = self._data.labelled(plan.store, temperature)
+            self._views[key] = self._data.labelled(plan.store, settings)
         return self._views[key]
 
     def _join(self, held: ExitStack, *, besides: str) -> dict[str, Student]:

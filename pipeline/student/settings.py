@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from pipeline.core import bounds
 from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
@@ -21,7 +22,12 @@ from pipeline.training.start import NetworkSettings, check_network
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainStudent(NetworkSettings):
-    """A student's row: its network and start, its labels and losses, and how it is trained."""
+    """A student's row: its network and start, its labels and losses, and how it is trained.
+
+    `label_temperature` is that of the soft labels, `temperature` then that of the student alone;
+    None: both have the same. With `new_views`, epochs beyond the stored views show others, beside
+    the labels of stored ones.
+    """
 
     labels: str
     twin_of: str | None
@@ -36,6 +42,8 @@ class TrainStudent(NetworkSettings):
     memory_budget_mb: Megabytes
     group: str | None
     fit: FitSettings
+    label_temperature: bounds.Temperature | None = None
+    new_views: bool = False
 
     @property
     def known_temperature(self) -> float:
@@ -43,6 +51,13 @@ class TrainStudent(NetworkSettings):
         if self.temperature == "auto":
             raise ConfigError("a student's temperature", "auto", expected="a number here", fix="name one")
         return self.temperature
+
+    @property
+    def read_temperature(self) -> float | None:
+        """The temperature that stored labels are read at; None: none are read."""
+        if self.soft_weight == 0:
+            return None
+        return self.known_temperature if self.label_temperature is None else self.label_temperature
 
     @property
     def known_weights(self) -> Pair:
@@ -81,17 +96,29 @@ class TrainStudent(NetworkSettings):
             raise ConfigError(where, found, expected="two numbers, or auto for both", fix="write auto twice")
         if self.hard_weight == 0 and self.soft_weight == 0:
             raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
-        build_loss(self.loss, f"{where}.loss")
-        if self.temperature == "auto" and self.soft_weight == 0:
-            raise ConfigError(
-                f"{where}.temperature", "auto, and soft_weight 0", expected="a number", fix="write any number"
-            )
+        self._check_temperatures(where)
         if self.fit.epochs == 0:
             raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
         check_network(self, self.fit, where)
         if self.twin_of is not None and self.twin_of not in table:
             raise ConfigError(f"{where}.twin_of", repr(self.twin_of), expected=suggest(self.twin_of, list(table)))
         self._check_twin(where, table)
+
+    def _check_temperatures(self, where: str) -> None:
+        """Raises ConfigError where loss, temperature and that of the labels contradict each other."""
+        loss = build_loss(self.loss, f"{where}.loss")
+        if self.temperature == "auto" and self.soft_weight == 0:
+            raise ConfigError(
+                f"{where}.temperature", "auto, and soft_weight 0", expected="a number", fix="write any number"
+            )
+        if self.label_temperature is None or self.soft_weight == 0:
+            return
+        if self.temperature == "auto":
+            found = f"{self.label_temperature:g}, and temperature: auto, which chooses one for labels and student"
+            raise ConfigError(
+                f"{where}.label_temperature", found, expected="null", fix="or write a number as temperature"
+            )
+        loss.check_label_temperature(f"{where}.label_temperature")
 
     def _check_twin(self, where: str, table: dict[str, Any]) -> None:
         """Raises ConfigError where it is the twin of a twin, or not the only twin."""
@@ -119,9 +146,14 @@ class TrainStudent(NetworkSettings):
         loss = build_loss(self.loss, f"{where}.loss")
         loss.check_labels(encoding.detail, f"store {self.labels!r} (encoding {encoding.kind})", f"{where}.loss")
         loss.check_views(mixes, f"{where}.loss")
+        if mixes and self.new_views:
+            found = (
+                f"true, and each view of {self.labels!r} mixes two samples: a label is of the very two that it was of"
+            )
+            raise ConfigError(f"{where}.new_views", found, expected="false, or views that do not mix samples")
         loss.check_classes(codec.space.num_classes, f"{where}.loss")
-        if self.temperature != "auto":
-            codec.require(self.temperature)
+        if self.temperature != "auto" and self.read_temperature is not None:
+            codec.require(self.read_temperature)
 
     def check_data(self, num_unlabelled: int, where: str) -> None:
         """Raises ConfigError where its loss needs hard labels that some training samples lack."""

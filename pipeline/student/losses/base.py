@@ -44,6 +44,8 @@ class SoftLoss(ABC):
     kind: ClassVar[str]
     #: How much of the teacher's distribution a label must hold: any of these.
     learns_from: ClassVar[tuple[Detail, ...]]
+    #: Whether its two sides may have temperatures of their own.
+    takes_label_temperature: ClassVar[bool] = False
     #: Whether an example needs one hard label beside its soft targets.
     needs_hard_label: ClassVar[bool] = False
     #: Whether an example's value depends on the others, so that processes can't share a batch.
@@ -58,7 +60,11 @@ class SoftLoss(ABC):
         temperature: float,
         epoch: int,
     ) -> Float[Tensor, " batch"]:
-        """Returns a value in nats per example, whose mean is the loss; `epoch` counts from 0."""
+        """Returns a value in nats per example, whose mean is the loss; `epoch` counts from 0.
+
+        `temperature` is the student's. So is that of the soft targets, unless the row names
+        another one (`label_temperature`).
+        """
         if self.standardize:
             assert isinstance(soft_targets, Tensor), "labels are checked"
             logits = standardise(logits)
@@ -92,6 +98,18 @@ class SoftLoss(ABC):
         if mixes and self.needs_hard_label:
             found = f"kind {self.kind!r} needs one hard label, and each view of this store mixes two samples"
             raise ConfigError(where, found, expected="a store whose views do not mix samples", fix=_FIX)
+
+    def check_label_temperature(self, where: str) -> None:
+        """Raises ConfigError where labels can't be read at another temperature than the student's.
+
+        Args:
+            where: The place of `label_temperature` in `params.yaml`.
+        """
+        if self.standardize or not self.takes_label_temperature:
+            found = (
+                f"given, and loss kind {self.kind!r}{', standardised,' if self.standardize else ''} has one temperature"
+            )
+            raise ConfigError(where, found, expected="null, or loss: kd, dkd or dist, not standardised")
 
     def check_classes(self, num_classes: int, where: str) -> None:
         """Raises ConfigError where the classes are so few that standardised logits are the same,

@@ -26,7 +26,8 @@ def dist(
         temperature^2 * (inter_weight * (1 - r_example) + intra_weight * (1 - mean r_class))
 
     r_example is the correlation over the classes of an example, r_class that over the examples for
-    a class. `soft_targets` are the teacher's log-probabilities at `temperature`.
+    a class. `soft_targets` are the teacher's log-probabilities at `temperature`, or at another one
+    that the row names; the square is the student's.
 
     It is a loss of the batch. The second term is one number, which every example carries, so an
     example's value depends on the others; the mean is the paper's loss. The second term is left out
@@ -67,6 +68,7 @@ class Dist(SoftLoss):
 
     kind = "dist"
     learns_from = ("every class",)
+    takes_label_temperature = True
     compares_examples = True
 
     def _values(self, logits: Tensor, targets: Tensor, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:

@@ -30,7 +30,7 @@ def decoupled_knowledge_distillation(
 
     TCKD is the KL of the pair (hard label, all other classes), NCKD the KL over the other classes
     among themselves. With two classes NCKD is 0. `soft_targets` are the teacher's log-probabilities
-    at `temperature`.
+    at `temperature`, or at another one that the row names; the square is the student's.
 
     Knowledge distillation is the same with target_weight 1 and, example by example, the teacher's
     probability of the other classes for other_weight: small where the teacher is sure.
@@ -91,6 +91,7 @@ class Dkd(SoftLoss):
 
     kind = "dkd"
     learns_from = ("every class", "filled tail")
+    takes_label_temperature = True
     needs_hard_label = True
 
     def _values(self, logits: Tensor, targets: Tensor, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:

@@ -19,13 +19,20 @@ def knowledge_distillation(
     *,
     temperature: float,
 ) -> Float[Tensor, " batch"]:
-    """Returns the divergence of the student from the teacher, both at `temperature`, in nats.
+    """Returns the divergence of the student at `temperature` from the teacher, in nats.
 
         temperature^2 * KL(teacher || student)
 
-    The square keeps the gradient's size when the temperature changes. `soft_targets` are the
-    teacher's log-probabilities at that temperature already: of every class, or of the kept classes
-    and the rest. Then the student is summed up over the same set.
+    `soft_targets` are the teacher's log-probabilities, at that temperature already: of every class,
+    or of the kept classes and the rest. Then the student is summed up over the same set.
+
+    The square is the student's temperature alone, whatever the labels'. Then the gradient for a
+    logit z is
+
+        d loss / dz = temperature * (student - teacher)
+
+    a difference of probabilities, which keeps its size when either temperature changes: with labels
+    at 4 and a student at 1 it is that of a cross-entropy against flatter targets.
 
     >>> student = torch.tensor([[2, -1, 0.5, 0], [0.3, 1.2, -0.7, 2.2], [-1.5, 0, 3, 1]])
     >>> teacher = torch.tensor([[4, -2, 1, 0.5], [1, 0, -1, 5], [0, -0.5, 2, 3]])
@@ -75,10 +82,11 @@ def kl_divergence_with_sparse_targets(
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Kd(SoftLoss):
-    """The settings of `knowledge_distillation`: none, the temperature is the student's."""
+    """The settings of `knowledge_distillation`: none, temperatures are the student's row's."""
 
     kind = "kd"
     learns_from = ("every class", "filled tail", "some classes")
+    takes_label_temperature = True
 
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:
         return knowledge_distillation(logits, targets, temperature=temperature)
