@@ -40,7 +40,7 @@ def views_line(row: TrainStudent, views: ViewSpec, num_stored: int) -> str | Non
     if row.new_views and not views.operations:
         return "new_views: true changes nothing: the views of its store are the inputs as they are"
     if row.new_views and epochs <= num_stored:
-        return f"new_views: true changes nothing: {stored} suffice for {epochs} epochs"
+        return f"new_views: true changes nothing: {epochs} of {epochs} epochs have a stored view"
     is_few = num_stored <= FEW_VIEWS and epochs >= MANY_EPOCHS * num_stored
     if is_few and views.operations and not views.mixes and not row.new_views:
         return f"{epochs} epochs show {stored} again and again; new_views: true is likely better"

@@ -152,7 +152,7 @@ def test_the_bar_of_a_pass_counts_its_batches_and_comes_to_its_end(
     assert sum(bar.counts) == bar.total == 4 * STEPS
 
 
-# The stage, in small.
+# The stage, in small. One view is stored: the second epoch shows a new one.
 
 GROUP = {
     "big": {"model_settings": {"width": 6, "depth": 1}},
@@ -162,12 +162,14 @@ GROUP = {
 
 
 def params(group: str | None, edit: Change = lambda rows: None) -> dict[str, Any]:
-    rows = {name: student(**changes, group=group) for name, changes in GROUP.items()}
+    rows = {name: student(**changes, group=group, new_views=True) for name, changes in GROUP.items()}
     for row in rows.values():
         row["fit"] = row["fit"] | {"checkpoint_seconds": 0.03}
     rows["warm"]["fit"] |= {"epochs": 1, "learning_rate": 0.02, "accumulate_batches": 2}
     edit(rows)
-    return small_params() | {"students": {**rows, "lonely": student(seed=9)}}
+    content = small_params() | {"students": {**rows, "lonely": student(seed=9)}}
+    content["dump_labels"]["num_views"] = 1
+    return content
 
 
 def run_student(folder: Path, name: str) -> None:
@@ -240,7 +242,10 @@ def test_a_group_is_trained_by_the_first_and_put_in_place_one_by_one(
 ) -> None:
     run_student(folder, "big")
     assert published(folder) == ["big"]
-    assert "trained in the same pass: hard, warm;" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "trained in the same pass: hard, warm;" in told
+    assert "train_student@warm: new_views: true changes nothing: 1 of 1 epochs have a stored view" in told
+    assert "train_student@big: new_views" not in told
     assert steps == {"big": 2 * steps["warm"], "warm": steps["warm"], "hard": 2 * steps["warm"]}
     steps.clear()
     assert not (folder / "reports/hard.json").exists()
@@ -342,6 +347,7 @@ def test_members_whose_settings_have_changed_are_trained_again(all_but_one: Path
     [
         (lambda r: r["hard"].update(seed=1), ["students.hard.seed", "students.big.seed"]),
         (lambda r: r["warm"]["fit"].update(batch_size=32), ["students.warm.fit.batch_size", "students.big.fit"]),
+        (lambda r: r["hard"].update(new_views=False), ["students.hard.new_views", "students.big.new_views"]),
         (lambda r: r["warm"].update(memory_budget_mb=9), ["students.warm.memory_budget_mb", "students.big.memory"]),
         (lambda r: r["warm"].update(device="auto"), ["students.warm.device", "students.big.device"]),
         (lambda r: r["warm"].update(labels="dense9"), ["dense9", "students.warm.labels"]),
