@@ -105,7 +105,7 @@ class TrainStudent(NetworkSettings):
         self._check_twin(where, table)
 
     def _check_temperatures(self, where: str) -> None:
-        """Raises ConfigError where loss, temperature and that of the labels contradict each other."""
+        """Raises ConfigError where the temperatures of student and labels do not go together."""
         loss = build_loss(self.loss, f"{where}.loss")
         if self.temperature == "auto" and self.soft_weight == 0:
             raise ConfigError(

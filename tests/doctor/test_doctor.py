@@ -406,6 +406,13 @@ def test_a_schedule_of_few_steps_is_a_warning_with_the_epochs_that_it_takes(
     assert all("expected" in line and "fit.epochs:" in line and len(line) <= 291 for line in found)
 
 
+def test_a_setting_of_views_that_changes_nothing_is_told(folder: Path, ask: Callable[..., Report]) -> None:
+    report = ask(folder, lambda p: [row.update(new_views=True) for row in p["students"].values()])
+    report.line("warning", "students.small: new_views: true changes nothing: 2 of 2 epochs have a stored view")
+    assert report.status == 0
+    assert "new_views" not in ask(folder, lambda p: p["students"]["small_hard"].update(new_views=True)).text
+
+
 def test_times_on_a_busy_machine_are_told_to_be_those_of_an_idle_one(
     folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
