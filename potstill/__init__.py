@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from pipeline.library.ids import sample_ids
     from pipeline.library.items import Item, MixedItem, collate
     from pipeline.library.labels import Labels, open_labels
+    from pipeline.library.loader import LabelledLoader
+    from pipeline.student.batches import LabelledBatch
+    from potstill import losses
 
 __all__ = [
     "DistillationDataset",
     "Item",
+    "LabelledBatch",
+    "LabelledLoader",
     "Labels",
     "MixedItem",
     "PotstillError",
     "SparseTargets",
     "collate",
+    "losses",
     "open_labels",
     "sample_ids",
 ]
@@ -32,6 +38,8 @@ __all__ = [
 _HOMES = {
     "DistillationDataset": ("pipeline.library.dataset", "DistillationDataset"),
     "Item": ("pipeline.library.items", "Item"),
+    "LabelledBatch": ("pipeline.student.batches", "LabelledBatch"),
+    "LabelledLoader": ("pipeline.library.loader", "LabelledLoader"),
     "Labels": ("pipeline.library.labels", "Labels"),
     "MixedItem": ("pipeline.library.items", "MixedItem"),
     "PotstillError": ("pipeline.core.errors", "PipelineError"),
@@ -46,6 +54,8 @@ def __getattr__(name: str) -> Any:
     """Loads a name when it is first used."""
     if name == "__version__":
         return version("potstill")
+    if name == "losses":
+        return import_module("potstill.losses")
     if name not in _HOMES:
         raise AttributeError(f"module 'potstill' has no attribute {name!r}")
     module, there = _HOMES[name]

@@ -9,4 +9,6 @@ held_view.py  the labels of one view, in memory as far as they were asked for
 samples.py    the images that labels belong to: a prepared data set's
 items.py      the items of a data set, and a batch of them
 dataset.py    DistillationDataset: a map-style data set of views with their soft targets
+loader.py     LabelledLoader: our own fast batches of them
+losses.py     the losses as modules, and their weighted sum
 """

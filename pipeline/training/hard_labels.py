@@ -42,11 +42,34 @@ def hard_label_loss(
 ) -> Float[torch.Tensor, " batch"]:
     """Returns the cross-entropy of each view, in nats, on the device of the logits.
 
+    Args:
+        weights: As for `mixed_cross_entropy`.
+    """
+    partners = None
+    if batch.partner_labels is not None and batch.own_shares is not None:
+        partners = batch.partner_labels, batch.own_shares
+    return mixed_cross_entropy(
+        logits, batch.hard_labels, partners=partners, label_smoothing=label_smoothing, weights=weights
+    )
+
+
+def mixed_cross_entropy(
+    logits: Float[torch.Tensor, "batch classes"],
+    hard_labels: Int64[torch.Tensor, " batch"],
+    *,
+    partners: tuple[Int64[torch.Tensor, " batch"], Float[torch.Tensor, " batch"]] | None = None,
+    label_smoothing: float = 0.0,
+    weights: Float[torch.Tensor, " known_classes"] | None = None,
+) -> Float[torch.Tensor, " batch"]:
+    """Returns the cross-entropy of each view, in nats, on the device of the logits.
+
     For a view that is mixed of two samples it is that of both labels, weighted by the shares:
 
         own_share * CE(logits, hard_label) + (1 - own_share) * CE(logits, partner_label)
 
     Args:
+        partners: The labels of the second samples, and the shares of the first; None: views are
+            not mixed.
         weights: Of the classes, as `class_weights` has them; each CE is multiplied by its label's.
 
     References:
@@ -60,8 +83,8 @@ def hard_label_loss(
         values = cross_entropy(logits, labels, label_smoothing=label_smoothing)
         return values if weights is None else values * weights[labels]  # 0 without a label (-1)
 
-    own = loss(batch.hard_labels)
-    if batch.partner_labels is None or batch.own_shares is None:
+    own = loss(hard_labels)
+    if partners is None:
         return own
-    own_shares = batch.own_shares.to(device, non_blocking=True)
-    return own_shares * own + (1 - own_shares) * loss(batch.partner_labels)
+    own_shares = partners[1].to(device, non_blocking=True)
+    return own_shares * own + (1 - own_shares) * loss(partners[0])

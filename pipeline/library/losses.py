@@ -1,0 +1,228 @@
+"""The losses of soft targets as modules, and their weighted sum with that of hard labels."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from pipeline.core.errors import ConfigError, DataError
+from pipeline.labels.targets import SparseTargets
+from pipeline.library.labels import Labels
+from pipeline.student.losses import SoftLoss, build_loss
+from pipeline.training.hard_labels import mixed_cross_entropy
+
+Targets = Float[Tensor, "batch classes"] | SparseTargets
+
+
+class SoftTargetLoss(nn.Module):
+    """A loss of soft targets: called with the student's logits, the soft targets and the hard
+    labels, it returns the mean over the batch, in nats.
+
+    Logits of bfloat16 or float16 are computed with as float32.
+
+    Args:
+        kind: The name of the loss, as in `params.yaml`: `kd`, `dkd`, `dist`, `nkd`, `mse`.
+        temperature: The one that the soft targets are at.
+        standardize: Whether both sides are standardised first; then only the spacing of an
+            example's classes counts.
+        settings: The others of the loss, by name.
+    """
+
+    def __init__(self, kind: str, temperature: float, *, standardize: bool, **settings: float) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ConfigError(f"{kind}: temperature", str(temperature), expected="a number above 0")
+        self.loss: SoftLoss = build_loss({"kind": kind, "standardize": standardize, **settings}, kind)
+        self.temperature = temperature
+        #: The number of the epoch, from 0, for a loss that warms up.
+        self.epoch = 0
+
+    def forward(
+        self, logits: Float[Tensor, "batch classes"], targets: Targets, hard_labels: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, ""]:
+        """Returns the batch's mean loss.
+
+        Raises:
+            ConfigError: It can't learn from sparse targets, and these are.
+            DataError: It needs hard labels, and one is -1 or no class.
+        """
+        if isinstance(targets, SparseTargets):
+            self.loss.check_labels("some classes", "sparse targets", self.loss.kind)
+        if self.loss.needs_hard_label and hard_labels.device.type == "cpu":  # a GPU would be waited for
+            _need_classes(hard_labels, logits.shape[1], self.loss.kind)
+        logits = _precise(logits)
+        labels = hard_labels.to(logits.device, non_blocking=True)
+        return self.loss(logits, targets, labels, temperature=self.temperature, epoch=self.epoch).mean()
+
+    def check(self, labels: Labels) -> None:
+        """Raises ConfigError where it can't learn from the labels of a store, or StoreError where
+        these can't be had at its temperature.
+        """
+        labels.need_targets(self.temperature)
+        store = labels.store
+        self.loss.check_labels(store.encoding.detail, f"{labels.location} ({store.encoding.kind})", self.loss.kind)
+        self.loss.check_views(store.views.mixes, self.loss.kind)
+        self.loss.check_classes(store.manifest.num_classes, self.loss.kind)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the number of the epoch, from 0, for a loss that warms up."""
+        self.epoch = epoch
+
+    def extra_repr(self) -> str:
+        """Returns the settings, for the module's description."""
+        return f"{self.loss}, temperature={self.temperature:g}"
+
+
+class KD(SoftTargetLoss):
+    """The loss of `knowledge_distillation`; of sparse targets, too.
+
+    >>> student, targets = torch.tensor([[2.0, -1, 0.5]]), torch.tensor([[1.0, 0, -1]]).log_softmax(1)
+    >>> f"{KD(temperature=1.0)(student, targets, torch.tensor([0])):.4f}"
+    '0.1848'
+    """
+
+    def __init__(self, temperature: float, *, standardize: bool = False) -> None:
+        super().__init__("kd", temperature, standardize=standardize)
+
+
+class DKD(SoftTargetLoss):
+    """The loss of `decoupled_knowledge_distillation`; needs hard labels.
+
+    Args:
+        warmup_epochs: It grows over so many epochs: `set_epoch` then.
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        *,
+        target_weight: float = 1.0,
+        other_weight: float = 8.0,
+        warmup_epochs: int = 1,
+        standardize: bool = False,
+    ) -> None:
+        settings = {"target_weight": target_weight, "other_weight": other_weight, "warmup_epochs": warmup_epochs}
+        super().__init__("dkd", temperature, standardize=standardize, **settings)
+
+
+class DIST(SoftTargetLoss):
+    """The loss of `dist`, which compares the examples of a batch: another batch size is another
+    loss.
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        *,
+        inter_class_weight: float = 1.0,
+        intra_class_weight: float = 1.0,
+        standardize: bool = False,
+    ) -> None:
+        settings = {"inter_class_weight": inter_class_weight, "intra_class_weight": intra_class_weight}
+        super().__init__("dist", temperature, standardize=standardize, **settings)
+
+
+class NKD(SoftTargetLoss):
+    """The loss of `normalised_knowledge_distillation`; needs hard labels."""
+
+    def __init__(self, temperature: float, *, gamma: float = 1.5, standardize: bool = False) -> None:
+        super().__init__("nkd", temperature, standardize=standardize, gamma=gamma)
+
+
+class CentredMSE(SoftTargetLoss):
+    """The loss of `centred_mse`."""
+
+    def __init__(self, temperature: float, *, standardize: bool = False) -> None:
+        super().__init__("mse", temperature, standardize=standardize)
+
+
+class HardLabelLoss(nn.Module):
+    """The cross-entropy with the hard labels, a mean over the batch, in nats.
+
+    An example without a label (-1), or mixed with one that has none, counts 0. It is called as the
+    other losses are; of mixed views with `partner_labels` and `own_shares`, too.
+
+    Args:
+        label_smoothing: So much of a target's mass goes to all classes alike.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self,
+        logits: Float[Tensor, "batch classes"],
+        targets: Any,
+        hard_labels: Int64[Tensor, " batch"],
+        partner_labels: Int64[Tensor, " batch"] | None = None,
+        own_shares: Float[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Returns the batch's mean loss; the soft targets are not looked at."""
+        partners = None if partner_labels is None or own_shares is None else (partner_labels, own_shares)
+        values = mixed_cross_entropy(
+            _precise(logits), hard_labels, partners=partners, label_smoothing=self.label_smoothing
+        )
+        if partner_labels is not None:
+            known = (hard_labels >= 0) & (partner_labels >= 0)
+            values = values * known.to(values.device, values.dtype, non_blocking=True)
+        return values.mean()
+
+
+class Distillation(nn.Module):
+    """The weighted sum that a student learns from.
+
+        hard_weight * cross-entropy + soft_weight * loss of soft targets
+
+    Args:
+        loss: The loss of soft targets.
+        label_smoothing: As for `HardLabelLoss`.
+
+    >>> student, targets = torch.tensor([[2.0, -1, 0.5]]), torch.tensor([[1.0, 0, -1]]).log_softmax(1)
+    >>> f"{Distillation(KD(temperature=1.0))(student, targets, torch.tensor([0])):.4f}"
+    '0.2130'
+    """
+
+    def __init__(
+        self,
+        loss: SoftTargetLoss,
+        *,
+        hard_weight: float = 0.5,
+        soft_weight: float = 0.5,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if min(hard_weight, soft_weight) < 0 or not hard_weight + soft_weight > 0:
+            found = f"hard_weight {hard_weight} and soft_weight {soft_weight}"
+            raise ConfigError("Distillation", found, expected="numbers from 0 on, one of them above 0")
+        self.soft, self.hard = loss, HardLabelLoss(label_smoothing)
+        self.hard_weight, self.soft_weight = hard_weight, soft_weight
+
+    def forward(
+        self,
+        logits: Float[Tensor, "batch classes"],
+        targets: Targets,
+        hard_labels: Int64[Tensor, " batch"],
+        partner_labels: Int64[Tensor, " batch"] | None = None,
+        own_shares: Float[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Returns the batch's mean loss."""
+        parts = []
+        if self.hard_weight:
+            parts.append(self.hard_weight * self.hard(logits, targets, hard_labels, partner_labels, own_shares))
+        if self.soft_weight:
+            parts.append(self.soft_weight * self.soft(logits, targets, hard_labels))
+        return torch.stack(parts).sum()
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Returns logits in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _need_classes(hard_labels: Tensor, num_classes: int, kind: str) -> None:
+    odd = hard_labels[(hard_labels < 0) | (hard_labels >= num_classes)]
+    if len(odd):
+        found = f"hard label {int(odd[0])}"
+        raise DataError(kind, found, expected=f"a class of 0 to {num_classes - 1}", fix="take KD, DIST or CentredMSE")

@@ -1,0 +1,99 @@
+"""`potstill.losses`: the modules give what the stages' losses give."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import make_split
+from logits import HARD_LABELS, STUDENT, TEACHER
+from torch import nn
+from torch.nn.functional import log_softmax
+
+import potstill
+from pipeline.labels.targets import SparseTargets
+from pipeline.student.batches import LabelledBatch
+from pipeline.student.losses import LOSSES, build_loss
+from pipeline.student.objective import Objective
+from potstill import losses
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "kd": {},
+    "dkd": {"target_weight": 1.0, "other_weight": 8.0, "warmup_epochs": 4},
+    "dist": {"inter_class_weight": 2.0, "intra_class_weight": 1.0},
+    "nkd": {"gamma": 1.5},
+    "mse": {},
+}
+MODULES: dict[str, Callable[..., losses.SoftTargetLoss]] = {
+    "kd": losses.KD,
+    "dkd": losses.DKD,
+    "dist": losses.DIST,
+    "nkd": losses.NKD,
+    "mse": losses.CentredMSE,
+}
+TARGETS = log_softmax(TEACHER / 4, dim=1)
+
+
+class Given(nn.Module):
+    """A network that returns these logits."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+def test_every_loss_has_a_module() -> None:
+    assert set(MODULES) == set(LOSSES)
+    assert {loss.__name__ for loss in MODULES.values()} < set(losses.__all__)
+
+
+@pytest.mark.parametrize("mixes", [False, True], ids=["plain", "mixed"])
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_module_gives_the_stages_objective_with_its_gradient(kind: str, standardize: bool, mixes: bool) -> None:
+    values = []
+    count, labels = len(STUDENT), HARD_LABELS
+    partners = labels.flip(0).index_fill(0, torch.tensor([0]), -1) if mixes else None
+    shares = torch.linspace(0.5, 1, count) if mixes else None
+    logits = [STUDENT.clone().requires_grad_() for _ in range(2)]
+    # 1. The stages'.
+    loss = build_loss({"kind": kind, "standardize": standardize, **SETTINGS[kind]}, "loss")
+    objective = Objective(0.3, 0.7, 4.0, 0.1, loss)
+    batch = LabelledBatch(make_split(count).inputs, labels, partners, shares, soft_targets=TARGETS, epoch=1)
+    values.append(objective(Given(logits[0]), batch, torch.device("cpu")))
+    # 2. The module's.
+    module = MODULES[kind](4.0, standardize=standardize, **SETTINGS[kind])
+    module.set_epoch(1)
+    whole = losses.Distillation(module, hard_weight=0.3, soft_weight=0.7, label_smoothing=0.1)
+    values.append(whole(logits[1], TARGETS, labels, partners, shares))
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(*torch.autograd.grad(values, logits))
+    assert kind.capitalize() in repr(whole)
+
+
+def test_sparse_targets_and_low_precision() -> None:
+    every = torch.arange(3).expand(len(TARGETS), 3)
+    rest = TARGETS[:, 3:].logsumexp(dim=1)
+    sparse = SparseTargets(every, TARGETS[:, :3], rest)
+    loss = losses.KD(4.0)
+    torch.testing.assert_close(loss(STUDENT, sparse, HARD_LABELS), loss(STUDENT, TARGETS, HARD_LABELS))
+    half = loss(STUDENT.bfloat16(), TARGETS.float(), HARD_LABELS)
+    assert half.dtype == torch.float32
+
+
+def test_what_can_not_be_learned_from_is_refused_in_one_line() -> None:
+    sparse = SparseTargets(torch.zeros(3, 1, dtype=torch.int64), torch.zeros(3, 1), None)
+    unknown = torch.full_like(HARD_LABELS, -1)
+    for message, refused in {
+        "can't learn from sparse targets": lambda: losses.DIST(2.0)(STUDENT, sparse, HARD_LABELS),
+        "standardised, can't learn": lambda: losses.KD(2.0, standardize=True)(STUDENT, sparse, HARD_LABELS),
+        "hard label -1; expected a class of 0 to 3": lambda: losses.DKD(2.0)(STUDENT, TARGETS, unknown),
+        "temperature: 0; expected a number above 0": lambda: losses.KD(0),
+        "nkd": lambda: losses.NKD(1.0, gamma=-1.0),
+        "one of them above 0": lambda: losses.Distillation(losses.KD(1.0), hard_weight=0, soft_weight=0),
+    }.items():
+        with pytest.raises(potstill.PotstillError, match=message) as caught:
+            refused()
+        assert "\n" not in str(caught.value)
