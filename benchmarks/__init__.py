@@ -16,6 +16,7 @@ Speed and size of the pipeline:
     label_size.py         bytes and KL of every encoding beside other systems' records
     memory.py             peak memory of a student's training, with data held and streamed
     photo_labels.py       the same on a real teacher of 1000 classes and 50 views
+    plain_loop.py         a student's epoch against the shortest loop in PyTorch
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision
     profile.py            where the time of a dump and of a student's step goes
     step_cost.py          a distilled step against a hard-label step and against online distillation

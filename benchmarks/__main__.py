@@ -4,12 +4,13 @@
 runs best in a Python of its own. These are started one by one.
 """
 
-from benchmarks import dump_overhead, farm, label_read, label_size, step_cost, teacher_step, view_speed
+from benchmarks import dump_overhead, farm, label_read, label_size, plain_loop, step_cost, teacher_step, view_speed
 from pipeline.core.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():
         step_cost.main()
+        plain_loop.main()
         teacher_step.main()
         view_speed.main()
         farm.main()

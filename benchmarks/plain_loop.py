@@ -41,7 +41,7 @@ from pipeline.training.recipe import build_optimizer
 from pipeline.training.run import Workplace
 from pipeline.training.trainer import Trainer
 
-ROUNDS = 9
+ROUNDS = 5
 _JUDGED = 500  # images in one pass, as in our validation
 
 
