@@ -120,8 +120,7 @@ def main(device: DeviceOption = None, rounds: int = ROUNDS) -> None:
         data = StudentData.open(dataset, budget, where, [store])
         meta = ModelMeta.untrained(row.model, row.model_settings, dataset.manifest, {})
         for labels, changed in (("hard", replace(row, hard_weight=1.0, soft_weight=0.0)), (row.labels, row)):
-            views = data.labelled(store, changed.known_temperature if changed.soft_weight else None)
-            epoch = Epoch(changed, views, data.val, where, meta)
+            epoch = Epoch(changed, data.labelled(store, changed), data.val, where, meta)
             rows.append({"student": name, "labels": labels} | measure(epoch, rounds))
     claim = f"an epoch of train-student against the shortest loop in PyTorch, median of {rounds} pairs"
     report("plain_loop", claim, rows, where)
