@@ -11,6 +11,8 @@ References:
     2021, arXiv 2112.01528, section 3 (szq0214/FKD).
     Zeyuan Yin, Eric Xing, Zhiqiang Shen, "Squeeze, Recover and Relabel", 2023, arXiv 2306.13092
     (logits in 16 bits).
+    Lingao Xiao, Yang He, "Soft Label Pruning and Quantization for Large-Scale Dataset
+    Distillation", 2026, arXiv 2604.18135 (LPQLD: the ten largest logits in 16 bits).
 """
 
 import zlib
@@ -102,6 +104,29 @@ class TopK(Layout):
 
 
 @dataclass(frozen=True)
+class TopLogits(TopK):
+    """The `kept` largest raw logits; the label is their softmax, and all other classes have none.
+
+    Where a class of the teacher is missing, the KL is infinite. So that there is a figure, the
+    others get what a float16 can't tell from nothing just below 1, as in `TopK`.
+    """
+
+    def encode(self, log_probs: torch.Tensor) -> np.ndarray:
+        records = super().encode(log_probs).view(self.record)[:, 0]
+        records["probabilities"] = log_probs.topk(self.kept, dim=1).values.numpy()
+        return records.view(np.uint8).reshape(len(records), self.record_bytes)
+
+    def decode(self, records: np.ndarray, num_classes: int) -> torch.Tensor:
+        logits = np.ascontiguousarray(records).view(self.record)[:, 0]["probabilities"].astype(np.float64)
+        kept = torch.softmax(torch.from_numpy(logits), dim=1)
+        classes = np.ascontiguousarray(records).view(self.record)[:, 0]["classes"].astype(np.int64)
+        least = float(np.finfo(np.float16).eps) / 4 / max(num_classes - self.kept, 1)
+        probs = torch.full((len(records), num_classes), least, dtype=torch.float64)
+        probs.scatter_(1, torch.from_numpy(classes).clamp(0, num_classes - 1), kept)
+        return (probs / probs.sum(dim=1, keepdim=True)).log().float()
+
+
+@dataclass(frozen=True)
 class DenseFloat16(Layout):
     """The logits of all classes in 16 bits, without the view."""
 
@@ -142,9 +167,15 @@ def fkd(kept: int = 5, bits: Literal[16, 32] = 32) -> TopK:
     return TopK(f"FKD top-{kept} fp{bits}", kept, view, float_format, float_format)
 
 
+def lpqld(kept: int = 10) -> TopLogits:
+    """Returns the layout of LPQLD's labels: logits as float16 beside classes as int16."""
+    return TopLogits(f"LPQLD top-{kept} logits", kept, (), "<i2", "<f2")
+
+
 def peers(num_classes: int) -> list[Layout]:
     """Returns all layouts that apply to so many classes, by size."""
     layouts: list[Layout] = [
+        lpqld(10),
         tinyvit(10),
         *(fkd(kept, bits) for kept in (5, 10) for bits in (16, 32)),
         DenseFloat16(num_classes),

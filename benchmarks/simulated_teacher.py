@@ -25,6 +25,11 @@ these mean KL in nats of truncated labels:
 | 10 | 0.035 (0.0355) | 0.0110 (0.0109) |
 | 16 | 0.019 (0.0180) | 0.0071 |
 
+Views of one image (`simulated_views`) share a part of the variance of everything that is drawn for a
+label; the rest is drawn for each view. With `SHARED` of 1,000 classes, the variance of a class's
+log-probability over an image's views is the share of its variance over the classes that
+EfficientNet-Lite0 has on photographs (`benchmarks.many_classes --fit`).
+
 The mean tail is that of the very labels that it decodes, about 50 of a class, which flatters it:
 with 250 of a class the KL is 0.037, 0.025 and 0.0130 for 3, 5 and 10 kept classes. Seeds 1 to 3
 give 0.473 to 0.485 nats of entropy, 0.033 to 0.040 for 10 classes with a uniform tail and 0.0090 to
@@ -49,6 +54,7 @@ GROUP_NOISE_STD, FAMILY_NOISE_STD, NOISE_STD = 0.8, 1.4, 1.87
 MARGIN_STD = 2.45
 STRETCH_STD = 0.065  # of the stretch's logarithm
 MEAN_ENTROPY_NATS = 0.47
+SHARED = 0.58  # by the views of an image, of the variance of what is drawn
 _BLOCK = 4096
 
 
@@ -59,6 +65,31 @@ class _Classes:
     affinity: torch.Tensor  # [classes, classes]: the label's class, the other class
     noise_std: torch.Tensor  # the same
     features: torch.Tensor  # [classes, features]
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """All that is drawn for labels: standard normal numbers beside their own classes."""
+
+    own: torch.Tensor  # [labels]: the label's class
+    noise: torch.Tensor  # [labels, classes]
+    features: torch.Tensor  # [labels, features]
+    stretch: torch.Tensor  # [labels]
+    margin: torch.Tensor  # [labels]
+
+    def mixed(self, other: "_Draws", shared: float) -> "_Draws":
+        """Returns draws of the same distribution that share a part of their variance with these."""
+
+        def mix(one: torch.Tensor, another: torch.Tensor) -> torch.Tensor:
+            return shared**0.5 * one + (1 - shared) ** 0.5 * another
+
+        return _Draws(
+            self.own,
+            mix(self.noise, other.noise),
+            mix(self.features, other.features),
+            mix(self.stretch, other.stretch),
+            mix(self.margin, other.margin),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +114,20 @@ def simulated_logits(num_labels: int, num_classes: int = 1000, seed: int = 0) ->
         block = _draw_block(classes, _generator(seed, f"block {number}"))
         block.logits[torch.arange(_BLOCK), block.own] = block.own_logits(margin)
         part.copy_(block.logits[: len(part)])
+    return logits
+
+
+def simulated_views(
+    num_images: int, num_views: int, num_classes: int = 1000, seed: int = 0, shared: float = SHARED
+) -> torch.Tensor:
+    """Returns float32 logits [views, images, classes] of several views of each image."""
+    classes = _draw_classes(num_classes, _generator(seed, "classes"))
+    margin = _margin(_draw_block(classes, _generator(seed, "block 0")))
+    image = _draw(num_images, num_classes, _generator(seed, "images"))
+    logits = torch.empty(num_views, num_images, num_classes)
+    for view in range(num_views):
+        block = _block(classes, image.mixed(_draw(num_images, num_classes, _generator(seed, f"view {view}")), shared))
+        logits[view] = block.logits.scatter(1, block.own[:, None], block.own_logits(margin)[:, None])
     return logits
 
 
@@ -127,15 +172,23 @@ def _draw_sizes(count: int, limits: tuple[int, int], generator: torch.Generator)
 
 
 def _draw_block(classes: _Classes, generator: torch.Generator) -> _Block:
+    return _block(classes, _draw(_BLOCK, len(classes.affinity), generator))
+
+
+def _draw(count: int, num_classes: int, generator: torch.Generator) -> _Draws:
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    num_classes = len(classes.affinity)
-    own = torch.randint(num_classes, (_BLOCK,), generator=generator)
-    logits = normal(_BLOCK, num_classes).mul_(classes.noise_std[own]).add_(classes.affinity[own])
-    logits.addmm_(normal(_BLOCK, NUM_FEATURES), classes.features.T, alpha=FEATURE_STD)
-    stretch = (STRETCH_STD * normal(_BLOCK)).exp()
-    return _Block(own, logits.mul_(stretch[:, None]), MARGIN_STD * normal(_BLOCK), stretch)
+    own = torch.randint(num_classes, (count,), generator=generator)
+    return _Draws(own, normal(count, num_classes), normal(count, NUM_FEATURES), normal(count), normal(count))
+
+
+def _block(classes: _Classes, draws: _Draws) -> _Block:
+    own = draws.own
+    logits = draws.noise.mul(classes.noise_std[own]).add_(classes.affinity[own])
+    logits.addmm_(draws.features, classes.features.T, alpha=FEATURE_STD)
+    stretch = (STRETCH_STD * draws.stretch).exp()
+    return _Block(own, logits.mul_(stretch[:, None]), MARGIN_STD * draws.margin, stretch)
 
 
 def _margin(block: _Block) -> float:
