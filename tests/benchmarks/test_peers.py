@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers import DenseFloat16, Layout, TopK, fkd, peers, tinyvit
+from benchmarks.peers import DenseFloat16, Layout, TopK, fkd, lpqld, peers, tinyvit
 from pipeline.signals.losses import kl_divergence_with_log_targets
 
 
@@ -25,6 +25,7 @@ def mean_kl(log_probs: torch.Tensor, layout: Layout) -> float:
 @pytest.mark.parametrize(
     ("layout", "expected"),
     [
+        (lpqld(10), 40),
         (tinyvit(10), 44),
         (tinyvit(100), 404),
         (fkd(5, 32), 57),
@@ -91,3 +92,12 @@ def test_class_numbers_above_2048_are_rounded_in_16_bit_floats_alone() -> None:
     log_probs = torch.log_softmax(torch.nn.functional.one_hot(torch.tensor([2049]), 3000).double() * 9, dim=1)
     for layout, expected in ((tinyvit(5), 2049), (fkd(5, 32), 2049), (fkd(5, 16), 2048)):
         assert layout.decode(layout.encode(log_probs), 3000).argmax() == expected
+
+
+def test_logits_without_a_tail_are_the_softmax_of_the_kept_ones() -> None:
+    log_probs, layout = teacher(), lpqld(10)
+    read = layout.decode(layout.encode(log_probs), 1000).double()
+    kept = log_probs.topk(10, dim=1)
+    assert torch.allclose(read.gather(1, kept.indices), torch.log_softmax(kept.values, dim=1), atol=0.02)
+    assert read.exp().topk(10, dim=1).values.sum(dim=1).min() > 0.999
+    assert mean_kl(log_probs, layout) > mean_kl(log_probs, tinyvit(10))

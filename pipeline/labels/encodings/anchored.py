@@ -149,18 +149,31 @@ class AnchoredCodec(Codec):
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
         anchor = self._anchors(fields)
-        # 1. The anchor's scores, raised to the label's power.
+        # 1. The scores of listed classes and of all others, raised to the label's power.
         codes, places = fields["shift_codes"].long(), fields["places"].long()
         powers = torch.tensor(SHAPES, device=codes.device)[fields["shapes"][:, 0].long()]
-        scores = anchor.all_scores(powers)
-        # 2. The kept classes, shifted.
-        classes = torch.where(places == self._listed, fields["elsewhere"].long(), anchor.classes_at(places))
+        listed, others = anchor.scores * powers[:, None], (anchor.rest * powers)[:, None]
+        # 2. The kept classes, shifted: listed ones in their places, the others apart.
         shifts = torch.where(codes > 0, (codes - ZERO_SHIFT).float() * self._encoding.step_nats, 0.0)
-        scores.scatter_add_(1, classes, shifts)
+        is_listed, is_apart = places < self._listed, places == self._listed
+        within = places.clamp(max=self._listed - 1)
+        listed = listed.scatter_add(1, within, torch.where(is_listed, shifts, 0.0))
+        kept = torch.where(is_apart, others + shifts, listed.gather(1, within))
         # 3. No class is more likely than the first one, whatever rounding did.
-        first = scores.gather(1, classes[:, :1])
-        scores = torch.minimum(scores, first - _BELOW_FIRST).scatter_(1, classes[:, :1], first)
-        return log_normalise(scores * (self.space.temperature / temperature))
+        first = kept[:, :1]
+        listed, others, kept = (torch.minimum(scores, first - _BELOW_FIRST) for scores in (listed, others, kept))
+        listed.scatter_(1, within[:, :1], torch.where(is_listed[:, :1], first, listed.gather(1, within[:, :1])))
+        kept[:, 0] = first[:, 0]
+        kept = torch.where(is_apart, kept, listed.gather(1, within))
+        # 4. Normalised without a pass over all classes, most of which have the same score.
+        power = self.space.temperature / temperature
+        counts = self.space.num_classes - self._listed - is_apart.sum(dim=1, keepdim=True)
+        parts = [listed * power, torch.where(is_apart, kept, -torch.inf) * power, others * power + counts.log()]
+        log_mass = torch.cat(parts, dim=1).logsumexp(dim=1, keepdim=True)
+        log_probs = (others * power - log_mass).repeat(1, self.space.num_classes)
+        log_probs.scatter_(1, anchor.classes, listed * power - log_mass)
+        classes = torch.where(is_apart, fields["elsewhere"].long(), anchor.classes_at(places))
+        return log_probs.scatter_(1, classes, kept * power - log_mass)
 
     def _anchors(self, fields: Mapping[str, torch.Tensor]) -> Anchors:
         return Anchors.read(fields, self.space.num_classes, self._encoding.anchor_step_nats)
