@@ -8,22 +8,26 @@ The dump is all of it: views, teacher, all encodings, checksums, fidelity and di
         --classes 1000
 
 With `--network`, weights and images are random: only the time is of interest. The forward pass is
-of random images that lie on the device already, and its logits stay there.
+of random images that lie on the device already, and its logits stay there. With `--anchored`, one
+store of anchored labels stands in place of those of params.yaml; its anchors are made in the round
+that does not count. `--precision float32` computes both sides in float32.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
+from benchmarks.photo_labels import anchored as anchored_row
 from pipeline.core.config import load_rows, load_section
-from pipeline.core.errors import DataError, one_line_errors
+from pipeline.core.errors import DataError, PipelineError, one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
@@ -33,13 +37,13 @@ from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, label_rows, pilot_log_probs
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
-from pipeline.labels.encodings import build_encoding
+from pipeline.labels.encodings import Encoding, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.models import ClassifierSpec
 from pipeline.models.devices import choose_device, has_room
-from pipeline.models.precision import computing_in, inference_precision
+from pipeline.models.precision import Precision, computing_in, inference_precision
 
 _NUM_CANARIES = 8
 NETWORK_SETTINGS = {"resnet_small": {"width": 32, "depth": 2}}
@@ -60,10 +64,10 @@ class Work:
     block_samples: int
 
     def blocks(self) -> Iterator[Block]:
-        """Yields every block of every view."""
+        """Yields every block, those of the same rows one after the other."""
         starts = range(0, len(self.split) - self.block_samples + 1, self.block_samples)
-        for view in next(iter(self.manifests.values())).view_numbers:
-            for start in starts:
+        for start in starts:
+            for view in next(iter(self.manifests.values())).view_numbers:
                 yield Block(view, view, range(start, start + self.block_samples))
 
     def targets(self, folder: Path) -> list[Target]:
@@ -111,35 +115,60 @@ def trained(settings: DumpLabels, device: torch.device, labels: int) -> Work:
     return Work(teacher, split, settings, manifests, tables, labels)
 
 
-def made_up(
-    settings: DumpLabels, device: torch.device, labels: int, network: str, px: int, classes: int, views: int
-) -> Work:
-    """Returns random weights and images, with the encodings of params.yaml."""
-    images = np.random.default_rng(0).integers(0, 256, (labels, 3, px, px), dtype=np.uint8)
-    split = SplitInMemory(torch.from_numpy(images), torch.zeros(labels, dtype=torch.int64), sample_ids(images))
-    own = NETWORK_SETTINGS.get(network, {})
-    model = ClassifierSpec(network, own, num_classes=classes, channels=3, mean=[0.5] * 3, std=[0.25] * 3).build()
-    precision = inference_precision(settings.precision, "", device)
-    teacher = Teacher(model.to(device).eval(), device, settings.batch_size, precision)
-    settings.views.check((3, px, px), "dump_labels.views")
-    pilot = pilot_log_probs(teacher, split, settings.views, [0], min(2 * classes, labels), settings.temperature)
-    manifests, tables = {}, {}
-    for name, row in load_rows("encodings").items():
-        encoding = build_encoding(row, f"encodings.{name}")
-        manifests[name] = Manifest(
+@dataclass(frozen=True)
+class Random:
+    """A network of random weights, and random images for it.
+
+    Attributes:
+        rows: The encodings, as in params.yaml.
+    """
+
+    network: str
+    px: int
+    classes: int
+    labels: int
+    rows: Mapping[str, object]
+
+    def work(self, settings: DumpLabels, device: torch.device, views: int) -> Work:
+        """Returns them with stores of so many views, a block each."""
+        shape, space = (3, self.px, self.px), settings.space(self.classes)
+        images = np.random.default_rng(0).integers(0, 256, (self.labels, *shape), dtype=np.uint8)
+        hard_labels = torch.zeros(self.labels, dtype=torch.int64)
+        split = SplitInMemory(torch.from_numpy(images), hard_labels, sample_ids(images))
+        spec = ClassifierSpec(
+            self.network,
+            NETWORK_SETTINGS.get(self.network, {}),
+            num_classes=self.classes,
+            channels=3,
+            mean=[0.5] * 3,
+            std=[0.25] * 3,
+        )
+        precision = inference_precision(settings.precision, "", device)
+        teacher = Teacher(spec.build().to(device).eval(), device, settings.batch_size, precision)
+        settings.views.check(shape, "dump_labels.views")
+        count = min(2 * self.classes, self.labels)
+        pilot = pilot_log_probs(teacher, split, settings.views, [0], count, settings.temperature)
+        manifests, tables = {}, {}
+        for name, row in self.rows.items():
+            encoding = build_encoding(row, f"encodings.{name}")
+            manifests[name] = self._manifest(encoding, settings, views)
+            tables[name] = encoding.learn(pilot, space)
+        return Work(teacher, split, settings, manifests, tables, self.labels)
+
+    def _manifest(self, encoding: Encoding, settings: DumpLabels, views: int) -> Manifest:
+        has_labels = bool(encoding.fields(settings.space(self.classes)))
+        return Manifest(
             encoding=encoding.to_dict(),
-            class_names=[str(number) for number in range(classes)],
+            class_names=[str(number) for number in range(self.classes)],
             view_numbers=list(range(views)),
-            num_samples=labels,
-            block_samples=labels,
+            num_samples=self.labels,
+            block_samples=self.labels,
             temperature=settings.temperature,
             temperatures=settings.temperatures,
             views=settings.views.to_dict(),
             dataset_fingerprint="made up",
-            teacher={"fingerprint": "made up"} if encoding.fields(settings.space(classes)) else None,
+            teacher={"fingerprint": "made up"} if has_labels else None,
         )
-        tables[name] = encoding.learn(pilot, settings.space(classes))
-    return Work(teacher, split, settings, manifests, tables, labels)
 
 
 def _divergence(work: Work) -> float:
@@ -160,19 +189,26 @@ def main(
     labels: int = 8192,  # the default block
     rounds: int = 5,
     batch_size: int | None = None,
+    precision: Precision | None = None,
+    anchored: Annotated[bool, typer.Option("--anchored", help="One store, of anchored labels.")] = False,
 ) -> None:
     settings = load_section(DumpLabels, "dump_labels")
-    settings = replace(settings, batch_size=batch_size or settings.batch_size)
+    settings = replace(
+        settings, batch_size=batch_size or settings.batch_size, precision=precision or settings.precision
+    )
     where = choose_device(device or settings.device)
     count = 4 if where.type == "cuda" else 1  # blocks a round: writing one hides behind computing the next
     needed = (rounds + 2) * count
+    if anchored and network is None:
+        raise PipelineError("--anchored", "no --network", fix="name a network, for instance resnet_small")
     if network is None:
         work = trained(settings, where, labels)
         if len(list(islice(work.blocks(), needed))) < needed:
             found = f"{len(work.split)} training images"
             raise DataError("data/prepare", found, expected=f"more, for {needed} blocks of {labels}")
     else:
-        work = made_up(settings, where, labels, network, px, classes, needed)
+        rows = {"anchored": anchored_row(min(64, classes - 1), 0.04)} if anchored else load_rows("encodings")
+        work = Random(network, px, classes, labels, rows).work(settings, where, needed)
     with TemporaryDirectory() as folder:
         targets = work.targets(Path(folder))
         dumped, bare, ratio = in_turn(work.dump(targets, work.blocks(), count), work.forward(count), rounds)
@@ -189,7 +225,9 @@ def main(
         row["with the pilot"] = num_labels / (num_labels * ratio + min(settings.pilot_labels, num_labels))
     if work.teacher.precision != "float32":
         row["KL to float32 (nats)"] = _divergence(work)
-    name = "dump_overhead" if network is None else f"dump_overhead_{network.split('/')[-1]}_{px}"
+    name = (
+        "dump_overhead" if network is None else f"dump_overhead_{network.split('/')[-1]}_{px}{'_anchored' * anchored}"
+    )
     claim = (
         f"all stores in one pass against the forward pass alone, median of {rounds} pairs of {labels * count} labels"
     )

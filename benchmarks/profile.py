@@ -18,10 +18,10 @@ import torch
 import typer
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.dump_overhead import made_up, trained
+from benchmarks.dump_overhead import Random, trained
 from benchmarks.measure import DeviceOption, report
 from benchmarks.step_cost import STEPS, Data, steps
-from pipeline.core.config import load_row, load_section
+from pipeline.core.config import load_row, load_rows, load_section
 from pipeline.core.errors import one_line_errors
 from pipeline.labelling.settings import DumpLabels
 from pipeline.models.devices import choose_device
@@ -44,7 +44,7 @@ def main(
     if network is None:
         work = trained(settings, where, labels)
     else:
-        work = made_up(settings, where, labels, network, px, classes, 2 * _BLOCKS)
+        work = Random(network, px, classes, labels, load_rows("encodings")).work(settings, where, 2 * _BLOCKS)
     with TemporaryDirectory() as folder:
         rows = profiled(work.dump(work.targets(Path(folder)), work.blocks(), _BLOCKS), where, top)
     dumped = f"{network or 'the teacher'}, {_BLOCKS} blocks of {labels} labels"

@@ -36,6 +36,7 @@ give 0.473 to 0.485 nats of entropy, 0.033 to 0.040 for 10 classes with a unifor
 0.0108 with the mean tail.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +82,7 @@ class _Draws:
         """Returns draws of the same distribution that share a part of their variance with these."""
 
         def mix(one: torch.Tensor, another: torch.Tensor) -> torch.Tensor:
-            return shared**0.5 * one + (1 - shared) ** 0.5 * another
+            return math.sqrt(shared) * one + math.sqrt(1 - shared) * another
 
         return _Draws(
             self.own,
