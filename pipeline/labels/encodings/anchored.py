@@ -19,7 +19,6 @@ from pipeline.labels.encodings.base import (
     Encoding,
     Field,
     LabelSpace,
-    log_normalise,
     smallest_unsigned,
 )
 from pipeline.labels.encodings.tail import most_likely
