@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 
@@ -19,7 +20,9 @@ from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import UNLABELLED
-from pipeline.labelling.imported_logits import read_logits
+from pipeline.labelling.foreign import Described, open_layout
+from pipeline.labelling.foreign.means import read_foreign
+from pipeline.labelling.imported_logits import read_keys, read_logits
 from pipeline.labelling.imported_stores import (
     MODEL,
     PLAIN_VIEWS,
@@ -30,13 +33,16 @@ from pipeline.labelling.imported_stores import (
 from pipeline.labelling.settings import ImportedClasses, ImportLabels
 from pipeline.labelling.stores import StorePlan, fitting_encodings, plan_manifests
 from pipeline.labels.encodings import read_encodings
+from pipeline.models import read_class_names
 from pipeline.signals.metrics import accuracy
 from pipeline.teacher.calibration import fit_temperature
 from pipeline.teacher.outputs import ImportedOutputs
 
 
 def main(
-    logits: Annotated[Path, typer.Option(help="A .parquet, .npz or .npy file: a row of logits for each image.")],
+    logits: Annotated[
+        Path, typer.Option(help="A .parquet, .npz or .npy file: a row of logits for each image; or see --layout.")
+    ],
     ids: Annotated[
         str | None, typer.Option(help="Its column or array of sample ids or keys, or a file with one in a line.")
     ] = None,
@@ -45,6 +51,9 @@ def main(
     data: Path = Path("data/prepare"),
     out: Path = Path("data/dump_labels"),
     work: Path = WORK,
+    layout: Annotated[
+        str | None, typer.Option(help="Labels of another system, by its layout: tinyvit, fkd, ced or distillkit.")
+    ] = None,
 ) -> None:
     # 1. The settings, the data and the logits, matched to its classes and samples.
     settings = load_section(ImportLabels, "dump_labels", params)
@@ -53,13 +62,19 @@ def main(
     dataset = ImageDataset(data)
     space = settings.space(len(dataset.manifest.class_names))
     rows = fitting_encodings(rows, space, params)
-    imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
     classes = load_section(ImportedClasses, "train_teacher", params)
+    if layout is None:
+        imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
+    else:
+        names = read_class_names(classes.teacher_classes, f"{params}: train_teacher") or dataset.manifest.class_names
+        files = open_layout(layout, Described(logits, ids, probabilities, len(names)))
+        wanted = [dataset.stream(split).sample_ids for split in ("train", "val")]
+        imported = read_foreign(files, read_keys(data / "samples.tsv"), np.unique(np.concatenate(wanted)))
     teacher = ImportedTeacher.of(imported, classes, dataset.manifest.class_names, f"{params}: train_teacher")
     train = dataset.stream("train")
     teacher.rows_of(train.sample_ids)  # or it says that some are missing
     # 2. The stores, which state how good the teacher is.
-    about = {"fingerprint": teacher.fingerprint, "model": MODEL, **_figures(teacher, dataset, train)}
+    about = {"fingerprint": teacher.fingerprint, "model": MODEL, **_figures(teacher, dataset, train), **teacher.note}
     manifests = plan_manifests(settings, rows, dataset, about, PLAIN_VIEWS)
     spare_other_stores(out)
     # 3. The labels.

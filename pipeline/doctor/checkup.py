@@ -12,7 +12,7 @@ from pipeline.doctor.dag import check_dag
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, look_at_prepared
-from pipeline.doctor.labels import LabelStore, find_store, made_up_labels, plan_stores, teacher_labels
+from pipeline.doctor.labels import LabelStore, find_store, made_up_labels, notes_about, plan_stores, teacher_labels
 from pipeline.doctor.memory import check_memory
 from pipeline.doctor.params import Params, read_params
 from pipeline.doctor.reporting import report_images, report_space, report_times
@@ -108,4 +108,6 @@ def fitting_students(
             fitting[name] = (row, store)
             if line := views_line(row, store.views, store.num_views):
                 findings.warning(f"{where}: {line}")
+            for line in notes_about(row, folder, where):
+                findings.warning(line)
     return fitting

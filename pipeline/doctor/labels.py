@@ -4,6 +4,7 @@ measure.
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from pipeline.core.errors import ConfigError, suggest
+from pipeline.core.errors import ConfigError, PipelineError, suggest
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.budgets import choose_now, stand_in
@@ -25,6 +26,7 @@ from pipeline.labelling.stores import passed_over, unfit_encodings
 from pipeline.labelling.teacher import Teacher, label_rows
 from pipeline.labels.encodings import Budget, Codec, Encoding, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.fields import Labels, encode_logits
+from pipeline.labels.notes import told_notes
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import read_meta
@@ -129,6 +131,17 @@ def find_store(row: TrainStudent, planned: Mapping[str, LabelStore], folder: Pat
     there = {*planned, *(other.stem for other in folder.glob("*.zarr"))}
     expected = f"a row of `encodings`, or a store in {folder}, {suggest(row.labels, sorted(there))}"
     raise ConfigError(f"{where}.labels", repr(row.labels), expected=expected)
+
+
+def notes_about(row: TrainStudent, folder: Path, where: str) -> list[str]:
+    """Returns the lines about the labels that a student names, which the student prints, too.
+
+    A store that can't be read is found by other checks.
+    """
+    path = folder / f"{row.labels}.zarr"
+    with suppress(PipelineError):
+        return told_notes(StoreReader(path).manifest, f"{where}.labels") if path.exists() else []
+    return []
 
 
 def made_up_labels(dump: DumpLabels, num_classes: int, anchor_views: Iterable[int] = ()) -> SomeLabels:

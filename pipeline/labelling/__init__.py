@@ -26,6 +26,8 @@ verify.py           the checks of a finished store, with or without the teacher
 repair.py           broken blocks labelled again
 imported_logits.py  files of logits from a teacher that ran elsewhere
 imported_stores.py  stores of such logits
+foreign/            label files of other systems; a new layout goes there
+parquet_files.py    Parquet files of labels
 copies.py           copies between a device and this machine's memory, beside other work
 derive/             stores made from finished stores: subset, merge, average
 inspect.py          a store, described for a person

@@ -16,6 +16,7 @@ from pipeline.core.errors import DataError, ModelError
 from pipeline.core.plain_files import read_packed
 from pipeline.core.tables import read_lines
 from pipeline.core.text import composed
+from pipeline.labelling.parquet_files import open_parquet
 from pipeline.models.output_kinds import SUM_TOLERANCE, are_distributions, as_logits
 
 _ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
@@ -29,6 +30,8 @@ class ImportedLogits:
     Attributes:
         output_names: The names of the outputs, where the file has them.
         are_probabilities: Whether the values are probabilities, not logits.
+        digest: The fingerprint of the values, where `where` is no file.
+        note: A line about what the values stand for, where that is not the image as it is.
     """
 
     where: Path
@@ -36,6 +39,8 @@ class ImportedLogits:
     sample_ids: UInt64[np.ndarray, " rows"]
     output_names: list[str] | None
     are_probabilities: bool
+    digest: str | None = None
+    note: str | None = None
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some outputs"]:
         """Returns finite logits of some rows; raises ModelError with the first that has none."""
@@ -115,15 +120,10 @@ def _read_numpy(path: Path, ids: str | None, *, with_ids: bool) -> Read:
 
 def _read_parquet(path: Path, ids: str | None, *, with_ids: bool) -> Read:
     """Reads a column of lists, or a column for each class that is called like it."""
-    try:
-        from pyarrow import parquet, types
-    except ImportError as error:
-        fix = "install the extra `data` (`pip install -c constraints.txt .[data]`)"
-        raise ModelError(path, f"pyarrow, which reads Parquet, can't be imported ({error})", fix=fix) from None
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are of these
-        raise ModelError(path, f"not a sound Parquet file ({error})") from None
+    with open_parquet(path) as file:
+        from pyarrow import types
+
+        table = file.read()
     rows: Sequence[Any] = ()
     if with_ids:
         column = _choose((ids,) if ids else _ID_NAMES, table.column_names, "ids", path)
@@ -174,7 +174,7 @@ def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.nd
         raise ModelError(where, f"an id is {odd[0]!r}", expected="sample ids or keys")
     if all(re.fullmatch(r"[0-9a-f]{16}", row) for row in rows):
         return np.array([int(row, 16) for row in rows], dtype=np.uint64)
-    known = _read_samples(samples)
+    known = read_keys(samples)
     accented = {composed(key): sample for key, sample in known.items() if not key.isascii()}
     found_ids = [known.get(row) or accented.get(composed(row), 0) for row in rows]
     if not any(found_ids):
@@ -183,8 +183,8 @@ def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.nd
     return np.array(found_ids, dtype=np.uint64)
 
 
-def _read_samples(path: Path) -> Mapping[str, int]:
-    """Returns sample ids by key."""
+def read_keys(path: Path) -> Mapping[str, int]:
+    """Returns sample ids by key, from the list `samples.tsv` of a data set."""
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return {row[3]: int(row[0], 16) for row in islice(read_lines(file), 1, None)}

@@ -41,7 +41,9 @@ class ImportedTeacher:
         self._table = None if groups is None else group_table(groups)
         ids = fingerprint([f"{i:016x}" for i in imported.sample_ids.tolist()])
         kind = imported.are_probabilities
-        self.fingerprint = fingerprint([file_fingerprint(imported.where), ids, groups, kind])
+        content = imported.digest or file_fingerprint(imported.where)
+        self.fingerprint = fingerprint([content, ids, groups, kind])
+        self.note = {"note": imported.note} if imported.note else {}
 
     @classmethod
     def of(

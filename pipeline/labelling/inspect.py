@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from pipeline.labels.fields import SAMPLES_ARRAYS
 from pipeline.labels.manifest import AnchorBlock, Part
+from pipeline.labels.notes import notes_of
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url
 
@@ -122,6 +123,7 @@ def store_text(facts: Mapping[str, Any]) -> str:
     lines = {
         "labels": f"{labels}: {facts['num_views']} views of {facts['num_samples']:,} samples",
         "teacher": _teacher(facts["teacher"]),
+        "note": "; ".join(notes_of(facts["teacher"])),
         "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}",
         "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
         "anchors": _anchors(facts),

@@ -86,6 +86,7 @@ class _Teacher:
     val_accuracy: _Share | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     mean_of: "list[_Part] | None" = None
+    note: Annotated[str, Field(max_length=500)] | None = None
 
 
 @typed(frozen=True, config=STRICT)

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from pipeline.core.errors import StoreError, suggest
+from pipeline.core.progress import say
+from pipeline.labels.notes import told_notes
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import is_url
 from pipeline.student.settings import TrainStudent
 
 
 def open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
-    """Returns the store that a student learns from.
+    """Returns the store that a student learns from, and prints what its labels stand for.
 
     Args:
         labels: The folder of the stores, or its URL.
@@ -21,6 +23,8 @@ def open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
     """
     name = f"{settings.labels}.zarr"
     store = StoreReader(f"{labels.rstrip('/')}/{name}" if is_url(labels) else _find(Path(labels), name, where))
+    for line in told_notes(store.manifest, f"{where}.labels"):
+        say(line)
     settings.check_labels(store.encoding, store.codec, store.views.mixes, where)
     return store
 
