@@ -40,6 +40,9 @@ LABELS = {
     "verify": Entry("verify_labels", "Check stored labels against their checksums, the data and the teacher."),
     "repair": Entry("repair_labels", "Have the teacher label the broken blocks of a store again."),
     "derive": Entry("derive_labels", "Make stores of others: part, union, mean.", ("subset", "merge", "average")),
+    "pack": Entry("pack_labels", "Pack a store into one file for others, with a card.", ("pack",)),
+    "unpack": Entry("pack_labels", "Make a folder of a packed store, and check it.", ("unpack",)),
+    "card": Entry("pack_labels", "Print the card of a store: teacher, data, views, fidelity, licence.", ("card",)),
     "import": Entry("import_labels", "Make stores from logits that were computed elsewhere."),
 }
 

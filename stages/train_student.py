@@ -21,7 +21,7 @@ from pipeline.student.data import StudentData
 from pipeline.student.groups import check_alike, check_team, read_group
 from pipeline.student.run import Plan, Students, deciding_inputs
 from pipeline.student.settings import TrainStudent
-from pipeline.student.stores import open_store
+from pipeline.student.stores import open_stores
 from pipeline.training.team import Team, one_voice
 
 __all__ = ["TrainStudent", "main"]
@@ -32,7 +32,9 @@ def main(
     name: str = typer.Option(help="The student's row in the table `students`."),
     params: Path = PARAMS,
     data: Path = Path("data/prepare"),
-    labels: str = typer.Option("data/dump_labels", help="The folder of the stores, or its http(s):// or s3:// URL."),
+    labels: str = typer.Option(
+        "data/dump_labels", help="The folder of the stores; or one packed store (.zip). A path, http(s):// or s3://."
+    ),
     out: Path = Path("data/train_student"),
     reports: Path = Path("reports/train_student"),
     work: Path = Path("work"),
@@ -51,7 +53,7 @@ def main(
     # 2. The data, and the store of each.
     dataset = ImageDataset(data)
     manifest = dataset.manifest
-    stores = {each: open_store(labels, row, f"{table}.{each}") for each, row in rows.items()}
+    stores = open_stores(labels, rows, table)
     check_alike(rows, stores, table, manifest.num_unlabelled)
     for each, row in rows.items():
         row.check_data(manifest.num_unlabelled, f"{table}.{each}")

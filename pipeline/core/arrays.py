@@ -91,6 +91,7 @@ class ArrayGroup:
     """A Zarr v3 group with a manifest in its attributes and arrays beside it."""
 
     fix = repaired()  # of what is damaged
+    is_mirror = False  # whether its files lie elsewhere
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
@@ -247,6 +248,12 @@ class ArrayGroup:
                 elsewhere, these are then fetched once more.
         """
         return act()
+
+    def files(self, name: str) -> list[str]:
+        """Returns the files of an array, all of which are there, by their paths in the group."""
+        self.check_files(name)
+        found = files_of(self.path / name, self._array(name), ())
+        return [f"{name}/{DESCRIPTION}", *(file.relative_to(self.path).as_posix() for file in found)]
 
     def check_files(self, name: str) -> None:
         """Raises StoreError where a file of a local array is lost or empty, without reading any."""

@@ -31,6 +31,8 @@ parquet_files.py    Parquet files of labels
 copies.py           copies between a device and this machine's memory, beside other work
 derive/             stores made from finished stores: subset, merge, average
 inspect.py          a store, described for a person
+card.py             the card of a store, in Markdown, for those who get its labels
+packing.py          a store made one file, and a store made of the file
 inspect_sample.py   one sample of a store: probabilities and views
 temporary.py        temporary folders for trials, and full disks by name
 ladder.py           encodings worth trying, and the bytes and KL of each

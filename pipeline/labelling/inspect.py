@@ -8,8 +8,8 @@ from tabulate import tabulate
 from pipeline.labels.fields import SAMPLES_ARRAYS
 from pipeline.labels.manifest import AnchorBlock, Part
 from pipeline.labels.notes import notes_of
+from pipeline.labels.packed import is_packed
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.remote import is_url
 
 _FEW = 5  # names that a line has room for
 
@@ -17,10 +17,11 @@ _FEW = 5  # names that a line has room for
 def describe_store(store: StoreReader) -> dict[str, Any]:
     """Returns everything that is known of a store, and of its files on this disk, as plain JSON.
 
-    The files of a store at a URL are not fetched: what is known of them is None.
+    The files of a store at a URL or in a packed file are not fetched: what is known of them is
+    None.
     """
     manifest = store.manifest
-    here = None if is_url(store.location) else _on_disk(store)
+    here = None if store.is_mirror else _on_disk(store)
     total = round((manifest.label_bytes or 0) * manifest.num_labels)
     if here:
         total = sum(array["bytes"] for array in here["arrays"].values())
@@ -112,7 +113,7 @@ def store_text(facts: Mapping[str, Any]) -> str:
     more = ", ..." if len(names) > _FEW else ""
     blocks, count = facts["num_blocks"], len(facts["fields"])
     if facts["missing_blocks"] is None:
-        there = "at a URL, not fetched"
+        there = "in a packed file" if is_packed(facts["store"]) else "at a URL, not fetched"
     elif facts["missing_blocks"]:
         there = f"{len(facts['missing_blocks'])} missing, the first: {facts['missing_blocks'][0]}"
     else:
@@ -122,13 +123,13 @@ def store_text(facts: Mapping[str, Any]) -> str:
     own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
     lines = {
         "labels": f"{labels}: {facts['num_views']} views of {facts['num_samples']:,} samples",
-        "teacher": _teacher(facts["teacher"]),
+        "teacher": teacher_line(facts["teacher"]),
         "note": "; ".join(notes_of(facts["teacher"])),
         "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}",
         "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
-        "anchors": _anchors(facts),
-        "temperatures": _temperatures(facts) if count else "",
-        "views": f"{_numbers(facts['view_numbers'])}: {_views(facts['views'])}",
+        "anchors": anchors_line(facts),
+        "temperatures": temperatures_line(facts) if count else "",
+        "views": f"{numbers_line(facts['view_numbers'])}: {_views(facts['views'])}",
         "blocks": f"{blocks:,} of up to {facts['block_samples']:,} samples x {count} fields: {there}" if count else "",
         "size": f"{facts['total_bytes']:,} bytes, {facts['bytes_per_label']:.3f} per label with everything in it"
         + (" but what describes the arrays" if facts["arrays"] is None else ""),
@@ -152,16 +153,19 @@ def store_text(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _teacher(teacher: Mapping[str, Any] | None) -> str:
+def teacher_line(teacher: Mapping[str, Any] | None) -> str:
+    """Returns the teacher, or the teachers of a mean, as the manifest has them."""
     if teacher is None:
         return "none"
     if "mean_of" in teacher:
-        return "mean of " + " and ".join(f"{p['weight']:.3g} x ({_teacher(p['teacher'])})" for p in teacher["mean_of"])
+        return "mean of " + " and ".join(
+            f"{p['weight']:.3g} x ({teacher_line(p['teacher'])})" for p in teacher["mean_of"]
+        )
     accuracy = f", validation accuracy {teacher['val_accuracy']:.2%}" if "val_accuracy" in teacher else ""
     return f"{teacher.get('model', 'a network')}{accuracy}, fingerprint {teacher.get('fingerprint')}"
 
 
-def _anchors(facts: Mapping[str, Any]) -> str:
+def anchors_line(facts: Mapping[str, Any]) -> str:
     """Returns what anchors are made of and what they take; nothing where there are none."""
     if not facts["anchors"]:
         return ""
@@ -169,7 +173,8 @@ def _anchors(facts: Mapping[str, Any]) -> str:
     return f"one of {each:.1f} bytes for each sample, made of views 0 to {facts['anchor_views'] - 1}"
 
 
-def _temperatures(facts: Mapping[str, Any]) -> str:
+def temperatures_line(facts: Mapping[str, Any]) -> str:
+    """Returns the stored temperature, the declared ones and those that labels can be read at."""
     declared, served = ([f"{t:g}" for t in facts[key]] for key in ("temperatures", "served_temperatures"))
     others = "any" if facts["serves_undeclared"] else f"{', '.join(served)} only"
     return f"stored at {facts['temperature']:g}; declared: {', '.join(declared)}; served: {others}"
@@ -183,7 +188,8 @@ def _views(views: Mapping[str, Any]) -> str:
     return ", ".join([f"seed {views['seed']}", *plain, *operations])
 
 
-def _numbers(numbers: list[int]) -> str:
+def numbers_line(numbers: list[int]) -> str:
+    """Returns numbers as a list, or as a range where they are one."""
     if len(numbers) > _FEW and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers))

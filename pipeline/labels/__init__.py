@@ -15,6 +15,10 @@ blocks.py    arrays in blocks of rows, each checked against its digest
 samples.py   the samples of a store by row, and the keys by which they are known
 reader.py    the reader of a store, and the replacement of one of its blocks
 remote.py    a store at a URL, mirrored on disk
+cache.py     the folder of mirrors
+packed.py    a packed store: one zip file, read by the names that a store's files have
+fetched.py   a packed store at a URL
+unpacked.py  a packed store, mirrored on disk as it is read
 mirrored.py  arrays that lie elsewhere, read from a folder that comes to hold their files
 downloads.py a file on its way from a server: tried again, bounded in size and time
 servers.py   web servers and S3: a new kind of address goes there (its keys: downloads.py)

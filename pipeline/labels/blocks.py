@@ -12,7 +12,6 @@ from pipeline.labels.encodings import Field
 from pipeline.labels.fields import Labels, as_slice, block_digest
 from pipeline.labels.manifest import AnchorBlock, Block, Manifest, Part
 from pipeline.labels.mirrored import FetchError
-from pipeline.labels.remote import is_url
 
 
 class BlockArrays:
@@ -43,7 +42,7 @@ class BlockArrays:
         except FetchError:
             raise
         except StoreError:
-            if not is_url(self._group.location):
+            if not self._group.is_mirror:
                 raise
         for block_rows in self._manifest.ranges():
             if block_rows.start < rows.stop and rows.start < block_rows.stop:

@@ -3,6 +3,7 @@ slowly or is larger than it may be.
 """
 
 import time
+from collections.abc import Callable
 from threading import Thread
 from typing import IO
 
@@ -23,8 +24,17 @@ class Download:
     does not come whole in `TRIES` tries, in its time and in its size.
     """
 
-    def __init__(self, server: Server, url: str, name: str, out: IO[bytes], most_bytes: int) -> None:
+    def __init__(
+        self,
+        server: Server,
+        url: str,
+        name: str,
+        out: IO[bytes],
+        most_bytes: int,
+        on_bytes: Callable[[int], object] = lambda count: None,
+    ) -> None:
         self._server, self._name, self._out, self._most_bytes = server, name, out, most_bytes
+        self._on_bytes = on_bytes
         self._where = f"{url}/{name}"
         self._begun, self._received = time.monotonic(), 0
         self._fault: BaseException | None = None
@@ -83,6 +93,7 @@ class Download:
                 self._need_small(self._received + len(piece))
                 self._out.write(piece)
                 self._received += len(piece)
+                self._on_bytes(len(piece))
         finally:
             answer.close()
         if answer.size not in (None, self._received):

@@ -24,8 +24,9 @@ class FetchError(StoreError):
 class Mirror(Protocol):
     """The files of a group that lies elsewhere, in a local folder as far as they were fetched."""
 
-    url: str
+    location: str  # its URL, or the path of a packed store
     folder: Path
+    where_damaged: str  # of a file that came damaged twice, in words
 
     def fetch(self, names: Iterable[str], most_bytes: int, *, again: bool = False) -> None:
         """Fetches files that the folder lacks or, with `again`, all that are named; each has at
@@ -39,9 +40,11 @@ class Mirror(Protocol):
 class MirroredGroup(ArrayGroup):
     """A group whose files a mirror fetches as they are asked for."""
 
+    is_mirror = True
+
     def __init__(self, mirror: Mirror) -> None:
-        super().__init__(mirror.folder, open_for_reading(mirror.folder, mirror.url, _FIX))
-        self.location = mirror.url
+        super().__init__(mirror.folder, open_for_reading(mirror.folder, mirror.location, _FIX))
+        self.location = mirror.location
         self.fix = f"{_FIX} (what is not whole was fetched twice, and is not kept in {mirror.folder})"
         self._mirror = mirror
 
@@ -76,10 +79,17 @@ class MirroredGroup(ArrayGroup):
                 super().read(name, *part)
             except StoreError as error:
                 self._mirror.drop([file])
-                raise StoreError(f"{self.location}/{file}", "damaged at its URL", fix=_FIX) from error
+                raise StoreError(
+                    f"{self.location}/{file}", f"damaged {self._mirror.where_damaged}", fix=_FIX
+                ) from error
 
     def read_whole(self, name: str) -> np.ndarray:
         return self.read(name)  # what is not there can't be fetched, which is an error
+
+    def files(self, name: str) -> list[str]:
+        array = self._array(name)
+        self._mirror.fetch(self._files(name, array, ()), most_bytes(array))
+        return super().files(name)
 
     def checked(self, act: Callable[[], Found], files: Mapping[str, Index | None]) -> Found:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt64
 
-from pipeline.core.arrays import ArrayGroup
+from pipeline.core.arrays import DESCRIPTION, ArrayGroup
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.data.splits import Split
 from pipeline.labels.blocks import BlockArrays
@@ -19,7 +19,7 @@ from pipeline.labels.encodings import Codec, Encoding, Field, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import SAMPLES_ARRAYS, Labels, arrays_digest, as_slice, beside_labels, block_digest
 from pipeline.labels.manifest import FIX, AnchorBlock, Block, Manifest, Part, parse_manifest
-from pipeline.labels.remote import is_url, open_group
+from pipeline.labels.remote import open_group
 from pipeline.labels.samples import StoredSamples, keys_layout
 from pipeline.views.plan import RowOrder, need_partners
 from pipeline.views.spec import ViewSpec
@@ -32,7 +32,8 @@ class StoreReader:
         self._group = open_group(place, made_by="dump_labels")
         self.path = self._group.path
         self.location = location = self._group.location
-        self._fix = self._group.fix if is_url(location) else FIX
+        self.is_mirror = self._group.is_mirror
+        self._fix = self._group.fix if self.is_mirror else FIX
         self.manifest = parse_manifest(self._group.attributes, location, self._fix)
         self.views, self.encoding = self._parts_of_manifest()
         self._fields = self.encoding.fields(self.manifest.space)
@@ -121,6 +122,14 @@ class StoreReader:
         """Returns log-probabilities of rows of `read_view` at any temperature."""
         return self.codec.decode(labels, temperature)
 
+    def files(self) -> list[str]:
+        """Returns the names of all files of the store, each of which is there; raises StoreError
+        where one is lost.
+        """
+        names = [*self._names_beside(), *self.encoding.row_arrays(self.manifest.space)]
+        names += Fidelity.ARRAYS if self._fields else ()
+        return [DESCRIPTION, *(file for name in names for file in self._group.files(name))]
+
     def check(self) -> Iterator[tuple[Part, StoreError | None]]:
         """Reads every block, of anchors first; yields each with what is wrong with it, or None."""
         if self.encoding.anchor_views:
@@ -177,9 +186,12 @@ class StoreReader:
         return same
 
     def _writable(self) -> ArrayGroup:
-        if self.location != str(self.path):
+        if self.is_mirror:
             raise StoreError(
-                self.location, "is not on this machine's disk", expected="a folder", fix="repair it where it lies"
+                self.location,
+                "is not on this machine's disk, or packed",
+                expected="a folder",
+                fix="repair it where it lies",
             )
         return ArrayGroup.reopen(self.path)
 

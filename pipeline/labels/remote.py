@@ -6,41 +6,30 @@ that any static web server will do. The folder's name is made of the URL and the
 store's `zarr.json`, which is fetched at every opening: a store that was replaced gets another
 folder. All of a mirror may be deleted at any time."""
 
-import hashlib
 import io
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from pipeline.core.array_files import GROUP_BYTES
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup
-from pipeline.core.files import sync_folder, write_bytes
+from pipeline.core.files import sync_folder
 from pipeline.core.locks import Lock
+from pipeline.labels.cache import begin_mirror, is_there, lock_of, sha256
 from pipeline.labels.downloads import Download
 from pipeline.labels.mirrored import FetchError, MirroredGroup
-from pipeline.labels.servers import connect, parse_url
-
-
-def is_url(place: Path | str) -> bool:
-    """Returns whether `place` is a URL and not a path. A URL must stay a str: a Path drops one of
-    its slashes.
-    """
-    return isinstance(place, str) and "://" in place
-
-
-def cache_folder() -> Path:
-    """Returns the folder of all mirrors: `$POTSTILL_CACHE`, or `potstill` in the user's cache
-    folder.
-    """
-    if own := os.environ.get("POTSTILL_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "potstill"
+from pipeline.labels.packed import is_packed
+from pipeline.labels.servers import connect, is_url, parse_url, without_password
+from pipeline.labels.unpacked import FetchedMirror, LocalMirror
 
 
 def open_group(place: Path | str, *, made_by: str) -> ArrayGroup:
-    """Opens the arrays at a path or URL for reading; raises StoreError where there are none."""
+    """Opens the arrays at a path or URL, packed or not, for reading; raises StoreError where there
+    are none.
+    """
+    if is_packed(place):
+        return MirroredGroup(FetchedMirror(str(place)) if is_url(place) else LocalMirror(Path(place)))
     return MirroredGroup(Mirror(str(place))) if is_url(place) else ArrayGroup.open(Path(place), made_by=made_by)
 
 
@@ -50,17 +39,15 @@ class Mirror:
     Raises FetchError, in one line, for an address that is of no use and for what `Download` can't
     fetch."""
 
+    where_damaged = "at its URL"
+
     def __init__(self, url: str) -> None:
         address = parse_url(url)
-        self.url = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()  # no password in messages
-        self._server = connect(address, self.url)
+        self.location = without_password(address)
+        self._server = connect(address, self.location)
         root = self._root("no such store")
-        self._digest = _sha256(root)
-        name = re.sub(r"[^\w.-]", "_", self.url.rpartition("/")[2])[-80:]
-        self.folder = cache_folder() / f"{name}-{_sha256(f'{self.url} {self._digest}'.encode())[:32]}"
-        file = self.folder / DESCRIPTION
-        if not file.exists() or file.read_bytes() != root:
-            write_bytes(file, root)
+        self._digest = sha256(root)
+        self.folder = begin_mirror(self.location, root)
 
     def fetch(self, names: Iterable[str], most_bytes: int, *, again: bool = False) -> None:
         """Fetches files of the store into the folder: those that it lacks or, with `again`, all of
@@ -68,11 +55,11 @@ class Mirror:
         """
         for name in names:
             file = self.folder / name
-            if _is_there(file) and not again:
+            if is_there(file) and not again:
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
-            with Lock(self.folder.with_name(f"{self.folder.name}.lock")).hold(self.url):
-                if again or not _is_there(file):  # another process may have fetched it meanwhile
+            with Lock(lock_of(self.folder)).hold(self.location):
+                if again or not is_there(file):  # another process may have fetched it meanwhile
                     self._fetch(name, file, most_bytes)
 
     def drop(self, names: Iterable[str]) -> None:
@@ -86,11 +73,11 @@ class Mirror:
             with partial.open("wb") as out:
                 missing = "no such array" if name.endswith(DESCRIPTION) else "block file is missing at its URL"
                 if not self._download(name, out, most_bytes, missing):
-                    raise FetchError(f"{self.url}/{name}", "is empty", fix="put a whole store there")
+                    raise FetchError(f"{self.location}/{name}", "is empty", fix="put a whole store there")
                 out.flush()
                 os.fsync(out.fileno())
-            if _sha256(self._root("store is gone")) != self._digest:
-                raise FetchError(self.url, "was replaced while it was read", fix="run the same command again")
+            if sha256(self._root("store is gone")) != self._digest:
+                raise FetchError(self.location, "was replaced while it was read", fix="run the same command again")
             partial.replace(file)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -105,12 +92,4 @@ class Mirror:
     def _download(self, name: str, out: IO[bytes], most_bytes: int, missing: str) -> int:
         """Writes a remote file to `out` and returns its size."""
         fix = "fix the address" if name == DESCRIPTION else "put a whole store there"
-        return Download(self._server, self.url, name, out, most_bytes).run(missing, fix)
-
-
-def _is_there(file: Path) -> bool:
-    return file.exists() and file.stat().st_size > 0
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        return Download(self._server, self.location, name, out, most_bytes).run(missing, fix)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -64,6 +65,18 @@ class Server(Protocol):
 
     def get(self, name: str) -> Answer:
         """Asks for a file; this and its pieces raise ServerError."""
+
+
+def is_url(place: Path | str) -> bool:
+    """Returns whether `place` is a URL and not a path. A URL must stay a str: a Path drops one of
+    its slashes.
+    """
+    return isinstance(place, str) and "://" in place
+
+
+def without_password(address: SplitResult) -> str:
+    """Returns an address for messages."""
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
 
 def parse_url(url: str) -> SplitResult:

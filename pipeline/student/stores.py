@@ -1,32 +1,47 @@
-"""The store that a student's row names: a folder of stores, or their URL."""
+"""The stores that students' rows name: in a folder of stores, at their URL, or one packed store."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.core.errors import StoreError, suggest
+from pipeline.core.errors import ConfigError, StoreError, suggest
 from pipeline.core.progress import say
 from pipeline.labels.notes import told_notes
+from pipeline.labels.packed import is_packed
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.remote import is_url
+from pipeline.labels.servers import is_url
 from pipeline.student.settings import TrainStudent
 
 
-def open_store(labels: str, settings: TrainStudent, where: str) -> StoreReader:
-    """Returns the store that a student learns from, and prints what its labels stand for.
+def open_stores(labels: str, rows: Mapping[str, TrainStudent], table: str) -> dict[str, StoreReader]:
+    """Returns the store that each student learns from, and prints what its labels stand for.
 
     Args:
-        labels: The folder of the stores, or its URL.
-        where: The student's row.
+        labels: The folder of the stores, or its URL; or the path or URL of one packed store, which
+            is the one that the rows name.
+        table: The place of the rows, for messages.
 
     Raises:
         StoreError: There is no such store, or it is damaged.
-        ConfigError: The student can't learn from its labels.
+        ConfigError: A student can't learn from its labels.
     """
-    name = f"{settings.labels}.zarr"
-    store = StoreReader(f"{labels.rstrip('/')}/{name}" if is_url(labels) else _find(Path(labels), name, where))
-    for line in told_notes(store.manifest, f"{where}.labels"):
-        say(line)
-    settings.check_labels(store.encoding, store.codec, store.views.mixes, where)
-    return store
+    named = sorted({row.labels for row in rows.values()})
+    if is_packed(labels) and len(named) > 1:
+        found = f"one packed store, for {', '.join(rows)}, whose `labels` are {', '.join(named)}"
+        raise ConfigError(labels, found, expected="a folder of stores", fix="or train them one by one")
+    stores = {}
+    for name, row in rows.items():
+        stores[name] = _open(labels, row, f"{table}.{name}")
+        for line in told_notes(stores[name].manifest, f"{table}.{name}.labels"):
+            say(line)
+        row.check_labels(stores[name].encoding, stores[name].codec, stores[name].views.mixes, f"{table}.{name}")
+    return stores
+
+
+def _open(labels: str, row: TrainStudent, where: str) -> StoreReader:
+    if is_packed(labels):
+        return StoreReader(labels)
+    name = f"{row.labels}.zarr"
+    return StoreReader(f"{labels.rstrip('/')}/{name}" if is_url(labels) else _find(Path(labels), name, where))
 
 
 def _find(folder: Path, name: str, where: str) -> Path:

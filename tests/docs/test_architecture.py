@@ -34,6 +34,7 @@ COMMANDS = (
     "tune_labels",
     "inspect_labels",
     "derive_labels",
+    "pack_labels",
     "import_labels",
     "clean",
     "repair",

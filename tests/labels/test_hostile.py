@@ -16,7 +16,7 @@ from website import Website
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pipeline.core.errors import MOST_SIGNS, StoreError
-from pipeline.labels import downloads, mirrored, remote
+from pipeline.labels import cache, downloads, mirrored, remote
 from pipeline.labels.manifest import AnchorBlock, manifest_fingerprint
 from pipeline.labels.reader import StoreReader
 
@@ -97,7 +97,7 @@ def test_a_file_larger_than_its_store_lets_expect_is_given_up(
     assert line.startswith(f"{site.url}/x.zarr/{name}: has ")
     assert "or more, of at most" in line
     assert site.asked[f"x.zarr/{name}"] == 1
-    assert not list(remote.cache_folder().rglob("*.partial"))
+    assert not list(cache.cache_folder().rglob("*.partial"))
 
 
 def test_a_file_without_end_is_given_up(site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_wrong_anchors_in_the_cache_are_fetched_once_more(name: str, site: Websi
     assert everything(url) == good
     assert site.asked[f"anchored.zarr/{name}"] == 1
     shutil.copy(made / "other_anchors.zarr" / name, site.folder / "anchored.zarr" / name)
-    shutil.rmtree(remote.cache_folder())
+    shutil.rmtree(cache.cache_folder())
     assert f"{url}" in line_of(lambda: everything(url))
 
 
@@ -191,7 +191,7 @@ def test_a_server_that_gave_a_wrong_file_is_asked_again_in_the_next_run(name: st
     file.write_bytes(wrong(made, name))
     line = line_of(lambda: everything(url))
     assert (
-        f"put a whole store there (what is not whole was fetched twice, and is not kept in {remote.cache_folder()}"
+        f"put a whole store there (what is not whole was fetched twice, and is not kept in {cache.cache_folder()}"
         in line
     )
     assert site.asked[f"x.zarr/{name}"] == 2

@@ -19,7 +19,9 @@ from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
 from pipeline.labels import downloads, servers
-from pipeline.labels.remote import Mirror, cache_folder, is_url, open_group
+from pipeline.labels.cache import cache_folder
+from pipeline.labels.remote import Mirror, open_group
+from pipeline.labels.servers import is_url
 
 VIEWS, ROWS, BLOCK = 2, 25, 10
 BLOCKS = {f"x.zarr/labels/c/{view}/{block}/0" for view in range(VIEWS) for block in range(3)}

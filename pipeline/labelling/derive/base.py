@@ -13,7 +13,7 @@ from pipeline.core.progress import progress
 from pipeline.core.scratch import Scratch
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.remote import is_url
+from pipeline.labels.servers import is_url
 
 
 def _ignore(count: int) -> None:
