@@ -67,12 +67,12 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
         f"# {_name(store.location)}": f"{count}, in {facts['num_classes']:,} classes. A Potstill label store, format "
         f"{facts['version']}; it holds no images.",
         "": _table({"licence": words.licence, "author": words.author}),
-        "## Teacher": teacher_line(facts["teacher"]),
+        "## Teacher": _inline(teacher_line(facts["teacher"])),
         "## Data": _table(_data_lines(facts, words, data)) + f"\n\nHow to get the images: {_said(words.images)}",
         "## Views": _views_text(facts),
         "## Labels": _table(_label_lines(store, facts)) + _fidelity_text(facts["fidelity"]),
         "## Which label belongs to which image": _JOINING.format(shape=_shape(data)),
-        "## Use": _USE.format(file=_name(store.location) + SUFFIX),
+        "## Use": _USE,
     }
     parts = [f"{title}\n\n{text}" if title else text for title, text in sections.items()]
     return shown("\n\n".join(parts)) + "\n"
@@ -153,8 +153,8 @@ def _inline(text: str) -> str:
 
 
 def _name(location: str) -> str:
-    name = location.rstrip("/").rpartition("/")[2]
-    return name[: -len(SUFFIX)] if name.endswith(SUFFIX) else name
+    """Returns the name of a store, packed or not."""
+    return location.rstrip("/").rpartition("/")[2].removesuffix(SUFFIX).removesuffix(".zarr")
 
 
 _JOINING = """\
@@ -166,7 +166,7 @@ of some views, by which a reader sees that it makes the same views. All of it, b
 
 _USE = """\
 ```
-potstill labels inspect {file}                       # a path or a URL
-potstill train-student --name small --labels {file}  # a student of params.yaml, on the same images
-potstill labels unpack {file} --out soft.zarr        # checked; as `unzip` does it, a folder for any Zarr v3 library
+potstill labels inspect FILE                       # FILE: this file or its URL
+potstill train-student --name small --labels FILE  # a student of params.yaml, on the same images
+potstill labels unpack FILE --out soft.zarr        # checked; a folder for any Zarr v3 library, as `unzip` makes it
 ```"""

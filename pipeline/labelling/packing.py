@@ -58,7 +58,8 @@ def unpack_store(place: str, out: Path) -> StoreReader:
             store = StoreReader(partial)
             check_store(store, "unpack")
         except StoreError as error:
-            raise StoreError(place, f"holds a store that is not whole ({error})", fix="pack a whole one") from None
+            found = str(error).removeprefix(str(partial)).partition(";")[0].lstrip("/: ")
+            raise StoreError(place, f"holds a store that is not whole ({found})", fix="pack a whole one") from None
         if foreign := sorted({*packed.names} - {*store.files(), CARD}):
             raise StoreError(place, f"holds {foreign[0]}, which is no file of its store", fix="pack the store again")
     return StoreReader(out)

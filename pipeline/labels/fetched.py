@@ -35,20 +35,20 @@ class PackedUrl:
         begun, content = _Beginning(self._server, self.location), io.BytesIO()
         Download(begun, self._folder, self._name, content, GROUP_BYTES).run(*_ABSENT)
         self.description = content.getvalue()
+        self._manifest = manifest_of(self.description, self.location)
 
     @contextmanager
     def fetched(self, folder: Path) -> Iterator[PackedFile]:
         """Fetches the file, and gives it until it is deleted; `folder` has room for it and for what
         it holds.
         """
-        manifest = manifest_of(self.description, self.location)
-        usual, free = usual_bytes(manifest), shutil.disk_usage(folder).free
+        usual, free = usual_bytes(self._manifest), shutil.disk_usage(folder).free
         if 2 * usual > free:
             found = f"takes {2 * usual:,} bytes of {folder} while it is unpacked, which has {free:,} free"
             raise StoreError(self.location, found, fix="free space, or set POTSTILL_CACHE to a folder elsewhere")
         with NamedTemporaryFile(dir=folder, suffix=".partial") as out:
             with progress(f"fetch {self._name}", usual, "byte") as on_bytes:
-                most = min(most_bytes(manifest), free)
+                most = min(most_bytes(self._manifest), free)
                 Download(self._server, self._folder, self._name, out.file, most, on_bytes).run(*_ABSENT)
             out.flush()
             file = PackedFile(Path(out.name), self.location)
