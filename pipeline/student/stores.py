@@ -27,7 +27,9 @@ def open_stores(labels: str, rows: Mapping[str, TrainStudent], table: str) -> di
     named = sorted({row.labels for row in rows.values()})
     if is_packed(labels) and len(named) > 1:
         found = f"one packed store, for {', '.join(rows)}, whose `labels` are {', '.join(named)}"
-        raise ConfigError(labels, found, expected="a folder of stores", fix="or train them one by one")
+        raise ConfigError(
+            labels, found, expected="a folder of stores", fix="unpack it into one, or take `group` from the rows"
+        )
     stores = {}
     for name, row in rows.items():
         stores[name] = _open(labels, row, f"{table}.{name}")

@@ -16,9 +16,11 @@ from teachers import edit_params
 from website import Website
 
 import pipeline.export.predict  # noqa: F401  # imported late by export; what is loaded is part of fingerprints
-from pipeline.core.errors import ModelError, PipelineError, StoreError, VerificationError, one_line_errors
+from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError, VerificationError, one_line_errors
 from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
+from pipeline.labelling.packing import pack_store
+from pipeline.labels.reader import StoreReader
 from pipeline.models.saved import read_meta, write_model
 from pipeline.results.costs import Cost
 from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
@@ -241,6 +243,22 @@ def test_a_student_trains_from_a_url_as_from_a_folder(folder: Path, monkeypatch:
         with pytest.raises(StoreError, match=r"/labels/dense9\.zarr/zarr\.json: no such store"):
             run_student(folder, labels=f"{site.url}/labels")
     assert files_of(folder / "data/train_student/small") == local
+
+
+def test_a_student_trains_from_one_packed_store_as_from_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", str(folder / "cache"))
+    local = files_of(folder / "data/train_student/small")
+    forget(folder, "train_student/small")
+    pack_store(StoreReader(folder / "data/dump_labels/dense8.zarr"), "# labels", folder / "site.zip")
+    shutil.rmtree(folder / "data/dump_labels")
+    with Website(folder) as site:
+        run_student(folder, labels=f"{site.url}/site.zip")
+    assert files_of(folder / "data/train_student/small") == local
+    change(folder, lambda p: [row.update(group="a") for row in p["students"].values()])
+    with pytest.raises(
+        ConfigError, match=r"site\.zip: one packed store, for small, small_hard, whose `labels` are dense8"
+    ):
+        run_student(folder, labels=str(folder / "site.zip"))
 
 
 def test_outputs_hold_nothing_of_time_or_place(finished: Path) -> None:
