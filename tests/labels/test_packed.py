@@ -196,7 +196,7 @@ def overlapped(file: Path) -> None:
     with zipfile.ZipFile(file, "a") as packed:
         packed.writestr(*named("log_probs/c/9/9"))
         for number in range(1000):
-            info = copy(packed.filelist[2])
+            info = copy(packed.filelist[0])
             info.filename = info.orig_filename = f"log_probs/c/8/{number}"
             packed.filelist.append(info)
 
