@@ -19,6 +19,7 @@ from pipeline.labelling.inspect import (
     teacher_line,
     temperatures_line,
 )
+from pipeline.labels.notes import notes_of
 from pipeline.labels.packed import SUFFIX
 from pipeline.labels.reader import StoreReader
 
@@ -67,7 +68,7 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
         f"# {_name(store.location)}": f"{count}, in {facts['num_classes']:,} classes. A Potstill label store, format "
         f"{facts['version']}; it holds no images.",
         "": _table({"licence": words.licence, "author": words.author}),
-        "## Teacher": _inline(teacher_line(facts["teacher"])),
+        "## Teacher": "\n\n".join(map(_inline, [teacher_line(facts["teacher"]), *notes_of(facts["teacher"])])),
         "## Data": _table(_data_lines(facts, words, data)) + f"\n\nHow to get the images: {_said(words.images)}",
         "## Views": _views_text(facts),
         "## Labels": _table(_label_lines(store, facts)) + _fidelity_text(facts["fidelity"]),

@@ -25,6 +25,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     make(folder / "soft.zarr", FLOAT16, take(range(12)))
     make(folder / "plain.zarr", NONE, take(range(6)), range(1))
+    noted = {"fingerprint": "0a", "note": "Labels of <b>crops</b>."}
+    make(folder / "noted.zarr", FLOAT16, take(range(6)), range(1), teacher=noted)
     return folder
 
 
@@ -94,6 +96,8 @@ def test_the_card_has_what_the_store_states_and_nothing_else(call: Call) -> None
         assert line in out, line
     assert "measured on 24 labels" in out
     assert "measured on" not in call("card", "plain.zarr")[1]
+    noted = call("card", "noted.zarr")[1]
+    assert "## Teacher\n\na network, fingerprint 0a\n\nLabels of &lt;b>crops&lt;/b>.\n\n## Data" in noted
     assert "6 views without labels: 1 views of each of 6 images" in call("card", "plain.zarr")[1]
 
 
