@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int64
 from pipeline.core.errors import StoreError, listed
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.remote import is_url
 from pipeline.labels.samples import StoredSamples
+from pipeline.labels.servers import is_url
 from pipeline.labels.targets import SparseTargets
 from pipeline.library.held_view import HeldView
 from pipeline.library.ids import as_ids
@@ -182,7 +182,8 @@ class Labels:
 
 
 def open_labels(place: str | Path) -> Labels:
-    """Returns the labels at a path (`.../name.zarr`) or a URL (`https://`, `s3://`).
+    """Returns the labels at a path or a URL (`https://`, `s3://`): of a folder (`.../name.zarr`), or
+    of a packed store (`.../name.zarr.zip`).
 
     Raises:
         StoreError: There is no store, or it is damaged.
