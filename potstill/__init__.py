@@ -14,21 +14,26 @@ if TYPE_CHECKING:
     from pipeline.library.dataset import DistillationDataset
     from pipeline.library.ids import sample_ids
     from pipeline.library.items import Item, MixedItem, collate
+    from pipeline.library.label_dataset import LabelSettings, label_dataset
     from pipeline.library.labels import Labels, open_labels
     from pipeline.library.loader import LabelledLoader
     from pipeline.student.batches import LabelledBatch
+    from pipeline.views.spec import ViewSpec
     from potstill import losses
 
 __all__ = [
     "DistillationDataset",
     "Item",
+    "LabelSettings",
     "LabelledBatch",
     "LabelledLoader",
     "Labels",
     "MixedItem",
     "PotstillError",
     "SparseTargets",
+    "ViewSpec",
     "collate",
+    "label_dataset",
     "losses",
     "open_labels",
     "sample_ids",
@@ -38,13 +43,16 @@ __all__ = [
 _HOMES = {
     "DistillationDataset": ("pipeline.library.dataset", "DistillationDataset"),
     "Item": ("pipeline.library.items", "Item"),
+    "LabelSettings": ("pipeline.library.label_dataset", "LabelSettings"),
     "LabelledBatch": ("pipeline.student.batches", "LabelledBatch"),
     "LabelledLoader": ("pipeline.library.loader", "LabelledLoader"),
     "Labels": ("pipeline.library.labels", "Labels"),
     "MixedItem": ("pipeline.library.items", "MixedItem"),
     "PotstillError": ("pipeline.core.errors", "PipelineError"),
     "SparseTargets": ("pipeline.labels.targets", "SparseTargets"),
+    "ViewSpec": ("pipeline.views.spec", "ViewSpec"),
     "collate": ("pipeline.library.items", "collate"),
+    "label_dataset": ("pipeline.library.label_dataset", "label_dataset"),
     "open_labels": ("pipeline.library.labels", "open_labels"),
     "sample_ids": ("pipeline.library.ids", "sample_ids"),
 }

@@ -11,6 +11,7 @@ from pipeline.core.config import load_row, load_rows
 from pipeline.core.errors import ConfigError, DataError, listed
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.manifest import DatasetManifest
 from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Budget, Encoding, EncodingRow, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.manifest import MOST_BLOCKS, Block, Manifest
@@ -27,8 +28,8 @@ class TeacherFacts:
     fingerprint: str
     model: str
     model_settings: dict[str, Any]
-    val_accuracy: float
-    calibration_temperature: float
+    val_accuracy: float | None
+    calibration_temperature: float | None
     precision: str
 
     @classmethod
@@ -132,24 +133,35 @@ def plan_manifests(
     teacher: dict[str, Any],
     views: StoreViews,
 ) -> dict[str, Manifest]:
+    """Returns the manifest of each store of a prepared data set, as `manifests_of` makes it."""
+    return manifests_of(settings, rows, dataset.manifest, teacher, views)
+
+
+def manifests_of(
+    settings: StoreSettings,
+    rows: Mapping[str, EncodingRow],
+    data: DatasetManifest,
+    teacher: dict[str, Any],
+    views: StoreViews,
+) -> dict[str, Manifest]:
     """Returns the manifest of each store, without the figures that are measured while it is
     written.
 
     A store without labels states nothing of the teacher, and stays the same when the teacher
     changes."""
-    num_samples = dataset.manifest.num_samples["train"]
+    num_samples = data.num_samples["train"]
     manifests = {}
     for name, row in rows.items():
         manifest = Manifest(
             encoding=row.to_dict(),
-            class_names=dataset.manifest.class_names,
+            class_names=data.class_names,
             view_numbers=list(views.numbers),
             num_samples=num_samples,
             block_samples=min(settings.block_samples, num_samples),
             temperature=settings.temperature,
             temperatures=settings.temperatures,
             views=views.spec.to_dict(),
-            dataset_fingerprint=dataset.manifest.fingerprints["train"],
+            dataset_fingerprint=data.fingerprints["train"],
             teacher=teacher,
         )
         if manifest.num_blocks > MOST_BLOCKS:

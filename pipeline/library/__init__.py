@@ -2,13 +2,16 @@
 
 Nothing of a stage is needed: no params.yaml, no folders of their own, no DVC.
 
-ids.py        sample ids of images, and sample ids in any whole numbers
-pixels.py     one image in any usual form, as pixels
-labels.py     Labels: a store that is open, and its soft targets by sample id and view
-held_view.py  the labels of one view, in memory as far as they were asked for
-samples.py    the images that labels belong to: a prepared data set's
-items.py      the items of a data set, and a batch of them
-dataset.py    DistillationDataset: a map-style data set of views with their soft targets
-loader.py     LabelledLoader: our own fast batches of them
-losses.py     the losses as modules, and their weighted sum
+ids.py            sample ids of images, and sample ids in any whole numbers
+pixels.py         one image in any usual form, as pixels
+labels.py         Labels: a store that is open, and its soft targets by sample id and view
+held_view.py      the labels of one view, in memory as far as they were asked for
+own_images.py     the images of a caller's own map-style data set
+own_teacher.py    a teacher of the caller's own: any function from images to logits
+label_dataset.py  labels for a data set of the caller's own
+samples.py        the images that labels belong to: a prepared data set's, or a caller's own
+items.py          the items of a data set, and a batch of them
+dataset.py        DistillationDataset: a map-style data set of views with their soft targets
+loader.py         LabelledLoader: our own fast batches of them
+losses.py         the losses as modules, and their weighted sum
 """

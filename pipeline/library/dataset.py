@@ -12,7 +12,8 @@ from pipeline.core.errors import DataError
 from pipeline.data.budget import MemoryBudget
 from pipeline.library.items import Item, Items, MixedItem
 from pipeline.library.labels import Labels
-from pipeline.library.samples import PreparedSamples, join_prepared
+from pipeline.library.own_images import MapStyle
+from pipeline.library.samples import OwnSamples, PreparedSamples, Samples, join
 from pipeline.views.plan import ViewPlan, take
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
@@ -29,7 +30,8 @@ class DistillationDataset(Dataset[Item | MixedItem]):
     Give `collate_fn=potstill.collate` to spare a copy of each batch.
 
     Args:
-        data: The folder of a prepared data set (`data/prepare`).
+        data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your own,
+            as for `label_dataset`: its images are read, and looked up, as they are asked for.
         temperature: Of the soft targets; None: the one that labels are stored at.
         normalise: Called with a batch of views, uint8 [views, channels, height, width], for what
             the items shall have in their place. It must not move pixels: labels are of the views
@@ -46,7 +48,7 @@ class DistillationDataset(Dataset[Item | MixedItem]):
 
     def __init__(
         self,
-        data: str | Path,
+        data: str | Path | MapStyle,
         labels: Labels,
         *,
         temperature: float | None = None,
@@ -55,10 +57,14 @@ class DistillationDataset(Dataset[Item | MixedItem]):
         memory_mb: int = 4000,
     ) -> None:
         labels.need_targets(temperature, sparse=sparse)
-        budget = MemoryBudget.of_megabytes(memory_mb, _BATCH, "memory_mb")
         self.labels, self.normalise, self.sparse = labels, normalise, sparse
         self.temperature = labels.temperature if temperature is None else temperature
-        self._samples = PreparedSamples(join_prepared(Path(data), labels, temperature, budget))
+        self._samples: Samples
+        if isinstance(data, str | Path):
+            budget = MemoryBudget.of_megabytes(memory_mb, _BATCH, "memory_mb")
+            self._samples = PreparedSamples(join(data, labels, self.temperature, budget))
+        else:
+            self._samples = OwnSamples(data, labels)
         # In memory that processes share: workers that are at work already see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

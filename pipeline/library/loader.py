@@ -9,7 +9,8 @@ import torch
 from pipeline.core.errors import DataError
 from pipeline.data.budget import MemoryBudget
 from pipeline.library.labels import Labels
-from pipeline.library.samples import join_prepared
+from pipeline.library.own_images import MapStyle
+from pipeline.library.samples import join
 from pipeline.models.devices import has_room
 from pipeline.student.batches import LabelledBatch
 from pipeline.training.batches import WHOLE, Share
@@ -25,7 +26,8 @@ class LabelledLoader:
     goes on needs no other state.
 
     Args:
-        data: The folder of a prepared data set (`data/prepare`).
+        data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your own,
+            as for `label_dataset`: all of its images are read here.
         temperature: Of the soft targets; None: the one that labels are stored at.
         seed: Of the order.
         memory_mb: Larger data is streamed from disk, within this budget.
@@ -39,7 +41,7 @@ class LabelledLoader:
 
     def __init__(
         self,
-        data: str | Path,
+        data: str | Path | MapStyle,
         labels: Labels,
         batch_size: int,
         *,
@@ -52,7 +54,7 @@ class LabelledLoader:
         labels.need_targets(temperature)
         budget = MemoryBudget.of_megabytes(memory_mb, batch_size, "memory_mb")
         self.labels, self.batch_size, self.seed = labels, batch_size, seed
-        self._views = join_prepared(Path(data), labels, temperature, budget)
+        self._views = join(data, labels, labels.temperature if temperature is None else temperature, budget)
         self._share, self._epoch = WHOLE, 0
 
     def __len__(self) -> int:
