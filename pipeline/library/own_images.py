@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from operator import index
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ _IMAGES, _LABELS = ("image", "img"), ("label", "labels")  # the names of them in
 _TRIED = 4  # first items that are read twice, to see that they stay the same
 
 
+@runtime_checkable
 class MapStyle(Protocol):
     """A map-style data set: items by number, and how many there are."""
 

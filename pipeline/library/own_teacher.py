@@ -12,7 +12,7 @@ from pipeline.core.errors import ModelError
 from pipeline.core.files import fingerprint
 
 _TRIED_VALUES = 16  # of a trial's logits, by which a teacher is known again
-_STEPS = 64  # of these, to the largest: far more than what another number of threads changes
+_STEPS = 64  # up to the largest: far coarser than what another number of threads changes
 
 
 class OwnTeacher(nn.Module):
@@ -69,9 +69,10 @@ class OwnTeacher(nn.Module):
         Args:
             logits: Those of a few images.
         """
-        some = logits.flatten()[:_TRIED_VALUES]
-        steps = (some / some.abs().max().clamp(min=1e-9) * _STEPS).round().int().tolist()
-        return fingerprint([self.name, self._weights(), steps])
+        some = logits.flatten()[:_TRIED_VALUES].double()
+        largest = some.abs().max().clamp(min=1e-9)
+        steps = torch.cat([some / largest, largest.log2()[None]]) * _STEPS
+        return fingerprint([self.name, self._weights(), steps.round().int().tolist()])
 
     def _weights(self) -> str:
         digest = hashlib.sha256()
