@@ -30,8 +30,8 @@ class DistillationDataset(Dataset[Item | MixedItem]):
     Give `collate_fn=potstill.collate` to spare a copy of each batch.
 
     Args:
-        data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your own,
-            as for `label_dataset`: its images are read, and looked up, as they are asked for.
+        data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your
+            own, as for `label_dataset`: its images are read, and looked up, as they are asked for.
         temperature: Of the soft targets; None: the one that labels are stored at.
         normalise: Called with a batch of views, uint8 [views, channels, height, width], for what
             the items shall have in their place. It must not move pixels: labels are of the views

@@ -26,8 +26,8 @@ class LabelledLoader:
     goes on needs no other state.
 
     Args:
-        data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your own,
-            as for `label_dataset`: all of its images are read here.
+        data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your
+            own, as for `label_dataset`: all of its images are read here.
         temperature: Of the soft targets; None: the one that labels are stored at.
         seed: Of the order.
         memory_mb: Larger data is streamed from disk, within this budget.
