@@ -43,7 +43,9 @@ LABELS = {
     "pack": Entry("pack_labels", "Pack a store into one file for others, with a card.", ("pack",)),
     "unpack": Entry("pack_labels", "Make a folder of a packed store, and check it.", ("unpack",)),
     "card": Entry("pack_labels", "Print the card of a store: teacher, data, views, fidelity, licence.", ("card",)),
-    "import": Entry("import_labels", "Make stores from logits that were computed elsewhere."),
+    "import": Entry(
+        "import_labels", "Make stores from logits that were computed elsewhere, or from other systems' label files."
+    ),
 }
 
 COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {

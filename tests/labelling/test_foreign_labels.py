@@ -65,6 +65,7 @@ IN_TOKENS = [0, 1, 2, 4, 5, 3]  # columns: the tokens of the classes first
     [
         ("tinyvit", write_tinyvit, mean_of(VIEWS, 2)),
         ("tinyvit", lambda *given: write_tinyvit(*given, k=4), mean_of(VIEWS, 4)),
+        ("tinyvit", lambda *given: write_tinyvit(*given) / "logits_top2_epoch1", mean_of(VIEWS[1:], 2)),
         ("fkd", write_fkd, mean_of(VIEWS, 2)),
         ("fkd", lambda *given: write_fkd(*given, form="smoothing"), mean_of(VIEWS, 1)),
         ("fkd", lambda *given: write_fkd(*given, form="full"), mean_of(VIEWS, 4)),
@@ -207,6 +208,11 @@ def texts(folder: Path) -> None:
     parquet.write_table(Table.from_pydict(rows), folder / "data_0.parquet")
 
 
+def untyped(folder: Path) -> None:
+    rows = {"image": NAMES, "compressed_logprobs": [1, 2, 3], "bytepacked_indices": [[[1, 300]]] * 3}
+    parquet.write_table(Table.from_pydict(rows), folder / "data_0.parquet")
+
+
 def older(folder: Path) -> None:
     parquet.write_table(Table.from_pydict({"image": NAMES, "coeffs": [[[0.5]]] * 3}), folder / "data_0.parquet")
 
@@ -256,6 +262,7 @@ WRITERS: dict[str, Callable[..., Path]] = {
         ("ced", lambda folder: (folder / "logits_ep2_0.h5").write_bytes(b"junk"), "not a sound HDF5 file"),
         ("ced", lambda folder: (folder / "logits_ep2_0.parquet").unlink(), "ep2_0.parquet: no such file"),
         ("distillkit", texts, "a row of 2 positions: labels of the tokens of a text; expected one position a row"),
+        ("distillkit", untyped, r"data_0.parquet: labels of another type \(.*\); expected bytes for each position"),
         ("distillkit", older, "columns image, coeffs; expected a column 'compressed_logprobs'"),
         ("distillkit", config("exact_k: 1", "exact_k: 2"), "compression_config.yaml: bins of more|a label of 13 bytes"),
         ("distillkit", config("d: 6", "d: 5"), r"outputs \d to 5; expected 0 to 4"),

@@ -46,8 +46,8 @@ class CED(ForeignLabels):
                 raise DataError(file, f"{len(values):,} labels, and {len(names):,} names", expected="one for each")
             for start in range(0, len(names), AT_ONCE):
                 stop = min(start + AT_ONCE, len(names))
-                outputs = some_rows(indexes, start, stop).astype(np.int64)
-                shares = some_rows(values, start, stop).astype(np.float32)
+                outputs = some_rows(indexes, start, stop, file).astype(np.int64)
+                shares = some_rows(values, start, stop, file).astype(np.float32)
                 yield ViewLabels(names[start:stop], outputs, shares)
 
 

@@ -60,11 +60,21 @@ class DistillKit(ForeignLabels):
         with open_parquet(file) as table:
             need_columns(table, [self.ids, *_COLUMNS], file)
             for batch in table.iter_batches(_AT_ONCE, columns=[self.ids, *_COLUMNS], use_threads=False):
-                names, values, outputs = (batch.column(name).to_pylist() for name in (self.ids, *_COLUMNS))
+                names, (values, outputs) = batch.column(self.ids).to_pylist(), _lists(batch, file)
                 log_probs = log_probs_of(_one_label_each(values, self.settings.value_bytes, file), self.settings)
                 kept = outputs_of(_one_label_each(outputs, self.settings.index_bytes, file), self.settings)
                 with np.errstate(over="ignore"):  # refused as more than 1
                     yield ViewLabels([str(name) for name in names], kept, np.exp(log_probs).astype(np.float32))
+
+
+def _lists(batch: Any, file: Path) -> list[Sequence[Any]]:
+    """Returns both columns of labels; raises DataError where they are not bytes by position."""
+    from pyarrow import list_, uint8
+
+    try:
+        return [batch.column(name).cast(list_(list_(uint8()))).to_pylist() for name in _COLUMNS]
+    except (ValueError, NotImplementedError) as error:  # pyarrow's errors are of these
+        raise DataError(file, f"labels of another type ({error})", expected="bytes for each position") from None
 
 
 def _one_label_each(rows: Sequence[Any], num_bytes: int, file: Path) -> UInt8[np.ndarray, "rows bytes"]:

@@ -4,7 +4,7 @@ An HDF5 file may point at other files, and name filters that are loaded as code.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,26 @@ def open_arrays(path: Path, names: tuple[str, ...]) -> Iterator[list[Any]]:
         raise DataError(path, f"h5py, which reads HDF5, can't be imported ({error})", fix=fix) from None
     if odd := odd_file(path):
         raise DataError(path, odd, expected=_EXPECTED)
+    with ExitStack() as opened:
+        with _faults(path):
+            file = opened.enter_context(h5py.File(path, "r"))
+            arrays = [_array(file, name, path, h5py) for name in names]
+        yield arrays
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
     try:
-        with h5py.File(path, "r") as file:
-            yield [_array(file, name, path, h5py) for name in names]
-    except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py's errors are of these
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes may raise anything
         raise DataError(path, f"not a sound HDF5 file ({error})", expected=_EXPECTED) from None
 
 
 def _array(file: Any, name: str, path: Path, h5py: Any) -> Any:
     if name not in file:
-        raise DataError(path, f"holds {', '.join(sorted(file)) or 'nothing'}", expected=f"an array {name!r}")
+        raise DataError(path, f"holds {', '.join(sorted(map(str, file))) or 'nothing'}", expected=f"an array {name!r}")
     array = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(array, h5py.Dataset) or array.external or array.is_virtual:
         raise DataError(path, f"{name!r} is no array in this file", expected="arrays, not links to elsewhere")
@@ -52,7 +62,8 @@ def _array(file: Any, name: str, path: Path, h5py: Any) -> Any:
     return array
 
 
-def some_rows(array: Any, start: int, stop: int) -> np.ndarray:
-    """Returns some rows of an array in a file."""
-    rows: np.ndarray = array[start:stop]
+def some_rows(array: Any, start: int, stop: int, path: Path) -> np.ndarray:
+    """Returns some rows of an array in a file; raises DataError where they are damaged."""
+    with _faults(path):
+        rows: np.ndarray = array[start:stop]
     return rows

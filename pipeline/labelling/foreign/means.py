@@ -38,6 +38,7 @@ class MeanLabels:
             ) from None
         self.sample_ids = sample_ids
         self._rows = {sample: row for row, sample in enumerate(sample_ids.tolist())}
+        self._named: dict[str, int] = {}
         self._sums = np.zeros((len(sample_ids), num_outputs), np.float32)
         self._spread = np.zeros(len(sample_ids), np.float32)
         self.counts = np.zeros(len(sample_ids), np.int64)
@@ -52,7 +53,9 @@ class MeanLabels:
         kept, num_outputs = outputs.shape[1], self._sums.shape[1]
         left = (1 - shares.sum(axis=1)).clip(min=0) / max(num_outputs - kept, 1) * (kept < num_outputs)
         np.add.at(self._spread, rows, left)
-        np.add.at(self._sums, (rows[:, None], outputs), shares - left[:, None])
+        # Flat: NumPy adds up at one list of places five times as fast as at pairs of them.
+        places = rows[:, None] * num_outputs + outputs
+        np.add.at(self._sums.ravel(), places.ravel(), (shares - left[:, None]).ravel())
         np.add.at(self.counts, rows, 1)
 
     def probabilities(self) -> Float32[np.ndarray, "samples outputs"]:
@@ -64,9 +67,11 @@ class MeanLabels:
         return means
 
     def _find(self, labels: ViewLabels, names: SampleNames, where: object) -> Int64[np.ndarray, " labels"]:
-        found = {name: names.find(name, where) for name in set(labels.names)}
-        rows = {name: self._rows.get(sample, -1) if sample is not None else -1 for name, sample in found.items()}
-        return np.array([rows[name] for name in labels.names], np.int64)
+        """Returns the row of each label's sample, -1 where it is not here; a name is looked up once."""
+        for name in set(labels.names) - self._named.keys():
+            sample = names.find(name, where)
+            self._named[name] = -1 if sample is None else self._rows.get(sample, -1)
+        return np.array([self._named[name] for name in labels.names], np.int64)
 
 
 def read_foreign(

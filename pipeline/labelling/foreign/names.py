@@ -1,7 +1,6 @@
 """Samples by the names that others have for them."""
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from pipeline.core.errors import DataError
 from pipeline.core.text import composed
@@ -54,6 +53,6 @@ def _plain(name: str) -> str:
 
 def _ends(path: str) -> list[str]:
     """Returns the ends of a path from the whole to the file alone, without endings of the file."""
-    *folders, file = [part for part in PurePosixPath(path).parts if part != "/"] or [path]
+    *folders, file = [part for part in path.split("/") if part not in ("", ".")] or [path]
     parts = [*folders, file.split(".")[0] or file]
     return ["/".join(parts[start:]) for start in range(len(parts))]
