@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 
 from pipeline.core.errors import StoreError, listed
 from pipeline.data.sample_ids import SampleIndex
+from pipeline.labels.notes import notes_of
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 from pipeline.labels.servers import is_url
@@ -58,6 +59,11 @@ class Labels:
     def views(self) -> list[int]:
         """The numbers of the views that have labels."""
         return list(self.store.manifest.view_numbers)
+
+    @property
+    def notes(self) -> list[str]:
+        """The lines about what the labels stand for, where that is not what the views show."""
+        return notes_of(self.store.manifest.teacher)
 
     @property
     def view_spec(self) -> ViewSpec:

@@ -16,6 +16,7 @@ from foreign_files import kept, write_ced, write_distillkit, write_fkd, write_ti
 from pyarrow import Table, parquet
 from teachers import edit_params, make_project, run_student, run_verify
 
+import potstill
 from pipeline.core.errors import DataError, PipelineError
 from pipeline.data.dataset import ImageDataset
 from pipeline.doctor.checkup import fitting_students
@@ -330,6 +331,7 @@ def test_a_store_tells_what_its_labels_stand_for_and_a_student_learns_from_it(
     np.testing.assert_allclose(decoded, mean_of(views, 2), atol=2e-3)
     note = "each label is the mean over 3 crops by FKD's coordinates and flips, and stands for the image as it is"
     assert store.views.operations == ()
+    assert potstill.open_labels(out / "dense16.zarr").notes == [f"{note}: no view is replayed"]
     assert f"import_labels: {note}: no view is replayed\n" in capsys.readouterr().err
     inspect_labels.main(out / "dense16.zarr")
     assert note in capsys.readouterr().out
