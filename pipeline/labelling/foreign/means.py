@@ -67,7 +67,7 @@ class MeanLabels:
         return means
 
     def _find(self, labels: ViewLabels, names: SampleNames, where: object) -> Int64[np.ndarray, " labels"]:
-        """Returns the row of each label's sample, -1 where it is not here; a name is looked up once."""
+        """Returns the row of each label's sample, -1 where it is not here; looks a name up once."""
         for name in set(labels.names) - self._named.keys():
             sample = names.find(name, where)
             self._named[name] = -1 if sample is None else self._rows.get(sample, -1)
