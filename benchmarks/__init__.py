@@ -14,6 +14,7 @@ Speed and size of the pipeline:
     int8_networks.py      common students in int8: loss, size, layers that stay in float32
     label_read.py         stores of 10^4 to 10^7 labels: cost per label, memory, files
     label_size.py         bytes and KL of every encoding beside other systems' records
+    loader_speed.py       images a second of our loaders and of those of torch and torchvision
     memory.py             peak memory of a student's training, with data held and streamed
     photo_labels.py       the same on a real teacher of 1000 classes and 50 views
     plain_loop.py         a student's epoch against the shortest loop in PyTorch
@@ -41,7 +42,8 @@ Parts that these share:
     few_views_cases.py    the recipes and cases of few_views
     few_views_tables.py   its tables
     foreign_teachers.py   three teachers of CIFAR-10: overconfident, calibrated, large
-    measure.py            two things timed in turn, the machine, the result on disk
+    loader_images.py      images for loader_speed: prepared, labelled, and as files
+    measure.py            things timed in turn, the machine, the result on disk
     online.py             a training step with the teacher in the loop
     peers.py              other systems' records, byte for byte
     photos_teacher.py     a real teacher of 1000 classes: EfficientNet-Lite0 on photographs

@@ -4,7 +4,17 @@
 runs best in a Python of its own. These are started one by one.
 """
 
-from benchmarks import dump_overhead, farm, label_read, label_size, plain_loop, step_cost, teacher_step, view_speed
+from benchmarks import (
+    dump_overhead,
+    farm,
+    label_read,
+    label_size,
+    loader_speed,
+    plain_loop,
+    step_cost,
+    teacher_step,
+    view_speed,
+)
 from pipeline.core.errors import one_line_errors
 
 if __name__ == "__main__":
@@ -17,3 +27,4 @@ if __name__ == "__main__":
         dump_overhead.main()
         label_read.main()
         label_size.main()
+        loader_speed.main()

@@ -1,9 +1,9 @@
-"""The parts that all benchmarks share: two things timed in turn, the machine, the result file."""
+"""The parts that all benchmarks share: things timed in turn, the machine, the result file."""
 
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +35,20 @@ def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: i
                 times[which].append(time.perf_counter() - start)
     ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
     return statistics.median(times[0]), statistics.median(times[1]), ratio
+
+
+def all_in_turn(actions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Returns the seconds of each, round by round.
+
+    They take turns, every other round from the last one to the first.
+    """
+    times: list[list[float]] = [[] for _ in actions]
+    for number in range(rounds):
+        for which in range(len(actions))[:: -1 if number % 2 else 1]:
+            start = time.perf_counter()
+            actions[which]()
+            times[which].append(time.perf_counter() - start)
+    return times
 
 
 def need_data() -> None:

@@ -31,7 +31,7 @@ from torchvision import datasets, transforms
 
 from benchmarks.cifar_teacher import ARCHIVE_VARIABLE, need_archive
 from benchmarks.measure import in_turn, report
-from pipeline.core.config import load_rows
+from pipeline.core.config import load_section
 from pipeline.core.errors import one_line_errors
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
@@ -64,7 +64,7 @@ class ImageFiles:
     def prepare(self, source: Row, storage: str, image_px: list[int] | None) -> Path:
         """Returns the folder of a data set that was made of the images."""
         place = self.folder / f"run-{next(self._runs)}"
-        section = load_rows("prepare") | {"source": source, "image_px": image_px, "storage": storage}
+        section = load_section(dict, "prepare") | {"source": source, "image_px": image_px, "storage": storage}
         place.mkdir()
         write_json(place / "params.yaml", {"prepare": section})  # JSON is YAML
         prepare.main(place / "params.yaml", place / "raw", place / "prepare", place / "work")
@@ -80,14 +80,14 @@ class ImageFiles:
 def main(
     archive: Path | None = typer.Option(None, envvar=ARCHIVE_VARIABLE),
     images: int = 10_000,
-    photos: int = 1_000,
+    num_photos: int = typer.Option(1_000, "--photos"),
     rounds: int = 3,
 ) -> None:
     load = f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, medians of {rounds} pairs"
     with TemporaryDirectory() as folder:
         say("writing image files")
         small = _cifar(Path(folder, "cifar"), need_archive(archive), images)
-        large = _photos(Path(folder, "photos"), photos)
+        large = photos(Path(folder, "photos"), num_photos)
         rows = [_prepared(some, row, "pixels", rounds) for some in (small, large) for row in _layouts(some)]
         rows.append(_prepared(large, large.in_folders, "encoded", rounds))
         report("prepare_speed", f"prepare against reading and decoding with Pillow in one thread; {load}", rows)
@@ -147,21 +147,21 @@ def _cifar(folder: Path, archive: Path, num_images: int) -> ImageFiles:
     return _images("CIFAR-10, 32 x 32", folder, {label: some[:most] for label, some in of_class.items()}, None)
 
 
-def _photos(folder: Path, num_images: int) -> ImageFiles:
+def photos(folder: Path, num_images: int, px: tuple[int, int] = PHOTO_PX) -> ImageFiles:
     """Returns images of smooth noise with a little grain.
 
-    Their files are about as large as photographs of that size.
+    Their files are about as large as photographs of that size [height, width].
     """
     rng = np.random.default_rng(0)
     of_class: dict[str, list[bytes]] = {str(label): [] for label in range(CLASSES)}
     for number in range(num_images):
         patches = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
-        smooth = np.asarray(patches.resize(PHOTO_PX[::-1], Image.Resampling.BICUBIC), dtype=np.int16)
+        smooth = np.asarray(patches.resize(px[::-1], Image.Resampling.BICUBIC), dtype=np.int16)
         pixels = (smooth + rng.integers(-8, 9, smooth.shape, dtype=np.int16)).clip(0, 255).astype(np.uint8)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=85)
         of_class[str(number % CLASSES)].append(file.getvalue())
-    return _images("photos, 500 x 375", folder, of_class, PREPARED_PX)
+    return _images(f"photos, {px[1]} x {px[0]}", folder, of_class, PREPARED_PX)
 
 
 def _images(name: str, folder: Path, of_class: dict[str, list[bytes]], image_px: list[int] | None) -> ImageFiles:

@@ -19,7 +19,7 @@ import typer
 
 from benchmarks.measure import report
 from benchmarks.memory import HELD_MB, IMPORT_TORCH, make_up, peak_of
-from pipeline.core.config import load_rows
+from pipeline.core.config import load_section
 from pipeline.core.errors import one_line_errors
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
@@ -85,7 +85,7 @@ def _run(stage: str, data: Path, folder: Path, budget_mb: int) -> tuple[int, flo
 
 def _params(folder: Path, budget_mb: int) -> Path:
     """Writes the project's params.yaml with a small network, little work and the budget."""
-    params = {name: load_rows(name) for name in ("train_teacher", "dump_labels", "encodings")}
+    params = {name: load_section(dict, name) for name in ("train_teacher", "dump_labels", "encodings")}
     teacher, dump = params["train_teacher"], params["dump_labels"]
     teacher |= NETWORK | {"memory_budget_mb": budget_mb, "fit": teacher["fit"] | {"epochs": 1, "precision": "float32"}}
     dump |= {"num_views": NUM_VIEWS, "block_samples": BLOCK_SAMPLES, "batch_size": 256, "memory_budget_mb": budget_mb}
