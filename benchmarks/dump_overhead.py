@@ -32,9 +32,10 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
+from pipeline.labelling.pilot import ask_pilot
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.target import Target
-from pipeline.labelling.teacher import Teacher, label_rows, pilot_log_probs
+from pipeline.labelling.teacher import Teacher, label_rows
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import Encoding, build_encoding
@@ -147,7 +148,7 @@ class Random:
         teacher = Teacher(spec.build().to(device).eval(), device, settings.batch_size, precision)
         settings.views.check(shape, "dump_labels.views")
         count = min(2 * self.classes, self.labels)
-        pilot = pilot_log_probs(teacher, split, settings.views, [0], count, settings.temperature)
+        pilot = ask_pilot(teacher, split, settings.views, [0], count, settings.temperature).log_probs
         manifests, tables = {}, {}
         for name, row in self.rows.items():
             encoding = build_encoding(row, f"encodings.{name}")

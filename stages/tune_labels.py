@@ -27,6 +27,9 @@ def main(
     max_kl: Annotated[
         float | None, typer.Option("--kl", help="Mean KL in nats at every declared temperature that it may have.")
     ] = None,
+    max_p999: Annotated[
+        float | None, typer.Option("--kl-p999", help="KL in nats that 99.9% of labels stay below, likewise.")
+    ] = None,
     total: Annotated[
         str | None, typer.Option(help="Size of the whole store, such as 300MB: chooses views and bytes together.")
     ] = None,
@@ -42,7 +45,7 @@ def main(
     teacher: Path = Path("data/train_teacher"),
     out: Annotated[Path, typer.Option(help="A folder for ladder.tsv, .json and .png.")] = Path("reports/tune_labels"),
 ) -> None:
-    budget = budget_of(max_bytes, max_kl, total)
+    budget = budget_of({"bytes": max_bytes, "kl_nats": max_kl, "kl_p999_nats": max_p999}, total)
     source = labels_of_store(store) if store else labels_of_teacher(params, data, teacher)
     if total is not None:
         _report_total(TotalTrial(total, student, samples, epochs, labels).run(source, params, data), total)

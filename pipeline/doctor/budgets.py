@@ -2,34 +2,28 @@
 
 from collections.abc import Mapping
 
-import torch
-from jaxtyping import Float
-
 from pipeline.doctor.findings import Findings
 from pipeline.labelling.budgets import rung_for
 from pipeline.labelling.ladder import TrialLabels, ladder
+from pipeline.labelling.pilot import Pilot
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labels.encodings import Budget, Encoding, LabelSpace
 
 
 def choose_now(
     budgets: Mapping[str, Budget],
-    log_probs: Float[torch.Tensor, "labels classes"],
+    pilot: Pilot,
     dump: DumpLabels,
     num_train: int,
     findings: Findings,
 ) -> dict[str, Encoding]:
     """Returns the encodings that fit budgets by some of the teacher's labels, and reports them, or
     that none fits.
-
-    Args:
-        log_probs: At the stored temperature.
     """
     if not budgets:
         return {}
-    labels = TrialLabels.of_pilot(
-        log_probs, dump.space(log_probs.shape[1]), dump.num_views * num_train, dump.block_samples
-    )
+    space = dump.space(pilot.log_probs.shape[1])
+    labels = TrialLabels.of_pilot(pilot, space, num_train, dump.block_samples, dump.num_views)
     rungs = findings.attempt(labels.rungs, "doctor") or {}
     chosen = {}
     for name, budget in budgets.items() if rungs else ():

@@ -12,7 +12,15 @@ from pipeline.doctor.dag import check_dag
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, look_at_prepared
-from pipeline.doctor.labels import LabelStore, find_store, made_up_labels, notes_about, plan_stores, teacher_labels
+from pipeline.doctor.labels import (
+    LabelStore,
+    find_store,
+    made_up_labels,
+    notes_about,
+    plan_stores,
+    teacher_labels,
+    wanted_first_views,
+)
 from pipeline.doctor.memory import check_memory
 from pipeline.doctor.params import Params, read_params
 from pipeline.doctor.reporting import report_images, report_space, report_times
@@ -21,7 +29,6 @@ from pipeline.doctor.space import measure_label_bytes, measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
-from pipeline.labels.encodings import Encoding
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.enough import check_counts
@@ -52,7 +59,7 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     if dump is None:
         return
     asks_teacher = look.seconds is None and not quick
-    anchor_views = {row.anchor_views for row in params.encodings.values() if isinstance(row, Encoding)} - {0}
+    anchor_views = wanted_first_views(params.encodings, dump.num_views)
     known = teacher_labels(dump, look, folders, findings, anchor_views) if asks_teacher else None
     stores = plan_stores(params, dump, look, findings, known)
     students = fitting_students(params, stores, folders.labels, look, findings)

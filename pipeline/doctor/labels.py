@@ -3,7 +3,7 @@ measure.
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, spread
 from pipeline.doctor.params import Params
-from pipeline.labelling.first_views import MeanPrediction, make_anchors
+from pipeline.labelling.first_views import FirstViews, counts_to_try, make_anchors
+from pipeline.labelling.pilot import Pilot, ask_pilot
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import passed_over, unfit_encodings
 from pipeline.labelling.teacher import Teacher, label_rows
-from pipeline.labels.encodings import Budget, Codec, Encoding, LabelSpace, budgets_of, encodings_of
+from pipeline.labels.encodings import Budget, Codec, Encoding, EncodingRow, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.fields import Labels, encode_logits
 from pipeline.labels.notes import told_notes
 from pipeline.labels.reader import StoreReader
@@ -36,6 +37,7 @@ from pipeline.views.spec import ViewSpec
 MEASURED = 2000  # labels
 _LABELLING_SECONDS = 10.0  # that the teacher may take for labels to be measured
 _SPREAD_NATS = 3.0  # of made-up logits
+_MOST_VIEWS = 16  # spread over a dump's, from which labels are taken
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,17 @@ class SomeLabels:
     """A few labels to measure encodings with, at the stored temperature, and their source.
 
     Attributes:
-        means: What anchors are made of: the mean prediction for the first views of each label's
-            sample, by the number of these views.
+        first_views: What anchors of these labels are made of.
     """
 
     log_probs: Float[torch.Tensor, "labels classes"]
     source: str
-    means: Mapping[int, Float[torch.Tensor, "labels classes"]]
+    first_views: FirstViews
+
+    @property
+    def pilot(self) -> Pilot:
+        """The same labels, as encodings are chosen by them."""
+        return Pilot(self.log_probs, self.first_views.take)
 
 
 def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels classes"]:
@@ -101,7 +107,7 @@ def plan_stores(
     encodings = {name: row for name, row in encodings_of(params.encodings).items() if name not in unfit}
     budgets, num_train = budgets_of(params.encodings), look.data.num_samples["train"]
     if labels is not None:
-        encodings |= choose_now(budgets, labels.log_probs, dump, num_train, findings)
+        encodings |= choose_now(budgets, labels.pilot, dump, num_train, findings)
     stores = {
         name: LabelStore(each, _codec(each, space), dump.views, dump.num_views) for name, each in encodings.items()
     }
@@ -144,11 +150,18 @@ def notes_about(row: TrainStudent, folder: Path, where: str) -> list[str]:
     return []
 
 
-def made_up_labels(dump: DumpLabels, num_classes: int, anchor_views: Iterable[int] = ()) -> SomeLabels:
+def wanted_first_views(rows: Mapping[str, EncodingRow], num_views: int) -> set[int]:
+    """Returns the numbers of first views whose mean predictions are needed to try some rows."""
+    named = {row.anchor_views for row in encodings_of(rows).values()} - {0}
+    return named | ({*counts_to_try(range(num_views))} if budgets_of(rows) else set())
+
+
+def made_up_labels(dump: DumpLabels, num_classes: int, anchor_views: Collection[int] = ()) -> SomeLabels:
     """Returns labels of random logits, half of which all views of a sample share."""
     own, shared = random_logits(2 * MEASURED, num_classes).split(MEASURED)
     log_probs, mean = (torch.log_softmax(each / dump.temperature, dim=1) for each in (own, (own + shared) / 2))
-    return SomeLabels(log_probs, "measured on made-up ones: no teacher yet", dict.fromkeys(anchor_views, mean))
+    first_views = FirstViews(dict.fromkeys(anchor_views, mean), torch.arange(MEASURED))
+    return SomeLabels(log_probs, "measured on made-up ones: no teacher yet", first_views)
 
 
 def teacher_labels(
@@ -171,14 +184,11 @@ def teacher_labels(
             return None
         device = choose_device(dump.device)
         teacher = Teacher.read(folders.teacher, device, dump.batch_size, dump.precision)
-        some = _as_many_as_there_is_time_for(teacher, dump, folders.data, look, max(anchor_views, default=1))
-        mean, means, labels = MeanPrediction(dump.temperature), dict[int, torch.Tensor](), torch.empty(0)
-        for view in range(max(anchor_views, default=1)):
-            logits = label_rows(teacher, some, dump.views, view, range(len(some)))
-            mean.add(logits)
-            means |= {view + 1: mean.log_probs()} if view + 1 in anchor_views else {}
-            labels = torch.log_softmax(logits / dump.temperature, dim=1) if view == 0 else labels
-        return SomeLabels(labels, "measured on the present teacher's", means)
+        some = _as_many_as_there_is_time_for(teacher, dump, folders.data, look, 1 + max(anchor_views, default=0))
+        views = np.unique(np.linspace(0, dump.num_views - 1, _MOST_VIEWS).round().astype(int)).tolist()
+        pilot = ask_pilot(teacher, some, dump.views, views, len(some), dump.temperature)
+        first_views = pilot.first_views(np.arange(len(pilot.log_probs)), anchor_views)
+        return SomeLabels(pilot.log_probs, "measured on the present teacher's", first_views)
 
     return findings.attempt(ask)
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.progress import say
 from pipeline.core.sealed import read_sealed, write_sealed
-from pipeline.labelling.choosing import as_yaml, choose, size_and_kl
+from pipeline.labelling.choosing import as_yaml, choose, on_so_many, size_and_kl
 from pipeline.labelling.ladder import Rung, TrialLabels
+from pipeline.labelling.pilot import Pilot
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan, StorePlan
 from pipeline.labels.encodings import Budget, Encoding, build_encoding
@@ -23,9 +22,7 @@ from pipeline.labels.reader import StoreReader
 Plan = TypeVar("Plan", bound=StorePlan)
 
 
-def settle(
-    plan: Plan, file: Path, earlier: Mapping[str, Encoding], pilot: Callable[[], torch.Tensor], stage: str
-) -> Plan:
+def settle(plan: Plan, file: Path, earlier: Mapping[str, Encoding], pilot: Callable[[], Pilot], stage: str) -> Plan:
     """Returns the plan with an encoding for each of its budgets.
 
     The first worker chooses and writes the rows into a file, from which all others, and a dump that
@@ -33,7 +30,7 @@ def settle(
 
     Args:
         earlier: Encodings of stores whose labels are taken over: they stay.
-        pilot: Returns log-probabilities of the pilot; called only where there is a choice to make.
+        pilot: Returns the pilot; called only where there is a choice to make.
     """
     if not plan.budgets:
         return plan
@@ -59,10 +56,11 @@ def _read(file: Path) -> dict[str, Encoding] | None:
 
 
 def _choose(
-    budgets: Mapping[str, Budget], manifests: Mapping[str, Manifest], pilot: Callable[[], torch.Tensor], stage: str
+    budgets: Mapping[str, Budget], manifests: Mapping[str, Manifest], pilot: Callable[[], Pilot], stage: str
 ) -> dict[str, Encoding]:
     about = manifests[next(iter(budgets))]
-    rungs = TrialLabels.of_pilot(pilot(), about.space, about.num_labels, about.block_samples).rungs(stage)
+    labels = TrialLabels.of_pilot(pilot(), about.space, about.num_samples, about.block_samples, about.num_views)
+    rungs = labels.rungs(stage)
     chosen = {}
     for name, budget in budgets.items():
         rung, line = rung_for(name, budget, rungs)
@@ -76,8 +74,8 @@ def rung_for(name: str, budget: Budget, rungs: Mapping[str, Rung]) -> tuple[Rung
 
     Raises StoreError where none fits."""
     rung = rungs[choose(rungs, budget, f"encodings.{name}")]
-    measured = f"measured on {rung.fidelity['num_labels']:,} labels"
-    return rung, f"{name}: for at most {budget}: {as_yaml(rung.encoding.to_dict())}, {size_and_kl(rung)}, {measured}"
+    figures = f"{size_and_kl(rung)}, {on_so_many(rung)}"
+    return rung, f"{name}: for at most {budget}: {as_yaml(rung.encoding.to_dict())}, {figures}"
 
 
 def earlier_encodings(site: DumpSite, plan: DumpPlan) -> dict[str, Encoding]:

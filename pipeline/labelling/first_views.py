@@ -1,10 +1,18 @@
-"""The mean of what the teacher predicts for a sample's first views, and anchors made of it."""
+"""The mean of what the teacher predicts for samples' first views, and anchors made of it."""
 
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from pipeline.labels.encodings import Codec, log_normalise
 from pipeline.labels.fields import Labels, pieces
+
+_COUNTS = (2, 4, 8)  # each view costs a prediction for every sample that is measured
+
+Predict = Callable[[int, Int64[np.ndarray, " rows"]], Float[torch.Tensor, "rows classes"]]
 
 
 class MeanPrediction:
@@ -31,6 +39,58 @@ class MeanPrediction:
         for rows in pieces(mean):
             mean[rows] = log_normalise(self._total[rows] / self._count)
         return mean
+
+
+@dataclass(frozen=True)
+class FirstViews:
+    """The mean predictions that anchors of some labels' samples are made of.
+
+    Attributes:
+        means: Those of each sample, once, by the number of first views.
+        samples: The place of each label's sample among them.
+    """
+
+    means: Mapping[int, Float[torch.Tensor, "samples classes"]]
+    samples: Int64[torch.Tensor, " labels"]
+
+    @classmethod
+    def ask(
+        cls, rows: Int64[np.ndarray, " labels"], counts: Collection[int], predict: Predict, temperature: float
+    ) -> "FirstViews":
+        """Returns the means of some labels' samples, each of which is asked for once.
+
+        Args:
+            counts: The numbers of first views.
+            predict: Called with a view and rows in ascending order, returns their logits.
+        """
+        distinct, places = np.unique(rows, return_inverse=True)
+        mean, means = MeanPrediction(temperature), {}
+        for view in range(max(counts, default=0)):
+            mean.add(predict(view, distinct))
+            if view + 1 in counts:
+                means[view + 1] = mean.log_probs()
+        return cls(means, torch.from_numpy(places))
+
+    @classmethod
+    def none(cls) -> "FirstViews":
+        """Returns what there is where no encoding has anchors."""
+        return cls({}, torch.empty(0, dtype=torch.int64))
+
+    def of_labels(self, count: int) -> Float[torch.Tensor, "labels classes"]:
+        """Returns the mean of so many first views for each label."""
+        return self.means[count][self.samples]
+
+    def take(self, labels: Int64[np.ndarray, " some"], counts: Collection[int]) -> "FirstViews":
+        """Returns the means of some labels' samples, of so many first views."""
+        distinct, samples = self.samples[torch.from_numpy(labels)].unique(return_inverse=True)
+        return FirstViews({count: self.means[count][distinct] for count in counts}, samples)
+
+
+def counts_to_try(views: Collection[int]) -> list[int]:
+    """Returns the numbers of first views that anchors are tried of: as far as these are among a
+    store's views.
+    """
+    return [count for count in _COUNTS if {*range(count)} <= {*views}]
 
 
 def make_anchors(codec: Codec, mean_log_probs: Float[torch.Tensor, "rows classes"]) -> Labels:

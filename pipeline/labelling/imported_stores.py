@@ -15,6 +15,7 @@ from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
 from pipeline.labelling.budgets import settle
 from pipeline.labelling.imported_logits import ImportedLogits
+from pipeline.labelling.pilot import Pilot
 from pipeline.labelling.settings import ImportedClasses
 from pipeline.labelling.stores import StorePlan, StoreViews
 from pipeline.labelling.writer import StoreWriter
@@ -101,7 +102,7 @@ def write_stores(scratch: Scratch, plan: StorePlan, train: Split, teacher: Impor
     canaries = make_canaries(train, PLAIN, [0], settings.num_canaries, order)
     some = permutation(derive_seed(PLAIN.seed, "pilot"), len(train), 0)[: settings.pilot_labels]
     pilot = torch.log_softmax(teacher.take(rows[some]) / settings.temperature, dim=1)
-    plan = settle(plan, scratch.folder / "encodings.json", {}, lambda: pilot, "import_labels")
+    plan = settle(plan, scratch.folder / "encodings.json", {}, lambda: Pilot(pilot), "import_labels")
     with progress("import_labels", len(train) * len(plan.encodings), "label") as on_labels:
         for name, manifest in plan.manifests.items():
             tables = plan.encodings[name].learn(pilot, manifest.space)

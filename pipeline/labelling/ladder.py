@@ -1,7 +1,8 @@
 """A ladder of encodings, and what a rung takes on disk and loses of the labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import progress
+from pipeline.labelling.first_views import FirstViews, counts_to_try
+from pipeline.labelling.pilot import Pilot
 from pipeline.labelling.temporary import temporary_folder
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import Canaries
-from pipeline.labels.encodings import Encoding, LabelSpace
+from pipeline.labels.encodings import Encoding, Figure, LabelSpace
 from pipeline.labels.encodings.anchored import Anchored
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
@@ -56,11 +59,15 @@ class Rung:
 
     @property
     def worst_kl(self) -> float | None:
-        """The largest mean KL in nats over all declared temperatures; None where one of them can't
-        be served.
+        """The largest mean KL in nats, as `worst` has it."""
+        return self.worst("mean")
+
+    def worst(self, figure: Figure) -> float | None:
+        """Returns a figure's largest value over all declared temperatures, in nats; None where one
+        of them can't be served.
         """
-        means = [kl["mean"] for kl in self.fidelity["kl_nats"].values()]
-        return max(means) if len(means) == len(self.temperatures) else None
+        values = [kl[figure] for kl in self.fidelity["kl_nats"].values()]
+        return max(values) if len(values) == len(self.temperatures) else None
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ class TrialLabels:
         num_labels: Labels of the store, over which tables are spread.
         block_samples: Samples of its blocks; a block here has no more rows than are measured.
         num_views: Views of the store, over which an anchor is spread.
-        means: What anchors are made of: the mean prediction for the first views of each measured
-            label's sample, by the number of these views. Encodings of other anchors are not tried.
+        first_views: What anchors of the measured labels are made of. Encodings of other anchors are
+            not tried.
     """
 
     measured: Float[torch.Tensor, "labels classes"]
@@ -83,34 +90,38 @@ class TrialLabels:
     num_labels: int
     block_samples: int
     num_views: int = 1
-    means: Mapping[int, Float[torch.Tensor, "labels classes"]] = field(default_factory=dict)
+    first_views: FirstViews = field(default_factory=FirstViews.none)
 
     @classmethod
     def of_pilot(
-        cls,
-        log_probs: Float[torch.Tensor, "labels classes"],
-        space: LabelSpace,
-        num_labels: int,
-        block_samples: int,
+        cls, pilot: Pilot, space: LabelSpace, num_samples: int, block_samples: int, num_views: int
     ) -> "TrialLabels":
         """Returns a part of a pilot's labels, spread over it, to be measured, and the others.
 
         Those that a tail needs to be learned from are left to it, but a quarter is measured at
         least. Few labels compress worse than a store's blocks: a top-2 label of ten classes takes
         21% more among 512, 5% among 1,536.
+
+        Args:
+            num_samples: Of the store that is about to be written, with so many views.
         """
+        log_probs = pilot.log_probs
         count = len(log_probs)
         spare = max(_LEAST_SHARE * count, min(count - PILOT_PER_CLASS * space.num_classes, _MOST_SHARE * count))
         some = min(int(spare), _MOST_MEASURED)
         places = torch.arange(count) * some
         is_measured = (places + some) // count > places // count
         if not 0 < int(is_measured.sum()) < count:
-            return cls(log_probs, log_probs, space, num_labels, block_samples)
-        return cls(log_probs[is_measured], log_probs[~is_measured], space, num_labels, block_samples)
+            is_measured, others = torch.ones_like(is_measured), log_probs
+        else:
+            others = log_probs[~is_measured]
+        first_views = pilot.first_views(is_measured.nonzero()[:, 0].numpy(), counts_to_try(range(num_views)))
+        num_labels = num_views * num_samples
+        return cls(log_probs[is_measured], others, space, num_labels, block_samples, num_views, first_views)
 
     def rungs(self, stage: str) -> dict[str, Rung]:
         """Returns every rung of the ladder, written as a real store and measured."""
-        encodings = ladder(self.space, list(self.means))
+        encodings = ladder(self.space, list(self.first_views.means))
         rungs = {}
         with progress(stage, len(encodings), "encoding") as on_encodings:
             for name, encoding in encodings.items():
@@ -148,35 +159,15 @@ def measure_encoding(labels: TrialLabels, encoding: Encoding) -> Rung:
     sample, written into a temporary folder.
     """
     measured, space = labels.measured, labels.space
-    manifest = Manifest(
-        encoding=encoding.to_dict(),
-        class_names=[str(number) for number in range(space.num_classes)],
-        view_numbers=[0],
-        num_samples=len(measured),
-        block_samples=min(labels.block_samples, len(measured)),
-        temperature=space.temperature,
-        temperatures=list(space.temperatures),
-        views={},
-        dataset_fingerprint="",
-        teacher=None,
-    )
-    ids = np.arange(1, len(measured) + 1, dtype=np.uint64)
-    canaries = Canaries(ids[:1], np.zeros(1, dtype=np.int64), np.zeros((1, 1, 1, 1), dtype=np.uint8))
     with temporary_folder() as folder:
-        path = folder / "trial.zarr"
-        tables = encoding.learn(labels.pilot, space)
-        writer = StoreWriter(path, folder / "records", manifest, ids, canaries, tables)
-        for rows in manifest.ranges() if encoding.anchor_views else ():
-            writer.write_anchors(rows, labels.means[encoding.anchor_views][rows.start : rows.stop])
-        for block in manifest.blocks():
+        writer = _begin(labels, encoding, len(measured), folder / "trial.zarr")
+        if encoding.anchor_views:
+            _write_anchors(writer, labels.first_views.of_labels(encoding.anchor_views))
+        for block in writer.manifest.blocks():
             writer.write(block, measured[block.rows.start : block.rows.stop] * space.temperature)
         finished = writer.finish()
-        size = sum(
-            file.stat().st_size
-            for name in encoding.fields(space)
-            for file in (path / name).rglob("*")
-            if file.is_file() and file.name != "zarr.json"
-        )
+        size = _bytes_on_disk(writer.path, encoding.fields(space))
+        anchor_bytes = _bytes_of_an_anchor(labels, encoding, folder / "anchors.zarr")
     assert finished.fidelity is not None, "every rung of the ladder holds labels"
     return Rung(
         encoding,
@@ -185,9 +176,52 @@ def measure_encoding(labels: TrialLabels, encoding: Encoding) -> Rung:
         size / len(measured),
         finished.table_bytes or 0,
         finished.fidelity,
-        (finished.anchor_bytes or 0) / len(measured),
+        anchor_bytes,
         labels.num_views,
     )
+
+
+def _begin(labels: TrialLabels, encoding: Encoding, num_samples: int, path: Path) -> StoreWriter:
+    space = labels.space
+    manifest = Manifest(
+        encoding=encoding.to_dict(),
+        class_names=[str(number) for number in range(space.num_classes)],
+        view_numbers=[0],
+        num_samples=num_samples,
+        block_samples=min(labels.block_samples, num_samples),
+        temperature=space.temperature,
+        temperatures=list(space.temperatures),
+        views={},
+        dataset_fingerprint="",
+        teacher=None,
+    )
+    ids = np.arange(1, num_samples + 1, dtype=np.uint64)
+    canaries = Canaries(ids[:1], np.zeros(1, dtype=np.int64), np.zeros((1, 1, 1, 1), dtype=np.uint8))
+    return StoreWriter(path, path.with_suffix(".records"), manifest, ids, canaries, encoding.learn(labels.pilot, space))
+
+
+def _write_anchors(writer: StoreWriter, means: Float[torch.Tensor, "samples classes"]) -> None:
+    for rows in writer.manifest.ranges():
+        writer.write_anchors(rows, means[rows.start : rows.stop])
+
+
+def _bytes_of_an_anchor(labels: TrialLabels, encoding: Encoding, path: Path) -> float:
+    """Returns the bytes on disk of a sample's anchor.
+
+    Each sample has its anchor once, though several of its views may be measured: equal anchors
+    would be compressed to almost nothing.
+    """
+    if encoding.anchor_views == 0:
+        return 0.0
+    means = labels.first_views.means[encoding.anchor_views]
+    _write_anchors(_begin(labels, encoding, len(means), path), means)
+    return _bytes_on_disk(path, encoding.anchors(labels.space)) / len(means)
+
+
+def _bytes_on_disk(path: Path, arrays: Iterable[str]) -> int:
+    """Returns what the values of some arrays of a store take."""
+    files = (file for name in arrays for file in (path / name).rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files if file.name != "zarr.json")
 
 
 def _fits(encoding: Encoding, space: LabelSpace) -> bool:

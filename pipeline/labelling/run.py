@@ -15,11 +15,12 @@ from pipeline.data.splits import Split
 from pipeline.labelling.budgets import earlier_encodings, settle
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.ladder import PILOT_PER_CLASS
+from pipeline.labelling.pilot import Pilot, ask_pilot
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
-from pipeline.labelling.teacher import Teacher, pilot_log_probs
+from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.workers import Worker
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
@@ -108,23 +109,21 @@ def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split
     return sources
 
 
-def _pilot(plan: DumpPlan, teacher: Teacher, split: Split) -> Callable[[], torch.Tensor]:
+def _pilot(plan: DumpPlan, teacher: Teacher, split: Split) -> Callable[[], Pilot]:
     """Returns what labels the pilot, at most once: before the first block, where anything is to be
     chosen or learned by it.
     """
     settings, views = plan.settings, range(plan.settings.num_views)
-    return cache(
-        lambda: pilot_log_probs(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature)
-    )
+    return cache(lambda: ask_pilot(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature))
 
 
 def learn_tables(
-    folder: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], pilot: Callable[[], torch.Tensor]
+    folder: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], pilot: Callable[[], Pilot]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the tables of each store's encoding.
 
     They are taken over with labels, or read as another worker wrote them, or learned from the
-    pilot's log-probabilities."""
+    pilot."""
     settings, encodings, manifests = plan.settings, plan.encodings, plan.manifests
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
     file = folder / "tables.safetensors"
@@ -135,7 +134,7 @@ def learn_tables(
             say(
                 f"dump_labels: {few}; {PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
             )
-        learned = {n: encodings[n].learn(pilot(), manifests[n].space) for n in wanting}
+        learned = {n: encodings[n].learn(pilot().log_probs, manifests[n].space) for n in wanting}
         write_digested(
             file,
             {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},

@@ -1,6 +1,6 @@
 """A teacher at work: its logits for views, on any device and in any number format."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, UInt8, UInt64
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.core.seeding import derive_seed, integers_below, philox
+from pipeline.core.seeding import integers_below, philox
 from pipeline.data.splits import Split
 from pipeline.labelling.copies import copied_ahead
 from pipeline.models import Classifier
@@ -136,28 +136,6 @@ def check_finite(
             expected="finite logits",
             fix="train or import the teacher again (a lower learning rate, or precision: float32)",
         )
-
-
-def pilot_log_probs(
-    teacher: Teacher,
-    split: Split,
-    spec: ViewSpec,
-    views: Sequence[int],
-    num_labels: int,
-    temperature: float,
-) -> Float[torch.Tensor, "labels classes"]:
-    """Returns what the teacher predicts for about `num_labels` views, at a temperature.
-
-    The views are drawn at random by the seed of the spec.
-
-    Encodings learn their tables from these before the first block, so that a block does not depend
-    on the others."""
-    parts = []
-    per_view = -(-min(num_labels, len(split) * len(views)) // len(views))
-    for view in views:
-        rows = random_rows(derive_seed(spec.seed, "pilot"), view, per_view, len(split))
-        parts.append(torch.log_softmax(label_rows(teacher, split, spec, view, rows) / temperature, dim=1))
-    return torch.cat(parts)
 
 
 def random_rows(seed: int, view: int, count: int, below: int) -> Int64[np.ndarray, " count"]:

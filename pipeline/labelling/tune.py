@@ -1,5 +1,6 @@
 """The ladder of encodings, tried on the teacher's labels or a store's, and the one for a budget."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.config import validate
@@ -12,29 +13,34 @@ from pipeline.labelling.tune_source import LabelSource
 from pipeline.labels.encodings import Budget
 from pipeline.results.ladder import Ladder, LadderRow
 
+#: The option for each limit of a budget.
+OPTIONS = {"bytes": "--bytes", "kl_nats": "--kl", "kl_p999_nats": "--kl-p999"}
 
-def budget_of(max_bytes: float | None, max_kl: float | None, total: str | None) -> Budget | None:
+
+def budget_of(limits: Mapping[str, float | None], total: str | None) -> Budget | None:
     """Returns the budget of a label that the options name; None where they name none, or a total.
 
     Raises ConfigError where they name several, or one that is none.
+
+    Args:
+        limits: By the name of the budget's limit.
     """
-    options = {"--bytes": max_bytes, "--kl": max_kl, "--total": total}
-    given = [option for option, value in options.items() if value is not None]
-    if len(given) > 1:
-        raise ConfigError("tune_labels", f"both {' and '.join(given)}", expected="one of them")
-    if max_bytes is None and max_kl is None:
-        return None
-    option, unit, value = ("--kl", "kl_nats", max_kl) if max_bytes is None else ("--bytes", "bytes", max_bytes)
-    if value is None or not 0 < value < float("inf"):
-        raise ConfigError(option, f"{value:g}", expected="a number above 0")
-    budget: Budget = validate(Budget, {unit: value}, option)
-    return budget
+    given = {OPTIONS[limit]: (limit, value) for limit, value in limits.items() if value is not None}
+    named = [*given, *(["--total"] if total is not None else [])]
+    if len(named) > 1:
+        raise ConfigError("tune_labels", f"both {' and '.join(named)}", expected="one of them")
+    for option, (limit, value) in given.items():
+        if not 0 < value < float("inf"):
+            raise ConfigError(option, f"{value:g}", expected="a number above 0")
+        budget: Budget = validate(Budget, {limit: value}, option)
+        return budget
+    return None
 
 
 def check_source(source: LabelSource, budget: Budget | None) -> None:
     """Raises StoreError where labels are themselves further from the teacher than asked for."""
-    if budget and budget.kl_nats is not None and budget.kl_nats < source.own_kl:
-        found = f"is itself {source.own_kl:.1e} nats from the teacher, more than the {budget.kl_nats:g} asked for"
+    if budget and budget.nats < (own := source.own_kl[budget.figure]):
+        found = f"is itself {own:.1e} nats from the teacher, more than the {budget.nats:g} asked for"
         raise StoreError(source.about, found, fix="take labels from the teacher, or from a dense_float16 store")
 
 
@@ -68,7 +74,7 @@ def _measurements(
         num_classes=source.space.num_classes,
         temperature=source.space.temperature,
         temperatures=list(source.space.temperatures),
-        own_kl_nats=source.own_kl,
+        own_kl_nats=source.own_kl["mean"],
         rows={name: _row(rung, name in front) for name, rung in by_size(rungs).items()},
         budget=budget.limit if budget else None,
         chosen=chosen,

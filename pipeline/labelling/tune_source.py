@@ -1,7 +1,7 @@
 """Labels to try encodings on: the teacher's own, or those of a dense store."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from pipeline.core.progress import progress
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
-from pipeline.labelling.first_views import MeanPrediction
+from pipeline.labelling.first_views import FirstViews, counts_to_try
 from pipeline.labelling.ladder import TrialLabels
 from pipeline.labelling.teacher import Teacher, label_rows
-from pipeline.labels.encodings import LabelSpace
+from pipeline.labels.encodings import FIGURES, Figure, LabelSpace
 from pipeline.labels.fields import gather
 from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
@@ -45,8 +45,6 @@ class LabelSettings:
     views: ViewSpec
 
 
-_ANCHOR_VIEWS = (2, 4, 8)  # each view costs a prediction for every label that is measured
-
 LogProbs = Callable[[int, Int64[np.ndarray, " rows"]], Float[torch.Tensor, "rows classes"]]
 LogitsOf = Callable[[Split, int, RowOrder], Float[torch.Tensor, "samples classes"]]
 
@@ -64,7 +62,7 @@ class LabelSource:
             a store of that split, returns its logits.
         view_numbers: The views that there are labels of; None for as many as one likes, from 0 on.
         num_pilot: Labels that a dump learns tables from; None for as many as are measured.
-        own_kl: Mean KL in nats of these labels to the teacher.
+        own_kl: Mean KL in nats of these labels to the teacher, and its p99.9.
     """
 
     about: str
@@ -77,13 +75,12 @@ class LabelSource:
     logits_of: LogitsOf
     view_numbers: Sequence[int] | None = None
     num_pilot: int | None = None
-    own_kl: float = 0.0
+    own_kl: Mapping[Figure, float] = field(default_factory=lambda: dict.fromkeys(FIGURES, 0.0))
 
     @property
     def anchor_views(self) -> list[int]:
         """The numbers of views that anchors are tried of: of the first views, there are so many."""
-        numbers = range(self.num_views) if self.view_numbers is None else self.view_numbers
-        return [count for count in _ANCHOR_VIEWS if {*range(count)} <= {*numbers}]
+        return counts_to_try(range(self.num_views) if self.view_numbers is None else self.view_numbers)
 
     def draw(self, num_labels: int) -> TrialLabels:
         """Returns about `num_labels` views to measure, and others for a pilot, drawn at random
@@ -94,17 +91,16 @@ class LabelSource:
         if per_view == 0:
             raise DataError(self.about, f"{self.num_samples} samples", expected="at least 2")
         parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-        means: dict[int, list[torch.Tensor]] = {count: [] for count in self.anchor_views}
+        chosen = []
         with progress("tune_labels", (per_view + others) * self.num_views, "label") as on_labels:
             for index in range(self.num_views):
                 order = permutation(derive_seed(self.views.seed, "tune"), self.num_samples, index)
                 rows = np.sort(order[: per_view + others])  # as they would lie in a block
                 log_probs = self.log_probs(index, rows)
-                measured = torch.from_numpy(np.isin(rows, order[:per_view]))
-                parts[0].append(log_probs[measured])
-                parts[1].append(log_probs[~measured])
-                for count, mean in self._means(rows[measured.numpy()]).items():
-                    means[count].append(mean)
+                measured = np.isin(rows, order[:per_view])
+                parts[0].append(log_probs[torch.from_numpy(measured)])
+                parts[1].append(log_probs[torch.from_numpy(~measured)])
+                chosen.append(rows[measured])
                 on_labels(len(rows))
         return TrialLabels(
             torch.cat(parts[0]),
@@ -113,17 +109,12 @@ class LabelSource:
             self.num_views * self.num_samples,
             self.block_samples,
             self.num_views,
-            {count: torch.cat(some) for count, some in means.items()},
+            FirstViews.ask(np.concatenate(chosen), self.anchor_views, self._predict, temperature=1.0),
         )
 
-    def _means(self, rows: Int64[np.ndarray, " rows"]) -> dict[int, Float[torch.Tensor, "rows classes"]]:
-        """Returns the mean predictions for the first views of some rows, by their number."""
-        mean, means = MeanPrediction(1.0), {}  # of log-probabilities, at the stored temperature
-        for view in range(max(self.anchor_views, default=0)):
-            mean.add(self.log_probs(view if self.view_numbers is None else list(self.view_numbers).index(view), rows))
-            if view + 1 in self.anchor_views:
-                means[view + 1] = mean.log_probs()
-        return means
+    def _predict(self, view: int, rows: Int64[np.ndarray, " rows"]) -> Float[torch.Tensor, "rows classes"]:
+        """Returns the log-probabilities of a view, by its number, at the stored temperature."""
+        return self.log_probs(view if self.view_numbers is None else list(self.view_numbers).index(view), rows)
 
 
 def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
@@ -193,5 +184,5 @@ def labels_of_store(place: str) -> LabelSource:
         log_probs,
         logits_of,
         view_numbers=manifest.view_numbers,
-        own_kl=max(kl["mean"] for kl in manifest.fidelity["kl_nats"].values()),
+        own_kl={figure: max(kl[figure] for kl in manifest.fidelity["kl_nats"].values()) for figure in FIGURES},
     )

@@ -36,7 +36,7 @@ class Ladder:
         num_measured: Labels that were measured; tables were learned from `num_pilot` others.
         num_labels: Labels of the whole store.
         own_kl_nats: The mean KL of the labels themselves to the teacher.
-        budget: The limit by its unit, `bytes` or `kl_nats`.
+        budget: The limit by its name: `bytes`, `kl_nats` or `kl_p999_nats`.
         chosen: The row that fits it.
     """
 

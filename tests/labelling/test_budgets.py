@@ -2,6 +2,7 @@
 line.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.core.scratch import SharedScratch
 from pipeline.labelling import ladder as rungs
 from pipeline.labelling import run
 from pipeline.labelling.budgets import settle
+from pipeline.labelling.pilot import Pilot
 from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
@@ -44,7 +46,7 @@ def short() -> Iterator[None]:
 
 
 def shorten(patch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
-    patch.setattr(rungs, "ladder", lambda space, *_: {name: FULL(space)[name] for name in names})
+    patch.setattr(rungs, "ladder", lambda space, counts: {name: FULL(space, counts)[name] for name in names})
 
 
 @pytest.fixture
@@ -93,8 +95,8 @@ def dump(
 
 
 def bytes_per_label(store: StoreReader) -> float:
-    """Returns the bytes of fields and tables on disk."""
-    names = [*store.encoding.fields(store.manifest.space), *store.encoding.tables(store.manifest.space)]
+    """Returns the bytes of fields, anchors and tables on disk."""
+    names = [*store.encoding.row_arrays(store.manifest.space), *store.encoding.tables(store.manifest.space)]
     files = [file for name in names for file in (store.path / name / "c").rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / store.manifest.num_labels
 
@@ -104,9 +106,11 @@ def bytes_per_label(store: StoreReader) -> float:
     [
         (Budget(bytes=4.0), KEPT, "topk"),
         (Budget(kl_nats=1e-6), KEPT, "dense_float16"),
+        (Budget(kl_p999_nats=1e-4), KEPT, "dense_float16"),
         (Budget(bytes=50.0), ("topk 1/64",), "topk"),  # which learns from the pilot, too
+        (Budget(bytes=9.0), ("dense_float16", "anchored 16/0.1/2"), "anchored"),
     ],
-    ids=["bytes", "KL", "with tables"],
+    ids=["bytes", "KL", "p99.9", "with tables", "with anchors"],
 )
 def test_the_store_has_the_row_that_its_budget_became_and_keeps_to_it(
     tmp_path: Path,
@@ -125,12 +129,16 @@ def test_the_store_has_the_row_that_its_budget_became_and_keeps_to_it(
     assert store.manifest.fidelity is not None
     worst = max(kl["mean"] for kl in store.manifest.fidelity["kl_nats"].values())
     assert bytes_per_label(store) <= 1.1 * (budget.bytes or 100)
-    assert worst <= 1.5 * (budget.kl_nats or 100)
+    assert worst <= 1.5 * (budget.nats or 100)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "for at most" in line]
     assert line.startswith(f"dump_labels: soft: for at most {budget}: {{kind: {kind}")
     assert "bytes per label, mean KL up to" in line
-    assert "measured on 280 labels" in line
-    assert model.images == PILOT + store.manifest.num_labels, "the pilot is labelled once"
+    assert "measured on 280 labels (p99.9: the worst 1)" in line
+    told = re.search(r"([\d.]+) bytes per label, mean", line)
+    assert told
+    assert bytes_per_label(store) == pytest.approx(float(told[1]), rel=0.2)
+    first_views = model.images - PILOT - store.manifest.num_labels
+    assert 0 < first_views <= 2 * 280, "the pilot is labelled once, and two views of each sample that is measured"
 
 
 def test_whoever_goes_on_takes_what_the_first_worker_chose(
@@ -151,11 +159,11 @@ def test_whoever_goes_on_takes_what_the_first_worker_chose(
 def test_what_the_first_worker_wrote_counts_only_if_it_is_whole(tmp_path: Path) -> None:
     plan, file = plan_of({"soft": SOFT}), tmp_path / "encodings.json"
     pilot = torch.log_softmax(3 * torch.randn(PILOT, 6, generator=torch.Generator().manual_seed(0)), dim=1)
-    first = settle(plan, file, {}, lambda: pilot, "here")
+    first = settle(plan, file, {}, lambda: Pilot(pilot), "here")
     assert not first.budgets
     assert first.manifests["soft"].encoding == first.encodings["soft"].to_dict()
     file.write_bytes(file.read_bytes()[:-9])
-    assert settle(plan, file, {}, lambda: pilot, "here") == first
+    assert settle(plan, file, {}, lambda: Pilot(pilot), "here") == first
 
 
 @pytest.fixture(scope="module")
@@ -208,10 +216,12 @@ def test_a_budget_that_nothing_fits_is_refused_with_the_nearest_and_nothing_is_b
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({}, "one of `bytes` and `kl_nats`"),
-        ({"bytes": 6, "kl_nats": 0.1}, "one of `bytes` and `kl_nats`"),
+        ({}, "one of `bytes`, `kl_nats` and `kl_p999_nats`"),
+        ({"bytes": 6, "kl_nats": 0.1}, "one of `bytes`, `kl_nats` and `kl_p999_nats`"),
+        ({"kl_nats": 0.1, "kl_p999_nats": 0.1}, "one of `bytes`, `kl_nats` and `kl_p999_nats`"),
+        ({"kl_p999_nats": 10**7}, "less than or equal to 1000000"),
         ({"bytes": 0}, "greater than 0"),
-        ({"kl": 0.1}, "unknown key; expected one of: bytes, kl_nats"),
+        ({"kl": 0.1}, "unknown key; expected one of: bytes, kl_nats, kl_p999_nats"),
     ],
 )
 def test_a_budget_has_one_limit(row: dict[str, Any], expected: str) -> None:

@@ -42,10 +42,11 @@ from pipeline.core.errors import ModelError, StoreError
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.first_views import MeanPrediction, make_anchors
+from pipeline.labelling.pilot import ask_pilot
 from pipeline.labelling.repair import broken_blocks, repair_block, repair_store
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
-from pipeline.labelling.teacher import Teacher, pilot_log_probs
+from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.writer import StoreWriter
@@ -492,7 +493,7 @@ def test_anchors_that_are_repaired_on_another_machine_take_their_labels_with_the
 
 def test_the_pilot_is_what_the_teacher_says_of_views_drawn_at_random(tmp_path: Path) -> None:
     teacher, model = oracle()
-    pilot = pilot_log_probs(teacher, SPLIT, SPEC, [4, 2, 7], 30, 2.0)
+    pilot = ask_pilot(teacher, SPLIT, SPEC, [4, 2, 7], 30, 2.0).log_probs
     assert (len(pilot), model.images) == (30, 30)
     for number, view in enumerate([4, 2, 7]):
         known = {tuple(row) for row in torch.log_softmax(says(teacher, view) / 2.0, dim=1).tolist()}
@@ -503,14 +504,14 @@ def test_the_pilot_is_what_the_teacher_says_of_views_drawn_at_random(tmp_path: P
 
 @pytest.mark.parametrize(("num_labels", "made"), [(1, 3), (10, 12), (30, 30), (60, 60), (10_000, 60)])
 def test_the_pilot_has_about_as_many_labels_as_were_asked_for(num_labels: int, made: int) -> None:
-    assert len(pilot_log_probs(oracle()[0], SPLIT, SPEC, [0, 1, 2], num_labels, 1.0)) == made
+    assert len(ask_pilot(oracle()[0], SPLIT, SPEC, [0, 1, 2], num_labels, 1.0).log_probs) == made
 
 
 def test_the_pilot_is_the_same_again_whatever_the_batches_and_another_for_another_seed() -> None:
-    pilot = pilot_log_probs(oracle()[0], SPLIT, SPEC, range(2), 20, 1.0)
-    assert torch.equal(pilot, pilot_log_probs(oracle(batch_size=64)[0], SPLIT, SPEC, range(2), 20, 1.0))
+    pilot = ask_pilot(oracle()[0], SPLIT, SPEC, range(2), 20, 1.0).log_probs
+    assert torch.equal(pilot, ask_pilot(oracle(batch_size=64)[0], SPLIT, SPEC, range(2), 20, 1.0).log_probs)
     still = [ViewSpec(seed=seed, plain_first=False, operations=()) for seed in (5, 6)]  # the same pixels, other rows
-    pilots = [pilot_log_probs(oracle()[0], SPLIT, spec, range(2), 20, 1.0) for spec in still]
+    pilots = [ask_pilot(oracle()[0], SPLIT, spec, range(2), 20, 1.0).log_probs for spec in still]
     assert not torch.equal(*pilots)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.core.config import PARAMS, load_rows, validate_kind
 from pipeline.labels.encodings.anchored import Anchored
 from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, log_normalise
-from pipeline.labels.encodings.budget import Budget
+from pipeline.labels.encodings.budget import FIGURES, Budget, Figure
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
 from pipeline.labels.encodings.sampled import Sampled
@@ -33,12 +33,14 @@ EncodingRow = Encoding | Budget
 
 __all__ = [
     "ENCODINGS",
+    "FIGURES",
     "NO_ANCHORS",
     "Budget",
     "Codec",
     "Encoding",
     "EncodingRow",
     "Field",
+    "Figure",
     "LabelSpace",
     "budgets_of",
     "build_encoding",
