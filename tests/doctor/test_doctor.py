@@ -254,6 +254,7 @@ def with_budget(row: dict[str, Any], **changes: Any) -> Change:
     [
         (SOFT, ["6.00 bytes a label (the most by its budget)"]),
         ({"kind": "auto", "kl_nats": 0.02}, ["a guess: the dump chooses for a mean KL of 0.02 nats"]),
+        ({"kind": "auto", "kl_p999_nats": 0.5}, ["a guess: the dump chooses for a p99.9 KL of 0.5 nats"]),
     ],
 )
 def test_a_budget_is_counted_before_there_is_a_teacher(
@@ -269,8 +270,8 @@ def test_a_budget_is_told_by_what_it_becomes_where_there_is_a_teacher(
     finished: Path, tmp_path: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = rungs.ladder
-    kept = ("dense_uint8/32", "topk 2/64 uniform")
-    monkeypatch.setattr(rungs, "ladder", lambda space, *_: {name: full(space)[name] for name in kept})
+    kept = ["dense_uint8/32", "topk 2/64 uniform"]
+    monkeypatch.setattr(rungs, "ladder", lambda space, counts: {name: full(space, counts)[name] for name in kept})
     project = Path(shutil.copytree(finished, tmp_path / "project"))
     report = ask(project, with_budget(SOFT | {"bytes": 100}), quick=False)
     report.line(
@@ -281,6 +282,10 @@ def test_a_budget_is_told_by_what_it_becomes_where_there_is_a_teacher(
     ask(project, with_budget(SOFT | {"bytes": 0.01}), quick=False).only_error(
         "encodings.soft: no encoding of the ladder fits 0.01 bytes per label", "the nearest is"
     )
+    kept[:] = ["anchored 16/0.1/2"]
+    report = ask(project, with_budget({"kind": "auto", "kl_p999_nats": 9}), quick=False)
+    report.line("ok", "encodings: soft: for at most a p99.9 KL of 9 nats: {kind: anchored", "p99.9 up to")
+    report.line("ok", "disk: store soft", "measured on the present teacher's")
 
 
 def test_a_student_may_need_more_than_a_budget_gives(folder: Path, ask: Callable[..., Report]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_split
-from stores import FLOAT16, SPEC, TEMPERATURES, UINT8, manifest_of
+from stores import FLOAT16, SPEC, TEMPERATURES, UINT8, content, manifest_of
 from test_labelling import Oracle, oracle
 
 from pipeline.core.closure import TOP
@@ -34,7 +34,7 @@ from pipeline.labels.reader import StoreReader
 SPLIT, PILOT = make_split(300), 400
 FACTS = TeacherFacts("0000", "oracle", {}, 0.9, 1.0, "float32")
 FULL, KEPT = rungs.ladder, ("dense_float16", "dense_uint8/64", "topk 1/64 uniform")
-SOFT, WIDE = Budget(bytes=6.0), Budget(bytes=100.0)
+SOFT, WIDE, ALONE = Budget(bytes=6.0), Budget(bytes=100.0), Worker()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +80,12 @@ def plan_of(rows: dict[str, EncodingRow], num_views: int = 2) -> DumpPlan:
 
 
 def dump(
-    folder: Path, budget: Budget = SOFT, num_views: int = 2, grow: Path | None = None, model: Oracle | None = None
+    folder: Path,
+    budget: Budget = SOFT,
+    num_views: int = 2,
+    grow: Path | None = None,
+    model: Oracle | None = None,
+    worker: Worker = ALONE,
 ) -> StoreReader:
     """Returns the store that a worker makes for a budget, beside one without labels."""
     plan, work = plan_of({"soft": budget, "none": Unlabelled()}, num_views), folder / "work"
@@ -89,7 +94,7 @@ def dump(
         teacher.model.forward = model.forward  # type: ignore[method-assign]
     with SharedScratch(folder / "out", plan.decides | {"device": "cpu"}, work, code=TOP / "stages/clean.py") as scratch:
         if not scratch.done:
-            site = DumpSite(scratch, Claims(work / "claims", lambda: scratch.done), Worker(), grow)
+            site = DumpSite(scratch, Claims(work / "claims", lambda: scratch.done), worker, grow)
             work_on_dump(site, plan, SPLIT, teacher)
     return StoreReader(folder / "out/soft.zarr")
 
@@ -108,7 +113,7 @@ def bytes_per_label(store: StoreReader) -> float:
         (Budget(kl_nats=1e-6), KEPT, "dense_float16"),
         (Budget(kl_p999_nats=1e-4), KEPT, "dense_float16"),
         (Budget(bytes=50.0), ("topk 1/64",), "topk"),  # which learns from the pilot, too
-        (Budget(bytes=9.0), ("dense_float16", "anchored 16/0.1/2"), "anchored"),
+        (Budget(bytes=50.0), ("anchored 16/0.1/2",), "anchored"),  # whose anchors the views share
     ],
     ids=["bytes", "KL", "p99.9", "with tables", "with anchors"],
 )
@@ -154,6 +159,22 @@ def test_whoever_goes_on_takes_what_the_first_worker_chose(
     monkeypatch.setattr(run, "learn_tables", learn)
     no_choice()
     assert dump(tmp_path).manifest.complete
+
+
+def test_a_kill_while_the_pilot_is_labelled_changes_neither_the_row_nor_a_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(images: torch.Tensor) -> None:
+        if killed.images > PILOT + 10:
+            raise KeyboardInterrupt
+
+    shorten(monkeypatch, ("anchored 16/0.1/2", "topk 1/64 uniform"))
+    budget, killed = Budget(kl_nats=0.2), oracle(batch_size=64, on_images=die)[1]
+    with pytest.raises(KeyboardInterrupt):
+        dump(tmp_path / "killed", budget, model=killed)
+    again = dump(tmp_path / "killed", budget, worker=Worker(1, 2))
+    assert content(again.path) == content(dump(tmp_path / "whole", budget).path)
+    assert again.manifest.encoding["kind"] == "anchored"
 
 
 def test_what_the_first_worker_wrote_counts_only_if_it_is_whole(tmp_path: Path) -> None:
