@@ -14,7 +14,7 @@ dump.py             the walk over blocks: claim, label, encode, commit
 groups.py           blocks that one worker labels together
 target.py           a store that a dump writes, and what it lacks
 teacher.py          the teacher at work: logits of views
-pilot.py            some labels before the first block: encodings are chosen by them, and learn from them
+pilot.py            labels before the first block: encodings are chosen by them and learn from them
 workers.py          which worker this process is: by `--worker i/n`, or by the variables of its
                     launcher (those of a new engine go there); claims on blocks
 read_ahead.py       inputs of the next blocks, read while the teacher is at work

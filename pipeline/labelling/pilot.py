@@ -22,7 +22,7 @@ def _no_first_views(labels: np.ndarray, counts: Collection[int]) -> FirstViews:
 
 @dataclass(frozen=True)
 class Pilot:
-    """Some labels of a dump, which has not begun.
+    """A few labels of a dump that has not begun.
 
     Attributes:
         log_probs: At the stored temperature.
