@@ -35,6 +35,8 @@ CLASSES = ["a", "b", "c", "d", "e", "f"]
 SPLIT = make_split(20)
 SPEC = ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
 TEMPERATURES = [1.0, 2.0, 4.0]
+#: Ids whose keys have the same first 6 bytes, found by trying 2^18 of them.
+ALIKE = np.array([0x189D1ABCD98D0, 0x2E954ABCD8D63], np.uint64)
 
 Row = dict[str, Any]
 FLOAT16: Row = {"kind": "dense_float16"}

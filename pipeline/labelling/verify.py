@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 
 from pipeline.core.errors import PipelineError, StoreError
+from pipeline.core.seeding import derive_seed
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split
+from pipeline.labelling.first_views import FirstViews
 from pipeline.labelling.settings import VerifyLabels
 from pipeline.labelling.teacher import Teacher, label_rows, random_rows
 from pipeline.labels.canaries import check_canaries
@@ -23,6 +26,7 @@ from pipeline.models.predict import predict_logits
 from pipeline.models.saved import model_fingerprint
 from pipeline.signals.metrics import accuracy
 
+_MOST_STEPS = 1  # of an anchor: half a step is rounding, the rest another machine's last bits
 # Errors that code meets where the declared shape or type of an array is damaged.
 _DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -56,12 +60,14 @@ class CheckedStore:
     that were reached.
 
     Attributes:
+        num_anchors: Anchors that were made again.
         recomputed: Fidelity against the teacher as it is now, as `Fidelity.summary`.
     """
 
     faults: list[str] = field(default_factory=list)
     num_blocks: int | None = None
     num_canaries: int | None = None
+    num_anchors: int | None = None
     recomputed: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +97,7 @@ def verify_store(path: Path, witness: Witness | None, train: Split, settings: Ve
             return result
         _compare_teacher(store, witness.now, settings, result)
         if not damaged:
+            _compare_anchors(store, witness.teacher, train, settings, result)
             _compare_labels(store, witness.teacher, train, settings, result)
     except PipelineError as error:
         result.faults.append(str(error))
@@ -113,6 +120,28 @@ def _compare_teacher(store: StoreReader, now: TeacherNow, settings: VerifyLabels
         )
 
 
+def _compare_anchors(
+    store: StoreReader, teacher: Teacher, train: Split, settings: VerifyLabels, result: CheckedStore
+) -> None:
+    """Adds a fault where anchors are not those of the teacher's first views, to within a step.
+
+    Labels stand on anchors, so that those on a wrong one are as close to the teacher as the store
+    states: only the teacher can tell.
+    """
+    count = store.encoding.anchor_views
+    if count == 0:
+        return
+    rows, steps = anchors_off(teacher, train, store, settings.num_labels, settings.seed)
+    result.num_anchors = len(rows)
+    wrong = np.flatnonzero(steps > _MOST_STEPS)
+    if len(wrong):
+        worst = int(steps.argmax())
+        result.faults.append(
+            f"{store.path}: {len(wrong):,} of {len(rows):,} anchors are not the teacher's: the one in row {rows[worst]} "
+            f"is {steps[worst]:.1f} steps from the mean of its first {count} views, expected at most {_MOST_STEPS}"
+        )
+
+
 def _compare_labels(
     store: StoreReader,
     teacher: Teacher,
@@ -132,6 +161,30 @@ def _compare_labels(
                 f"{store.path}: a label is {now['max']:.2e} nats from the teacher at temperature {temperature}, "
                 f"expected at most {limit:.2e}"
             )
+
+
+def anchors_off(
+    teacher: Teacher, split: Split, store: StoreReader, num_labels: int, seed: int
+) -> tuple[Int64[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+    """Returns some rows of a store, whose samples are in the split, and by how many steps their
+    anchors are off from what the teacher predicts now.
+
+    The teacher is asked for about `num_labels` views.
+    """
+    manifest, count = store.manifest, store.encoding.anchor_views
+    teacher = teacher.in_precision(manifest.teacher_precision)
+    split_rows, order = store.rows_in(split), store.row_order(split)
+    rows = np.unique(random_rows(derive_seed(seed, "anchors"), 0, -(-num_labels // count), manifest.num_samples))
+    rows = rows[split_rows[rows] >= 0]
+
+    def predict(view: int, some: np.ndarray) -> torch.Tensor:
+        return label_rows(teacher, split, store.views, view, split_rows[some], row_order=order)
+
+    if len(rows) == 0:
+        return rows, np.zeros(0, np.float32)
+    mean = FirstViews.ask(rows, [count], predict, manifest.temperature).means[count]
+    anchors = gather(store.read_anchors(range(manifest.num_samples)), rows)
+    return rows, store.codec.anchors_off(anchors, mean).numpy()
 
 
 def recompute_fidelity(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import make_split
 from stores import (
+    ALIKE,
     ANCHORED,
     CLASSES,
     FLOAT16,
@@ -35,6 +36,7 @@ from torch import nn
 
 import pipeline.labelling.takeover
 from pipeline.core.errors import ConfigError, PipelineError, StoreError
+from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Destination
 from pipeline.labelling.derive.merge import Merge
@@ -338,6 +340,18 @@ def test_stores_whose_encoding_learned_something_else_are_not_merged(tmp_path: P
     other = make(tmp_path / "other.zarr", TOPK, seed=1, view_numbers=[2], teacher=one.manifest.teacher)
     with pytest.raises(StoreError, match=r"other\.zarr: its table prior_\w+ is another one; expected .*--grow "):
         join([one, other], tmp_path / "x.zarr")
+
+
+def test_a_store_whose_samples_shorter_keys_do_not_tell_apart_is_not_merged(tmp_path: Path) -> None:
+    """The keys of a merged store are as short as the shortest of its sources."""
+    images = take(range(4), MORE)
+    twins = SplitInMemory(images.inputs, images.hard_labels, np.array([5, *ALIKE, 9], np.uint64))
+    one, other = make(tmp_path / "one.zarr", UINT8), make(tmp_path / "other.zarr", UINT8, twins)
+    assert (one.samples.num_bytes, other.samples.num_bytes) == (6, 7)
+    for stores in ([one, other], [other, one]):
+        with pytest.raises(StoreError, match="merge: two different samples of a store have the same 6 bytes"):
+            join(stores, tmp_path / "x.zarr")
+        assert not (tmp_path / "x.zarr").exists()
 
 
 def test_stores_with_other_anchors_of_the_same_samples_are_not_merged(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ class AnchoredCodec(Codec):
     def make_anchors(self, mean_log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
         return encode_anchors(mean_log_probs, self._listed, self._encoding.anchor_step_nats)
 
+    def anchors_off(self, anchors: Mapping[str, torch.Tensor], mean_log_probs: torch.Tensor) -> torch.Tensor:
+        return self._anchors(anchors).steps_off(mean_log_probs, self._encoding.anchor_step_nats)
+
     def encode(
         self,
         log_probs: torch.Tensor,

@@ -79,6 +79,23 @@ class Anchors:
         scores = steps[:, :-1].gather(1, order).float() * -step_nats
         return cls(classes.gather(1, order), scores, steps[:, -1].float() * -step_nats, num_classes)
 
+    def steps_off(
+        self, mean_log_probs: Float[torch.Tensor, "labels classes"], step_nats: float
+    ) -> Float[torch.Tensor, " labels"]:
+        """Returns by how many steps each anchor is off at most, were it made of these.
+
+        Half a step is rounding. Which of two about equally likely classes is listed decides
+        nothing: listed ones are compared with their own log-probabilities, and the likeliest of the
+        others with the least likely listed one.
+        """
+        listed = mean_log_probs.gather(1, self.classes)
+        others = mean_log_probs.scatter(1, self.classes, -torch.inf)
+        rest = others.logsumexp(dim=1, keepdim=True) - math.log(self.num_classes - self.classes.shape[1])
+        below = torch.cat([listed, rest], dim=1) - mean_log_probs.amax(dim=1, keepdim=True)
+        stored = torch.cat([self.scores, self.rest[:, None]], dim=1)
+        differences = (below.clamp(min=-_LARGEST_STEP * step_nats) - stored).abs().amax(dim=1)
+        return torch.maximum(differences, others.amax(dim=1) - listed.amin(dim=1)) / step_nats
+
     def all_scores(self, powers: Float[torch.Tensor, " labels"]) -> Float[torch.Tensor, "labels classes"]:
         """Returns the scores of all classes, each label's times its power."""
         scores = (self.rest * powers)[:, None].repeat(1, self.num_classes)

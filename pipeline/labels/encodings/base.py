@@ -137,6 +137,16 @@ class Codec(ABC):
         """
         return {}
 
+    def anchors_off(
+        self,
+        anchors: Mapping[str, Shaped[torch.Tensor, "samples ..."]],
+        mean_log_probs: Float[torch.Tensor, "samples classes"],
+    ) -> Float[torch.Tensor, " samples"]:
+        """Returns how far anchors are from what `make_anchors` would make of mean predictions, in
+        steps of what they keep: 1 at most where nothing but rounding differs.
+        """
+        return torch.zeros(len(mean_log_probs))
+
     @abstractmethod
     def encode(
         self,
