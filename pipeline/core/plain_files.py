@@ -3,6 +3,7 @@ and a packed file may claim any size.
 """
 
 import stat
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from pipeline.core.memory import need_room
 
+MOST_SIGNS = 1 << 20  # of a line: a table of 10,000 columns has a tenth of it
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -30,6 +32,23 @@ def odd_file(path: Path, most_bytes: int | None = None) -> str | None:
     if most_bytes is not None and status.st_size > most_bytes:
         return f"{status.st_size:,} bytes, of at most {most_bytes:,}"
     return None
+
+
+def text_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict", ends: bool = False) -> Iterator[str]:
+    """Yields the lines of a text file, with their ends as they are if `ends`, else without.
+
+    Raises ValueError for what is no regular file, for a line of more than MOST_SIGNS, of which no
+    more is read, and for bytes that are no text.
+    """
+    if found := odd_file(path):
+        raise ValueError(found)
+    with path.open(encoding=encoding, errors=errors, newline="" if ends else None) as file:
+        number = 0
+        while line := file.readline(MOST_SIGNS + 1):
+            number += 1
+            if len(line) > MOST_SIGNS:
+                raise ValueError(f"line {number:,} has more than {MOST_SIGNS:,} characters")
+            yield line if ends else line.removesuffix("\n")
 
 
 def need_small(num_bytes: int, most_mb: int | None) -> None:

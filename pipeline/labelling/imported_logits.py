@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt64
 
 from pipeline.core.errors import DataError, ModelError
-from pipeline.core.plain_files import read_packed
+from pipeline.core.plain_files import read_packed, text_lines
 from pipeline.core.tables import read_lines
 from pipeline.core.text import composed
 from pipeline.labelling.parquet_files import open_parquet
@@ -156,12 +156,19 @@ def _choose(wanted: Sequence[str], there: Sequence[str], what: str, path: Path) 
 
 def _read_ids(path: Path) -> Sequence[Any]:
     if path.suffix != ".npy":
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return _id_lines(path)
     try:
         ids: Sequence[Any] = np.load(path, allow_pickle=False).tolist()
     except (ValueError, EOFError) as error:
         raise ModelError(path, f"not a .npy file of ids ({error})") from None
     return ids
+
+
+def _id_lines(path: Path) -> list[str]:
+    try:
+        return list(text_lines(path, errors="surrogateescape"))
+    except ValueError as error:
+        raise ModelError(path, str(error), expected="an id or a key in a line") from None
 
 
 def _sample_ids(rows: Sequence[Any], samples: Path, where: Path) -> UInt64[np.ndarray, " rows"]:

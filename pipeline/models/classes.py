@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError, suggest
+from pipeline.core.plain_files import text_lines
 from pipeline.core.text import compared
 
 ClassMap = Mapping[str, Sequence[int | str]]
@@ -17,9 +18,10 @@ def read_class_names(names: str | Sequence[str] | None, where: str) -> list[str]
     if names is None or not isinstance(names, str):
         return names if names is None else list(names)
     try:
-        lines = Path(names).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
+        lines = list(text_lines(Path(names)))
+    except (OSError, ValueError) as error:
+        not_text = isinstance(error, UnicodeDecodeError)
+        reason = "not text" if not_text else getattr(error, "strerror", None) or str(error)
         raise ConfigError(where, f"{names}: {reason}", expected="a file with one class name in a line") from None
     return [line.strip() for line in lines if line.strip()]
 

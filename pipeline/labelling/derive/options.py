@@ -9,6 +9,7 @@ from jaxtyping import UInt64
 
 from pipeline.core.config import load_rows
 from pipeline.core.errors import ConfigError, DataError, StoreError, suggest
+from pipeline.core.plain_files import text_lines
 from pipeline.labels.encodings import Budget, Encoding, build_row
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
@@ -51,11 +52,16 @@ def read_sample_ids(file: Path) -> UInt64[np.ndarray, " samples"]:
     if not file.is_file():
         raise DataError(file, "no such file", expected="sample ids, one in a line")
     ids = []
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if line.strip():
-            if not re.fullmatch(r"[0-9a-fA-F]{16}", line.strip()):
-                raise DataError(f"{file}:{number}", repr(line.strip()[:40]), expected="a sample id of 16 hex digits")
-            ids.append(int(line, 16))
+    try:
+        for number, line in enumerate(text_lines(file, errors="replace"), start=1):
+            if line.strip():
+                if not re.fullmatch(r"[0-9a-fA-F]{16}", line.strip()):
+                    raise DataError(
+                        f"{file}:{number}", repr(line.strip()[:40]), expected="a sample id of 16 hex digits"
+                    )
+                ids.append(int(line, 16))
+    except ValueError as error:
+        raise DataError(file, str(error), expected="sample ids, one in a line") from None
     if not ids:
         raise DataError(file, "is empty", expected="sample ids, one in a line")
     return np.array(ids, dtype=np.uint64)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import DataError
-from pipeline.core.plain_files import odd_file
+from pipeline.core.plain_files import odd_file, text_lines
 from pipeline.labelling.foreign.base import AT_ONCE, ForeignLabels, ViewLabels, need_some
 
 _FOLDER = re.compile(r"logits_top(\d{1,5})_epoch(\d+)")
@@ -68,8 +68,8 @@ class TinyViT(ForeignLabels):
         if odd := odd_file(file, count * _LONGEST_KEY):
             raise DataError(file, odd, expected="a key in a line")
         try:
-            keys = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            keys = list(text_lines(file))
+        except (OSError, ValueError) as error:
             raise DataError(file, f"can't be read ({error})", expected="a key in a line") from None
         if len(keys) != count:
             raise DataError(file, f"{len(keys):,} keys for {count:,} records", expected="one for each")
@@ -90,8 +90,8 @@ class TinyViT(ForeignLabels):
             expected = "--ids FILE: the name of each image of TinyViT's data set in a line, in its order"
             raise DataError(self.path, "its keys are places, not names", expected=expected)
         try:
-            return Path(self.ids).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            return list(text_lines(Path(self.ids)))
+        except (OSError, ValueError) as error:
             raise DataError(self.ids, f"can't be read ({error})", expected="a name in a line") from None
 
 

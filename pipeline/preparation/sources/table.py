@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
+from pipeline.core.plain_files import text_lines
 from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
@@ -103,8 +104,8 @@ class Table(Source):
         """The names of the table's columns."""
         if self._suffix == ".parquet":
             return ParquetTable(Path(self.path)).columns
-        with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file, delimiter=_DELIMITERS[self._suffix]), [])
+        lines = text_lines(Path(self.path), encoding="utf-8-sig", ends=True)
+        return next(csv.reader(lines, delimiter=_DELIMITERS[self._suffix]), [])
 
     @property
     def _suffix(self) -> str:
@@ -143,17 +144,16 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, tuple[o
 
 def _text_rows(path: Path, columns: list[str], delimiter: str) -> Iterator[tuple[str, tuple[object, ...]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = next(reader, [])
-            places = [_check_column(column, header, path) for column in columns]
-            for fields in reader:
-                where = f"{path}:{reader.line_num}"
-                if len(fields) not in (0, len(header)):
-                    raise SourceError(where, f"{len(fields)} fields", expected=f"{len(header)}, as in its first line")
-                if fields:
-                    yield where, tuple(fields[place] for place in places)
-    except (csv.Error, UnicodeDecodeError) as error:
+        reader = csv.reader(text_lines(path, encoding="utf-8-sig", ends=True), delimiter=delimiter, strict=True)
+        header = next(reader, [])
+        places = [_check_column(column, header, path) for column in columns]
+        for fields in reader:
+            where = f"{path}:{reader.line_num}"
+            if len(fields) not in (0, len(header)):
+                raise SourceError(where, f"{len(fields)} fields", expected=f"{len(header)}, as in its first line")
+            if fields:
+                yield where, tuple(fields[place] for place in places)
+    except (csv.Error, ValueError) as error:
         raise SourceError(path, f"not a table ({error})", expected="UTF-8 text") from None
 
 
