@@ -117,9 +117,10 @@ def test_gains_equal_their_definition(seed: int, num_seeds: int, samples: int) -
 
 def test_what_a_twin_does_otherwise_is_named() -> None:
     rows = pair("a")
-    rows["a_hard"].settings.update(fit={"learning_rate": 0.2}, temperature=1.0)
+    rows["a"].settings.update(new_views=True, label_temperature=4.0)
+    rows["a_hard"].settings.update(fit={"learning_rate": 0.2}, temperature=1.0, new_views=False, label_temperature=None)
     (found,) = compare(rows, {"a": right(1, 1), "a_hard": right(1, 0)})
-    assert found.twin_differs == ["fit"]
+    assert found.twin_differs == ["fit", "new_views"]
 
 
 def test_the_error_of_a_pair_is_that_of_drawing_test_images_again() -> None:
