@@ -99,7 +99,8 @@ class DistillationDataset(Dataset[Item | MixedItem]):
 
     def __getitems__(self, indices: Sequence[int]) -> Items:
         """Returns several items, made together; DataLoader asks for a batch so."""
-        rows = np.array([range(len(self))[index] for index in indices], dtype=np.int64)
+        places = range(len(self))
+        rows = np.array([places[index] for index in indices], dtype=np.int64)
         return Items(self._batch(self._samples.plan(rows, view := self.view), view))
 
     def _batch(self, plan: ViewPlan, view: int) -> Item | MixedItem:

@@ -1,6 +1,6 @@
 """The items of a data set, and a batch of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -43,13 +43,21 @@ class MixedItem(NamedTuple):
     own_share: Tensor
 
 
-class Items(list[Any]):
-    """A list of items that were made together, and `whole`, the batch that they are parts of."""
+class Items(Sequence[Any]):
+    """Items that were made together, and `whole`, the batch that they are parts of."""
 
     def __init__(self, whole: Item | MixedItem) -> None:
         self.whole = whole
-        columns = [_apart(values) for values in whole]
-        super().__init__(type(whole)(*values) for values in zip(*columns, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.whole.hard_label)
+
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        columns = [_apart(values) for values in self.whole]
+        return (type(self.whole)(*values) for values in zip(*columns, strict=True))
 
 
 def collate(items: Sequence[Item | MixedItem]) -> Any:

@@ -1,5 +1,6 @@
 """Labels for a data set of the caller's own, without params.yaml and stages."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +20,12 @@ from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan, StoreViews, TeacherFacts, manifests_of
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.workers import Claims, Worker
-from pipeline.labels.encodings import build_row
+from pipeline.labels.encodings import EncodingRow, build_row
 from pipeline.labels.reader import StoreReader
 from pipeline.library.labels import Labels, open_labels
 from pipeline.library.own_images import MapStyle, OwnImages, need_known_classes, read_all
 from pipeline.library.own_teacher import OwnTeacher
+from pipeline.models.precision import inference_precision
 from pipeline.views.spec import ViewSpec
 
 STORE = "soft.zarr"
@@ -73,26 +75,33 @@ class LabelSettings:
         rows.check(image_shape, f"{_WHERE}: views")
         return rows
 
-    def dump(self, split: Split, num_classes: int) -> DumpLabels:
+    def dump(self, image_shape: Sequence[int], num_classes: int) -> DumpLabels:
         """Returns the settings as a dump has them; raises ConfigError where one is of no use."""
-        image_bytes = split.first(1).nbytes
         content = {
             "num_views": self.num_views,
             "temperature": self.temperature,
             "temperatures": list(self.temperatures),
             "pilot_labels": max(2048, _PILOT_PER_CLASS * num_classes),
             "batch_size": self.batch_size,
-            "block_samples": min(4096, max(1, _BLOCK_BYTES // image_bytes)),
+            "block_samples": min(4096, max(1, _BLOCK_BYTES // math.prod(image_shape))),
             "num_canaries": 64,
             "device": "auto",
             "precision": self.precision,
             "compile": False,
             "memory_budget_mb": self.memory_mb,
-            "views": self.view_spec(split.input_shape).to_dict(),
+            "views": self.view_spec(image_shape).to_dict(),
         }
         settings: DumpLabels = validate(DumpLabels, content, _WHERE)
         settings.check(_WHERE)
         return settings
+
+    def row(self, num_classes: int) -> EncodingRow:
+        """Returns the encoding, or the budget that one is chosen for; raises ConfigError where it
+        is none.
+        """
+        few, many = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}, {"kind": "auto", "bytes": 8.0}
+        row = self.encoding or (few if num_classes <= _FEW_CLASSES else many)
+        return build_row(dict(row), f"{_WHERE}: encoding")
 
 
 def label_dataset(
@@ -139,24 +148,21 @@ def label_dataset(
     if len(names) != logits.shape[1]:
         found = f"gives {logits.shape[1]} logits, and there are {len(names)} class names"
         raise ModelError(model.name, found, expected="one for each")
-    facts = TeacherFacts(model.fingerprint(logits), model.name, {}, None, None, settings.precision)
+    dump, row = settings.dump(images.shape, len(names)), settings.row(len(names))
+    precision = inference_precision(dump.precision, "float32", model.device)
+    facts = TeacherFacts(model.fingerprint(logits), model.name, {}, None, None, precision)
     _spare(place, facts)
     # 2. The images, and the plan.
     split = read_all(images, budget)
     need_known_classes(split.hard_labels, len(names))
-    plan = _plan(settings, split, names, facts)
+    plan = _plan(dump, row, split, names, facts)
     # 3. The labels.
-    at_work = Teacher(model, model.device, settings.batch_size, settings.precision)
-    _label(place, plan, split, at_work)
+    _label(place, plan, split, Teacher(model, model.device, dump.batch_size, precision))
     return open_labels(place / STORE)
 
 
-def _plan(settings: LabelSettings, split: Split, names: Sequence[str], facts: TeacherFacts) -> DumpPlan:
-    dump = settings.dump(split, len(names))
-    default = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
-    if len(names) > _FEW_CLASSES:
-        default = {"kind": "auto", "bytes": 8.0}
-    rows = {Path(STORE).stem: build_row(dict(settings.encoding or default), f"{_WHERE}: encoding")}
+def _plan(dump: DumpLabels, row: EncodingRow, split: Split, names: Sequence[str], facts: TeacherFacts) -> DumpPlan:
+    rows = {Path(STORE).stem: row}
     data = DatasetManifest(
         source="a data set of the caller's own",
         class_names=list(names),

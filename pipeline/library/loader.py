@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,11 +73,12 @@ class LabelledLoader:
 
     def from_step(self, step: int) -> Iterator[LabelledBatch]:
         """Yields the epoch's batches from one on: how a run goes on in the midst of an epoch."""
-        return self._views.batches(self._epoch, step, batch_size=self.batch_size, seed=self.seed, share=self._share)
+        batches = self._views.batches(self._epoch, step, batch_size=self.batch_size, seed=self.seed, share=self._share)
+        return batches if self._views.device.type == "cpu" else (self._there(batch) for batch in batches)
 
     def to(self, device: torch.device | str) -> "LabelledLoader":
         """Returns a loader of the same batches on a device: soft targets are decoded there, and
-        views rendered there where it has room for the images.
+        views rendered there where it is a GPU with room for the images.
         """
         there, views = torch.device(device), copy(self._views)
         views.device = there
@@ -93,6 +96,13 @@ class LabelledLoader:
             found = f"rank {rank} of {world} processes, batch_size {self.batch_size}"
             raise DataError("share_of", found, expected="0 <= rank < world <= batch_size")
         return self._with(_share=Share(rank, world))
+
+    def _there(self, batch: LabelledBatch) -> LabelledBatch:
+        """Returns a batch with all that is in it on the loader's device."""
+        tensors = {name: each for name, each in vars(batch).items() if isinstance(each, torch.Tensor)}
+        device = self._views.device
+        there: dict[str, Any] = {name: each.to(device, non_blocking=True) for name, each in tensors.items()}
+        return replace(batch, **there)
 
     def _with(self, **changes: object) -> "LabelledLoader":
         other = copy(self)

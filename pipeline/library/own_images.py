@@ -45,8 +45,11 @@ class OwnImages(StoredImages):
 
     chunk_rows = 1
 
-    def __init__(self, dataset: MapStyle) -> None:
+    def __init__(self, dataset: Any) -> None:
         self._dataset, self._lock = dataset, Lock()  # a thread reads ahead
+        if not isinstance(dataset, MapStyle):
+            found, fix = f"a {type(dataset).__name__}", "one that is only iterable can be read into a list"
+            raise DataError("your data set", found, expected="items by number, and a length", fix=fix)
         if not len(dataset):
             raise DataError("your data set", "is empty", expected="images")
         self.shape = tuple(self._pixels(0)[0].shape)

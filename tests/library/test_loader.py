@@ -36,6 +36,16 @@ def test_batches_are_those_of_the_stages_and_go_on_from_any_step(folder: Path, t
             assert torch.equal(batch.inputs, torch.cat([one.inputs, other.inputs]))
 
 
+@pytest.mark.gpu
+def test_batches_on_a_gpu_are_those_of_the_processor(folder: Path, tmp_path: Path) -> None:
+    labels = potstill.open_labels(make(tmp_path / "store.zarr", FLOAT16).path)
+    loader = potstill.LabelledLoader(folder, labels, 6)
+    for one, other in zip(loader, loader.to("cuda"), strict=True):
+        assert {each.device.type for each in vars(other).values() if isinstance(each, torch.Tensor)} == {"cuda"}
+        assert torch.equal(one.inputs, other.inputs.cpu())
+        torch.testing.assert_close(one.soft_targets, other.soft_targets.cpu())  # type: ignore[union-attr]
+
+
 def test_sparse_labels_come_as_such_and_losses_are_told_what_they_can_use(folder: Path, tmp_path: Path) -> None:
     labels = potstill.open_labels(make(tmp_path / "rest.zarr", REST).path)
     batch = next(iter(potstill.LabelledLoader(folder, labels, 20)))

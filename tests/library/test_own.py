@@ -139,6 +139,8 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
     new = tmp_path / "new"
     for message, refused in {
         "your data set: is empty": lambda: label(new, Teacher(), []),
+        "a generator; expected items by number": lambda: label(new, Teacher(), (item for item in OWN)),
+        "precision": lambda: label(new, Teacher(), settings=potstill.LabelSettings(precision="float8")),
         "item 0: float32 of shape": lambda: label(new, Teacher(), [torch.zeros(1, 12, 12)]),
         r"item 1: shape \[1, 4, 4\]; expected \[1, 12, 12\]": lambda: label(
             new, Teacher(), [OWN[0], (OWN[1][0][:, :4, :4], 0)]
