@@ -44,7 +44,9 @@ def fashion_mnist(folder: Path, most: int) -> Images:
     for number, (pixels, label) in enumerate(zip(split.first(most), split.hard_labels.tolist(), strict=False)):
         (files / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[0].numpy()).save(files / str(label) / f"{number:05}.png")
-    return Images("Fashion-MNIST", prepared, label(prepared, folder), files, split.input_shape[-1], PLENTY_MB, most)
+    return Images(
+        "Fashion-MNIST", prepared, random_labels(prepared, folder), files, split.input_shape[-1], PLENTY_MB, most
+    )
 
 
 def from_files(some: ImageFiles, size_px: int, *, streamed: bool) -> Images:
@@ -55,11 +57,11 @@ def from_files(some: ImageFiles, size_px: int, *, streamed: bool) -> Images:
     needed_mb = ImageDataset(prepared).manifest.input_bytes("train") * 4 // 3 // 10**6
     memory_mb = LEAST_MB if streamed else PLENTY_MB
     name = f"{some.name}, {'in memory' if needed_mb <= memory_mb else 'decoded at every reading'}"
-    store = label(prepared, prepared.parent)
+    store = random_labels(prepared, prepared.parent)
     return Images(name, prepared, store, some.folder / "files", size_px, memory_mb, len(some.files))
 
 
-def label(prepared: Path, folder: Path) -> Path:
+def random_labels(prepared: Path, folder: Path) -> Path:
     """Returns a store of random labels for a prepared data set."""
     dataset, settings = ImageDataset(prepared), load_section(DumpLabels, "dump_labels")
     split, classes = dataset.stream("train"), dataset.manifest.class_names

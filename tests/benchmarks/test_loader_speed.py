@@ -1,10 +1,11 @@
 """Loaders that are compared: each goes through the images that it is to be measured on."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from benchmarks.loader_images import Images, from_files
+from benchmarks.loader_images import Images, fashion_mnist, from_files
 from benchmarks.loader_speed import BATCH, contenders, measure
 from benchmarks.prepare_speed import photos
 from pipeline.core.closure import TOP
@@ -34,3 +35,13 @@ def test_a_loader_is_compared_with_the_others_at_as_many_workers(images: Images)
         assert rows[name][f"times {name}"] == 1
         ratio = rows["LabelledLoader"]["images/s"] / rows[name]["images/s"]
         assert rows["LabelledLoader"][f"times {name}"] == pytest.approx(ratio)
+
+
+def test_images_of_a_run_are_written_as_files(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/prepare").symlink_to(images.prepared)
+    shutil.copy(TOP / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    made = fashion_mnist(tmp_path, most=50)
+    assert len(list(made.files.glob("*/*.png"))) == 50
+    assert made.store.exists()
