@@ -25,17 +25,19 @@ def main(
     target: Annotated[str, typer.Argument(help="The new folder.")],
     source: Annotated[str, typer.Option(help="What kind of source the images have: " + ", ".join(SOURCES))] = "folder",
     path: Annotated[
-        str | None, typer.Option(help="Where they are; if nothing is there, it is a place in the new folder.")
+        str | None,
+        typer.Option(help="Where they are; a path below, where nothing is, stands for a place in the new folder."),
     ] = None,
     minutes: Annotated[
         str, typer.Option(help="How long a whole run may take here, 1 or more: settings are fitted to it.")
     ] = "30",
+    later: Annotated[bool, typer.Option("--later", help="The images come later, to a path elsewhere.")] = False,
 ) -> None:
     if not target:
         raise ConfigError("NAME", "not given", expected=f"the new folder: {_USAGE}")
     allowed = read_minutes(minutes)
     show("making the project: looking at the images, and timing the networks for half a minute or so")
-    for line in announce(create_project(Path(target), source, path, allowed)):
+    for line in announce(create_project(Path(target), source, path, allowed, later=later)):
         show(line)
 
 

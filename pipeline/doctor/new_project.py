@@ -1,5 +1,6 @@
 """A new project: this code in another folder, its settings naming other data."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -56,19 +57,20 @@ class Created:
     fitted: Fitted | str | None
 
 
-def create_project(target: Path, source: str, path: str | None, minutes: float) -> Created:
+def create_project(target: Path, source: str, path: str | None, minutes: float, *, later: bool = False) -> Created:
     """Writes a project of its own into a new folder, its settings fitted to images that are there.
 
     Args:
         minutes: The time that a whole run may take on this machine.
+        later: Whether the images may come later, to a path outside the new folder where nothing is.
 
     Raises:
-        ConfigError: The folder is not empty, or there is no such source.
+        ConfigError: The folder is not empty, there is no such source, or nothing is at its path.
     """
     target = target.expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(target, "is there already, and is not empty", expected="a new folder")
-    row = _source_row(source, path)
+    row = _source_row(source, path, later)
     # 1. Copy the code into a folder beside the target, so that a killed copy is not taken for a
     # project.
     partial = target.with_name(f"{target.name}.partial")
@@ -92,19 +94,21 @@ def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> Fitted | str |
         return None
     if "path" in row and not Path(row["path"]).is_absolute():
         return f"no images are at {row['path']} in the new folder yet"
+    if "path" in row and not is_there(row["path"]):
+        return f"no images are at {row['path']} yet"
     try:
         return fit_project(params, params.parent / "data/raw", minutes)
     except PipelineError as error:
         return str(error)
 
 
-def _source_row(kind: str, path: str | None) -> dict[str, Any]:
+def _source_row(kind: str, path: str | None, later: bool) -> dict[str, Any]:
     """Returns the row `prepare.source`; raises ConfigError where it is none."""
     if kind not in SOURCES:
         raise ConfigError("SOURCE (--source)", repr(kind), expected=suggest(kind, list(SOURCES)))
     row = {"kind": kind}
     if path is not None:
-        row["path"] = _found(path)
+        row["path"] = _found(path, later)
     try:
         build_source(row, "source")
     except PipelineError:
@@ -114,13 +118,23 @@ def _source_row(kind: str, path: str | None) -> dict[str, Any]:
     return row
 
 
-def _found(path: str) -> str:
-    """Returns the full path of what is there; what is not there is a place in the new project."""
+def _found(path: str, later: bool) -> str:
+    """Returns the full path of what is there; a path below where nothing is stands for a place in
+    the new project.
+
+    Raises ConfigError where nothing is elsewhere: the path is probably misspelt.
+    """
     check_name(path)
-    for text in (path, str(Path(path).expanduser()) if path.startswith("~/") else path):
+    full = str(Path(path).expanduser()) if path.startswith("~/") else path
+    for text in (path, full):
         if is_there(text):
             return str(Path(text).absolute())
-    return path
+    if not Path(full).is_absolute() and ".." not in Path(full).parts:
+        return path
+    if not later:
+        fix = "correct it, or add LATER=1 (--later) where the images will come there later"
+        raise ConfigError("DATA (--path)", f"nothing is at {path}", expected="images", fix=fix)
+    return os.path.normpath(Path(full).absolute())
 
 
 def _files(top: Path) -> Iterator[str]:

@@ -131,6 +131,17 @@ def test_what_is_not_there_is_a_place_in_the_new_project(
     assert (found == str(old.parent / "pets" / path)) == (kind in ("webdataset", "parquet"))
 
 
+@pytest.mark.parametrize("path", ["/no/pets", "~/no/pets", "../no/pets"])
+def test_images_elsewhere_may_come_later_where_that_is_said(
+    old: Path, path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    new_project.main(str(old.parent / "pets"), path=path, later=True)
+    expected = {"/": "/no/pets", "~": "/home/anna/no/pets", ".": str(old.parent.parent / "no/pets")}[path[0]]
+    assert read_yaml(old.parent / "pets/params.yaml")["prepare"]["source"] == {"kind": "folder", "path": expected}
+    assert f"\nwarning: settings are not fitted: no images are at {expected} yet\n" in capsys.readouterr().out
+
+
 def test_a_source_without_a_path_leaves_the_dag_alone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(creation, "fit_project", lambda *_: None)
     new_project.main(str(old.parent / "pets"), "digits")
@@ -146,6 +157,11 @@ def test_a_source_without_a_path_leaves_the_dag_alone(old: Path, monkeypatch: py
         (("", "folder", "x"), ["NAME: not given", "make new NAME="]),
         (("pets", "foldr", "x"), ["SOURCE (--source)", "'foldr'", "did you mean 'folder'"]),
         (("pets", "folder", None), ["DATA (--path)", "not given"]),
+        (("pets", "folder", "/no/pets"), ["DATA (--path): nothing is at /no/pets", "LATER=1 (--later)"]),
+        (("pets", "folder", "~/no/pets"), ["nothing is at ~/no/pets"]),
+        (("pets", "folder", "../no/pets"), ["nothing is at ../no/pets"]),
+        (("pets", "manifest", "a/../../pets.csv"), ["nothing is at a/../../pets.csv"]),
+        (("pets", "webdataset", "/no/pets-{0000..0009}.tar"), ["nothing is at /no/pets-{0000..0009}.tar"]),
         (("pets", "digits", "x"), ["source.path", "unknown key"]),
         (("pets", "folder", "x", "30m"), ["MINUTES (--minutes): '30m'", "a number of minutes"]),
         (("pets", "folder", "x", "nan"), ["MINUTES"]),
