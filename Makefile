@@ -51,7 +51,7 @@ doctor: $(READY) ## look at params.yaml, images, networks and disk before hours 
 SOURCE ?= folder
 MINUTES ?= 30
 # As they were typed: make would expand a `$$` in them, and a shell would end at a quote.
-unexport NAME DATA SOURCE MINUTES
+unexport NAME DATA SOURCE MINUTES LATER
 export NEW_NAME := $(value NAME)
 export NEW_DATA := $(value DATA)
 export NEW_SOURCE := $(value SOURCE)
