@@ -78,6 +78,18 @@ def rung_for(name: str, budget: Budget, rungs: Mapping[str, Rung]) -> tuple[Rung
     return rung, f"{name}: for at most {budget}: {as_yaml(rung.encoding.to_dict())}, {figures}"
 
 
+def beyond(budget: Budget | None, manifest: Manifest) -> str:
+    """Returns what to say of a finished store that is further from the teacher than its budget
+    allows, and otherwise nothing: a pilot is a sample of its labels.
+    """
+    if budget is None or manifest.fidelity is None:
+        return ""
+    worst = max(kl[budget.figure] for kl in manifest.fidelity["kl_nats"].values())
+    if worst <= budget.nats:
+        return ""
+    return f"; {worst:.1e} nats are more than its budget, {budget}, which its pilot met: raise dump_labels.pilot_labels, or lower the budget"
+
+
 def earlier_encodings(site: DumpSite, plan: DumpPlan) -> dict[str, Encoding]:
     """Returns the encodings that budgets became in earlier stores whose labels are taken over.
 

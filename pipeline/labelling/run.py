@@ -12,7 +12,7 @@ from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
-from pipeline.labelling.budgets import earlier_encodings, settle
+from pipeline.labelling.budgets import beyond, earlier_encodings, settle
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.ladder import PILOT_PER_CLASS
 from pipeline.labelling.pilot import Pilot, ask_pilot
@@ -24,6 +24,7 @@ from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.workers import Worker
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import Budget
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
@@ -51,7 +52,7 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
             return
         scratch.sweep()  # otherwise what killed workers left counts as bytes of labels
         for name, target in targets.items():
-            _report(name, target.finish(), target.source)
+            _report(name, target.finish(), target.source, plan.budgets.get(name))
         scratch.publish()  # and keeps the labels: a dump of more views or samples takes them over
 
 
@@ -176,7 +177,7 @@ def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
     return [*blocks[first:], *blocks[:first]]
 
 
-def _report(name: str, manifest: Manifest, source: EarlierStore | None) -> None:
+def _report(name: str, manifest: Manifest, source: EarlierStore | None, budget: Budget | None) -> None:
     """Says what a finished store holds, what a label takes and how close it is to the teacher."""
     if manifest.fidelity is None:
         say(f"dump_labels: {name}: views only, no labels")
@@ -186,5 +187,5 @@ def _report(name: str, manifest: Manifest, source: EarlierStore | None) -> None:
     taken = f" (some taken over from an earlier dump{tables})" if source else ""
     say(
         f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
-        f"mean KL to the teacher in nats by temperature {{{kl}}}, same top-1 class {manifest.fidelity['top1_agreement']:.3%}"
+        f"mean KL to the teacher in nats by temperature {{{kl}}}, same top-1 class {manifest.fidelity['top1_agreement']:.3%}{beyond(budget, manifest)}"
     )

@@ -228,6 +228,16 @@ def test_a_worker_that_grows_takes_the_row_by_which_another_one_has_begun(
     assert model.images == store.manifest.num_labels, "none was taken over"
 
 
+@pytest.mark.parametrize(("budget", "is_kept"), [(Budget(kl_p999_nats=1e-9), False), (Budget(kl_nats=1e-2), True)])
+def test_a_store_that_turns_out_further_from_the_teacher_than_its_pilot_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], budget: Budget, is_kept: bool
+) -> None:
+    monkeypatch.setattr(run, "settle", lambda plan, *_: plan.settled({"soft": build_encoding(UINT8, "x")}))
+    dump(tmp_path, budget)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "dump_labels: soft: 600 labels" in line]
+    assert ("nats are more than its budget, a p99.9 KL of 1e-09 nats, which its pilot met" in line) is not is_kept
+
+
 def test_a_budget_that_nothing_fits_is_refused_with_the_nearest_and_nothing_is_begun(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"encodings\.soft: no encoding .* fits 0.1 bytes per label; the nearest is "):
         dump(tmp_path, Budget(bytes=0.1))
