@@ -13,7 +13,7 @@ from pipeline.core.scratch import Scratch
 from pipeline.core.seeding import derive_seed, permutation
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
-from pipeline.labelling.budgets import settle
+from pipeline.labelling.budgets import beyond, settle
 from pipeline.labelling.imported_logits import ImportedLogits
 from pipeline.labelling.pilot import Pilot
 from pipeline.labelling.settings import ImportedClasses
@@ -102,6 +102,7 @@ def write_stores(scratch: Scratch, plan: StorePlan, train: Split, teacher: Impor
     canaries = make_canaries(train, PLAIN, [0], settings.num_canaries, order)
     some = permutation(derive_seed(PLAIN.seed, "pilot"), len(train), 0)[: settings.pilot_labels]
     pilot = torch.log_softmax(teacher.take(rows[some]) / settings.temperature, dim=1)
+    budgets = plan.budgets
     plan = settle(plan, scratch.folder / "encodings.json", {}, lambda: Pilot(pilot), "import_labels")
     with progress("import_labels", len(train) * len(plan.encodings), "label") as on_labels:
         for name, manifest in plan.manifests.items():
@@ -115,5 +116,6 @@ def write_stores(scratch: Scratch, plan: StorePlan, train: Split, teacher: Impor
                         writer.write_anchors(block.rows, torch.log_softmax(logits / settings.temperature, dim=1))
                     writer.write(block, logits)
                 on_labels(len(block.rows))
-            size = writer.finish().label_bytes
-            say(f"import_labels: {name}: {manifest.num_labels:,} labels, {size:.2f} bytes each, of inputs as they are")
+            done = writer.finish()
+            size = f"{done.num_labels:,} labels, {done.label_bytes:.2f} bytes each"
+            say(f"import_labels: {name}: {size}, of inputs as they are{beyond(budgets.get(name), done)}")
