@@ -81,6 +81,18 @@ def test_a_label_is_the_mean_over_views_with_the_rest_spread_evenly(
     np.testing.assert_allclose(read(layout, write(tmp_path / "files", NAMES, VIEWS)), wanted, atol=1e-3)
 
 
+def test_files_that_numpy_1_wrote_are_read(tmp_path: Path) -> None:
+    folder = write_fkd(tmp_path / "files", NAMES, VIEWS)
+    for file in folder.rglob("*.tar"):
+        with zipfile.ZipFile(file) as new:
+            members = {name: new.read(name) for name in new.namelist()}
+        with zipfile.ZipFile(file, "w") as old:
+            for name, content in members.items():
+                assert (b"cnumpy._core.multiarray\n" in content) == name.endswith("/data.pkl")
+                old.writestr(name, content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    np.testing.assert_allclose(read("fkd", folder), mean_of(VIEWS, 2), atol=1e-3)
+
+
 @pytest.mark.parametrize("delta", [False, True])
 def test_compressed_log_probabilities_are_decoded(tmp_path: Path, delta: bool) -> None:
     values = read("distillkit", write_distillkit(tmp_path / "files", NAMES, VIEWS, delta=delta), "image")
