@@ -2,6 +2,7 @@
 can't be joined or read is refused in one line, and nothing in a file is executed.
 """
 
+import os
 import pickle
 import shutil
 import zipfile
@@ -144,6 +145,9 @@ def test_keys_that_are_places_need_a_list_of_names(tmp_path: Path) -> None:
         read("tinyvit", folder)
     (tmp_path / "names.txt").write_text("a/1.JPEG\nb/0.JPEG\na/0.JPEG\n")
     np.testing.assert_allclose(read("tinyvit", folder, str(tmp_path / "names.txt")), mean_of(VIEWS, 2), atol=1e-3)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"pipe: no file \(a pipe"):
+        read("tinyvit", folder, str(tmp_path / "pipe"))
     (tmp_path / "names.txt").write_text("a/1.JPEG\n")
     with pytest.raises(DataError, match=r"names.txt: 1 names, and key \d"):
         read("tinyvit", folder, str(tmp_path / "names.txt"))
@@ -205,6 +209,11 @@ def link_away(file: Any) -> None:
 
     del file["seeds"]
     file["seeds"] = h5py.ExternalLink("other.h5", "seeds")
+
+
+def rare_filter(file: Any) -> None:
+    del file["seeds"]
+    file.create_dataset("seeds", data=np.zeros(3, np.int32), chunks=(3,), scaleoffset=0)
 
 
 def keep_elsewhere(file: Any) -> None:
@@ -270,6 +279,7 @@ WRITERS: dict[str, Callable[..., Path]] = {
         ("fkd", lambda folder: (folder / "a/0.tar").rename(folder / "a/0.gone"), None),
         ("ced", h5(add_up), r"ep1_0.h5: probabilities that sum up to 1.7; expected one class a sample: a softmax's"),
         ("ced", h5(link_away), "'seeds' is no array in this file; expected arrays, not links to elsewhere"),
+        ("ced", h5(rare_filter), "'seeds' is packed by filter 6; expected gzip, shuffle, fletcher32, lzf"),
         ("ced", h5(keep_elsewhere), "'seeds' is no array in this file; expected arrays, not links to elsewhere"),
         ("ced", h5(lambda file: file.pop("topk_values")), "holds seeds, topk_indexes; expected an array 'topk_values'"),
         ("ced", lambda folder: (folder / "logits_ep2_0.h5").write_bytes(b"junk"), "not a sound HDF5 file"),
@@ -303,6 +313,25 @@ def test_files_that_are_not_of_their_layout_are_one_line_and_are_not_executed(
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) <= 500
     assert not Path("harmed").exists()
+
+
+def test_two_numbers_a_crop_are_refused_where_the_teacher_has_two_outputs(tmp_path: Path) -> None:
+    folder = write_fkd(tmp_path / "files", NAMES, VIEWS[:, :, :2] / VIEWS[:, :, :2].sum(axis=2, keepdims=True), "full")
+    with pytest.raises(DataError, match=r"labels of shape \[2, 2\], and 2 outputs of the teacher"):
+        read("fkd", folder, outputs=2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pipes_in_place_of_files_are_never_opened(tmp_path: Path, layout: str) -> None:
+    folder = WRITERS[layout](tmp_path / "files", NAMES, VIEWS)
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        content = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(PipelineError, match=rf"{file.name}: no file \(a pipe, a socket or a device\)"):
+            read(layout, folder, "image" if layout == "distillkit" else None)
+        file.unlink()
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

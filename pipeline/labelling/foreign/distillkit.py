@@ -22,12 +22,14 @@ from jaxtyping import UInt8
 
 from pipeline.core.config import load_params, validate
 from pipeline.core.errors import DataError
+from pipeline.core.plain_files import odd_file
 from pipeline.labelling.foreign.base import ForeignLabels, ViewLabels, need_some
 from pipeline.labelling.foreign.distillkit_values import Compression, log_probs_of, outputs_of
 from pipeline.labelling.parquet_files import need_columns, open_parquet
 
 CONFIG = "compression_config.yaml"
 _COLUMNS = ["compressed_logprobs", "bytepacked_indices"]
+_MOST_BYTES = 1 << 20  # of the settings
 _AT_ONCE = 1024  # rows: a label unpacks to some kB
 
 
@@ -47,8 +49,9 @@ class DistillKit(ForeignLabels):
     def settings(self) -> Compression:
         """The settings by which values and outputs were packed."""
         file = self.path / CONFIG
-        if not file.is_file():
-            raise DataError(file, "no such file", expected="the settings that DistillKit wrote beside its labels")
+        if not file.exists() or odd_file(file, _MOST_BYTES):
+            found = odd_file(file, _MOST_BYTES) or "no such file"
+            raise DataError(file, found, expected="the settings that DistillKit wrote beside its labels")
         settings: Compression = validate(Compression, load_params(file), str(file))
         if settings.fault:
             raise DataError(file, settings.fault)

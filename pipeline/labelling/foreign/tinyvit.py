@@ -65,12 +65,7 @@ class TinyViT(ForeignLabels):
 
     def _keys(self, file: Path, count: int) -> Iterator[str]:
         """Returns the names of a file of keys; raises DataError where they are not one a record."""
-        if odd := odd_file(file, count * _LONGEST_KEY):
-            raise DataError(file, odd, expected="a key in a line")
-        try:
-            keys = list(text_lines(file))
-        except (OSError, ValueError) as error:
-            raise DataError(file, f"can't be read ({error})", expected="a key in a line") from None
+        keys = _lines(file, count * _LONGEST_KEY, "a key in a line")
         if len(keys) != count:
             raise DataError(file, f"{len(keys):,} keys for {count:,} records", expected="one for each")
         return map(self._name, keys)
@@ -89,10 +84,17 @@ class TinyViT(ForeignLabels):
         if self.ids is None:
             expected = "--ids FILE: the name of each image of TinyViT's data set in a line, in its order"
             raise DataError(self.path, "its keys are places, not names", expected=expected)
-        try:
-            return list(text_lines(Path(self.ids)))
-        except (OSError, ValueError) as error:
-            raise DataError(self.ids, f"can't be read ({error})", expected="a name in a line") from None
+        return _lines(Path(self.ids), None, "a name in a line")
+
+
+def _lines(file: Path, most_bytes: int | None, expected: str) -> list[str]:
+    """Returns the lines of a file; raises DataError where it is none, or too large."""
+    if odd := odd_file(file, most_bytes):
+        raise DataError(file, odd, expected=expected)
+    try:
+        return list(text_lines(file))
+    except (OSError, ValueError) as error:
+        raise DataError(file, f"can't be read ({error})", expected=expected) from None
 
 
 def _kept(folder: Path) -> int:
