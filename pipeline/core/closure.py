@@ -14,6 +14,8 @@ from types import CodeType
 from typing import NamedTuple
 
 TOP = Path(__file__).parents[2]
+#: The packages of this project. Where it is installed, those of others lie beside them.
+OWN = ("pipeline", "stages", "potstill", "benchmarks", "tests")
 
 
 def import_closure(script: Path, top: Path = TOP) -> list[Path]:
@@ -131,8 +133,10 @@ def _files_of(name: str, top: Path) -> list[Path]:
     """Returns the files that run when a dotted name is imported, from the outermost package
     inwards.
     """
-    found = []
+    found: list[Path] = []
     parts = name.split(".")
+    if top == TOP and parts[0] not in OWN:
+        return found
     for depth in range(1, len(parts) + 1):
         base = top.joinpath(*parts[:depth])
         found += [path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core import closure
 from pipeline.core.closure import TOP, code_fingerprint, import_closure
 
 FILES = {
@@ -81,3 +82,17 @@ def test_the_long_stages_have_their_code_in_the_closure(name: str) -> None:
     assert Path(f"stages/{name}.py") in found
     assert len(found) > 20
     assert all((TOP / path).is_file() for path in found)
+
+
+def test_what_others_have_installed_beside_it_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closure, "TOP", tmp_path)
+    for name, text in {
+        "pipeline/__init__.py": "",
+        "pipeline/here.py": "import torch\nimport pipeline.there\n",
+        "pipeline/there.py": "x = 1\n",
+        "torch/__init__.py": "from . import relative\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = import_closure(Path("pipeline/here.py"), tmp_path)
+    assert found == [Path("pipeline/here.py"), Path("pipeline/there.py")]
