@@ -71,4 +71,4 @@ def unpack(
 
 
 if __name__ == "__main__":
-    run_stage(pack, card, unpack)
+    run_stage(pack, unpack, card)
