@@ -148,6 +148,7 @@ def small_params() -> dict[str, Any]:
             "num_calibration_images": 128,
             "logit_tolerance": 1.0e-4,
             "int8": True,
+            "aware": {"steps": 4, "learning_rate": 0.001},
             "int8_seconds": 600.0,
             "max_int8_drop_points": 0.5,
             "num_checked_images": 100,

@@ -15,6 +15,9 @@ int8_file.py        the int8 file of an ONNX file: which layers stay in float32
 trials.py           what a network loses in int8, in one form or another
 time_limit.py       a limit on the time that a library's work may take
 quantization.py     makes an int8 file of an ONNX file, in one form
+aware.py            the int8 file of a network that is trained further for it
+fake_int8.py        the graph of an int8 file as a torch network that can be trained
+operators.py        the operators of such a graph, with gradients
 executorch_file.py  writes and runs ExecuTorch programs; the one file that imports executorch
 about.py            the metadata in every file, and the safetensors file
 predict.py          the example script that is exported beside the files; it stands alone

@@ -33,7 +33,7 @@ def write_int8(path: Path, source: Path, samples: Samples, modules: Sequence[str
     limit = time_limit(settings.int8_seconds, "export.int8_seconds")
     with limit, quantiser(source, samples.calibration.inputs) as network:
         trials = Trials(network, path, source, samples)
-        whole = _with_bits(trials, Form(whole=True, bits=8), settings.reduce_range)
+        whole = whole_form(trials, settings.reduce_range)
         form = whole if _within(trials, whole, settings) else _in_part(trials, network.layers, settings)
         trials.write(form)
         return Int8Layers(
@@ -46,6 +46,11 @@ def write_int8(path: Path, source: Path, samples: Samples, modules: Sequence[str
             drop_points=trials.drop_points(form),
             whole_drop_points=None if math.isinf(drop := trials.drop_points(whole)) else drop,
         )
+
+
+def whole_form(trials: Trials, reduce_range: bool | None) -> Form:
+    """Returns the form in which all is in int8 that onnxruntime can quantise."""
+    return _with_bits(trials, Form(whole=True, bits=8), reduce_range)
 
 
 def _within(trials: Trials, form: Form, settings: Export) -> bool:

@@ -2,7 +2,7 @@
 they cost.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.export.executorch_file import run_executorch
 from pipeline.export.onnx_file import run_onnx
 from pipeline.export.parity import Parity, compare
 from pipeline.export.settings import Export
-from pipeline.export.write import EXECUTORCH, FLOAT32, INT8, WEIGHTS, Forms
+from pipeline.export.write import AWARE, EXECUTORCH, FLOAT32, INT8, WEIGHTS, Forms
 from pipeline.models import Classifier
 from pipeline.models.predict import predict_logits
 from pipeline.profiling.latency import measure_cost
@@ -41,6 +41,8 @@ def measure_forms(
     runs: dict[str, Run] = {FLOAT32: partial(run_onnx, folder / FLOAT32)}
     if forms.int8:
         runs[INT8] = partial(run_onnx, folder / INT8)
+    if forms.aware:
+        runs[AWARE] = partial(run_onnx, folder / AWARE)
     if settings.executorch and EXECUTORCH not in forms.left_out:
         runs[EXECUTORCH] = partial(run_executorch, folder / EXECUTORCH)
     torch_logits = predict_logits(model, test.in_order(_BATCH_SIZE), torch.device("cpu"))
@@ -48,22 +50,30 @@ def measure_forms(
     with progress("export: parity and cost", len(runs), "file") as on_file:
         for file, run in runs.items():
             parity = compare(run(test.in_order(_BATCH_SIZE)), torch_logits, test.hard_labels)
-            if file != INT8:
+            if file not in (INT8, AWARE):
                 parity.require(settings.logit_tolerance, file)
             files[file] = _row(folder / file, parity, settings)
             on_file(1)
     student = StudentInTorch(_size(folder / WEIGHTS), accuracy(torch_logits, test.hard_labels))
-    report = ExportReport(
-        name=name, num_test=len(test), files=files, torch=student, left_out=forms.left_out, int8=forms.int8
+    return ExportReport(
+        name=name,
+        num_test=len(test),
+        files=files,
+        torch=student,
+        left_out=forms.left_out,
+        int8=forms.int8,
+        int8_drop_points=_drop_points(files, INT8),
+        int8_size_ratio=files[INT8].bytes / files[FLOAT32].bytes if INT8 in files else None,
+        aware=forms.aware,
+        aware_drop_points=_drop_points(files, AWARE),
     )
-    return _with_int8(report) if forms.int8 else report
 
 
-def _with_int8(report: ExportReport) -> ExportReport:
-    """Returns the report with int8 beside float32."""
-    float32, int8 = report.files[FLOAT32], report.files[INT8]
-    drop_points = 100 * (float32.accuracy - int8.accuracy)
-    return replace(report, int8_drop_points=drop_points, int8_size_ratio=int8.bytes / float32.bytes)
+def _drop_points(files: Mapping[str, ExportedFile], file: str) -> float | None:
+    """Returns the accuracy of float32 minus that of a file, in percentage points; None where it is
+    not there.
+    """
+    return 100 * (files[FLOAT32].accuracy - files[file].accuracy) if file in files else None
 
 
 def _row(path: Path, parity: Parity, settings: Export) -> ExportedFile:
@@ -78,7 +88,11 @@ def summary(report: ExportReport, settings: Export) -> Iterator[str]:
     """Yields the result in words, what a user must know of the files, and a warning where int8
     loses more than allowed.
     """
-    bits = {INT8: f" (weights of {report.int8.weight_bits} bits)"} if report.int8 else {}
+    bits = {
+        file: f" (weights of {facts.weight_bits} bits)"
+        for file, facts in ((INT8, report.int8), (AWARE, report.aware))
+        if facts
+    }
     rows = (
         f"{file} {row.bytes:,} bytes{bits.get(file, '')}, accuracy {row.accuracy:.2%}"
         for file, row in report.files.items()
@@ -86,13 +100,15 @@ def summary(report: ExportReport, settings: Export) -> Iterator[str]:
     yield f"export@{report.name}: {'; '.join(rows)}; torch {report.torch.accuracy:.2%}"
     for note in report.notes():
         yield f"export@{report.name}: {note}"
-    drop = report.int8_drop_points
-    if drop is not None and drop > settings.max_int8_drop_points:
-        loses = f"int8 loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}"
-        fix = "more num_checked_images or num_calibration_images may help" + (
-            ", or reduce_range: null" if settings.reduce_range is False else ""
-        )
-        yield f"export@{report.name}: {loses}; {fix}"
+    more = {
+        "int8": "num_checked_images or num_calibration_images may help"
+        + (", or reduce_range: null" if settings.reduce_range is False else ""),
+        "aware int8": "aware.steps may help",
+    }
+    for kind, drop in (("int8", report.int8_drop_points), ("aware int8", report.aware_drop_points)):
+        if drop is not None and drop > settings.max_int8_drop_points:
+            loses = f"{kind} loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}"
+            yield f"export@{report.name}: {loses}; more {more[kind]}"
 
 
 def _size(path: Path) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -20,10 +21,12 @@ from pipeline.export.settings import Export
 from pipeline.export.trials import Samples
 from pipeline.models import Classifier
 from pipeline.models.saved import ModelMeta
-from pipeline.results.export import Int8Layers
+from pipeline.results.export import AwareInt8, Int8Layers
 
-WEIGHTS, FLOAT32, INT8, EXECUTORCH = "model.safetensors", "model.onnx", "model_int8.onnx", "model.pte"
+WEIGHTS, FLOAT32, EXECUTORCH = "model.safetensors", "model.onnx", "model.pte"
+INT8, AWARE = "model_int8.onnx", "model_int8_aware.onnx"
 EXAMPLE = "predict.py"
+Made = TypeVar("Made")
 _NUM_COMPARED = 128  # images for each layer: a mean over them ranks layers well enough
 
 
@@ -33,13 +36,15 @@ class Forms:
 
     Attributes:
         int8: None where there is no int8 file.
+        aware: None where there is none of a network that was trained for it.
         left_out: Why a file could not be made, by its name.
     """
 
     int8: Int8Layers | None = None
+    aware: AwareInt8 | None = None
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def attempt(self, path: Path, write: Callable[[], Int8Layers | None]) -> Int8Layers | None:
+    def attempt(self, path: Path, write: Callable[[], Made]) -> Made | None:
         """Returns what `write` does; where it can't make its file, notes why and leaves none."""
         try:
             return write()
@@ -49,11 +54,22 @@ class Forms:
             return None
 
 
-def write_forms(folder: Path, model: Classifier, meta: ModelMeta, samples: Samples, settings: Export) -> Forms:
+def write_forms(
+    folder: Path,
+    model: Classifier,
+    meta: ModelMeta,
+    samples: Samples,
+    settings: Export,
+    aware: Callable[[Path, Path], AwareInt8] | None = None,
+) -> Forms:
     """Writes the student in every form that the settings ask for, and a script that runs it.
 
     Weights and ONNX in float32 are always there; any other form is left out where the network has
     none.
+
+    Args:
+        aware: Writes the file of a network that is trained for int8, from the one in float32; None:
+            there is to be none.
 
     Raises:
         ExportError: The network has no form in ONNX.
@@ -64,6 +80,9 @@ def write_forms(folder: Path, model: Classifier, meta: ModelMeta, samples: Sampl
     int8, executorch = folder / INT8, folder / EXECUTORCH
     if settings.int8:
         forms.int8 = forms.attempt(int8, lambda: write_int8(int8, folder / FLOAT32, samples, modules, settings))
+    if aware:
+        trained = folder / AWARE
+        forms.aware = forms.attempt(trained, lambda: aware(trained, folder / FLOAT32))
     if settings.executorch:
         forms.attempt(executorch, lambda: write_executorch(executorch, trace(model, images[:1]), about))
     write_bytes(folder / EXAMPLE, example_script())

@@ -130,7 +130,12 @@ _EVERYTHING = (NETWORK, ROLE, *_WHAT_IT_SAYS, PARAMETERS, MULTIPLY_ADDS, FILE, P
 
 
 #: The form of an exported file, named beside its network.
-_FORMATS = {"model.onnx": "ONNX", "model_int8.onnx": "int8", "model.pte": "ExecuTorch"}
+_FORMATS = {
+    "model.onnx": "ONNX",
+    "model_int8.onnx": "int8",
+    "model_int8_aware.onnx": "aware int8",
+    "model.pte": "ExecuTorch",
+}
 
 
 def network_lines(rows: Networks) -> list[Line]:

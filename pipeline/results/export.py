@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_ALIKE = 0.99  # of the images have the class of the trained network
 _NAMED = 4  # layers in a sentence
 
 
@@ -65,6 +66,24 @@ class Int8Layers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AwareInt8:
+    """The int8 file of a network that was trained for it.
+
+    Attributes:
+        weight_bits: As in `Int8Layers`.
+        num_steps: The steps of its training.
+        num_checked: The validation images of the last figure.
+        agreement: Share of them for which the file predicts the class that the trained network
+            does.
+    """
+
+    weight_bits: int
+    num_steps: int
+    num_checked: int
+    agreement: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportReport:
     """The content of a student's report of export; files are by name.
 
@@ -73,6 +92,8 @@ class ExportReport:
         int8: None where there is no int8 file, as in the two that follow.
         int8_drop_points: The accuracy of float32 minus that of int8, in percentage points.
         int8_size_ratio: The bytes of int8 over those of float32.
+        aware: None where no network was trained for int8, as in the one that follows.
+        aware_drop_points: As `int8_drop_points`, of that network's file.
     """
 
     name: str
@@ -83,6 +104,8 @@ class ExportReport:
     int8: Int8Layers | None = None
     int8_drop_points: float | None = None
     int8_size_ratio: float | None = None
+    aware: AwareInt8 | None = None
+    aware_drop_points: float | None = None
 
     def notes(self) -> Iterator[str]:
         """Yields what a user must know of the files, a sentence each."""
@@ -90,6 +113,9 @@ class ExportReport:
             yield f"{file} is left out: {reason}"
         if self.int8 and (kept := _in_float32(self.int8)):
             yield f"int8: {kept} {_why(self.int8)}"
+        if self.aware and self.aware.agreement < _ALIKE:
+            share, count = f"{self.aware.agreement:.2%}", f"{self.aware.num_checked:,} validation images"
+            yield f"aware int8: the file predicts the class of the network that was trained on {share} of {count} alone"
 
 
 def _in_float32(facts: Int8Layers) -> str:

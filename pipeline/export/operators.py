@@ -1,0 +1,229 @@
+"""ONNX operators as functions of torch tensors, with gradients.
+
+These are the operators that image classifiers have in their files; a file with another one can't be
+trained. Tensors of whole numbers (shapes, indices) stay on the CPU.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_FLOAT_TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 11: torch.float64}
+_POOLED = {1: F.max_pool1d, 2: F.max_pool2d}
+
+
+def _ints(tensor: Tensor) -> list[int]:
+    return [int(value) for value in tensor.reshape(-1).tolist()]
+
+
+def _padded(x: Tensor, pads: Sequence[int], value: float = 0.0, mode: str = "constant") -> Tensor:
+    """Returns a tensor with its last dimensions padded: `pads` has all beginnings, then all ends."""
+    half = len(pads) // 2
+    pairs = [(pads[axis], pads[axis + half]) for axis in reversed(range(half))]
+    return F.pad(x, [side for pair in pairs for side in pair], mode, value) if any(pads) else x
+
+
+def _conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    group: int = 1,
+    pads: Sequence[int] = (),
+    strides: Sequence[int] = (1,),
+    dilations: Sequence[int] = (1,),
+    **_: Any,
+) -> Tensor:
+    run = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
+    half = len(pads) // 2
+    if pads[:half] == pads[half:]:  # torch's own padding is quicker
+        return run(x, weight, bias, strides, pads[:half] or 0, dilations, group)
+    return run(_padded(x, pads), weight, bias, strides, 0, dilations, group)
+
+
+def _gemm(
+    a: Tensor,
+    b: Tensor,
+    c: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,  # noqa: N803
+    transB: int = 0,  # noqa: N803
+) -> Tensor:
+    product = (a.T if transA else a) @ (b.T if transB else b)
+    product = product if alpha == 1 else alpha * product
+    return product if c is None else product + (c if beta == 1 else beta * c)
+
+
+def _max_pool(
+    x: Tensor,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] = (),
+    strides: Sequence[int] = (1,),
+    dilations: Sequence[int] = (1,),
+    ceil_mode: int = 0,
+    **_: Any,
+) -> Tensor:
+    if any(pads):
+        x = _padded(x, pads, -torch.inf)
+    return _POOLED[len(kernel_shape)](x, kernel_shape, strides, 0, dilations, bool(ceil_mode))
+
+
+def _average_pool(
+    x: Tensor,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] = (0, 0, 0, 0),
+    strides: Sequence[int] = (1, 1),
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    **_: Any,
+) -> Tensor:
+    half = len(pads) // 2
+    return F.avg_pool2d(x, kernel_shape, strides, pads[:half], bool(ceil_mode), bool(count_include_pad))
+
+
+def _reduced(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Returns a reduction over axes, which a file has as an input."""
+
+    def reduce(x: Tensor, axes: Tensor | None = None, *, keepdims: int = 1, **_: Any) -> Tensor:
+        chosen = list(range(x.ndim)) if axes is None else _ints(axes)
+        return run(x, dim=chosen, keepdim=bool(keepdims))
+
+    return reduce
+
+
+def _reshape(x: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
+    sizes = [x.shape[place] if size == 0 and not allowzero else size for place, size in enumerate(_ints(shape))]
+    return x.reshape(sizes)
+
+
+def _slice(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
+    chosen = range(starts.numel()) if axes is None else _ints(axes)
+    strides = [1] * starts.numel() if steps is None else _ints(steps)
+    parts = [slice(None)] * x.ndim
+    for axis, *part in zip(chosen, _ints(starts), _ints(ends), strides, strict=True):
+        parts[axis] = slice(*part)
+    return x[tuple(parts)]
+
+
+def _split(x: Tensor, sizes: Tensor | None = None, *, axis: int = 0, num_outputs: int = 0) -> tuple[Tensor, ...]:
+    return x.split(-(-x.shape[axis] // num_outputs) if sizes is None else _ints(sizes), axis)
+
+
+def _gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
+    found = x.index_select(axis, indices.reshape(-1).to(x.device) % x.shape[axis])
+    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis % x.ndim + 1 :])
+
+
+def _unsqueeze(x: Tensor, axes: Tensor) -> Tensor:
+    for axis in sorted(_ints(axes)):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _pad(x: Tensor, pads: Tensor, value: Tensor | None = None, *, mode: str = "constant") -> Tensor:
+    return _padded(x, _ints(pads), 0.0 if value is None else float(value), mode.replace("edge", "replicate"))
+
+
+def _resize(
+    x: Tensor,
+    _roi: Tensor | None,
+    scales: Tensor | None,
+    sizes: Tensor | None = None,
+    *,
+    mode: str = "nearest",
+    coordinate_transformation_mode: str = "half_pixel",
+    antialias: int = 0,
+    **_: Any,
+) -> Tensor:
+    if sizes is None:
+        assert scales is not None, "it has sizes or scales"
+        sizes = torch.tensor(x.shape) * scales
+    corners = coordinate_transformation_mode == "align_corners"
+    if mode == "nearest":
+        return F.interpolate(x, _ints(sizes)[2:])
+    how = {"linear": "bilinear", "cubic": "bicubic"}[mode]
+    return F.interpolate(x, _ints(sizes)[2:], mode=how, align_corners=corners, antialias=bool(antialias))
+
+
+def _layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, axis: int = -1, epsilon: float = 1e-5, **_: Any
+) -> Tensor:
+    return F.layer_norm(x, x.shape[axis:], weight.expand(x.shape[axis:]), bias, epsilon)
+
+
+def _batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *, epsilon: float = 1e-5, **_: Any
+) -> Tensor:
+    return F.batch_norm(x, mean, var, weight, bias, eps=epsilon)
+
+
+def _clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    return x.clamp(None if low is None else float(low), None if high is None else float(high))
+
+
+def _shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
+    return torch.tensor(x.shape[start:end], dtype=torch.int64)
+
+
+#: (inputs of the node, its attributes) -> its output, or its outputs
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "Add": torch.add,
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
+    "Cast": lambda x, *, to, **_: x.to(_FLOAT_TYPES[to]),
+    "Clip": _clip,
+    "Concat": lambda *parts, axis: torch.cat(parts, axis),
+    "Constant": lambda *, value: value,
+    "Conv": _conv,
+    "Div": lambda a, b: a / b if a.is_floating_point() else a // b,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Expand": lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, tuple(_ints(shape)))),
+    "Flatten": lambda x, *, axis=1: x.reshape(math.prod(x.shape[:axis]), -1),
+    "Gather": _gather,
+    "Gelu": lambda x, *, approximate="none": F.gelu(x, approximate=approximate),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda x: x.mean(dim=list(range(2, x.ndim)), keepdim=True),
+    "HardSigmoid": lambda x, *, alpha=0.2, beta=0.5: (alpha * x + beta).clamp(0, 1),
+    "HardSwish": F.hardswish,
+    "Identity": lambda x: x,
+    "InstanceNormalization": lambda x, weight, bias, *, epsilon=1e-5: F.instance_norm(
+        x, weight=weight, bias=bias, eps=epsilon
+    ),
+    "LayerNormalization": _layer_norm,
+    "LeakyRelu": lambda x, *, alpha=0.01: F.leaky_relu(x, alpha),
+    "MatMul": torch.matmul,
+    "MaxPool": _max_pool,
+    "Mul": torch.mul,
+    "Neg": torch.neg,
+    "PRelu": lambda x, slope: torch.where(x < 0, x * slope, x),
+    "Pad": _pad,
+    "Pow": lambda x, exponent: x ** exponent.to(x.dtype),
+    "Reciprocal": torch.reciprocal,
+    "ReduceMean": _reduced(torch.mean),
+    "ReduceSum": _reduced(torch.sum),
+    "Relu": torch.relu,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Shape": _shape,
+    "Sigmoid": torch.sigmoid,
+    "Slice": _slice,
+    "Softmax": lambda x, *, axis=-1: x.softmax(axis),
+    "Softplus": F.softplus,
+    "Split": _split,
+    "Sqrt": torch.sqrt,
+    "Squeeze": lambda x, axes=None: x.squeeze() if axes is None else x.squeeze(tuple(_ints(axes))),
+    "Sub": torch.sub,
+    "Tanh": torch.tanh,
+    "Transpose": lambda x, *, perm: x.permute(*perm),
+    "Unsqueeze": _unsqueeze,
+    "Where": torch.where,
+}
