@@ -5,6 +5,7 @@ others run. With `int8: aware` it reads the student's labels, too.
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import typer
@@ -75,7 +76,7 @@ def main(
     out: Path = Path("data/export"),
     reports: Path = Path("reports/export"),
     work: Path = Path("work"),
-    labels: str = typer.Option("data/dump_labels", help="As for train-student; for `int8: aware`."),
+    labels: Annotated[str, typer.Option(help="As for train-student; for `int8: aware`.")] = "data/dump_labels",
 ) -> None:
     settings = load_section(Export, "export", params)
     if name not in (listed := read_exports(params)):

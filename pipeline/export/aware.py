@@ -62,9 +62,7 @@ def recipe_for(own: FitSettings, settings: Export, steps_per_epoch: int) -> FitS
     )
 
 
-def write_aware(
-    path: Path, source: Path, samples: Samples, settings: Export, further: Further[AnyBatch]
-) -> AwareInt8:
+def write_aware(path: Path, source: Path, samples: Samples, settings: Export, further: Further[AnyBatch]) -> AwareInt8:
     """Writes the network of an ONNX file wholly in int8, after it has learned to be so.
 
     Nothing is chosen by the validation images. A killed process goes on from its last checkpoint.

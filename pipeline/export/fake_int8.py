@@ -102,8 +102,7 @@ class FakeInt8(nn.Module):
 
     def _step(self, node: Any) -> _Step:
         """Returns what a node does, and makes parameters of what it is to learn."""
-        onnx, _ = onnx_libraries()
-        attributes = {each.name: _plain(onnx, each) for each in node.attribute}
+        attributes = {each.name: plain(each) for each in node.attribute}
         inputs, outputs = list(node.input), list(node.output)
         if node.op_type == "QuantizeLinear":
             return self._rounded(inputs, outputs)
@@ -147,15 +146,16 @@ class FakeInt8(nn.Module):
         self.log_scales[name] = nn.Parameter(torch.from_numpy(np.array(np.log(self._stored[name]))))
 
     def _keep(self, name: str, values: np.ndarray) -> None:
-        tensor = torch.from_numpy(values.copy())
+        tensor = torch.from_numpy(np.array(values))
         if tensor.is_floating_point():
             self._constants.register_buffer(name, tensor, persistent=False)
         else:
             self._whole_numbers[name] = tensor
 
 
-def _plain(onnx: Any, attribute: Any) -> Any:
-    """Returns the value of a node's attribute."""
+def plain(attribute: Any) -> Any:
+    """Returns the value of a node's attribute, as an operator takes it."""
+    onnx, _ = onnx_libraries()
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode()

@@ -5,7 +5,7 @@ trained. Tensors of whole numbers (shapes, indices) stay on the CPU.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,18 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _FLOAT_TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 11: torch.float64}
-_POOLED = {1: F.max_pool1d, 2: F.max_pool2d}
 
 
 def _ints(tensor: Tensor) -> list[int]:
     return [int(value) for value in tensor.reshape(-1).tolist()]
 
 
-def _padded(x: Tensor, pads: Sequence[int], value: float = 0.0, mode: str = "constant") -> Tensor:
+def _padded(x: Tensor, pads: list[int], value: float = 0.0, mode: str = "constant") -> Tensor:
     """Returns a tensor with its last dimensions padded: `pads` has all beginnings, then all ends."""
     half = len(pads) // 2
-    pairs = [(pads[axis], pads[axis + half]) for axis in reversed(range(half))]
-    return F.pad(x, [side for pair in pairs for side in pair], mode, value) if any(pads) else x
+    sides = [side for axis in reversed(range(half)) for side in (pads[axis], pads[axis + half])]
+    while sides and not any(sides[-2:]):  # torch takes no more dimensions than these
+        del sides[-2:]
+    return F.pad(x, sides, mode, value) if sides else x
+
+
+def _sides(pads: list[int] | None) -> tuple[list[int], list[int]]:
+    """Returns how far a picture is padded before its rows and columns, and after them."""
+    return (pads[:2], pads[2:]) if pads else ([0, 0], [0, 0])
 
 
 def _conv(
@@ -33,16 +39,15 @@ def _conv(
     bias: Tensor | None = None,
     *,
     group: int = 1,
-    pads: Sequence[int] = (),
-    strides: Sequence[int] = (1,),
-    dilations: Sequence[int] = (1,),
+    pads: list[int] | None = None,
+    strides: list[int] | int = 1,
+    dilations: list[int] | int = 1,
     **_: Any,
 ) -> Tensor:
-    run = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
-    half = len(pads) // 2
-    if pads[:half] == pads[half:]:  # torch's own padding is quicker
-        return run(x, weight, bias, strides, pads[:half] or 0, dilations, group)
-    return run(_padded(x, pads), weight, bias, strides, 0, dilations, group)
+    before, after = _sides(pads)
+    if before == after:  # torch's own padding is quicker
+        return F.conv2d(x, weight, bias, strides, before, dilations, group)
+    return F.conv2d(_padded(x, before + after), weight, bias, strides, 0, dilations, group)
 
 
 def _gemm(
@@ -63,30 +68,28 @@ def _gemm(
 def _max_pool(
     x: Tensor,
     *,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] = (),
-    strides: Sequence[int] = (1,),
-    dilations: Sequence[int] = (1,),
+    kernel_shape: list[int],
+    pads: list[int] | None = None,
+    strides: list[int] | int = 1,
+    dilations: list[int] | int = 1,
     ceil_mode: int = 0,
     **_: Any,
 ) -> Tensor:
-    if any(pads):
-        x = _padded(x, pads, -torch.inf)
-    return _POOLED[len(kernel_shape)](x, kernel_shape, strides, 0, dilations, bool(ceil_mode))
+    x = _padded(x, pads or [], -torch.inf)
+    return F.max_pool2d(x, kernel_shape, strides, 0, dilations, bool(ceil_mode))
 
 
 def _average_pool(
     x: Tensor,
     *,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] = (0, 0, 0, 0),
-    strides: Sequence[int] = (1, 1),
+    kernel_shape: list[int],
+    pads: list[int] | None = None,
+    strides: list[int] | int = 1,
     ceil_mode: int = 0,
     count_include_pad: int = 0,
     **_: Any,
 ) -> Tensor:
-    half = len(pads) // 2
-    return F.avg_pool2d(x, kernel_shape, strides, pads[:half], bool(ceil_mode), bool(count_include_pad))
+    return F.avg_pool2d(x, kernel_shape, strides, _sides(pads)[0], bool(ceil_mode), bool(count_include_pad))
 
 
 def _reduced(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -114,7 +117,7 @@ def _slice(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, 
 
 
 def _split(x: Tensor, sizes: Tensor | None = None, *, axis: int = 0, num_outputs: int = 0) -> tuple[Tensor, ...]:
-    return x.split(-(-x.shape[axis] // num_outputs) if sizes is None else _ints(sizes), axis)
+    return torch.split(x, -(-x.shape[axis] // num_outputs) if sizes is None else _ints(sizes), axis)
 
 
 def _gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:

@@ -1,0 +1,109 @@
+"""Students of CIFAR-10 in float32, in static int8, and in int8 after training for it.
+
+    CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.aware_int8
+    CIFAR10_ARCHIVE=... python -m benchmarks.aware_int8 --images 50000 --epochs 30 --seeds 3
+
+The archive is that of `cifar_teacher`. The pipeline's own stages run in work/aware_int8, so that
+the command can be killed and started again. Nothing stays in float32 (`max_int8_drop_points`): both
+int8 files have the same parts in 8 bits. Accuracies are of the 10,000 test images.
+"""
+
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import typer
+from ruamel.yaml import YAML
+
+from benchmarks.cifar_teacher import archive_by_environment, need_archive
+from benchmarks.measure import report
+from pipeline.core.config import load_params
+from pipeline.core.errors import one_line_errors
+from pipeline.results.export import ExportReport
+from pipeline.results.files import read_result
+from stages import dump_labels, export, prepare, train_student, train_teacher
+
+FOLDER = Path("work/aware_int8")
+STUDENTS: dict[str, dict[str, Any]] = {
+    "tiny": {"model": "convnet_small", "model_settings": {"width": 8, "depth": 1}},
+    "small": {"model": "convnet_small", "model_settings": {"width": 16, "depth": 1}},
+    "medium": {"model": "convnet_small", "model_settings": {"width": 24, "depth": 1}},
+    "mobilenet": {"model": "torchvision/mobilenet_v3_small", "model_settings": {}},
+}
+
+
+def main(images: int = 4000, epochs: int = 10, steps: int = 300, learning_rate: float = 0.001, seeds: int = 1) -> None:
+    place = FOLDER / f"{images}"
+    unpack(need_archive(archive_by_environment()), place / "images", images)
+    rows = {f"{name}_{seed}": row | {"seed": seed} for seed in range(seeds) for name, row in STUDENTS.items()}
+    params = write_params(place, epochs, {"steps": steps, "learning_rate": learning_rate}, rows)
+    data, work = place / "data", place / "work"
+    prepare.main(params, place, data / "prepare", work)
+    train_teacher.main(params, data / "prepare", data / "train_teacher", place / "reports", work)
+    dump_labels.main(params, data / "prepare", data / "train_teacher", data / "dump_labels", work, None, None)
+    students = data / "train_student", place / "reports/train_student"
+    table = []
+    for name in rows:
+        labels = str(data / "dump_labels")
+        train_student.main(name, params, data / "prepare", labels, *students, work)
+        exported = data / "export", place / "reports/export"
+        export.main(name, params, data / "prepare", students[0], *exported, work, labels)
+        table.append(_row(read_result(ExportReport, exported[1] / f"{name}.json", made_by="export")))
+        print(table[-1], flush=True)
+    report("aware_int8", f"{images:,} training images, {epochs} epochs, {steps} steps for int8", table)
+
+
+def unpack(archive: Path, folder: Path, images: int) -> None:
+    """Writes the first training images of each class, so many in all, and all test images."""
+    if (folder / "whole").exists():
+        return
+    counts: Counter[str] = Counter()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            part, label, name = ("", "", "", *Path(member.name).parts)[-3:]
+            content = tar.extractfile(member)
+            if content and (part == "test" or counts[label] < images // 10):
+                counts[label] += part == "train"
+                path = folder / part / label / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+    (folder / "whole").touch()
+
+
+def write_params(place: Path, epochs: int, aware: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Path:
+    """Writes params.yaml as it is here, for these images and students; the teacher gets twice their
+    epochs.
+    """
+    params = load_params()
+    params["prepare"]["source"] = {"kind": "folder", "path": str(place / "images")}
+    params["train_teacher"]["fit"]["epochs"] = 2 * epochs
+    params["encodings"] = {"dense8": params["encodings"]["dense8"]}
+    params["students_defaults"]["fit"]["epochs"] = epochs
+    params["students"] = {name: row | {"labels": "dense8", "temperature": 2.0} for name, row in rows.items()}
+    params["exports"] = list(rows)
+    params["export"] |= {"int8": "aware", "aware": aware, "max_int8_drop_points": 100.0}
+    path = place / "params.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(params, file)
+    return path
+
+
+def _row(found: ExportReport) -> dict[str, Any]:
+    files = found.files
+    float32, static, aware = (files.get(f"model{kind}.onnx") for kind in ("", "_int8", "_int8_aware"))
+    return {
+        "student": found.name,
+        "float32": None if float32 is None else float32.accuracy,
+        "static int8": None if static is None else static.accuracy,
+        "aware int8": None if aware is None else aware.accuracy,
+        "static loses (points)": found.int8_drop_points,
+        "aware loses (points)": found.aware_drop_points,
+        "as trained": None if found.aware is None else found.aware.agreement,
+        "left out": str(found.left_out or ""),
+    }
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)
