@@ -2,8 +2,10 @@
 
     CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.aware_int8
     CIFAR10_ARCHIVE=... python -m benchmarks.aware_int8 --images 50000 --epochs 30 --seeds 3
+    CIFAR10_ARCHIVE=... python -m benchmarks.aware_int8 --steps 60 tiny mobilenet
 
-The archive is that of `cifar_teacher`. The pipeline's own stages run in work/aware_int8, so that
+The archive is that of `cifar_teacher`. The teacher is a small network, because a student is
+compared with nothing but itself. The pipeline's own stages run in work/aware_int8, so that
 the command can be killed and started again. Nothing stays in float32 (`max_int8_drop_points`): both
 int8 files have the same parts in 8 bits. Accuracies are of the 10,000 test images.
 """
@@ -11,7 +13,7 @@ int8 files have the same parts in 8 bits. Accuracies are of the 10,000 test imag
 import tarfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -33,22 +35,29 @@ STUDENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(images: int = 4000, epochs: int = 10, steps: int = 300, learning_rate: float = 0.001, seeds: int = 1) -> None:
+def main(
+    students: Annotated[list[str] | None, typer.Argument()] = None,
+    images: int = 4000,
+    epochs: int = 10,
+    steps: int = 300,
+    learning_rate: float = 0.001,
+    seeds: int = 1,
+) -> None:
     place = FOLDER / f"{images}"
     unpack(need_archive(archive_by_environment()), place / "images", images)
-    rows = {f"{name}_{seed}": row | {"seed": seed} for seed in range(seeds) for name, row in STUDENTS.items()}
+    rows = {f"{name}_{seed}": STUDENTS[name] | {"seed": seed} for seed in range(seeds) for name in students or STUDENTS}
     params = write_params(place, epochs, {"steps": steps, "learning_rate": learning_rate}, rows)
     data, work = place / "data", place / "work"
     prepare.main(params, place, data / "prepare", work)
     train_teacher.main(params, data / "prepare", data / "train_teacher", place / "reports", work)
     dump_labels.main(params, data / "prepare", data / "train_teacher", data / "dump_labels", work, None, None)
-    students = data / "train_student", place / "reports/train_student"
+    trained = data / "train_student", place / "reports/train_student"
     table = []
     for name in rows:
         labels = str(data / "dump_labels")
-        train_student.main(name, params, data / "prepare", labels, *students, work)
+        train_student.main(name, params, data / "prepare", labels, *trained, work)
         exported = data / "export", place / "reports/export"
-        export.main(name, params, data / "prepare", students[0], *exported, work, labels)
+        export.main(name, params, data / "prepare", trained[0], *exported, work, labels)
         table.append(_row(read_result(ExportReport, exported[1] / f"{name}.json", made_by="export")))
         print(table[-1], flush=True)
     report("aware_int8", f"{images:,} training images, {epochs} epochs, {steps} steps for int8", table)
@@ -72,11 +81,10 @@ def unpack(archive: Path, folder: Path, images: int) -> None:
 
 
 def write_params(place: Path, epochs: int, aware: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Path:
-    """Writes params.yaml as it is here, for these images and students; the teacher gets twice their
-    epochs.
-    """
+    """Writes params.yaml as it is here, for these images and students."""
     params = load_params()
     params["prepare"]["source"] = {"kind": "folder", "path": str(place / "images")}
+    params["train_teacher"] |= {"model": "convnet_small", "model_settings": {"width": 32, "depth": 1}}
     params["train_teacher"]["fit"]["epochs"] = 2 * epochs
     params["encodings"] = {"dense8": params["encodings"]["dense8"]}
     params["students_defaults"]["fit"]["epochs"] = epochs
