@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,6 +80,7 @@ class Params:
     source: Source | None = None
     encodings: Mapping[str, EncodingRow] = field(default_factory=dict)
     students: Mapping[str, TrainStudent] = field(default_factory=dict)
+    exports: Sequence[str] = ()
 
     def get(self, kind: type[Settings]) -> Settings | None:
         """Returns the section of this kind, None where it is not sound."""
@@ -105,8 +106,8 @@ def read_params(path: Path, findings: Findings) -> Params:
     source = None
     if prepare := sections.get("prepare"):
         source = findings.attempt(build_source, prepare.source, f"{path}: prepare.source")
-    params = Params(path, sections, source, _encodings(path, findings), _students(path, findings))
-    findings.attempt(read_exports, path)
+    tables = _encodings(path, findings), _students(path, findings)
+    params = Params(path, sections, source, *tables, findings.attempt(read_exports, path) or [])
     if findings.counts["error"] == before:
         rows = f"{len(params.encodings)} encodings, {len(params.students)} students"
         findings.ok(f"{path}: {len(sections)} sections, {rows}, every key as it should be")

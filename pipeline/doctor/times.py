@@ -12,11 +12,13 @@ from pipeline.doctor.networks import StudentCheck, TeacherCheck
 from pipeline.doctor.params import Params
 from pipeline.doctor.reporting import duration
 from pipeline.doctor.schedule import other_seconds
+from pipeline.export.settings import Export
 from pipeline.labelling.settings import DumpLabels
 from pipeline.student.settings import TrainStudent
 from pipeline.student.weights import num_pilots
 from pipeline.teacher.settings import TrainTeacher
 
+_ROUNDED = 3.0  # times a step without rounding to 8 bits: docs/benchmarks.md
 Students = Mapping[str, tuple[TrainStudent, LabelStore]]
 
 
@@ -72,4 +74,7 @@ def _student_seconds(
         seconds = cost.of_training(row.fit, count, val)
         seconds += num_pilots(vars(row), len(dump.temperatures)) * cost.of_pilot(row.fit.batch_size, count, val)
         times[f"train_student@{name} ({row.fit.epochs} epochs)"] = seconds
+        if name in params.exports and (export := params.get(Export)) and export.int8 == "aware":
+            images = export.aware.steps * row.fit.batch_size
+            times[f"export@{name} (aware int8, {export.aware.steps} steps)"] = _ROUNDED * images * cost.training
     return times
