@@ -20,7 +20,7 @@ def _ints(tensor: Tensor) -> list[int]:
 
 
 def _padded(x: Tensor, pads: list[int], value: float = 0.0, mode: str = "constant") -> Tensor:
-    """Returns a tensor with its last dimensions padded: `pads` has all beginnings, then all ends."""
+    """Returns a tensor with its dimensions padded: `pads` has all beginnings, then all ends."""
     half = len(pads) // 2
     sides = [side for axis in reversed(range(half)) for side in (pads[axis], pads[axis + half])]
     while sides and not any(sides[-2:]):  # torch takes no more dimensions than these
@@ -33,36 +33,18 @@ def _sides(pads: list[int] | None) -> tuple[list[int], list[int]]:
     return (pads[:2], pads[2:]) if pads else ([0, 0], [0, 0])
 
 
-def _conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    group: int = 1,
-    pads: list[int] | None = None,
-    strides: list[int] | int = 1,
-    dilations: list[int] | int = 1,
-    **_: Any,
-) -> Tensor:
-    before, after = _sides(pads)
+def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> Tensor:
+    before, after = _sides(attributes.get("pads"))
+    strides, dilations, group = (attributes.get(name, 1) for name in ("strides", "dilations", "group"))
     if before == after:  # torch's own padding is quicker
         return F.conv2d(x, weight, bias, strides, before, dilations, group)
     return F.conv2d(_padded(x, before + after), weight, bias, strides, 0, dilations, group)
 
 
-def _gemm(
-    a: Tensor,
-    b: Tensor,
-    c: Tensor | None = None,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,  # noqa: N803
-    transB: int = 0,  # noqa: N803
-) -> Tensor:
-    product = (a.T if transA else a) @ (b.T if transB else b)
-    product = product if alpha == 1 else alpha * product
-    return product if c is None else product + (c if beta == 1 else beta * c)
+def _gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **attributes: Any) -> Tensor:
+    product = (a.T if attributes.get("transA") else a) @ (b.T if attributes.get("transB") else b)
+    product = attributes.get("alpha", 1.0) * product
+    return product if c is None else product + attributes.get("beta", 1.0) * c
 
 
 def _max_pool(
@@ -136,24 +118,17 @@ def _pad(x: Tensor, pads: Tensor, value: Tensor | None = None, *, mode: str = "c
 
 
 def _resize(
-    x: Tensor,
-    _roi: Tensor | None,
-    scales: Tensor | None,
-    sizes: Tensor | None = None,
-    *,
-    mode: str = "nearest",
-    coordinate_transformation_mode: str = "half_pixel",
-    antialias: int = 0,
-    **_: Any,
+    x: Tensor, _: Tensor | None, scales: Tensor | None, sizes: Tensor | None = None, **attributes: Any
 ) -> Tensor:
     if sizes is None:
         assert scales is not None, "it has sizes or scales"
         sizes = torch.tensor(x.shape) * scales
-    corners = coordinate_transformation_mode == "align_corners"
+    size, mode = _ints(sizes)[2:], attributes.get("mode", "nearest")
     if mode == "nearest":
-        return F.interpolate(x, _ints(sizes)[2:])
-    how = {"linear": "bilinear", "cubic": "bicubic"}[mode]
-    return F.interpolate(x, _ints(sizes)[2:], mode=how, align_corners=corners, antialias=bool(antialias))
+        return F.interpolate(x, size)
+    corners = attributes.get("coordinate_transformation_mode") == "align_corners"
+    how, smooth = {"linear": "bilinear", "cubic": "bicubic"}[mode], bool(attributes.get("antialias"))
+    return F.interpolate(x, size, mode=how, align_corners=corners, antialias=smooth)
 
 
 def _layer_norm(

@@ -85,7 +85,7 @@ def test_the_file_computes_what_was_trained(tmp_path: Path, bits: int) -> None:
     assert still == ["log_scales.0__scale"]  # pixels are whole numbers: no rounding changes them
     with torch.no_grad():
         trained = fake(PIXELS)
-    # Sums of products of 8 bits overflow in some processors (`reduce_range`), but not by the standard.
+    # Sums of products of 8 bits overflow in some processors (`reduce_range`), but not by ONNX.
     written = onnx.load(path)
     written.opset_import[0].version = 19  # the first whose DequantizeLinear the reference knows
     (by_the_standard,) = ReferenceEvaluator(written).run(None, {"pixels": PIXELS.numpy()})
