@@ -14,6 +14,7 @@ Speed and size of the pipeline:
     int8_networks.py      common students in int8: loss, size, layers that stay in float32
     label_read.py         stores of 10^4 to 10^7 labels: cost per label, memory, files
     label_size.py         bytes and KL of every encoding beside other systems' records
+    aware_int8.py         students in float32, in static int8, and in int8 after training for it
     loader_speed.py       images a second of our loaders and of those of torch and torchvision
     memory.py             peak memory of a student's training, with data held and streamed
     photo_labels.py       the same on a real teacher of 1000 classes and 50 views

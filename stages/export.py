@@ -31,7 +31,7 @@ from pipeline.student.batches import LabelledBatch
 from pipeline.student.data import StudentData
 from pipeline.student.pilots import ShortTask
 from pipeline.student.settings import TrainStudent
-from pipeline.student.stores import open_store
+from pipeline.student.stores import open_stores
 from pipeline.student.task import StudentTask
 from pipeline.training.run import Workplace
 
@@ -49,20 +49,19 @@ class Lessons:
         return choose_device(self.row.device)
 
     @classmethod
-    def of(cls, meta: ModelMeta, labels: str, where: str) -> "Lessons":
+    def of(cls, meta: ModelMeta, labels: str, name: str, table: str) -> "Lessons":
         """Returns those of a trained student; trials have put numbers in the place of `auto`."""
         known = {field.name for field in fields(TrainStudent)}
         settings = {key: value for key, value in meta.settings.items() if key in known}
-        row: TrainStudent = validate(TrainStudent, settings | {"group": None}, where)
-        return cls(row, open_store(labels, row, where))
+        row: TrainStudent = validate(TrainStudent, settings | {"group": None}, f"{table}.{name}")
+        return cls(row, open_stores(labels, {name: row}, table)[name])
 
     def further(self, dataset: ImageDataset, settings: Export, scratch: Path, title: str) -> Further[LabelledBatch]:
         """Returns the same training once more, for as many steps as the settings ask for."""
         row, device = self.row, self.device
         budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, f"{title}: memory_budget_mb")
         data = StudentData.open(dataset, budget, device, [self.store] if row.soft_weight else [])
-        views = data.labelled(self.store, row.known_temperature if row.soft_weight else None)
-        task = StudentTask(row, views, data.val, device)
+        task = StudentTask(row, data.labelled(self.store, row), data.val, device)
         short = ShortTask(task, min(task.steps_per_epoch, settings.aware.steps))
         recipe = recipe_for(row.fit, settings, short.steps_per_epoch)
         return Further(short, recipe, Workplace(scratch, device, f"{title}, aware int8"))
@@ -86,7 +85,7 @@ def main(
     meta = read_meta(students / name, made_by=made_by)
     meta.check_data(dataset.manifest, students / name, made_by)
     model = read_model(students / name, made_by=made_by)
-    lessons = Lessons.of(meta, labels, f"{params}: students.{name}") if settings.int8 == "aware" else None
+    lessons = Lessons.of(meta, labels, name, f"{params}: students") if settings.int8 == "aware" else None
     decides = {
         "settings": asdict(settings),
         "model": model_fingerprint(students / name),

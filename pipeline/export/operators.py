@@ -42,9 +42,9 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: A
 
 
 def _gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **attributes: Any) -> Tensor:
-    product = (a.T if attributes.get("transA") else a) @ (b.T if attributes.get("transB") else b)
-    product = attributes.get("alpha", 1.0) * product
-    return product if c is None else product + attributes.get("beta", 1.0) * c
+    product: Tensor = (a.T if attributes.get("transA") else a) @ (b.T if attributes.get("transB") else b)
+    product = product * attributes.get("alpha", 1.0)
+    return product if c is None else torch.add(product, c, alpha=attributes.get("beta", 1.0))
 
 
 def _max_pool(
