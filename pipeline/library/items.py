@@ -44,7 +44,7 @@ class MixedItem(NamedTuple):
 
 
 class Items(Sequence[Any]):
-    """Items that were made together, and `whole`, the batch that they are parts of."""
+    """A sequence of items that were made together as the batch `whole`."""
 
     def __init__(self, whole: Item | MixedItem) -> None:
         self.whole = whole
