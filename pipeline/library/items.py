@@ -26,6 +26,11 @@ class Item(NamedTuple):
     hard_label: Tensor
     sample_id: Tensor
 
+    @property
+    def labels(self) -> tuple[Tensor | SparseTargets, Tensor]:
+        """What a loss takes after the student's logits: `loss(student(batch.view), *batch.labels)`."""
+        return self.targets, self.hard_label
+
 
 class MixedItem(NamedTuple):
     """A view that is mixed of two samples, with its labels; the first four are as in `Item`.
@@ -41,6 +46,11 @@ class MixedItem(NamedTuple):
     sample_id: Tensor
     partner_label: Tensor
     own_share: Tensor
+
+    @property
+    def labels(self) -> tuple[Tensor | SparseTargets, Tensor, Tensor, Tensor]:
+        """What a loss takes after the student's logits."""
+        return self.targets, self.hard_label, self.partner_label, self.own_share
 
 
 class Items(Sequence[Any]):

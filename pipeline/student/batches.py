@@ -23,6 +23,11 @@ class LabelledBatch(Batch):
     soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None = None
     epoch: int = 0
 
+    @property
+    def labels(self) -> tuple[Targets | torch.Tensor, ...]:
+        """The labels in the order in which a loss of the library takes them, after the logits."""
+        return self.soft_targets, self.hard_labels, self.partner_labels, self.own_shares
+
 
 def join_targets(parts: Sequence[Targets]) -> Targets:
     """Returns the soft targets of consecutive pieces as one; None where the pieces have none."""
