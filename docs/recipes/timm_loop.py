@@ -1,7 +1,5 @@
 """A student in a loop like that of timm's train.py, with its augmentation off and ours on."""
 
-import timm
-import torch
 from timm.data import create_loader
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -15,18 +13,9 @@ from potstill import losses
 def train(student: nn.Module, data: str, store: str, epochs: int, batch_size: int) -> list[float]:
     """Trains a student on stored labels; returns the loss of each step."""
     dataset = potstill.DistillationDataset(data, potstill.open_labels(store), temperature=2.0)
-    size = tuple(dataset[0].view.shape)
-    # Views are made and normalised; of create_loader's own, nothing may change them: no mixup_fn either.
-    loader = create_loader(
-        dataset,
-        size,
-        batch_size,
-        is_training=True,
-        no_aug=True,
-        use_prefetcher=False,
-        num_workers=0,
-        collate_fn=potstill.collate,
-    )
+    # timm's own augmentation, in the loader or behind it (mixup_fn), would leave labels for other pixels.
+    off = {"no_aug": True, "use_prefetcher": False, "collate_fn": potstill.collate}
+    loader = create_loader(dataset, tuple(dataset[0].view.shape), batch_size, is_training=True, num_workers=0, **off)
     objective = losses.Distillation(losses.KD(dataset.temperature))
     optimizer = create_optimizer_v2(student, opt="adamw", lr=1e-3, weight_decay=0.05)
     scheduler, epochs = create_scheduler_v2(optimizer, sched="cosine", num_epochs=epochs, warmup_epochs=1)

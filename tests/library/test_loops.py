@@ -22,8 +22,14 @@ MAX_LINES = 40
 EPOCHS, BATCH = 3, 9  # two whole batches in an epoch, of 20 images
 LOSS = Objective(0.5, 0.5, 2.0, 0.0, build_loss({"kind": "kd", "standardize": False}, "test"))
 
-# Their own code is not at fault in these.
-pytestmark = []
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{message}")
+    for message in (
+        "'pin_memory' argument is set as true but no accelerator:UserWarning",  # Trainer
+        ".isinstance.treespec, LeafSpec.. is deprecated:FutureWarning",  # Lightning
+        "The 'train_dataloader' does not have many workers",  # Lightning
+    )
+]
 
 
 class Recorder(nn.Module):
@@ -91,4 +97,5 @@ def test_a_loop_trains_with_our_loss_on_the_views_of_each_epoch(
 
 def test_a_recipe_is_short() -> None:
     assert len(LOOPS) == 6
-    assert {path.name: len(path.read_text().splitlines()) for path in LOOPS if len(path.read_text().splitlines()) >= MAX_LINES} == {}
+    for path in LOOPS:
+        assert len(path.read_text().splitlines()) < MAX_LINES, path.name
