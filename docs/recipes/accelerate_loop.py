@@ -19,8 +19,8 @@ def train(student: nn.Module, data: str, store: str, epochs: int, batch_size: in
     student, optimizer, loader = accelerator.prepare(student.train(), optimizer, loader)
     values = []
     for epoch in range(epochs):
-        loader.set_epoch(epoch)  # before the other: it sets the data set's too, or does not
         dataset.set_epoch(epoch)  # another view of each image
+        loader.set_epoch(epoch)  # else its own count is set instead, from 0 where a run goes on
         for batch in loader:
             loss = objective(student(batch.view.float() / 255), *batch.labels)
             optimizer.zero_grad()

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.closure import TOP
 
-FOLDERS = ("pipeline", "potstill", "stages", "benchmarks", "tests")
+FOLDERS = ("pipeline", "potstill", "stages", "benchmarks", "docs", "tests")
 FILES = sorted(path for folder in FOLDERS for path in (TOP / folder).rglob("*.py") if "__pycache__" not in path.parts)
 ROOMS = sorted({"/".join(path.relative_to(TOP).parts[:-1][:2]) for path in FILES})
 

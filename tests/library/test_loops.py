@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from stores import CLASSES, FLOAT16, SPLIT, make
+from test_dataset import MIXED, places_of
 from test_dataset import folder as folder
-from test_dataset import places_of
 from torch import nn
 
 from pipeline.core.closure import TOP
@@ -61,34 +61,45 @@ class Answers(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("labels") / "store.zarr", FLOAT16).path
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Returns a store of views of one image, and one of views that are mixed of two."""
+    within = tmp_path_factory.mktemp("labels")
+    mixed = make(within / "mixed.zarr", FLOAT16, views=MIXED.to_dict())
+    return {"single": make(within / "single.zarr", FLOAT16).path, "mixed": mixed.path}
 
 
 def our_loss(store: Path, epoch: int, seen: torch.Tensor, logits: torch.Tensor) -> tuple[list[int], float]:
     """Returns the rows of an epoch that were seen, and the loss of `train_student` on them."""
     views = LabelledViews(SPLIT, StoreReader(store), CLASSES, 2.0)
     (whole,) = views.batches(epoch, 0, batch_size=len(SPLIT), seed=0)
-    assert isinstance(whole.soft_targets, torch.Tensor)
     rows = places_of(whole.inputs, seen)
-    batch = LabelledBatch(seen, whole.hard_labels[rows], soft_targets=whole.soft_targets[rows], epoch=epoch)
-    return rows, float(LOSS(Answers(logits), batch, torch.device("cpu")))
+    columns = {name: values[rows] for name, values in vars(whole).items() if isinstance(values, torch.Tensor)}
+    return rows, float(LOSS(Answers(logits), LabelledBatch(**columns, epoch=epoch), torch.device("cpu")))
 
 
-@pytest.mark.parametrize("path", LOOPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [*((path.stem, "single") for path in LOOPS), ("pytorch_loop", "mixed"), ("fast_loop", "mixed")],
+)
 def test_a_loop_trains_with_our_loss_on_the_views_of_each_epoch(
-    path: Path, folder: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    views: str,
+    folder: Path,
+    stores: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     student = Recorder()
     before = student.body[1].weight.detach().clone()
-    values = runpy.run_path(str(path))["train"](student, str(folder), str(store), EPOCHS, BATCH)
+    train = runpy.run_path(str(TOP / f"docs/recipes/{name}.py"))["train"]
+    values = train(student, str(folder), str(stores[views]), EPOCHS, BATCH)
     steps = len(SPLIT) // BATCH
     assert len(values) == len(student.seen) == steps * EPOCHS
     for epoch in range(EPOCHS):
         places: list[int] = []
         for step in range(epoch * steps, (epoch + 1) * steps):
-            rows, expected = our_loss(store, epoch, student.seen[step], student.answers[step])
+            rows, expected = our_loss(stores[views], epoch, student.seen[step], student.answers[step])
             assert values[step] == pytest.approx(expected, rel=1e-5)
             places += rows
         assert len(set(places)) == steps * BATCH, "each image once"
