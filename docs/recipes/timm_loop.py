@@ -13,7 +13,7 @@ from potstill import losses
 def train(student: nn.Module, data: str, store: str, epochs: int, batch_size: int) -> list[float]:
     """Trains a student on stored labels; returns the loss of each step."""
     dataset = potstill.DistillationDataset(data, potstill.open_labels(store), temperature=2.0)
-    # timm's own augmentation, in the loader or behind it (mixup_fn), would leave labels for other pixels.
+    # No augmentation of timm's, here or later (mixup_fn): labels are for the views as they are.
     off = {"no_aug": True, "use_prefetcher": False, "collate_fn": potstill.collate}
     loader = create_loader(dataset, tuple(dataset[0].view.shape), batch_size, is_training=True, num_workers=0, **off)
     objective = losses.Distillation(losses.KD(dataset.temperature))

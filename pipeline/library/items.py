@@ -28,7 +28,7 @@ class Item(NamedTuple):
 
     @property
     def labels(self) -> tuple[Tensor | SparseTargets, Tensor]:
-        """What a loss takes after the student's logits: `loss(student(batch.view), *batch.labels)`."""
+        """The labels as a loss takes them: `loss(student(batch.view), *batch.labels)`."""
         return self.targets, self.hard_label
 
 
@@ -49,7 +49,7 @@ class MixedItem(NamedTuple):
 
     @property
     def labels(self) -> tuple[Tensor | SparseTargets, Tensor, Tensor, Tensor]:
-        """What a loss takes after the student's logits."""
+        """The labels as a loss takes them, those of the second sample last."""
         return self.targets, self.hard_label, self.partner_label, self.own_share
 
 
