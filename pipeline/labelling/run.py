@@ -177,7 +177,7 @@ def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
     return [*blocks[first:], *blocks[:first]]
 
 
-def _report(name: str, manifest: Manifest, source: EarlierStore | None, budget: Budget | None) -> None:
+def _report(name: str, manifest: Manifest, source: EarlierStore | None, budget: Budget | None = None) -> None:
     """Says what a finished store holds, what a label takes and how close it is to the teacher."""
     if manifest.fidelity is None:
         say(f"dump_labels: {name}: views only, no labels")

@@ -14,7 +14,7 @@ from pipeline.labels.encodings.dense_float16 import DenseFloat16
 
 
 def rung(label_bytes: float, kl: float, table_bytes: int = 0) -> Rung:
-    fidelity: dict[str, Any] = {"kl_nats": {"1": {"mean": kl}}}
+    fidelity: dict[str, Any] = {"kl_nats": {"1": {"mean": kl, "p999": 10 * kl}}}
     return Rung(DenseFloat16(), (1.0,), 1, label_bytes, table_bytes, fidelity)
 
 
