@@ -38,7 +38,7 @@ from pipeline.training.run import Workplace
 
 @dataclass(frozen=True)
 class Lessons:
-    """All that a student learned from: its row, as it was trained, and its store."""
+    """The row of a trained student, with numbers for `auto`, and the store that it learned from."""
 
     row: TrainStudent
     store: StoreReader
