@@ -7,6 +7,7 @@ in reports/bench/<name>.json. A new claim is a file here and a section in docs/b
 Speed and size of the pipeline:
 
     dump_overhead.py      the dump against the teacher's bare forward pass
+    encoding_speed.py     what encoding and decoding a label takes, for every encoding
     farm.py               several students in one pass against one after the other
     first_hour.py         `make new`, doctor and all stages on drawn images: minutes, and accuracy
     flips.py              flipped bits in what a run left: how many are found
@@ -16,6 +17,7 @@ Speed and size of the pipeline:
     label_size.py         bytes and KL of every encoding beside other systems' records
     aware_int8.py         students in float32, in static int8, and in int8 after training for it
     loader_speed.py       images a second of our loaders and of those of torch and torchvision
+    many_classes.py       bytes and KL of labels of 21,841 classes, by a simulated teacher
     memory.py             peak memory of a student's training, with data held and streamed
     photo_labels.py       the same on a real teacher of 1000 classes and 50 views
     plain_loop.py         a student's epoch against the shortest loop in PyTorch
