@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
@@ -28,6 +29,10 @@ class _Flip(ImageOperation):
         return happens(words[0], self.probability).long()[:, None]
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        if images.device.type == "cpu":  # only those that are mirrored, by NumPy: several times as fast
+            rows, views = draws[:, 0].numpy().nonzero()[0], images.numpy().copy()
+            views[rows] = np.flip(views[rows], self._axis)
+            return torch.from_numpy(views)
         return torch.where(draws.bool()[:, :, None, None], images.flip(self._axis), images)
 
 

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -33,6 +35,11 @@ class PadCrop(ImageOperation):
         if self.pad_px == 0:
             return images
         height, width = images.shape[2:]
-        windows = F.pad(images, (self.pad_px,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        padded = F.pad(images, (self.pad_px,) * 4)
+        if images.device.type == "cpu":  # NumPy copies windows several times as fast
+            views = sliding_window_view(padded.numpy(), (height, width), axis=(2, 3))
+            tops, lefts = draws.numpy().T
+            return torch.from_numpy(views[np.arange(len(images)), :, tops, lefts])
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         rows = torch.arange(len(images), device=images.device)
         return windows[rows, :, draws[:, 0], draws[:, 1]]
