@@ -3,8 +3,8 @@
     python -m benchmarks.encoding_speed
 
 Labels are in memory as a training has them: gathered in windows by row, decoded, cut into batches.
-Beside it the plainest alternative: a numpy array of float32 targets of all classes, indexed batch by
-batch. Encoding is with the labels' anchors where there are any.
+Beside it the plainest alternative: a numpy array of float32 targets of all classes, indexed batch
+by batch. Encoding is with the labels' anchors where there are any.
 """
 
 from typing import Any

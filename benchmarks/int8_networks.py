@@ -7,6 +7,7 @@ Each network has fresh weights, and a head that is fitted to its features of han
 """
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,9 +63,14 @@ _BATCH, _RIDGE, _SCALE = 50, 30.0, 10.0  # the fitted head's logits are its regr
 @dataclass(frozen=True)
 class Outcome:
     """A network in float32 and int8, over the test images; `int8` is the reason where there is
-    none."""
+    none.
+
+    `relative_difference` is that of the float32 file to torch, `torch_difference` that of torch to
+    itself in float64: a head that is fitted to fresh features makes much of roundings.
+    """
 
     relative_difference: float
+    torch_difference: float
     float32_accuracy: float
     int8_accuracy: float | None
     size_ratio: float | None
@@ -83,7 +89,12 @@ def main(networks: Annotated[list[str] | None, typer.Argument()] = None) -> None
 
 
 def _row(name: str, found: Outcome) -> dict[str, Any]:
-    row = {"network": name, "float32": found.float32_accuracy, "parity": found.relative_difference}
+    row = {
+        "network": name,
+        "float32": found.float32_accuracy,
+        "parity": found.relative_difference,
+        "torch to float64": found.torch_difference,
+    }
     row |= {"drop points": found.drop_points}
     row |= {"size": found.size_ratio, "seconds": found.seconds}
     if isinstance(found.int8, str):
@@ -105,18 +116,19 @@ def measure(name: str, settings: Export) -> Outcome:
         float32, int8 = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         modules = write_onnx(float32, trace(model, train.inputs[:2]), {})
         exact = run_onnx(float32, test.inputs.split(_BATCH))
-        parity = compare(exact, _outputs(model, test.inputs), test.hard_labels)
+        outputs = _outputs(model, test.inputs)
+        parity = compare(exact, outputs, test.hard_labels)
+        own = compare(outputs, _outputs(deepcopy(model).double(), test.inputs), test.hard_labels)
+        differences = parity.relative_difference, own.relative_difference
         start = time.monotonic()
         try:
             facts = write_int8(int8, float32, Samples(some, some, val), modules, settings)
         except PipelineError as error:
-            return Outcome(
-                parity.relative_difference, parity.accuracy, None, None, str(error), time.monotonic() - start
-            )
+            return Outcome(*differences, parity.accuracy, None, None, str(error), time.monotonic() - start)
         seconds = time.monotonic() - start
         found = accuracy(run_onnx(int8, test.inputs.split(_BATCH)), test.hard_labels)
         ratio = int8.stat().st_size / float32.stat().st_size
-        return Outcome(parity.relative_difference, parity.accuracy, found, ratio, facts, seconds)
+        return Outcome(*differences, parity.accuracy, found, ratio, facts, seconds)
 
 
 def digits() -> tuple[SplitInMemory, SplitInMemory, SplitInMemory]:

@@ -25,10 +25,10 @@ these mean KL in nats of truncated labels:
 | 10 | 0.035 (0.0355) | 0.0110 (0.0109) |
 | 16 | 0.019 (0.0180) | 0.0071 |
 
-Views of one image (`simulated_views`) share a part of the variance of everything that is drawn for a
-label; the rest is drawn for each view. With `SHARED` of 1,000 classes, the variance of a class's
-log-probability over an image's views is the share of its variance over the classes that
-EfficientNet-Lite0 has on photographs (`benchmarks.many_classes --fit`).
+Views of one image (`simulated_views`) share a part of the variance of everything that is drawn for
+a label; the rest is drawn for each view. With `SHARED` and 1,000 classes, the variance of a class's
+log-probability over an image's views is the same share of its variance over the classes as with
+EfficientNet-Lite0 on photographs (`benchmarks.many_classes --fit`).
 
 The mean tail is that of the very labels that it decodes, about 50 of a class, which flatters it:
 with 250 of a class the KL is 0.037, 0.025 and 0.0130 for 3, 5 and 10 kept classes. Seeds 1 to 3
@@ -70,7 +70,7 @@ class _Classes:
 
 @dataclass(frozen=True)
 class _Draws:
-    """All that is drawn for labels: standard normal numbers beside their own classes."""
+    """The draws behind labels: standard normal numbers beside their own classes."""
 
     own: torch.Tensor  # [labels]: the label's class
     noise: torch.Tensor  # [labels, classes]
