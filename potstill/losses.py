@@ -13,6 +13,7 @@ from pipeline.library.losses import (
     CentredMSE,
     Distillation,
     HardLabelLoss,
+    Loss,
     SoftTargetLoss,
 )
 from pipeline.signals.losses import cross_entropy
@@ -31,6 +32,7 @@ __all__ = [
     "CentredMSE",
     "Distillation",
     "HardLabelLoss",
+    "Loss",
     "SoftTargetLoss",
     "centred_mse",
     "cross_entropy",

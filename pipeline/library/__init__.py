@@ -2,6 +2,7 @@
 
 Nothing of a stage is needed: no params.yaml, no folders of their own, no DVC.
 
+arguments.py      the checks of plain arguments: numbers
 ids.py            sample ids of images, and sample ids in any whole numbers
 pixels.py         one image in any usual form, as pixels
 labels.py         Labels: a store that is open, and its soft targets by sample id and view
@@ -13,5 +14,6 @@ samples.py        the images that labels belong to: a prepared data set's, or a 
 items.py          the items of a data set, and a batch of them
 dataset.py        DistillationDataset: a map-style data set of views with their soft targets
 loader.py         LabelledLoader: our own fast batches of them
+loss_inputs.py    the checks of what a loss is called with
 losses.py         the losses as modules, and their weighted sum
 """

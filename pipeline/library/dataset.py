@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from pipeline.core.errors import DataError
 from pipeline.data.budget import MemoryBudget
+from pipeline.library.arguments import need_whole
 from pipeline.library.items import Item, Items, MixedItem
-from pipeline.library.labels import Labels
+from pipeline.library.labels import Labels, as_labels
 from pipeline.library.own_images import MapStyle
 from pipeline.library.samples import OwnSamples, PreparedSamples, Samples, join
 from pipeline.views.plan import ViewPlan, take
@@ -32,6 +33,7 @@ class DistillationDataset(Dataset[Item | MixedItem]):
     Args:
         data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your
             own, as for `label_dataset`: its images are read, and looked up, as they are asked for.
+        labels: Those of `open_labels` or `label_dataset`, or a path or URL of them.
         temperature: Of the soft targets; None: the one that labels are stored at.
         normalise: Called with a batch of views, uint8 [views, channels, height, width], for what
             the items shall have in their place. It must not move pixels: labels are of the views
@@ -49,16 +51,16 @@ class DistillationDataset(Dataset[Item | MixedItem]):
     def __init__(
         self,
         data: str | Path | MapStyle,
-        labels: Labels,
+        labels: Labels | str | Path,
         *,
         temperature: float | None = None,
         normalise: Normalise | None = None,
         sparse: bool = False,
         memory_mb: int = 4000,
     ) -> None:
+        self.labels = labels = as_labels(labels)
+        self.normalise, self.sparse, self.temperature = normalise, sparse, labels.chosen(temperature)
         labels.need_targets(temperature, sparse=sparse)
-        self.labels, self.normalise, self.sparse = labels, normalise, sparse
-        self.temperature = labels.temperature if temperature is None else temperature
         self._samples: Samples
         if isinstance(data, str | Path):
             budget = MemoryBudget.of_megabytes(memory_mb, _BATCH, "memory_mb")
@@ -89,9 +91,7 @@ class DistillationDataset(Dataset[Item | MixedItem]):
 
         Call it before the epoch's loop begins; batches that a worker has made already keep theirs.
         """
-        if epoch < 0:
-            raise DataError("set_epoch", f"{epoch}", expected="a number from 0 on")
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(need_whole("set_epoch", epoch))
 
     def __getitem__(self, index: int) -> Item | MixedItem:
         item: Item | MixedItem = self.__getitems__([index])[0]

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from pipeline.core.errors import StoreError, listed
+from pipeline.core.errors import ConfigError, StoreError, listed
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.labels.notes import notes_of
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 from pipeline.labels.servers import is_url
 from pipeline.labels.targets import SparseTargets
+from pipeline.library.arguments import need_number
 from pipeline.library.held_view import HeldView
 from pipeline.library.ids import as_ids
 from pipeline.views.spec import ViewSpec
@@ -153,7 +154,7 @@ class Labels:
             raise StoreError(self.location, found, fix=fix)
         self.need_targets(temperature, sparse=sparse)
         labels = self._held_view(view).take(rows)
-        at = self.temperature if temperature is None else temperature
+        at = self.chosen(temperature)
         return self.store.codec.targets(labels, at) if sparse else self.store.decode(labels, at)
 
     def need_targets(self, temperature: float | None = None, *, sparse: bool = False) -> None:
@@ -165,8 +166,13 @@ class Labels:
         if sparse and encoding.detail != "some classes":
             found = f"its labels ({self.encoding['kind']}) hold every class"
             raise StoreError(self.location, found, expected="sparse=False for this store")
-        if temperature is not None:
-            self.store.codec.require(temperature)
+        self.store.codec.require(self.chosen(temperature))
+
+    def chosen(self, temperature: float | None) -> float:
+        """Returns a temperature, by default the one that the labels are stored at; raises
+        ConfigError where it is no number above 0.
+        """
+        return self.temperature if temperature is None else need_number("temperature", temperature, above=0)
 
     @cached_property
     def _index(self) -> SampleIndex:
@@ -195,6 +201,21 @@ def open_labels(place: str | Path) -> Labels:
         StoreError: There is no store, or it is damaged.
     """
     return Labels(place)
+
+
+def as_labels(given: object) -> Labels:
+    """Returns labels, opened where a path or a URL is given.
+
+    Raises:
+        StoreError: There is no store, or it is damaged.
+        ConfigError: It is neither.
+    """
+    if isinstance(given, Labels):
+        return given
+    if not isinstance(given, str | Path):
+        expected = "the labels of open_labels or label_dataset, a path, or a URL"
+        raise ConfigError("labels", f"a {type(given).__name__}", expected=expected)
+    return open_labels(given)
 
 
 def _need_a_store(path: Path) -> None:

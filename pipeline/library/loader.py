@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from pipeline.core.errors import DataError
+from pipeline.core.errors import ConfigError, DataError
 from pipeline.data.budget import MemoryBudget
-from pipeline.library.labels import Labels
+from pipeline.library.arguments import need_whole
+from pipeline.library.labels import Labels, as_labels
 from pipeline.library.own_images import MapStyle
 from pipeline.library.samples import join
 from pipeline.models.devices import has_room
@@ -30,6 +31,7 @@ class LabelledLoader:
     Args:
         data: The folder of a prepared data set (`data/prepare`), or a map-style data set of your
             own, as for `label_dataset`: all of its images are read here.
+        labels: Those of `open_labels` or `label_dataset`, or a path or URL of them.
         temperature: Of the soft targets; None: the one that labels are stored at.
         seed: Of the order.
         memory_mb: Larger data is streamed from disk, within this budget.
@@ -38,38 +40,44 @@ class LabelledLoader:
         DataError: There is no prepared data set, or it is damaged.
         StoreError: The labels are for other data, lack some of the samples, or can't serve the
             temperature.
-        ConfigError: The budget is too small.
+        ConfigError: The budget is too small, or a batch larger than the data set.
     """
 
     def __init__(
         self,
         data: str | Path | MapStyle,
-        labels: Labels,
+        labels: Labels | str | Path,
         batch_size: int,
         *,
         temperature: float | None = None,
         seed: int = 0,
         memory_mb: int = 4000,
     ) -> None:
-        if batch_size < 1:
-            raise DataError("batch_size", f"{batch_size}", expected="at least 1")
+        labels, batch_size = as_labels(labels), need_whole("batch_size", batch_size, 1)
         labels.need_targets(temperature)
         budget = MemoryBudget.of_megabytes(memory_mb, batch_size, "memory_mb")
-        self.labels, self.batch_size, self.seed = labels, batch_size, seed
-        self._views = join(data, labels, labels.temperature if temperature is None else temperature, budget)
+        self.labels, self.batch_size, self.seed = labels, batch_size, need_whole("seed", seed)
+        self._views = join(data, labels, labels.chosen(temperature), budget)
+        if batch_size > (count := self._views.num_samples):
+            found = f"{batch_size:,}, and there are {count:,} samples"
+            raise ConfigError("batch_size", found, expected="no more: an epoch has whole batches only")
         self._share, self._epoch = WHOLE, 0
 
     def __len__(self) -> int:
         return self._views.steps_per_epoch(self.batch_size)
+
+    def __repr__(self) -> str:
+        views, where = self._views, self.labels.location
+        counts = f"{views.num_samples:,} samples, {len(self):,} batches of {self.batch_size:,}"
+        at = f"temperature {views.temperature:g}, seed {self.seed}, epoch {self._epoch}"
+        return f"LabelledLoader({counts}, view {self.labels.view_of(self._epoch)} of {where!r}, {at})"
 
     def __iter__(self) -> Iterator[LabelledBatch]:
         return self.from_step(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order and the view of an epoch: the views of the store are taken in turn."""
-        if epoch < 0:
-            raise DataError("set_epoch", f"{epoch}", expected="a number from 0 on")
-        self._epoch = epoch
+        self._epoch = need_whole("set_epoch", epoch)
 
     def from_step(self, step: int) -> Iterator[LabelledBatch]:
         """Yields the epoch's batches from one on: how a run goes on in the midst of an epoch."""

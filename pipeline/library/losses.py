@@ -1,23 +1,54 @@
 """The losses of soft targets as modules, and their weighted sum with that of hard labels."""
 
+from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.errors import ConfigError
+from pipeline.data.splits import UNLABELLED
 from pipeline.labels.targets import SparseTargets
-from pipeline.library.labels import Labels
+from pipeline.library.arguments import need_number, need_whole
+from pipeline.library.labels import Labels, as_labels
+from pipeline.library.loss_inputs import need_classes, need_plain_views, need_same_classes
 from pipeline.student.losses import SoftLoss, build_loss
 from pipeline.training.hard_labels import mixed_cross_entropy
 
-Targets = Float[Tensor, "batch classes"] | SparseTargets
+Targets = Float[Tensor, "_ _"] | SparseTargets
 
 
-class SoftTargetLoss(nn.Module):
-    """A loss of soft targets: called with the student's logits, the soft targets and the hard
-    labels, it returns the mean over the batch, in nats.
+class Loss(nn.Module, ABC):
+    """A loss that is called with the student's logits and a batch's labels, of plain views or of
+    mixed ones; it returns the mean over the batch, in nats.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        logits: Float[Tensor, "batch classes"],
+        targets: Any,
+        hard_labels: Int64[Tensor, " _"],
+        partner_labels: Int64[Tensor, " _"] | None = None,
+        own_shares: Float[Tensor, " _"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Returns the batch's mean loss."""
+
+    @abstractmethod
+    def check(self, labels: Labels | str | Path) -> None:
+        """Raises ConfigError where it can't learn from the labels of a store, or StoreError where
+        these can't be had at its temperature.
+        """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the number of the epoch, from 0, for a loss that warms up."""
+        need_whole("set_epoch", epoch)
+
+
+class SoftTargetLoss(Loss):
+    """A loss of soft targets. Of mixed views it compares with the teacher alone.
 
     Logits of bfloat16 or float16 are computed with as float32.
 
@@ -31,34 +62,41 @@ class SoftTargetLoss(nn.Module):
 
     def __init__(self, kind: str, temperature: float, *, standardize: bool, **settings: float) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ConfigError(f"{kind}: temperature", str(temperature), expected="a number above 0")
         self.loss: SoftLoss = build_loss({"kind": kind, "standardize": standardize, **settings}, kind)
-        self.temperature = temperature
+        self.temperature = need_number(f"{kind}: temperature", temperature, above=0)
         #: The number of the epoch, from 0, for a loss that warms up.
         self.epoch = 0
 
     def forward(
-        self, logits: Float[Tensor, "batch classes"], targets: Targets, hard_labels: Int64[Tensor, " batch"]
+        self,
+        logits: Float[Tensor, "batch classes"],
+        targets: Targets,
+        hard_labels: Int64[Tensor, " _"],
+        partner_labels: Int64[Tensor, " _"] | None = None,
+        own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the batch's mean loss.
 
         Raises:
-            ConfigError: It can't learn from sparse targets, and these are.
-            DataError: It needs hard labels, and one is -1 or no class.
+            ConfigError: It can't learn from sparse targets, or from mixed views, and these are.
+            DataError: The logits are of other classes or views than the labels; or it needs hard
+                labels, and one is -1 or no class.
         """
         if isinstance(targets, SparseTargets):
             self.loss.check_labels("some classes", "sparse targets", self.loss.kind)
-        if self.loss.needs_hard_label and hard_labels.device.type == "cpu":  # a GPU would be waited for
-            _need_classes(hard_labels, logits.shape[1], self.loss.kind)
+        need_same_classes(logits, targets, hard_labels, self.loss.kind)
+        if self.loss.needs_hard_label:
+            need_plain_views(partner_labels, self.loss.kind)
+            need_classes(hard_labels, logits.shape[1], 0, self.loss.kind)
         logits = _precise(logits)
         labels = hard_labels.to(logits.device, non_blocking=True)
         return self.loss(logits, targets, labels, temperature=self.temperature, epoch=self.epoch).mean()
 
-    def check(self, labels: Labels) -> None:
+    def check(self, labels: Labels | str | Path) -> None:
         """Raises ConfigError where it can't learn from the labels of a store, or StoreError where
         these can't be had at its temperature.
         """
+        labels = as_labels(labels)
         labels.need_targets(self.temperature)
         store = labels.store
         self.loss.check_labels(store.encoding.detail, f"{labels.location} ({store.encoding.kind})", self.loss.kind)
@@ -67,7 +105,7 @@ class SoftTargetLoss(nn.Module):
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the number of the epoch, from 0, for a loss that warms up."""
-        self.epoch = epoch
+        self.epoch = need_whole("set_epoch", epoch)
 
     def extra_repr(self) -> str:
         """Returns the settings, for the module's description."""
@@ -138,11 +176,10 @@ class CentredMSE(SoftTargetLoss):
         super().__init__("mse", temperature, standardize=standardize)
 
 
-class HardLabelLoss(nn.Module):
+class HardLabelLoss(Loss):
     """The cross-entropy with the hard labels, a mean over the batch, in nats.
 
-    An example without a label (-1), or mixed with one that has none, counts 0. It is called as the
-    other losses are; of mixed views with `partner_labels` and `own_shares`, too.
+    An example without a label (-1), or mixed with one that has none, counts 0.
 
     Args:
         label_smoothing: So much of a target's mass goes to all classes alike.
@@ -150,17 +187,25 @@ class HardLabelLoss(nn.Module):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = need_number("label_smoothing", label_smoothing, least=0)
 
     def forward(
         self,
         logits: Float[Tensor, "batch classes"],
         targets: Any,
-        hard_labels: Int64[Tensor, " batch"],
-        partner_labels: Int64[Tensor, " batch"] | None = None,
-        own_shares: Float[Tensor, " batch"] | None = None,
+        hard_labels: Int64[Tensor, " _"],
+        partner_labels: Int64[Tensor, " _"] | None = None,
+        own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Returns the batch's mean loss; the soft targets are not looked at."""
+        """Returns the batch's mean loss; the soft targets are not looked at.
+
+        Raises:
+            DataError: A hard label is no class of the logits, or there are not as many of them.
+        """
+        need_same_classes(logits, None, hard_labels, "HardLabelLoss")
+        for labels in (hard_labels, partner_labels):
+            if labels is not None:
+                need_classes(labels, logits.shape[1], UNLABELLED, "HardLabelLoss")
         partners = None if partner_labels is None or own_shares is None else (partner_labels, own_shares)
         values = mixed_cross_entropy(
             _precise(logits), hard_labels, partners=partners, label_smoothing=self.label_smoothing
@@ -170,8 +215,12 @@ class HardLabelLoss(nn.Module):
             values = values * known.to(values.device, values.dtype, non_blocking=True)
         return values.mean()
 
+    def check(self, labels: Labels | str | Path) -> None:
+        """Raises StoreError where there is no such store; it learns beside any labels."""
+        as_labels(labels)
 
-class Distillation(nn.Module):
+
+class Distillation(Loss):
     """The weighted sum that a student learns from.
 
         hard_weight * cross-entropy + soft_weight * loss of soft targets
@@ -195,7 +244,8 @@ class Distillation(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(hard_weight, soft_weight) < 0 or not hard_weight + soft_weight > 0:
+        weights = {"hard_weight": hard_weight, "soft_weight": soft_weight}
+        if not sum(need_number(f"Distillation: {name}", weight, least=0) for name, weight in weights.items()):
             found = f"hard_weight {hard_weight} and soft_weight {soft_weight}"
             raise ConfigError("Distillation", found, expected="numbers from 0 on, one of them above 0")
         self.soft, self.hard = loss, HardLabelLoss(label_smoothing)
@@ -205,26 +255,32 @@ class Distillation(nn.Module):
         self,
         logits: Float[Tensor, "batch classes"],
         targets: Targets,
-        hard_labels: Int64[Tensor, " batch"],
-        partner_labels: Int64[Tensor, " batch"] | None = None,
-        own_shares: Float[Tensor, " batch"] | None = None,
+        hard_labels: Int64[Tensor, " _"],
+        partner_labels: Int64[Tensor, " _"] | None = None,
+        own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Returns the batch's mean loss."""
-        parts = []
-        if self.hard_weight:
-            parts.append(self.hard_weight * self.hard(logits, targets, hard_labels, partner_labels, own_shares))
-        if self.soft_weight:
-            parts.append(self.soft_weight * self.soft(logits, targets, hard_labels))
-        return torch.stack(parts).sum()
+        """Returns the batch's mean loss; raises what its parts do."""
+        given = (logits, targets, hard_labels, partner_labels, own_shares)
+        return torch.stack([weight * loss(*given) for weight, loss in self._parts()]).sum()
+
+    def check(self, labels: Labels | str | Path) -> None:
+        """Raises ConfigError where one of its parts can't learn from the labels of a store, or
+        StoreError where these can't be had at its temperature.
+        """
+        labels = as_labels(labels)
+        for _, loss in self._parts():
+            loss.check(labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the number of the epoch, from 0, of the loss of soft targets."""
+        self.soft.set_epoch(epoch)
+
+    def _parts(self) -> list[tuple[float, Loss]]:
+        """Returns the losses that count, each with its weight."""
+        parts: list[tuple[float, Loss]] = [(self.hard_weight, self.hard), (self.soft_weight, self.soft)]
+        return [(weight, loss) for weight, loss in parts if weight]
 
 
 def _precise(logits: Tensor) -> Tensor:
     """Returns logits in float32 at least."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _need_classes(hard_labels: Tensor, num_classes: int, kind: str) -> None:
-    odd = hard_labels[(hard_labels < 0) | (hard_labels >= num_classes)]
-    if len(odd):
-        found = f"hard label {int(odd[0])}"
-        raise DataError(kind, found, expected=f"a class of 0 to {num_classes - 1}", fix="take KD, DIST or CentredMSE")

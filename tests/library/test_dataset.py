@@ -168,7 +168,10 @@ def test_what_does_not_fit_is_refused_in_one_line(folder: Path, tmp_path: Path) 
         "3, which this store can't serve": lambda: open_(folder, topk, temperature=3.0),
         "no soft labels": lambda: open_(folder, none),
         "hold every class": lambda: open_(folder, labels, sparse=True),
-        "expected a number from 0 on": lambda: open_(folder, labels).set_epoch(-1),
+        "set_epoch: -1; expected a whole number from 0 on": lambda: open_(folder, labels).set_epoch(-1),
+        "set_epoch: '1'; expected a whole": lambda: open_(folder, labels).set_epoch("1"),  # type: ignore[arg-type]
+        "labels: a dict; expected the labels of open_labels": lambda: open_(folder, {}),  # type: ignore[arg-type]
+        "temperature: 0; expected a number above 0": lambda: open_(folder, labels, temperature=0),
         "expected a tensor of 1 views": lambda: open_(folder, labels, normalise=lambda views: views[:0])[0],
         "manifest.json": lambda: open_(tmp_path, labels),
     }.items():

@@ -48,14 +48,19 @@ def test_batches_on_a_gpu_are_those_of_the_processor(folder: Path, tmp_path: Pat
 
 def test_sparse_labels_come_as_such_and_losses_are_told_what_they_can_use(folder: Path, tmp_path: Path) -> None:
     labels = potstill.open_labels(make(tmp_path / "rest.zarr", REST).path)
-    batch = next(iter(potstill.LabelledLoader(folder, labels, 20)))
+    loader = potstill.LabelledLoader(folder, labels.location, 20)
+    assert "20 samples, 1 batches of 20, view 0 of" in repr(loader)
+    batch = next(iter(loader))
     assert isinstance(batch.soft_targets, potstill.SparseTargets)
     losses.KD(1.0).check(labels)
     for message, refused in {
         "'dist' can't learn from": lambda: losses.DIST(1.0).check(labels),
         "3, which this store can't serve": lambda: losses.KD(3.0).check(labels),
-        "batch_size: 0; expected at least 1": lambda: potstill.LabelledLoader(folder, labels, 0),
-        "expected a number from 0 on": lambda: potstill.LabelledLoader(folder, labels, 4).set_epoch(-1),
+        "batch_size: 0; expected a whole number from 1": lambda: potstill.LabelledLoader(folder, labels, 0),
+        "batch_size: 21, and there are 20 samples": lambda: potstill.LabelledLoader(folder, labels, 21),
+        "set_epoch: -1; expected a whole number from 0 on": lambda: potstill.LabelledLoader(
+            folder, labels, 4
+        ).set_epoch(-1),
         "expected 0 <= rank < world": lambda: potstill.LabelledLoader(folder, labels, 4).share_of(2, 2),
     }.items():
         with pytest.raises(potstill.PotstillError, match=message):

@@ -1,11 +1,14 @@
 """`potstill.losses`: the modules give what the stages' losses give."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_split
 from logits import HARD_LABELS, STUDENT, TEACHER
+from stores import FLOAT16, REST, make
 from torch import nn
 from torch.nn.functional import log_softmax
 
@@ -33,6 +36,10 @@ MODULES: dict[str, Callable[..., losses.SoftTargetLoss]] = {
 TARGETS = log_softmax(TEACHER / 4, dim=1)
 
 
+def of(module: Callable[..., losses.SoftTargetLoss]) -> losses.Distillation:
+    return losses.Distillation(module(4.0))
+
+
 class Given(nn.Module):
     """A network that returns these logits."""
 
@@ -54,6 +61,8 @@ def test_every_loss_has_a_module() -> None:
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_a_module_gives_the_stages_objective_with_its_gradient(kind: str, standardize: bool, mixes: bool) -> None:
     values = []
+    if mixes and LOSSES[kind].needs_hard_label:
+        pytest.skip("it needs plain views")
     count, labels = len(STUDENT), HARD_LABELS
     partners = labels.flip(0).index_fill(0, torch.tensor([0]), -1) if mixes else None
     shares = torch.linspace(0.5, 1, count) if mixes else None
@@ -73,6 +82,52 @@ def test_a_module_gives_the_stages_objective_with_its_gradient(kind: str, standa
     assert kind.capitalize() in repr(whole)
 
 
+ALL: dict[str, Callable[[], losses.Loss]] = {
+    **{kind: partial(module, 4.0) for kind, module in MODULES.items()},
+    "hard": losses.HardLabelLoss,
+    **{f"distillation of {kind}": partial(of, module) for kind, module in MODULES.items()},
+}
+PARTNERS, SHARES = HARD_LABELS.flip(0), torch.full((len(HARD_LABELS),), 0.7)
+IDS = torch.arange(len(HARD_LABELS))
+
+
+@pytest.mark.parametrize("loss", ALL.values(), ids=ALL)
+def test_every_loss_takes_the_labels_of_every_kind_of_batch(loss: Callable[[], losses.Loss]) -> None:
+    views = make_split(len(STUDENT)).inputs
+    plain = [
+        potstill.Item(views, TARGETS, HARD_LABELS, IDS),
+        LabelledBatch(views, HARD_LABELS, None, None, soft_targets=TARGETS),
+    ]
+    values = [loss()(STUDENT, *batch.labels) for batch in plain]  # type: ignore[attr-defined]
+    assert torch.equal(*values)
+    mixed = [
+        potstill.MixedItem(views, TARGETS, HARD_LABELS, IDS, PARTNERS, SHARES),
+        LabelledBatch(views, HARD_LABELS, PARTNERS, SHARES, soft_targets=TARGETS),
+    ]
+    soft = getattr(loss(), "soft", loss())
+    if isinstance(soft, losses.SoftTargetLoss) and soft.loss.needs_hard_label:
+        for batch in mixed:
+            with pytest.raises(potstill.PotstillError, match=r"mixed of two samples.*take KD, DIST or CentredMSE"):
+                loss()(STUDENT, *batch.labels)  # type: ignore[attr-defined]
+        return
+    both = [loss()(STUDENT, *batch.labels) for batch in mixed]  # type: ignore[attr-defined]
+    assert torch.equal(*both)
+    assert torch.equal(both[0], values[0]) == isinstance(loss(), losses.SoftTargetLoss), "others take both labels"
+
+
+@pytest.mark.parametrize("loss", ALL.values(), ids=ALL)
+def test_every_loss_checks_labels_and_is_told_the_epoch(loss: Callable[[], losses.Loss], tmp_path: Path) -> None:
+    topk = make(tmp_path / "rest.zarr", REST).path
+    loss().set_epoch(3)
+    loss().check(make(tmp_path / "store.zarr", FLOAT16).path)
+    soft = getattr(loss(), "soft", loss())
+    if isinstance(soft, losses.SoftTargetLoss) and soft.loss.kind != "kd":
+        with pytest.raises(potstill.PotstillError, match="can't learn from"):
+            loss().check(str(topk))
+    else:
+        loss().check(potstill.open_labels(topk))
+
+
 def test_sparse_targets_and_low_precision() -> None:
     every = torch.arange(3).expand(len(TARGETS), 3)
     rest = TARGETS[:, 3:].logsumexp(dim=1)
@@ -89,7 +144,17 @@ def test_what_can_not_be_learned_from_is_refused_in_one_line() -> None:
     for message, refused in {
         "can't learn from sparse targets": lambda: losses.DIST(2.0)(STUDENT, sparse, HARD_LABELS),
         "standardised, can't learn": lambda: losses.KD(2.0, standardize=True)(STUDENT, sparse, HARD_LABELS),
-        "hard label -1; expected a class of 0 to 3": lambda: losses.DKD(2.0)(STUDENT, TARGETS, unknown),
+        "hard label -1; expected a class of 0 to 3; take": lambda: losses.DKD(2.0)(STUDENT, TARGETS, unknown),
+        r"hard label 4; expected a class of 0 to 3, or -1$": lambda: losses.HardLabelLoss()(
+            STUDENT, TARGETS, unknown + 5
+        ),
+        r"kd: logits of shape .* 3\]; expected .* 4\], as the soft": lambda: losses.KD(2.0)(
+            STUDENT[:, :3], TARGETS, HARD_LABELS
+        ),
+        "expected one row for each of 2 hard": lambda: losses.HardLabelLoss()(STUDENT, TARGETS, HARD_LABELS[:2]),
+        "label_smoothing: -1; expected a number from 0": lambda: losses.HardLabelLoss(-1),
+        "hard_weight: nan": lambda: losses.Distillation(losses.KD(1.0), hard_weight=float("nan")),
+        "set_epoch: -1; expected a whole number from 0": lambda: losses.KD(1.0).set_epoch(-1),
         "temperature: 0; expected a number above 0": lambda: losses.KD(0),
         "nkd": lambda: losses.NKD(1.0, gamma=-1.0),
         "one of them above 0": lambda: losses.Distillation(losses.KD(1.0), hard_weight=0, soft_weight=0),
