@@ -88,11 +88,11 @@ def test_what_others_have_installed_beside_it_is_not_read(tmp_path: Path, monkey
     monkeypatch.setattr(closure, "TOP", tmp_path)
     for name, text in {
         "pipeline/__init__.py": "",
-        "pipeline/here.py": "import torch\nimport pipeline.there\n",
-        "pipeline/there.py": "x = 1\n",
+        "pipeline/here.py": "import torch\nimport pipeline.data\n",
+        "pipeline/data.py": "x = 1\n",
         "torch/__init__.py": "from . import relative\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     found = import_closure(Path("pipeline/here.py"), tmp_path)
-    assert found == [Path("pipeline/here.py"), Path("pipeline/there.py")]
+    assert found == [Path("pipeline/here.py"), Path("pipeline/data.py")]
