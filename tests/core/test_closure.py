@@ -95,4 +95,4 @@ def test_what_others_have_installed_beside_it_is_not_read(tmp_path: Path, monkey
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     found = import_closure(Path("pipeline/here.py"), tmp_path)
-    assert found == [Path("pipeline/here.py"), Path("pipeline/data.py")]
+    assert found == [Path("pipeline/data.py"), Path("pipeline/here.py")]
