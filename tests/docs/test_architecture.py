@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ def test_a_rooms_map_names_its_files(room: str) -> None:
     files = [path.name for path in folder.iterdir() if path.is_file() and path.suffix == ".py"]
     folders = [f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert sorted(named) == sorted({*files, *folders} - {"__init__.py"})
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    counts = Counter(path.name for path in Path("tests").rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == [], "pytest takes them for one module"
 
 
 def test_every_stage_of_the_dag_is_a_script() -> None:
