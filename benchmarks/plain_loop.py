@@ -1,6 +1,7 @@
 """A student's epoch by our training against the shortest correct loop in PyTorch.
 
     python -m benchmarks.plain_loop    # the data and the labels that `make repro` left
+    python -m benchmarks.plain_loop small --rounds 2
 
 The loop has the same network, optimizer, batch size and number format, and hard labels. It takes
 views that were rendered before and lie in memory. Ours is all that `potstill train-student` does in
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -109,12 +110,17 @@ def measure(epoch: Epoch, rounds: int) -> dict[str, Any]:
     return seconds | {"ratio": ratio, "ratio to the loop without validation": ratio_to_bare}
 
 
-def main(device: DeviceOption = None, rounds: int = ROUNDS) -> None:
+def main(
+    students: Annotated[list[str] | None, typer.Argument(help="By default all but the twins.")] = None,
+    device: DeviceOption = None,
+    rounds: int = ROUNDS,
+) -> None:
     need_data()
     where = choose_device(device or "auto")
-    students = {name: row for name, row in load_table(TrainStudent, "students").items() if row.twin_of is None}
+    table = load_table(TrainStudent, "students")
+    chosen = {name: row for name, row in table.items() if (name in students if students else row.twin_of is None)}
     dataset, rows = ImageDataset(Path("data/prepare")), list[dict[str, Any]]()
-    for name, row in students.items():
+    for name, row in chosen.items():
         store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
         budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, f"students.{name}")
         data = StudentData.open(dataset, budget, where, [store])
