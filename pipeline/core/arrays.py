@@ -29,6 +29,7 @@ from pipeline.core.array_files import (
 from pipeline.core.errors import PipelineError, StoreError, repaired
 from pipeline.core.files import sync_folder
 from pipeline.core.memory import need_room
+from pipeline.core.remedies import Remedies
 from pipeline.core.zstd import use_bounded_zstd
 
 use_bounded_zstd()
@@ -110,11 +111,18 @@ class ArrayGroup:
         return cls(path, zarr.open_group(path, mode="r+", zarr_format=3))
 
     @classmethod
-    def open(cls, path: Path, *, made_by: str) -> "ArrayGroup":
-        """Opens the group at a path for reading; raises StoreError where none is readable."""
+    def open(cls, path: Path, *, made_by: str | Remedies) -> "ArrayGroup":
+        """Opens the group at a path for reading; raises StoreError where none is readable.
+
+        Args:
+            made_by: The stage that makes it, or what to do where it is of no use.
+        """
+        remedies = Remedies.of_stage(made_by) if isinstance(made_by, str) else made_by
         if not path.exists():
-            raise StoreError(path, "no such folder", fix=f"run `dvc repro {made_by}`")
-        return cls(path, open_for_reading(path, path, repaired(made_by)))
+            raise StoreError(path, "no such folder", fix=remedies.lost)
+        group = cls(path, open_for_reading(path, path, remedies.damaged))
+        group.fix = remedies.damaged
+        return group
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Int64, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
+from pipeline.core.remedies import Remedies
 from pipeline.core.seeding import integers_below, philox
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
+from pipeline.labels.manifest import OF_STAGES
 from pipeline.views.plan import RowOrder, need_partners, plan_view, thumbnail_shape_of
 from pipeline.views.spec import ViewSpec
 
@@ -89,6 +91,7 @@ def check_canaries(
     spec: ViewSpec,
     where: object,
     row_order: RowOrder | None = None,
+    remedies: Remedies = OF_STAGES,
 ) -> int:
     """Renders every canary whose sample is in `split` again; returns how many these were.
     `row_order` as for `plan_view`.
@@ -115,7 +118,7 @@ def check_canaries(
             f"{wrong} of {int(here.sum())} views are not what the teacher saw (first: sample {sample:016x}, view {view}, "
             f"{int(difference[first])} of 255 levels off)",
             expected=f"at most {TOLERANCE_LEVELS} levels",
-            fix="the code that renders views has changed: run `dvc repro dump_labels`",
+            fix=remedies.other_views,
         )
     return int(here.sum())
 

@@ -16,8 +16,6 @@ from pipeline.labels.fields import Labels, SomeLabels, gather
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 
-FIX = "run `dvc repro dump_labels` for this data"
-
 
 class JoinedStore:
     """A split and a store for it, joined by sample id.
@@ -148,7 +146,11 @@ def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"
     missing = int((rows < 0).sum())
     if missing == len(split):
         found = f"holds labels for other data: none of these {missing} samples is in it"
-        raise StoreError(store.location, found, fix=FIX)
+        channels, given = store.canaries.rendered.shape[1], split.input_shape[0]
+        if channels != given:
+            found += f", whose images have {channels} channels, and these {given}"
+        raise StoreError(store.location, found, fix=store.remedies.other_data)
     if missing:
-        raise StoreError(store.location, f"has no label for {missing} of {len(split)} training samples", fix=FIX)
+        found = f"has no label for {missing} of {len(split)} training samples"
+        raise StoreError(store.location, found, fix=store.remedies.other_data)
     return rows

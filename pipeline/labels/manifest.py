@@ -6,15 +6,16 @@ follow from it.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass as typed
 
 from pipeline.core.config import STRICT, validate
-from pipeline.core.errors import ConfigError, StoreError, repaired
+from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import fingerprint
+from pipeline.core.remedies import Remedies
 from pipeline.labels.encodings import LabelSpace
 from pipeline.views.spec import ViewSpec
 
@@ -22,7 +23,9 @@ FORMAT = "potstill-soft-labels"
 VERSION = 2
 VERSIONS = (1, VERSION)  # that are read
 MOST_BLOCKS = 1 << 22  # of a store; with the usual 4,096 samples in each, 17 billion labels
-FIX = f"{repaired('dump_labels')}; or have the teacher label it again: `potstill labels repair`"
+_STAGES = Remedies.of_stage("dump_labels")
+#: What to do about stores that stages make.
+OF_STAGES = replace(_STAGES, damaged=f"{_STAGES.damaged}; or have the teacher label it again: `potstill labels repair`")
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,9 @@ class Manifest:
         return same_blocks and _decides(self) == _decides(other)
 
 
-def parse_manifest(content: Mapping[str, Any], where: object, fix: str = FIX) -> Manifest:
+def parse_manifest(
+    content: Mapping[str, Any], where: object, fix: str = OF_STAGES.damaged, unfinished: str = OF_STAGES.unfinished
+) -> Manifest:
     """Returns the manifest of a finished store; raises StoreError where it is another format,
     unfinished, not as written or without sense.
     """
@@ -207,9 +212,7 @@ def parse_manifest(content: Mapping[str, Any], where: object, fix: str = FIX) ->
     except ConfigError as error:
         raise StoreError(where, f"its manifest can't be read ({error})", fix=fix) from None
     if not manifest.complete:
-        raise StoreError(
-            where, "is unfinished", expected="complete: true", fix="run `dvc repro dump_labels` to finish it"
-        )
+        raise StoreError(where, "is unfinished", expected="complete: true", fix=unfinished)
     if manifest.fingerprint != manifest_fingerprint(content):
         raise StoreError(where, "its manifest is not as it was written (its fingerprint does not match)", fix=fix)
     if nonsense := _nonsense(manifest):

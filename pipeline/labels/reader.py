@@ -12,13 +12,14 @@ from jaxtyping import Float, Int64, UInt64
 
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.core.remedies import Remedies
 from pipeline.data.splits import Split
 from pipeline.labels.blocks import BlockArrays
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries, canary_layouts
 from pipeline.labels.encodings import Codec, Encoding, Field, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import SAMPLES_ARRAYS, Labels, arrays_digest, as_slice, beside_labels, block_digest
-from pipeline.labels.manifest import FIX, AnchorBlock, Block, Manifest, Part, parse_manifest
+from pipeline.labels.manifest import OF_STAGES, AnchorBlock, Block, Manifest, Part, parse_manifest
 from pipeline.labels.remote import open_group
 from pipeline.labels.samples import StoredSamples, keys_layout
 from pipeline.views.plan import RowOrder, need_partners
@@ -26,15 +27,19 @@ from pipeline.views.spec import ViewSpec
 
 
 class StoreReader:
-    """A finished store: labels of whole views, checked as they are read."""
+    """A finished store: labels of whole views, checked as they are read.
 
-    def __init__(self, place: Path | str) -> None:
-        self._group = open_group(place, made_by="dump_labels")
+    Args:
+        remedies: What to do where it is of no use, for messages.
+    """
+
+    def __init__(self, place: Path | str, remedies: Remedies = OF_STAGES) -> None:
+        self._group, self.remedies = open_group(place, made_by=remedies), remedies
         self.path = self._group.path
         self.location = location = self._group.location
         self.is_mirror = self._group.is_mirror
-        self._fix = self._group.fix if self.is_mirror else FIX
-        self.manifest = parse_manifest(self._group.attributes, location, self._fix)
+        self._fix = self._group.fix if self.is_mirror else remedies.damaged
+        self.manifest = parse_manifest(self._group.attributes, location, self._fix, remedies.unfinished)
         self.views, self.encoding = self._parts_of_manifest()
         self._fields = self.encoding.fields(self.manifest.space)
         self._tables = self.encoding.tables(self.manifest.space)
@@ -79,7 +84,7 @@ class StoreReader:
         """
         if not self.views.mixes:
             return None
-        order = RowOrder(self.ids_in(split), self.manifest.block_samples, self.location)
+        order = RowOrder(self.ids_in(split), self.manifest.block_samples, self.location, self.remedies.other_data)
         need_partners(split, self.views, order)
         return order
 

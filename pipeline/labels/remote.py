@@ -16,6 +16,7 @@ from pipeline.core.array_files import GROUP_BYTES
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup
 from pipeline.core.files import sync_folder
 from pipeline.core.locks import Lock
+from pipeline.core.remedies import Remedies
 from pipeline.labels.cache import begin_mirror, is_there, lock_of, sha256
 from pipeline.labels.downloads import Download
 from pipeline.labels.mirrored import FetchError, MirroredGroup
@@ -24,7 +25,7 @@ from pipeline.labels.servers import connect, is_url, parse_url, without_password
 from pipeline.labels.unpacked import FetchedMirror, LocalMirror
 
 
-def open_group(place: Path | str, *, made_by: str) -> ArrayGroup:
+def open_group(place: Path | str, *, made_by: str | Remedies) -> ArrayGroup:
     """Opens the arrays at a path or URL, packed or not, for reading; raises StoreError where there
     are none.
     """

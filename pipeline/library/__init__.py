@@ -6,6 +6,7 @@ arguments.py      the checks of plain arguments: numbers
 ids.py            sample ids of images, and sample ids in any whole numbers
 pixels.py         one image in any usual form, as pixels
 labels.py         Labels: a store that is open, and its soft targets by sample id and view
+remedies.py       what a user of the library does about labels that are of no use
 held_view.py      the labels of one view, in memory as far as they were asked for
 own_images.py     the images of a caller's own map-style data set
 own_teacher.py    a teacher of the caller's own: any function from images to logits

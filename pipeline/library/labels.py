@@ -18,6 +18,7 @@ from pipeline.labels.targets import SparseTargets
 from pipeline.library.arguments import need_number
 from pipeline.library.held_view import HeldView
 from pipeline.library.ids import as_ids
+from pipeline.library.remedies import REMEDIES
 from pipeline.views.spec import ViewSpec
 
 
@@ -35,7 +36,7 @@ class Labels:
         if isinstance(self._place, Path):
             _need_a_store(self._place)
         #: The reader of all that is in the store.
-        self.store = StoreReader(self._place)
+        self.store = StoreReader(self._place, REMEDIES)
         self._held: tuple[int, HeldView] | None = None
 
     def __reduce__(self) -> tuple[type["Labels"], tuple[str | Path]]:
@@ -150,7 +151,7 @@ class Labels:
         if unknown := int((rows < 0).sum()):
             first = int(as_ids(sample_ids)[rows < 0][0])
             found = f"has no labels for {unknown:,} of {len(rows):,} samples (the first: {first:016x})"
-            fix = "make labels for these images, or leave them out (`labels.has`)"
+            fix = f"{REMEDIES.other_data}; `labels.has` has who is there"
             raise StoreError(self.location, found, fix=fix)
         self.need_targets(temperature, sparse=sparse)
         labels = self._held_view(view).take(rows)
@@ -166,7 +167,11 @@ class Labels:
         if sparse and encoding.detail != "some classes":
             found = f"its labels ({self.encoding['kind']}) hold every class"
             raise StoreError(self.location, found, expected="sparse=False for this store")
-        self.store.codec.require(self.chosen(temperature))
+        if not self.store.codec.serves(at := self.chosen(temperature)):
+            served = ", ".join(f"{each:g}" for each in self.temperatures)
+            fix = "or have LabelSettings(temperatures=...) name it, and label the images again"
+            found = f"temperature {at:g}, which this store can't serve"
+            raise StoreError(self.location, found, expected=f"one that was declared: {served}", fix=fix)
 
     def chosen(self, temperature: float | None) -> float:
         """Returns a temperature, by default the one that the labels are stored at; raises

@@ -98,5 +98,5 @@ class OwnSamples(Samples):
     def plan(self, rows: Int64[np.ndarray, " rows"], view: int) -> ViewPlan:
         split, store = self._images.some(rows.tolist()), self._labels.store
         need_known_classes(split.hard_labels, store.manifest.num_classes)
-        check_canaries(store.canaries, split, store.views, store.location)
+        check_canaries(store.canaries, split, store.views, store.location, remedies=store.remedies)
         return plan_view(split, store.views, view)

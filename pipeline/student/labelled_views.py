@@ -15,7 +15,7 @@ from pipeline.data.budget import MemoryBudget
 from pipeline.data.splits import UNLABELLED, Split
 from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
-from pipeline.labels.join import FIX, JoinedStore, choose_held, read_labels
+from pipeline.labels.join import JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
 from pipeline.student.batches import LabelledBatch, Targets, join_targets
 from pipeline.student.shown_views import shown_view
@@ -77,7 +77,9 @@ class LabelledViews:
     ) -> None:
         if store.manifest.class_names != class_names:
             found, expected = _first_difference(store.manifest.class_names, class_names)
-            raise StoreError(store.location, found, expected=f"{expected} (data/prepare)", fix=FIX)
+            raise StoreError(
+                store.location, found, expected=f"{expected} (data/prepare)", fix=store.remedies.other_data
+            )
         if temperature is not None:
             store.codec.require(temperature)
         self.split, self.store, self.temperature, self.device = split, store, temperature, placement.device
@@ -91,7 +93,7 @@ class LabelledViews:
         self.joined = JoinedStore(split, store, placement.budget)
         choose_held([] if temperature is None else [self.joined])
         self.row_order = store.row_order(split)
-        check_canaries(store.canaries, split, store.views, store.location, self.row_order)
+        check_canaries(store.canaries, split, store.views, store.location, self.row_order, store.remedies)
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches in an epoch."""

@@ -28,6 +28,7 @@ class RowOrder:
     sample_ids: UInt64[np.ndarray, " samples"]
     block_samples: int
     location: str = "the store"
+    fix: str = "run `dvc repro dump_labels` for this data"
 
     @cached_property
     def index(self) -> SampleIndex:
@@ -166,7 +167,7 @@ def _need_all(lost: int, count: int, order: RowOrder) -> None:
             order.location,
             f"its views are mixed of two images, and {lost} of {count} images are not here",
             expected="every image of the store",
-            fix="run `dvc repro dump_labels` for this data",
+            fix=order.fix,
         )
 
 

@@ -24,6 +24,7 @@ from pipeline.views.plan import plan_view
 from pipeline.views.spec import ViewSpec
 
 MIXED = ViewSpec(seed=5, plain_first=False, operations=(*SPEC.operations, Mixup(alpha=1.0, probability=0.9)))
+OTHER = make_split(3, seed=8)
 IDS = SPLIT.sample_ids.view(np.int64)
 
 
@@ -160,10 +161,17 @@ def test_what_does_not_fit_is_refused_in_one_line(folder: Path, tmp_path: Path) 
     topk = potstill.open_labels(make(tmp_path / "topk.zarr", REST).path)
     none = potstill.open_labels(make(tmp_path / "none.zarr", NONE).path)
     other = write(tmp_path / "other", make_split(20, seed=3))
+    colour = write(tmp_path / "colour", make_split(20, shape=(3, 12, 12)))
     named = write(tmp_path / "named", classes=["z", *CLASSES[1:]])
     open_ = potstill.DistillationDataset
     for message, refused in {
-        "for other data": lambda: open_(other, labels),
+        "for other data: .*; label the images with potstill.label_dataset, or give the very pixels": lambda: open_(
+            other, labels
+        ),
+        "for other data: .* whose images have 1 channels, and these 3": lambda: open_(colour, labels),
+        r"has no label for 3 of 23 .*; label the images with potstill": lambda: potstill.LabelledLoader(
+            list(torch.cat([SPLIT.inputs, OTHER.inputs])), labels, 4
+        ),
         "class 0 is 'a'": lambda: open_(named, labels),
         "3, which this store can't serve": lambda: open_(folder, topk, temperature=3.0),
         "no soft labels": lambda: open_(folder, none),
@@ -178,6 +186,7 @@ def test_what_does_not_fit_is_refused_in_one_line(folder: Path, tmp_path: Path) 
         with pytest.raises(potstill.PotstillError, match=message) as caught:
             refused()
         assert "\n" not in str(caught.value)
+        assert "dvc repro dump_labels" not in str(caught.value)
 
 
 def test_a_damaged_block_ends_the_epoch(folder: Path, tmp_path: Path) -> None:

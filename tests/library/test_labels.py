@@ -100,7 +100,10 @@ def test_a_block_is_read_when_it_is_asked_for_and_a_damaged_one_is_refused(tmp_p
 
 Ask = Callable[[potstill.Labels], object]
 FAULTS: dict[str, tuple[Ask, str]] = {
-    "unknown": (lambda labels: labels.targets([5, *IDS], 0), r"no labels for 1 of 21 samples \(the first: 0+5\)"),
+    "unknown": (
+        lambda labels: labels.targets([5, *IDS], 0),
+        r"no labels for 1 of 21 samples \(the first: 0+5\); label the images",
+    ),
     "view": (lambda labels: labels.targets(IDS, 7), r"no labels for view 7; expected one of its views, 0 to 1"),
     "floats": (lambda labels: labels.targets(torch.ones(2), 0), "float32 of shape"),
     "square": (lambda labels: labels.targets(torch.ones(2, 2, dtype=torch.int64), 0), r"of shape \[2, 2\]"),
@@ -119,8 +122,12 @@ def test_what_can_not_be_opened_is_refused_in_one_line(tmp_path: Path) -> None:
     make(tmp_path / "soft.zarr", FLOAT16)
     with pytest.raises(potstill.PotstillError, match=r"is a folder of stores; expected one of them: soft\.zarr"):
         potstill.open_labels(tmp_path)
-    with pytest.raises(potstill.PotstillError, match=r"nothing\.zarr"):
+    with pytest.raises(potstill.PotstillError, match=r"nothing\.zarr: no such folder; give the path of a store"):
         potstill.open_labels(tmp_path / "nothing.zarr")
+    damaged = make(tmp_path / "damaged.zarr", FLOAT16).path
+    (damaged / "zarr.json").write_text("{")
+    with pytest.raises(potstill.PotstillError, match=r"get the store again, or delete it and label the images"):
+        potstill.open_labels(damaged)
     none = potstill.open_labels(make(tmp_path / "none.zarr", NONE).path)
     assert "none" in repr(none)
     with pytest.raises(potstill.PotstillError, match="holds views and no soft labels"):
