@@ -147,7 +147,8 @@ def label_dataset(
     names = [str(number) for number in range(logits.shape[1])] if class_names is None else list(class_names)
     if len(names) != logits.shape[1]:
         found = f"gives {logits.shape[1]} logits, and there are {len(names)} class names"
-        raise ModelError(model.name, found, expected="one for each")
+        fix = f"give {logits.shape[1]} class_names, or leave them out"
+        raise ModelError(model.name, found, expected="one for each", fix=fix)
     dump, row = settings.dump(images.shape, len(names)), settings.row(len(names))
     precision = inference_precision(dump.precision, "float32", model.device)
     facts = TeacherFacts(model.fingerprint(logits), model.name, {}, None, None, precision)

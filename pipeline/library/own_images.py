@@ -77,7 +77,8 @@ class OwnImages(StoredImages):
         try:
             return pixels, UNLABELLED if label is None else index(label)
         except TypeError:
-            raise DataError(f"item {row}", f"label {label!r}", expected="a class number, or none") from None
+            fix = "give int(label), or the place of its name among your classes"
+            raise DataError(f"item {row}", f"label {label!r}", expected="a class number, or none", fix=fix) from None
 
     def _pixels(self, row: int) -> tuple[UInt8[np.ndarray, "channels height width"], Any]:
         with self._lock:
