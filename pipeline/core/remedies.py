@@ -7,7 +7,7 @@ from pipeline.core.errors import repaired
 
 @dataclass(frozen=True, kw_only=True)
 class Remedies:
-    """What to do where a store is not there, is damaged or unfinished, is of other data, or of
+    """The advice for a store that is not there, is damaged or unfinished, is of other data, or of
     views that are made in another way now.
     """
 

@@ -1,4 +1,4 @@
-"""What a user of the library does about labels that are of no use as they are."""
+"""The ways out, for a user of the library, of labels that are of no use as they are."""
 
 from pipeline.core.remedies import Remedies
 
