@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.config import validate
-from pipeline.core.errors import ModelError, StoreError
+from pipeline.core.errors import ConfigError, ModelError, StoreError
 from pipeline.core.scratch import SharedScratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import split_fingerprint
@@ -70,6 +70,9 @@ class LabelSettings:
         if rows is None:
             rows = [{"kind": "pad_crop", "pad_px": max(1, min(image_shape[1:]) // 8)}]
         if not isinstance(rows, ViewSpec):
+            if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+                expected = "a ViewSpec, or a list of operations: [{'kind': ...}]"
+                raise ConfigError(f"{_WHERE}: views", f"{rows!r}", expected=expected, fix="their number is num_views")
             content = {"seed": self.seed, "plain_first": False, "operations": [dict(row) for row in rows]}
             rows = ViewSpec.from_dict(content, f"{_WHERE}: views")
         rows.check(image_shape, f"{_WHERE}: views")
@@ -138,7 +141,9 @@ def label_dataset(
         ConfigError: A setting is of no use.
         StoreError: In `out` are other things than such a store.
     """
-    settings, place = settings or LabelSettings(), Path(out).absolute()
+    settings, place = LabelSettings() if settings is None else settings, Path(out).absolute()
+    if not isinstance(settings, LabelSettings):
+        raise ConfigError(f"{_WHERE}: settings", f"a {type(settings).__name__}", expected="a potstill.LabelSettings")
     budget = MemoryBudget.of_megabytes(settings.memory_mb, settings.batch_size, f"{_WHERE}: memory_mb")
     model = OwnTeacher(teacher, normalise)
     images = OwnImages(dataset)

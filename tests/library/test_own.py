@@ -155,6 +155,12 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
         "gives 4 logits, and there are 2 class names; .*; give 4 class_names, or leave them out": lambda: label(
             new, Teacher(), class_names=["a", "b"]
         ),
+        "settings: a dict; expected a potstill.LabelSettings": lambda: label(new, Teacher(), settings={}),
+        "views: 8; expected a ViewSpec, or a list": lambda: label(
+            new,
+            Teacher(),
+            settings=potstill.LabelSettings(views=8),  # type: ignore[arg-type]
+        ),
         "num_views": lambda: label(new, Teacher(), settings=potstill.LabelSettings(num_views=0)),
         "shuffle": lambda: label(new, Teacher(), settings=potstill.LabelSettings(views=[{"kind": "shuffle"}])),
         "encoding": lambda: label(new, Teacher(), settings=potstill.LabelSettings(encoding={"kind": "tiny"})),
