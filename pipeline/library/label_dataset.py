@@ -157,7 +157,7 @@ def label_dataset(
     dump, row = settings.dump(images.shape, len(names)), settings.row(len(names))
     precision = inference_precision(dump.precision, "float32", model.device)
     facts = TeacherFacts(model.fingerprint(logits), model.name, {}, None, None, precision)
-    _spare(place, facts)
+    _spare(place, facts, dump, names)
     # 2. The images, and the plan.
     split = read_all(images, budget)
     need_known_classes(split.hard_labels, len(names))
@@ -195,13 +195,24 @@ def _label(out: Path, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
         shutil.rmtree(claimed, ignore_errors=True)
 
 
-def _spare(out: Path, facts: TeacherFacts) -> None:
-    """Raises StoreError where `out` has anything that would be lost: it is replaced as a whole."""
+def _spare(out: Path, facts: TeacherFacts, dump: DumpLabels, names: Sequence[str]) -> None:
+    """Raises StoreError where `out` has anything that would be lost: it is replaced as a whole, and
+    only labels of the same teacher, classes and views are taken over.
+    """
     others = sorted(path.name for path in out.iterdir() if path.name != STORE) if out.is_dir() else []
     if others or out.is_file():
         fix = "name a folder that holds nothing else"
         raise StoreError(out, f"holds {others[0]!r}" if others else "is a file", expected=f"{STORE} alone", fix=fix)
-    if (out / STORE).exists() and (StoreReader(out / STORE).manifest.teacher or {}).get(
-        "fingerprint"
-    ) != facts.fingerprint:
-        raise StoreError(out / STORE, "holds labels of another teacher", fix="name another folder, or delete it")
+    if not (out / STORE).exists():
+        return
+    there = StoreReader(out / STORE).manifest
+    differing = {
+        "another teacher": (there.teacher or {}).get("fingerprint") != facts.fingerprint,
+        "other classes": there.class_names != list(names),
+        "other views": there.views != dump.views.to_dict(),
+        f"{there.num_views} views of each image, more than {dump.num_views}": there.num_views > dump.num_views,
+    }
+    for what, differs in differing.items():
+        if differs:
+            fix = "name another folder, or delete it"
+            raise StoreError(out / STORE, f"holds labels of {what}", fix=fix)

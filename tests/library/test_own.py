@@ -166,6 +166,13 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
         "encoding": lambda: label(new, Teacher(), settings=potstill.LabelSettings(encoding={"kind": "tiny"})),
         "holds labels of another teacher": lambda: label(tmp_path, Teacher(seed=1)),
         "of another teacher; name another folder": lambda: label(tmp_path, Teacher(), normalise=torch.Tensor.float),
+        "holds labels of other classes": lambda: label(tmp_path, Teacher(), class_names=["a", "b", "c", "d"]),
+        "holds labels of other views": lambda: label(
+            tmp_path, Teacher(), settings=potstill.LabelSettings(num_views=2, views=VIEWS, seed=1)
+        ),
+        "holds labels of 2 views of each image, more than 1; name another folder": lambda: label(
+            tmp_path, Teacher(), settings=potstill.LabelSettings(num_views=1, views=VIEWS)
+        ),
         "holds 'thesis.tex'": lambda: potstill.label_dataset(OWN, Teacher(), tmp_path / "mine", normalise=halved),
         "has no labels for 1 of 1 samples": lambda: potstill.DistillationDataset(
             [255 - OWN[0][0]], potstill.open_labels(tmp_path / "labels/soft.zarr")
