@@ -19,7 +19,7 @@ from pipeline.core.progress import say
 from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.split_on_disk import SplitOnDisk
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import is_labelled
 from pipeline.labelling.foreign import Described, open_layout
 from pipeline.labelling.foreign.means import read_foreign
 from pipeline.labelling.imported_logits import read_keys, read_logits
@@ -100,7 +100,7 @@ def _figures(teacher: ImportedTeacher, dataset: ImageDataset, train: SplitOnDisk
     name, labels, rows = "val", val.hard_labels, teacher.find(val.sample_ids)
     if not (rows >= 0).any():
         name, labels, rows = "train", train.hard_labels, teacher.find(train.sample_ids)
-    known = torch.from_numpy(rows >= 0) & (labels != UNLABELLED)
+    known = torch.from_numpy(rows >= 0) & is_labelled(labels)
     logits, labels = teacher.take(rows[known.numpy()]), labels[known]
     ImportedOutputs(teacher.where, dataset.manifest.class_names, teacher.groups).check(logits, labels)
     say(f"import_labels: accuracy {accuracy(logits, labels):.2%} on {len(labels):,} samples of the {name} split")

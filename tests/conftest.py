@@ -77,6 +77,26 @@ def make_split(
     return SplitInMemory(torch.from_numpy(images), torch.from_numpy(labels), sample_ids(images))
 
 
+def make_tagged_split(
+    count: int = 64, *, shape: tuple[int, int, int] = (1, 12, 12), unknown: float = 0.0, seed: int = 0
+) -> SplitInMemory:
+    """Makes random images of which any quarters are bright: independent classes, an entry of 0 or 1
+    for each quarter.
+
+    Args:
+        unknown: The share of the entries that are -1 (unknown) in place of 0 or 1.
+    """
+    rng = np.random.default_rng(seed)
+    tags = rng.integers(0, 2, size=(count, 4), dtype=np.int8)
+    images = rng.integers(0, 96, size=(count, *shape), dtype=np.uint8)
+    height, width = shape[1] // 2, shape[2] // 2
+    for quarter in range(4):
+        top, left = quarter // 2 * height, quarter % 2 * width
+        images[tags[:, quarter] == 1, :, top : top + height, left : left + width] += 128
+    tags[rng.random(tags.shape) < unknown] = -1
+    return SplitInMemory(torch.from_numpy(images), torch.from_numpy(tags), sample_ids(images))
+
+
 @pytest.fixture(scope="session")
 def split() -> SplitInMemory:
     return make_split()

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.core.errors import DataError
 from pipeline.core.files import read_json
@@ -12,6 +13,9 @@ from pipeline.data.sample_ids import FIX
 
 FORMAT = "potstill-images"
 VERSION = 1
+
+#: One class of several for each sample, or independent classes: each of them yes, no or unknown.
+SignalKind = Literal["categorical", "binary"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class DatasetManifest:
     num_unlabelled: int = 0
     num_skipped: int = 0
     storage: Storage = "pixels"
+    signal: SignalKind = "categorical"
     format: str = FORMAT
     version: int = VERSION
 

@@ -14,7 +14,7 @@ from pipeline.data.budget import MemoryBudget
 from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex, check_images
-from pipeline.data.splits import Split, SplitInMemory
+from pipeline.data.splits import HardLabels, Split, SplitInMemory
 from pipeline.data.windows import Columns, read_windows
 
 _INPUTS = "inputs"  # the name of their column in a window
@@ -23,8 +23,9 @@ _INPUTS = "inputs"  # the name of their column in a window
 class SplitOnDisk(Split):
     """A split on disk, whose inputs are read as they are asked for.
 
-    Only hard labels and ids are held, unless rows are asked to be: 17 bytes a sample; 8 more where
-    images are encoded, or where some rows are left out, and 16 once `index` is searched.
+    Only hard labels and ids are held, unless rows are asked to be: 17 bytes a sample (9 and one for
+    each of several independent classes); 8 more where images are encoded, or where some rows are
+    left out, and 16 once `index` is searched.
 
     Inputs are compared with their ids when they are first read, which costs 2 microseconds and 1.7
     nanoseconds a pixel once; after that the checksum of each chunk must do. For encoded images it
@@ -41,7 +42,7 @@ class SplitOnDisk(Split):
         self,
         where: Path,
         images: StoredImages,
-        hard_labels: Int64[torch.Tensor, " samples"],
+        hard_labels: HardLabels,
         sample_ids: UInt64[np.ndarray, " samples"],
         is_checked: Bool[np.ndarray, " samples"],
         stored_rows: Int64[np.ndarray, " samples"] | None = None,

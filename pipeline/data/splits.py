@@ -1,30 +1,44 @@
 """One split of a data set, in memory or on disk: inputs, hard labels and sample ids.
 
 A sample id is derived from a sample's input alone, so labels follow their sample wherever it goes.
-The hard label of an unlabelled sample is -1; only the training split has any.
+
+A hard label is the number of a class, or -1 where the sample is unlabelled (int64 [samples]). Where
+classes are independent it has an entry for each class: 1 for yes, 0 for no, -1 for unknown (int8
+[samples, classes]); a sample without a known entry is unlabelled. Only the training split has
+unlabelled samples.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8, UInt64
+from jaxtyping import Int64, Shaped, UInt8, UInt64
 
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.windows import Columns
 
-UNLABELLED = -1  # in place of a hard label
+UNLABELLED = -1  # in place of a hard label, or of one of its entries
+
+HardLabels = Shaped[torch.Tensor, "samples ..."]
+_Values = TypeVar("_Values", np.ndarray, torch.Tensor)
+
+
+def is_labelled(hard_labels: _Values) -> _Values:
+    """Returns for each sample whether it has a class or, of independent classes, a known entry."""
+    known: _Values = hard_labels != UNLABELLED
+    return known if known.ndim == 1 else known.any(1)  # type: ignore[return-value]
 
 
 class Split(ABC):
     """A split of a data set: samples with their inputs, hard labels and ids, by row."""
 
-    hard_labels: Int64[torch.Tensor, " samples"]
+    hard_labels: HardLabels
     sample_ids: UInt64[np.ndarray, " samples"]
 
     def __len__(self) -> int:
@@ -115,7 +129,7 @@ class Split(ABC):
 
     def labelled(self) -> "Split":
         """Returns the labelled samples; this very split where all are."""
-        rows = np.flatnonzero(self.hard_labels.numpy() != UNLABELLED)
+        rows = np.flatnonzero(is_labelled(self.hard_labels.numpy()))
         return self if len(rows) == len(self) else self._only(rows)
 
     @abstractmethod
@@ -128,7 +142,7 @@ class SplitInMemory(Split):
     """A split in memory: this machine's, or that of a device."""
 
     inputs: UInt8[torch.Tensor, "samples ..."]
-    hard_labels: Int64[torch.Tensor, " samples"]
+    hard_labels: HardLabels
     sample_ids: UInt64[np.ndarray, " samples"]
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.splits import Split, is_labelled
 from pipeline.labels.reader import StoreReader
 from pipeline.views.spec import own_shares
 
@@ -55,7 +55,7 @@ def stored_opinions(store: StoreReader, split: Split, *, views: range | None = N
         views: Places of the views to take; None for all.
     """
     rows = store.find(split.sample_ids)
-    rows[split.hard_labels.numpy() == UNLABELLED] = -1
+    rows[~is_labelled(split.hard_labels.numpy())] = -1
     order = np.argsort(rows, kind="stable")
     in_order = rows[order]
     chosen = range(store.manifest.num_views) if views is None else views

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt64
+from jaxtyping import Int64, Shaped, UInt8, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.files import read_json, write_json
@@ -13,7 +13,7 @@ from pipeline.core.sealed import write_sealed
 from pipeline.data.dataset import rows_fingerprint
 from pipeline.data.images import create_images
 from pipeline.data.manifest import FORMAT, VERSION, DatasetManifest
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.splits import SplitInMemory, is_labelled
 from pipeline.preparation.statistics import channel_statistics
 
 
@@ -27,7 +27,7 @@ class SplitRows:
             after the other.
     """
 
-    hard_labels: Int64[np.ndarray, " samples"]
+    hard_labels: Shaped[np.ndarray, "samples ..."]
     sample_ids: UInt64[np.ndarray, " samples"]
     sizes: Int64[np.ndarray, " samples"] | None
     contents: Callable[[int], Iterator[UInt8[np.ndarray, "..."]]]
@@ -77,9 +77,10 @@ def dataset_manifest(
         num_repeated_in_train=len(train) + len(val) - len(seen),
         num_shared_with_test=int(np.isin(test, seen).sum()),
         num_shared_with_val=int(np.isin(val, train).sum()),
-        num_unlabelled=int((splits["train"].hard_labels == UNLABELLED).sum()),
+        num_unlabelled=int((~is_labelled(splits["train"].hard_labels)).sum()),
         num_skipped=num_skipped,
         storage="pixels" if splits["train"].sizes is None else "encoded",
+        signal="categorical" if splits["train"].hard_labels.ndim == 1 else "binary",
     )
 
 

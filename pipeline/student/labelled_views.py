@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64
 
 from pipeline.core.errors import StoreError
 from pipeline.data.budget import MemoryBudget
-from pipeline.data.splits import UNLABELLED, Split
+from pipeline.data.splits import Split, is_labelled
 from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels
@@ -88,7 +88,7 @@ class LabelledViews:
         #: Whether a row of the split is trained on.
         self.is_trained: Bool[np.ndarray, " samples"] = np.ones(len(split), dtype=bool)
         if temperature is None:
-            self.is_trained = split.hard_labels.numpy() != UNLABELLED
+            self.is_trained = is_labelled(split.hard_labels.numpy())
         self.num_samples = int(self.is_trained.sum())
         self.joined = JoinedStore(split, store, placement.budget)
         choose_held([] if temperature is None else [self.joined])

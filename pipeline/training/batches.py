@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of views, and their hard labels.
+    """A batch of views, and their hard labels as a split has them.
 
     Where views are mixed of two samples, `partner_labels` are the hard labels of the second ones
     and `own_shares` (0.5 to 1) the weights of the first.
     """
 
     inputs: UInt8[torch.Tensor, "batch ..."]
-    hard_labels: Int64[torch.Tensor, " batch"]
-    partner_labels: Int64[torch.Tensor, " batch"] | None = None
+    hard_labels: Shaped[torch.Tensor, "batch ..."]
+    partner_labels: Shaped[torch.Tensor, "batch ..."] | None = None
     own_shares: Float[torch.Tensor, " batch"] | None = None
 
 

@@ -90,7 +90,7 @@ class ViewPlan:
             return None
         return own_shares(self.draws[places], self.split.input_shape, self.spec)
 
-    def partner_labels(self, places: Places) -> Int64[torch.Tensor, " batch"] | None:
+    def partner_labels(self, places: Places) -> Shaped[torch.Tensor, "batch ..."] | None:
         """Returns the second samples' hard labels; None where no view is mixed."""
         return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
 
