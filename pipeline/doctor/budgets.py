@@ -22,7 +22,7 @@ def choose_now(
     """
     if not budgets:
         return {}
-    space = dump.space(pilot.log_probs.shape[1])
+    space = dump.space(pilot.values.shape[1])
     labels = TrialLabels.of_pilot(pilot, space, num_train, dump.block_samples, dump.num_views)
     rungs = findings.attempt(labels.rungs, "doctor") or {}
     chosen = {}

@@ -187,8 +187,8 @@ def teacher_labels(
         some = _as_many_as_there_is_time_for(teacher, dump, folders.data, look, 1 + max(anchor_views, default=0))
         views = np.unique(np.linspace(0, dump.num_views - 1, _MOST_VIEWS).round().astype(int)).tolist()
         pilot = ask_pilot(teacher, some, dump.views, views, len(some), dump.temperature)
-        first_views = pilot.first_views(np.arange(len(pilot.log_probs)), anchor_views)
-        return SomeLabels(pilot.log_probs, "measured on the present teacher's", first_views)
+        first_views = pilot.first_views(np.arange(len(pilot.values)), anchor_views)
+        return SomeLabels(pilot.values, "measured on the present teacher's", first_views)
 
     return findings.attempt(ask)
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from pipeline.labels.encodings import Codec, log_normalise
+from pipeline.labels.encodings import Codec
 from pipeline.labels.fields import Labels, pieces
+from pipeline.signals.losses import log_normalise
 
 _COUNTS = (2, 4, 8)  # each view costs a prediction for every sample that is measured
 

@@ -101,7 +101,8 @@ def write_stores(scratch: Scratch, plan: StorePlan, train: Split, teacher: Impor
     order = RowOrder(train.sample_ids, next(iter(plan.manifests.values())).block_samples)
     canaries = make_canaries(train, PLAIN, [0], settings.num_canaries, order)
     some = permutation(derive_seed(PLAIN.seed, "pilot"), len(train), 0)[: settings.pilot_labels]
-    pilot = torch.log_softmax(teacher.take(rows[some]) / settings.temperature, dim=1)
+    space = next(iter(plan.manifests.values())).space
+    pilot = space.signal.values(teacher.take(rows[some]), settings.temperature)
     budgets = plan.budgets
     plan = settle(plan, scratch.folder / "encodings.json", {}, lambda: Pilot(pilot), "import_labels")
     with progress("import_labels", len(train) * len(plan.encodings), "label") as on_labels:
@@ -113,7 +114,7 @@ def write_stores(scratch: Scratch, plan: StorePlan, train: Split, teacher: Impor
                 if not writer.settle(block):
                     logits = teacher.take(rows[block.rows.start : block.rows.stop])
                     if not writer.anchors.has(block.rows):  # all plain views are the same input
-                        writer.write_anchors(block.rows, torch.log_softmax(logits / settings.temperature, dim=1))
+                        writer.write_anchors(block.rows, space.signal.values(logits, settings.temperature))
                     writer.write(block, logits)
                 on_labels(len(block.rows))
             done = writer.finish()

@@ -105,7 +105,7 @@ class TrialLabels:
         Args:
             num_samples: Of the store that is about to be written, with so many views.
         """
-        log_probs = pilot.log_probs
+        log_probs = pilot.values
         count = len(log_probs)
         spare = max(_LEAST_SHARE * count, min(count - PILOT_PER_CLASS * space.num_classes, _MOST_SHARE * count))
         some = min(int(spare), _MOST_MEASURED)

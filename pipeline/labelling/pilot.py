@@ -13,6 +13,7 @@ from pipeline.core.seeding import derive_seed
 from pipeline.data.splits import Split
 from pipeline.labelling.first_views import FirstViews
 from pipeline.labelling.teacher import Teacher, label_rows, random_rows
+from pipeline.labels.encodings import LabelSpace
 from pipeline.views.spec import ViewSpec
 
 
@@ -25,17 +26,17 @@ class Pilot:
     """A few labels of a dump that has not begun.
 
     Attributes:
-        log_probs: At the stored temperature.
+        values: At the stored temperature.
         first_views: Called with the places of some of them and numbers of first views, returns what
             their anchors would be made of; by default nothing, for stores of one view.
     """
 
-    log_probs: Float[torch.Tensor, "labels classes"]
+    values: Float[torch.Tensor, "labels classes"]
     first_views: Callable[[Int64[np.ndarray, " some"], Collection[int]], FirstViews] = _no_first_views
 
 
 def ask_pilot(
-    teacher: Teacher, split: Split, spec: ViewSpec, views: Sequence[int], num_labels: int, temperature: float
+    teacher: Teacher, split: Split, spec: ViewSpec, views: Sequence[int], num_labels: int, space: LabelSpace
 ) -> Pilot:
     """Returns what the teacher predicts for about `num_labels` views, drawn at random by the seed
     of the spec.
@@ -50,9 +51,8 @@ def ask_pilot(
         return label_rows(teacher, split, spec, view, some)
 
     def first_views(labels: np.ndarray, counts: Collection[int]) -> FirstViews:
-        return FirstViews.ask(np.concatenate(rows)[labels], counts, predict, temperature)
+        return FirstViews.ask(np.concatenate(rows)[labels], counts, predict, space.temperature)
 
-    parts = [
-        torch.log_softmax(predict(view, some) / temperature, dim=1) for view, some in zip(views, rows, strict=True)
-    ]
+    signal, temperature = space.signal, space.temperature
+    parts = [signal.values(predict(view, some), temperature) for view, some in zip(views, rows, strict=True)]
     return Pilot(torch.cat(parts), first_views)

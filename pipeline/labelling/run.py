@@ -115,7 +115,8 @@ def _pilot(plan: DumpPlan, teacher: Teacher, split: Split) -> Callable[[], Pilot
     chosen or learned by it.
     """
     settings, views = plan.settings, range(plan.settings.num_views)
-    return cache(lambda: ask_pilot(teacher, split, settings.views, views, settings.pilot_labels, settings.temperature))
+    space = next(iter(plan.manifests.values())).space
+    return cache(lambda: ask_pilot(teacher, split, settings.views, views, settings.pilot_labels, space))
 
 
 def learn_tables(
@@ -135,7 +136,7 @@ def learn_tables(
             say(
                 f"dump_labels: {few}; {PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
             )
-        learned = {n: encodings[n].learn(pilot().log_probs, manifests[n].space) for n in wanting}
+        learned = {n: encodings[n].learn(pilot().values, manifests[n].space) for n in wanting}
         write_digested(
             file,
             {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},

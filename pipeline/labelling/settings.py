@@ -11,6 +11,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.labels.encodings import LabelSpace
 from pipeline.models.devices import DeviceName
 from pipeline.models.precision import Precision
+from pipeline.signals import SignalKind
 from pipeline.views.spec import ViewSpec
 
 _OTHER_KEYS = STRICT | {"extra": "ignore"}  # the rest of a section that another command reads whole
@@ -35,9 +36,9 @@ class StoreSettings:
             stored = f"dump_labels.temperature, {self.temperature:g}, among them"
             raise ConfigError(f"{where}.temperatures", str(self.temperatures), expected=stored)
 
-    def space(self, num_classes: int) -> LabelSpace:
+    def space(self, num_classes: int, signal: SignalKind = "categorical") -> LabelSpace:
         """Returns the label space of a teacher with so many classes."""
-        return LabelSpace(num_classes, self.temperature, tuple(self.temperatures))
+        return LabelSpace(num_classes, self.temperature, tuple(self.temperatures), signal)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -163,6 +163,7 @@ def manifests_of(
             views=views.spec.to_dict(),
             dataset_fingerprint=data.fingerprints["train"],
             teacher=teacher,
+            signal=data.signal,
         )
         if manifest.num_blocks > MOST_BLOCKS:
             found, most = (

@@ -129,15 +129,19 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     split = dataset.stream("train")
     teacher = Teacher.read(folder, device, settings.batch_size, settings.precision)
 
+    space = LabelSpace(
+        len(class_names), settings.temperature, tuple(settings.temperatures), dataset.manifest.signal
+    )
+
     def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:
-        return torch.log_softmax(label_rows(teacher, split, settings.views, index, rows) / settings.temperature, dim=1)
+        return space.signal.values(label_rows(teacher, split, settings.views, index, rows), space.temperature)
 
     def logits_of(part: Split, view: int, order: RowOrder) -> torch.Tensor:
         return label_rows(teacher, part, settings.views, view, range(len(part)), order)
 
     return LabelSource(
         f"teacher {model_fingerprint(folder)} in {folder}",
-        LabelSpace(len(class_names), settings.temperature, tuple(settings.temperatures)),
+        space,
         settings.num_views,
         len(split),
         settings.block_samples,

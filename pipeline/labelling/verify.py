@@ -197,7 +197,7 @@ def recompute_fidelity(
     manifest = store.manifest
     teacher = teacher.in_precision(manifest.teacher_precision)
     split_rows, order = store.rows_in(split), store.row_order(split)
-    parts = []
+    parts, signal = [], manifest.space.signal
     per_view = -(-num_labels // manifest.num_views)
     for index, view in enumerate(manifest.view_numbers):
         rows = np.unique(random_rows(seed, view, per_view, manifest.num_samples))
@@ -206,6 +206,6 @@ def recompute_fidelity(
             continue
         logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=order)
         labels = gather(store.read_view(index), rows)
-        exact = {t: torch.log_softmax(logits.double() / t, dim=1) for t in store.codec_temperatures}
-        parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))
+        exact = {t: signal.values(logits.double(), t) for t in store.codec_temperatures}
+        parts.append(Fidelity.of(signal, exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))
     return Fidelity.merge(parts).summary()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from pipeline.labels.encodings import log_normalise
+from pipeline.signals import Signal
 
 # KL values are counted in bins 4% wide from 1e-9 nats up, so that a percentile needs no list of all
 # labels.
@@ -61,8 +61,8 @@ class KlTally:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """A comparison of decoded labels with the teacher's own: KL by temperature, and how often the
-    top-1 class is the same.
+    """A comparison of decoded labels with the teacher's own: KL by temperature, and how often both
+    come to the same answer (the top-1 class; of independent classes, all that are above one half).
     """
 
     by_temperature: dict[str, KlTally]
@@ -76,18 +76,17 @@ class Fidelity:
     @classmethod
     def of(
         cls,
+        signal: Signal,
         exact: dict[float, Float[torch.Tensor, "labels classes"]],
         decoded: dict[float, Float[torch.Tensor, "labels classes"]],
     ) -> "Fidelity":
-        """Returns the fidelity of labels, from the exact and the decoded log-probabilities by
-        temperature.
-        """
+        """Returns the fidelity of labels, from the exact and the decoded values by temperature."""
         tallies = {
-            f"{temperature:g}": KlTally.of(_divergence(exact[temperature].double(), log_probs.double()))
-            for temperature, log_probs in decoded.items()
+            f"{temperature:g}": KlTally.of(signal.divergence(exact[temperature].double(), values.double()))
+            for temperature, values in decoded.items()
         }
         first = next(iter(exact))
-        same = exact[first].argmax(dim=1) == decoded[first].argmax(dim=1)
+        same = signal.same_answer(exact[first], decoded[first])
         return cls(tallies, int(same.sum()))
 
     @classmethod
@@ -163,11 +162,3 @@ class Fidelity:
         }
         return cls(tallies, content["num_agreeing"])
 
-
-def _divergence(
-    exact: Float[torch.Tensor, "labels classes"], decoded: Float[torch.Tensor, "labels classes"]
-) -> Float[torch.Tensor, " labels"]:
-    """Returns KL(exact || decoded) of log-probabilities, the decoded ones normalised again in this
-    precision.
-    """
-    return (exact.exp() * (exact - log_normalise(decoded))).sum(dim=1)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.labels.canaries import CANARY_ARRAYS
-from pipeline.labels.encodings import NO_ANCHORS, Codec, Encoding, LabelSpace, log_normalise
+from pipeline.labels.encodings import NO_ANCHORS, Codec, Encoding, LabelSpace
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import VERSION
 
@@ -59,11 +59,12 @@ def encode_logits(
 ) -> Labels:
     """Returns labels of finite logits, on the CPU, with the anchors that they stand on."""
     parts: list[Labels] = []
+    signal = codec.space.signal
     there = {name: values.to(logits.device) for name, values in anchors.items()}
     for rows in pieces(logits):
-        log_probs = log_normalise(logits[rows] / codec.space.temperature)
+        values = signal.values(logits[rows], codec.space.temperature)
         beside = {name: values[rows] for name, values in there.items()}
-        encoded = codec.encode(log_probs, sample_ids[rows], view, beside)
+        encoded = codec.encode(values, sample_ids[rows], view, beside)
         parts.append({name: values.cpu() for name, values in encoded.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} | dict(anchors)
 
@@ -73,11 +74,11 @@ def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], la
     temperature that they serve.
     """
     served = [t for t in codec.space.temperatures if codec.serves(t)]
-    parts = []
+    parts, signal = [], codec.space.signal
     for rows in pieces(logits):
-        exact = {t: log_normalise(logits[rows].double() / t) for t in served}
+        exact = {t: signal.values(logits[rows].double(), t) for t in served}
         some = {name: values[rows] for name, values in labels.items()}
-        parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}))
+        parts.append(Fidelity.of(signal, exact, {t: codec.decode(some, t) for t in served}))
     return Fidelity.merge(parts)
 
 

@@ -17,6 +17,7 @@ from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import fingerprint
 from pipeline.core.remedies import Remedies
 from pipeline.labels.encodings import LabelSpace
+from pipeline.signals import SignalKind
 from pipeline.views.spec import ViewSpec
 
 FORMAT = "potstill-soft-labels"
@@ -117,6 +118,7 @@ class Manifest:
     views: dict[str, Any]
     dataset_fingerprint: str
     teacher: dict[str, Any] | None
+    signal: SignalKind = "categorical"
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
     table_bytes: NonNegativeInt | None = None
@@ -153,7 +155,7 @@ class Manifest:
 
     @property
     def space(self) -> LabelSpace:
-        return LabelSpace(self.num_classes, self.temperature, tuple(self.temperatures))
+        return LabelSpace(self.num_classes, self.temperature, tuple(self.temperatures), self.signal)
 
     @property
     def blocks_per_view(self) -> int:
@@ -253,7 +255,7 @@ def manifest_fingerprint(content: Mapping[str, Any]) -> str:
 
 def _decides(manifest: Manifest) -> list[Any]:
     m = manifest
-    return [m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher]
+    return [m.signal, m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher]
 
 
 def _blocks_of(manifest: Manifest) -> list[Any]:

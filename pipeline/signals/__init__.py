@@ -1,18 +1,31 @@
-"""The signal that a teacher gives for a sample: so far logits over classes.
+"""The signal that a teacher gives for a sample: one class of several, or independent classes.
 
-A new signal has a file of losses and one of metrics here (without hard labels, as an embedding,
-only its distance to the teacher's). It goes on in this order: its hard labels (sources/base.py,
-assign.py, write.py in preparation/, dataset.py, split_on_disk.py, splits.py in data/; those with
-positions turn with the image: views/operations/), the network's output (models/classifier.py,
-models/predict.py, labelling/teacher.py), its description and bytes (`LabelSpace` and an encoding in
-labels/encodings/, whose base.py takes log probabilities; measured in labels/fields.py and
-labels/fidelity.py), training on hard labels (training/hard_labels.py, training/validation.py), what
-a student learns from it (a file in student/losses/; from something other than logits: its base.py,
-student/objective.py, student/batches.py and `Detail` in labels/targets.py, too) and its scores
-(evaluation/scores.py).
+What a data set's hard labels are says which one it is (`signal` in its manifest), and its stores,
+networks and reports follow. A new signal is a file here with a class of `base.py`, and a name in
+the table below. It goes on in this order: its hard labels (preparation/, data/splits.py; those with
+positions turn with the image: views/operations/), encodings that hold it (`signals` of a class in
+labels/encodings/), losses that learn from it (a file in student/losses/) and how the report shows
+it.
 
-chance.py   the checks that a classifier is better than guessing
-losses.py   a signal's loss against hard labels, and its distance to the teacher's, per example
-metrics.py  functions of logits: accuracy, NLL, calibration, agreement with the teacher
-pieces.py   values per sample, computed for some samples at a time
+base.py            the abstract signal: all that rooms ask of one
+binary.py          independent classes: sigmoids
+binary_metrics.py  average precision, F1, calibration of independent classes
+categorical.py     one class of several: a softmax
+chance.py          the checks that a classifier is better than guessing
+losses.py          a softmax's loss against hard labels, and its distance to the teacher's
+metrics.py         figures of a softmax: accuracy, NLL, calibration, agreement with the teacher
+pieces.py          values per sample, computed for some samples at a time
 """
+
+from pipeline.signals.base import HardLabels, Outputs, Signal, SignalKind
+from pipeline.signals.binary import Binary
+from pipeline.signals.categorical import CATEGORICAL
+
+SIGNALS: dict[SignalKind, Signal] = {each.kind: each for each in (CATEGORICAL, Binary())}
+
+__all__ = ["SIGNALS", "HardLabels", "Outputs", "Signal", "SignalKind", "signal_named"]
+
+
+def signal_named(kind: SignalKind) -> Signal:
+    """Returns the signal of a kind."""
+    return SIGNALS[kind]

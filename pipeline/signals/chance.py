@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 
 from pipeline.core.errors import ModelError
-from pipeline.signals.metrics import accuracy
+from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.signals.metrics import accuracy, mean_by_chance
 
 _STANDARD_ERRORS = 3.0
 ENOUGH = 50  # labelled images, to tell chance from knowledge
@@ -31,14 +32,7 @@ def chance_level(logits: Float[torch.Tensor, "samples classes"], hard_labels: In
         Jacob Cohen, "A Coefficient of Agreement for Nominal Scales", 1960, equation 1 (the
         agreement by chance).
     """
-    return _level(_mean_by_chance(logits, hard_labels), len(hard_labels))
-
-
-def _mean_by_chance(logits: torch.Tensor, hard_labels: torch.Tensor) -> float:
-    count, classes = logits.shape
-    predicted = torch.bincount(logits.argmax(dim=1), minlength=classes).double() / count
-    labelled = torch.bincount(hard_labels, minlength=classes).double() / count
-    return (predicted * labelled).sum().item()
+    return _level(mean_by_chance(logits, hard_labels), len(hard_labels))
 
 
 def _level(mean: float, count: int) -> float:
@@ -64,25 +58,27 @@ def check_above_chance(
         )
 
 
-def check_learned(
-    logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"], where: object
-) -> None:
-    """Raises ModelError where a network that was trained here is right no more often than by
-    chance: labels of such a teacher would teach nothing.
+def check_learned(signal: Signal, outputs: Outputs, hard_labels: HardLabels, where: object) -> None:
+    """Raises ModelError where a network that was trained here is no better than chance: labels of
+    such a teacher would teach nothing.
 
-    A network that predicts one class for all is always found: it is right as often as that occurs.
+    A network that predicts the same for all is always found: it is as good as chance.
     """
-    found, mean = accuracy(logits, hard_labels), _mean_by_chance(logits, hard_labels)
+    found, mean = signal.metrics(outputs, hard_labels)[signal.headline], signal.chance(outputs, hard_labels)
     if found <= mean and len(hard_labels) >= ENOUGH and len(hard_labels.unique()) > 1:
-        told = f"accuracy {found:.2%} on {len(hard_labels):,} validation images is what chance comes to"
+        told = f"{signal.headline_words} {found:.2%} on {len(hard_labels):,} validation images is what chance comes to"
         raise ModelError(where, f"learned nothing: {told}", expected=f"more than {mean:.2%}", fix=_RETRAIN)
 
 
-def chance_line(found: float, hard_labels: Int64[torch.Tensor, " samples"]) -> str | None:
-    """Returns a line about an accuracy that mere chance could come to; None where it could not.
+def chance_line(signal: Signal, found: float, hard_labels: HardLabels) -> str | None:
+    """Returns a line about a headline that mere chance could come to; None where it could not.
 
-    Chance is at its best where it always names the most frequent class.
+    For an accuracy, chance is at its best where it always names the most frequent class.
     """
+    if signal.kind != "categorical":
+        mean = signal.chance(torch.empty(0, 0), hard_labels)
+        told = f"val {signal.headline_words} {found:.2%} on {len(hard_labels):,} images is what chance comes to"
+        return None if found > mean else f"{told} ({mean:.2%}); {_RETRAIN}"
     level = _level(torch.bincount(hard_labels).max().item() / len(hard_labels), len(hard_labels))
     if found > level:
         return None

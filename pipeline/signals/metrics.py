@@ -101,6 +101,14 @@ def classification_metrics(
     }
 
 
+def mean_by_chance(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
+    """Returns the accuracy that chance comes to on average, each side with its own frequencies."""
+    count, classes = logits.shape
+    predicted = torch.bincount(logits.argmax(dim=1), minlength=classes).double() / count
+    labelled = torch.bincount(hard_labels, minlength=classes).double() / count
+    return (predicted * labelled).sum().item()
+
+
 def agreement(
     logits: Float[torch.Tensor, "samples classes"], teacher_logits: Float[torch.Tensor, "samples classes"]
 ) -> float:

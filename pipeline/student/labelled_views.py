@@ -17,6 +17,7 @@ from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
+from pipeline.signals import Signal
 from pipeline.student.batches import LabelledBatch, Targets, join_targets
 from pipeline.student.shown_views import shown_view
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
@@ -94,6 +95,11 @@ class LabelledViews:
         choose_held([] if temperature is None else [self.joined])
         self.row_order = store.row_order(split)
         check_canaries(store.canaries, split, store.views, store.location, self.row_order, store.remedies)
+
+    @property
+    def signal(self) -> Signal:
+        """What hard labels and soft labels say."""
+        return self.store.manifest.space.signal
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches in an epoch."""

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pipeline.data.splits import is_labelled
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.losses import SoftLoss
 from pipeline.training.hard_labels import hard_label_loss
@@ -34,6 +37,7 @@ class Objective:
     label_smoothing: float
     loss: SoftLoss
     class_weights: Float[Tensor, " classes"] | None = None
+    signal: Signal = CATEGORICAL
 
     def __call__(self, model: nn.Module, batch: LabelledBatch, device: torch.device) -> Float[Tensor, ""]:
         """Returns the batch's mean loss."""
@@ -55,7 +59,7 @@ class Objective:
 
     def _hard(self, logits: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
         """Returns the cross-entropy of each view, 0 for those without a hard label."""
-        values = hard_label_loss(logits, batch, self.label_smoothing, self.class_weights)
+        values = hard_label_loss(logits, batch, self.label_smoothing, self.class_weights, self.signal)
         known = _is_labelled(batch)
         return values if known.all() else values * known.to(values.device, values.dtype, non_blocking=True)
 
@@ -65,5 +69,5 @@ def _is_labelled(batch: LabelledBatch) -> Bool[Tensor, " batch"]:
 
     Hard labels come from there; to ask a GPU would be to wait for it.
     """
-    known = batch.hard_labels >= 0
-    return known if batch.partner_labels is None else known & (batch.partner_labels >= 0)
+    known = is_labelled(batch.hard_labels)
+    return known if batch.partner_labels is None else known & is_labelled(batch.partner_labels)

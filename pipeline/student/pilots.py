@@ -42,7 +42,7 @@ def number_or_auto(kind: str, least: float, most: float, expected: str) -> Plain
 class Pilot:
     """The figures of a student on the validation split after a short training."""
 
-    accuracy: float  # 0 to 1
+    accuracy: float  # or the figure of its signal by which networks are compared, 0 to 1
     nll: float  # nats
 
 
@@ -56,7 +56,8 @@ def pilot(place: Path, title: str, train: Callable[[Path], FitResult]) -> Pilot:
     done = place.with_name(f"{place.name}.json")
     if not done.exists():
         last = train(place).state.history[-1]
-        write_json(done, asdict(Pilot(last["val_accuracy"], last["val_nll"])))
+        first = next(key for key in last if key.startswith("val_"))
+        write_json(done, asdict(Pilot(last[first], last["val_nll"])))
     shutil.rmtree(place, ignore_errors=True)
     found = Pilot(**read_json(done, made_by="train_student"))
     say(f"{title}: val accuracy {found.accuracy:.2%}, NLL {found.nll:.4f}")

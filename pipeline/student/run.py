@@ -94,8 +94,8 @@ class Student:
     def write(self, folder: Path, reports: Path, result: FitResult) -> None:
         """Writes the trained network into a folder, and `<reports>.json` and `<reports>.tsv`."""
         figures = {
-            "last": result.state.history[-1]["val_accuracy"],
-            "best": result.state.best_accuracy,
+            "last": result.state.history[-1][f"val_{self.views.signal.headline}"],
+            "best": result.state.best_value,
             "best_epoch": result.state.best_epoch + 1,
         }
         load_weights(self.model, result.last, folder)
@@ -137,7 +137,9 @@ class Students:
                 return shared_batches(views, epoch, start, batch_size=size, seed=seed, share=self._team.share)
 
             result = fit([student.run for student in several], batches)[0]
-        if line := chance_line(result.state.history[-1]["val_accuracy"], self._data.val.hard_labels):
+        signal = own.views.signal
+        found = result.state.history[-1][f"val_{signal.headline}"]
+        if line := chance_line(signal, found, self._data.val.hard_labels):
             say(f"{self._plans[name].title}: {line}")
         return Trained(own, result, list(others))
 

@@ -144,6 +144,7 @@ class TrainStudent(NetworkSettings):
             found = f"{self.labels!r} holds no soft labels"
             raise ConfigError(f"{where}.labels", found, expected="soft_weight: 0 or another store")
         loss = build_loss(self.loss, f"{where}.loss")
+        loss.check_signal(codec.space.signal_kind, f"{where}.loss")
         loss.check_labels(encoding.detail, f"store {self.labels!r} (encoding {encoding.kind})", f"{where}.loss")
         loss.check_views(mixes, f"{where}.loss")
         if mixes and self.new_views:

@@ -28,10 +28,12 @@ class StudentTask(Task[LabelledBatch]):
         team: Team = ALONE,
     ) -> None:
         self._settings, self._views, self._device, self._share = settings, views, device, team.share
-        weights = class_weights(views.split.hard_labels, settings.class_balance, device)
-        self._objective = replace(settings.objective(settings.known_temperature), class_weights=weights)
+        signal = views.signal
+        weights = class_weights(views.split.hard_labels, settings.class_balance, device, signal)
+        objective = settings.objective(settings.known_temperature)
+        self._objective = replace(objective, class_weights=weights, signal=signal)
         self._weight = team.share.weight(min(settings.fit.batch_size, views.num_samples))
-        self._validation = Validation(val, views.joined.budget, device, team)
+        self._validation = Validation(val, views.joined.budget, device, team, signal)
         self.steps_per_epoch = views.steps_per_epoch(settings.fit.batch_size)
 
     def batches(self, epoch: int, start_step: int) -> Iterator[LabelledBatch]:

@@ -3,14 +3,11 @@
 import math
 from typing import Any
 
-import torch
-from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.core.progress import progress, say
+from pipeline.signals import HardLabels, Outputs, Signal
 from pipeline.signals.chance import chance_line, check_learned
-from pipeline.signals.metrics import classification_metrics
-from pipeline.signals.pieces import by_pieces
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.training.validation import Validation
 
@@ -29,44 +26,36 @@ def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutput
         ModelError: An imported network's outputs are in another order, or no better than chance; or
             a network that was trained from nothing has learned nothing.
     """
-    logits, hard_labels = validation.logits(model), validation.split.hard_labels
+    logits, hard_labels, signal = validation.logits(model), validation.split.hard_labels, validation.signal
     if imported:
         imported.check(logits, hard_labels)
     else:
-        check_learned(logits, hard_labels, "train_teacher")
-    temperature = fit_temperature(logits, hard_labels)
-    before = classification_metrics(logits, hard_labels)
-    after = classification_metrics(logits / temperature, hard_labels)
+        check_learned(signal, logits, hard_labels, "train_teacher")
+    temperature = fit_temperature(signal, logits, hard_labels)
+    before, after = (signal.metrics(each, hard_labels) for each in (logits, logits / temperature))
     say(
-        f"train_teacher: val accuracy {before['accuracy']:.2%}, calibration temperature {temperature:.3f}: "
+        f"train_teacher: val {signal.headline_words} {before[signal.headline]:.2%}, calibration temperature {temperature:.3f}: "
         f"NLL {before['nll']:.4f} -> {after['nll']:.4f}, ECE {before['ece']:.4f} -> {after['ece']:.4f}"
     )
-    if line := chance_line(before["accuracy"], hard_labels):
+    if line := chance_line(signal, before[signal.headline], hard_labels):
         say(f"train_teacher: {line}")
-    calibrated = {"nll": after["nll"], "ece": after["ece"], "brier": after["brier"]}
+    calibrated = {name: after[name] for name in ("nll", "ece", "brier") if name in after}
     return {**before, "calibration_temperature": temperature, "calibrated": calibrated}
 
 
-def fit_temperature(
-    logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
-) -> float:
+def fit_temperature(signal: Signal, outputs: Outputs, hard_labels: HardLabels) -> float:
     """Returns the temperature in [0.05, 20] that gives held-out samples the lowest NLL.
 
-    The NLL is that of softmax(logits / temperature). It is convex in 1 / temperature, so its slope
-    changes its sign once, and bisection finds where.
+    The NLL is convex in 1 / temperature, so its slope changes its sign once, and bisection finds
+    where.
 
     References:
         Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger, "On Calibration of Modern Neural
         Networks", 2017, arXiv 1706.04599, section 4.2.
     """
-    at_label = logits.gather(1, hard_labels[:, None]).double().mean()
 
     def slope(inverse: float) -> float:
-        def expected(some: torch.Tensor) -> torch.Tensor:
-            scores = some.double()
-            return (torch.softmax(scores * inverse, dim=1) * scores).sum(dim=1)
-
-        return float(by_pieces(expected, logits).mean() - at_label)
+        return signal.nll_slope(outputs, hard_labels, inverse)
 
     low, high = 1 / _SHARPEST, 1 / _FLATTEST
     if slope(low) >= 0:

@@ -13,6 +13,8 @@ from pipeline.data.opening import open_splits
 from pipeline.data.paging import Paging
 from pipeline.data.splits import Split
 from pipeline.models.devices import has_room
+from pipeline.signals import Signal, signal_named
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
@@ -31,6 +33,7 @@ class TeacherData:
     train: Split
     val: Split
     budget: MemoryBudget
+    signal: Signal = CATEGORICAL
 
     @classmethod
     def open(cls, dataset: ImageDataset, settings: TrainTeacher, device: torch.device, where: str) -> "TeacherData":
@@ -45,7 +48,8 @@ class TeacherData:
         train = train.labelled()
         if len(train) == 0:
             raise DataError(dataset.folder, "no training image has a hard label", expected="some, to learn from")
-        return cls(train.to(device) if has_room(device, train.held_bytes) else train, val, budget)
+        train = train.to(device) if has_room(device, train.held_bytes) else train
+        return cls(train, val, budget, signal_named(dataset.manifest.signal))
 
     @property
     def paging(self) -> Paging:
@@ -63,8 +67,9 @@ class TeacherTask(Task[Batch]):
         self._settings, self._train, self._paging = settings, data.train, data.paging
         self._device, self._share = device, team.share
         self._weight = team.share.weight(min(settings.fit.batch_size, len(data.train)))
-        self._class_weights = class_weights(data.train.hard_labels, settings.class_balance, device)
-        self._validation = Validation(data.val, data.budget, device, team)
+        self._signal = data.signal
+        self._class_weights = class_weights(data.train.hard_labels, settings.class_balance, device, data.signal)
+        self._validation = Validation(data.val, data.budget, device, team, data.signal)
         self.steps_per_epoch = num_steps(len(data.train), settings.fit.batch_size)
 
     def batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
@@ -82,7 +87,8 @@ class TeacherTask(Task[Batch]):
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         logits = model(batch.inputs.to(self._device, non_blocking=True))
-        losses = hard_label_loss(logits, batch, self._settings.label_smoothing, self._class_weights)
+        smoothing = self._settings.label_smoothing
+        losses = hard_label_loss(logits, batch, smoothing, self._class_weights, self._signal)
         return self._weight * losses.mean()
 
     def validate(self, model: nn.Module) -> dict[str, float]:

@@ -3,18 +3,19 @@ of classes in it.
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
-from pipeline.data.splits import UNLABELLED
-from pipeline.signals.losses import cross_entropy
+from pipeline.signals import HardLabels, Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.training.batches import Batch
 
 
 def class_weights(
-    hard_labels: Int64[torch.Tensor, " samples"], balance: float, device: torch.device
+    hard_labels: HardLabels, balance: float, device: torch.device, signal: Signal = CATEGORICAL
 ) -> Float[torch.Tensor, " classes"] | None:
     """Returns the weight of each class in the loss of hard labels, on a device; None: all are 1.
 
+    It is that of all samples of the class; of independent classes, that of the entries that are 1.
     With n images of a class the weight is proportional to
 
         n ** -balance
@@ -29,7 +30,7 @@ def class_weights(
     """
     if balance == 0:
         return None
-    counts = torch.bincount(hard_labels[hard_labels != UNLABELLED]).double()
+    counts = signal.class_counts(hard_labels)
     weights = counts.clamp(min=1) ** -balance
     return (weights * counts.sum() / (weights * counts).sum()).float().to(device)
 
@@ -39,27 +40,30 @@ def hard_label_loss(
     batch: Batch,
     label_smoothing: float,
     weights: Float[torch.Tensor, " known_classes"] | None = None,
+    signal: Signal = CATEGORICAL,
 ) -> Float[torch.Tensor, " batch"]:
     """Returns the cross-entropy of each view, in nats, on the device of the logits.
 
     Args:
         weights: As for `mixed_cross_entropy`.
+        signal: What the hard labels say.
     """
     partners = None
     if batch.partner_labels is not None and batch.own_shares is not None:
         partners = batch.partner_labels, batch.own_shares
     return mixed_cross_entropy(
-        logits, batch.hard_labels, partners=partners, label_smoothing=label_smoothing, weights=weights
+        logits, batch.hard_labels, partners=partners, label_smoothing=label_smoothing, weights=weights, signal=signal
     )
 
 
 def mixed_cross_entropy(
     logits: Float[torch.Tensor, "batch classes"],
-    hard_labels: Int64[torch.Tensor, " batch"],
+    hard_labels: HardLabels,
     *,
-    partners: tuple[Int64[torch.Tensor, " batch"], Float[torch.Tensor, " batch"]] | None = None,
+    partners: tuple[HardLabels, Float[torch.Tensor, " batch"]] | None = None,
     label_smoothing: float = 0.0,
     weights: Float[torch.Tensor, " known_classes"] | None = None,
+    signal: Signal = CATEGORICAL,
 ) -> Float[torch.Tensor, " batch"]:
     """Returns the cross-entropy of each view, in nats, on the device of the logits.
 
@@ -78,10 +82,8 @@ def mixed_cross_entropy(
     """
     device = logits.device
 
-    def loss(labels: Int64[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
-        labels = labels.to(device, non_blocking=True)
-        values = cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        return values if weights is None else values * weights[labels]  # 0 without a label (-1)
+    def loss(labels: HardLabels) -> Float[torch.Tensor, " batch"]:
+        return signal.hard_loss(logits, labels.to(device, non_blocking=True), label_smoothing, weights)
 
     own = loss(hard_labels)
     if partners is None:

@@ -37,7 +37,7 @@ class RunState:
     step: int = 0  # within the epoch, in batches
     seconds: float = 0.0
     precision: str = ""
-    best_accuracy: float = -1.0
+    best_value: float = -1.0
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -32,7 +32,9 @@ class Task(ABC, Generic[AnyBatch]):
 
     @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Returns the figures of a network on held-out samples; one of them is `accuracy`."""
+        """Returns the figures of a network on held-out samples, first the one, from 0 to 1, by which
+        networks are compared.
+        """
 
 
 class WrappedTask(Task[AnyBatch]):

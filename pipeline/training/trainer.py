@@ -192,8 +192,9 @@ class Trainer(Generic[AnyBatch]):
         measured = self._team.ask_first(lambda: validated)
         if not all(map(math.isfinite, measured.values())):
             raise ModelError(self.name, f"validation gives {measured} in epoch {state.epoch + 1}", fix=_DIVERGED)
-        if measured["accuracy"] > state.best_accuracy:
-            state.best_accuracy, state.best_epoch = measured["accuracy"], state.epoch
+        figure, value = next(iter(measured.items()))
+        if value > state.best_value:
+            state.best_value, state.best_epoch = value, state.epoch
             self.best = _weights(self.average.model)
         row = {"epoch": state.epoch + 1, "train_loss": train_loss, "learning_rate": self._learning_rate()}
         state.history.append(row | {f"val_{key}": value for key, value in measured.items()})
@@ -202,10 +203,10 @@ class Trainer(Generic[AnyBatch]):
         self._save()
         say(
             f"{self.name}: epoch {state.epoch}/{self.settings.epochs}, train loss {train_loss:.4f}, "
-            f"val accuracy {measured['accuracy']:.2%}, {state.seconds:.0f} s"
+            f"val {figure} {value:.2%}, {state.seconds:.0f} s"
         )
         if self._out_of_patience and state.epoch < self.settings.epochs:
-            best = f"{state.best_accuracy:.2%} of epoch {state.best_epoch + 1}"
+            best = f"{state.best_value:.2%} of epoch {state.best_epoch + 1}"
             say(f"{self.name}: stops here, patience_epochs ({self.settings.patience_epochs}) after the best, {best}")
 
     def save_if_due(self) -> None:

@@ -9,7 +9,8 @@ from torch import nn
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.splits import Split
 from pipeline.models.predict import predict_logits
-from pipeline.signals.metrics import classification_metrics
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.training.team import ALONE, Team
 
 EVAL_BATCH_SIZE = 500
@@ -28,6 +29,7 @@ class Validation:
     budget: MemoryBudget | None
     device: torch.device
     team: Team = ALONE
+    signal: Signal = CATEGORICAL
 
     def logits(self, model: nn.Module) -> Float[torch.Tensor, "samples classes"]:
         """Returns the logits of all samples, in the split's order, on the CPU.
@@ -38,5 +40,5 @@ class Validation:
         return self.team.join_rows(predict_logits(model, own, self.device), len(self.split))
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Returns accuracy, NLL, ECE and Brier score."""
-        return classification_metrics(self.logits(model), self.split.hard_labels)
+        """Returns the signal's figures, the one by which networks are compared first."""
+        return self.signal.metrics(self.logits(model), self.split.hard_labels)

@@ -133,11 +133,9 @@ class _Mean:
 
     def __call__(self, view: int, rows: np.ndarray) -> torch.Tensor:
         """Returns the log-probabilities of one view (its number) of some rows, [rows, classes]."""
+        space = self.sources[0].store.manifest.space
         parts = [
-            np.log(share)
-            + source.store.decode(
-                source.labels(view, source.rows[rows]), self.sources[0].store.manifest.temperature
-            ).double()
-            for share, source in zip(self.shares, self.sources, strict=True)
+            source.store.decode(source.labels(view, source.rows[rows]), space.temperature).double()
+            for source in self.sources
         ]
-        return torch.logsumexp(torch.stack(parts), dim=0).float()
+        return space.signal.mean(parts, self.shares).float()

@@ -16,16 +16,18 @@ from pathlib import Path
 
 from pipeline.core.config import PARAMS, load_rows, validate_kind
 from pipeline.labels.encodings.anchored import Anchored
-from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, log_normalise
+from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace
 from pipeline.labels.encodings.budget import FIGURES, Budget, Figure
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
+from pipeline.labels.encodings.log_odds_uint8 import LogOddsUint8
 from pipeline.labels.encodings.sampled import Sampled
+from pipeline.labels.encodings.top_odds import TopOdds
 from pipeline.labels.encodings.topk import TopK
 from pipeline.labels.encodings.unlabelled import Unlabelled
 
 ENCODINGS: dict[str, type[Encoding]] = {
-    cls.kind: cls for cls in (DenseFloat16, DenseUint8, TopK, Anchored, Sampled, Unlabelled)
+    cls.kind: cls for cls in (DenseFloat16, DenseUint8, TopK, Anchored, Sampled, LogOddsUint8, TopOdds, Unlabelled)
 }
 
 #: What a row of the table may be.
@@ -46,7 +48,6 @@ __all__ = [
     "build_encoding",
     "build_row",
     "encodings_of",
-    "log_normalise",
     "read_encodings",
 ]
 

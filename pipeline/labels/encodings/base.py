@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt64
 
-from pipeline.core.errors import StoreError
+from pipeline.core.errors import ConfigError, StoreError
 from pipeline.labels.targets import Detail, SparseTargets
+from pipeline.signals import Signal, SignalKind, signal_named
 
-_FEW_CLASSES = 64
 NO_ANCHORS: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
@@ -29,6 +29,12 @@ class LabelSpace:
     num_classes: int
     temperature: float
     temperatures: tuple[float, ...]
+    signal_kind: SignalKind = "categorical"
+
+    @property
+    def signal(self) -> Signal:
+        """What the labels say of a sample."""
+        return signal_named(self.signal_kind)
 
     @property
     def others(self) -> tuple[float, ...]:
@@ -77,6 +83,9 @@ class Encoding(ABC):
     #: whatever views a store holds, so that stores of other views have equal anchors. 0: none.
     anchor_views: int = 0
 
+    #: The signals whose values it can hold.
+    signals: ClassVar[tuple[SignalKind, ...]] = ("categorical",)
+
     @property
     @abstractmethod
     def detail(self) -> Detail:
@@ -84,7 +93,15 @@ class Encoding(ABC):
         that can use it.
         """
 
-    def check(self, space: LabelSpace, where: str) -> None:  # noqa: B027 (most encodings fit any labels)
+    def check(self, space: LabelSpace, where: str) -> None:
+        """Raises ConfigError where kind or settings do not fit the labels."""
+        if space.signal_kind not in self.signals:
+            found = f"{self.kind!r}, which holds labels of the signal {' or '.join(self.signals)}"
+            fix = f"these are {space.signal_kind}: choose a kind for them (docs/labels.md)"
+            raise ConfigError(f"{where}.kind", found, expected=f"one for {space.signal_kind} labels", fix=fix)
+        self._check_settings(space, where)
+
+    def _check_settings(self, space: LabelSpace, where: str) -> None:  # noqa: B027 (most fit any labels)
         """Raises ConfigError where the settings do not fit the labels."""
 
     @abstractmethod
@@ -230,16 +247,6 @@ class LogScale:
         """Returns log-probabilities in float32."""
         share = codes.float() * (1 / (self.levels - 1))
         return share * share * -self.range_nats
-
-
-def log_normalise(scores: Float[torch.Tensor, "labels classes"]) -> Float[torch.Tensor, "labels classes"]:
-    """Returns log_softmax over the classes.
-
-    For few classes on a CPU it runs along the other axis in memory, several times as fast (10
-    classes, torch 2.15)."""
-    if scores.shape[1] < _FEW_CLASSES and scores.device.type == "cpu":
-        return torch.log_softmax(scores.T, dim=0).T.contiguous()
-    return torch.log_softmax(scores, dim=1)
 
 
 def smallest_unsigned(count: int) -> np.dtype[Any]:

@@ -9,8 +9,9 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, LogScale, log_normalise
+from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, LogScale
 from pipeline.labels.targets import Detail
+from pipeline.signals.losses import log_normalise
 
 
 @dataclass(frozen=True, config=STRICT)

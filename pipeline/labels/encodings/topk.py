@@ -18,11 +18,11 @@ from pipeline.labels.encodings.base import (
     Field,
     LabelSpace,
     LogScale,
-    log_normalise,
     smallest_unsigned,
 )
 from pipeline.labels.encodings.tail import EvenTail, PriorTail, TailModel, learn_prior, most_likely, prior_fields
 from pipeline.labels.targets import Detail, SparseTargets
+from pipeline.signals.losses import log_normalise
 
 STEP_NATS = 0.25  # of the tail's mass at the other temperatures
 _MOST_CLASSES = 16_384  # learning a prior takes 8 bytes and more times the square of this
@@ -65,7 +65,7 @@ class TopK(Encoding):
     def detail(self) -> Detail:
         return "some classes" if self.tail == "rest" else "filled tail"
 
-    def check(self, space: LabelSpace, where: str) -> None:
+    def _check_settings(self, space: LabelSpace, where: str) -> None:
         if self.k >= space.num_classes:
             most = f"at most {space.num_classes - 1} for {space.num_classes} classes"
             raise ConfigError(

@@ -22,6 +22,7 @@ class Unlabelled(Encoding):
     teacher changes."""
 
     kind: ClassVar[str] = "none"
+    signals = ("categorical", "binary")
 
     @property
     def detail(self) -> Detail:

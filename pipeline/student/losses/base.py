@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.labels.targets import Detail, SparseTargets
+from pipeline.signals import SignalKind
 from pipeline.student.losses.standardise import standardise
 
 _FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
@@ -42,6 +43,8 @@ class SoftLoss(ABC):
 
     #: The name in `params.yaml`.
     kind: ClassVar[str]
+    #: What labels must say.
+    signal: ClassVar[SignalKind] = "categorical"
     #: How much of the teacher's distribution a label must hold: any of these.
     learns_from: ClassVar[tuple[Detail, ...]]
     #: Whether its two sides may have temperatures of their own.
@@ -92,6 +95,15 @@ class SoftLoss(ABC):
             found = f"kind {self.kind!r}{', standardised,' if self.standardize else ''} can't learn from {store}"
             expected = " or ".join(_STORES[each] for each in able)
             raise ConfigError(where, f"{found}, whose labels hold {_HELD[detail]}", expected=expected, fix=_FIX)
+
+    def check_signal(self, found: SignalKind, where: str) -> None:
+        """Raises ConfigError where labels say something else than it learns from."""
+        if found != self.signal:
+            fix = {"categorical": "kd, dkd, dist, nkd or mse", "binary": "binary_kd"}[found]
+            what = f"{self.kind!r}, which learns from {self.signal} labels, and these are {found}"
+            raise ConfigError(f"{where}.kind", what, expected=fix)
+        if self.standardize and found != "categorical":
+            raise ConfigError(f"{where}.standardize", f"true, and labels are {found}", expected="false")
 
     def check_views(self, mixes: bool, where: str) -> None:
         """Raises ConfigError where views mix two samples and it needs the one class of a sample."""

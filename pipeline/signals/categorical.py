@@ -1,0 +1,69 @@
+"""The signal of one class of several: a softmax over the outputs."""
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+
+from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.signals.losses import cross_entropy, log_normalise
+from pipeline.signals.metrics import classification_metrics, mean_by_chance
+from pipeline.signals.pieces import by_pieces
+
+
+@final
+class Categorical(Signal):
+    """One class of several. Values are normalised log-probabilities; a hard label is the number of a
+    class, -1 for none.
+    """
+
+    kind = "categorical"
+    outputs = "logits"
+    least_classes = 2
+    headline, headline_words = "accuracy", "accuracy"
+
+    def values(self, outputs: Outputs, temperature: float) -> Outputs:
+        return log_normalise(outputs / temperature)
+
+    def divergence(self, values: Outputs, others: Outputs) -> Float[torch.Tensor, " samples"]:
+        return (values.exp() * (values - log_normalise(others))).sum(dim=1)
+
+    def same_answer(self, values: Outputs, others: Outputs) -> Bool[torch.Tensor, " samples"]:
+        return values.argmax(dim=1) == others.argmax(dim=1)
+
+    def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
+        weighted = [math.log(share) + part for part, share in zip(parts, shares, strict=True)]
+        return torch.logsumexp(torch.stack(weighted), dim=0)
+
+    def hard_loss(
+        self,
+        outputs: Outputs,
+        hard_labels: HardLabels,
+        label_smoothing: float,
+        weights: Float[torch.Tensor, " classes"] | None = None,
+    ) -> Float[torch.Tensor, " samples"]:
+        losses = cross_entropy(outputs, hard_labels, label_smoothing=label_smoothing)
+        return losses if weights is None else losses * weights[hard_labels]  # 0 without a label (-1)
+
+    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " classes"]:
+        return torch.bincount(hard_labels[hard_labels >= 0]).double()
+
+    def metrics(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float]:
+        return classification_metrics(outputs, hard_labels)
+
+    def nll_slope(self, outputs: Outputs, hard_labels: HardLabels, inverse_temperature: float) -> float:
+        at_label = outputs.gather(1, hard_labels[:, None]).double().mean()
+
+        def expected(some: torch.Tensor) -> torch.Tensor:
+            scores = some.double()
+            return (torch.softmax(scores * inverse_temperature, dim=1) * scores).sum(dim=1)
+
+        return float(by_pieces(expected, outputs).mean() - at_label)
+
+    def chance(self, outputs: Outputs, hard_labels: HardLabels) -> float:
+        return mean_by_chance(outputs, hard_labels)
+
+
+CATEGORICAL = Categorical()
