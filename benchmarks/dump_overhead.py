@@ -148,7 +148,7 @@ class Random:
         teacher = Teacher(spec.build().to(device).eval(), device, settings.batch_size, precision)
         settings.views.check(shape, "dump_labels.views")
         count = min(2 * self.classes, self.labels)
-        pilot = ask_pilot(teacher, split, settings.views, [0], count, settings.temperature).log_probs
+        pilot = ask_pilot(teacher, split, settings.views, [0], count, space).values
         manifests, tables = {}, {}
         for name, row in self.rows.items():
             encoding = build_encoding(row, f"encodings.{name}")

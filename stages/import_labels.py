@@ -34,7 +34,7 @@ from pipeline.labelling.settings import ImportedClasses, ImportLabels
 from pipeline.labelling.stores import StorePlan, fitting_encodings, plan_manifests
 from pipeline.labels.encodings import read_encodings
 from pipeline.models import read_class_names
-from pipeline.signals.metrics import accuracy
+from pipeline.signals import signal_named
 from pipeline.teacher.calibration import fit_temperature
 from pipeline.teacher.outputs import ImportedOutputs
 
@@ -103,9 +103,12 @@ def _figures(teacher: ImportedTeacher, dataset: ImageDataset, train: SplitOnDisk
     known = torch.from_numpy(rows >= 0) & is_labelled(labels)
     logits, labels = teacher.take(rows[known.numpy()]), labels[known]
     ImportedOutputs(teacher.where, dataset.manifest.class_names, teacher.groups).check(logits, labels)
-    say(f"import_labels: accuracy {accuracy(logits, labels):.2%} on {len(labels):,} samples of the {name} split")
-    temperature = {"calibration_temperature": fit_temperature(logits, labels)} if name == "val" else {}
-    return {f"{name}_accuracy": accuracy(logits, labels), **temperature}
+    signal = signal_named(dataset.manifest.signal)
+    figures = signal.metrics(logits, labels)
+    found = f"{signal.headline_words} {figures[signal.headline]:.2%}"
+    say(f"import_labels: {found} on {len(labels):,} samples of the {name} split")
+    temperature = {"calibration_temperature": fit_temperature(logits, labels, signal)} if name == "val" else {}
+    return {f"{name}_accuracy": figures["accuracy"], **temperature}
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main(
         if not team.is_first:
             return
         load_weights(model, result.last, scratch.folder)
-        validation = Validation(splits.val, splits.budget, device)
+        validation = Validation(splits.val, splits.budget, device, signal=splits.signal)
         imported = ImportedOutputs(f"model {settings.model!r}", manifest.class_names, begin.meta.class_groups)
         figures = calibrate(model, validation, imported if begin.weights else None)
         meta = begin.meta.trained(result.state.precision, figures)

@@ -13,6 +13,7 @@ from pipeline.labels.encodings import Budget, Encoding, LabelSpace
 def choose_now(
     budgets: Mapping[str, Budget],
     pilot: Pilot,
+    space: LabelSpace,
     dump: DumpLabels,
     num_train: int,
     findings: Findings,
@@ -22,7 +23,6 @@ def choose_now(
     """
     if not budgets:
         return {}
-    space = dump.space(pilot.values.shape[1])
     labels = TrialLabels.of_pilot(pilot, space, num_train, dump.block_samples, dump.num_views)
     rungs = findings.attempt(labels.rungs, "doctor") or {}
     chosen = {}

@@ -67,7 +67,7 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     if not quick:
         report_times(stage_seconds(params, dump, students, look, findings), findings)
     # 5. The disk.
-    labels = known or made_up_labels(dump, len(look.data.class_names), anchor_views)
+    labels = known or made_up_labels(dump.space(len(look.data.class_names), look.data.signal), anchor_views)
     sizes = findings.attempt(measure_label_bytes, dump, stores, labels, look.data.num_samples["train"]) or {}
     report_space(measure_space(dump, sizes, look, folders), findings)
 

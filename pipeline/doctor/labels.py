@@ -69,14 +69,15 @@ class SomeLabels:
         first_views: What anchors of these labels are made of.
     """
 
-    log_probs: Float[torch.Tensor, "labels classes"]
+    values: Float[torch.Tensor, "labels classes"]
+    space: LabelSpace
     source: str
     first_views: FirstViews
 
     @property
     def pilot(self) -> Pilot:
         """The same labels, as encodings are chosen by them."""
-        return Pilot(self.log_probs, self.first_views.take)
+        return Pilot(self.values, self.first_views.take)
 
 
 def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels classes"]:
@@ -95,7 +96,7 @@ def plan_stores(
     Args:
         labels: The teacher's, by which encodings are chosen for budgets; None: there are none yet.
     """
-    space, where = dump.space(len(look.data.class_names)), f"{params.path}: dump_labels"
+    space, where = dump.space(len(look.data.class_names), look.data.signal), f"{params.path}: dump_labels"
     findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views")
     unfit = unfit_encodings(params.encodings, space, f"{params.path}: encodings")
     named = {row.labels for row in params.students.values()}
@@ -107,7 +108,7 @@ def plan_stores(
     encodings = {name: row for name, row in encodings_of(params.encodings).items() if name not in unfit}
     budgets, num_train = budgets_of(params.encodings), look.data.num_samples["train"]
     if labels is not None:
-        encodings |= choose_now(budgets, labels.pilot, dump, num_train, findings)
+        encodings |= choose_now(budgets, labels.pilot, space, dump, num_train, findings)
     stores = {
         name: LabelStore(each, _codec(each, space), dump.views, dump.num_views) for name, each in encodings.items()
     }
@@ -119,8 +120,8 @@ def plan_stores(
 
 
 def _codec(encoding: Encoding, space: LabelSpace) -> Codec:
-    log_probs = torch.log_softmax(random_logits(MEASURED, space.num_classes), dim=1)
-    return encoding.codec(space, encoding.learn(log_probs, space))
+    values = space.signal.values(random_logits(MEASURED, space.num_classes), 1.0)
+    return encoding.codec(space, encoding.learn(values, space))
 
 
 def find_store(row: TrainStudent, planned: Mapping[str, LabelStore], folder: Path, where: str) -> LabelStore:
@@ -156,12 +157,12 @@ def wanted_first_views(rows: Mapping[str, EncodingRow], num_views: int) -> set[i
     return named | ({*counts_to_try(range(num_views))} if budgets_of(rows) else set())
 
 
-def made_up_labels(dump: DumpLabels, num_classes: int, anchor_views: Collection[int] = ()) -> SomeLabels:
+def made_up_labels(space: LabelSpace, anchor_views: Collection[int] = ()) -> SomeLabels:
     """Returns labels of random logits, half of which all views of a sample share."""
-    own, shared = random_logits(2 * MEASURED, num_classes).split(MEASURED)
-    log_probs, mean = (torch.log_softmax(each / dump.temperature, dim=1) for each in (own, (own + shared) / 2))
+    own, shared = random_logits(2 * MEASURED, space.num_classes).split(MEASURED)
+    values, mean = (space.signal.values(each, space.temperature) for each in (own, (own + shared) / 2))
     first_views = FirstViews(dict.fromkeys(anchor_views, mean), torch.arange(MEASURED))
-    return SomeLabels(log_probs, "measured on made-up ones: no teacher yet", first_views)
+    return SomeLabels(values, space, "measured on made-up ones: no teacher yet", first_views)
 
 
 def teacher_labels(
@@ -186,9 +187,10 @@ def teacher_labels(
         teacher = Teacher.read(folders.teacher, device, dump.batch_size, dump.precision)
         some = _as_many_as_there_is_time_for(teacher, dump, folders.data, look, 1 + max(anchor_views, default=0))
         views = np.unique(np.linspace(0, dump.num_views - 1, _MOST_VIEWS).round().astype(int)).tolist()
-        pilot = ask_pilot(teacher, some, dump.views, views, len(some), dump.temperature)
+        space = dump.space(len(meta.class_names), look.data.signal)
+        pilot = ask_pilot(teacher, some, dump.views, views, len(some), space)
         first_views = pilot.first_views(np.arange(len(pilot.values)), anchor_views)
-        return SomeLabels(pilot.values, "measured on the present teacher's", first_views)
+        return SomeLabels(pilot.values, space, "measured on the present teacher's", first_views)
 
     return findings.attempt(ask)
 

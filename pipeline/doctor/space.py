@@ -84,10 +84,10 @@ def measure_label_bytes(
 
     The first labels, half of them at most, serve as the pilot.
     """
-    log_probs, num_labels = labels.log_probs, dump.num_views * num_train
-    space = dump.space(log_probs.shape[1])
-    pilot = log_probs[: max(1, min(dump.pilot_labels, int(_MOST_PILOT * len(log_probs))))]
-    trial = TrialLabels(log_probs, pilot, space, num_labels, dump.block_samples, dump.num_views, labels.first_views)
+    values, num_labels = labels.values, dump.num_views * num_train
+    space = labels.space
+    pilot = values[: max(1, min(dump.pilot_labels, int(_MOST_PILOT * len(values))))]
+    trial = TrialLabels(values, pilot, space, num_labels, dump.block_samples, dump.num_views, labels.first_views)
     sizes: dict[str, LabelBytes] = {}
     for name, store in stores.items():
         budget, sizes[name] = store.budget, LabelBytes(0.0, labels.source)

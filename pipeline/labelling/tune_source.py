@@ -129,9 +129,7 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     split = dataset.stream("train")
     teacher = Teacher.read(folder, device, settings.batch_size, settings.precision)
 
-    space = LabelSpace(
-        len(class_names), settings.temperature, tuple(settings.temperatures), dataset.manifest.signal
-    )
+    space = LabelSpace(len(class_names), settings.temperature, tuple(settings.temperatures), dataset.manifest.signal)
 
     def log_probs(index: int, rows: np.ndarray) -> torch.Tensor:
         return space.signal.values(label_rows(teacher, split, settings.views, index, rows), space.temperature)

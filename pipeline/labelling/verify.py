@@ -207,5 +207,5 @@ def recompute_fidelity(
         logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=order)
         labels = gather(store.read_view(index), rows)
         exact = {t: signal.values(logits.double(), t) for t in store.codec_temperatures}
-        parts.append(Fidelity.of(signal, exact, {t: store.decode(labels, t) for t in store.codec_temperatures}))
+        parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}, signal))
     return Fidelity.merge(parts).summary()

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 
 from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 
 # KL values are counted in bins 4% wide from 1e-9 nats up, so that a percentile needs no list of all
 # labels.
@@ -76,9 +77,9 @@ class Fidelity:
     @classmethod
     def of(
         cls,
-        signal: Signal,
         exact: dict[float, Float[torch.Tensor, "labels classes"]],
         decoded: dict[float, Float[torch.Tensor, "labels classes"]],
+        signal: Signal = CATEGORICAL,
     ) -> "Fidelity":
         """Returns the fidelity of labels, from the exact and the decoded values by temperature."""
         tallies = {
@@ -161,4 +162,3 @@ class Fidelity:
             for temperature, (count, total, largest, bins) in content["kl"].items()
         }
         return cls(tallies, content["num_agreeing"])
-

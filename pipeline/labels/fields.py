@@ -78,7 +78,7 @@ def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], la
     for rows in pieces(logits):
         exact = {t: signal.values(logits[rows].double(), t) for t in served}
         some = {name: values[rows] for name, values in labels.items()}
-        parts.append(Fidelity.of(signal, exact, {t: codec.decode(some, t) for t in served}))
+        parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}, signal))
     return Fidelity.merge(parts)
 
 

@@ -17,7 +17,8 @@ metrics.py         figures of a softmax: accuracy, NLL, calibration, agreement w
 pieces.py          values per sample, computed for some samples at a time
 """
 
-from pipeline.signals.base import HardLabels, Outputs, Signal, SignalKind
+from pipeline.data.manifest import SignalKind
+from pipeline.signals.base import HardLabels, Outputs, Signal
 from pipeline.signals.binary import Binary
 from pipeline.signals.categorical import CATEGORICAL
 

@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Integer
 
-SignalKind = Literal["categorical", "binary"]
+from pipeline.data.manifest import SignalKind
 
 #: Hard labels of a split or a batch, as `data/splits.py` has them for each signal.
 HardLabels = Integer[torch.Tensor, "samples ..."]
@@ -53,7 +53,7 @@ class Signal(ABC):
         outputs: Outputs,
         hard_labels: HardLabels,
         label_smoothing: float,
-        weights: Float[torch.Tensor, " classes"] | None = None,
+        weights: Float[torch.Tensor, " known_classes"] | None = None,
     ) -> Float[torch.Tensor, " samples"]:
         """Returns the loss of each sample against its hard label, in nats; 0 without one.
 
@@ -62,7 +62,7 @@ class Signal(ABC):
         """
 
     @abstractmethod
-    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " classes"]:
+    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " known_classes"]:
         """Returns the number of samples of each class, in float64, up to the last that has any."""
 
     @abstractmethod

@@ -48,11 +48,11 @@ class Binary(Signal):
         outputs: Outputs,
         hard_labels: HardLabels,
         label_smoothing: float,
-        weights: Float[torch.Tensor, " classes"] | None = None,
+        weights: Float[torch.Tensor, " known_classes"] | None = None,
     ) -> Float[torch.Tensor, " samples"]:
         return binary_cross_entropy(outputs, hard_labels, label_smoothing=label_smoothing, weights=weights)
 
-    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " classes"]:
+    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " known_classes"]:
         return (hard_labels == 1).sum(dim=0).double()
 
     def metrics(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float]:
@@ -88,7 +88,7 @@ def binary_cross_entropy(
     hard_labels: HardLabels,
     *,
     label_smoothing: float = 0.0,
-    weights: Float[torch.Tensor, " classes"] | None = None,
+    weights: Float[torch.Tensor, " known_classes"] | None = None,
 ) -> Float[torch.Tensor, " samples"]:
     """Returns the cross-entropy of each sample's known entries, summed over the classes, in nats.
 
@@ -121,4 +121,3 @@ def bernoulli_divergence(
     yes = F.logsigmoid(log_odds) - F.logsigmoid(others)
     no = F.logsigmoid(-log_odds) - F.logsigmoid(-others)
     return (torch.sigmoid(log_odds) * yes + torch.sigmoid(-log_odds) * no).sum(dim=1)
-

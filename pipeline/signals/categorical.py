@@ -42,12 +42,12 @@ class Categorical(Signal):
         outputs: Outputs,
         hard_labels: HardLabels,
         label_smoothing: float,
-        weights: Float[torch.Tensor, " classes"] | None = None,
+        weights: Float[torch.Tensor, " known_classes"] | None = None,
     ) -> Float[torch.Tensor, " samples"]:
         losses = cross_entropy(outputs, hard_labels, label_smoothing=label_smoothing)
         return losses if weights is None else losses * weights[hard_labels]  # 0 without a label (-1)
 
-    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " classes"]:
+    def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " known_classes"]:
         return torch.bincount(hard_labels[hard_labels >= 0]).double()
 
     def metrics(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float]:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 
 from pipeline.core.errors import ModelError
 from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.metrics import accuracy, mean_by_chance
 
 _STANDARD_ERRORS = 3.0
@@ -58,7 +59,7 @@ def check_above_chance(
         )
 
 
-def check_learned(signal: Signal, outputs: Outputs, hard_labels: HardLabels, where: object) -> None:
+def check_learned(outputs: Outputs, hard_labels: HardLabels, where: object, signal: Signal = CATEGORICAL) -> None:
     """Raises ModelError where a network that was trained here is no better than chance: labels of
     such a teacher would teach nothing.
 
@@ -70,7 +71,7 @@ def check_learned(signal: Signal, outputs: Outputs, hard_labels: HardLabels, whe
         raise ModelError(where, f"learned nothing: {told}", expected=f"more than {mean:.2%}", fix=_RETRAIN)
 
 
-def chance_line(signal: Signal, found: float, hard_labels: HardLabels) -> str | None:
+def chance_line(found: float, hard_labels: HardLabels, signal: Signal = CATEGORICAL) -> str | None:
     """Returns a line about a headline that mere chance could come to; None where it could not.
 
     For an accuracy, chance is at its best where it always names the most frequent class.

@@ -101,7 +101,9 @@ def classification_metrics(
     }
 
 
-def mean_by_chance(logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]) -> float:
+def mean_by_chance(
+    logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
+) -> float:
     """Returns the accuracy that chance comes to on average, each side with its own frequencies."""
     count, classes = logits.shape
     predicted = torch.bincount(logits.argmax(dim=1), minlength=classes).double() / count

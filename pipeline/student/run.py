@@ -139,7 +139,7 @@ class Students:
             result = fit([student.run for student in several], batches)[0]
         signal = own.views.signal
         found = result.state.history[-1][f"val_{signal.headline}"]
-        if line := chance_line(signal, found, self._data.val.hard_labels):
+        if line := chance_line(found, self._data.val.hard_labels, signal):
             say(f"{self._plans[name].title}: {line}")
         return Trained(own, result, list(others))
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.core.progress import progress, say
 from pipeline.signals import HardLabels, Outputs, Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.chance import chance_line, check_learned
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.training.validation import Validation
@@ -30,20 +31,20 @@ def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutput
     if imported:
         imported.check(logits, hard_labels)
     else:
-        check_learned(signal, logits, hard_labels, "train_teacher")
-    temperature = fit_temperature(signal, logits, hard_labels)
+        check_learned(logits, hard_labels, "train_teacher", signal)
+    temperature = fit_temperature(logits, hard_labels, signal)
     before, after = (signal.metrics(each, hard_labels) for each in (logits, logits / temperature))
     say(
         f"train_teacher: val {signal.headline_words} {before[signal.headline]:.2%}, calibration temperature {temperature:.3f}: "
         f"NLL {before['nll']:.4f} -> {after['nll']:.4f}, ECE {before['ece']:.4f} -> {after['ece']:.4f}"
     )
-    if line := chance_line(signal, before[signal.headline], hard_labels):
+    if line := chance_line(before[signal.headline], hard_labels, signal):
         say(f"train_teacher: {line}")
     calibrated = {name: after[name] for name in ("nll", "ece", "brier") if name in after}
     return {**before, "calibration_temperature": temperature, "calibrated": calibrated}
 
 
-def fit_temperature(signal: Signal, outputs: Outputs, hard_labels: HardLabels) -> float:
+def fit_temperature(outputs: Outputs, hard_labels: HardLabels, signal: Signal = CATEGORICAL) -> float:
     """Returns the temperature in [0.05, 20] that gives held-out samples the lowest NLL.
 
     The NLL is convex in 1 / temperature, so its slope changes its sign once, and bisection finds

@@ -51,6 +51,7 @@ from pipeline.labelling.verify import recompute_fidelity
 from pipeline.labelling.workers import Claims
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
+from pipeline.labels.encodings import LabelSpace
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.manifest import AnchorBlock, Block, Manifest
 from pipeline.labels.reader import StoreReader
@@ -63,6 +64,7 @@ from pipeline.views.plan import RowOrder, plan_view
 from pipeline.views.spec import ViewSpec, render
 
 CPU = torch.device("cpu")
+ONE_TEMPERATURE = LabelSpace(6, 1.0, (1.0,))
 TOP = Path(__file__).parents[2]
 BLOCKS = manifest_of(UINT8).blocks()
 EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
@@ -493,7 +495,7 @@ def test_anchors_that_are_repaired_on_another_machine_take_their_labels_with_the
 
 def test_the_pilot_is_what_the_teacher_says_of_views_drawn_at_random(tmp_path: Path) -> None:
     teacher, model = oracle()
-    pilot = ask_pilot(teacher, SPLIT, SPEC, [4, 2, 7], 30, 2.0).log_probs
+    pilot = ask_pilot(teacher, SPLIT, SPEC, [4, 2, 7], 30, LabelSpace(6, 2.0, (2.0,))).values
     assert (len(pilot), model.images) == (30, 30)
     for number, view in enumerate([4, 2, 7]):
         known = {tuple(row) for row in torch.log_softmax(says(teacher, view) / 2.0, dim=1).tolist()}
@@ -504,14 +506,14 @@ def test_the_pilot_is_what_the_teacher_says_of_views_drawn_at_random(tmp_path: P
 
 @pytest.mark.parametrize(("num_labels", "made"), [(1, 3), (10, 12), (30, 30), (60, 60), (10_000, 60)])
 def test_the_pilot_has_about_as_many_labels_as_were_asked_for(num_labels: int, made: int) -> None:
-    assert len(ask_pilot(oracle()[0], SPLIT, SPEC, [0, 1, 2], num_labels, 1.0).log_probs) == made
+    assert len(ask_pilot(oracle()[0], SPLIT, SPEC, [0, 1, 2], num_labels, ONE_TEMPERATURE).values) == made
 
 
 def test_the_pilot_is_the_same_again_whatever_the_batches_and_another_for_another_seed() -> None:
-    pilot = ask_pilot(oracle()[0], SPLIT, SPEC, range(2), 20, 1.0).log_probs
-    assert torch.equal(pilot, ask_pilot(oracle(batch_size=64)[0], SPLIT, SPEC, range(2), 20, 1.0).log_probs)
+    pilot = ask_pilot(oracle()[0], SPLIT, SPEC, range(2), 20, ONE_TEMPERATURE).values
+    assert torch.equal(pilot, ask_pilot(oracle(batch_size=64)[0], SPLIT, SPEC, range(2), 20, ONE_TEMPERATURE).values)
     still = [ViewSpec(seed=seed, plain_first=False, operations=()) for seed in (5, 6)]  # the same pixels, other rows
-    pilots = [ask_pilot(oracle()[0], SPLIT, spec, range(2), 20, 1.0).log_probs for spec in still]
+    pilots = [ask_pilot(oracle()[0], SPLIT, spec, range(2), 20, ONE_TEMPERATURE).values for spec in still]
     assert not torch.equal(*pilots)
 
 

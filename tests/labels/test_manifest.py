@@ -62,6 +62,7 @@ CHANGED = {
     "views": OTHER_VIEWS,
     "dataset_fingerprint": "00fe",
     "teacher": None,
+    "signal": "binary",
     "fidelity": FIDELITY | {"num_labels": 41},
     "label_bytes": 7.5,
     "table_bytes": 7,

@@ -10,6 +10,7 @@ from conftest import make_split
 
 import pipeline.student.run
 from pipeline.core.errors import ModelError
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.chance import chance_line, check_learned
 from pipeline.student.run import Students, Trained
 from pipeline.teacher.calibration import calibrate
@@ -73,7 +74,7 @@ def test_the_teachers_stage_refuses_and_reports(capsys: pytest.CaptureFixture[st
 
 def test_the_students_stage_reports(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     result = SimpleNamespace(state=SimpleNamespace(history=[{"val_accuracy": 0.25}]))
-    own = SimpleNamespace(run=SimpleNamespace(finished=True))
+    own = SimpleNamespace(run=SimpleNamespace(finished=True), views=SimpleNamespace(signal=CATEGORICAL))
     monkeypatch.setattr(Students, "start", lambda students, name: own)
     monkeypatch.setattr(pipeline.student.run, "fit", lambda runs, batches: [result])
     monkeypatch.setattr(pipeline.student.run, "Trained", lambda *parts: object.__new__(Trained))

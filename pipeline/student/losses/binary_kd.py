@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from pydantic.dataclasses import dataclass
 from torch import Tensor
