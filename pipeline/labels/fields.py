@@ -62,7 +62,7 @@ def encode_logits(
     signal = codec.space.signal
     there = {name: values.to(logits.device) for name, values in anchors.items()}
     for rows in pieces(logits):
-        values = signal.values(logits[rows], codec.space.temperature)
+        values = signal.quick_values(logits[rows], codec.space.temperature)
         beside = {name: values[rows] for name, values in there.items()}
         encoded = codec.encode(values, sample_ids[rows], view, beside)
         parts.append({name: values.cpu() for name, values in encoded.items()})
@@ -76,7 +76,7 @@ def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], la
     served = [t for t in codec.space.temperatures if codec.serves(t)]
     parts, signal = [], codec.space.signal
     for rows in pieces(logits):
-        exact = {t: signal.values(logits[rows].double(), t) for t in served}
+        exact = {t: signal.quick_values(logits[rows].double(), t) for t in served}
         some = {name: values[rows] for name, values in labels.items()}
         parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}, signal))
     return Fidelity.merge(parts)

@@ -1,4 +1,4 @@
-"""The abstract signal: what a teacher says of a sample, and how that is compared."""
+"""The abstract signal: the meaning of a network's outputs, and how they are compared."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Outputs = Float[torch.Tensor, "samples classes"]
 
 
 class Signal(ABC):
-    """What a network's outputs mean. Subclasses are one file each, without state.
+    """The meaning of a network's outputs. Subclasses are one file each, without state.
 
     Outputs are what a network gives before any softmax or sigmoid. Values are what stores hold of
     them: outputs at a temperature, brought to one form.
@@ -34,6 +34,10 @@ class Signal(ABC):
     @abstractmethod
     def values(self, outputs: Outputs, temperature: float) -> Outputs:
         """Returns the values of outputs at a temperature."""
+
+    def quick_values(self, outputs: Outputs, temperature: float) -> Outputs:
+        """Returns the same in the quickest way, which may round the last bits otherwise."""
+        return self.values(outputs, temperature)
 
     @abstractmethod
     def divergence(self, values: Outputs, others: Outputs) -> Float[torch.Tensor, " samples"]:
@@ -73,7 +77,7 @@ class Signal(ABC):
 
     @abstractmethod
     def nll_slope(self, outputs: Outputs, hard_labels: HardLabels, inverse_temperature: float) -> float:
-        """Returns the derivative of the mean NLL by the inverse temperature, which grows with it."""
+        """Returns the derivative of the mean NLL by the inverse temperature; it grows with it."""
 
     @abstractmethod
     def chance(self, outputs: Outputs, hard_labels: HardLabels) -> float:

@@ -1,4 +1,4 @@
-"""The signal of independent classes: a sigmoid of each output, so that a sample is of any number."""
+"""The signal of independent classes: a sigmoid of each output, so a sample is of any number."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from pipeline.signals.pieces import by_pieces
 
 @final
 class Binary(Signal):
-    """Independent classes, also one alone: yes or no. Values are log-odds; a hard label is a row
-    with an entry for each class, 1 yes, 0 no, -1 unknown.
+    """The signal of independent classes, also of one alone: yes or no. Values are log-odds; a hard
+    label is a row with an entry for each class, 1 yes, 0 no, -1 unknown.
 
     Losses are sums over the classes, so that the gradient for an output is a difference of two
     probabilities, as large as that of a softmax.

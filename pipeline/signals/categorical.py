@@ -15,8 +15,8 @@ from pipeline.signals.pieces import by_pieces
 
 @final
 class Categorical(Signal):
-    """One class of several. Values are normalised log-probabilities; a hard label is the number of a
-    class, -1 for none.
+    """The signal of one class of several. Values are normalised log-probabilities; a hard label is
+    the number of a class, -1 for none.
     """
 
     kind = "categorical"
@@ -25,6 +25,9 @@ class Categorical(Signal):
     headline, headline_words = "accuracy", "accuracy"
 
     def values(self, outputs: Outputs, temperature: float) -> Outputs:
+        return torch.log_softmax(outputs / temperature, dim=1)
+
+    def quick_values(self, outputs: Outputs, temperature: float) -> Outputs:
         return log_normalise(outputs / temperature)
 
     def divergence(self, values: Outputs, others: Outputs) -> Float[torch.Tensor, " samples"]:

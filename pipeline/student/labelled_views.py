@@ -98,7 +98,7 @@ class LabelledViews:
 
     @property
     def signal(self) -> Signal:
-        """What hard labels and soft labels say."""
+        """The meaning of hard labels and soft labels."""
         return self.store.manifest.space.signal
 
     def steps_per_epoch(self, batch_size: int) -> int:

@@ -32,8 +32,9 @@ class Task(ABC, Generic[AnyBatch]):
 
     @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Returns the figures of a network on held-out samples, first the one, from 0 to 1, by which
-        networks are compared.
+        """Returns the figures of a network on held-out samples.
+
+        The first one, from 0 to 1, is that by which networks are compared.
         """
 
 

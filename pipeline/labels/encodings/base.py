@@ -33,7 +33,7 @@ class LabelSpace:
 
     @property
     def signal(self) -> Signal:
-        """What the labels say of a sample."""
+        """The meaning of the labels."""
         return signal_named(self.signal_kind)
 
     @property

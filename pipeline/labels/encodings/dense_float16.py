@@ -52,4 +52,4 @@ class DenseFloat16Codec(Codec):
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
         scores = fields[_FIELD[self.space.signal_kind]].float()
-        return self.space.signal.values(scores * (self.space.temperature / temperature), 1.0)
+        return self.space.signal.quick_values(scores * (self.space.temperature / temperature), 1.0)

@@ -24,7 +24,7 @@ class OddsScale:
 
     so that classes in doubt, which carry the loss, get the fine steps.
 
-    Error bound: |stored - exact| <= range_nats * (|q| / steps^2 + 1 / (4 steps^2)) at code q; values
+    Error bound: |stored - exact| <= range_nats (|q| / steps^2 + 1 / (4 steps^2)) at code q; values
     beyond the range clip to it. 255 is never a code: it is the fill value.
     """
 
