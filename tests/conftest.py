@@ -6,19 +6,22 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
+from typecheck import check_arrays
 
 TOP = Path(__file__).parents[1]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    # Of a call's time the checks take a third: only modules that declare shapes have them, and mypy
-    # checks all other types.
+    # Checks cost: only functions that name arrays have them, and mypy checks all other types.
     _files = {path for folder in ("pipeline", "stages") for path in (TOP / folder).rglob("*.py")}
     _shaped = [path for path in _files if "from jaxtyping import" in path.read_text()]
-    install_import_hook([".".join(path.relative_to(TOP).with_suffix("").parts) for path in _shaped], "typecheck.check")
+    jaxtyping.jaxtyped = check_arrays  # type: ignore[assignment]
+    jaxtyping.install_import_hook(
+        [".".join(path.relative_to(TOP).with_suffix("").parts) for path in _shaped], "typecheck.check"
+    )
     import torch
 
     from pipeline.data.sample_ids import sample_ids
