@@ -34,7 +34,7 @@ class Binary(Signal):
         return bernoulli_divergence(values, others)
 
     def same_answer(self, values: Outputs, others: Outputs) -> Bool[torch.Tensor, " samples"]:
-        return ((values > 0) == (others > 0)).all(dim=1)
+        return ((values >= 0) == (others >= 0)).all(dim=1)
 
     def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
         yes, no = (

@@ -17,7 +17,7 @@ def set_metrics(log_odds: LogOdds, entries: Entries) -> dict[str, float]:
     Accuracy is the share of known entries on the right side of one half.
     """
     known = entries >= 0
-    right = ((log_odds > 0) == (entries == 1))[known].double().mean().item()
+    right = ((log_odds >= 0) == (entries == 1))[known].double().mean().item()
     return {
         "map": mean_average_precision(log_odds, entries),
         "accuracy": right,

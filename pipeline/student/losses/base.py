@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Integer
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -58,7 +58,7 @@ class SoftLoss(ABC):
         self,
         logits: Float[Tensor, "batch classes"],
         soft_targets: Float[Tensor, "batch classes"] | SparseTargets,
-        hard_labels: Int64[Tensor, " batch"],
+        hard_labels: Integer[Tensor, "batch ..."],
         *,
         temperature: float,
         epoch: int,
