@@ -102,8 +102,8 @@ def _figures(teacher: ImportedTeacher, dataset: ImageDataset, train: SplitOnDisk
         name, labels, rows = "train", train.hard_labels, teacher.find(train.sample_ids)
     known = torch.from_numpy(rows >= 0) & is_labelled(labels)
     logits, labels = teacher.take(rows[known.numpy()]), labels[known]
-    ImportedOutputs(teacher.where, dataset.manifest.class_names, teacher.groups).check(logits, labels)
     signal = signal_named(dataset.manifest.signal)
+    ImportedOutputs(teacher.where, dataset.manifest.class_names, teacher.groups, signal).check(logits, labels)
     figures = signal.metrics(logits, labels)
     found = f"{signal.headline_words} {figures[signal.headline]:.2%}"
     say(f"import_labels: {found} on {len(labels):,} samples of the {name} split")

@@ -80,7 +80,8 @@ def main(
             return
         load_weights(model, result.last, scratch.folder)
         validation = Validation(splits.val, splits.budget, device, signal=splits.signal)
-        imported = ImportedOutputs(f"model {settings.model!r}", manifest.class_names, begin.meta.class_groups)
+        where, groups = f"model {settings.model!r}", begin.meta.class_groups
+        imported = ImportedOutputs(where, manifest.class_names, groups, splits.signal)
         figures = calibrate(model, validation, imported if begin.weights else None)
         meta = begin.meta.trained(result.state.precision, figures)
         write_checked(scratch.output, meta, model, some)

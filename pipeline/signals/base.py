@@ -26,6 +26,8 @@ class Signal(ABC):
     outputs: ClassVar[str]
     #: The smallest number of classes that there is something to tell apart of.
     least_classes: ClassVar[int]
+    #: Whether an output means something without the others.
+    is_independent: ClassVar[bool] = False
     #: The figure of `metrics` by which networks are compared: 0 to 1, the larger the better.
     headline: ClassVar[str]
     #: The headline in words.

@@ -25,6 +25,7 @@ class Binary(Signal):
     kind = "binary"
     outputs = "log-odds"
     least_classes = 1
+    is_independent = True
     headline, headline_words = "map", "mean average precision"
 
     def values(self, outputs: Outputs, temperature: float) -> Outputs:

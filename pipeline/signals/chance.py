@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from pipeline.core.errors import ModelError
 from pipeline.signals.base import HardLabels, Outputs, Signal
 from pipeline.signals.categorical import CATEGORICAL
-from pipeline.signals.metrics import accuracy, mean_by_chance
+from pipeline.signals.metrics import mean_by_chance
 
 _STANDARD_ERRORS = 3.0
 ENOUGH = 50  # labelled images, to tell chance from knowledge
@@ -41,19 +41,19 @@ def _level(mean: float, count: int) -> float:
     return min(level, 1 - 0.5 / count)  # of few samples, all may be right and not be enough
 
 
-def check_above_chance(
-    logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"], where: object
-) -> None:
+def check_above_chance(outputs: Outputs, hard_labels: HardLabels, where: object, signal: Signal = CATEGORICAL) -> None:
     """Raises ModelError where the predictions are no better than chance.
 
     Then their classes are in another order, or the images are not prepared as the classifier
     wants them.
     """
-    found, level = accuracy(logits, hard_labels), chance_level(logits, hard_labels)
+    found = signal.metrics(outputs, hard_labels)[signal.headline]
+    one_of_several = signal.kind == "categorical"
+    level = chance_level(outputs, hard_labels) if one_of_several else signal.chance(outputs, hard_labels)
     if found <= level:
         raise ModelError(
             where,
-            f"accuracy {found:.2%} on {len(hard_labels):,} labelled images is no better than chance",
+            f"{signal.headline_words} {found:.2%} on {len(hard_labels):,} labelled images is no better than chance",
             expected=f"above {level:.2%}",
             fix="check the order of its classes (teacher_classes, class_map) and what images it wants (input)",
         )

@@ -9,6 +9,7 @@ from pipeline.core.progress import progress, say
 from pipeline.signals import HardLabels, Outputs, Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.chance import chance_line, check_learned
+from pipeline.teacher.class_temperatures import compare_temperatures
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.training.validation import Validation
 
@@ -41,7 +42,8 @@ def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutput
     if line := chance_line(before[signal.headline], hard_labels, signal):
         say(f"train_teacher: {line}")
     calibrated = {name: after[name] for name in ("nll", "ece", "brier") if name in after}
-    return {**before, "calibration_temperature": temperature, "calibrated": calibrated}
+    by_class = compare_temperatures(logits, hard_labels, signal, fit_temperature)
+    return {**before, "calibration_temperature": temperature, "calibrated": calibrated, **by_class}
 
 
 def fit_temperature(outputs: Outputs, hard_labels: HardLabels, signal: Signal = CATEGORICAL) -> float:

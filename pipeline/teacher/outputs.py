@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 
 from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
+from pipeline.signals import HardLabels, Outputs, Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.chance import chance_level, check_above_chance
 
 _STANDARD_ERRORS = 3.0
@@ -31,11 +33,17 @@ class ImportedOutputs:
     where: object
     class_names: Sequence[str]
     groups: Sequence[Sequence[int]] | None
+    signal: Signal = CATEGORICAL
 
-    def check(
-        self, logits: Float[torch.Tensor, "samples classes"], hard_labels: Int64[torch.Tensor, " samples"]
-    ) -> None:
-        """Raises ModelError where the outputs are in another order, or no better than chance."""
+    def check(self, logits: Outputs, hard_labels: HardLabels) -> None:
+        """Raises ModelError where the outputs are in another order, or no better than chance.
+
+        Another order is looked for among classes of one softmax; independent ones in another order
+        are no better than chance.
+        """
+        if self.signal.is_independent:
+            check_above_chance(logits, hard_labels, self.where, self.signal)
+            return
         predicted, labels = logits.argmax(dim=1).numpy(), hard_labels.numpy()
         right, given = _right_in_best_order(predicted, labels, len(self.class_names)), predicted == labels
         best = best_order(predicted, labels, len(self.class_names))

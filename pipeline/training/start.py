@@ -33,9 +33,10 @@ from pipeline.models import (
     source_files,
 )
 from pipeline.models.answers import check_start
-from pipeline.models.output_kinds import OutputKind
+from pipeline.models.output_kinds import OutputKind, check_meaning
 from pipeline.models.saved import ModelMeta
 from pipeline.models.weight_sets import choose_set
+from pipeline.signals import signal_named
 from pipeline.training.recipe import FitSettings
 
 PUBLISHED = "published"
@@ -184,6 +185,7 @@ class Start(NamedTuple):
             outputs = weights.num_outputs or len(names or data.class_names)
             groups = match_classes(data.class_names, names, classes.groups, outputs, where)
             meta = replace(meta, num_outputs=outputs, class_groups=groups)
+        check_meaning(meta.outputs, meta.class_groups, signal_named(data.signal), where)
         return cls(meta, folder, weights, head, settings.weights_key, where)
 
     def build(self, seed: int) -> Classifier:

@@ -12,6 +12,7 @@ import torch
 from pipeline.core.errors import ModelError
 from pipeline.models import match_classes
 from pipeline.models.classifier import group_table, join_outputs
+from pipeline.signals.binary import Binary
 from pipeline.teacher.outputs import ImportedOutputs
 
 BY_NUMBER = [str(number) for number in range(12)]
@@ -103,3 +104,16 @@ def test_two_classes_that_a_teacher_confuses_are_no_other_order() -> None:
 def test_guesses_are_still_refused_as_chance() -> None:
     with pytest.raises(ModelError, match="no better than chance"):
         ImportedOutputs("x", BY_NUMBER, None).check(*draw(BY_NUMBER, range(12), 0.0))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]], ids=["in order", "in another order"])
+def test_independent_outputs_must_be_better_than_chance(order: list[int]) -> None:
+    """In another order they are worse than that: each class is then told by one that excludes it."""
+    own = torch.eye(3, dtype=torch.int8).repeat(40, 1)
+    outputs = (4.0 * own - 2)[:, order]
+    imported = ImportedOutputs("x", ["a", "b", "c"], None, Binary())
+    if order == [0, 1, 2]:
+        imported.check(outputs, own)
+    else:
+        with pytest.raises(ModelError, match=r"^x: mean average precision \d+\.\d\d% on 120 .* no better than chance"):
+            imported.check(outputs, own)
