@@ -26,6 +26,8 @@ with warnings.catch_warnings():
 
     from pipeline.data.sample_ids import sample_ids
     from pipeline.data.splits import SplitInMemory
+    from pipeline.profiling import latency
+    from pipeline.profiling.probe import measure
     from pipeline.views.operations.flips import FlipHorizontal
     from pipeline.views.operations.pad_crop import PadCrop
     from pipeline.views.spec import ViewSpec
@@ -50,6 +52,17 @@ def unflushed() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_here() -> Iterator[None]:
+    """Measures what a network costs in this process: a fresh one needs 2 seconds to import torch.
+
+    tests/profiling and the tests of the DAG start fresh ones, as users do.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_probe", measure)
         yield
 
 

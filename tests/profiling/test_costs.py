@@ -44,6 +44,11 @@ def build(num_classes, channels):
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def measured_here() -> None:
+    """Leaves each measurement in the fresh process of its own that these tests are about."""
+
+
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a network that sleeps 20 ms an image and has 60 MB of weights."""
