@@ -20,6 +20,7 @@ from pipeline.labelling.derive.base import Derivation, derive_store
 from pipeline.labelling.derive.merge import Merge
 from pipeline.labelling.derive.options import choose_encoding, choose_samples, need_labels, parse_views, parse_weights
 from pipeline.labelling.derive.subset import Subset
+from pipeline.labels.closeness import closeness_line
 from pipeline.labels.reader import StoreReader
 
 Stores = Annotated[list[str], typer.Argument(metavar="A B ... OUT", help="Stores (folders or URLs), then the new one.")]
@@ -82,10 +83,9 @@ def _report(out: Path) -> None:
     if manifest.fidelity is None:
         show(f"{out}: no labels; {of_samples}")
         return
-    kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
     show(
         f"{out}: {manifest.num_labels:,} labels: {of_samples}, {manifest.encoding['kind']}, "
-        f"{manifest.label_bytes:.2f} bytes each, mean KL in nats by temperature {{{kl}}}"
+        f"{manifest.label_bytes:.2f} bytes each, {closeness_line(manifest.fidelity)}"
     )
 
 

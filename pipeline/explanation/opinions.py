@@ -35,6 +35,7 @@ def choose_store(folder: Path) -> StoreReader | None:
     such store."""
     stores = [StoreReader(path) for path in sorted(folder.glob("*.zarr"))]
     able = [s for s in stores if s.encoding.fields(s.manifest.space) and s.codec.serves(TEMPERATURE)]
+    able = [s for s in able if not s.manifest.is_of_embeddings]
     return min(able, key=_mean_kl, default=None)
 
 

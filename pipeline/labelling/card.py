@@ -19,6 +19,7 @@ from pipeline.labelling.inspect import (
     teacher_line,
     temperatures_line,
 )
+from pipeline.labels.closeness import closeness_rows, closeness_title
 from pipeline.labels.notes import notes_of
 from pipeline.labels.packed import SUFFIX
 from pipeline.labels.reader import StoreReader
@@ -65,7 +66,7 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
         f"{store.manifest.num_labels:,} {kind}: {facts['num_views']} views of each of {facts['num_samples']:,} images"
     )
     sections = {
-        f"# {_name(store.location)}": f"{count}, in {facts['num_classes']:,} classes. A Potstill label store, format "
+        f"# {_name(store.location)}": f"{count}, {_in_what(facts)}. A Potstill label store, format "
         f"{facts['version']}; it holds no images.",
         "": _table({"licence": words.licence, "author": words.author}),
         "## Teacher": "\n\n".join(map(_inline, [teacher_line(facts["teacher"]), *notes_of(facts["teacher"])])),
@@ -77,6 +78,11 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
     }
     parts = [f"{title}\n\n{text}" if title else text for title, text in sections.items()]
     return shown("\n\n".join(parts)) + "\n"
+
+
+def _in_what(facts: Mapping[str, Any]) -> str:
+    count = facts["num_classes"]
+    return f"embeddings of {count:,} dimensions" if facts["signal"] == "vector" else f"in {count:,} classes"
 
 
 def _data_of(store: StoreReader, prepared: Path) -> DatasetManifest:
@@ -128,11 +134,12 @@ def _label_lines(store: StoreReader, facts: Mapping[str, Any]) -> dict[str, str 
 def _fidelity_text(fidelity: Mapping[str, Any] | None) -> str:
     if not fidelity:
         return ""
-    rows = [f"| {t} | {kl['mean']:.1e} | {kl['p999']:.1e} | {kl['max']:.1e} |" for t, kl in fidelity["kl_nats"].items()]
+    (by, lines), (what, same) = closeness_rows(fidelity), closeness_title(fidelity)
+    rows = [f"| {t} | {kl['mean']:.1e} | {kl['p999']:.1e} | {kl['max']:.1e} |" for t, kl in lines.items()]
     return (
-        f"\n\nHow far the labels are from the teacher, in nats of KL(teacher, label), measured on {fidelity['num_labels']:,} "
-        f"labels when they were written; the most likely class is the teacher's in {fidelity['top1_agreement']:.3%}:\n\n"
-        "| temperature | mean | 99.9% are below | largest |\n|---|---|---|---|\n" + "\n".join(rows)
+        f"\n\nHow far the labels are from the teacher: {what} measured on {fidelity['num_labels']:,} "
+        f"labels when they were written; {same}:\n\n"
+        f"| {by} | mean | 99.9% are below | largest |\n|---|---|---|---|\n" + "\n".join(rows)
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from pipeline.labels.closeness import closeness_rows, closeness_title
 from pipeline.labels.fields import SAMPLES_ARRAYS
 from pipeline.labels.manifest import AnchorBlock, Part
 from pipeline.labels.notes import notes_of
@@ -32,6 +33,7 @@ def describe_store(store: StoreReader) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "encoding": manifest.encoding,
         "teacher": manifest.teacher,
+        "signal": manifest.signal,
         "num_classes": manifest.num_classes,
         "class_names": manifest.class_names,
         "temperature": manifest.temperature,
@@ -119,16 +121,18 @@ def store_text(facts: Mapping[str, Any]) -> str:
     else:
         whole = blocks * count + -(-facts["num_samples"] // facts["block_samples"]) * len(facts["anchors"])
         there = f"all {whole:,} there, {facts['num_files']:,} files in all"
-    labels = f"{facts['num_labels']:,} soft labels" if count else "no soft labels, views only"
+    vectors = facts["signal"] == "vector"
+    what = f"embeddings of {facts['num_classes']:,} dimensions" if vectors else "soft labels"
+    labels = f"{facts['num_labels']:,} {what}" if count else "no soft labels, views only"
     own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
     lines = {
         "labels": f"{labels}: {facts['num_views']} views of {facts['num_samples']:,} samples",
         "teacher": teacher_line(facts["teacher"]),
         "note": "; ".join(notes_of(facts["teacher"])),
-        "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}",
+        "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}" if names else "",
         "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
         "anchors": anchors_line(facts),
-        "temperatures": temperatures_line(facts) if count else "",
+        "temperatures": temperatures_line(facts) if count and not vectors else "",
         "views": f"{numbers_line(facts['view_numbers'])}: {_views(facts['views'])}",
         "blocks": f"{blocks:,} of up to {facts['block_samples']:,} samples x {count} fields: {there}" if count else "",
         "size": f"{facts['total_bytes']:,} bytes, {facts['bytes_per_label']:.3f} per label with everything in it"
@@ -144,12 +148,10 @@ def store_text(facts: Mapping[str, Any]) -> str:
         parts.append(table(body, ["array", "holds", "files", "bytes", "bytes per label"], left=2))
     if facts["fidelity"]:
         fidelity = facts["fidelity"]
-        body = [[t, *(f"{kl[kind]:.1e}" for kind in ("mean", "p999", "max"))] for t, kl in fidelity["kl_nats"].items()]
-        title = (
-            f"KL(teacher, label) in nats of {fidelity['num_labels']:,} labels when they were written; "
-            f"same top-1 class: {fidelity['top1_agreement']:.3%}"
-        )
-        parts.append(f"{title}\n\n{table(body, ['temperature', 'mean', 'p99.9', 'largest'])}")
+        (by, lines_of), (what, same) = closeness_rows(fidelity), closeness_title(fidelity)
+        body = [[t, *(f"{kl[kind]:.1e}" for kind in ("mean", "p999", "max"))] for t, kl in lines_of.items()]
+        title = f"{what} of {fidelity['num_labels']:,} labels when they were written; {same}"
+        parts.append(f"{title}\n\n{table(body, [by, 'mean', 'p99.9', 'largest'])}")
     return "\n\n".join(parts)
 
 

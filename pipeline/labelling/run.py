@@ -24,6 +24,7 @@ from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.workers import Worker
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
+from pipeline.labels.closeness import closeness_line
 from pipeline.labels.encodings import Budget
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
@@ -183,10 +184,9 @@ def _report(name: str, manifest: Manifest, source: EarlierStore | None, budget: 
     if manifest.fidelity is None:
         say(f"dump_labels: {name}: views only, no labels")
         return
-    kl = ", ".join(f"{t}: {v['mean']:.1e}" for t, v in manifest.fidelity["kl_nats"].items())
     tables = ", with the tables that it learned" if source and source.store.tables else ""
     taken = f" (some taken over from an earlier dump{tables})" if source else ""
     say(
         f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
-        f"mean KL to the teacher in nats by temperature {{{kl}}}, same top-1 class {manifest.fidelity['top1_agreement']:.3%}{beyond(budget, manifest)}"
+        f"{closeness_line(manifest.fidelity)}{beyond(budget, manifest)}"
     )

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from pipeline.signals import Signal
+from pipeline.signals import StoredSignal
 from pipeline.signals.categorical import CATEGORICAL
+from pipeline.signals.vector import DISTANCES
 
 # KL values are counted in bins 4% wide from 1e-9 nats up, so that a percentile needs no list of all
 # labels.
@@ -48,6 +49,10 @@ class KlTally:
         total = math.fsum(part.total_nats for part in parts)
         return cls(sum(p.count for p in parts), total, max(p.max_nats for p in parts), dict(sorted(bins.items())))
 
+    def figures(self) -> dict[str, float]:
+        """Returns mean, p99.9 and max."""
+        return {"mean": self.total_nats / self.count, "p999": self.percentile(0.999), "max": self.max_nats}
+
     def percentile(self, share: float) -> float:
         """Returns the KL in nats that `share` of the labels stay below, 4.1% too high at most up to
         195 nats.
@@ -64,6 +69,9 @@ class KlTally:
 class Fidelity:
     """A comparison of decoded labels with the teacher's own: KL by temperature, and how often both
     come to the same answer (the top-1 class; of independent classes, all that are above one half).
+
+    Of embeddings it has, in place of the KL by temperature, their relative squared error and their
+    cosine distance; the same answer is a cosine of 0.99 or more.
     """
 
     by_temperature: dict[str, KlTally]
@@ -79,13 +87,10 @@ class Fidelity:
         cls,
         exact: dict[float, Float[torch.Tensor, "labels classes"]],
         decoded: dict[float, Float[torch.Tensor, "labels classes"]],
-        signal: Signal = CATEGORICAL,
+        signal: StoredSignal = CATEGORICAL,
     ) -> "Fidelity":
         """Returns the fidelity of labels, from the exact and the decoded values by temperature."""
-        tallies = {
-            f"{temperature:g}": KlTally.of(signal.divergence(exact[temperature].double(), values.double()))
-            for temperature, values in decoded.items()
-        }
+        tallies = {name: KlTally.of(values) for name, values in signal.distances(exact, decoded).items()}
         first = next(iter(exact))
         same = signal.same_answer(exact[first], decoded[first])
         return cls(tallies, int(same.sum()))
@@ -99,21 +104,13 @@ class Fidelity:
 
     def summary(self) -> dict[str, Any]:
         """Returns the figures of the manifest: labels measured, agreement (0 to 1), and mean, p99.9
-        and max KL in nats at each temperature.
+        and max KL in nats at each temperature; of embeddings, of the two distances.
         """
-        count = self.num_labels
-        return {
-            "num_labels": count,
-            "top1_agreement": self.num_agreeing / count,
-            "kl_nats": {
-                temperature: {
-                    "mean": tally.total_nats / tally.count,
-                    "p999": tally.percentile(0.999),
-                    "max": tally.max_nats,
-                }
-                for temperature, tally in self.by_temperature.items()
-            },
-        }
+        count, share = self.num_labels, self.num_agreeing / self.num_labels
+        figures = {name: tally.figures() for name, tally in self.by_temperature.items()}
+        if figures.keys() == {*DISTANCES}:
+            return {"num_labels": count, "same_direction": share, **figures}
+        return {"num_labels": count, "top1_agreement": share, "kl_nats": figures}
 
     @property
     def num_labels(self) -> int:
@@ -132,19 +129,22 @@ class Fidelity:
         return {"fidelity_counts": counts, "fidelity_nats": nats, "fidelity_labels": labels}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], temperatures: Sequence[float]) -> list["Fidelity"]:
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], temperatures: Sequence[float], signal: StoredSignal = CATEGORICAL
+    ) -> list["Fidelity"]:
         """Returns the parts again; raises ValueError where the arrays do not fit each other or the
         temperatures.
         """
+        names = signal.distance_names(temperatures)
         parts = []
         counted = arrays[cls.ARRAYS[0]]
-        if len(counted) and counted.shape[1:] != (len(temperatures), NUM_BINS):
+        if len(counted) and counted.shape[1:] != (len(names), NUM_BINS):
             raise ValueError("counts of another number of temperatures or bins")
         for counts, nats, (num_labels, num_agreeing) in zip(*(arrays[name] for name in cls.ARRAYS), strict=True):
             tallies = {}
-            for temperature, row, (total, largest) in zip(temperatures, counts, nats, strict=True):
+            for name, row, (total, largest) in zip(names, counts, nats, strict=True):
                 bins = {int(n): int(row[n]) for n in np.flatnonzero(row)}
-                tallies[f"{temperature:g}"] = KlTally(int(num_labels), float(total), float(largest), bins)
+                tallies[name] = KlTally(int(num_labels), float(total), float(largest), bins)
             parts.append(cls(tallies, int(num_agreeing)))
         return parts
 

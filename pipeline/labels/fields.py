@@ -76,7 +76,7 @@ def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], la
     served = [t for t in codec.space.temperatures if codec.serves(t)]
     parts, signal = [], codec.space.signal
     for rows in pieces(logits):
-        exact = {t: signal.quick_values(logits[rows].double(), t) for t in served}
+        exact = {t: signal.quick_values(codec.kept(logits[rows].double()), t) for t in served}
         some = {name: values[rows] for name, values in labels.items()}
         parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}, signal))
     return Fidelity.merge(parts)

@@ -17,7 +17,7 @@ from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import fingerprint
 from pipeline.core.remedies import Remedies
 from pipeline.labels.encodings import LabelSpace
-from pipeline.signals import SignalKind
+from pipeline.signals import StoredKind
 from pipeline.views.spec import ViewSpec
 
 FORMAT = "potstill-soft-labels"
@@ -65,7 +65,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 @typed(frozen=True, config=STRICT)
 class _KlFigures:
-    """The KL(teacher, decoded) of the labels at one temperature, in nats."""
+    """The distances of the labels from the teacher, at one temperature or of one kind."""
 
     mean: NonNegativeFloat
     p999: NonNegativeFloat
@@ -79,6 +79,16 @@ class _Fidelity:
     num_labels: NonNegativeInt
     top1_agreement: _Share
     kl_nats: dict[str, _KlFigures]
+
+
+@typed(frozen=True, config=STRICT)
+class _VectorFidelity:
+    """The entry `fidelity` of embeddings."""
+
+    num_labels: NonNegativeInt
+    same_direction: _Share
+    relative_error: _KlFigures
+    cosine_distance: _KlFigures
 
 
 @typed(frozen=True, config=STRICT | {"extra": "ignore"})
@@ -105,11 +115,11 @@ class _Part:
 class Manifest:
     """The facts that a store states about itself; `complete` is set last.
 
-    Encoding, views and teacher are kept as JSON, so that its fingerprint covers what stands in the
-    file."""
+    A store of embeddings has `num_dimensions` and no classes. Encoding, views and teacher are kept
+    as JSON, so that its fingerprint covers what stands in the file."""
 
     encoding: dict[str, Any]
-    class_names: Annotated[list[str], Field(min_length=1, max_length=1 << 24)]
+    class_names: Annotated[list[str], Field(max_length=1 << 24)]
     view_numbers: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1, max_length=1 << 20)]
     num_samples: _Count
     block_samples: _Count
@@ -118,7 +128,8 @@ class Manifest:
     views: dict[str, Any]
     dataset_fingerprint: str
     teacher: dict[str, Any] | None
-    signal: SignalKind = "categorical"
+    signal: StoredKind = "categorical"
+    num_dimensions: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
     table_bytes: NonNegativeInt | None = None
@@ -133,7 +144,13 @@ class Manifest:
 
     @property
     def num_classes(self) -> int:
-        return len(self.class_names)
+        """The number of classes; of embeddings, that of their dimensions."""
+        return self.num_dimensions or len(self.class_names)
+
+    @property
+    def is_of_embeddings(self) -> bool:
+        """Whether it holds the teacher's embeddings, not what it says of classes."""
+        return self.signal == "vector"
 
     @property
     def num_views(self) -> int:
@@ -178,6 +195,8 @@ class Manifest:
     def signed(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON, with its own fingerprint."""
         content = asdict(self) | {"fingerprint": ""}
+        if self.num_dimensions is None:  # as stores of classes have always been written
+            del content["num_dimensions"]
         return content | {"fingerprint": manifest_fingerprint(content)}
 
     def may_share_labels(self, other: "Manifest") -> bool:
@@ -231,13 +250,20 @@ def _typed(content: Mapping[str, Any]) -> Manifest:
     except ValueError as error:
         raise ConfigError("manifest", str(error), expected="plain JSON") from None
     manifest: Manifest = validate(Manifest, content, "manifest")
-    validate(_Fidelity | None, manifest.fidelity, "manifest.fidelity")
+    figures = _VectorFidelity if manifest.is_of_embeddings else _Fidelity
+    validate(figures | None, manifest.fidelity, "manifest.fidelity")
     validate(_Teacher | None, manifest.teacher, "manifest.teacher")
     return manifest
 
 
 def _nonsense(manifest: Manifest) -> str | None:
     """Returns why entries of a manifest do not fit each other, or None."""
+    if manifest.is_of_embeddings != (manifest.num_dimensions is not None):
+        return f"signal {manifest.signal} and num_dimensions {manifest.num_dimensions}"
+    if manifest.is_of_embeddings == bool(manifest.class_names):
+        return f"signal {manifest.signal} and {len(manifest.class_names):,} class names"
+    if manifest.is_of_embeddings and (manifest.temperature != 1 or manifest.temperatures != [1]):
+        return f"embeddings at the temperature {manifest.temperature:g}, and they have none but 1"
     names = [f"{temperature:g}" for temperature in manifest.temperatures]
     if len(set(names)) < len(names):
         return f"a temperature twice among {', '.join(names)}"
@@ -255,7 +281,7 @@ def manifest_fingerprint(content: Mapping[str, Any]) -> str:
 
 def _decides(manifest: Manifest) -> list[Any]:
     m = manifest
-    return [m.signal, m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher]
+    return [m.signal, m.num_dimensions, m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher]
 
 
 def _blocks_of(manifest: Manifest) -> list[Any]:

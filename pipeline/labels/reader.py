@@ -100,7 +100,7 @@ class StoreReader:
     def _read_fidelity(self) -> list[Fidelity]:
         arrays = {name: self._group.read_whole(name) for name in Fidelity.ARRAYS}
         try:
-            return Fidelity.from_arrays(arrays, self.codec_temperatures)
+            return Fidelity.from_arrays(arrays, self.codec_temperatures, self.manifest.space.signal)
         except (ValueError, TypeError):
             found = "its shape does not fit the others' and the temperatures"
             raise StoreError(f"{self.location}/{Fidelity.ARRAYS[0]}", found, fix=self._fix) from None

@@ -223,7 +223,7 @@ def stores_table(stores: Mapping[str, StoreRow]) -> Table:
             "megabytes": store.size_bytes / 1e6,
             "label_bytes": f"{store.label_bytes:.2f}" if store.fidelity else "no labels",
             **{f"kl {t}": kl["mean"] for t, kl in kl_nats(store).items()},
-            "top1": store.fidelity and store.fidelity["top1_agreement"],
+            "top1": store.fidelity and store.fidelity.get("top1_agreement"),
         }
         for name, store in stores.items()
     ]
@@ -234,7 +234,7 @@ def kl_nats(store: StoreRow) -> dict[str, dict[str, float]]:
     """Returns the KL of a store's labels to the teacher by temperature; none without labels."""
     if not store.fidelity:
         return {}
-    found = store.fidelity["kl_nats"]
+    found = store.fidelity.get("kl_nats", {})  # embeddings have none
     return {temperature: found[temperature] for temperature in sorted(found, key=float)}
 
 

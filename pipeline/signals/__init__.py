@@ -1,4 +1,5 @@
-"""The signal that a teacher gives for a sample: one class of several, or independent classes.
+"""The signal that a teacher gives for a sample: one class of several, independent classes, or an
+embedding.
 
 What a data set's hard labels are says which one it is (`signal` in its manifest), and its stores,
 networks and reports follow. A new signal is a file here with a class of `base.py`, and a name in
@@ -7,7 +8,7 @@ positions turn with the image: views/operations/), encodings that hold it (`sign
 labels/encodings/), losses that learn from it (a file in student/losses/) and how the report shows
 it.
 
-base.py            the abstract signal: all that rooms ask of one
+base.py            the abstract signals: all that rooms ask of one
 binary.py          independent classes: sigmoids
 binary_metrics.py  average precision, F1, calibration of independent classes
 categorical.py     one class of several: a softmax
@@ -15,16 +16,30 @@ chance.py          the checks that a classifier is better than guessing
 losses.py          a softmax's loss against hard labels, and its distance to the teacher's
 metrics.py         figures of a softmax: accuracy, NLL, calibration, agreement with the teacher
 pieces.py          values per sample, computed for some samples at a time
+vector.py          embeddings, which a data set has no hard labels for
 """
 
 from pipeline.data.manifest import SignalKind
-from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.signals.base import HardLabels, Outputs, Signal, StoredKind, StoredSignal
 from pipeline.signals.binary import Binary
 from pipeline.signals.categorical import CATEGORICAL
+from pipeline.signals.vector import VECTOR
 
 SIGNALS: dict[SignalKind, Signal] = {each.kind: each for each in (CATEGORICAL, Binary())}
+#: What stores hold: those, and embeddings.
+STORED: dict[StoredKind, StoredSignal] = {**dict(SIGNALS.items()), "vector": VECTOR}
 
-__all__ = ["SIGNALS", "HardLabels", "Outputs", "Signal", "SignalKind", "signal_named"]
+__all__ = [
+    "SIGNALS",
+    "STORED",
+    "HardLabels",
+    "Outputs",
+    "Signal",
+    "SignalKind",
+    "StoredKind",
+    "StoredSignal",
+    "signal_named",
+]
 
 
 def signal_named(kind: SignalKind) -> Signal:

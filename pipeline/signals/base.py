@@ -1,37 +1,31 @@
-"""The abstract signal: the meaning of a network's outputs, and how they are compared."""
+"""The abstract signals: the meaning of a network's outputs, and how they are compared."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Integer
 
 from pipeline.data.manifest import SignalKind
 
+#: What a store may hold: the kinds of a data set's hard labels, and the teacher's embeddings.
+StoredKind = SignalKind | Literal["vector"]
 #: Hard labels of a split or a batch, as `data/splits.py` has them for each signal.
 HardLabels = Integer[torch.Tensor, "samples ..."]
 Outputs = Float[torch.Tensor, "samples classes"]
 
 
-class Signal(ABC):
-    """The meaning of a network's outputs. Subclasses are one file each, without state.
+class StoredSignal(ABC):
+    """The meaning of what a store holds. Subclasses are one file each, without state.
 
     Outputs are what a network gives before any softmax or sigmoid. Values are what stores hold of
     them: outputs at a temperature, brought to one form.
     """
 
-    kind: ClassVar[SignalKind]
+    kind: ClassVar[StoredKind]
     #: What the outputs are, for messages.
     outputs: ClassVar[str]
-    #: The smallest number of classes that there is something to tell apart of.
-    least_classes: ClassVar[int]
-    #: Whether an output means something without the others.
-    is_independent: ClassVar[bool] = False
-    #: The figure of `metrics` by which networks are compared: 0 to 1, the larger the better.
-    headline: ClassVar[str]
-    #: The headline in words.
-    headline_words: ClassVar[str]
 
     @abstractmethod
     def values(self, outputs: Outputs, temperature: float) -> Outputs:
@@ -43,15 +37,43 @@ class Signal(ABC):
 
     @abstractmethod
     def divergence(self, values: Outputs, others: Outputs) -> Float[torch.Tensor, " samples"]:
-        """Returns KL(values || others) of each sample, in nats."""
-
-    @abstractmethod
-    def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
-        """Returns the values of the mean of several teachers' probabilities, by their shares."""
+        """Returns how far others are from values, sample by sample, 0 where they are the same."""
 
     @abstractmethod
     def same_answer(self, values: Outputs, others: Outputs) -> Bool[torch.Tensor, " samples"]:
         """Returns whether both come to the same decision, sample by sample."""
+
+    def distances(
+        self, exact: Mapping[float, Outputs], decoded: Mapping[float, Outputs]
+    ) -> dict[str, Float[torch.Tensor, " samples"]]:
+        """Returns how far decoded values are from exact ones, by the names of `distance_names`.
+
+        Args:
+            exact: By temperature, as `decoded`.
+        """
+        return {f"{t:g}": self.divergence(exact[t].double(), values.double()) for t, values in decoded.items()}
+
+    def distance_names(self, temperatures: Sequence[float]) -> list[str]:
+        """Returns the names of the distances that are measured for labels at some temperatures."""
+        return [f"{temperature:g}" for temperature in temperatures]
+
+
+class Signal(StoredSignal):
+    """The meaning of a classifier's outputs, which hard labels are compared with."""
+
+    kind: ClassVar[SignalKind]
+    #: The smallest number of classes that there is something to tell apart of.
+    least_classes: ClassVar[int]
+    #: Whether an output means something without the others.
+    is_independent: ClassVar[bool] = False
+    #: The figure of `metrics` by which networks are compared: 0 to 1, the larger the better.
+    headline: ClassVar[str]
+    #: The headline in words.
+    headline_words: ClassVar[str]
+
+    @abstractmethod
+    def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
+        """Returns the values of the mean of several teachers' probabilities, by their shares."""
 
     @abstractmethod
     def hard_loss(

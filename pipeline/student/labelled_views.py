@@ -99,7 +99,7 @@ class LabelledViews:
     @property
     def signal(self) -> Signal:
         """The meaning of hard labels and soft labels."""
-        return self.store.manifest.space.signal
+        return self.store.manifest.space.class_signal
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches in an epoch."""

@@ -138,4 +138,4 @@ class _Mean:
             source.store.decode(source.labels(view, source.rows[rows]), space.temperature).double()
             for source in self.sources
         ]
-        return space.signal.mean(parts, self.shares).float()
+        return space.class_signal.mean(parts, self.shares).float()

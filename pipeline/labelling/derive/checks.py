@@ -20,6 +20,7 @@ def need_same(first: StoreReader, other: StoreReader) -> None:
         "temperature": (first.manifest.temperature, other.manifest.temperature),
         "temperatures": (first.manifest.temperatures, other.manifest.temperatures),
         "views": (first.manifest.views, other.manifest.views),
+        "dimensions": (first.manifest.num_dimensions, other.manifest.num_dimensions),
         "class names": (first.manifest.class_names, other.manifest.class_names),
     }
     for name, (mine, its) in pairs.items():
@@ -42,6 +43,10 @@ def need_alike(first: StoreReader, other: StoreReader) -> None:
     classes, so that they may be averaged.
     """
     mine, its = first.manifest, other.manifest
+    for store in (first, other):
+        if store.manifest.is_of_embeddings:
+            found = "holds embeddings, each in the dimensions of its own teacher"
+            raise StoreError(store.location, found, expected="labels of classes", fix="take one teacher's embeddings")
     for name in ("class_names", "temperature", "views", "view_numbers"):
         found, wanted = _difference(getattr(its, name), getattr(mine, name))
         if found != wanted:

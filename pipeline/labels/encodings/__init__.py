@@ -5,7 +5,7 @@ name in `params.yaml`. What it learns from a pilot, such as a codebook, is its `
 `learn`; what it keeps of each sample, its `anchors`. docs/store-format.md has a section for each
 kind; `tune` tries what labelling/ladder.py lists. `base.py` has the two abstract classes and what
 they share, `tail.py` the models of the tail that `topk.py` uses, `anchors.py` what `anchored.py`
-keeps of a sample.
+keeps of a sample, `vectors.py` what encodings of embeddings share.
 
 A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is
 the store's. In place of an encoding it may name a budget (`kind: auto`, budget.py): the dump
@@ -22,12 +22,28 @@ from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
 from pipeline.labels.encodings.log_odds_uint8 import LogOddsUint8
 from pipeline.labels.encodings.sampled import Sampled
+from pipeline.labels.encodings.sketch import Sketch
 from pipeline.labels.encodings.top_odds import TopOdds
 from pipeline.labels.encodings.topk import TopK
 from pipeline.labels.encodings.unlabelled import Unlabelled
+from pipeline.labels.encodings.vector_float16 import VectorFloat16
+from pipeline.labels.encodings.vector_int8 import VectorInt8
 
 ENCODINGS: dict[str, type[Encoding]] = {
-    cls.kind: cls for cls in (DenseFloat16, DenseUint8, TopK, Anchored, Sampled, LogOddsUint8, TopOdds, Unlabelled)
+    cls.kind: cls
+    for cls in (
+        DenseFloat16,
+        DenseUint8,
+        TopK,
+        Anchored,
+        Sampled,
+        LogOddsUint8,
+        TopOdds,
+        VectorFloat16,
+        VectorInt8,
+        Sketch,
+        Unlabelled,
+    )
 }
 
 #: What a row of the table may be.

@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.labels.targets import Detail, SparseTargets
-from pipeline.signals import Signal, SignalKind, signal_named
+from pipeline.signals import STORED, Signal, StoredKind, StoredSignal
 
 NO_ANCHORS: Mapping[str, torch.Tensor] = MappingProxyType({})
 
@@ -23,18 +23,31 @@ NO_ANCHORS: Mapping[str, torch.Tensor] = MappingProxyType({})
 class LabelSpace:
     """The classes and temperatures that all labels of a store have in common.
 
+    Of embeddings, `num_classes` is the number of their dimensions, and 1 the only temperature.
     `temperature` is the one that log-probabilities are stored at; `temperatures` are the declared
     ones, at which fidelity is measured and which every encoding except `sampled` can serve."""
 
     num_classes: int
     temperature: float
     temperatures: tuple[float, ...]
-    signal_kind: SignalKind = "categorical"
+    signal_kind: StoredKind = "categorical"
 
     @property
-    def signal(self) -> Signal:
+    def signal(self) -> StoredSignal:
         """The meaning of the labels."""
-        return signal_named(self.signal_kind)
+        return STORED[self.signal_kind]
+
+    @property
+    def class_signal(self) -> Signal:
+        """The meaning of labels of classes. Raises ConfigError where they are embeddings."""
+        if not isinstance(self.signal, Signal):
+            found, fix = f"labels of the signal {self.signal_kind}", "name a store of embeddings in `features`"
+            raise ConfigError("labels", found, expected="labels of classes", fix=fix)
+        return self.signal
+
+    def of_embeddings(self, dimensions: int) -> "LabelSpace":
+        """Returns the space of embeddings of the same samples."""
+        return LabelSpace(dimensions, 1.0, (1.0,), "vector")
 
     @property
     def others(self) -> tuple[float, ...]:
@@ -84,7 +97,16 @@ class Encoding(ABC):
     anchor_views: int = 0
 
     #: The signals whose values it can hold.
-    signals: ClassVar[tuple[SignalKind, ...]] = ("categorical",)
+    signals: ClassVar[tuple[StoredKind, ...]] = ("categorical",)
+
+    @property
+    def is_of_embeddings(self) -> bool:
+        """Whether it holds the teacher's embeddings, not what it says of classes."""
+        return self.signals == ("vector",)
+
+    def num_values(self, space: LabelSpace) -> int:
+        """Returns the number of values that a decoded label has."""
+        return space.num_classes
 
     @property
     @abstractmethod
@@ -198,6 +220,10 @@ class Codec(ABC):
         the encoding is for.
         """
         return self.decode(fields, temperature)
+
+    def kept(self, values: Float[torch.Tensor, "labels classes"]) -> Float[torch.Tensor, "labels values"]:
+        """Returns the exact values that decoded ones stand for."""
+        return values
 
     def serves(self, temperature: float) -> bool:
         """Returns whether labels can be read at this temperature."""

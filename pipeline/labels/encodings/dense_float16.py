@@ -10,10 +10,10 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace
 from pipeline.labels.targets import Detail
-from pipeline.signals import SignalKind
+from pipeline.signals import StoredKind
 
 LOWEST = -65504.0
-_FIELD: dict[SignalKind, str] = {"categorical": "log_probs", "binary": "log_odds"}
+_FIELD: dict[StoredKind, str] = {"categorical": "log_probs", "binary": "log_odds"}
 
 
 @dataclass(frozen=True, config=STRICT)

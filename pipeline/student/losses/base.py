@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.labels.targets import Detail, SparseTargets
-from pipeline.signals import SignalKind
+from pipeline.signals import SignalKind, StoredKind
 from pipeline.student.losses.standardise import standardise
 
 _FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
@@ -96,12 +96,16 @@ class SoftLoss(ABC):
             expected = " or ".join(_STORES[each] for each in able)
             raise ConfigError(where, f"{found}, whose labels hold {_HELD[detail]}", expected=expected, fix=_FIX)
 
-    def check_signal(self, found: SignalKind, where: str) -> None:
+    def check_signal(self, found: StoredKind, where: str) -> None:
         """Raises ConfigError where labels say something else than it learns from."""
         if found != self.signal:
-            fix = {"categorical": "kd, dkd, dist, nkd or mse", "binary": "binary_kd"}[found]
+            fixes: dict[StoredKind, str] = {
+                "categorical": "kd, dkd, dist, nkd or mse",
+                "binary": "binary_kd",
+                "vector": "none: name the store in `features`",
+            }
             what = f"{self.kind!r}, which learns from {self.signal} labels, and these are {found}"
-            raise ConfigError(f"{where}.kind", what, expected=fix)
+            raise ConfigError(f"{where}.kind", what, expected=fixes[found])
         if self.standardize and found != "categorical":
             raise ConfigError(f"{where}.standardize", f"true, and labels are {found}", expected="false")
 
