@@ -15,6 +15,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.progress import say, show
 from pipeline.labelling.inspect import describe_store, store_text
 from pipeline.labelling.inspect_sample import InspectedSample
+from pipeline.labelling.inspect_vectors import InspectedVectors
 from pipeline.labels.reader import StoreReader
 
 
@@ -35,6 +36,10 @@ def main(
     if sample is None:
         facts = describe_store(reader)
         show(json.dumps(facts, indent=2) if as_json else store_text(facts))
+        return
+    if reader.manifest.is_of_embeddings:
+        vectors = InspectedVectors.read(reader, sample, top)
+        show(json.dumps(vectors.facts(), indent=2) if as_json else vectors.text())
         return
     shown = InspectedSample.read(
         reader, sample, reader.manifest.temperature if temperature is None else temperature, data

@@ -102,7 +102,7 @@ def manifest_of(
 
 def tables_of(manifest: Manifest, seed: int = 0) -> dict[str, np.ndarray]:
     """Returns what an encoding learns from teacher `seed`, always of the same pilot."""
-    pilot = torch.log_softmax(logits_of(SPLIT.sample_ids, 99, seed) / manifest.temperature, dim=1)
+    pilot = manifest.space.signal.values(logits_of(SPLIT.sample_ids, 99, seed), manifest.temperature)
     return build_encoding(manifest.encoding, "test").learn(pilot, manifest.space)
 
 

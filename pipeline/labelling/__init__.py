@@ -34,8 +34,8 @@ derive/             stores made from finished stores: subset, merge, average
 inspect.py          a store, described for a person
 card.py             the card of a store, in Markdown, for those who get its labels
 packing.py          a store made one file, and a store made of the file
-inspect_sample.py   one sample of a store: probabilities and views
-temporary.py        temporary folders for trials, and full disks by name
+inspect_sample.py temporary.py        temporary folders for trials, and full disks by name
+inspect_vectors.py  one sample of a store of embeddings
 ladder.py           encodings worth trying, and the bytes and KL of each
 choosing.py         the ladder, tried on labels, and the rung for a budget
 tune.py             the ladder as a command reports it

@@ -55,7 +55,7 @@ class InspectedSample:
         if not 0 < temperature < float("inf"):
             raise ConfigError("--temperature", f"{temperature:g}", expected="a number above 0")
         store.codec.require(temperature)
-        row = _find_row(store, asked)
+        row = find_row(store, asked)
         manifest = store.manifest
         labels = [store.read_view(index, range(row, row + 1)) for index in range(manifest.num_views)]
         log_probs = torch.cat([store.decode(label, temperature) for label in labels])
@@ -115,7 +115,7 @@ class InspectedSample:
         return f"{self.title}; temperature {self.temperature:g}\n\n{table(body, header)}{note}"
 
 
-def _find_row(store: StoreReader, asked: str) -> int:
+def find_row(store: StoreReader, asked: str) -> int:
     """Returns the row of a sample that is named by its id or by `row:<number>`."""
     count = store.manifest.num_samples
     if match := re.fullmatch(rf"{_ROW}(\d+)", asked):

@@ -1,4 +1,4 @@
-"""What a store's manifest says of the distance of its labels from the teacher, for people."""
+"""The distance of labels from the teacher, as a store's manifest has it, for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def closeness_rows(fidelity: Figures) -> tuple[str, dict[str, Figures]]:
 
 
 def closeness_title(fidelity: Figures) -> tuple[str, str]:
-    """Returns what the table is of, and the share of labels that say what the teacher says."""
+    """Returns what the table is of, and the share of labels of the same answer as the teacher."""
     if "kl_nats" in fidelity:
         return "KL(teacher, label) in nats", f"same top-1 class: {fidelity['top1_agreement']:.3%}"
     share = f"cosine of 0.99 or more: {fidelity['same_direction']:.3%}"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8
 
+from pipeline.core.errors import StoreError
 from pipeline.labels.encodings.base import Codec, Encoding
 from pipeline.labels.targets import Detail
 
@@ -35,6 +36,10 @@ class VectorCodec(Codec):
 
     def serves(self, temperature: float) -> bool:
         return temperature == self.space.temperature
+
+    def require(self, temperature: float) -> None:
+        if not self.serves(temperature):
+            raise StoreError("temperature", f"{temperature:g}", expected="1", fix="embeddings have no temperature")
 
 
 @dataclass(frozen=True)
