@@ -15,12 +15,12 @@ from pipeline.core.config import PARAMS
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import show
 from pipeline.core.scratch import WORK
+from pipeline.labelling.closeness import closeness_line
 from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Derivation, derive_store
 from pipeline.labelling.derive.merge import Merge
 from pipeline.labelling.derive.options import choose_encoding, choose_samples, need_labels, parse_views, parse_weights
 from pipeline.labelling.derive.subset import Subset
-from pipeline.labels.closeness import closeness_line
 from pipeline.labels.reader import StoreReader
 
 Stores = Annotated[list[str], typer.Argument(metavar="A B ... OUT", help="Stores (folders or URLs), then the new one.")]

@@ -31,6 +31,7 @@ foreign/            label files of other systems; a new layout goes there
 parquet_files.py    Parquet files of labels
 copies.py           copies between a device and this machine's memory, beside other work
 derive/             stores made from finished stores: subset, merge, average
+closeness.py        the distance of labels from the teacher in words
 inspect.py          a store, described for a person
 card.py             the card of a store, in Markdown, for those who get its labels
 packing.py          a store made one file, and a store made of the file

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.errors import DataError, listed
 from pipeline.core.text import escaped, shown
 from pipeline.data.manifest import DatasetManifest
+from pipeline.labelling.closeness import closeness_rows, closeness_title
 from pipeline.labelling.inspect import (
     anchors_line,
     describe_store,
@@ -19,7 +20,6 @@ from pipeline.labelling.inspect import (
     teacher_line,
     temperatures_line,
 )
-from pipeline.labels.closeness import closeness_rows, closeness_title
 from pipeline.labels.notes import notes_of
 from pipeline.labels.packed import SUFFIX
 from pipeline.labels.reader import StoreReader

@@ -5,7 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pipeline.labels.closeness import closeness_rows, closeness_title
+from pipeline.labelling.closeness import closeness_rows, closeness_title
 from pipeline.labels.fields import SAMPLES_ARRAYS
 from pipeline.labels.manifest import AnchorBlock, Part
 from pipeline.labels.notes import notes_of

@@ -13,6 +13,7 @@ from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
 from pipeline.labelling.budgets import beyond, earlier_encodings, settle
+from pipeline.labelling.closeness import closeness_line
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.ladder import PILOT_PER_CLASS
 from pipeline.labelling.pilot import Pilot, ask_pilot
@@ -24,7 +25,6 @@ from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.workers import Worker
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
-from pipeline.labels.closeness import closeness_line
 from pipeline.labels.encodings import Budget
 from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader

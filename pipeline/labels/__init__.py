@@ -10,7 +10,6 @@ manifest.py  the facts that a store states about itself, and its blocks
 notes.py     the lines about what labels stand for, where views do not show that
 fields.py    labels as rows of fields: encoded from logits, measured, chosen from, digested
 fidelity.py  the distance of decoded labels from the teacher, in parts that merge
-closeness.py that distance in words
 canaries.py  the proof that views are rendered as the teacher saw them
 blocks.py    arrays in blocks of rows, each checked against its digest
 samples.py   the samples of a store by row, and the keys by which they are known

@@ -11,10 +11,10 @@ import torch
 from stores import SPLIT, begin, block_logits, ids_of, is_sound, logits_of, manifest_of
 
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.labelling.closeness import closeness_line
 from pipeline.labelling.derive.checks import need_alike
 from pipeline.labelling.inspect import describe_store, store_text
 from pipeline.labelling.inspect_vectors import InspectedVectors
-from pipeline.labels.closeness import closeness_line
 from pipeline.labels.encodings import LabelSpace, build_encoding
 from pipeline.labels.encodings.sketch import projection
 from pipeline.labels.fields import encode_logits, measure_labels
