@@ -35,8 +35,9 @@ closeness.py        the distance of labels from the teacher in words
 inspect.py          a store, described for a person
 card.py             the card of a store, in Markdown, for those who get its labels
 packing.py          a store made one file, and a store made of the file
-inspect_sample.py temporary.py        temporary folders for trials, and full disks by name
+inspect_sample.py   one sample of a store: probabilities and views
 inspect_vectors.py  one sample of a store of embeddings
+temporary.py        temporary folders for trials, and full disks by name
 ladder.py           encodings worth trying, and the bytes and KL of each
 choosing.py         the ladder, tried on labels, and the rung for a budget
 tune.py             the ladder as a command reports it
