@@ -132,7 +132,7 @@ class Random:
 
     def work(self, settings: DumpLabels, device: torch.device, views: int) -> Work:
         """Returns them with stores of so many views, a block each."""
-        shape, space = (3, self.px, self.px), settings.space(self.classes)
+        shape, space = (3, self.px, self.px), settings.space(self.classes, "categorical")
         images = np.random.default_rng(0).integers(0, 256, (self.labels, *shape), dtype=np.uint8)
         hard_labels = torch.zeros(self.labels, dtype=torch.int64)
         split = SplitInMemory(torch.from_numpy(images), hard_labels, sample_ids(images))
@@ -157,7 +157,7 @@ class Random:
         return Work(teacher, split, settings, manifests, tables, self.labels)
 
     def _manifest(self, encoding: Encoding, settings: DumpLabels, views: int) -> Manifest:
-        has_labels = bool(encoding.fields(settings.space(self.classes)))
+        has_labels = bool(encoding.fields(settings.space(self.classes, "categorical")))
         return Manifest(
             encoding=encoding.to_dict(),
             class_names=[str(number) for number in range(self.classes)],

@@ -85,7 +85,7 @@ def _report(out: Path) -> None:
         return
     show(
         f"{out}: {manifest.num_labels:,} labels: {of_samples}, {manifest.encoding['kind']}, "
-        f"{manifest.label_bytes:.2f} bytes each, {closeness_line(manifest.fidelity)}"
+        f"{manifest.label_bytes:.2f} bytes each, {closeness_line(manifest.fidelity, manifest.signal)}"
     )
 
 

@@ -49,7 +49,7 @@ def main(
     # 2. The inputs, and the stores to be written.
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
-    space = settings.space(len(dataset.manifest.class_names))
+    space = settings.space(len(dataset.manifest.class_names), dataset.manifest.signal)
     rows = fitting_encodings(rows, space, params)
     plan = plan_dump(settings, rows, dataset, teacher, teacher_precision(teacher, device, settings.precision))
     where = f"{params}: dump_labels.memory_budget_mb"

@@ -89,7 +89,7 @@ def main(
     decides = {
         "settings": asdict(settings),
         "model": model_fingerprint(students / name),
-        "meta": asdict(meta),
+        "meta": meta.to_dict(),
         "data": dataset.manifest.fingerprints,
         "libraries": libraries,
     }

@@ -60,7 +60,7 @@ def main(
     settings.check(f"{params}: dump_labels")
     rows = read_encodings(params)
     dataset = ImageDataset(data)
-    space = settings.space(len(dataset.manifest.class_names))
+    space = settings.space(len(dataset.manifest.class_names), dataset.manifest.signal)
     rows = fitting_encodings(rows, space, params)
     classes = load_section(ImportedClasses, "train_teacher", params)
     if layout is None:

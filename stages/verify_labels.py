@@ -35,7 +35,9 @@ def main(
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     encodings = read_encodings(params)
-    space = load_section(ImportLabels, "dump_labels", params).space(len(dataset.manifest.class_names))
+    space = load_section(ImportLabels, "dump_labels", params).space(
+        len(dataset.manifest.class_names), dataset.manifest.signal
+    )
     unfit = unfit_encodings(encodings, space, f"{params}: encodings")  # the stores that were not written
     names = [name for name in encodings if name not in unfit]
     train = dataset.stream("train")

@@ -121,3 +121,11 @@ def split() -> SplitInMemory:
 @pytest.fixture
 def spec() -> ViewSpec:
     return ViewSpec(seed=5, plain_first=False, operations=(PadCrop(pad_px=2), FlipHorizontal(probability=0.5)))
+
+
+@pytest.fixture(scope="session")
+def tagged_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a trained project of independent classes, to be copied and never changed."""
+    from tagged import make_tagged_project
+
+    return make_tagged_project(tmp_path_factory.mktemp("tagged"))

@@ -20,7 +20,8 @@ def file_metadata(meta: ModelMeta) -> dict[str, str]:
     """Returns what a file's input must be and what its output means, as JSON by name.
 
     `image_shape` is channels, height and width of its input. `mean`, `std` (in units of 255 pixel
-    levels) and `size_px` describe what the network itself does with the pixels.
+    levels) and `size_px` describe what the network itself does with the pixels. Without a `signal`,
+    outputs are logits of one class of several.
     """
     content = {
         "class_names": meta.class_names,
@@ -31,6 +32,7 @@ def file_metadata(meta: ModelMeta) -> dict[str, str]:
         "model": meta.model,
         "model_settings": meta.model_settings,
         "settings": meta.settings,
+        **({} if meta.signal == "categorical" else {"signal": meta.signal}),
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
 

@@ -11,7 +11,6 @@ from typing import Any, Generic
 import torch
 from jaxtyping import Float, UInt8
 
-from pipeline.data.splits import SplitInMemory
 from pipeline.export.fake_int8 import FakeInt8
 from pipeline.export.int8_file import whole_form
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries
@@ -20,7 +19,6 @@ from pipeline.export.quantization import BATCH, Quantiser, quantiser
 from pipeline.export.settings import Export
 from pipeline.export.trials import Samples, Trials
 from pipeline.results.export import AwareInt8
-from pipeline.signals.metrics import agreement
 from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import Workplace
@@ -83,7 +81,7 @@ def write_aware(path: Path, source: Path, samples: Samples, settings: Export, fu
         fake.load_state_dict(result.last)
         # 3. The file with what it has learned.
         _write(path, network, model, fake.cpu())
-    return _facts(path, fake, samples.checked, form.bits, run.settings.epochs * run.task.steps_per_epoch)
+    return _facts(path, fake, samples, form.bits, run.settings.epochs * run.task.steps_per_epoch)
 
 
 def _check_operators(source: Path, images: UInt8[torch.Tensor, "images channels height width"]) -> None:
@@ -112,14 +110,15 @@ def _write(path: Path, network: Quantiser, model: Any, fake: FakeInt8) -> None:
     network.save(path, model)
 
 
-def _facts(path: Path, fake: FakeInt8, checked: SplitInMemory, bits: int, num_steps: int) -> AwareInt8:
+def _facts(path: Path, fake: FakeInt8, samples: Samples, bits: int, num_steps: int) -> AwareInt8:
     """Returns what the report says of the file, beside what was trained."""
-    found, trained = run_onnx(path, checked.inputs.split(BATCH)), _logits(fake, checked.inputs)
+    inputs = samples.checked.inputs
+    found, trained = run_onnx(path, inputs.split(BATCH)), _logits(fake, inputs)
     return AwareInt8(
         weight_bits=bits,
         num_steps=num_steps,
-        num_checked=len(checked),
-        agreement=agreement(found, trained),
+        num_checked=len(inputs),
+        agreement=samples.signal.agreement(found, trained),
     )
 
 

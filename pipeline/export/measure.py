@@ -21,7 +21,6 @@ from pipeline.models import Classifier
 from pipeline.models.predict import predict_logits
 from pipeline.profiling.latency import measure_cost
 from pipeline.results.export import ExportedFile, ExportReport, StudentInTorch
-from pipeline.signals.metrics import accuracy
 
 _BATCH_SIZE = 100
 _WARMUP = 10
@@ -49,12 +48,13 @@ def measure_forms(
     files = {}
     with progress("export: parity and cost", len(runs), "file") as on_file:
         for file, run in runs.items():
-            parity = compare(run(test.in_order(_BATCH_SIZE)), torch_logits, test.hard_labels)
+            parity = compare(run(test.in_order(_BATCH_SIZE)), torch_logits, test.hard_labels, model.signal)
             if file not in (INT8, AWARE):
                 parity.require(settings.logit_tolerance, file)
             files[file] = _row(folder / file, parity, settings)
             on_file(1)
-    student = StudentInTorch(_size(folder / WEIGHTS), accuracy(torch_logits, test.hard_labels))
+    in_torch = compare(torch_logits, torch_logits, test.hard_labels, model.signal)
+    student = StudentInTorch(_size(folder / WEIGHTS), in_torch.accuracy, in_torch.headline)
     return ExportReport(
         name=name,
         num_test=len(test),
@@ -66,14 +66,15 @@ def measure_forms(
         int8_size_ratio=files[INT8].bytes / files[FLOAT32].bytes if INT8 in files else None,
         aware=forms.aware,
         aware_drop_points=_drop_points(files, AWARE),
+        headline_words=None if in_torch.headline is None else model.signal.headline_words,
     )
 
 
 def _drop_points(files: Mapping[str, ExportedFile], file: str) -> float | None:
-    """Returns the accuracy of float32 minus that of a file, in percentage points; None where it is
+    """Returns the score of float32 minus that of a file, in percentage points; None where it is
     not there.
     """
-    return 100 * (files[FLOAT32].accuracy - files[file].accuracy) if file in files else None
+    return 100 * (files[FLOAT32].score - files[file].score) if file in files else None
 
 
 def _row(path: Path, parity: Parity, settings: Export) -> ExportedFile:
@@ -94,10 +95,10 @@ def summary(report: ExportReport, settings: Export) -> Iterator[str]:
         if facts
     }
     rows = (
-        f"{file} {row.bytes:,} bytes{bits.get(file, '')}, accuracy {row.accuracy:.2%}"
+        f"{file} {row.bytes:,} bytes{bits.get(file, '')}, {report.figure} {row.score:.2%}"
         for file, row in report.files.items()
     )
-    yield f"export@{report.name}: {'; '.join(rows)}; torch {report.torch.accuracy:.2%}"
+    yield f"export@{report.name}: {'; '.join(rows)}; torch {report.torch.score:.2%}"
     for note in report.notes():
         yield f"export@{report.name}: {note}"
     more = {
@@ -107,7 +108,7 @@ def summary(report: ExportReport, settings: Export) -> Iterator[str]:
     }
     for kind, drop in (("int8", report.int8_drop_points), ("aware int8", report.aware_drop_points)):
         if drop is not None and drop > settings.max_int8_drop_points:
-            loses = f"{kind} loses {drop:.2f} points of accuracy, more than {settings.max_int8_drop_points:g}"
+            loses = f"{kind} loses {drop:.2f} points of {report.figure}, more than {settings.max_int8_drop_points:g}"
             yield f"export@{report.name}: {loses}; more {more[kind]}"
 
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
 from pipeline.export.libraries import ExportError
-from pipeline.signals.metrics import accuracy, agreement, kl_to_teacher
+from pipeline.signals import HardLabels, Signal
+from pipeline.signals.categorical import CATEGORICAL
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,11 @@ class Parity:
 
     Attributes:
         accuracy: Of the exported network.
+        headline: The figure of its signal by which networks are compared; None: it is accuracy.
         largest_difference: Between any two logits.
         relative_difference: The largest difference as a share of the logits' spread.
-        top1_agreement: Share of samples for which both predict the same class.
+        top1_agreement: Share of samples for which both predict the same class; of independent
+            classes, share of entries that both put on the same side of one half.
         kl_to_torch: Mean KL(torch || exported) in nats.
     """
 
@@ -26,6 +29,7 @@ class Parity:
     relative_difference: float
     top1_agreement: float
     kl_to_torch: float
+    headline: float | None = None
 
     def require(self, tolerance: float, file: str) -> None:
         """Raises ExportError where a logit differs by more than the tolerance allows."""
@@ -39,16 +43,19 @@ class Parity:
 def compare(
     logits: Float[torch.Tensor, "samples classes"],
     torch_logits: Float[torch.Tensor, "samples classes"],
-    hard_labels: Int64[torch.Tensor, " samples"],
+    hard_labels: HardLabels,
+    signal: Signal = CATEGORICAL,
 ) -> Parity:
     """Returns the parity of logits with those of torch."""
+    figures = signal.metrics(logits, hard_labels)
     differences = torch.where(logits == torch_logits, 0.0, (logits - torch_logits).abs())  # inf - inf is no number
     return Parity(
-        accuracy=accuracy(logits, hard_labels),
+        accuracy=figures["accuracy"],
         largest_difference=differences.max().item(),
         relative_difference=(differences / _scale(torch_logits)).max().item(),
-        top1_agreement=agreement(logits, torch_logits),
-        kl_to_torch=kl_to_teacher(logits, torch_logits),
+        top1_agreement=signal.agreement(logits, torch_logits),
+        kl_to_torch=signal.kl_of_each(logits, torch_logits).mean().item(),
+        headline=None if signal.headline == "accuracy" else figures[signal.headline],
     )
 
 

@@ -12,7 +12,8 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.export.libraries import ExportError
 from pipeline.export.onnx_file import run_onnx
 from pipeline.export.quantization import BATCH, Form, Quantiser
-from pipeline.signals.metrics import accuracy, agreement, kl_to_teacher
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 
 Logits = Float[torch.Tensor, "samples classes"]
 
@@ -24,12 +25,14 @@ class Samples:
     Attributes:
         calibration: Training images: ranges of activations are measured on these.
         compared: Some of them, on which the loss of each layer is measured.
-        checked: Validation images, on which the accuracy is measured that int8 loses.
+        checked: Validation images, on which it is measured what int8 loses.
+        signal: The meaning of the logits.
     """
 
     calibration: SplitInMemory
     compared: SplitInMemory
     checked: SplitInMemory
+    signal: Signal = CATEGORICAL
 
 
 class Trials:
@@ -49,25 +52,30 @@ class Trials:
         self.fault: str | None = None
 
     def agreement(self, form: Form) -> float:
-        """Returns the share of calibration images whose class is that of float32."""
-        return self._figure("agreement", form, self._samples.calibration, agreement, 0.0)
+        """Returns the share of decisions on the calibration images that are those of float32."""
+        return self._figure("agreement", form, self._samples.calibration, self._samples.signal.agreement, 0.0)
 
     def kl(self, form: Form) -> float:
         """Returns the mean KL to float32 on the calibration images, in nats."""
-        return self._figure("kl", form, self._samples.calibration, kl_to_teacher, math.inf)
+        return self._figure("kl", form, self._samples.calibration, self._kl, math.inf)
 
     def loss(self, form: Form) -> float:
         """Returns the mean KL to float32 on the images on which layers are compared, in nats."""
-        return self._figure("loss", form, self._samples.compared, kl_to_teacher, math.inf)
+        return self._figure("loss", form, self._samples.compared, self._kl, math.inf)
 
     def drop_points(self, form: Form) -> float:
-        """Returns the percentage points of accuracy that a form loses on the validation images."""
-        checked = self._samples.checked
+        """Returns the percentage points of the signal's headline that a form loses on the
+        validation images.
+        """
+        checked, score = self._samples.checked, self._samples.signal.score
 
         def drop(logits: Logits, exact: Logits) -> float:
-            return 100 * (accuracy(exact, checked.hard_labels) - accuracy(logits, checked.hard_labels))
+            return 100 * (score(exact, checked.hard_labels) - score(logits, checked.hard_labels))
 
         return self._figure("drop", form, checked, drop, math.inf)
+
+    def _kl(self, logits: Logits, exact: Logits) -> float:
+        return self._samples.signal.kl_of_each(logits, exact).mean().item()
 
     def write(self, form: Form) -> None:
         """Writes the file in this form, unless it is there; raises ExportError where it can't."""

@@ -22,6 +22,7 @@ from pipeline.export.trials import Samples
 from pipeline.models import Classifier
 from pipeline.models.saved import ModelMeta
 from pipeline.results.export import AwareInt8, Int8Layers
+from pipeline.signals import signal_named
 
 WEIGHTS, FLOAT32, EXECUTORCH = "model.safetensors", "model.onnx", "model.pte"
 INT8, AWARE = "model_int8.onnx", "model_int8_aware.onnx"
@@ -93,7 +94,7 @@ def samples_for(dataset: ImageDataset, settings: Export) -> Samples:
     """Returns the images that decide on the int8 file, each kind evenly from its split."""
     calibration = _evenly(dataset.stream("train"), settings.num_calibration_images)
     checked = _evenly(dataset.stream("val"), settings.num_checked_images)
-    return Samples(calibration, _evenly(calibration, _NUM_COMPARED), checked)
+    return Samples(calibration, _evenly(calibration, _NUM_COMPARED), checked, signal_named(dataset.manifest.signal))
 
 
 def _evenly(split: SplitOnDisk | SplitInMemory, count: int) -> SplitInMemory:

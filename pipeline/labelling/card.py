@@ -72,7 +72,7 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
         "## Teacher": "\n\n".join(map(_inline, [teacher_line(facts["teacher"]), *notes_of(facts["teacher"])])),
         "## Data": _table(_data_lines(facts, words, data)) + f"\n\nHow to get the images: {_said(words.images)}",
         "## Views": _views_text(facts),
-        "## Labels": _table(_label_lines(store, facts)) + _fidelity_text(facts["fidelity"]),
+        "## Labels": _table(_label_lines(store, facts)) + _fidelity_text(facts),
         "## Which label belongs to which image": _JOINING.format(shape=_shape(data)),
         "## Use": _USE,
     }
@@ -131,10 +131,10 @@ def _label_lines(store: StoreReader, facts: Mapping[str, Any]) -> dict[str, str 
     return lines | {"size": each, "fingerprint": f"`{facts['fingerprint']}`"}
 
 
-def _fidelity_text(fidelity: Mapping[str, Any] | None) -> str:
-    if not fidelity:
+def _fidelity_text(facts: Mapping[str, Any]) -> str:
+    if not (fidelity := facts["fidelity"]):
         return ""
-    (by, lines), (what, same) = closeness_rows(fidelity), closeness_title(fidelity)
+    (by, lines), (what, same) = closeness_rows(fidelity), closeness_title(fidelity, facts["signal"])
     rows = [f"| {t} | {kl['mean']:.1e} | {kl['p999']:.1e} | {kl['max']:.1e} |" for t, kl in lines.items()]
     return (
         f"\n\nHow far the labels are from the teacher: {what} measured on {fidelity['num_labels']:,} "

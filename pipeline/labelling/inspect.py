@@ -124,12 +124,13 @@ def store_text(facts: Mapping[str, Any]) -> str:
     vectors = facts["signal"] == "vector"
     what = f"embeddings of {facts['num_classes']:,} dimensions" if vectors else "soft labels"
     labels = f"{facts['num_labels']:,} {what}" if count else "no soft labels, views only"
+    independent = " independent ones" if facts["signal"] == "binary" else ""
     own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
     lines = {
         "labels": f"{labels}: {facts['num_views']} views of {facts['num_samples']:,} samples",
         "teacher": teacher_line(facts["teacher"]),
         "note": "; ".join(notes_of(facts["teacher"])),
-        "classes": f"{len(names):,}: {', '.join(names[:_FEW])}{more}" if names else "",
+        "classes": f"{len(names):,}{independent}: {', '.join(names[:_FEW])}{more}" if names else "",
         "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
         "anchors": anchors_line(facts),
         "temperatures": temperatures_line(facts) if count and not vectors else "",
@@ -148,7 +149,7 @@ def store_text(facts: Mapping[str, Any]) -> str:
         parts.append(table(body, ["array", "holds", "files", "bytes", "bytes per label"], left=2))
     if facts["fidelity"]:
         fidelity = facts["fidelity"]
-        (by, lines_of), (what, same) = closeness_rows(fidelity), closeness_title(fidelity)
+        (by, lines_of), (what, same) = closeness_rows(fidelity), closeness_title(fidelity, facts["signal"])
         body = [[t, *(f"{kl[kind]:.1e}" for kind in ("mean", "p999", "max"))] for t, kl in lines_of.items()]
         title = f"{what} of {fidelity['num_labels']:,} labels when they were written; {same}"
         parts.append(f"{title}\n\n{table(body, [by, 'mean', 'p99.9', 'largest'])}")

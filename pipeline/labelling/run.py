@@ -188,5 +188,5 @@ def _report(name: str, manifest: Manifest, source: EarlierStore | None, budget: 
     taken = f" (some taken over from an earlier dump{tables})" if source else ""
     say(
         f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
-        f"{closeness_line(manifest.fidelity)}{beyond(budget, manifest)}"
+        f"{closeness_line(manifest.fidelity, manifest.signal)}{beyond(budget, manifest)}"
     )

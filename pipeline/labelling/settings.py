@@ -36,7 +36,7 @@ class StoreSettings:
             stored = f"dump_labels.temperature, {self.temperature:g}, among them"
             raise ConfigError(f"{where}.temperatures", str(self.temperatures), expected=stored)
 
-    def space(self, num_classes: int, signal: SignalKind = "categorical") -> LabelSpace:
+    def space(self, num_classes: int, signal: SignalKind) -> LabelSpace:
         """Returns the label space of a teacher with so many classes."""
         return LabelSpace(num_classes, self.temperature, tuple(self.temperatures), signal)
 

@@ -16,6 +16,7 @@ from pipeline.models import families, onnx, timm, torchvision, user_file
 from pipeline.models.classifier import Classifier, Outputs
 from pipeline.models.output_kinds import OutputKind
 from pipeline.models.weights import Weights
+from pipeline.signals import SignalKind, signal_named
 
 _TORCHVISION, _TIMM, _ONNX = "torchvision/", "timm/", "onnx/"
 _OTHERS = ("torchvision/<name>", "timm/<name>", "onnx/<path>", "<path>.py:<function>")
@@ -35,6 +36,7 @@ class ClassifierSpec:
         groups: The network's outputs that stand for each class, where these are not the same.
         num_outputs: The outputs of the network, where they are not `num_classes`.
         outputs: Their kind.
+        signal: The signal of the data.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ClassifierSpec:
     groups: Sequence[Sequence[int]] | None = None
     num_outputs: int | None = None
     outputs: OutputKind = "logits"
+    signal: SignalKind = "categorical"
 
     def build(self, seed: int = 0, file: Path | None = None) -> Classifier:
         """Returns the classifier, initialised from `seed`, in channels-last order.
@@ -75,7 +78,7 @@ class ClassifierSpec:
             self.std,
             network_channels=network_channels,
             size_px=self.size_px,
-            outputs=Outputs(self.groups, self.outputs),
+            outputs=Outputs(self.groups, self.outputs, signal_named(self.signal)),
         )
         classifier.name = self.name
         return classifier.to(memory_format=torch.channels_last)

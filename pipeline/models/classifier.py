@@ -10,6 +10,8 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.models.output_kinds import OutputKind, as_logits, mark_of
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 
 
 class Outputs(NamedTuple):
@@ -18,10 +20,12 @@ class Outputs(NamedTuple):
     Attributes:
         groups: For each class the outputs that stand for it; None: output and class number are the
             same.
+        signal: The meaning of the logits.
     """
 
     groups: Sequence[Sequence[int]] | None = None
     kind: OutputKind = "logits"
+    signal: Signal = CATEGORICAL
 
 
 _PLAIN = Outputs()
@@ -40,6 +44,7 @@ class Classifier(nn.Module):
 
     Attributes:
         name: The network's name, for messages.
+        signal: The meaning of its logits.
     """
 
     name = "of no name"
@@ -63,7 +68,7 @@ class Classifier(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(std).view(1, -1, 1, 1) * 255)
         self._network_channels = network_channels
         self._size_px = None if size_px is None else (size_px[0], size_px[1])
-        self._kind, self._joins = outputs.kind, outputs.groups is not None
+        self._kind, self._joins, self.signal = outputs.kind, outputs.groups is not None, outputs.signal
         if size_px is not None:
             self.register_buffer("input_px", torch.tensor(size_px))
         if outputs.groups is not None:

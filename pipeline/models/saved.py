@@ -15,7 +15,7 @@ from pipeline.core.errors import ModelError, repaired
 from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
-from pipeline.data.manifest import DatasetManifest
+from pipeline.data.manifest import DatasetManifest, SignalKind
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
 from pipeline.models.faults import place_of, reason
 from pipeline.models.output_kinds import OutputKind
@@ -33,6 +33,7 @@ class ModelMeta:
         num_outputs: Of the network, and `class_groups` those that stand for each class; None: a
             class has one, the same.
         outputs: The kind that the network is said to give; None: nothing is said, they are logits.
+        signal: The signal of the data that it was trained for.
         files: The fingerprints of the files beside the description, by their names.
     """
 
@@ -49,6 +50,7 @@ class ModelMeta:
     num_outputs: int | None = None
     class_groups: list[list[int]] | None = None
     outputs: OutputKind | None = None
+    signal: SignalKind = "categorical"
     files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -59,7 +61,8 @@ class ModelMeta:
 
         It has that data's normalisation.
         """
-        return cls(model, model_settings, data.class_names, data.image_shape, data.mean, data.std, settings, "", {})
+        pixels = data.image_shape, data.mean, data.std
+        return cls(model, model_settings, data.class_names, *pixels, settings, "", {}, signal=data.signal)
 
     def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
         """Returns the description after training."""
@@ -83,6 +86,7 @@ class ModelMeta:
             groups=self.class_groups,
             num_outputs=self.num_outputs,
             outputs=self.outputs or "logits",
+            signal=self.signal,
         ).build(seed, file=self._own_file(folder))
         self._try(model)
         return model.train()
@@ -99,10 +103,18 @@ class ModelMeta:
         for what, own, wanted in (
             ("classes", self.class_names, data.class_names),
             ("images", self.image_shape, data.image_shape),
+            ("kinds of labels", self.signal, data.signal),
         ):
             if own != wanted:
                 found = f"was trained for other {what} than data/prepare has"
                 raise ModelError(folder, found, fix=f"run `dvc repro {made_by}`")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the description as plain values; a signal is named where it is not the usual
+        one.
+        """
+        values = asdict(self)
+        return values if self.signal != "categorical" else {key: values[key] for key in values if key != "signal"}
 
     def head(self, folder: Path | None = None) -> frozenset[str]:
         """Returns the names of the bare network's tensors that depend on the number of classes.
@@ -141,7 +153,7 @@ def write_model(
     for name, tensors in {"weights": weights, **others}.items():
         write_tensors(folder / f"{name}.safetensors", tensors)
     files = {path.name: file_fingerprint(path) for path in sorted(folder.iterdir()) if path.name != META}
-    write_sealed(folder / META, asdict(replace(meta, files=files)))
+    write_sealed(folder / META, replace(meta, files=files).to_dict())
 
 
 def read_meta(folder: Path, *, made_by: str) -> ModelMeta:

@@ -162,7 +162,7 @@ def export_lines(exports: Mapping[str, ExportReport]) -> list[Line]:
             "role": "export",
             "file": file,
             "file_bytes": facts.bytes,
-            "change_points": 100 * (facts.accuracy - export.torch.accuracy),
+            "change_points": 100 * (facts.score - export.torch.score),
         }
         for name, export in exports.items()
         for file, facts in export.files.items()

@@ -17,6 +17,8 @@ class ExportedFile:
         largest_difference: Between a logit and that of torch.
         relative_difference: It as a share of the logits' spread.
         kl_to_torch: Mean KL(torch || file) in nats.
+        headline: The figure by which networks of the data's signal are compared, 0 to 1; None: it
+            is accuracy.
         threads: As in `Cost`, like all that follows.
     """
 
@@ -30,14 +32,28 @@ class ExportedFile:
     latency_ms: dict[str, dict[str, float]] | None = None
     peak_memory_bytes: int | None = None
     import_memory_bytes: int | None = None
+    headline: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The figure by which networks are compared."""
+        return self.accuracy if self.headline is None else self.headline
 
 
 @dataclass(frozen=True)
 class StudentInTorch:
-    """The student that was exported: the bytes of its weights, and its test accuracy."""
+    """The student that was exported: the bytes of its weights, and its figures on the test
+    split.
+    """
 
     bytes: int
     accuracy: float
+    headline: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The figure by which networks are compared."""
+        return self.accuracy if self.headline is None else self.headline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +67,8 @@ class Int8Layers:
         float32_layers: Those that stay in float32, because int8 loses too much with them.
         float32_bytes: The size of their weights.
         num_checked: The validation images that decided.
-        drop_points: The accuracy that the file loses on them, in percentage points.
+        drop_points: What the file loses on them of the figure by which networks are compared, in
+            percentage points.
         whole_drop_points: What the network loses wholly in int8; None: it can't be so.
     """
 
@@ -73,8 +90,8 @@ class AwareInt8:
         weight_bits: As in `Int8Layers`.
         num_steps: The steps of its training.
         num_checked: The validation images of the last figure.
-        agreement: Share of them for which the file predicts the class that the trained network
-            does.
+        agreement: Share of the decisions on them that the file and the trained network come to
+            alike.
     """
 
     weight_bits: int
@@ -90,10 +107,11 @@ class ExportReport:
     Attributes:
         left_out: Why a file that the settings ask for could not be made.
         int8: None where there is no int8 file, as in the two that follow.
-        int8_drop_points: The accuracy of float32 minus that of int8, in percentage points.
+        int8_drop_points: The score of float32 minus that of int8, in percentage points.
         int8_size_ratio: The bytes of int8 over those of float32.
         aware: None where no network was trained for int8, as in the one that follows.
         aware_drop_points: As `int8_drop_points`, of that network's file.
+        headline_words: The figure by which networks are compared, in words; None: it is accuracy.
     """
 
     name: str
@@ -106,6 +124,12 @@ class ExportReport:
     int8_size_ratio: float | None = None
     aware: AwareInt8 | None = None
     aware_drop_points: float | None = None
+    headline_words: str | None = None
+
+    @property
+    def figure(self) -> str:
+        """The figure by which networks are compared, in words."""
+        return self.headline_words or "accuracy"
 
     def notes(self) -> Iterator[str]:
         """Yields what a user must know of the files, a sentence each."""
@@ -115,7 +139,8 @@ class ExportReport:
             yield f"int8: {kept} {_why(self.int8)}"
         if self.aware and self.aware.agreement < _ALIKE:
             share, count = f"{self.aware.agreement:.2%}", f"{self.aware.num_checked:,} validation images"
-            yield f"aware int8: the file predicts the class of the network that was trained on {share} of {count} alone"
+            decides = "predicts the class of" if self.headline_words is None else "decides on the entries as"
+            yield f"aware int8: the file {decides} the network that was trained on {share} of {count} alone"
 
 
 def _in_float32(facts: Int8Layers) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Float64, Integer
 
 from pipeline.data.manifest import SignalKind
 
@@ -26,6 +26,8 @@ class StoredSignal(ABC):
     kind: ClassVar[StoredKind]
     #: What the outputs are, for messages.
     outputs: ClassVar[str]
+    #: The decision on a sample, as `same_answer` compares it.
+    answer: ClassVar[str]
 
     @abstractmethod
     def values(self, outputs: Outputs, temperature: float) -> Outputs:
@@ -76,6 +78,14 @@ class Signal(StoredSignal):
         """Returns the values of the mean of several teachers' probabilities, by their shares."""
 
     @abstractmethod
+    def agreement(self, outputs: Outputs, others: Outputs) -> float:
+        """Returns the share of decisions that both come to alike, 0 to 1."""
+
+    @abstractmethod
+    def kl_of_each(self, outputs: Outputs, others: Outputs) -> Float64[torch.Tensor, " samples"]:
+        """Returns KL(others || outputs) of each sample at temperature 1, in nats."""
+
+    @abstractmethod
     def hard_loss(
         self,
         outputs: Outputs,
@@ -98,6 +108,10 @@ class Signal(StoredSignal):
         """Returns the figures of a network by name, the headline first; `accuracy`, `nll` (nats)
         and `ece` are among them.
         """
+
+    def score(self, outputs: Outputs, hard_labels: HardLabels) -> float:
+        """Returns the headline of `metrics` alone."""
+        return self.metrics(outputs, hard_labels)[self.headline]
 
     @abstractmethod
     def nll_slope(self, outputs: Outputs, hard_labels: HardLabels, inverse_temperature: float) -> float:

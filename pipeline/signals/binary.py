@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 
 from pipeline.signals.base import HardLabels, Outputs, Signal
-from pipeline.signals.binary_metrics import prevalence, set_metrics
+from pipeline.signals.binary_metrics import mean_average_precision, prevalence, set_metrics
 from pipeline.signals.pieces import by_pieces
 
 
@@ -24,6 +24,7 @@ class Binary(Signal):
 
     kind = "binary"
     outputs = "log-odds"
+    answer = "set of classes"
     least_classes = 1
     is_independent = True
     headline, headline_words = "map", "mean average precision"
@@ -44,6 +45,12 @@ class Binary(Signal):
         )
         return yes.logsumexp(dim=0) - no.logsumexp(dim=0)
 
+    def agreement(self, outputs: Outputs, others: Outputs) -> float:
+        return ((outputs > 0) == (others > 0)).double().mean().item()
+
+    def kl_of_each(self, outputs: Outputs, others: Outputs) -> Float64[torch.Tensor, " samples"]:
+        return by_pieces(lambda some, other: bernoulli_divergence(other.double(), some.double()), outputs, others)
+
     def hard_loss(
         self,
         outputs: Outputs,
@@ -58,6 +65,9 @@ class Binary(Signal):
 
     def metrics(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float]:
         return set_metrics(outputs, hard_labels)
+
+    def score(self, outputs: Outputs, hard_labels: HardLabels) -> float:
+        return mean_average_precision(outputs, hard_labels)
 
     def nll_slope(self, outputs: Outputs, hard_labels: HardLabels, inverse_temperature: float) -> float:
         def excess(some: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

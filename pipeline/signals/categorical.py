@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 
 from pipeline.signals.base import HardLabels, Outputs, Signal
 from pipeline.signals.losses import cross_entropy, log_normalise
-from pipeline.signals.metrics import classification_metrics, mean_by_chance
+from pipeline.signals.metrics import accuracy, agreement, classification_metrics, kl_to_teacher_of_each, mean_by_chance
 from pipeline.signals.pieces import by_pieces
 
 
@@ -21,6 +21,7 @@ class Categorical(Signal):
 
     kind = "categorical"
     outputs = "logits"
+    answer = "top-1 class"
     least_classes = 2
     headline, headline_words = "accuracy", "accuracy"
 
@@ -40,6 +41,12 @@ class Categorical(Signal):
         weighted = [math.log(share) + part for part, share in zip(parts, shares, strict=True)]
         return torch.logsumexp(torch.stack(weighted), dim=0)
 
+    def agreement(self, outputs: Outputs, others: Outputs) -> float:
+        return agreement(outputs, others)
+
+    def kl_of_each(self, outputs: Outputs, others: Outputs) -> Float64[torch.Tensor, " samples"]:
+        return kl_to_teacher_of_each(outputs, others)
+
     def hard_loss(
         self,
         outputs: Outputs,
@@ -55,6 +62,9 @@ class Categorical(Signal):
 
     def metrics(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float]:
         return classification_metrics(outputs, hard_labels)
+
+    def score(self, outputs: Outputs, hard_labels: HardLabels) -> float:
+        return accuracy(outputs, hard_labels)
 
     def nll_slope(self, outputs: Outputs, hard_labels: HardLabels, inverse_temperature: float) -> float:
         at_label = outputs.gather(1, hard_labels[:, None]).double().mean()

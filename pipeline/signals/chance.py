@@ -77,7 +77,7 @@ def chance_line(found: float, hard_labels: HardLabels, signal: Signal = CATEGORI
     For an accuracy, chance is at its best where it always names the most frequent class.
     """
     if signal.kind != "categorical":
-        mean = signal.chance(torch.empty(0, 0), hard_labels)
+        mean = signal.chance(torch.empty(len(hard_labels), 0), hard_labels)
         told = f"val {signal.headline_words} {found:.2%} on {len(hard_labels):,} images is what chance comes to"
         return None if found > mean else f"{told} ({mean:.2%}); {_RETRAIN}"
     level = _level(torch.bincount(hard_labels).max().item() / len(hard_labels), len(hard_labels))

@@ -21,6 +21,7 @@ class Vector(StoredSignal):
 
     kind = "vector"
     outputs = "embeddings"
+    answer = "direction"
 
     def values(self, outputs: Outputs, temperature: float) -> Outputs:
         return outputs

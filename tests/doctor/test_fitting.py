@@ -131,7 +131,7 @@ def test_every_encoding_that_is_left_fits_the_classes_and_every_student_finds_it
     params = read_params(path, Findings())
     assert "error" not in capsys.readouterr().out
     dump = params.sections["dump_labels"]
-    assert not unfit_encodings(params.encodings, dump.space(num_classes), "here")
+    assert not unfit_encodings(params.encodings, dump.space(num_classes, "categorical"), "here")
     assert bool(budgets_of(params.encodings)) == (num_classes > 32)
     assert {row.labels for row in params.students.values()} <= set(params.encodings)
 

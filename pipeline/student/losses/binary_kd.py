@@ -1,6 +1,6 @@
 """Knowledge distillation of independent classes: the divergence of each class's two outcomes."""
 
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from pydantic.dataclasses import dataclass
@@ -46,7 +46,9 @@ def binary_distillation(
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BinaryKd(SoftLoss):
-    """The settings of `binary_distillation`: none, temperatures are the student's row's."""
+    """The settings of `binary_distillation`: none. Temperatures are those of the student's row."""
+
+    standardize: Literal[False] = False
 
     kind = "binary_kd"
     signal = "binary"
