@@ -82,7 +82,10 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
 
 def _in_what(facts: Mapping[str, Any]) -> str:
     count = facts["num_classes"]
-    return f"embeddings of {count:,} dimensions" if facts["signal"] == "vector" else f"in {count:,} classes"
+    independent = "independent " if facts["signal"] == "binary" else ""
+    return (
+        f"embeddings of {count:,} dimensions" if facts["signal"] == "vector" else f"in {count:,} {independent}classes"
+    )
 
 
 def _data_of(store: StoreReader, prepared: Path) -> DatasetManifest:
