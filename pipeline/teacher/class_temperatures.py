@@ -1,4 +1,4 @@
-"""A calibration temperature for each independent class, where held-out samples bear it out."""
+"""A calibration temperature for each independent class, where held-out samples show it better."""
 
 from collections.abc import Callable
 from typing import Any

@@ -125,7 +125,8 @@ def test_one_output_for_all_has_the_average_precision_of_chance() -> None:
 def test_the_figures_of_a_small_example() -> None:
     figures = set_metrics(ODDS, ENTRIES)
     assert next(iter(figures)) == BINARY.headline == "map"
-    # Known: 2 yes, 0.5 no, 1 yes of the first class; -1 no, 3 yes, 0 yes (from one half on) of the other.
+    # Known: 2 yes, 0.5 no, 1 yes of the first class; -1 no, 3 yes, 0 yes of the other: 0 is one
+    # half, and from there on an entry is predicted as 1.
     assert figures["map"] == 1.0
     assert figures["accuracy"] == pytest.approx(5 / 6)
     hits, wrong = 4, 1

@@ -1,4 +1,4 @@
-"""Students of independent classes: their loss, what they refuse, and that they learn from a store."""
+"""Students of independent classes: their loss, what they refuse, and what they learn."""
 
 from pathlib import Path
 from typing import Any

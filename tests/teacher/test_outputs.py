@@ -108,7 +108,7 @@ def test_guesses_are_still_refused_as_chance() -> None:
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]], ids=["in order", "in another order"])
 def test_independent_outputs_must_be_better_than_chance(order: list[int]) -> None:
-    """In another order they are worse than that: each class is then told by one that excludes it."""
+    """In another order they are worse: each class is then told by one that excludes it."""
     own = torch.eye(3, dtype=torch.int8).repeat(40, 1)
     outputs = (4.0 * own - 2)[:, order]
     imported = ImportedOutputs("x", ["a", "b", "c"], None, Binary())
