@@ -5,8 +5,8 @@
 
 Independent classes (scenes of up to four Fashion-MNIST items): a student that learns from stored
 labels by `binary_kd`, its hard-label twin, one that learns from both, and one by the wrong recipe,
-a softmax over classes that do not exclude each other. The pipeline's own stages run in work/signals,
-so that the command can be killed and started again. Figures are of the test scenes.
+a softmax over classes that do not exclude each other. The pipeline's own stages run in
+work/signals, so that the command can be killed and started again. Figures are of the test scenes.
 """
 
 from pathlib import Path
