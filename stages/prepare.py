@@ -29,7 +29,7 @@ def main(
     source = build_source(settings.source, f"{params}: prepare.source")
     class_names = source.class_names(raw)
     files = check_files(source, settings).fingerprint
-    check_counts(source.counts(raw), settings, f"source {source.kind!r}")
+    check_counts(source, raw, settings)
     decides = {"settings": asdict(settings), "class_names": list(class_names), "files": files}
     with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if scratch.done:

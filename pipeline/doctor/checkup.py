@@ -92,7 +92,7 @@ def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look
         findings.warning(f"{prepare.source['path']} is not on this machine: images, networks and disk are not checked")
         return None
     try:
-        findings.attempt(check_counts, params.source.counts(folders.raw), prepare, f"source {params.source.kind!r}")
+        findings.attempt(check_counts, params.source, folders.raw, prepare)
         return SourceLook(params.source, folders.raw, prepare).look()
     except PipelineError as fault:
         findings.error(fault)

@@ -9,8 +9,9 @@ import numpy as np
 
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.manifest import DatasetManifest
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.disk import tree_bytes
+from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.understood import Understood
 
@@ -55,12 +56,13 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
         shape = " x ".join(map(str, dataset.stream(split).take(np.zeros(1, np.int64)).inputs.shape[1:]))
         firsts[split] = (f"is whole, {shape}", False)
     counts = Counter[tuple[str, str | None]]()
+    numbering = Numbering(data.class_names, data.signal)
     for split in SPLITS:
-        for label, count in zip(*dataset.stream(split).hard_labels.unique(return_counts=True), strict=True):
-            counts[split, None if label == UNLABELLED else data.class_names[label]] = int(count)
+        for label, count in numbering.counts(dataset.stream(split).hard_labels.numpy()).items():
+            counts[split, label] = count
     size = tree_bytes(dataset.folder) / sum(data.num_samples.values())
     class_counts = {name: counts["train", name] for name in data.class_names}
-    understood = Understood(data.class_names, counts)
+    understood = Understood(data.class_names, counts, signal=data.signal, split_sizes=data.num_samples)
     return Look(spread(dataset, LOOKED_AT), data, class_counts, understood, firsts, size, 0.0, None)
 
 

@@ -19,7 +19,8 @@ def report_images(look: Look, findings: Findings) -> None:
     counts = ", ".join(f"{'' if done else 'about '}{count:,} {split}" for split, count in data.num_samples.items())
     shape = " x ".join(map(str, data.image_shape))
     state = "prepared as the settings say" if done else "not prepared yet"
-    about = f"{len(data.class_names)} classes, {counts}, {shape} (channels x height x width)"
+    classes = f"{len(data.class_names)} {'independent ' if data.signal == 'binary' else ''}classes"
+    about = f"{classes}, {counts}, {shape} (channels x height x width)"
     findings.ok(f"images: {data.source}, {state}: {about}, storage: {data.storage}")
     for split, (state, is_broken) in look.firsts.items():
         (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {state}")

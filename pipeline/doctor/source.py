@@ -18,12 +18,13 @@ from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.images import LOOKED_AT, Look, places
 from pipeline.doctor.load import idle_clock
 from pipeline.doctor.trials import try_preparing
 from pipeline.preparation.listing import Listing, list_images
 from pipeline.preparation.make import Broken, ImageForm, Made, Wider
+from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files
 from pipeline.preparation.settings import Prepare
@@ -47,7 +48,6 @@ class SourceLook:
         check_files(source, settings)
         self.count = source.count(raw)
         self._listing, self._listing_seconds = _listed(source, raw)
-        self._counts = self._listing.counts
 
     @property
     def understood(self) -> Understood:
@@ -80,7 +80,7 @@ class SourceLook:
         _check_sizes(whole)
         # 2. Try the rest of the work: the pool, and the files of the data set.
         some = self._split(whole, form)
-        pool = partial(Pool, form=form, class_names=self.class_names, count=self.count)
+        pool = partial(Pool, form=form, numbering=self._numbering, count=self.count)
         with idle_clock(os.cpu_count()) as clock:
             trial = try_preparing(pool, raws, seconds, some, whole, clock)
         # 3. Estimate the whole data set from these.
@@ -92,7 +92,7 @@ class SourceLook:
             self._firsts_seen(form),
             trial.image_bytes,
             float(np.mean([len(one.stored) for one in whole])),
-            trial.seconds + self._listing_seconds / self._counts.total(),
+            trial.seconds + self._listing_seconds / self._listing.split_sizes.total(),
             trial.fault,
         )
 
@@ -109,7 +109,7 @@ class SourceLook:
 
         A source that does not count its images is taken to end where listing ended.
         """
-        total = self.count or self._counts.total()
+        total = self.count or self._listing.split_sizes.total()
         for rows in places(total, LOOKED_AT):
             raws = islice(self._source.images(self._raw, rows.start), len(rows))
             yield from (raw for raw in raws if raw.split == "train")
@@ -126,7 +126,6 @@ class SourceLook:
 
     def _split(self, whole: list[Made], form: ImageForm) -> SplitInMemory:
         assert form.channels is not None, "it was found"
-        numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.class_names)}
         images = []
         for one in whole:
             if form.storage == "pixels":
@@ -134,24 +133,47 @@ class SourceLook:
             else:
                 pixels = decode(one.stored, form.channels)
                 images.append(fit(pixels, form.image_px) if form.image_px else pixels)
-        labels = torch.tensor([numbers.get(one.label, UNLABELLED) for one in whole])
+        labels = torch.from_numpy(self._numbering.array([one.label for one in whole]))
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)
         return SplitInMemory(torch.from_numpy(np.stack(images)), labels, ids)
 
     def _data(self, some: SplitInMemory, form: ImageForm) -> DatasetManifest:
         """Returns about the manifest that prepare will write."""
-        sizes = {split: counts.total() for split, counts in self._by_split.items()}
+        sizes = self._split_sizes
         mean, std = channel_statistics(some.inputs)
         shape = list(some.inputs.shape[1:])
         data = DatasetManifest(self._source.kind, list(self.class_names), shape, mean, std, sizes, {}, 0, 0)
-        return replace(data, num_unlabelled=self._by_split["train"][None], storage=form.storage)
+        num_unlabelled = self._by_split["train"][None]
+        return replace(data, num_unlabelled=num_unlabelled, storage=form.storage, signal=self._source.signal)
+
+    @property
+    def _numbering(self) -> Numbering:
+        return Numbering(self.class_names, self._source.signal)
+
+    @property
+    def _share(self) -> float:
+        """The number of all images, about, for each one that was listed."""
+        listed = self._listing.split_sizes.total()
+        return (self.count or listed) / listed
+
+    @property
+    def _split_sizes(self) -> dict[str, int]:
+        """The images in each split, about, with those that will be held out."""
+        if self._source.signal == "categorical":
+            return {split: counts.total() for split, counts in self._by_split.items()}
+        sizes = {split: round(self._share * self._listing.split_sizes[split]) for split in SPLITS}
+        for split, fraction in (("test", self._settings.test_fraction), ("val", self._settings.val_fraction)):
+            if not sizes[split]:
+                sizes[split] = round(fraction * (sizes["train"] - self._by_split["train"][None]))
+                sizes["train"] -= sizes[split]
+        return sizes
 
     @property
     def _by_split(self) -> dict[str, Counter[str | None]]:
         """The images of each class in each split, about, with those that will be held out."""
         counts = {split: Counter[str | None]() for split in SPLITS}
-        share = (self.count or self._counts.total()) / self._counts.total()
-        for (split, label), count in self._counts.items():
+        share = self._share
+        for (split, label), count in self._listing.counts.items():
             counts[split][label] = round(share * count)
         for split, fraction in (("test", self._settings.test_fraction), ("val", self._settings.val_fraction)):
             if not counts[split]:

@@ -13,6 +13,7 @@ from pipeline.doctor.disk import tree_bytes
 from pipeline.doctor.load import Clock
 from pipeline.labelling.temporary import FullDiskError, temporary_folder
 from pipeline.preparation.make import ImageForm, Made
+from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.write import SplitRows, write_split
@@ -45,7 +46,7 @@ def try_preparing(
     """
     try:
         seconds = decoding if decoding >= _SLOW_SECONDS else _pooling_seconds(pool, raws, clock)
-        image_bytes, to_write = _write(some, whole, pool.keywords["form"], clock)
+        image_bytes, to_write = _write(some, whole, pool.keywords["form"], pool.keywords["numbering"], clock)
     except FullDiskError as fault:
         stored = float(np.mean([len(one.stored) for one in whole]))
         return Trial(stored, decoding / len(raws), str(fault))
@@ -63,7 +64,9 @@ def _pooling_seconds(pool: partial[Pool], raws: list[RawImage], clock: Clock) ->
     return max(0.0, seconds[2] - seconds[1]) / (_WRITTEN_TIMES - 1)
 
 
-def _write(some: SplitInMemory, whole: list[Made], form: ImageForm, clock: Clock) -> tuple[float, float]:
+def _write(
+    some: SplitInMemory, whole: list[Made], form: ImageForm, numbering: Numbering, clock: Clock
+) -> tuple[float, float]:
     """Returns the bytes and the seconds that writing an image into data/prepare takes.
 
     The bytes include its line in samples.tsv; the seconds are the difference of many and few.
@@ -83,7 +86,10 @@ def _write(some: SplitInMemory, whole: list[Made], form: ImageForm, clock: Clock
             seconds.append(clock.read() - start)
             sizes.append(tree_bytes(folder))
     more = (_WRITTEN_TIMES - 1) * len(some)
-    listed = lines_of((f"{one.sample_id:016x}", one.split, one.label or "", one.key) for one in whole)
+    labels = [numbering.text(label) for label in some.hard_labels.numpy()]
+    listed = lines_of(
+        (f"{one.sample_id:016x}", one.split, label, one.key) for one, label in zip(whole, labels, strict=True)
+    )
     line = np.mean([len(text) for text in listed])
     return sizes[1] / len(some) + float(line), max(0.0, seconds[2] - seconds[1]) / more
 

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import is_labelled
 from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
 from pipeline.preparation.lists import write_broken, write_contradictions
 from pipeline.preparation.order import hold_out
@@ -40,7 +40,7 @@ def check_pool(pool: Pool, settings: Prepare, work: Path) -> None:
     if settings.contradicting == "refuse":
         _check_contradictions(pool, work / f"prepare.{CONTRADICTIONS}")
     labels = pool.column("hard_labels")
-    if (labels == UNLABELLED).all():
+    if not is_labelled(labels).any():
         raise DataError(where, f"all {len(labels):,} images are unlabelled", expected="a class for some of them")
 
 
@@ -77,14 +77,14 @@ def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
         order = order[~contradicting(ids, labels)[order]]
     splits = {name: order[given[order] == number] for number, name in enumerate(SPLITS)}
     for name in ("val", "test"):
-        for key in pool.keys(splits[name][labels[splits[name]] == UNLABELLED][:1]):
+        for key in pool.keys(splits[name][~is_labelled(labels[splits[name]])][:1]):
             raise DataError(key, f"unlabelled, in the split {name}", expected="a class", fix="take it to train")
     # 2. A split that the source does not have is held out of `train`: first `test`, then `val` of
     # what is left.
     for name, fraction in (("test", settings.test_fraction), ("val", settings.val_fraction)):
         if len(splits[name]) == 0:
             train = splits["train"]
-            out = hold_out(name, labels[train], ids[train], fraction, settings.seed, pool.class_names)
+            out = hold_out(name, labels[train], ids[train], fraction, settings.seed, pool.numbering.class_names)
             splits[name], splits["train"] = train[out], train[~out]
     # 3. Nothing is measured on a class that no training image is of.
     _check_classes(pool, splits)
@@ -93,11 +93,25 @@ def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
 
 def _check_classes(pool: Pool, splits: PoolSplits) -> None:
     labels = pool.column("hard_labels")
-    known = np.unique(labels[splits["train"]])
+    counts = {name: pool.numbering.counts(labels[rows]) for name, rows in splits.items()}
     for name in ("val", "test"):
-        foreign = splits[name][~np.isin(labels[splits[name]], known)][:1]
-        for key in pool.keys(foreign):
-            found = f"class {pool.class_names[labels[foreign[0]]]!r} is in {name}, but no training image is of it"
-            raise DataError(key, found, fix="add some to train, or take it out")
-    if lacking := [name for number, name in enumerate(pool.class_names) if number not in known]:
-        say(f"prepare: no images of {len(lacking)} classes, the first: {lacking[0]!r}")
+        if pool.numbering.signal == "categorical":
+            _check_known(pool, labels, splits[name], counts["train"], name)
+        else:
+            _tell_lacking(pool, counts[name], f"{name} images")
+    _tell_lacking(pool, counts["train"], "images" if pool.numbering.signal == "categorical" else "training images")
+
+
+def _check_known(pool: Pool, labels: np.ndarray, rows: np.ndarray, known: Mapping[str | None, int], name: str) -> None:
+    """Raises DataError for an image of a class that no training image is of."""
+    names = pool.numbering.class_names
+    numbers = [number for number, each in enumerate(names) if each in known]
+    foreign = rows[~np.isin(labels[rows], numbers)][:1]
+    for key in pool.keys(foreign):
+        found = f"class {names[labels[foreign[0]]]!r} is in {name}, but no training image is of it"
+        raise DataError(key, found, fix="add some to train, or take it out")
+
+
+def _tell_lacking(pool: Pool, counts: Mapping[str | None, int], what: str) -> None:
+    if lacking := [name for name in pool.numbering.class_names if name not in counts]:
+        say(f"prepare: no {what} of {len(lacking)} classes, the first: {lacking[0]!r}")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Int8, Int64, UInt64
+from jaxtyping import Int8, Int64, Shaped, UInt64
 
 from pipeline.core.files import write_bytes
 from pipeline.preparation.make import Broken, Channels, Made
+from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.sources.split_names import SPLITS
 
 BLOCK_BYTES = 32 * 1024 * 1024
@@ -38,7 +39,7 @@ class PoolBlock:
     bits: int
     image_shape: tuple[int, ...] | None
     splits: Int8[np.ndarray, " images"]
-    hard_labels: Int64[np.ndarray, " images"]
+    hard_labels: Shaped[np.ndarray, "images ..."]
     sample_ids: UInt64[np.ndarray, " images"]
     sizes: Int64[np.ndarray, " images"]
     key_sizes: Int64[np.ndarray, " images"]
@@ -101,8 +102,8 @@ class GrowingBlock:
         """Whether the next image belongs to another block."""
         return self.num_bytes >= BLOCK_BYTES or len(self) >= _BLOCK_IMAGES
 
-    def save(self, path: Path, bits: int, numbers: dict[str | None, int]) -> PoolBlock:
-        """Writes the record and returns it; `numbers` has the number of each class."""
+    def save(self, path: Path, bits: int, numbering: Numbering) -> PoolBlock:
+        """Writes the record and returns it."""
         made = self.made
         shape = made[0].shape if made else ()
         texts = b"".join(closed(text) for one in self.broken for text in (one.key, one.reason))
@@ -112,7 +113,7 @@ class GrowingBlock:
             "levels": self.levels,
             "broken": np.frombuffer(texts, np.uint8),
             "splits": np.array([SPLITS.index(image.split) for image in made], dtype=np.int8),
-            "hard_labels": np.array([numbers[image.label] for image in made], dtype=np.int64),
+            "hard_labels": numbering.array([image.label for image in made]),
             "sample_ids": np.array([image.sample_id for image in made], dtype=np.uint64),
             "sizes": np.array([len(image.stored) for image in made], dtype=np.int64),
             "key_sizes": np.array([len(key) for key in self.keys], dtype=np.int64),

@@ -4,24 +4,54 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt64
+from jaxtyping import Bool, Int8, Int64, Shaped, UInt64
 
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import is_labelled
 
 Contradicting = Literal["keep", "drop", "refuse"]
 CONTRADICTIONS = "contradictions.tsv"
 
 
 def contradicting(
-    sample_ids: UInt64[np.ndarray, " images"], hard_labels: Int64[np.ndarray, " images"]
+    sample_ids: UInt64[np.ndarray, " images"], hard_labels: Shaped[np.ndarray, "images ..."]
 ) -> Bool[np.ndarray, " images"]:
-    """Returns which images have a class, and another image of other class has the same pixels."""
-    labelled = np.flatnonzero(hard_labels != UNLABELLED)
-    order = labelled[np.lexsort((hard_labels[labelled], sample_ids[labelled]))]
-    ids, labels = sample_ids[order], hard_labels[order]
-    several = ids[1:][(ids[1:] == ids[:-1]) & (labels[1:] != labels[:-1])]
-    mask: Bool[np.ndarray, " images"] = np.isin(sample_ids, several) & (hard_labels != UNLABELLED)
+    """Returns which images have a class, and another image of other class has the same pixels.
+
+    Sets of independent classes contradict each other where one has a class that the other is known
+    not to have.
+    """
+    is_known = is_labelled(hard_labels)
+    labelled = np.flatnonzero(is_known)
+    in_several = _in_several_sets if hard_labels.ndim == 2 else _in_several_classes
+    mask: Bool[np.ndarray, " images"] = is_known & np.isin(
+        sample_ids, in_several(sample_ids[labelled], hard_labels[labelled])
+    )
     return mask
+
+
+def _in_several_classes(
+    ids: UInt64[np.ndarray, " images"], labels: Int64[np.ndarray, " images"]
+) -> UInt64[np.ndarray, " some"]:
+    """Returns the ids of several classes."""
+    order = np.lexsort((labels, ids))
+    ids, labels = ids[order], labels[order]
+    several: UInt64[np.ndarray, " some"] = ids[1:][(ids[1:] == ids[:-1]) & (labels[1:] != labels[:-1])]
+    return several
+
+
+def _in_several_sets(
+    ids: UInt64[np.ndarray, " images"], entries: Int8[np.ndarray, "images classes"]
+) -> UInt64[np.ndarray, " some"]:
+    """Returns the ids of which one image is of a class, and another one is not."""
+    values, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[places] > 1)
+    if len(repeated) == 0:
+        return values[:0]
+    order = repeated[np.argsort(places[repeated], kind="stable")]
+    first = np.flatnonzero(np.diff(places[order], prepend=-1))
+    yes, no = (np.logical_or.reduceat(entries[order] == entry, first) for entry in (1, 0))
+    several: UInt64[np.ndarray, " some"] = ids[order][first][(yes & no).any(axis=1)]
+    return several
 
 
 def contradictions_line(folder: Path, chosen: Contradicting) -> str | None:

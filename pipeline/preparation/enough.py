@@ -2,25 +2,30 @@
 
 from collections.abc import Mapping
 from itertools import count as count_up
+from pathlib import Path
 
 from pipeline.core.errors import DataError, listed
 from pipeline.preparation.order import can_hold_out
 from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.labels import in_order
 
 
-def check_counts(counts: Mapping[tuple[str, str | None], int] | None, settings: Prepare, where: object) -> None:
+def check_counts(source: Source, raw: Path, settings: Prepare) -> None:
     """Raises DataError where classes have too few images for the splits that are to be held out.
 
-    All of them are named, before any image is decoded.
-
-    Args:
-        counts: Images by split and class; None where they are not known, and found out later.
+    All of them are named, before any image is decoded. Where counts are not known, they are found
+    out later. Of independent classes a rare one may be in one split alone, so only all labelled
+    images together must be enough.
     """
-    there = {split for split, _ in counts or ()}
+    counts, where = source.counts(raw) or {}, f"source {source.kind!r}"
+    there = {split for split, _ in counts} | set(source.split_sizes(raw) or ())
     fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
     held_out = {split: fraction for split, fraction in fractions.items() if split not in there}
-    trained = {label: count for (split, label), count in (counts or {}).items() if split == "train" and label}
+    if source.signal == "binary":
+        _check_labelled((source.split_sizes(raw) or {}).get("train"), counts, held_out, where)
+        return
+    trained = {label: count for (split, label), count in counts.items() if split == "train" and label}
     lacking = [label for label, count in trained.items() if not can_hold_out(count, held_out.values())]
     if lacking:
         few = [f"{label!r} ({trained[label]})" for label in in_order(lacking)]
@@ -31,3 +36,13 @@ def check_counts(counts: Mapping[tuple[str, str | None], int] | None, settings: 
         needed = next(count for count in count_up(2) if can_hold_out(count, held_out.values()))
         fix = "add images, leave these classes out, raise the fractions, or give the source these splits"
         raise DataError(where, found, expected=f"{needed} or more", fix=fix)
+
+
+def _check_labelled(
+    trained: int | None, counts: Mapping[tuple[str, str | None], int], held_out: Mapping[str, float], where: str
+) -> None:
+    labelled = None if trained is None else trained - counts.get(("train", None), 0)
+    if labelled is not None and not can_hold_out(labelled, held_out.values()):
+        keys = " and ".join(f"prepare.{split}_fraction, {fraction}" for split, fraction in held_out.items())
+        fix = "add images, raise the fractions, or give the source these splits"
+        raise DataError(where, f"{labelled:,} labelled training images are too few for {keys}", fix=fix)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import progress, say
 from pipeline.preparation.make import FOUND, ImageForm
+from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool, WiderImageError
 from pipeline.preparation.sources.base import Source
 
@@ -23,12 +24,12 @@ def filled_pool(folder: Path, source: Source, raw: Path, class_names: Sequence[s
         folder: Where the pool lies, and the record of its form.
         form: The one that was found.
     """
-    record = folder / "form.json"
+    record, numbering = folder / "form.json", Numbering(class_names, source.signal)
     if record.exists():
         form = replace(form, **read_json(record, made_by="prepare"))
     while True:
         write_json(record, {name: getattr(form, name) for name in FOUND})
-        pool = Pool(folder / "pool", form, class_names, source.count(raw))
+        pool = Pool(folder / "pool", form, numbering, source.count(raw))
         try:
             _fill(pool, source, raw)
         except WiderImageError as found:

@@ -1,5 +1,6 @@
 """A pool written as a data set: splits, lists, manifest, and a line that sums it up."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jaxtyping import Int64
 from pipeline.core.progress import progress
 from pipeline.core.sealed import write_sealed
 from pipeline.data.manifest import DatasetManifest
+from pipeline.data.splits import is_labelled
 from pipeline.preparation.assign import PoolSplits, contradictory
 from pipeline.preparation.contradictions import CONTRADICTIONS
 from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates, write_samples
@@ -20,13 +22,14 @@ from pipeline.preparation.write import SplitRows, dataset_manifest, write_split
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that was written, the number of samples in its list of duplicates, and a line
-    about the values of its pixels.
+    """A data set that was written, the number of samples in its list of duplicates, a line about the
+    values of its pixels and, where classes are independent, the mean number of them an image.
     """
 
     manifest: DatasetManifest
     num_duplicates: int
     values: str
+    classes_an_image: float | None = None
 
 
 def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, records: Path) -> Prepared:
@@ -46,7 +49,9 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
         levels -= pool.count_levels(some[given[some] == SPLITS.index("train")])
     # 2. The manifest, which is written last: who finds it finds all of the data set.
     num_broken = write_broken(folder / "broken.tsv", pool)
-    manifest = dataset_manifest(source, pool.class_names, list(shape), statistics_of(levels), rows, num_broken)
+    manifest = dataset_manifest(
+        source, pool.numbering.class_names, list(shape), statistics_of(levels), rows, num_broken
+    )
     # 3. Inputs, hard labels and sample ids, split by split.
     with progress("prepare, splits", sum(map(len, splits.values())), "image") as on_images:
         for name, split in rows.items():
@@ -58,7 +63,13 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
         write_contradictions(folder / CONTRADICTIONS, pool, some)
     num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
     write_sealed(folder / "manifest.json", asdict(manifest))
-    return Prepared(manifest, num_duplicates, values_line(levels))
+    classes_an_image = _classes_an_image(rows) if manifest.signal == "binary" else None
+    return Prepared(manifest, num_duplicates, values_line(levels), classes_an_image)
+
+
+def _classes_an_image(splits: Mapping[str, SplitRows]) -> float:
+    labels = [rows.hard_labels[is_labelled(rows.hard_labels)] for rows in splits.values()]
+    return sum(np.count_nonzero(each == 1) for each in labels) / sum(map(len, labels))
 
 
 def _dropped(pool: Pool, splits: PoolSplits) -> Int64[np.ndarray, " dropped"]:
@@ -83,7 +94,10 @@ def summary(prepared: Prepared, folder: Path) -> str:
     counts = {name: f"{count:,} {name}" for name, count in manifest.num_samples.items()}
     if manifest.num_unlabelled:
         counts["train"] += f" ({manifest.num_unlabelled:,} of them unlabelled)"
-    parts = [f"{manifest.source}, {len(manifest.class_names)} classes, images {shape}, {', '.join(counts.values())}"]
+    classes = f"{len(manifest.class_names)} classes"
+    if prepared.classes_an_image is not None:
+        classes = f"multi-label, {classes}, {prepared.classes_an_image:.1f} an image"
+    parts = [f"{manifest.source}, {classes}, images {shape}, {', '.join(counts.values())}"]
     if manifest.num_repeated_in_train:
         parts.append(f"{manifest.num_repeated_in_train:,} training images repeat another one")
     for name, count in (("val", manifest.num_shared_with_val), ("test", manifest.num_shared_with_test)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.preparation.pixels import PixelLook
 from pipeline.preparation.sources.base import RawImage, Source
+from pipeline.preparation.sources.label_sets import classes_of
 
 LISTING_SECONDS = 10.0  # for which a source is asked for labels: reading all may take hours
 _LOOKED_AT = 200  # images at least, if there are so many
@@ -18,6 +19,7 @@ class Listing:
 
     Attributes:
         counts: Images by split and class; the class None stands for unlabelled ones.
+        split_sizes: Images by split.
         firsts: The first image of each split.
         pixels: A look at the first image of each class in each split, and at some from all over.
         is_whole: Whether these are all images.
@@ -25,10 +27,20 @@ class Listing:
     """
 
     counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    split_sizes: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, RawImage] = field(default_factory=dict)
     pixels: PixelLook = field(default_factory=PixelLook)
     is_whole: bool = True
     seconds: float = 0.0
+
+    def add(self, image: RawImage, is_looked_at: bool) -> None:
+        """Counts an image; it is looked at where told, and where it is the first of a class."""
+        places = [(image.split, name) for name in classes_of(image.label)]
+        if is_looked_at or any(place not in self.counts for place in places):
+            self.pixels.add(image)
+        self.counts.update(places)
+        self.split_sizes[image.split] += 1
+        self.firsts.setdefault(image.split, image)
 
 
 def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> Listing:
@@ -38,16 +50,13 @@ def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> 
     listing, start = Listing(), time.monotonic()
     step = max(1, (source.count(raw) or 0) // _LOOKED_AT)
     for number, image in enumerate(source.images(raw)):
-        if number % step == 0 or (image.split, image.label) not in listing.counts:
-            listing.pixels.add(image)
-        listing.counts[image.split, image.label] += 1
-        listing.firsts.setdefault(image.split, image)
+        listing.add(image, is_looked_at=number % step == 0)
         listing.seconds = time.monotonic() - start
         if listing.seconds > seconds:
             listing.is_whole = False
             break
-    if not listing.is_whole and (counts := source.counts(raw)):
+    if not listing.is_whole and (counts := source.counts(raw)) and (sizes := source.split_sizes(raw)):
         # The labels have been read, so that these are the counts of all.
-        listing.seconds *= sum(counts.values()) / listing.counts.total()
-        listing.counts, listing.is_whole = Counter(counts), True
+        listing.seconds *= sum(sizes.values()) / listing.split_sizes.total()
+        listing.counts, listing.split_sizes, listing.is_whole = Counter(counts), Counter(sizes), True
     return listing

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Int64
 
 from pipeline.core.tables import lines_of
-from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.split_names import SPLITS
 
@@ -19,7 +18,8 @@ _CONTRADICTION = ("sample_id", "class", "key")
 
 def write_samples(path: Path, pool: Pool, splits: Mapping[str, np.ndarray]) -> None:
     """Writes every sample in the order of its split: its id, split, class (empty: unlabelled) and
-    key in the source.
+    key in the source. Of a set of classes the names are there, joined by `|`, and NA where it is
+    unlabelled; entries that are unknown are left out.
     """
     _write(path, _SAMPLE, _samples(pool, splits))
 
@@ -42,9 +42,9 @@ def write_contradictions(path: Path, pool: Pool, some: Int64[np.ndarray, " some"
     these lines.
     """
     ids, labels = pool.column("sample_ids")[some], pool.column("hard_labels")[some]
-    lines = zip(ids.tolist(), labels.tolist(), pool.keys(some), strict=True)
+    lines = zip(ids.tolist(), labels, pool.keys(some), strict=True)
     rows: list[tuple[str, ...]] = sorted(
-        (f"{sample_id:016x}", pool.class_names[label], key) for sample_id, label, key in lines
+        (f"{sample_id:016x}", pool.numbering.text(label), key) for sample_id, label, key in lines
     )
     _write(path, _CONTRADICTION, rows)
     return rows
@@ -62,8 +62,7 @@ def _samples(pool: Pool, splits: Mapping[str, np.ndarray]) -> Iterator[tuple[str
     ids, labels = pool.column("sample_ids"), pool.column("hard_labels")
     for split in SPLITS:
         for row, key in zip(splits[split].tolist(), pool.keys(splits[split]), strict=True):
-            label = labels[row]
-            yield f"{ids[row]:016x}", split, "" if label == UNLABELLED else pool.class_names[label], key
+            yield f"{ids[row]:016x}", split, pool.numbering.text(labels[row]), key
 
 
 def _write(path: Path, names: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:

@@ -21,6 +21,7 @@ from pipeline.data.decoding import (
 from pipeline.data.images import Storage
 from pipeline.data.sample_ids import sample_ids
 from pipeline.preparation.sources.base import RawImage
+from pipeline.preparation.sources.label_sets import Label
 from pipeline.preparation.statistics import count_levels
 
 Channels = Literal[1, 3]
@@ -105,7 +106,7 @@ class Made:
     """
 
     split: str
-    label: str | None
+    label: Label
     key: str
     shape: tuple[int, ...]
     sample_id: int

@@ -20,7 +20,7 @@ bytes a sample.
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,10 @@ from pipeline.core.errors import DataError, SourceError, suggest
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import DecodeError, decode_all
 from pipeline.data.sample_ids import row_draws
-from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
 from pipeline.preparation.make import Broken, Channels, ImageForm, Made, Wider
+from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.order import row_order
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.statistics import count_levels
@@ -56,8 +56,8 @@ class Pool:
         count: The number of images that the source has; None when that is not known.
     """
 
-    def __init__(self, folder: Path, form: ImageForm, class_names: Sequence[str], count: int | None) -> None:
-        self.folder, self.form, self.class_names, self._count = folder, form, class_names, count
+    def __init__(self, folder: Path, form: ImageForm, numbering: Numbering, count: int | None) -> None:
+        self.folder, self.form, self.numbering, self._count = folder, form, numbering, count
         self._images, self._keys = Buckets(folder, "images"), Buckets(folder, "keys")
         self.blocks: list[PoolBlock] = []
         while (path := self._next_path).exists():
@@ -101,36 +101,34 @@ class Pool:
         channels = self.form.channels
         assert channels is not None, "images have been looked at"
         growing = GrowingBlock(channels)
-        numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.class_names)}
-        numbers[None] = UNLABELLED
         first = self._first()
         for image in map_in_order(self.form.make, images, os.cpu_count() or 1):
             if isinstance(image, Made):
                 first = first or (image.key, image.shape)
-                _check(image, first, numbers)
+                _check(image, first, self.numbering)
             elif isinstance(image, Wider):
                 raise WiderImageError(image)
             growing.add(image)
             if growing.is_full:
-                self._put(growing, numbers)
+                self._put(growing)
                 growing = GrowingBlock(channels)
             yield 1
         if len(growing):
-            self._put(growing, numbers)
+            self._put(growing)
 
     def _first(self) -> tuple[str, tuple[int, ...]] | None:
         """Returns key and shape of the first image, to which others are compared."""
         shape = self.image_shape
         return None if shape is None else (next(self.keys(np.zeros(1, np.int64))), shape)
 
-    def _put(self, growing: GrowingBlock, numbers: dict[str | None, int]) -> None:
+    def _put(self, growing: GrowingBlock) -> None:
         """Deals a block's images into buckets, then writes its record, which makes them count."""
         bits = self.blocks[0].bits if self.blocks else _bits(growing, self._count)
         ids = np.array([image.sample_id for image in growing.made], dtype=np.uint64)
         buckets = row_draws(ids) >> (32 - bits)
         self._images.append(buckets, [image.stored for image in growing.made])
         self._keys.append(buckets, growing.keys)
-        self.blocks.append(growing.save(self._next_path, bits, numbers))
+        self.blocks.append(growing.save(self._next_path, bits, self.numbering))
 
     def clear(self) -> None:
         """Removes everything."""
@@ -232,13 +230,12 @@ def _bits(growing: GrowingBlock, count: int | None) -> int:
     return min(_MOST_BITS, (expected // BUCKET_BYTES).bit_length())
 
 
-def _check(image: Made, first: tuple[str, tuple[int, ...]], numbers: dict[str | None, int]) -> None:
+def _check(image: Made, first: tuple[str, tuple[int, ...]], numbering: Numbering) -> None:
     """Raises SourceError for a class that was not announced, DataError for another shape than the
     first image's.
     """
-    if image.label not in numbers:
-        known = suggest(str(image.label), [str(name) for name in numbers if name is not None])
-        raise SourceError(image.key, f"class {image.label!r}", expected=known)
+    if (name := numbering.unknown(image.label)) is not None:
+        raise SourceError(image.key, f"class {name!r}", expected=suggest(name, list(numbering.class_names)))
     if image.shape != first[1]:
         sizes = [" x ".join(map(str, shape[1:])) for shape in (first[1], image.shape)]
         found = f"{sizes[0]} pixels (height x width), but {image.key} has {sizes[1]}"

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.data.manifest import SignalKind
 from pipeline.preparation.listing import Listing
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source
@@ -26,6 +27,8 @@ class Understood:
         held_out: The share of the training images that each split will get which is not there.
         remarks: Lines about files.
         pixels: Lines about colour, sizes and bits.
+        signal: What labels are.
+        split_sizes: Images by split; None: each counts for one class.
     """
 
     class_names: Sequence[str]
@@ -34,11 +37,14 @@ class Understood:
     held_out: Mapping[str, float] | None = None
     remarks: Sequence[str] = ()
     pixels: Sequence[str] = ()
+    signal: SignalKind = "categorical"
+    split_sizes: Mapping[str, int] | None = None
 
     def lines(self, most_classes: int = _MANY) -> list[str]:
         """Returns the facts in a few lines, one screen at most; of more classes, some are shown."""
         return [
             *self._classes(most_classes),
+            *self._sets(),
             *self._splits(),
             *(f"files: {remark}" for remark in self.remarks),
             *self.pixels,
@@ -57,10 +63,23 @@ class Understood:
         counts = [f"{count:,} {split}" for split in SPLITS if (count := self.counts.get((split, label), 0))]
         return ", ".join(counts) or "no images"
 
+    @property
+    def _num_images(self) -> int:
+        return sum((self.counts if self.split_sizes is None else self.split_sizes).values())
+
+    def _sets(self) -> list[str]:
+        """Returns a line about sets of classes: a person knows whether classes exclude each other."""
+        if self.signal == "categorical":
+            return []
+        labelled = self._num_images - sum(count for (_, name), count in self.counts.items() if name is None)
+        named = sum(count for (_, name), count in self.counts.items() if name is not None)
+        mean = f"; {named / labelled:.1f} an image" if labelled else ""
+        return [f"labels: multi-label, an image is of any number of classes{mean}"]
+
     def _splits(self) -> list[str]:
         lines = []
         if not self.is_whole:
-            listed = sum(self.counts.values())
+            listed = self._num_images
             lines.append(f"classes: counted in the first {listed:,} images alone, because more takes long")
         if self.held_out:
             shares = " and ".join(f"{split} ({share:.0%})" for split, share in self.held_out.items())
@@ -70,11 +89,20 @@ class Understood:
 
 def understand(source: Source, class_names: Sequence[str], listing: Listing, settings: Prepare) -> Understood:
     """Returns the facts about a source whose images were listed."""
-    splits = {split for split, _ in listing.counts}
+    splits = set(listing.split_sizes)
     fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
     held_out = {split: fraction for split, fraction in fractions.items() if listing.is_whole and split not in splits}
     pixels = listing.pixels.lines(listing.pixels.decided(settings.form))
-    return Understood(class_names, listing.counts, listing.is_whole, held_out, source.notes.lines(), pixels)
+    return Understood(
+        class_names,
+        listing.counts,
+        listing.is_whole,
+        held_out,
+        source.notes.lines(),
+        pixels,
+        source.signal,
+        listing.split_sizes,
+    )
 
 
 def _short(name: str) -> str:

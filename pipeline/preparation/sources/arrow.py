@@ -32,22 +32,30 @@ class ParquetTable:
         return named or [name for name in self.columns if self._holds_bytes(name)]
 
     def label_columns(self) -> list[str]:
-        """Returns the columns that hold labels: those that Hugging Face's metadata names, else
-        `label`.
+        """Returns the columns that hold labels, or lists of them: those that Hugging Face's metadata
+        names, else `label`.
         """
-        named = [name for name, feature in self._features().items() if feature.get("_type") == "ClassLabel"]
+        named = [name for name, feature in self._features().items() if _of_one(feature).get("_type") == "ClassLabel"]
         return named or [name for name in self.columns if name == "label"]
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Returns the names that numbers in a column stand for, if the metadata has them."""
-        names = self._features().get(column, {}).get("names")
+        names = _of_one(self._features().get(column, {})).get("names")
         return tuple(map(str, names)) if isinstance(names, list) else None
 
     def holds_numbers(self, column: str) -> bool:
-        """Returns whether a column is of whole numbers."""
+        """Returns whether a column is of whole numbers, or of lists of them."""
         import pyarrow.types as types
 
-        return bool(types.is_integer(self._schema.field(column).type))
+        kind = self._schema.field(column).type
+        return bool(types.is_integer(kind.value_type if self.holds_lists(column) else kind))
+
+    def holds_lists(self, column: str) -> bool:
+        """Returns whether there is such a column, and it is of lists."""
+        import pyarrow.types as types
+
+        kind = self._schema.field(column).type if column in self.columns else None
+        return any(is_list(kind) for is_list in (types.is_list, types.is_large_list, types.is_fixed_size_list))
 
     def rows(self, columns: list[str], start: int = 0, at_once: int = 4096) -> Iterator[tuple[object, ...]]:
         """Yields the values of some columns, row by row from `start`; groups of rows before it are
@@ -88,6 +96,12 @@ class ParquetTable:
         if types.is_struct(kind):
             return any(field.name == "bytes" for field in kind)
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _of_one(feature: dict[str, Any]) -> dict[str, Any]:
+    """Returns the feature of one label, where those of a column are lists of it."""
+    inner = feature.get("feature")
+    return inner if isinstance(inner, dict) else feature
 
 
 def _rows_of(batch: Any, columns: list[str]) -> Iterator[tuple[object, ...]]:

@@ -3,6 +3,7 @@ other.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.data.manifest import SignalKind
 from pipeline.preparation.sources.inputs import look_at
+from pipeline.preparation.sources.label_sets import Label
 from pipeline.preparation.sources.notes import Notes
 
 
@@ -22,7 +25,7 @@ class RawImage:
 
     Attributes:
         split: `train`, `val` or `test`.
-        label: The name of its class; None when it is unlabelled.
+        label: The name of its class, or the set of its classes; None when it is unlabelled.
         key: Its place, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to
             the source's path, and the same in every run.
         content: An encoded image file, the path of one (read by the threads that decode), or
@@ -30,7 +33,7 @@ class RawImage:
     """
 
     split: str
-    label: str | None
+    label: Label
     key: str
     content: bytes | Path | UInt8[np.ndarray, "channels height width"]
 
@@ -52,15 +55,27 @@ class Source(ABC):
         """
         return Notes()
 
+    @property
+    def signal(self) -> SignalKind:
+        """What the labels are: one class of several, or a set of independent classes."""
+        return "categorical"
+
     @abstractmethod
     def class_names(self, raw: Path) -> tuple[str, ...]:
         """Returns the classes in the order of their numbers, and checks what it can."""
 
     def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int] | None:
         """Returns the images by split and class, the class None for unlabelled ones; None where the
-        labels have not been read.
+        labels have not been read. An image of several classes counts for each of them.
         """
         return None
+
+    def split_sizes(self, raw: Path) -> Mapping[str, int] | None:
+        """Returns the images by split; None where the labels have not been read."""
+        counts, sizes = self.counts(raw), Counter[str]()
+        for (split, _), count in (counts or {}).items():
+            sizes[split] += count
+        return None if counts is None else sizes
 
     @abstractmethod
     def count(self, raw: Path) -> int | None:

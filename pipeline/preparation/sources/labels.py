@@ -30,7 +30,7 @@ NO_LABEL = frozenset(
     # pandas reads these as missing, and writes some of them; -1 is Hugging Face's
     ["", "-1", "nan", "NaN", "NAN", "-nan", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT", "None", "NULL", "null"]
 )
-_WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
+WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
 _DECIMAL = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?|[-+]?inf", re.IGNORECASE)
 _MOST_LISTED = 20
 _LIST_BYTES = 64 << 20  # of a file of class names
@@ -74,13 +74,13 @@ class Classes:
         return reading
 
     def _read(self, label: object, where: object) -> Reading:
-        raw = _text_of(label, where)
+        raw = text_of(label, where)
         text = composed(raw).strip()
         if text in NO_LABEL and text not in self._known:
             return Reading(None, f"labels {text!r}, which stands for none" if text else "")
         if text in self._known and not is_whole(text):
             reading = Reading(text)
-        elif whole := _WHOLE.fullmatch(text):
+        elif whole := WHOLE.fullmatch(text):
             reading = self._of_number(whole[1], where)
             if whole[2] and not reading.remark:
                 reading = Reading(reading.name, "labels that are whole numbers, written as decimals")
@@ -95,7 +95,7 @@ class Classes:
 
     @cached_property
     def _by_value(self) -> dict[int, str]:
-        wholes = {name: _WHOLE.fullmatch(name) for name in self.names or ()}
+        wholes = {name: WHOLE.fullmatch(name) for name in self.names or ()}
         return {int(whole[1]): name for name, whole in wholes.items() if whole}
 
     def _of_text(self, text: str, where: object) -> str:
@@ -128,7 +128,7 @@ class Classes:
 
 def is_whole(name: str) -> bool:
     """Returns whether a class name is a whole number."""
-    return _WHOLE.fullmatch(name) is not None and "." not in name
+    return WHOLE.fullmatch(name) is not None and "." not in name
 
 
 def in_order(names: Collection[str]) -> tuple[str, ...]:
@@ -140,9 +140,9 @@ def in_order(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def read_classes(classes: ClassList) -> Classes:
-    """Reads the setting `classes`; raises SourceError when its file can't be read or has a name
-    twice.
+def read_classes(classes: ClassList, least: int = 2) -> Classes:
+    """Reads the setting `classes`; raises SourceError when its file can't be read, has a name twice
+    or less than `least` names.
     """
     if classes is None:
         return Classes()
@@ -150,11 +150,11 @@ def read_classes(classes: ClassList) -> Classes:
         where, names = classes, _read_lines(Path(classes))
     else:
         where, names = "classes", tuple(composed(name).strip() for name in classes)
-    if len(names) < 2 or not all(names):
+    if len(names) < least or not all(names):
         found = f"{len(names)} names" if all(names) else "an empty name"
-        raise SourceError(where, found, expected="a name per class, at least two")
+        raise SourceError(where, found, expected=f"a name per class, at least {'two' if least > 1 else 'one'}")
     check_names(names, where)
-    return Classes(names, of_numbers=any(_WHOLE.fullmatch(name) or _DECIMAL.fullmatch(name) for name in names))
+    return Classes(names, of_numbers=any(WHOLE.fullmatch(name) or _DECIMAL.fullmatch(name) for name in names))
 
 
 def files_of(classes: ClassList) -> Iterator[str]:
@@ -182,7 +182,8 @@ def check_names(names: Iterable[str], where: object) -> None:
             raise SourceError(where, f"the classes {other!r} and {name!r}, which are one number", fix=fix)
 
 
-def _text_of(label: object, where: object) -> str:
+def text_of(label: object, where: object) -> str:
+    """Returns a name or a number as text; raises SourceError for anything else."""
     if label is None:
         return ""
     if isinstance(label, bytes):

@@ -5,26 +5,26 @@ from typing import NamedTuple
 
 from pipeline.core.errors import SourceError, listed
 from pipeline.preparation.sources.arrow import ParquetTable
-from pipeline.preparation.sources.labels import Classes, ClassList, check_names, in_order, read_classes
+from pipeline.preparation.sources.labels import Classes, check_names, in_order
 from pipeline.preparation.sources.notes import Notes
 
 
 class NamedTables(NamedTuple):
-    """The reading of labels in each file, and the names of all classes where they are known."""
+    """The reading of names in each file, and the names of all classes where they are known."""
 
-    classes: list[Classes]
+    of_tables: list[Classes]
     names: tuple[str, ...] | None
 
 
-def named_tables(tables: Sequence[ParquetTable], column: str, setting: ClassList, notes: Notes) -> NamedTables:
+def named_tables(tables: Sequence[ParquetTable], column: str, given: Classes, notes: Notes) -> NamedTables:
     """Returns how the labels of each file are read.
 
-    The names in a file's metadata say what its numbers are. The setting `classes` gives their
-    order; where it shares no name with the files, its names take the place of theirs.
+    The names in a file's metadata say what its numbers are. The setting `classes`, which is
+    `given`, has their order; where it shares no name with the files, its names take the place of
+    theirs.
 
     Raises SourceError where it is not clear what the numbers of a file are.
     """
-    given = read_classes(setting)
     own = [table.class_names(column) for table in tables]
     for table, names in zip(tables, own, strict=True):
         check_names(names or (), table.path)

@@ -9,11 +9,12 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
+from pipeline.data.manifest import SignalKind
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
+from pipeline.preparation.sources.label_columns import Columns, LabelColumns, Readers, Separator
 from pipeline.preparation.sources.labels import ClassList, files_of
-from pipeline.preparation.sources.own_names import NamedTables, named_tables
 from pipeline.preparation.sources.survey import Survey
 
 _AT_ONCE = 64  # rows with images
@@ -26,17 +27,24 @@ class Parquet(Source):
 
     An image is bytes, or a struct of `bytes` and `path`. Columns that are null are found by Hugging
     Face's metadata or by their type. Labels are text, or numbers whose names are in that metadata,
-    file by file, or in `classes`."""
+    file by file, or in `classes`; they are sets in a column of lists, and with `separator` or
+    `label_columns`."""
 
     path: str
     image_column: str | None = None
     label_column: str | None = None
+    label_columns: Columns | None = None
+    separator: Separator | None = None
     classes: ClassList = None
 
     kind: ClassVar[str] = "parquet"
 
+    @cached_property
+    def signal(self) -> SignalKind:
+        return self._labels.signal(self._files)
+
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        return self._survey.class_names(self._named.names, self.path)
+        return self._survey.class_names(self._readers.names, self.path)
 
     def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
         return self._survey.counts
@@ -44,12 +52,16 @@ class Parquet(Source):
     def count(self, raw: Path) -> int:
         return sum(table.num_rows for _, _, table in self._tables)
 
+    def split_sizes(self, raw: Path) -> Mapping[str, int]:
+        return self._survey.split_sizes
+
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        for (split, key, table), classes in zip(self._tables, self._named.classes, strict=True):
-            rows = table.rows(list(self._columns), start, _AT_ONCE)
-            for row, (image, label) in enumerate(rows, start):
+        labels = self._labels
+        for (split, key, table), reader in zip(self._tables, self._readers.of_tables, strict=True):
+            rows = table.rows([self._image, *labels.names], start, _AT_ONCE)
+            for row, (image, *cells) in enumerate(rows, start):
                 where = f"{key}:{row}"
-                yield RawImage(split, classes.name(label, where), where, _content(image, where))
+                yield RawImage(split, reader.name(labels.label(cells), where), where, _content(image, where))
             start = max(start - table.num_rows, 0)
 
     def files(self) -> Iterator[str]:
@@ -62,28 +74,45 @@ class Parquet(Source):
         root, files = find_files(self.path, [".parquet"], self.notes)
         return [(split, file.relative_to(root).as_posix(), ParquetTable(file)) for split, file in files]
 
-    @cached_property
-    def _columns(self) -> tuple[str, str]:
-        """The columns of image and label, which every file must have."""
-        _, _, first = self._tables[0]
-        image = _column(first, self.image_column, first.image_columns(), "image_column")
-        label = _column(first, self.label_column, first.label_columns(), "label_column")
-        for _, _, table in self._tables:
-            for column in (image, label):
-                _column(table, column, [], "")
-        return image, label
+    @property
+    def _files(self) -> list[ParquetTable]:
+        return [table for _, _, table in self._tables]
 
     @cached_property
-    def _named(self) -> NamedTables:
-        return named_tables([table for _, _, table in self._tables], self._columns[1], self.classes, self.notes)
+    def _image(self) -> str:
+        """The column of images, which every file must have."""
+        first = self._files[0]
+        return self._in_all(_column(first, self.image_column, first.image_columns(), "image_column"))
+
+    @cached_property
+    def _labels(self) -> LabelColumns:
+        """The columns of labels, likewise."""
+        if self.label_columns and self.label_column:
+            raise SourceError("label_column", "given beside `label_columns`", expected="one of the two")
+        first, one = self._files[0], ""
+        if not self.label_columns:
+            one = _column(first, self.label_column, first.label_columns(), "label_column")
+        columns = LabelColumns(one, self.label_columns, self.separator)
+        for name in columns.names:
+            self._in_all(name)
+        return columns
+
+    def _in_all(self, column: str) -> str:
+        for table in self._files:
+            _column(table, column, [], "")
+        return column
+
+    @cached_property
+    def _readers(self) -> Readers:
+        return self._labels.readers(self._files, self.classes, self.notes)
 
     @cached_property
     def _survey(self) -> Survey:
         """The labels of all rows, from a pass of their own."""
-        survey = Survey(self.notes)
-        for (split, key, table), classes in zip(self._tables, self._named.classes, strict=True):
-            for row, (label,) in enumerate(table.rows([self._columns[1]])):
-                survey.add(split, label, classes, f"{key}:{row}")
+        survey, labels = Survey(self.notes, self.signal), self._labels
+        for (split, key, table), reader in zip(self._tables, self._readers.of_tables, strict=True):
+            for row, cells in enumerate(table.rows(list(labels.names))):
+                survey.add(split, labels.label(cells), reader, f"{key}:{row}")
         return survey
 
 

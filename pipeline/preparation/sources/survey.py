@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import SourceError, listed
 from pipeline.core.text import compared
-from pipeline.preparation.sources.labels import Classes, check_names, in_order
+from pipeline.data.manifest import SignalKind
+from pipeline.preparation.sources.label_sets import LabelReader, classes_of, names_in
+from pipeline.preparation.sources.labels import check_names, in_order
 from pipeline.preparation.sources.notes import Notes
 
 
@@ -16,47 +18,68 @@ class Survey:
 
     Attributes:
         notes: Takes remarks about labels that were written in another way than their class.
+        signal: What the labels are.
         counts: Images by split and class; the class None stands for unlabelled ones.
+        split_sizes: Images by split.
+        named: All classes that labels name, also where an image is not of them.
         no_labels: Whether some labels were read as none by what stands there.
+        is_several: Whether an image is of several classes.
     """
 
     notes: Notes
+    signal: SignalKind = "categorical"
     counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    split_sizes: Counter[str] = field(default_factory=Counter)
+    named: set[str] = field(default_factory=set)
     no_labels: bool = False
+    is_several: bool = False
 
-    def add(self, split: str, label: object, classes: Classes, where: str, count: int = 1) -> None:
+    def add(self, split: str, label: object, reader: LabelReader, where: str, count: int = 1) -> None:
         """Counts a label as it was found; `where` is an example of its images."""
-        name, remark = classes.read(label, where)
-        self.counts[split, name] += count
+        found, remark = reader.read(label, where)
+        self.split_sizes[split] += count
+        for number, name in enumerate(classes_of(found)):
+            self.counts[split, name] += count
+            self.is_several |= number > 0
+        self.named.update(names_in(found))
         if remark:
             self.notes.add(remark, where, count)
-            self.no_labels |= name is None
+            self.no_labels |= found is None
 
     def class_names(self, names: tuple[str, ...] | None, where: object) -> tuple[str, ...]:
         """Returns the classes by number: those that are given, or those found, in order.
 
         Raises SourceError when labels do not fit together.
         """
-        found = {label for _, label in self.counts if label is not None}
-        check_names(sorted(found), where)
+        check_names(sorted(self.named), where)
         self._check_train(where)
         for split in ("val", "test"):
             self._check_measured(split, where)
-        _note_alike(found, self.notes)
-        return in_order(found) if names is None else names
+        _note_alike(self.named, self.notes)
+        ordered = in_order(self.named) if names is None else names
+        if self.signal == "binary" and not self.is_several and len(ordered) > 1:
+            self._note_single()
+        return ordered
 
     def _labels(self, split: str) -> set[str | None]:
         return {label for one, label in self.counts if one == split}
 
     def _check_train(self, where: object) -> None:
-        labels = self._labels("train")
-        if not labels:
+        if not self.split_sizes["train"]:
             raise SourceError(where, "no training images", expected="a split `train`")
-        if len(trained := labels - {None}) < 2:
+        if self.signal == "binary":
+            self._check_trained_sets(where)
+        elif len(trained := self._labels("train") - {None}) < 2:
             only = f"only one class, {next(iter(trained))!r}" if trained else "no labelled training image"
             fix = "labels such as -1, nan and None stand for none: if one is a class, name all in `classes`"
             fix = fix if self.no_labels else ""
             raise SourceError(where, only, expected="images of at least two classes", fix=fix)
+
+    def _check_trained_sets(self, where: object) -> None:
+        if self.counts["train", None] == self.split_sizes["train"]:
+            raise SourceError(where, "no labelled training image", expected="a set of classes for some of them")
+        if not self.named:
+            raise SourceError(where, "no label names a class", expected="at least one class")
 
     def _check_measured(self, split: str, where: object) -> None:
         labels = self._labels(split)
@@ -64,10 +87,22 @@ class Survey:
             found = f"{self.counts[split, None]:,} unlabelled images in the split {split!r}"
             fix = "label them, take them to train, or out (prepare can split some off the training images)"
             raise SourceError(where, found, expected="labels", fix=fix)
-        if foreign := sorted(label for label in labels - self._labels("train") if label is not None):
+        foreign = sorted(label for label in labels - self._labels("train") if label is not None)
+        if foreign and self.signal == "binary":
+            count = sum(self.counts[split, name] for name in foreign)
+            self.notes.add(f"labels in {split!r} of classes that no training image is of", listed(foreign, 60), count)
+        elif foreign:
             what = f"class {foreign[0]!r} is" if len(foreign) == 1 else f"classes {listed(foreign)} are"
             fix = f"add training images, or take them out of {split!r}"
             raise SourceError(where, f"{what} in {split!r} but not in 'train'", fix=fix)
+
+    def _note_single(self) -> None:
+        """Notes sets of one class at most: perhaps the classes exclude each other, or names were not
+        taken apart.
+        """
+        advice = "if classes exclude each other, say so by one label an image; if not, check `separator`"
+        name = next((name for _, name in self.counts if name is not None), "none")
+        self.notes.add(f"images, of which none has more than one class ({advice})", name, self.split_sizes.total())
 
 
 def _note_alike(names: Collection[str], notes: Notes) -> None:

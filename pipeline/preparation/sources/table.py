@@ -11,52 +11,63 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
 from pipeline.core.plain_files import text_lines
+from pipeline.data.manifest import SignalKind
 from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.inputs import need_file
-from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
+from pipeline.preparation.sources.label_columns import Columns, LabelColumns, Readers, Separator
+from pipeline.preparation.sources.labels import ClassList, files_of
 from pipeline.preparation.sources.near_misses import near_miss
-from pipeline.preparation.sources.own_names import NamedTables, named_tables
 from pipeline.preparation.sources.split_names import split_named
 from pipeline.preparation.sources.survey import Survey
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _SPLIT_COLUMNS = frozenset(["split", "set", "subset", "partition", "part", "fold", "usage"])
+_LABEL_COLUMN = "label"
 TableRow = tuple[str, object, object, object]  # its place, then its image, label and split
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Table(Source):
     """The images of a table, in its order. Without `split_column` all are for training; an empty
-    label is none.
+    label is none. With `separator`, `label_columns` or a column of lists, labels are sets.
 
     Paths are relative to `root`, or to the table's folder when it is null. Files are looked for
     only when they are read: one that is missing is a broken image."""
 
     path: str
     image_column: str = "path"
-    label_column: str = "label"
+    label_column: str = _LABEL_COLUMN
+    label_columns: Columns | None = None
+    separator: Separator | None = None
     split_column: str | None = None
     root: str | None = None
     classes: ClassList = None
 
     kind: ClassVar[str] = "manifest"
 
+    @cached_property
+    def signal(self) -> SignalKind:
+        return self._labels.signal(self._parquet)
+
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        return self._survey.class_names(self._named.names, self.path)
+        return self._survey.class_names(self._readers.names, self.path)
 
     def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
         return self._survey.counts
 
     def count(self, raw: Path) -> int:
-        return self._survey.counts.total()
+        return self._survey.split_sizes.total()
+
+    def split_sizes(self, raw: Path) -> Mapping[str, int]:
+        return self._survey.split_sizes
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         root = self._root
         if not root.is_dir():
             raise SourceError(root, "no such folder", expected="the one that paths are relative to", fix="set `root`")
-        classes = self._named.classes[0]
+        reader = self._readers.of_tables[0]
         for number, (where, image, label, split) in enumerate(self._rows()):
             if number < start:
                 continue
@@ -64,7 +75,7 @@ class Table(Source):
                 raise SourceError(where, f"path {image!r}", expected="the path of an image file")
             if "://" in image and not image.startswith("file:"):
                 raise SourceError(where, f"path {image!r}, a URL", expected="a file", fix="fetch the images first")
-            yield RawImage(self._split(split, where), classes.name(label, where), image, as_on_disk(root / image))
+            yield RawImage(self._split(split, where), reader.name(label, where), image, as_on_disk(root / image))
 
     def files(self) -> Iterator[str]:
         yield self.path
@@ -78,25 +89,33 @@ class Table(Source):
     def _root(self) -> Path:
         return Path(self.path).parent if self.root is None else Path(self.root)
 
+    @property
+    def _labels(self) -> LabelColumns:
+        if self.label_columns and self.label_column != _LABEL_COLUMN:
+            raise SourceError("label_column", "given beside `label_columns`", expected="one of the two")
+        return LabelColumns(self.label_column, self.label_columns, self.separator)
+
     @cached_property
-    def _named(self) -> NamedTables:
-        """The reading of labels: a Parquet table may name its classes."""
-        if self._suffix == ".parquet" and self._is_there():
-            return named_tables([ParquetTable(Path(self.path))], self.label_column, self.classes, self.notes)
-        classes = read_classes(self.classes)
-        return NamedTables([classes], classes.names)
+    def _parquet(self) -> list[ParquetTable]:
+        """The table, if it is one that may name its classes."""
+        return [ParquetTable(Path(self.path))] if self._suffix == ".parquet" and self._is_there() else []
+
+    @cached_property
+    def _readers(self) -> Readers:
+        """The reading of labels."""
+        return self._labels.readers(self._parquet, self.classes, self.notes)
 
     @cached_property
     def _survey(self) -> Survey:
         """The labels of all rows, from one pass over the table."""
-        survey, classes = Survey(self.notes), self._named.classes[0]
+        survey, reader = Survey(self.notes, self.signal), self._readers.of_tables[0]
         for where, _, label, split in self._rows():
-            survey.add(self._split(split, where), label, classes, where)
-        if not survey.counts:
+            survey.add(self._split(split, where), label, reader, where)
+        if not survey.split_sizes:
             raise SourceError(self.path, "no rows", expected="a row for each image, below a row of column names")
         if self.split_column is None and (named := [name for name in self._columns if name.lower() in _SPLIT_COLUMNS]):
             remark = "images are all for training, though a column may name splits (set `split_column`)"
-            self.notes.add(remark, named[0], survey.counts.total())
+            self.notes.add(remark, named[0], survey.split_sizes.total())
         return survey
 
     @property
@@ -122,16 +141,17 @@ class Table(Source):
 
     def _rows(self) -> Iterator[TableRow]:
         self._is_there()
-        columns = [self.image_column, self.label_column, *([self.split_column] if self.split_column else [])]
+        labels = self._labels
+        columns = [self.image_column, *labels.names, *([self.split_column] if self.split_column else [])]
         if self._suffix == ".parquet":
             rows = _parquet_rows(Path(self.path), columns)
         elif self._suffix in _DELIMITERS:
             rows = _text_rows(Path(self.path), columns, _DELIMITERS[self._suffix])
         else:
             raise SourceError(self.path, f"ends in {self._suffix!r}", expected="a table in .csv, .tsv or .parquet")
-        for where, values in rows:
-            image, label, split = values if self.split_column else (*values, None)
-            yield where, image, label, split
+        for where, (image, *cells) in rows:
+            split = cells.pop() if self.split_column else None
+            yield where, image, labels.label(cells), split
 
 
 def _parquet_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, tuple[object, ...]]]:

@@ -1,0 +1,67 @@
+"""Labels as numbers, as a data set has them: that of the class, or an entry for each class."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Shaped
+
+from pipeline.data.manifest import SignalKind
+from pipeline.data.splits import UNLABELLED, is_labelled
+from pipeline.preparation.sources.label_sets import Label, LabelSet, names_in
+
+BETWEEN = "|"  # names of a set, in lists
+UNLABELLED_SET = "NA"  # in lists, where nothing stands for a set that is empty
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The classes in the order of their numbers, and what labels are."""
+
+    class_names: Sequence[str]
+    signal: SignalKind = "categorical"
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.class_names)}
+
+    def unknown(self, label: Label) -> str | None:
+        """Returns a name in a label that is no class; None if there is none."""
+        return next((name for name in names_in(label) if name not in self._numbers), None)
+
+    def array(self, labels: Sequence[Label]) -> Shaped[np.ndarray, "samples ..."]:
+        """Returns labels as hard labels."""
+        if self.signal == "binary":
+            entries = np.full((len(labels), len(self.class_names)), UNLABELLED, np.int8)
+            for row, label in zip(entries, labels, strict=True):
+                if isinstance(label, LabelSet):
+                    self._fill(row, label)
+            return entries
+        numbers: dict[Label, int] = {None: UNLABELLED}
+        numbers.update(self._numbers)
+        return np.array([numbers[label] for label in labels], dtype=np.int64)
+
+    def _fill(self, row: np.ndarray, label: LabelSet) -> None:
+        row[slice(None) if label.no is None else [self._numbers[name] for name in label.no]] = 0
+        row[[self._numbers[name] for name in label.yes]] = 1
+
+    def text(self, hard_label: np.ndarray) -> str:
+        """Returns a hard label as lists have it: its class, or the names of its classes."""
+        if not is_labelled(hard_label[None])[0]:
+            return UNLABELLED_SET if self.signal == "binary" else ""
+        if self.signal == "binary":
+            return BETWEEN.join(self.class_names[number] for number in np.flatnonzero(hard_label == 1).tolist())
+        return self.class_names[int(hard_label)]
+
+    def counts(self, hard_labels: Shaped[np.ndarray, "samples ..."]) -> Counter[str | None]:
+        """Returns the images of each class; the class None stands for unlabelled ones."""
+        labelled = hard_labels[is_labelled(hard_labels)]
+        if self.signal == "binary":
+            each = (labelled == 1).sum(axis=0)
+        else:
+            each = np.bincount(labelled, minlength=len(self.class_names))
+        counts: Counter[str | None] = Counter(dict(zip(self.class_names, each.tolist(), strict=True)))
+        counts[None] = len(hard_labels) - len(labelled)
+        return +counts
