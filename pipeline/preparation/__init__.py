@@ -13,10 +13,12 @@ consecutive rows are a random sample.
     pixels.py      a look at some images: grey or colour, sizes, bits used
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
     filling.py     a pool filled in one form, which is widened where an image needs it
+    numbering.py   labels as numbers: classes, or entries of independent classes
     pool.py        all images of a source, made ready and kept on disk
     blocks.py      the records of the images in a pool, a few megabytes of images at a time
     buckets.py     the files of a pool: a sort on disk in two passes
     order.py       the order of rows, and the draw of those that are held out
+    hold_out_sets.py  the same draw where classes are independent
     enough.py      whether classes have enough images for the splits, before any is decoded
     assign.py      the split of every image: the source's own, or held out
     contradictions.py  pictures in several classes

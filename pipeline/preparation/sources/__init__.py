@@ -4,6 +4,7 @@
 a place in `SOURCES`.
 
     fashion_mnist.py  Fashion-MNIST, downloaded or found
+    fashion_scenes.py  several of its items on a canvas, for demonstrations
     digits.py         scikit-learn's hand-written digits, for tests and trials
     folder.py         image files in a folder for each class
     table.py          image files that a table lists: CSV, TSV or Parquet
@@ -26,6 +27,9 @@ What they share:
     near_misses.py    the file that was probably meant by a path that leads nowhere
     files.py          the files of a path, and the split that a file's name names
     labels.py         the one reading of labels: names, numbers of names in a list, or none
+    label_sets.py     the same of sets of independent classes
+    label_columns.py  the columns of a table that have labels or entries
+    label_arrays.py   arrays of labels or entries
     survey.py         all labels of a source, counted and checked
     own_names.py      Parquet files that name their classes, each read by its own names
     class_folders.py  the class folders below a path, and the splits that they belong to
@@ -44,6 +48,7 @@ from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.cifar import Cifar
 from pipeline.preparation.sources.digits import Digits
 from pipeline.preparation.sources.fashion_mnist import FashionMnist
+from pipeline.preparation.sources.fashion_scenes import FashionScenes
 from pipeline.preparation.sources.folder import Folder
 from pipeline.preparation.sources.idx import Idx
 from pipeline.preparation.sources.numpy_arrays import NumpyArrays
@@ -53,7 +58,7 @@ from pipeline.preparation.sources.webdataset import WebDataset
 
 SOURCES: dict[str, type[Source]] = {
     source.kind: source
-    for source in (FashionMnist, Digits, Folder, Table, WebDataset, Parquet, Cifar, Idx, NumpyArrays)
+    for source in (FashionMnist, FashionScenes, Digits, Folder, Table, WebDataset, Parquet, Cifar, Idx, NumpyArrays)
 }
 _PATHS = ("path", "root", "classes")  # settings of some sources
 

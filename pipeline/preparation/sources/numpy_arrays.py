@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,9 @@ from pipeline.core.bounds import Megabytes
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.core.plain_files import read_packed
+from pipeline.data.manifest import SignalKind
 from pipeline.preparation.sources.inputs import need_file
+from pipeline.preparation.sources.label_arrays import check_columns, entries, flat
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.pixels import Layout, PixelSource, PixelSplit, channels_first
 from pipeline.preparation.sources.split_names import SPLITS
@@ -28,7 +31,8 @@ from pipeline.preparation.sources.split_names import SPLITS
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NumpyArrays(PixelSource):
     """The arrays of uint8 images (N,H,W, N,H,W,C or N,C,H,W) and labels of an .npz file or a folder
-    of .npy files.
+    of .npy files. Labels of several columns, or of one where `classes` has one name, are entries
+    of independent classes.
 
     Files in a folder are mapped, so they may be larger than the memory; an .npz file is loaded
     whole, each array as far as its header says, which may be `largest_mb` at most (None: what fits
@@ -46,6 +50,18 @@ class NumpyArrays(PixelSource):
         path = Path(self.path)
         yield from map(str, sorted(path.glob("*.npy")) if path.is_dir() else [path])
 
+    @cached_property
+    def signal(self) -> SignalKind:
+        if self._classes.names and len(self._classes.names) == 1:
+            return "binary"
+        with _opened(Path(self.path)) as arrays:
+            labels = self._read(arrays, "train_labels") if "train_labels" in arrays else np.empty(0)
+        return "binary" if labels.ndim == 2 and labels.shape[1] > 1 else "categorical"
+
+    @cached_property
+    def _classes(self) -> Classes:
+        return read_classes(self.classes, least=1)
+
     def load(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         """Reads images and labels of each split that is there; `train` must be."""
         splits = []
@@ -62,8 +78,17 @@ class NumpyArrays(PixelSource):
                     images, labels = (self._read(arrays, name) for name in names)
                     where = f"{self.path}: {split}"
                     pixels = channels_first(images, self.layout, f"{where}_images")
-                    splits.append(PixelSplit(split, pixels, _flat(labels, f"{where}_labels"), f"{split}_images"))
-        return read_classes(self.classes), splits
+                    made = entries if self.signal == "binary" else flat
+                    splits.append(PixelSplit(split, pixels, made(labels, f"{where}_labels"), f"{split}_images"))
+        return self._classes if self.signal == "categorical" else self._of_columns(splits), splits
+
+    def _of_columns(self, splits: list[PixelSplit]) -> Classes:
+        """Returns the classes of the columns, which are numbered where they have no names."""
+        numbered = tuple(map(str, range(splits[0].labels.shape[1])))
+        classes = Classes(numbered, of_numbers=True) if self._classes.names is None else self._classes
+        for one in splits:
+            check_columns(one.labels, classes.names or (), f"{self.path}: {one.split}_labels")
+        return classes
 
     def _read(self, arrays: Mapping[str, Any], name: str) -> Shaped[np.ndarray, "..."]:
         try:
@@ -94,11 +119,3 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise SourceError(path, "a single array", expected=".npz, or the folder in which it is")
         yield arrays
-
-
-def _flat(labels: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, " labels"]:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise SourceError(where, f"an array of {labels.shape}", expected="one number or name per image")
-    return labels

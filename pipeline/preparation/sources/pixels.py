@@ -1,17 +1,18 @@
 """The sources whose images are arrays of pixels already, one for each split."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from pipeline.core.errors import SourceError
 from pipeline.preparation.sources.base import RawImage, Source
+from pipeline.preparation.sources.label_sets import Label, LabelReader, LabelSets
 from pipeline.preparation.sources.labels import Classes
 from pipeline.preparation.sources.survey import Survey
 
@@ -24,12 +25,13 @@ class PixelSplit:
 
     Attributes:
         images: In memory, or on disk as a memory map.
+        labels: Each image's class or, of independent classes, its entry for each class: 1, 0 or -1.
         where: The beginning of its keys.
     """
 
     split: str
     images: UInt8[np.ndarray, "samples channels height width"]
-    labels: Shaped[np.ndarray, " labels"]
+    labels: Shaped[np.ndarray, "labels ..."]
     where: str
 
 
@@ -45,6 +47,9 @@ class PixelSource(Source):
 
     def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
         return self._surveyed(raw).counts
+
+    def split_sizes(self, raw: Path) -> Mapping[str, int]:
+        return self._surveyed(raw).split_sizes
 
     def count(self, raw: Path) -> int:
         return sum(len(one.images) for one in self._loaded(raw)[1])
@@ -74,25 +79,37 @@ class PixelSource(Source):
     def _surveyed(self, raw: Path) -> Survey:
         if raw not in self._surveys:
             classes, splits = self._loaded(raw)
-            survey = Survey(self.notes)
+            survey = Survey(self.notes, self.signal)
             for one in splits:
                 where = f"source {self.kind!r}, {one.where}"
                 if len(one.images) != len(one.labels):
                     found = f"{len(one.images):,} images and {len(one.labels):,} labels"
                     raise SourceError(where, found, expected="as many of both")
-                for label, count in zip(*_lists(np.unique(one.labels, return_counts=True)), strict=True):
-                    survey.add(one.split, label, classes, where, count)
+                distinct, _, counts = self._distinct(classes, one)
+                for label, count in zip(distinct, counts, strict=True):
+                    survey.add(one.split, label, self._reader(classes), where, count)
             self._surveys[raw] = survey
         return self._surveys[raw]
 
-    def _labels(self, classes: Classes, one: PixelSplit) -> list[str | None]:
-        labels, places = _lists(np.unique(one.labels, return_inverse=True))
-        names = [classes.name(label, f"source {self.kind!r}, {one.where}") for label in labels]
+    def _labels(self, classes: Classes, one: PixelSplit) -> list[Label]:
+        labels, places, _ = self._distinct(classes, one)
+        reader, where = self._reader(classes), f"source {self.kind!r}, {one.where}"
+        names = [reader.name(label, where) for label in labels]
         return [names[place] for place in places]
 
+    def _reader(self, classes: Classes) -> LabelReader:
+        return LabelSets(classes) if self.signal == "binary" else classes
 
-def _lists(arrays: Iterable[np.ndarray]) -> list[list[Any]]:
-    return [array.tolist() for array in arrays]
+    def _distinct(self, classes: Classes, one: PixelSplit) -> tuple[list[object], list[int], list[int]]:
+        """Returns the different labels of a split, the place of each image's among them, and how many
+        images have each.
+        """
+        axis = None if one.labels.ndim == 1 else 0
+        found, places, counts = np.unique(one.labels, return_inverse=True, return_counts=True, axis=axis)
+        labels: list[object] = found.tolist()
+        if self.signal == "binary":
+            labels = [dict(zip(classes.names or (), each, strict=True)) for each in found.tolist()]
+        return labels, places.reshape(-1).tolist(), counts.tolist()
 
 
 def channels_first(

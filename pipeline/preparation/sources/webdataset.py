@@ -20,8 +20,11 @@ from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, listed
 from pipeline.core.progress import say
 from pipeline.data.formats import IMAGE_SUFFIXES
+from pipeline.data.manifest import SignalKind
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
+from pipeline.preparation.sources.label_columns import Separator
+from pipeline.preparation.sources.label_sets import LabelReader, LabelSets
 from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
 from pipeline.preparation.sources.survey import Survey
 from pipeline.preparation.sources.tars import Tar
@@ -36,32 +39,51 @@ class WebDataset(Source):
     the order of their names.
 
     A label is the content of the member `label_extension`: a name or a number, or (with
-    `label_key`) an entry of its JSON. Samples without that member have no label. Labels are read
-    first, in a pass of their own over the tars. `name_ends: last dot` is for names with dots in
+    `label_key`) an entry of its JSON. Samples without that member have no label. Labels are sets
+    with `separator`, and where the first one is a list of names or a map of names to 1 or 0. They
+    are read first, in a pass of their own over the tars. `name_ends: last dot` is for names with dots in
     them, such as `v1.2_0001.jpg`. `largest_mb` is the most that a member has."""
 
     path: str
     image_extensions: tuple[str, ...] = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
     label_extension: str = "cls"
     label_key: str | None = None
+    separator: Separator | None = None
     name_ends: Literal["first dot", "last dot"] = "first dot"
     classes: ClassList = None
     largest_mb: Megabytes = 1024
 
     kind: ClassVar[str] = "webdataset"
 
+    @cached_property
+    def signal(self) -> SignalKind:
+        if self.separator is not None:
+            return "binary"
+        labels = (self._label(sample, f"{key}:{name}") for _, key, name, sample in self._labelled())
+        first = next((label for label in labels if label is not None), None)
+        return "binary" if isinstance(first, list | dict) else "categorical"
+
+    @cached_property
+    def _reader(self) -> LabelReader:
+        if self.signal == "categorical":
+            return read_classes(self.classes)
+        return LabelSets(read_classes(self.classes, least=1), self.separator)
+
     def class_names(self, raw: Path) -> tuple[str, ...]:
         self._check_labelled()
-        return self._surveyed[0].class_names(read_classes(self.classes).names, self.path)
+        classes = self._reader.classes if isinstance(self._reader, LabelSets) else self._reader
+        return self._surveyed[0].class_names(classes.names, self.path)
 
     def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
         return self._surveyed[0].counts
+
+    def split_sizes(self, raw: Path) -> Mapping[str, int]:
+        return self._surveyed[0].split_sizes
 
     def count(self, raw: Path) -> int:
         return sum(self._surveyed[1])
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        classes = read_classes(self.classes)
         wanted = {*self.image_extensions, self.label_extension}
         for (split, key, tar), count in zip(self._tars, self._surveyed[1], strict=True):
             if start < count:
@@ -69,7 +91,7 @@ class WebDataset(Source):
                     where = f"{key}:{name}"
                     content = sample[self._image(sample, where)]
                     assert content is not None, "images were asked for"
-                    yield RawImage(split, classes.name(self._label(sample, where), where), where, content)
+                    yield RawImage(split, self._reader.name(self._label(sample, where), where), where, content)
             start = max(start - count, 0)
 
     def files(self) -> Iterator[str]:
@@ -87,17 +109,21 @@ class WebDataset(Source):
         """The labels of all samples, the number of samples in every tar, and the members by
         extension.
         """
-        survey, counts, extensions = Survey(self.notes), list[int](), Counter[str]()
-        classes = read_classes(self.classes)
+        survey, extensions = Survey(self.notes, self.signal), Counter[str]()
+        counts = {key: 0 for _, key, _ in self._tars}
         say(f"{self.path}: reading the labels of {len(self._tars):,} tars")
+        for split, key, name, sample in self._labelled():
+            self._image(sample, f"{key}:{name}")
+            survey.add(split, self._label(sample, f"{key}:{name}"), self._reader, f"{key}:{name}")
+            extensions.update(list(sample))
+            counts[key] += 1
+        return survey, list(counts.values()), extensions
+
+    def _labelled(self) -> Iterator[tuple[str, str, str, Sample]]:
+        """Yields split, tar, name and label of every sample; no image is read."""
         for split, key, tar in self._tars:
-            counts.append(0)
             for name, sample in self._samples(tar, {self.label_extension}):
-                self._image(sample, f"{key}:{name}")
-                survey.add(split, self._label(sample, f"{key}:{name}"), classes, f"{key}:{name}")
-                extensions.update(list(sample))
-                counts[-1] += 1
-        return survey, counts, extensions
+                yield split, key, name, sample
 
     def _check_labelled(self) -> None:
         extensions = self._surveyed[2]
@@ -151,7 +177,7 @@ def label_in(content: bytes, extension: str, key: str | None, where: str) -> obj
         record = json.loads(content)
     except ValueError as error:
         raise SourceError(where, f"not JSON ({error})") from None
-    if key is None and not isinstance(record, dict | list):
+    if key is None and not isinstance(record, dict):
         return record
     if key is None or not isinstance(record, dict) or key not in record:
         found = f"no entry {key!r}" if key else f"JSON, which begins {content[:40].decode(errors='replace')!r}"
