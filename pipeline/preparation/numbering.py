@@ -47,13 +47,13 @@ class Numbering:
         row[slice(None) if label.no is None else [self._numbers[name] for name in label.no]] = 0
         row[[self._numbers[name] for name in label.yes]] = 1
 
-    def text(self, hard_label: np.ndarray) -> str:
+    def text(self, hard_label: np.ndarray | np.int64) -> str:
         """Returns a hard label as lists have it: its class, or the names of its classes."""
-        if not is_labelled(hard_label[None])[0]:
-            return UNLABELLED_SET if self.signal == "binary" else ""
-        if self.signal == "binary":
-            return BETWEEN.join(self.class_names[number] for number in np.flatnonzero(hard_label == 1).tolist())
-        return self.class_names[int(hard_label)]
+        if isinstance(hard_label, np.int64):
+            return "" if hard_label == UNLABELLED else self.class_names[int(hard_label)]
+        if (hard_label == UNLABELLED).all():
+            return UNLABELLED_SET
+        return BETWEEN.join(self.class_names[number] for number in np.flatnonzero(hard_label == 1).tolist())
 
     def counts(self, hard_labels: Shaped[np.ndarray, "samples ..."]) -> Counter[str | None]:
         """Returns the images of each class; the class None stands for unlabelled ones."""

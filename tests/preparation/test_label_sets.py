@@ -333,7 +333,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Source], str]] = {
     ),
     "nothing named": (
         lambda here: text_table(here, {"label": [""] * 8}, separator="|"),
-        "no label names a class; expected at least one class",
+        "no training image is of any class; expected at least one class",
+    ),
+    "only no": (
+        lambda here: arrays(here, np.zeros((8, 3), np.uint8)),
+        "no training image is of any class; expected at least one class",
     ),
 }
 

@@ -147,7 +147,7 @@ def test_digits_come_with_the_package_as_grey_images_of_full_range(tmp_path: Pat
     ("row", "told"),
     [
         ({"kind": "fashion-mnist"}, r"x\.kind: 'fashion-mnist'; expected one of: .*did you mean 'fashion_mnist'"),
-        ("digits", "x: 'digits'; expected a map with `kind`, one of: fashion_mnist, digits, folder"),
+        ("digits", "x: 'digits'; expected a map with `kind`, one of: fashion_mnist, fashion_scenes, digits, folder"),
         ({"path": "a"}, "x: .*expected a map with `kind`"),
         ({"kind": "folder"}, r"x\.path: this key is missing"),
         (

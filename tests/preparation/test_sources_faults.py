@@ -341,9 +341,9 @@ def tar_without_its_key(here: Path) -> Source:
     return tar(here, {"1.png": IMAGE, "1.json": b'{"class": 1}'}, label_extension="json", label_key="label")
 
 
-@reports("a.tar:1: label [1, 2] (list); expected one name or whole number")
+@reports("a.tar:1: label {'a': 1} (dict); expected one name or whole number")
 def tar_with_several_labels(here: Path) -> Source:
-    content = json.dumps({"label": [1, 2]}).encode()
+    content = json.dumps({"label": [{"a": 1}, 2]}).encode()
     return tar(here, {"1.png": IMAGE, "1.json": content}, label_extension="json", label_key="label")
 
 
@@ -483,9 +483,9 @@ def arrays_of_other_lengths(here: Path) -> Source:
     return arrays(here, train_images=PIXELS, train_labels=LABELS[:1])
 
 
-@reports("HERE/a.npz: train_labels: an array of (2, 3); expected one number or name per image")
+@reports("HERE/a.npz: train_labels: an array of (2, 3, 1); expected one number or name per image")
 def arrays_with_many_labels_an_image(here: Path) -> Source:
-    return arrays(here, train_images=PIXELS, train_labels=np.zeros((2, 3), int))
+    return arrays(here, train_images=PIXELS, train_labels=np.zeros((2, 3, 1), int))
 
 
 @reports("HERE/a.npz: train_labels: truncated, damaged or not of numbers (*)")

@@ -56,9 +56,9 @@ class Parquet(Source):
         return self._survey.split_sizes
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        labels = self._labels
+        image_column, labels = self._columns
         for (split, key, table), reader in zip(self._tables, self._readers.of_tables, strict=True):
-            rows = table.rows([self._image, *labels.names], start, _AT_ONCE)
+            rows = table.rows([image_column, *labels.names], start, _AT_ONCE)
             for row, (image, *cells) in enumerate(rows, start):
                 where = f"{key}:{row}"
                 yield RawImage(split, reader.name(labels.label(cells), where), where, _content(image, where))
@@ -79,28 +79,23 @@ class Parquet(Source):
         return [table for _, _, table in self._tables]
 
     @cached_property
-    def _image(self) -> str:
-        """The column of images, which every file must have."""
-        first = self._files[0]
-        return self._in_all(_column(first, self.image_column, first.image_columns(), "image_column"))
-
-    @cached_property
-    def _labels(self) -> LabelColumns:
-        """The columns of labels, likewise."""
-        if self.label_columns and self.label_column:
-            raise SourceError("label_column", "given beside `label_columns`", expected="one of the two")
+    def _columns(self) -> tuple[str, LabelColumns]:
+        """The columns of images and labels, which every file must have."""
         first, one = self._files[0], ""
+        image = _column(first, self.image_column, first.image_columns(), "image_column")
         if not self.label_columns:
             one = _column(first, self.label_column, first.label_columns(), "label_column")
-        columns = LabelColumns(one, self.label_columns, self.separator)
-        for name in columns.names:
-            self._in_all(name)
-        return columns
-
-    def _in_all(self, column: str) -> str:
+        elif self.label_column:
+            raise SourceError("label_column", "given beside `label_columns`", expected="one of the two")
+        labels = LabelColumns(one, self.label_columns, self.separator)
         for table in self._files:
-            _column(table, column, [], "")
-        return column
+            for column in (image, *labels.names):
+                _column(table, column, [], "")
+        return image, labels
+
+    @property
+    def _labels(self) -> LabelColumns:
+        return self._columns[1]
 
     @cached_property
     def _readers(self) -> Readers:

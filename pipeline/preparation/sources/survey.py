@@ -78,8 +78,8 @@ class Survey:
     def _check_trained_sets(self, where: object) -> None:
         if self.counts["train", None] == self.split_sizes["train"]:
             raise SourceError(where, "no labelled training image", expected="a set of classes for some of them")
-        if not self.named:
-            raise SourceError(where, "no label names a class", expected="at least one class")
+        if not self._labels("train") - {None}:
+            raise SourceError(where, "no training image is of any class", expected="at least one class")
 
     def _check_measured(self, split: str, where: object) -> None:
         labels = self._labels(split)
