@@ -545,7 +545,6 @@ TARS: dict[str, tuple[dict[str, bytes], dict[str, object], str]] = {
         r"""x.tar:1.json: JSON, which begins '\{"id": 7, "breed": "cat"\}'; set `label_key` in .* to one of: id, breed""",
     ),
     "JSON in .cls": ({"1.png": IMAGE, "1.cls": b'{"breed": "cat"}'}, {}, "set `label_key` .* to one of: breed"),
-    "a list in JSON": ({"1.png": IMAGE, "1.json": b"[1, 2]"}, {"label_extension": "json"}, "JSON, which begins '.1, 2.'"),
     "another extension": ({"1.png": IMAGE, "1.json": b"{}"}, {}, "no sample has a label, .* set `label_extension` to one of: json"),
     "no labels": ({"1.png": IMAGE}, {}, "no sample has a label, a member that ends in .cls; add one to each sample"),
     "dots in names": (

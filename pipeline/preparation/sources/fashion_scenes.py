@@ -83,11 +83,11 @@ class FashionScenes(Source):
         items = self._items(raw)[split]
         canvas, *each = _draws(derive_seed(self.seed, f"scenes {split}"), number)
         mask = np.full((CANVAS_PX, CANVAS_PX), NOTHING, np.uint8)
-        pixels = np.full_like(mask, integers_below(canvas[1], _MOST_GREY + 1))
-        for which, size, row, column in each[: 1 + int(integers_below(canvas[0], _MOST_ITEMS))]:
-            item = int(integers_below(which, len(items.labels)))
-            side = _LEAST_PX + int(integers_below(size, _MOST_PX - _LEAST_PX + 1))
-            top, left = (int(integers_below(word, CANVAS_PX - side + 1)) for word in (row, column))
+        pixels = np.full_like(mask, _below(canvas[1], _MOST_GREY + 1))
+        for which, size, row, column in each[: 1 + _below(canvas[0], _MOST_ITEMS)]:
+            side = _LEAST_PX + _below(size, _MOST_PX - _LEAST_PX + 1)
+            top, left = (_below(word, CANVAS_PX - side + 1) for word in (row, column))
+            item = _below(which, len(items.labels))
             _paint(Scene(pixels[None], mask), items, item, slice(top, top + side), slice(left, left + side))
         return Scene(pixels[None], mask)
 
@@ -127,6 +127,10 @@ def _draws(seed: int, number: int) -> Int64[np.ndarray, "draws 4"]:
     slots = np.arange(1 + _MOST_ITEMS, dtype=np.int64)
     numbers, zeros = np.full_like(slots, number), np.zeros_like(slots)
     return np.stack(philox(seed, (numbers, slots, zeros, zeros)), axis=1)
+
+
+def _below(word: np.int64, bound: int) -> int:
+    return int(integers_below(word.reshape(1), bound)[0])
 
 
 def _paint(scene: Scene, items: PixelSplit, item: int, rows: slice, columns: slice) -> None:
