@@ -22,8 +22,8 @@ from pipeline.preparation.write import SplitRows, dataset_manifest, write_split
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that was written, the number of samples in its list of duplicates, a line about the
-    values of its pixels and, where classes are independent, the mean number of them an image.
+    """A data set that was written, the number of samples in its list of duplicates, a line about
+    the values of its pixels and, where classes are independent, their mean number an image.
     """
 
     manifest: DatasetManifest

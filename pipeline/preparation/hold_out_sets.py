@@ -10,7 +10,7 @@ def rarest_classes(entries: Int8[np.ndarray, "samples classes"]) -> Int64[np.nda
     """Returns for each sample the rarest of its classes; -1 for a sample that is of none."""
     rarest = np.full(len(entries), _OF_NONE, np.int64)
     counts = np.array([np.count_nonzero(column == 1) for column in entries.T], np.int64)
-    for number in np.argsort(-counts, kind="stable").tolist():  # the most frequent first, so that rarer ones replace it
+    for number in np.argsort(-counts, kind="stable").tolist():  # rarer ones replace more frequent ones
         rarest[entries[:, number] == 1] = number
     return rarest
 
@@ -28,8 +28,8 @@ def held_out_of_sets(
 
     References:
         Konstantinos Sechidis, Grigorios Tsoumakas, Ioannis Vlahavas, "On the Stratification of
-        Multi-Label Data", 2011, doi:10.1007/978-3-642-23808-6_10, section 3, starts with the
-        rarest class, too.
+        Multi-Label Data", 2011, doi:10.1007/978-3-642-23808-6_10: it begins with the rarest class,
+        too.
     """
     strata, held_out = rarest_classes(entries), np.zeros(len(entries), dtype=bool)
     seen = taken = 0

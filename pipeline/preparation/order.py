@@ -61,8 +61,8 @@ def hold_out(
     seed: int,
     class_names: Sequence[str],
 ) -> Bool[np.ndarray, " samples"]:
-    """Returns whether each sample is held out for `split`: the same fraction of every class or, where
-    classes are independent, of the samples whose rarest class it is.
+    """Returns whether each sample is held out for `split`: the same fraction of every class or,
+    where classes are independent, of the samples whose rarest class it is.
 
     Whether a sample is held out depends on its content, its class's size and the seed, not on its
     position. Equal samples stay on one side. Unlabelled samples are never held out, nor are samples

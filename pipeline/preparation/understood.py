@@ -27,7 +27,7 @@ class Understood:
         held_out: The share of the training images that each split will get which is not there.
         remarks: Lines about files.
         pixels: Lines about colour, sizes and bits.
-        signal: What labels are.
+        signal: The meaning of labels.
         split_sizes: Images by split; None: each counts for one class.
     """
 
@@ -68,7 +68,7 @@ class Understood:
         return sum((self.counts if self.split_sizes is None else self.split_sizes).values())
 
     def _sets(self) -> list[str]:
-        """Returns a line about sets of classes: a person knows whether classes exclude each other."""
+        """Returns a line about sets: a person knows whether classes exclude each other."""
         if self.signal == "categorical":
             return []
         labelled = self._num_images - sum(count for (_, name), count in self.counts.items() if name is None)

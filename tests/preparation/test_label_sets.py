@@ -1,4 +1,4 @@
-"""Sets of independent classes: one reading for every layout, and one line where something is none."""
+"""Sets of independent classes: one reading for every layout, and one line where one is wrong."""
 
 import csv
 import json

@@ -32,8 +32,8 @@ class ParquetTable:
         return named or [name for name in self.columns if self._holds_bytes(name)]
 
     def label_columns(self) -> list[str]:
-        """Returns the columns that hold labels, or lists of them: those that Hugging Face's metadata
-        names, else `label`.
+        """Returns the columns that hold labels, or lists of them: those that Hugging Face's
+        metadata names, else `label`.
         """
         named = [name for name, feature in self._features().items() if _of_one(feature).get("_type") == "ClassLabel"]
         return named or [name for name in self.columns if name == "label"]

@@ -57,7 +57,7 @@ class Source(ABC):
 
     @property
     def signal(self) -> SignalKind:
-        """What the labels are: one class of several, or a set of independent classes."""
+        """The meaning of labels: one class of several, or a set of independent classes."""
         return "categorical"
 
     @abstractmethod

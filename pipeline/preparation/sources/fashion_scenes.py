@@ -44,7 +44,7 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FashionScenes(Source):
-    """Scenes of training items for training, of test items for testing.
+    """The scenes: of training items for training, of test items for testing.
 
     Attributes:
         labels: `items` has the classes of which at least 20 pixels are to be seen.

@@ -27,7 +27,7 @@ class Readers(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Where labels are in the rows of some tables.
+    """The places of labels in the rows of some tables.
 
     Attributes:
         one: The column of labels: each is a class, or a set of classes.

@@ -101,8 +101,8 @@ class PixelSource(Source):
         return LabelSets(classes) if self.signal == "binary" else classes
 
     def _distinct(self, classes: Classes, one: PixelSplit) -> tuple[list[object], list[int], list[int]]:
-        """Returns the different labels of a split, the place of each image's among them, and how many
-        images have each.
+        """Returns the different labels of a split, the place of each image's among them, and how
+        many images have each.
         """
         axis = None if one.labels.ndim == 1 else 0
         found, places, counts = np.unique(one.labels, return_inverse=True, return_counts=True, axis=axis)

@@ -18,7 +18,7 @@ class Survey:
 
     Attributes:
         notes: Takes remarks about labels that were written in another way than their class.
-        signal: What the labels are.
+        signal: The meaning of labels.
         counts: Images by split and class; the class None stands for unlabelled ones.
         split_sizes: Images by split.
         named: All classes that labels name, also where an image is not of them.
@@ -97,7 +97,7 @@ class Survey:
             raise SourceError(where, f"{what} in {split!r} but not in 'train'", fix=fix)
 
     def _note_single(self) -> None:
-        """Notes sets of one class at most: perhaps the classes exclude each other, or names were not
+        """Notes sets of one class at most: perhaps classes exclude each other, or names were not
         taken apart.
         """
         advice = "if classes exclude each other, say so by one label an image; if not, check `separator`"

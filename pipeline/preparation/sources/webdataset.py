@@ -41,8 +41,8 @@ class WebDataset(Source):
     A label is the content of the member `label_extension`: a name or a number, or (with
     `label_key`) an entry of its JSON. Samples without that member have no label. Labels are sets
     with `separator`, and where the first one is a list of names or a map of names to 1 or 0. They
-    are read first, in a pass of their own over the tars. `name_ends: last dot` is for names with dots in
-    them, such as `v1.2_0001.jpg`. `largest_mb` is the most that a member has."""
+    are read first, in a pass of their own over the tars. `name_ends: last dot` is for names with
+    dots in them, such as `v1.2_0001.jpg`. `largest_mb` is the most that a member has."""
 
     path: str
     image_extensions: tuple[str, ...] = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
