@@ -20,6 +20,7 @@ report/label_figures.py and doctor/.
     opening.py        opens splits in memory or on disk, as the budget decides
     paging.py         the order of an epoch: pages, windows, rows within a window
     sample_ids.py     sample ids, the random words of them that order rows, places in a list of them
+    signal_kinds.py   the kinds of hard labels, by name
     split_on_disk.py  SplitOnDisk: inputs are read as they are asked for
     splits.py         Split, and SplitInMemory
     windows.py        a thread that reads the next window while the current one trains

@@ -3,19 +3,16 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.core.errors import DataError
 from pipeline.core.files import read_json
 from pipeline.core.sealed import unseal
 from pipeline.data.images import Storage
 from pipeline.data.sample_ids import FIX
+from pipeline.data.signal_kinds import SignalKind
 
 FORMAT = "potstill-images"
 VERSION = 1
-
-#: One class of several for each sample, or independent classes: each of them yes, no or unknown.
-SignalKind = Literal["categorical", "binary"]
 
 
 @dataclass(frozen=True)

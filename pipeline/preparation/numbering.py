@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Shaped
 
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.sources.label_sets import Label, LabelSet, names_in
 

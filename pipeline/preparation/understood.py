@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.listing import Listing
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source

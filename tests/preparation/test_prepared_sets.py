@@ -13,7 +13,7 @@ from project import small_params, write_params
 import pipeline.core.scratch
 from pipeline.core.errors import DataError, SourceError
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory, is_labelled
 from pipeline.doctor.checkup import Folders, check_up
 from pipeline.doctor.findings import Findings

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.inputs import look_at
 from pipeline.preparation.sources.label_sets import Label
 from pipeline.preparation.sources.notes import Notes

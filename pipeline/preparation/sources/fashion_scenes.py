@@ -17,8 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.bounds import Seed
 from pipeline.core.config import STRICT
-from pipeline.core.seeding import derive_seed, integers_below, philox
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.fashion_mnist import CLASS_NAMES, FashionMnist
 from pipeline.preparation.sources.label_sets import LabelSet
@@ -81,7 +80,7 @@ class FashionScenes(Source):
             raw: The folder for downloads, where Fashion-MNIST is looked for first.
         """
         items = self._items(raw)[split]
-        canvas, *each = _draws(derive_seed(self.seed, f"scenes {split}"), number)
+        canvas, *each = _draws(self.seed, split, number)
         mask = np.full((CANVAS_PX, CANVAS_PX), NOTHING, np.uint8)
         pixels = np.full_like(mask, _below(canvas[1], _MOST_GREY + 1))
         for which, size, row, column in each[: 1 + _below(canvas[0], _MOST_ITEMS)]:
@@ -122,15 +121,18 @@ def resized(image: UInt8[np.ndarray, "old old"], side: int) -> UInt8[np.ndarray,
     return levels
 
 
-def _draws(seed: int, number: int) -> Int64[np.ndarray, "draws 4"]:
+def _draws(seed: int, split: str, number: int) -> Int64[np.ndarray, "draws 4"]:
     """Returns the random words of a scene: four for the canvas, and four for each item."""
+    from pipeline.core.seeding import derive_seed, philox  # with torch, which listing files does without
+
     slots = np.arange(1 + _MOST_ITEMS, dtype=np.int64)
     numbers, zeros = np.full_like(slots, number), np.zeros_like(slots)
-    return np.stack(philox(seed, (numbers, slots, zeros, zeros)), axis=1)
+    return np.stack(philox(derive_seed(seed, f"scenes {split}"), (numbers, slots, zeros, zeros)), axis=1)
 
 
 def _below(word: np.int64, bound: int) -> int:
-    return int(integers_below(word.reshape(1), bound)[0])
+    """Returns a whole number in [0, bound) from a random word, as `integers_below` does."""
+    return int(word) * bound >> 32
 
 
 def _paint(scene: Scene, items: PixelSplit, item: int, rows: slice, columns: slice) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from pipeline.core.errors import SourceError, listed
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.label_sets import LabelReader, LabelSets
 from pipeline.preparation.sources.labels import Classes, ClassList, read_classes

@@ -20,7 +20,7 @@ from pipeline.core.bounds import Megabytes
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.core.plain_files import read_packed
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.label_arrays import check_columns, entries, flat
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes

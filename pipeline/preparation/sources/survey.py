@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import SourceError, listed
 from pipeline.core.text import compared
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.label_sets import LabelReader, classes_of, names_in
 from pipeline.preparation.sources.labels import check_names, in_order
 from pipeline.preparation.sources.notes import Notes

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, suggest
 from pipeline.core.plain_files import text_lines
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source

@@ -20,7 +20,7 @@ from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError, listed
 from pipeline.core.progress import say
 from pipeline.data.formats import IMAGE_SUFFIXES
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
 from pipeline.preparation.sources.label_columns import Separator
