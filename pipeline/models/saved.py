@@ -15,7 +15,8 @@ from pipeline.core.errors import ModelError, repaired
 from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
-from pipeline.data.manifest import DatasetManifest, SignalKind
+from pipeline.data.manifest import DatasetManifest
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
 from pipeline.models.faults import place_of, reason
 from pipeline.models.output_kinds import OutputKind

@@ -19,7 +19,7 @@ pieces.py          values per sample, computed for some samples at a time
 vector.py          embeddings, which a data set has no hard labels for
 """
 
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.signals.base import HardLabels, Outputs, Signal, StoredKind, StoredSignal
 from pipeline.signals.binary import Binary
 from pipeline.signals.categorical import CATEGORICAL

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Bool, Float, Float64, Integer
 
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 
 #: What a store may hold: the kinds of a data set's hard labels, and the teacher's embeddings.
 StoredKind = SignalKind | Literal["vector"]

@@ -14,7 +14,7 @@ from stores import FLOAT16, TOPK, UINT8, Row, manifest_of
 
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError
-from pipeline.data.manifest import SignalKind
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
