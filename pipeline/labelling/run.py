@@ -45,7 +45,7 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
     # 2. Label every block that is lacking, from this worker's own first block on.
     shown = split.to(teacher.device) if has_room(teacher.device, split.held_bytes) else split
     turn = _turn(plan, split, site.worker)
-    with progress(f"dump_labels{site.worker.name}", len(split) * plan.settings.num_views, "label") as on_labels:
+    with progress(f"{site.title}{site.worker.name}", len(split) * plan.settings.num_views, "label") as on_labels:
         dump_labels(teacher, shown, turn, list(targets.values()), on_labels, claims)
     # 3. Finish the stores. Nobody may begin with what is about to be moved away.
     with claims.hold("finish"), claims.hold("begin"):
@@ -53,7 +53,7 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
             return
         scratch.sweep()  # otherwise what killed workers left counts as bytes of labels
         for name, target in targets.items():
-            _report(name, target.finish(), target.source, plan.budgets.get(name))
+            say(f"{site.title}: {name}: {_about(target.finish(), target.source, plan.budgets.get(name))}")
         scratch.publish()  # and keeps the labels: a dump of more views or samples takes them over
 
 
@@ -69,7 +69,7 @@ def _begin(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> di
         if scratch.done:
             return None
         pilot = _pilot(plan, teacher, split)
-        plan = settle(plan, scratch.folder / "encodings.json", earlier, pilot, "dump_labels")
+        plan = settle(plan, scratch.folder / "encodings.json", earlier, pilot, site.title)
         if any(plan.encodings[name] != encoding for name, encoding in earlier.items()):
             sources = find_sources(site, plan.manifests, split)  # another worker has begun without that folder
         tables = learn_tables(scratch.folder, plan, sources, pilot)
@@ -179,14 +179,11 @@ def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
     return [*blocks[first:], *blocks[:first]]
 
 
-def _report(name: str, manifest: Manifest, source: EarlierStore | None, budget: Budget | None = None) -> None:
-    """Says what a finished store holds, what a label takes and how close it is to the teacher."""
+def _about(manifest: Manifest, source: EarlierStore | None, budget: Budget | None = None) -> str:
+    """Returns what a finished store holds, what a label takes and how close it is to the teacher."""
     if manifest.fidelity is None:
-        say(f"dump_labels: {name}: views only, no labels")
-        return
+        return "views only, no labels"
     tables = ", with the tables that it learned" if source and source.store.tables else ""
     taken = f" (some taken over from an earlier dump{tables})" if source else ""
-    say(
-        f"dump_labels: {name}: {manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each, "
-        f"{closeness_line(manifest.fidelity, manifest.signal)}{beyond(budget, manifest)}"
-    )
+    size = f"{manifest.num_labels:,} labels{taken}, {manifest.label_bytes:.2f} bytes each"
+    return f"{size}, {closeness_line(manifest.fidelity, manifest.signal)}{beyond(budget, manifest)}"

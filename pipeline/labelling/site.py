@@ -17,12 +17,14 @@ class DumpSite:
         worker: The one that this process is.
         grow: A folder of finished stores whose labels are taken over; None: the dump before this
             one.
+        title: The command in messages.
     """
 
     scratch: Scratch
     claims: Claims
     worker: Worker
     grow: Path | None = None
+    title: str = "dump_labels"
 
     @property
     def earlier(self) -> Path | None:

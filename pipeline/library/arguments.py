@@ -1,7 +1,9 @@
 """The checks of plain arguments, which a caller's own code gives: each ends in one line."""
 
 import math
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 from pipeline.core.errors import ConfigError
 
@@ -29,3 +31,25 @@ def need_whole(where: str, given: object, least: int = 0) -> int:
     if not isinstance(given, Integral) or isinstance(given, bool) or given < least:
         raise ConfigError(where, f"{given!r}", expected=f"a whole number from {least} on")
     return int(given)
+
+
+def need_sequence(where: str, given: object, of: str) -> list[Any]:
+    """Returns a list of any sequence; raises ConfigError where it is none, or a text.
+
+    >>> need_sequence("temperatures", (1.0, 2.0), "numbers")
+    [1.0, 2.0]
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise ConfigError(where, f"{given!r}", expected=f"a list of {of}")
+    return list(given)
+
+
+def need_row(where: str, given: object) -> dict[str, Any]:
+    """Returns a row of settings as a dict; raises ConfigError where it is no map with a kind.
+
+    >>> need_row("encoding", {"kind": "dense_float16"})
+    {'kind': 'dense_float16'}
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(where, f"{given!r}", expected="a row of settings: {'kind': ..., ...}")
+    return dict(given)

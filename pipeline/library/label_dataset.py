@@ -22,6 +22,7 @@ from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.workers import Claims, Worker
 from pipeline.labels.encodings import EncodingRow, build_row
 from pipeline.labels.reader import StoreReader
+from pipeline.library.arguments import need_row, need_sequence, need_whole
 from pipeline.library.labels import Labels, open_labels
 from pipeline.library.own_images import MapStyle, OwnImages, need_known_classes, read_all
 from pipeline.library.own_teacher import OwnTeacher
@@ -83,7 +84,7 @@ class LabelSettings:
         content = {
             "num_views": self.num_views,
             "temperature": self.temperature,
-            "temperatures": list(self.temperatures),
+            "temperatures": need_sequence(f"{_WHERE}: temperatures", self.temperatures, "numbers"),
             "pilot_labels": max(2048, _PILOT_PER_CLASS * num_classes),
             "batch_size": self.batch_size,
             "block_samples": min(4096, max(1, _BLOCK_BYTES // math.prod(image_shape))),
@@ -103,8 +104,8 @@ class LabelSettings:
         is none.
         """
         few, many = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}, {"kind": "auto", "bytes": 8.0}
-        row = self.encoding or (few if num_classes <= _FEW_CLASSES else many)
-        return build_row(dict(row), f"{_WHERE}: encoding")
+        row = self.encoding if self.encoding is not None else (few if num_classes <= _FEW_CLASSES else many)
+        return build_row(need_row(f"{_WHERE}: encoding", row), f"{_WHERE}: encoding")
 
 
 def label_dataset(
@@ -144,12 +145,14 @@ def label_dataset(
     settings, place = LabelSettings() if settings is None else settings, Path(out).absolute()
     if not isinstance(settings, LabelSettings):
         raise ConfigError(f"{_WHERE}: settings", f"a {type(settings).__name__}", expected="a potstill.LabelSettings")
-    budget = MemoryBudget.of_megabytes(settings.memory_mb, settings.batch_size, f"{_WHERE}: memory_mb")
+    memory, batch = (need_whole(f"{_WHERE}: {key}", getattr(settings, key), 1) for key in ("memory_mb", "batch_size"))
+    budget = MemoryBudget.of_megabytes(memory, batch, f"{_WHERE}: memory_mb")
     model = OwnTeacher(teacher, normalise)
     images = OwnImages(dataset)
     # 1. The teacher on a few images: what can't work shows before all of them are read.
     logits = model.tried(images.some(range(min(2, len(images)))).inputs)
-    names = [str(number) for number in range(logits.shape[1])] if class_names is None else list(class_names)
+    given = range(logits.shape[1]) if class_names is None else class_names
+    names = [str(name) for name in need_sequence(f"{_WHERE}: class_names", given, "names")]
     if len(names) != logits.shape[1]:
         found = f"gives {logits.shape[1]} logits, and there are {len(names)} class names"
         fix = f"give {logits.shape[1]} class_names, or leave them out"
@@ -190,7 +193,7 @@ def _label(out: Path, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
     with SharedScratch(out, plan.decides | {"device": teacher.device.type}, work, code=Path(__file__)) as scratch:
         claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
         if not scratch.done:
-            site = DumpSite(scratch, Claims(claimed, lambda: scratch.done), Worker())
+            site = DumpSite(scratch, Claims(claimed, lambda: scratch.done), Worker(), title=_WHERE)
             work_on_dump(site, plan, split, teacher)
         shutil.rmtree(claimed, ignore_errors=True)
 

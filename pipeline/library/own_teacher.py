@@ -53,14 +53,23 @@ class OwnTeacher(nn.Module):
         except (RuntimeError, TypeError, ValueError) as error:
             lines = str(error).splitlines() or [""]
             fix = "give `normalise`, which makes of uint8 views what your teacher takes"
-            raise ModelError(
-                self.name, f"fails on views of shape {list(images.shape)} ({lines[0]})", fix=fix
-            ) from error
+            found = f"fails on views of shape {list(images.shape)}{self._normalised(images)} ({lines[0]})"
+            raise ModelError(self.name, found, fix=fix) from error
         finally:
             self.train(was_training)
         if not torch.isfinite(logits).all():
             raise ModelError(self.name, "its outputs are NaN or infinite", expected="finite logits")
         return logits
+
+    def _normalised(self, images: torch.Tensor) -> str:
+        """Returns the shape that `normalise` makes of views, for a message; nothing where it makes
+        none.
+        """
+        try:
+            made = None if self._normalise is None else self._normalise(images.to(self.device))
+        except (RuntimeError, TypeError, ValueError):
+            return ", in `normalise`"
+        return f", normalised to {list(made.shape)}" if isinstance(made, torch.Tensor) else ""
 
     def fingerprint(self, logits: Float[torch.Tensor, "batch classes"]) -> str:
         """Returns what a teacher is known by: its name, its weights, and what it predicts for a

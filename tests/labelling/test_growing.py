@@ -9,7 +9,7 @@ import pytest
 from stores import LABELLED, NONE, SPEC, SPLIT, TEMPERATURES, TOPK, Row, make, manifest_of
 from test_labelling import oracle
 
-from pipeline.labelling.run import _pilot, _report, learn_tables
+from pipeline.labelling.run import _about, _pilot, learn_tables
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.stores import DumpPlan, TeacherFacts
 from pipeline.labelling.takeover import EarlierStore
@@ -42,9 +42,7 @@ def tables(folder: Path, row: Row, num_views: int, source: EarlierStore | None =
     return learn_tables(folder, plan, sources, _pilot(plan, oracle()[0], SPLIT)).get("x", {})
 
 
-def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learns_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learns_others(tmp_path: Path) -> None:
     first, other = tables(tmp_path / "first", TOPK, 2), tables(tmp_path / "other", TOPK, 4)
     assert any(not np.array_equal(first[name], other[name]) for name in first)
     again = tables(tmp_path / "again", TOPK, 2)
@@ -52,9 +50,8 @@ def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learn
     earlier = EarlierStore(make(tmp_path / "x.zarr", TOPK), StoredSamples.of(SPLIT.sample_ids))
     grown = tables(tmp_path / "grown", TOPK, 4, earlier)
     assert all(np.array_equal(grown[name], table) for name, table in earlier.store.tables.items())
-    capsys.readouterr()
-    _report("x", earlier.store.manifest, earlier)
-    assert "some taken over from an earlier dump, with the tables that it learned" in capsys.readouterr().err
+    told = _about(earlier.store.manifest, earlier)
+    assert "some taken over from an earlier dump, with the tables that it learned" in told
 
 
 @pytest.mark.parametrize("name", [*LABELLED, "none"])

@@ -1,6 +1,7 @@
 """`potstill.label_dataset`: labels for a data set of the caller's own, and students from them."""
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,35 @@ class _Changing:
     def __getitem__(self, index: int) -> torch.Tensor:
         self.calls += 1
         return torch.full((1, 12, 12), self.calls, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"temperatures": 2.0}, "label_dataset: temperatures: 2.0; expected a list of numbers"),
+        ({"encoding": "dense_uint8"}, "label_dataset: encoding: 'dense_uint8'; expected a row of settings"),
+        ({"memory_mb": "4 GB"}, "label_dataset: memory_mb: '4 GB'; expected a whole number from 1 on"),
+        ({"batch_size": 0}, "label_dataset: batch_size: 0; expected a whole number from 1 on"),
+        ({"class_names": 4}, "label_dataset: class_names: 4; expected a list of names"),
+        ({"class_names": "abcd"}, "label_dataset: class_names: 'abcd'; expected a list of names"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    settings = {key: value for key, value in changes.items() if key != "class_names"}
+    with pytest.raises(potstill.PotstillError, match=f"^{re.escape(line)}") as caught:
+        label(tmp_path, Teacher(), class_names=changes.get("class_names"), settings=potstill.LabelSettings(**settings))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_shape_that_normalise_made_stands_in_the_line_about_a_teacher_that_fails(tmp_path: Path) -> None:
+    told = r"^Teacher: fails on views of shape \[2, 1, 12, 12\], normalised to \[2, 1, 6, 12\] \("
+    with pytest.raises(potstill.PotstillError, match=told):
+        label(tmp_path, Teacher(), normalise=lambda views: halved(views)[:, :, ::2])
+
+
+def test_messages_name_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label(tmp_path, Teacher())
+    told = capsys.readouterr().err
+    assert "label_dataset: soft: 48 labels" in told
+    assert "dump_labels" not in told
