@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.core.closure import TOP
+from pipeline.views.operations import OPERATIONS
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (TOP / "docs/library.md").read_text(), re.MULTILINE | re.DOTALL)
 
@@ -29,3 +30,8 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_labels_take_under_20_lines_and_a_student_under_20_more() -> None:
     for block in BLOCKS[:2]:
         assert len([line for line in block.splitlines() if line.strip()]) < 20
+
+
+def test_the_page_names_every_operation_of_views() -> None:
+    page = (TOP / "docs/library.md").read_text()
+    assert [kind for kind in OPERATIONS if f"`{kind}`" not in page] == []
