@@ -33,6 +33,7 @@ Worth of distillation:
     few_views.py          few stored views, and teachers that are not ours, by recipe
     mislabelled.py        labels flipped on purpose, and how many of them are found
     seeds.py              students against their twins over several seeds
+    signals.py            independent classes: students, twins, and the wrong recipe
     three_arms.py         hard labels, online and offline distillation, by number of views
     transfer.py           a teacher fine-tuned for another task, and its students
     unlabelled.py         a tenth of the hard labels, and soft labels for all images
