@@ -3,7 +3,8 @@ metrics.json, plots.
 
 `data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's
 order: `N.predicted` (a class), `N.confidence` and `N.hard_prob` (the probabilities of that class
-and of the hard label), and `N.kl_to_teacher` (nats)."""
+and of the hard label), and `N.kl_to_teacher` (nats). Of independent classes, `N.predicted` (1 or 0)
+and `N.probs` have a column for each class."""
 
 from pathlib import Path
 
@@ -13,10 +14,17 @@ from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.core.tensors import write_tensors
 from pipeline.data.dataset import ImageDataset
-from pipeline.evaluation.breakdown import class_counts
 from pipeline.evaluation.exam import Exam
+from pipeline.evaluation.marks import MARKS
 from pipeline.evaluation.networks import examine, with_costs
-from pipeline.evaluation.plots import confusion_lines, metrics, reliability_lines, size_line, write_table
+from pipeline.evaluation.plots import (
+    CONFUSIONS,
+    confusion_lines,
+    metrics,
+    reliability_lines,
+    size_line,
+    write_table,
+)
 from pipeline.evaluation.settings import Evaluate
 from pipeline.evaluation.stores import read_manifests, runs_elsewhere, store_row
 from pipeline.evaluation.twins import compare
@@ -41,31 +49,32 @@ def main(
     if not runs_elsewhere(teacher, manifests):
         folders = {TEACHER: teacher, **folders}
     dataset = ImageDataset(data)
-    test, class_names = dataset.stream("test"), dataset.manifest.class_names
-    exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device))
+    marks, class_names = MARKS[dataset.manifest.signal], dataset.manifest.class_names
+    test, val = dataset.stream("test"), dataset.stream("val") if marks.needs_validation else None
+    exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device), marks, val)
     examined = examine(exam, folders, reports, dataset.manifest)
-    rows = with_costs(examined.networks, folders, settings.latency_repeats)
-    correct = {name: own.predicted == test.hard_labels for name, own in examined.answers.items()}
+    rows, marked = with_costs(examined.networks, folders, settings.latency_repeats), examined.marked
     evaluation = Evaluation(
         len(test),
         class_names,
-        class_counts(test.hard_labels, len(class_names)),
+        marks.class_counts(test.hard_labels, len(class_names)),
         rows,
-        compare(rows, correct),
+        compare(rows, {name: own.evidence for name, own in marked.items()}),
         CorruptedSamples(settings.robustness.severity, exam.num_corrupted),
         {path.stem: store_row(path, manifest) for path, manifest in manifests.items()},
+        dataset.manifest.signal,
+        marks.known_counts(test.hard_labels),
     )
-    tensors = {key: values for name, own in examined.answers.items() for key, values in own.tensors(name).items()}
+    tensors = {f"{name}.{key}": values for name, own in marked.items() for key, values in own.answers.items()}
     write_tensors(out / "predictions.safetensors", tensors)
     write_result(reports / "evaluate.json", evaluation)
     (reports / "export").mkdir(exist_ok=True)  # which `report` depends on, for DVC, even where nothing is exported
-    write_json(reports / "metrics.json", metrics(rows))
-    write_table(reports / "plots/reliability.tsv", [*reliability_lines(examined.bins)])
+    write_json(reports / "metrics.json", metrics(rows, marks.signal.headline))
+    write_table(reports / "plots/reliability.tsv", [*reliability_lines(marked)])
     write_table(reports / "plots/accuracy_against_size.tsv", [size_line(name, row) for name, row in rows.items()])
-    confused = [*confusion_lines(examined.answers, test.hard_labels, class_names)]
-    write_table(reports / "plots/confusion.tsv", confused)
-    best = max(rows, key=lambda name: (rows[name].role == "student", rows[name].accuracy))
-    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, {best} {rows[best].accuracy:.2%}")
+    write_table(reports / "plots/confusion.tsv", [*confusion_lines(marked, class_names)], CONFUSIONS)
+    best = max(rows, key=lambda name: (rows[name].role == "student", rows[name].measure))
+    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, {best} {rows[best].measure:.2%}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from torch import nn
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
+from pipeline.evaluation.marks import MARKS, Marks
 from pipeline.models.predict import predict_logits
-from pipeline.signals.metrics import accuracy
+from pipeline.signals import HardLabels, Outputs
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,36 @@ class Exam:
 
     The split is read from disk again for each network; only the corrupted images are held in
     memory. Methods call `on_images` with the number of images that a network has seen since the
-    last call."""
+    last call.
+
+    Args:
+        val: The validation split, where the marks need it.
+    """
 
     test: SplitOnDisk
     robustness: Robustness
     batch_size: int
     device: torch.device
+    marks: Marks = MARKS["categorical"]
+    val: SplitOnDisk | None = None
 
     def logits(self, model: nn.Module, on_images: Callable[[int], object]) -> Float32[torch.Tensor, "samples classes"]:
         """Returns a network's logits of every test image."""
         return predict_logits(model, self.test.in_order(self.batch_size), self.device, on_batch=on_images)
 
+    def validation(self, model: nn.Module, on_images: Callable[[int], object]) -> tuple[Outputs, HardLabels] | None:
+        """Returns a network's logits of every validation image, and their hard labels; None where
+        the marks do not need them.
+        """
+        if self.val is None:
+            return None
+        batches = self.val.in_order(self.batch_size)
+        return predict_logits(model, batches, self.device, on_batch=on_images), self.val.hard_labels
+
     def corrupted(
         self, model: nn.Module, logits: Float[torch.Tensor, "samples classes"], on_images: Callable[[int], object]
     ) -> dict[str, float]:
-        """Returns the accuracy on the first test images under each corruption, their `mean`, and
+        """Returns the headline on the first test images under each corruption, their `mean`, and
         that on them as they are (`clean`).
 
         Args:
@@ -45,8 +61,9 @@ class Exam:
         labels, found = self.test.hard_labels[: self.num_corrupted], {}
         for kind in CORRUPTIONS:
             worse = predict_logits(model, self._corrupted_batches(kind), self.device, on_batch=on_images)
-            found[kind] = accuracy(worse, labels)
-        return {"clean": accuracy(logits[: len(labels)], labels), **found, "mean": sum(found.values()) / len(found)}
+            found[kind] = self.marks.headline(worse, labels)
+        clean = self.marks.headline(logits[: len(labels)], labels)
+        return {"clean": clean, **found, "mean": sum(found.values()) / len(found)}
 
     @property
     def num_corrupted(self) -> int:
@@ -57,7 +74,8 @@ class Exam:
         """Returns the number of images that a network sees: a student's best weights are run as
         well as its last.
         """
-        return len(self.test) * (1 + is_student) + self.num_corrupted * len(CORRUPTIONS)
+        chosen_on = 0 if self.val is None else len(self.val)
+        return chosen_on + len(self.test) * (1 + is_student) + self.num_corrupted * len(CORRUPTIONS)
 
     def _corrupted_batches(self, kind: str) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
         for start in range(0, self.num_corrupted, self.batch_size):

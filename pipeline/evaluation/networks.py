@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,14 +13,13 @@ from pipeline.core.files import read_json
 from pipeline.core.progress import progress
 from pipeline.data.manifest import DatasetManifest
 from pipeline.evaluation.exam import Exam
-from pipeline.evaluation.scores import Answers, score
+from pipeline.evaluation.marks import Marked
 from pipeline.models import count_multiply_adds, count_parameters, is_for_inference_alone, network_copy
 from pipeline.models.saved import ModelMeta, read_meta, read_model
 from pipeline.profiling.latency import measure_cost
 from pipeline.results.costs import Cost
 from pipeline.results.evaluation import ExaminedNetwork, NetworkFacts, NetworkRow
 from pipeline.results.networks import TEACHER, stage_of
-from pipeline.signals.metrics import ReliabilityBin, accuracy, reliability
 
 _WARMUP = 10  # calls before those that are timed
 
@@ -29,8 +29,7 @@ class Examined:
     """The findings about every network that has been examined, by name."""
 
     networks: dict[str, ExaminedNetwork] = field(default_factory=dict)
-    answers: dict[str, Answers] = field(default_factory=dict)
-    bins: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
+    marked: dict[str, Marked] = field(default_factory=dict)
 
 
 def examine(exam: Exam, folders: Mapping[str, Path], reports: Path, data: DatasetManifest) -> Examined:
@@ -54,15 +53,16 @@ def examine(exam: Exam, folders: Mapping[str, Path], reports: Path, data: Datase
             logits = exam.logits(model.to(exam.device), on_images)
             if not logits.isfinite().all():
                 raise ModelError(folder, "its outputs are not finite numbers", fix=f"run `dvc repro {stage_of(name)}`")
+            validation = exam.validation(model, on_images)
+            marked = exam.marks.mark(logits, exam.test.hard_labels, teacher_logits, validation)
             found.networks[name] = ExaminedNetwork(
                 **vars(facts),
-                **vars(score(logits, exam.test.hard_labels, teacher_logits)),
+                **vars(marked.scores),
                 corruptions=exam.corrupted(model, logits, on_images),
                 val=meta.val if name == TEACHER else None,
-                accuracy_best=None if name == TEACHER else _best_accuracy(exam, name, folder, on_images),
+                **({} if name == TEACHER else _best_epoch(exam, name, folder, on_images)),
             )
-            found.answers[name] = Answers.of(logits, exam.test.hard_labels, teacher_logits)
-            found.bins[name] = reliability(logits, exam.test.hard_labels)
+            found.marked[name] = marked
             if name == TEACHER:
                 teacher_logits = logits
     return replace(found, networks=pair_twins(found.networks))
@@ -93,7 +93,7 @@ def pair_twins(networks: Mapping[str, ExaminedNetwork]) -> dict[str, ExaminedNet
     paired = dict(networks)
     for name, row in networks.items():
         if row.twin_of in paired and (student := paired[row.twin_of]).twin is None:
-            gain_points = 100 * (student.accuracy - row.accuracy)
+            gain_points = 100 * (student.measure - row.measure)
             paired[row.twin_of] = replace(student, twin=name, gain_points=gain_points)
     return paired
 
@@ -124,10 +124,10 @@ def measure_costs(folders: Mapping[str, Path], repeats: int, on_networks: Callab
     return costs
 
 
-def _best_accuracy(exam: Exam, name: str, folder: Path, on_images: Callable[[int], object]) -> float:
-    """Returns the accuracy of the student's best epoch."""
+def _best_epoch(exam: Exam, name: str, folder: Path, on_images: Callable[[int], object]) -> dict[str, Any]:
+    """Returns the figures of the student's best epoch."""
     best = read_model(folder, made_by=stage_of(name), weights="best").to(exam.device)
-    return accuracy(exam.logits(best, on_images), exam.test.hard_labels)
+    return exam.marks.best_epoch(exam.logits(best, on_images), exam.test.hard_labels)
 
 
 def _weight_file(folder: Path, meta: ModelMeta) -> Path:

@@ -2,14 +2,15 @@
 the difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64, Shaped
 from scipy.stats import norm, t
 
+from pipeline.evaluation.marks.base import Evidence
 from pipeline.results.evaluation import Comparison, ExaminedNetwork, Gain, Spread, Verdict
 
 _STANDARD_ERRORS = 2  # from 0, for a gain to count: chance alone stays below in 95% of the cases that the error covers
@@ -32,28 +33,25 @@ _A_TWINS_OWN = {
 _TRIALS = {"temperature_pilot": ["temperature"], "weight_pilot": ["hard_weight", "soft_weight"]}
 
 
-def compare(
-    rows: Mapping[str, ExaminedNetwork], correct: Mapping[str, Bool[torch.Tensor, " samples"]]
-) -> list[Comparison]:
+def compare(rows: Mapping[str, ExaminedNetwork], evidence: Mapping[str, Evidence]) -> list[Comparison]:
     """Returns a comparison for every student that has a twin; students that differ in their seed
     alone share one.
 
     Args:
         rows: The networks by name.
-        correct: The test images that each network is right about.
+        evidence: Of each network: for one class of several, the test images that it is right about.
     """
-    return [_compare(group, correct, rows) for group in _group(rows)]
+    return [_compare(group, evidence, rows) for group in _group(rows)]
 
 
-def gain_points(
-    correct: Bool[torch.Tensor, "seeds samples"], twin_correct: Bool[torch.Tensor, "seeds samples"]
-) -> Gain:
-    """Returns the mean gain of students over their twins on the same test images.
+def gain_points(students: Shaped[torch.Tensor, "seeds values"], twins: Shaped[torch.Tensor, "seeds values"]) -> Gain:
+    """Returns the mean gain of students over their twins on the same test images, from the evidence
+    of both.
 
     Both saw the same images, so the spread of the difference on each counts: it is much less than
-    that of two accuracies on their own."""
+    that of two headlines on their own."""
     # 1. The error from the choice of test images: the spread of the difference on each.
-    differences = 100 * (correct.double() - twin_correct.double())
+    differences = 100 * (students.double() - twins.double())
     by_image = differences.mean(dim=0)
     image_error = (_deviation(by_image) or 0.0) / len(by_image) ** 0.5
     # 2. The error from seed to seed: wider for few seeds, by the quantiles of Student's t and the
@@ -62,7 +60,7 @@ def gain_points(
     seed_error = 0.0
     if of_seeds.sd is not None:
         seed_error = (
-            of_seeds.sd / len(correct) ** 0.5 * float(t.ppf(_COVERED, len(correct) - 1)) / float(norm.ppf(_COVERED))
+            of_seeds.sd / len(students) ** 0.5 * float(t.ppf(_COVERED, len(students) - 1)) / float(norm.ppf(_COVERED))
         )
     return Gain(of_seeds.mean, of_seeds.sd, (image_error**2 + seed_error**2) ** 0.5)
 
@@ -105,14 +103,20 @@ def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     return shared | {key: "auto" for trials, chosen in _TRIALS.items() if trials in settings for key in chosen}
 
 
-def _compare(group: _Group, correct: Mapping[str, torch.Tensor], rows: Mapping[str, ExaminedNetwork]) -> Comparison:
-    students = torch.stack([correct[name] for name in group.students])
-    twins = torch.stack([correct[name] for name in group.twins])
+def _compare(group: _Group, evidence: Mapping[str, Evidence], rows: Mapping[str, ExaminedNetwork]) -> Comparison:
+    students, twins = (torch.stack([evidence[name] for name in names]) for names in (group.students, group.twins))
     gain = gain_points(students, twins)
-    accuracy, twin_accuracy = (_spread(each.double().mean(dim=1)) for each in (students, twins))
+    measure, twin_measure = (_spread(each.double().mean(dim=1)) for each in (students, twins))
     names = (group.students[0], group.students, group.twins, group.seeds)
-    settings = [rows[name].settings for name in (group.students[0], group.twins[0])]
-    return Comparison(*names, accuracy, twin_accuracy, gain, judge(gain), _differing(*settings))
+    differing = _differing(*(rows[name].settings for name in (group.students[0], group.twins[0])))
+    if rows[group.students[0]].headline is None:
+        return Comparison(*names, measure, twin_measure, gain, judge(gain), differing)
+    accuracy, twin_accuracy = (_accuracies(each, rows) for each in (group.students, group.twins))
+    return Comparison(*names, accuracy, twin_accuracy, gain, judge(gain), differing, measure, twin_measure)
+
+
+def _accuracies(names: Sequence[str], rows: Mapping[str, ExaminedNetwork]) -> Spread:
+    return _spread(torch.tensor([rows[name].accuracy for name in names], dtype=torch.double))
 
 
 def _differing(student: Mapping[str, Any], twin: Mapping[str, Any]) -> list[str]:

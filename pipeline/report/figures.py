@@ -142,7 +142,7 @@ def _class_chart(comparisons: Sequence[Comparison], rows: Networks, class_names:
 
 def _class_gains(student: NetworkRow, twin: NetworkRow) -> np.ndarray:
     """Returns gains by class in points; 0 for a class without test images."""
-    pairs = zip(student.class_accuracy, twin.class_accuracy, strict=True)
+    pairs = zip(student.class_accuracy or [], twin.class_accuracy or [], strict=True)
     return np.array([0.0 if s is None or t is None else 100 * (s - t) for s, t in pairs])
 
 

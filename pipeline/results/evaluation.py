@@ -1,9 +1,15 @@
-"""The content of reports/evaluate.json: networks, students against twins, stores."""
+"""The content of reports/evaluate.json: networks, students against twins, stores.
+
+Networks are compared by the headline of the data's signal, which is accuracy for one class of
+several. Where it is another figure, it has fields of its own, `headline` and the like, and
+accuracies stay accuracies.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.results.costs import Cost
+from pipeline.results.independent_classes import IndependentScores
 
 Role = Literal["teacher", "student", "twin"]
 Verdict = Literal["yes", "no", "unclear"]
@@ -39,23 +45,33 @@ class Scores:
 
     Attributes:
         accuracy: A share of samples, 0 to 1, as are `top5_accuracy`, `class_accuracy` and
-            `agreement`.
-        nll: Mean negative log-likelihood in nats; `ece` and `brier` are those of
-            `signals/metrics.py`.
+            `agreement`; of independent classes, a share of known entries.
+        nll: Mean negative log-likelihood in nats; it, `ece` and `brier` are those of the signal.
+        brier: Absent for independent classes, as is `class_accuracy`.
         top5_accuracy: Absent where there are few classes.
         class_accuracy: By class; None for a class without samples.
-        agreement: The share of samples with the teacher's class; absent where there is no teacher.
+        agreement: The share of samples with the teacher's class, or of entries on the same side of
+            one half; absent where there is no teacher.
         kl_to_teacher: Mean KL(teacher || network) in nats at temperature 1.
+        headline: Absent where it is accuracy.
+        independent: The figures that only independent classes have.
     """
 
     accuracy: float
     nll: float
     ece: float
-    brier: float
+    brier: float | None = None
     top5_accuracy: float | None = None
-    class_accuracy: list[float | None]
+    class_accuracy: list[float | None] | None = None
     agreement: float | None = None
     kl_to_teacher: float | None = None
+    headline: float | None = None
+    independent: IndependentScores | None = None
+
+    @property
+    def measure(self) -> float:
+        """The figure by which networks are compared, 0 to 1."""
+        return self.accuracy if self.headline is None else self.headline
 
 
 # In the file, the fields of the base class that is named last come first.
@@ -64,17 +80,19 @@ class ExaminedNetwork(Scores, NetworkFacts):
     """A network that has been run on the test split, whose cost is not known yet.
 
     Attributes:
-        corruptions: Accuracy by corruption, on the same samples as they are (`clean`), and the
+        corruptions: The headline by corruption, on the same samples as they are (`clean`), and the
             `mean`.
         val: The teacher's metrics on the validation split.
         accuracy_best: The accuracy of a student's best epoch; `accuracy` is that of its last.
+        headline_best: Likewise; absent where the headline is accuracy.
         twin: The first network that names this student in its `twin_of`.
-        gain_points: The student's accuracy minus the twin's, in percentage points.
+        gain_points: The student's headline minus the twin's, in percentage points.
     """
 
     corruptions: dict[str, float]
     val: dict[str, Any] | None = None
     accuracy_best: float | None = None
+    headline_best: float | None = None
     twin: str | None = None
     gain_points: float | None = None
 
@@ -96,7 +114,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Gain(Spread):
-    """A difference of accuracies in percentage points, with the standard error of its mean.
+    """A difference of headlines in percentage points, with the standard error of its mean.
 
     The error covers the choice of test samples and the spread from seed to seed. The latter is
     wider for a few seeds, whose own spread is hardly known (Student's t); for one seed there is
@@ -113,6 +131,7 @@ class Comparison:
         paid: Whether the gain is more than two standard errors above 0, or below it.
         twin_differs: Settings in which a twin is another network or trained otherwise, besides
             those that make it a twin.
+        headline: Absent where it is accuracy, as is `twin_headline`.
     """
 
     student: str
@@ -124,6 +143,13 @@ class Comparison:
     gain_points: Gain
     paid: Verdict
     twin_differs: list[str]
+    headline: Spread | None = None
+    twin_headline: Spread | None = None
+
+    @property
+    def measures(self) -> tuple[Spread, Spread]:
+        """The figure by which networks are compared, of students and twins."""
+        return self.headline or self.accuracy, self.twin_headline or self.twin_accuracy
 
 
 @dataclass(frozen=True)
@@ -155,7 +181,14 @@ class StoreRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The content of reports/evaluate.json; networks and stores are by name."""
+    """The content of reports/evaluate.json; networks and stores are by name.
+
+    Attributes:
+        class_counts: The test samples of each class.
+        signal: The data's, as its manifest names it.
+        class_known: The test samples of which it is known whether they are of each class; absent
+            where classes exclude each other.
+    """
 
     num_test: int
     class_names: list[str]
@@ -164,3 +197,5 @@ class Evaluation:
     comparisons: list[Comparison]
     robustness: CorruptedSamples
     stores: dict[str, StoreRow]
+    signal: str = "categorical"
+    class_known: list[int] | None = None

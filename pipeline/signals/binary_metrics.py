@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Integer
+from jaxtyping import Float, Integer
 
-NUM_BINS = 15
+from pipeline.signals.metrics import NUM_BINS, ReliabilityBin
+
 HALF = 0.5  # the threshold where none was chosen
 
 LogOdds = Float[torch.Tensor, "samples classes"]
@@ -83,12 +84,24 @@ def binary_ece(log_odds: LogOdds, entries: Entries) -> float:
         Mahdi Pakdaman Naeini, Gregory F. Cooper, Milos Hauskrecht, "Obtaining Well Calibrated
         Probabilities Using Bayesian Binning", 2015, section 3 (the binary case).
     """
+    bins = binary_reliability(log_odds, entries)
+    count = sum(one.count for one in bins)
+    return sum(one.count * abs(one.confidence - one.accuracy) for one in bins) / count if count else 0.0
+
+
+def binary_reliability(log_odds: LogOdds, entries: Entries) -> list[ReliabilityBin]:
+    """Returns the mean probability of a yes (`confidence`), and how often it is one (`accuracy`),
+    of the known entries in 15 bins of equal width; empty bins are left out.
+    """
     known = entries >= 0
     probs, yes = torch.sigmoid(log_odds[known].double()), (entries[known] == 1).double()
     index = (probs * NUM_BINS).long().clamp(max=NUM_BINS - 1)
-    gaps: Float64[torch.Tensor, " bins"] = torch.zeros(NUM_BINS, dtype=torch.float64)
-    gaps.index_add_(0, index, probs - yes)
-    return float(gaps.abs().sum() / len(probs)) if len(probs) else 0.0
+    counts, confidence, right = (torch.bincount(index, each, NUM_BINS) for each in (None, probs, yes))
+    return [
+        ReliabilityBin(n / NUM_BINS, (n + 1) / NUM_BINS, count, float(confidence[n] / count), float(right[n] / count))
+        for n, count in enumerate(counts.tolist())
+        if count
+    ]
 
 
 def f1(log_odds: LogOdds, entries: Entries, threshold: float = HALF) -> tuple[float, float]:

@@ -21,8 +21,8 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.evaluation.exam import Exam
+from pipeline.evaluation.marks.categorical import answers, score
 from pipeline.evaluation.networks import measure_costs
-from pipeline.evaluation.scores import Answers, score
 from pipeline.models.saved import ModelMeta, write_model
 from pipeline.preparation.write import write_dataset
 from pipeline.results.costs import Cost
@@ -79,16 +79,16 @@ def test_top5_is_scored_where_classes_are_many(classes: int) -> None:
 
 def test_answers_are_the_largest_probability_and_the_hard_labels() -> None:
     logits = torch.tensor([[0.0, np.log(3.0)], [np.log(4.0), 0.0]])
-    said = Answers.of(logits, torch.tensor([0, 0]), logits.flip(1)).tensors("small")
-    assert said["small.predicted"].tolist() == [1, 0]
-    assert said["small.confidence"].tolist() == pytest.approx([0.75, 0.8])
-    assert said["small.hard_prob"].tolist() == pytest.approx([0.25, 0.8])
-    assert said["small.kl_to_teacher"].tolist() == pytest.approx([0.5 * np.log(3), 0.6 * np.log(4)])
+    said = answers(logits, torch.tensor([0, 0]), logits.flip(1))
+    assert said["predicted"].tolist() == [1, 0]
+    assert said["confidence"].tolist() == pytest.approx([0.75, 0.8])
+    assert said["hard_prob"].tolist() == pytest.approx([0.25, 0.8])
+    assert said["kl_to_teacher"].tolist() == pytest.approx([0.5 * np.log(3), 0.6 * np.log(4)])
     assert {name: values.dtype for name, values in said.items()} == {
-        "small.predicted": torch.int32,
-        "small.confidence": torch.float32,
-        "small.hard_prob": torch.float32,
-        "small.kl_to_teacher": torch.float32,
+        "predicted": torch.int32,
+        "confidence": torch.float32,
+        "hard_prob": torch.float32,
+        "kl_to_teacher": torch.float32,
     }
 
 

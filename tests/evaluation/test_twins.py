@@ -70,6 +70,8 @@ def test_one_seed_by_hand() -> None:
         "gain_points": {"mean": 50.0, "sd": None, "standard_error": pytest.approx(100 / 3**0.5 / 2)},
         "paid": "unclear",
         "twin_differs": [],
+        "headline": None,
+        "twin_headline": None,
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pipeline.signals.pieces
-from pipeline.evaluation.scores import Answers
+from pipeline.evaluation.marks.categorical import answers
 from pipeline.signals.metrics import brier, kl_to_teacher, nll, reliability
 from pipeline.signals.pieces import by_pieces
 from pipeline.teacher.calibration import fit_temperature
@@ -29,7 +29,7 @@ FIGURES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]] = 
     "kl": lambda logits, labels, teacher: kl_to_teacher(logits, teacher),
     "temperature": lambda logits, labels, teacher: fit_temperature(logits, labels),
     "answers": lambda logits, labels, teacher: [
-        tensor.tolist() for tensor in Answers.of(logits, labels, teacher).tensors("x").values()
+        tensor.tolist() for tensor in answers(logits, labels, teacher).values()
     ],
 }
 
