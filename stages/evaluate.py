@@ -73,8 +73,8 @@ def main(
     write_table(reports / "plots/reliability.tsv", [*reliability_lines(marked)])
     write_table(reports / "plots/accuracy_against_size.tsv", [size_line(name, row) for name, row in rows.items()])
     write_table(reports / "plots/confusion.tsv", [*confusion_lines(marked, class_names)], CONFUSIONS)
-    best = max(rows, key=lambda name: (rows[name].role == "student", rows[name].measure))
-    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, {best} {rows[best].measure:.2%}")
+    best = max(rows, key=lambda name: (rows[name].role == "student", rows[name].score))
+    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, {best} {rows[best].score:.2%}")
 
 
 if __name__ == "__main__":

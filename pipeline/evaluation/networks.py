@@ -93,7 +93,7 @@ def pair_twins(networks: Mapping[str, ExaminedNetwork]) -> dict[str, ExaminedNet
     paired = dict(networks)
     for name, row in networks.items():
         if row.twin_of in paired and (student := paired[row.twin_of]).twin is None:
-            gain_points = 100 * (student.measure - row.measure)
+            gain_points = 100 * (student.score - row.score)
             paired[row.twin_of] = replace(student, twin=name, gain_points=gain_points)
     return paired
 

@@ -69,7 +69,7 @@ class Scores:
     independent: IndependentScores | None = None
 
     @property
-    def measure(self) -> float:
+    def score(self) -> float:
         """The figure by which networks are compared, 0 to 1."""
         return self.accuracy if self.headline is None else self.headline
 
@@ -147,7 +147,7 @@ class Comparison:
     twin_headline: Spread | None = None
 
     @property
-    def measures(self) -> tuple[Spread, Spread]:
+    def scores(self) -> tuple[Spread, Spread]:
         """The figure by which networks are compared, of students and twins."""
         return self.headline or self.accuracy, self.twin_headline or self.twin_accuracy
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_tagged_split
-from project import small_params, student, write_params
-from teachers import run_dump, run_evaluate, run_student, run_teacher, run_verify
+from tagged import make_tagged_project
+from teachers import run_evaluate
 
 from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
@@ -16,13 +15,11 @@ from pipeline.evaluation.marks import MARKS
 from pipeline.evaluation.marks.binary import taken_for
 from pipeline.evaluation.marks.resampling import _times_drawn, evidence_of, resampled
 from pipeline.evaluation.twins import gain_points
-from pipeline.preparation.write import write_dataset
 from pipeline.results.costs import Cost
 from pipeline.results.evaluation import Evaluation
 from pipeline.results.files import read_result
 from pipeline.signals.binary_metrics import binary_ece, f1, mean_average_precision
 
-NAMES = ["top left", "top right", "bottom left", "bottom right"]
 MARK = MARKS["binary"]
 
 
@@ -32,7 +29,7 @@ def made(
     """Returns log-odds, some of them equal, and entries, which they know something of."""
     rng = np.random.default_rng(seed)
     entries = rng.integers(0, 2, (count, classes)).astype(np.int8)
-    log_odds = (2 * entries - 1 + 2 * rng.normal(size=(count, classes))).round(1).astype(np.float32)
+    log_odds = (2 * entries - 1 + 2 * rng.normal(size=(count, classes))).round(1).astype(np.float32) + 0.03
     entries[rng.random(entries.shape) < unknown] = -1
     return torch.from_numpy(log_odds), torch.from_numpy(entries)
 
@@ -113,27 +110,7 @@ def test_the_error_of_a_gain_is_that_of_other_test_samples() -> None:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a project of independent classes that has been evaluated and reported."""
-    folder = tmp_path_factory.mktemp("independent")
-    params = small_params()
-    params["train_teacher"]["fit"]["checkpoint_seconds"] = 60.0
-    params["dump_labels"] |= {"block_samples": 64, "pilot_labels": 80}
-    params["encodings"] = {
-        "odds": {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127},
-        "none": {"kind": "none"},
-    }
-    own = {"loss": {"kind": "binary_kd"}, "fit": params["train_teacher"]["fit"] | {"epochs": 3}}
-    twin = {"labels": "none", "twin_of": "small", "hard_weight": 1.0, "soft_weight": 0.0}
-    params["students"] = {"small": student(labels="odds", **own), "small_hard": student(**own | twin)}
-    params["exports"] = []
-    write_params(folder, params)
-    splits = {"train": make_tagged_split(160, unknown=0.1), "val": make_tagged_split(60, seed=1)}
-    splits["test"] = make_tagged_split(80, unknown=0.1, seed=2)
-    write_dataset(folder / "data/prepare", "made up", NAMES, splits)
-    run_teacher(folder)
-    run_dump(folder)
-    run_verify(folder)
-    for name in params["students"]:
-        run_student(folder, name)
+    folder = make_tagged_project(tmp_path_factory.mktemp("independent"))
     with pytest.MonkeyPatch.context() as patch:
         times = {"one": {"p50": 1.0, "p95": 2.0}, "all": {"p50": 1.0, "p95": 2.0}}
         patch.setattr("pipeline.evaluation.networks.measure_cost", lambda *asked: Cost(1, times, 2, 1))
@@ -150,15 +127,15 @@ def test_evaluate_compares_by_mean_average_precision(judged: Path) -> None:
     assert found.class_known == (entries >= 0).sum(0).tolist()
     for name, row in found.models.items():
         assert row.headline == pytest.approx(mean_average_precision(said[f"{name}.probs"], entries), abs=1e-6)
-        assert row.measure == row.headline == row.corruptions["clean"]
+        assert row.score == row.headline == row.corruptions["clean"]
         assert row.independent is not None
         assert (row.brier, row.class_accuracy, row.top5_accuracy) == (None, None, None)
         assert (row.headline_best is None) == (name == "teacher")
     student, twin = found.models["small"], found.models["small_hard"]
-    gain = 100 * (student.measure - twin.measure)
+    gain = 100 * (student.score - twin.score)
     (compared,) = found.comparisons
     assert student.gain_points == pytest.approx(gain) == pytest.approx(compared.gain_points.mean)
-    assert [each.mean for each in compared.measures] == pytest.approx([student.measure, twin.measure])
+    assert [each.mean for each in compared.scores] == pytest.approx([student.score, twin.score])
     assert compared.accuracy.mean == student.accuracy
     assert compared.gain_points.standard_error > 0
 

@@ -60,10 +60,6 @@ class Marks(ABC):
         """
 
     @abstractmethod
-    def headline(self, outputs: Outputs, hard_labels: HardLabels) -> float:
-        """Returns the figure by which networks are compared."""
-
-    @abstractmethod
     def class_counts(self, hard_labels: HardLabels, num_classes: int) -> list[int]:
         """Returns the number of samples of each class."""
 

@@ -4,23 +4,21 @@ from collections.abc import Iterator
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from pipeline.evaluation.marks.base import Marked, Marks
 from pipeline.evaluation.marks.resampling import evidence_of, resampled
 from pipeline.results.evaluation import Scores
 from pipeline.results.independent_classes import IndependentScores
 from pipeline.signals import HardLabels, Outputs
-from pipeline.signals.binary import Binary, bernoulli_divergence
+from pipeline.signals.binary import Binary
 from pipeline.signals.binary_metrics import (
     average_precisions,
     best_threshold,
     binary_reliability,
     f1,
-    mean_average_precision,
     set_metrics,
 )
-from pipeline.signals.pieces import by_pieces
 
 Entries = Bool[torch.Tensor, "samples classes"]
 
@@ -51,8 +49,8 @@ class BinaryMarks(Marks):
         answers = {"predicted": predicted.to(torch.int8), "probs": probs.float()}
         agreement = None
         if teacher_outputs is not None:
-            answers["kl_to_teacher"] = by_pieces(_divergence, outputs, teacher_outputs).float()
-            agreement = ((outputs > 0) == (teacher_outputs > 0)).double().mean().item()
+            answers["kl_to_teacher"] = self.signal.kl_of_each(outputs, teacher_outputs).float()
+            agreement = self.signal.agreement(outputs, teacher_outputs)
         kl = answers.get("kl_to_teacher")
         return Marked(
             Scores(
@@ -69,9 +67,6 @@ class BinaryMarks(Marks):
             binary_reliability(outputs, hard_labels),
             list(taken_for(predicted, hard_labels)),
         )
-
-    def headline(self, outputs: Outputs, hard_labels: HardLabels) -> float:
-        return mean_average_precision(outputs, hard_labels)
 
     def class_counts(self, hard_labels: HardLabels, num_classes: int) -> list[int]:
         counts: list[int] = (hard_labels == 1).sum(dim=0).tolist()
@@ -105,9 +100,3 @@ def taken_for(predicted: Entries, hard_labels: HardLabels) -> Iterator[tuple[int
     counts = missed.T @ invented + (predicted & (hard_labels == 1)).float().sum(dim=0).diag()
     for actual, found in counts.nonzero().tolist():
         yield actual, found, int(counts[actual, found])
-
-
-def _divergence(
-    outputs: Float[torch.Tensor, "some classes"], teacher: Float[torch.Tensor, "some classes"]
-) -> Float[torch.Tensor, " some"]:
-    return bernoulli_divergence(teacher.double(), outputs.double())

@@ -12,7 +12,6 @@ from pipeline.results.evaluation import Scores
 from pipeline.signals import HardLabels, Outputs
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.metrics import (
-    accuracy,
     agreement,
     classification_metrics,
     kl_to_teacher,
@@ -46,9 +45,6 @@ class CategoricalMarks(Marks):
             reliability(outputs, hard_labels),
             confusions(said["predicted"], hard_labels),
         )
-
-    def headline(self, outputs: Outputs, hard_labels: HardLabels) -> float:
-        return accuracy(outputs, hard_labels)
 
     def class_counts(self, hard_labels: HardLabels, num_classes: int) -> list[int]:
         return class_counts(hard_labels, num_classes)
