@@ -45,9 +45,10 @@ def main(
     if has_teacher(evaluation):
         folders = {TEACHER: teacher, **folders}
         disagreed = most_disagreed(evaluation, distilled, len(test), settings.num_disagreed, evaluated)
-    checked = CheckedLabels.of(labels, train, class_names)
-    suspects = checked.suspects.places[: settings.num_suspects].tolist()
-    samples = Samples.read(choose(suspects, disagreed, settings.num_attributed, len(test)), train, test)
+    checked = CheckedLabels.of(labels, train, dataset.manifest)
+    suspects = checked.shown(settings.num_suspects)
+    asked = {place: of_class for place, (_, of_class) in suspects.items()}
+    samples = Samples.read(choose(asked, disagreed, settings.num_attributed, len(test)), train, test)
 
     # 2. Their images and stored views, and every network's predictions and maps.
     tiles = TileSheet(*samples.images.shape[2:])
@@ -56,7 +57,7 @@ def main(
     predictions = Predictions.of(folders, samples, settings, dataset.manifest.mean)
     maps, map_numbers = predictions.draw(samples)
     findings = Findings(samples, images, views, predictions, map_numbers, distilled)
-    rows = findings.rows(checked.suspects.suspicion[: len(suspects)].tolist())
+    rows = findings.rows([suspicion for suspicion, _ in suspects.values()])
 
     # 3. The files.
     write_bytes(out / "tiles.png", tiles.png())
@@ -75,8 +76,8 @@ def main(
         samples=rows,
     )
     write_result(out / "samples.json", shown)
-    write_suspects(reports / "suspects.tsv", checked.suspects, train, data / "samples.tsv", class_names)
-    write_result(reports / "explain.json", explanation(checked, predictions, class_names))
+    write_suspects(reports / "suspects.tsv", checked.suspects, train, data / "samples.tsv", checked.answers)
+    write_result(reports / "explain.json", explanation(checked, predictions))
     say(f"explain: {checked}; {len(rows)} samples shown, {len(map_numbers)} of them with maps")
 
 

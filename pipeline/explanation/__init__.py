@@ -16,5 +16,6 @@ rows.py            the contents of samples.json and explain.json
 samples.py         the samples to look at, and their stored views
 settings.py        the section `explain` of params.yaml
 suspects.py        samples whose hard label is probably wrong, by the teacher's opinions
+suspect_entries.py entries of independent classes that are probably wrong
 tiles.py           sheets of tiles, and maps drawn over images
 """

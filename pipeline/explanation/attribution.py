@@ -7,6 +7,7 @@ compared. A patch slides over the image, and each place of it is another image t
 them for a map of 28 x 28 pixels in steps of 2."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from captum.attr import Occlusion
 from jaxtyping import Float, Int64, UInt8
 from scipy.stats import rankdata
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,27 @@ class Patch:
 
 @torch.no_grad()
 def attribute(
-    model: nn.Module,
+    values_of: Callable[[torch.Tensor], torch.Tensor],
     images: UInt8[torch.Tensor, "batch channels height width"],
     classes: Int64[torch.Tensor, " batch"],
     device: torch.device,
     patch: Patch,
     batch_size: int,
 ) -> Float[np.ndarray, "batch height width"]:
-    """Returns the nats by which the log-probability of a class falls where a pixel is covered.
+    """Returns the nats by which the log-probability of a class (of independent ones, its log-odds)
+    falls where a pixel is covered.
 
     It is the mean over the patches that cover the pixel: positive where it speaks for the class,
     negative where against.
 
     Args:
+        values_of: Log-probabilities or log-odds of images, [images, classes], in float64.
         classes: The class to ask for, of each image: the same for all networks whose maps are to be
             compared.
         batch_size: Images that the network takes at a time, at most.
     """
     channels, height, width = images.shape[1:]
-    explain = Occlusion(lambda pixels, asked: model(pixels).double().log_softmax(dim=1).gather(1, asked[:, None])[:, 0])
+    explain = Occlusion(lambda pixels, asked: values_of(pixels).gather(1, asked[:, None])[:, 0])
     maps = np.zeros((len(images), height, width))
     # One image at a time, with as many places of the patch as a batch takes: captum then never
     # holds more.

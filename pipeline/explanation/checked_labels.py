@@ -12,9 +12,11 @@ from jaxtyping import Int64
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import write_bytes
 from pipeline.core.tables import lines_of, read_lines
+from pipeline.data.manifest import DatasetManifest
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import choose_store, stored_opinions
-from pipeline.explanation.suspects import Suspicions, judge
+from pipeline.explanation.suspect_entries import entry_answers, judge_entries
+from pipeline.explanation.suspects import Suspicions, judge_classes
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.reader import StoreReader
 from pipeline.results.explanation import ConfusedPair
@@ -24,44 +26,65 @@ _MOST_PAIRS = 10
 
 @dataclass(frozen=True)
 class CheckedLabels:
-    """The training samples that are probably mislabelled, worst first.
+    """The hard labels of training samples that are probably wrong, worst first.
 
     Attributes:
         store: The store that the labels were checked by.
-        num_checked: The number of samples that were checked.
-        why_none: The reason where no sample was checked.
+        num_checked: The number of hard labels that were checked.
+        why_none: The reason where none was checked.
+        answers: The names of the suspects' answers.
+        of_entries: Whether an entry of a sample is checked, and not a sample.
     """
 
     store: StoreReader | None
     suspects: Suspicions
     num_checked: int
     why_none: str | None
+    answers: Sequence[str]
+    of_entries: bool
 
     @classmethod
-    def of(cls, labels: Path, train: SplitOnDisk, class_names: list[str]) -> "CheckedLabels":
+    def of(cls, labels: Path, train: SplitOnDisk, data: DatasetManifest) -> "CheckedLabels":
         """Checks the training split by the best store in a folder. Raises StoreError where it is
         not for this data.
         """
-        store = choose_store(labels)
+        store, class_names, of_entries = choose_store(labels, data.signal), data.class_names, data.signal == "binary"
+        answers = entry_answers(class_names) if of_entries else class_names
         if store is None:
-            return cls(None, Suspicions.none(), 0, f"{labels} has no store with soft labels at temperature 1")
+            why = f"{labels} has no store with soft labels at temperature 1"
+            return cls(None, Suspicions.none(), 0, why, answers, of_entries)
         if store.manifest.class_names != class_names:
             fix = "run `dvc repro dump_labels` for this data"
             raise StoreError(store.location, "its classes are not those of data/prepare", fix=fix)
         check_canaries(store.canaries, train, store.views, store.location, store.row_order(train))
-        everything, count = judge(stored_opinions(store, train), train.hard_labels.numpy(), len(class_names))
-        return cls(store, everything.worst(count), len(everything), None if len(everything) else _why_none(store))
+        judge = judge_entries if of_entries else judge_classes
+        found = judge(stored_opinions(store, train), train.hard_labels.numpy(), len(class_names))
+        why_none = None if found.num_checked else _why_none(store)
+        return cls(store, found.suspects, found.num_checked, why_none, answers, of_entries)
 
     def __str__(self) -> str:
         if self.why_none:
             return f"no labels were checked: {self.why_none}"
-        return f"{len(self.suspects):,} of {self.num_checked:,} hard labels are probably wrong"
+        what = "entries of hard labels" if self.of_entries else "hard labels"
+        return f"{len(self.suspects):,} of {self.num_checked:,} {what} are probably wrong"
 
-    def pairs(self, class_names: Sequence[str]) -> list[ConfusedPair]:
-        """Returns the commonest pairs of a hard label and the class that the teacher predicts."""
+    def shown(self, count: int) -> dict[int, tuple[float, int | None]]:
+        """Returns the places of the most suspicious samples, with their suspicion and, where it is
+        an entry, its class.
+        """
+        found: dict[int, tuple[float, int | None]] = {}
+        own = self.suspects
+        each = zip(own.places.tolist(), own.suspicion.tolist(), own.hard_labels.tolist(), strict=True)
+        for place, suspicion, answer in each:
+            if len(found) < count:
+                found.setdefault(place, (suspicion, answer // 2 if self.of_entries else None))
+        return found
+
+    def pairs(self) -> list[ConfusedPair]:
+        """Returns the commonest pairs of a hard label and the teacher's answer."""
         counts = Counter(zip(self.suspects.hard_labels.tolist(), self.suspects.teacher_says.tolist(), strict=True))
         listed = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_PAIRS]
-        return [ConfusedPair(class_names[a], class_names[b], count) for (a, b), count in listed]
+        return [ConfusedPair(self.answers[a], self.answers[b], count) for (a, b), count in listed]
 
 
 def _why_none(store: StoreReader) -> str:
@@ -71,7 +94,7 @@ def _why_none(store: StoreReader) -> str:
 
 
 def write_suspects(
-    path: Path, suspects: Suspicions, train: SplitOnDisk, sample_list: Path, class_names: Sequence[str]
+    path: Path, suspects: Suspicions, train: SplitOnDisk, sample_list: Path, answers: Sequence[str]
 ) -> None:
     """Writes all suspects as a table, worst first; the last column is the source's name of the
     sample.
@@ -85,7 +108,7 @@ def write_suspects(
     for place, label, says, own, other, suspicion in zip(suspects.places, *columns, suspects.suspicion, strict=True):
         sample_id = f"{int(train.sample_ids[place]):016x}"
         figures = [f"{figure:.6f}" for figure in (own, other, suspicion)]
-        rows.append([sample_id, str(place), class_names[label], class_names[says], *figures, keys[int(place)]])
+        rows.append([sample_id, str(place), answers[label], answers[says], *figures, keys[int(place)]])
     write_bytes(path, "".join(lines_of(rows)).encode())
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 
 from pipeline.data.splits import Split, is_labelled
 from pipeline.labels.reader import StoreReader
+from pipeline.signals import StoredKind
 from pipeline.views.spec import own_shares
 
 TEMPERATURE = 1.0  # at which the teacher's probabilities are neither flattened nor sharpened
@@ -27,13 +28,14 @@ class Opinion:
 Opinions = Callable[[], Iterable[Opinion]]
 
 
-def choose_store(folder: Path) -> StoreReader | None:
-    """Returns the store in a folder that is closest to the teacher, of those with soft labels that
-    serve temperature 1.
+def choose_store(folder: Path, kind: StoredKind = "categorical") -> StoreReader | None:
+    """Returns the store in a folder that is closest to the teacher, of those with soft labels of a
+    signal that serve temperature 1.
 
     Closeness is the mean KL, as it was measured when the store was written. None where there is no
     such store."""
-    stores = [StoreReader(path) for path in sorted(folder.glob("*.zarr"))]
+    every = [StoreReader(path) for path in sorted(folder.glob("*.zarr"))]
+    stores = [store for store in every if store.manifest.signal == kind]
     able = [s for s in stores if s.encoding.fields(s.manifest.space) and s.codec.serves(TEMPERATURE)]
     able = [s for s in able if not s.manifest.is_of_embeddings]
     return min(able, key=_mean_kl, default=None)
@@ -121,5 +123,6 @@ def read_probs(store: StoreReader, rows: Int64[np.ndarray, " some"], view_index:
 
 
 def _probs(store: StoreReader, view_index: int, block: range) -> Float[np.ndarray, "rows classes"]:
-    decoded: np.ndarray = store.decode(store.read_view(view_index, block), TEMPERATURE).double().exp().numpy()
-    return decoded
+    decoded = store.decode(store.read_view(view_index, block), TEMPERATURE).double()
+    probs: np.ndarray = store.manifest.space.class_signal.probs(decoded).numpy()
+    return probs

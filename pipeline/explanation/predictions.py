@@ -1,6 +1,6 @@
 """Every network on the chosen samples: its predictions, and maps of what they rest on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,13 @@ from pipeline.explanation.attribution import Patch, attribute, map_agreement
 from pipeline.explanation.samples import Samples
 from pipeline.explanation.settings import Explain
 from pipeline.explanation.tiles import TileSheet, draw_map
+from pipeline.models import Classifier
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.results.networks import TEACHER, stage_of
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,21 @@ class Predictions:
     Attributes:
         rows: The numbers of the attributed samples.
         method: The way in which the maps were made.
+        signal: The meaning of the logits.
     """
 
     logits: dict[str, Float[torch.Tensor, "chosen classes"]]
     rows: Int64[np.ndarray, " attributed"]
     maps: dict[str, Float[np.ndarray, "attributed height width"]]
     method: str
+    signal: Signal = CATEGORICAL
 
     @classmethod
     def of(cls, folders: Mapping[str, Path], samples: Samples, settings: Explain, mean: list[float]) -> "Predictions":
         """Runs every network on the chosen samples.
 
-        The maps of all networks are for the class that the first one predicts, so that they can be
-        compared. The first is the teacher, where there is a network of it.
+        The maps of all networks are for the class that the first one predicts, or that a suspect
+        entry is of, so that they can be compared. The first is the teacher, where there is a network of it.
 
         Args:
             mean: The data's mean by channel, 0 to 1, which is the colour of the patch.
@@ -53,10 +58,13 @@ class Predictions:
             for name, folder in folders.items():
                 model = read_model(folder, made_by=stage_of(name)).to(device)
                 logits[name] = predict_logits(model, samples.images.split(settings.batch_size), device)
-                classes = logits[first].argmax(dim=1)[rows]
-                maps[name] = attribute(model, samples.images[rows], classes, device, patch, settings.batch_size)
+                classes = samples.asked(logits[first].argmax(dim=1))[rows]
+                maps[name] = attribute(
+                    _values_of(model), samples.images[rows], classes, device, patch, settings.batch_size
+                )
                 on_maps(len(rows))
-        return cls(logits, rows, maps, f"occlusion by a {patch}: what the class that {first} says loses")
+                signal = model.signal
+        return cls(logits, rows, maps, f"occlusion by a {patch}: what the class that {first} says loses", signal)
 
     def agreements(self, shift: int = 0) -> dict[str, Float[np.ndarray, " attributed"]]:
         """Returns each student's agreement with the teacher's map of the sample `shift` places
@@ -83,3 +91,8 @@ class Predictions:
             image = samples.images[place].numpy()
             numbers.append({name: sheet.add(draw_map(image, maps[number])) for name, maps in self.maps.items()})
         return sheet, numbers
+
+
+def _values_of(model: Classifier) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a network's values of images, in float64."""
+    return lambda pixels: model.signal.values(model(pixels).double(), 1.0)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Integer
 
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.explanation.checked_labels import CheckedLabels
 from pipeline.explanation.predictions import Predictions
 from pipeline.explanation.samples import Samples, StoredViews, rank_classes
 from pipeline.results.explanation import Explanation, SampleRow
 from pipeline.results.networks import TEACHER
-from pipeline.signals.losses import kl_divergence_with_log_targets
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,23 @@ class Findings:
         """Returns a row for each sample; the first ones are the suspects, whose suspicions these
         are.
         """
-        says = {name: rank_classes(each.double().softmax(dim=1)) for name, each in self.predictions.logits.items()}
+        signal = self.predictions.signal
+        probs = {
+            name: signal.probs(signal.values(each.double(), 1.0)) for name, each in self.predictions.logits.items()
+        }
+        says = {name: rank_classes(each) for name, each in probs.items()}
         disagreement, agreements = self._disagreement(), self._map_agreements()
         attributed = {int(place): number for number, place in enumerate(self.predictions.rows)}
         found = []
         for number, one in enumerate(self.samples.chosen):
-            label, map_number = int(self.samples.hard_labels[number]), attributed.get(number)
+            map_number = attributed.get(number)
             found.append(
                 SampleRow(
                     id=f"{int(self.samples.sample_ids[number]):016x}",
                     split=one.split,
                     index=one.index,
-                    hard_label=None if label == UNLABELLED else label,
+                    hard_label=_hard_label(self.samples.hard_labels[number]),
+                    unknown=_unknown(self.samples.hard_labels[number]),
                     kinds=one.kinds,
                     image=self.images[number],
                     suspicion=round(suspicions[number], 6) if number < len(suspicions) else None,
@@ -72,21 +77,39 @@ class Findings:
         logits = self.predictions.logits
         if TEACHER not in logits:
             return None
-        log_targets = logits[TEACHER].double().log_softmax(dim=1)
-        kl = [kl_divergence_with_log_targets(log_targets, logits[name].double()) for name in self.distilled]
+        kl = [self.predictions.signal.kl_of_each(logits[name], logits[TEACHER]) for name in self.distilled]
         return [round(nats, 6) for nats in torch.stack(kl).mean(dim=0).clamp(min=0).tolist()]
 
 
-def explanation(checked: CheckedLabels, predictions: Predictions, class_names: Sequence[str]) -> Explanation:
+def _hard_label(label: Integer[torch.Tensor, "..."]) -> int | list[int] | None:
+    """Returns the class's number or, of independent classes, those that are yes; None where nothing
+    is known.
+    """
+    if not is_labelled(label[None]).item():
+        return None
+    classes: int | list[int] = label.tolist() if label.ndim == 0 else (label == 1).nonzero()[:, 0].tolist()
+    return classes
+
+
+def _unknown(label: Integer[torch.Tensor, "..."]) -> list[int] | None:
+    """Returns the independent classes of which nothing is known; None where classes are not
+    independent.
+    """
+    unknown: list[int] | None = None if label.ndim == 0 else (label == UNLABELLED).nonzero()[:, 0].tolist()
+    return unknown
+
+
+def explanation(checked: CheckedLabels, predictions: Predictions) -> Explanation:
     """Returns the content of explain.json: suspects, and how far maps agree, also by chance."""
     num_maps = len(predictions.rows)
     return Explanation(
         len(checked.suspects),
         checked.num_checked,
         checked.why_none,
-        checked.pairs(class_names),
+        checked.pairs(),
         predictions.method if num_maps else None,
         num_maps,
         predictions.mean_agreements(),
         predictions.mean_agreements(shift=1),
+        "entries of hard labels" if checked.of_entries else None,
     )

@@ -1,12 +1,12 @@
 """The samples to look at, their stored views, and their likeliest classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8, UInt64
+from jaxtyping import Float, Int64, Integer, UInt8, UInt64
 
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import read_probs
@@ -27,26 +27,32 @@ class Chosen:
     Attributes:
         index: Its place in the split.
         kinds: The reasons for which it is shown; one that is `attributed` has maps.
+        asked: The class whose maps are shown; None: the one that the first network predicts.
     """
 
     split: Literal["train", "test"]
     index: int
     kinds: list[str]
+    asked: int | None = None
 
 
-def choose(suspects: Sequence[int], disagreed: Sequence[int], num_attributed: int, num_test: int) -> list[Chosen]:
+def choose(
+    suspects: Mapping[int, int | None], disagreed: Sequence[int], num_attributed: int, num_test: int
+) -> list[Chosen]:
     """Returns suspects, samples that networks disagree on, and ordinary ones.
 
     A third of those with maps are of each sort, the worst ones first. Where there are too few
     suspects or disagreed ones, more are ordinary; these are spread evenly over the test split.
 
     Args:
-        suspects: Rows of the training split, the most suspicious first.
+        suspects: The classes to ask for by the row of the training split, the most suspicious
+            first.
         disagreed: Rows of the test split, the largest disagreement first.
         num_attributed: The number of samples with maps, at most.
     """
     third = num_attributed // 3
-    chosen = [Chosen("train", at, [SUSPECT, ATTRIBUTED][: 1 + (n < third)]) for n, at in enumerate(suspects)]
+    listed = enumerate(suspects.items())
+    chosen = [Chosen("train", at, [SUSPECT, ATTRIBUTED][: 1 + (n < third)], asked) for n, (at, asked) in listed]
     chosen += [Chosen("test", at, [DISAGREED, ATTRIBUTED][: 1 + (n < third)]) for n, at in enumerate(disagreed)]
     ordinary = np.setdiff1d(np.arange(num_test), np.asarray(disagreed, dtype=np.int64))
     count = min(num_attributed - sum(ATTRIBUTED in one.kinds for one in chosen), len(ordinary))
@@ -56,13 +62,13 @@ def choose(suspects: Sequence[int], disagreed: Sequence[int], num_attributed: in
 
 def rank_classes(probs: Float[torch.Tensor, "samples classes"]) -> list[Ranked]:
     """Returns each sample's likeliest classes with their probabilities, to four digits; of equal
-    ones the first.
+    ones the first. They are three, or all that are above one half.
     """
-    classes: Int64[torch.Tensor, "samples top"] = probs.argsort(dim=1, descending=True, stable=True)[:, :TOP]
-    found = probs.gather(1, classes)
+    classes: Int64[torch.Tensor, "samples classes"] = probs.argsort(dim=1, descending=True, stable=True)
+    found, counts = probs.gather(1, classes), (probs > 0.5).sum(dim=1).clamp(min=TOP).tolist()
     return [
-        [[number, round(prob, 4)] for number, prob in zip(*row, strict=True)]
-        for row in zip(classes.tolist(), found.tolist(), strict=True)
+        [[number, round(prob, 4)] for number, prob in zip(*row, strict=True)][:count]
+        for row, count in zip(zip(classes.tolist(), found.tolist(), strict=True), counts, strict=True)
     ]
 
 
@@ -72,7 +78,7 @@ class Samples:
 
     chosen: list[Chosen]
     images: UInt8[torch.Tensor, "chosen channels height width"]
-    hard_labels: Int64[torch.Tensor, " chosen"]
+    hard_labels: Integer[torch.Tensor, "chosen ..."]
     sample_ids: UInt64[np.ndarray, " chosen"]
 
     @classmethod
@@ -93,6 +99,13 @@ class Samples:
     def attributed(self) -> Int64[np.ndarray, " attributed"]:
         """The numbers of those that have maps."""
         return np.flatnonzero([ATTRIBUTED in one.kinds for one in self.chosen])
+
+    def asked(self, predicted: Int64[torch.Tensor, " chosen"]) -> Int64[torch.Tensor, " chosen"]:
+        """Returns the class whose maps are shown of each, given those that the first network
+        predicts.
+        """
+        said = zip(self.chosen, predicted.tolist(), strict=True)
+        return torch.tensor([own if one.asked is None else one.asked for one, own in said], dtype=torch.int64)
 
     @property
     def training_rows(self) -> Int64[np.ndarray, " training"]:

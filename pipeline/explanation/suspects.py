@@ -9,6 +9,7 @@ otherwise (`benchmarks/mislabelled.py` has figures).
 The teacher has mostly been trained on these very labels. One that knows them by heart repeats the
 wrong ones: then fewer are counted, and the list is short rather than wrong."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,13 @@ from pipeline.explanation.opinions import Opinions
 
 @dataclass(frozen=True)
 class Suspicions:
-    """The teacher's view of the hard label of every sample that was checked.
+    """The teacher's view of hard labels that were checked.
+
+    An answer is the number of a class or, of independent classes, that of a class's yes or no.
 
     Attributes:
-        teacher_says: The teacher's likeliest class except the hard label, with probability
+        hard_labels: The answers that hard labels have.
+        teacher_says: The teacher's likeliest answer except the hard label, with probability
             `teacher_probs`.
         hard_probs: The teacher's probability of the hard label.
     """
@@ -42,6 +46,11 @@ class Suspicions:
         classes, probs = np.empty(0, dtype=np.int64), np.empty(0)
         return cls(classes, classes, classes, probs, probs)
 
+    @classmethod
+    def of(cls, parts: Sequence["Suspicions"]) -> "Suspicions":
+        """Returns the suspicions of all parts, one after the other."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
     @property
     def suspicion(self) -> Float[np.ndarray, " checked"]:
         """The probability of the teacher's class if it is either this one or the hard label, 0 to
@@ -58,12 +67,28 @@ class Suspicions:
 
         Equally suspicious ones keep their order in the split.
         """
-        order = np.lexsort((self.places, -self.suspicion))
+        order = np.lexsort((self.hard_labels, self.places, -self.suspicion))
         return self.take(order[self.teacher_probs[order] > self.hard_probs[order]][:count])
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> "Suspicions":
         """Returns the suspicions about some of the samples."""
         return Suspicions(**{name: values[rows] for name, values in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The suspects among hard labels, the worst first, and the number of those that were
+    checked.
+    """
+
+    suspects: Suspicions
+    num_checked: int
+
+
+def judge_classes(opinions: Opinions, hard_labels: Int64[np.ndarray, " samples"], num_classes: int) -> Judged:
+    """Returns the samples that are probably mislabelled."""
+    everything, count = judge(opinions, hard_labels, num_classes)
+    return Judged(everything.worst(count), len(everything))
 
 
 def judge(opinions: Opinions, hard_labels: Int64[np.ndarray, " samples"], num_classes: int) -> tuple[Suspicions, int]:
@@ -90,8 +115,7 @@ def judge(opinions: Opinions, hard_labels: Int64[np.ndarray, " samples"], num_cl
         others[rows, labels] = -1.0
         says = others.argmax(axis=1)
         parts.append(Suspicions(part.places, labels, says, part.probs[rows, labels], part.probs[rows, says]))
-    every = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-    return Suspicions(**every), num_off_diagonal
+    return Suspicions.of(parts), num_off_diagonal
 
 
 def class_thresholds(

@@ -90,8 +90,17 @@ function startBrowser(browser) {
   let page = 0;
   let shown = [];
 
+  // Of independent classes a hard label is a list: all that are there.
   const nameOf = (place) => (place === null ? "none" : browser.class_names[place]);
-  const isWrong = (sample, name) => sample.hard_label !== null && sample.says[name][0][0] !== sample.hard_label;
+  const namesOf = (label) => (Array.isArray(label) ? label.map(nameOf).join(", ") || "none of the classes" : nameOf(label));
+  const isHard = (place, label) => (Array.isArray(label) ? label.includes(place) : place === label);
+  const isWrong = (sample, name) => {
+    const label = sample.hard_label;
+    if (label === null || !Array.isArray(label)) return label !== null && sample.says[name][0][0] !== label;
+    const said = sample.says[name].filter(([, share]) => share > 0.5).map(([place]) => place);
+    const known = (place) => !sample.unknown.includes(place);
+    return said.some((place) => known(place) && !label.includes(place)) || label.some((place) => !said.includes(place));
+  };
   const suspicion = (sample) => sample.suspicion ?? 0; // test images have none
   const disagreement = (sample) => sample.disagreement ?? 0; // none has any where the teacher runs elsewhere
   const orders = {
@@ -111,18 +120,18 @@ function startBrowser(browser) {
     return canvas;
   }
 
-  /** A line: who says it, and the three most likely classes; a sign marks the hard label. */
+  /** Lines of three: who says it, and the most likely classes; a sign marks the hard label. */
   function says(who, guesses, hardLabel) {
     const line = guesses.map(([place, share]) => {
-      const hard = place === hardLabel;
+      const hard = isHard(place, hardLabel);
       const text = `${nameOf(place)}${hard ? " (the hard label)" : ""}: ${percent(share)}`;
       const guess = make("div", { className: hard ? "guess hard" : "guess", title: text });
       guess.append(make("span", { textContent: (hard ? "● " : "") + nameOf(place) }), percent(share));
       guess.style.setProperty("--share", percent(share));
       return guess;
     });
-    while (line.length < 3) line.push(make("div"));
-    return [make("div", { className: "who" }, who), ...line];
+    while (line.length % 3 || !line.length) line.push(make("div"));
+    return line.flatMap((guess, place) => (place % 3 ? [guess] : [make("div", { className: "who" }, place ? "" : who), guess]));
   }
 
   function networkLines(sample, names) {
@@ -158,7 +167,7 @@ function startBrowser(browser) {
       "disagreement" in sample ? `disagreement ${disagreement(sample).toFixed(2)} nats` : "",
     ];
     facts.append(
-      make("p", {}, "hard label: ", make("b", { textContent: nameOf(sample.hard_label) })),
+      make("p", {}, "hard label: ", make("b", { textContent: namesOf(sample.hard_label) })),
       make("p", {}, `${sample.split}, number ${sample.index}`),
       make("p", {}, ...sample.kinds.map((kind) => make("span", { className: "kind", textContent: KINDS[kind] }))),
       make("p", {}, make("small", { textContent: measured.filter(Boolean).join(", ") })),
@@ -199,7 +208,7 @@ function startBrowser(browser) {
     shown = browser.samples
       .filter((sample) => !wanted.kind || sample.kinds.includes(wanted.kind))
       .filter((sample) => !wanted.split || sample.split === wanted.split)
-      .filter((sample) => !wanted.label || String(sample.hard_label) === wanted.label)
+      .filter((sample) => !wanted.label || [sample.hard_label].flat().map(String).includes(wanted.label))
       .filter((sample) => !wanted.wrong || wrong.some((name) => isWrong(sample, name)))
       .filter((sample) => sample.id.includes(id))
       .sort(orders[wanted.order]);
@@ -215,7 +224,7 @@ function startBrowser(browser) {
   }
 
   const options = (name, pairs) => form.elements[name].append(...pairs.map(([text, value]) => new Option(text, value)));
-  const labels = [...new Set(browser.samples.map((sample) => sample.hard_label))].sort((a, b) => (a ?? -1) - (b ?? -1));
+  const labels = [...new Set(browser.samples.flatMap((sample) => sample.hard_label))].sort((a, b) => (a ?? -1) - (b ?? -1));
   options("kind", [...new Set(browser.samples.flatMap((sample) => sample.kinds))].map((kind) => [KINDS[kind], kind]));
   options("label", labels.map((label) => [nameOf(label), String(label)]));
   options("wrong", browser.networks.map((name) => [name, name]));

@@ -30,6 +30,7 @@ class Explanation:
         method: The way in which maps are made; None where there are none.
         map_agreement: By student, the mean rank correlation of its maps with the teacher's.
         map_agreement_by_chance: The same with the teacher's map of another sample.
+        checked: The things that were checked; None: the hard labels of samples.
     """
 
     num_suspects: int
@@ -40,6 +41,7 @@ class Explanation:
     num_maps: int
     map_agreement: dict[str, float]
     map_agreement_by_chance: dict[str, float]
+    checked: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,9 @@ class SampleRow:
     Attributes:
         id: The sample id, 16 hex digits.
         index: The place in the split.
-        hard_label: The class's number; None where the sample is unlabelled.
+        hard_label: The class's number, or those of all independent classes that are yes; None where
+            the sample is unlabelled.
+        unknown: The independent classes of which it is not known whether they are there.
         kinds: The reasons for which it is shown.
         image: The number of its tile on the sheet of tiles.
         suspicion: The probability that the hard label is wrong; only of suspects.
@@ -65,7 +69,8 @@ class SampleRow:
     id: str
     split: Literal["train", "test"]
     index: int
-    hard_label: int | None
+    hard_label: int | list[int] | None
+    unknown: list[int] | None = None
     kinds: list[str]
     image: int
     suspicion: float | None = None

@@ -74,6 +74,10 @@ class Signal(StoredSignal):
     headline_words: ClassVar[str]
 
     @abstractmethod
+    def probs(self, values: Outputs) -> Outputs:
+        """Returns the probability of each class, for values."""
+
+    @abstractmethod
     def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
         """Returns the values of the mean of several teachers' probabilities, by their shares."""
 

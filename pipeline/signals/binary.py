@@ -38,6 +38,9 @@ class Binary(Signal):
     def same_answer(self, values: Outputs, others: Outputs) -> Bool[torch.Tensor, " samples"]:
         return ((values >= 0) == (others >= 0)).all(dim=1)
 
+    def probs(self, values: Outputs) -> Outputs:
+        return torch.sigmoid(values)
+
     def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
         yes, no = (
             torch.stack([math.log(w) + F.logsigmoid(s * part) for part, w in zip(parts, shares, strict=True)])

@@ -37,6 +37,9 @@ class Categorical(Signal):
     def same_answer(self, values: Outputs, others: Outputs) -> Bool[torch.Tensor, " samples"]:
         return values.argmax(dim=1) == others.argmax(dim=1)
 
+    def probs(self, values: Outputs) -> Outputs:
+        return values.exp()
+
     def mean(self, parts: Sequence[Outputs], shares: Sequence[float]) -> Outputs:
         weighted = [math.log(share) + part for part, share in zip(parts, shares, strict=True)]
         return torch.logsumexp(torch.stack(weighted), dim=0)

@@ -37,7 +37,7 @@ def maps_of(
 ) -> np.ndarray:
     """Returns maps by a black patch of 4 x 4 pixels in steps of 2."""
     return attribute(
-        model,
+        lambda pixels: model(pixels).double().log_softmax(dim=1),
         images,
         torch.tensor(classes, dtype=torch.int64),
         CPU,

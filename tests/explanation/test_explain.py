@@ -287,7 +287,7 @@ def test_a_setting_out_of_range_is_refused(folder: Path, key: str, value: float)
 def test_a_third_of_the_maps_are_of_each_sort_where_there_are_so_many(
     suspects: list[int], disagreed: list[int], num_attributed: int, num_test: int, expected: dict[str, int]
 ) -> None:
-    chosen = choose(suspects, disagreed, num_attributed, num_test)
+    chosen = choose(dict.fromkeys(suspects), disagreed, num_attributed, num_test)
     assert {kind: sum(kind in one.kinds for one in chosen) for kind in expected} == expected
     assert len({(one.split, one.index) for one in chosen}) == len(chosen)
     assert all(0 <= one.index < num_test for one in chosen if one.split == "test")
