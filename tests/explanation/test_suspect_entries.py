@@ -31,9 +31,13 @@ def judged(entries: torch.Tensor, probs: np.ndarray, parts: int = 3) -> Judged:
 
 
 def knowing_probs() -> np.ndarray:
-    """Returns the probabilities of a teacher that knows the right entries and is sure of them."""
+    """Returns the probabilities of a teacher that knows the right entries, and is surest of those
+    that are planted.
+    """
     noise = np.random.default_rng(1).normal(size=SPLIT.hard_labels.shape)
-    logits = 9 * (2 * SPLIT.hard_labels.numpy().astype(float) - 1) + 0.3 * noise
+    signs = 2.0 * SPLIT.hard_labels.numpy() - 1
+    logits = 5 * signs + noise
+    logits[tuple(np.transpose(WRONG))] = 9 * signs[tuple(np.transpose(WRONG))]
     probs: np.ndarray = 1 / (1 + np.exp(-logits))
     return probs
 
@@ -154,9 +158,9 @@ def test_samples_show_each_class_that_is_likely_and_the_entries(folder: Path, to
 def test_the_map_of_a_suspect_is_of_its_class() -> None:
     chosen = choose({0: 1, 7: 2}, [], 3, 9)
     samples = Samples(
-        chosen, torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, 4, dtype=torch.int8), np.zeros(3, np.uint64)
+        chosen, torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.int8), np.zeros(4, np.uint64)
     )
-    assert samples.asked(torch.tensor([3, 3, 3])).tolist() == [1, 2, 3]
+    assert samples.asked(torch.tensor([3, 3, 3, 3])).tolist() == [1, 2, 3, 3]
 
 
 def test_unlike_stores_are_passed_over(folder: Path) -> None:
