@@ -51,14 +51,15 @@ doctor: $(READY) ## look at params.yaml, images, networks and disk before hours 
 SOURCE ?= folder
 MINUTES ?= 30
 # As they were typed: make would expand a `$$` in them, and a shell would end at a quote.
-unexport NAME DATA SOURCE MINUTES LATER
+unexport NAME DATA SOURCE MINUTES LATER TASK
 export NEW_NAME := $(value NAME)
 export NEW_DATA := $(value DATA)
 export NEW_SOURCE := $(value SOURCE)
 export NEW_MINUTES := $(value MINUTES)
 export NEW_LATER := $(value LATER)
-new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [MINUTES=30] [LATER=1]
-	@$(BIN)/python -m stages.new_project --source="$$NEW_SOURCE" --minutes="$$NEW_MINUTES" $${NEW_DATA:+--path="$$NEW_DATA"} $${NEW_LATER:+--later} -- "$$NEW_NAME"
+export NEW_TASK := $(value TASK)
+new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [TASK=multilabel] [MINUTES=30] [LATER=1]
+	@$(BIN)/python -m stages.new_project --source="$$NEW_SOURCE" --minutes="$$NEW_MINUTES" $${NEW_DATA:+--path="$$NEW_DATA"} $${NEW_TASK:+--task="$$NEW_TASK"} $${NEW_LATER:+--later} -- "$$NEW_NAME"
 
 clean: ## delete work/ (unfinished work, second names of finished results), not data, reports or .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m stages.clean; else rm -rf work; fi

@@ -16,6 +16,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.progress import show
 from pipeline.doctor.announcement import announce
 from pipeline.doctor.new_project import create_project
+from pipeline.doctor.tasks import TASKS
 from pipeline.preparation.sources import SOURCES
 
 _USAGE = "make new NAME=../pets DATA=path/to/images"
@@ -31,13 +32,16 @@ def main(
     minutes: Annotated[
         str, typer.Option(help="How long a whole run may take here, 1 or more: settings are fitted to it.")
     ] = "30",
+    task: Annotated[
+        str | None, typer.Option(help=f"What labels are, {' or '.join(TASKS)}; otherwise it follows from them.")
+    ] = None,
     later: Annotated[bool, typer.Option("--later", help="The images come later, to a path elsewhere.")] = False,
 ) -> None:
     if not target:
         raise ConfigError("NAME", "not given", expected=f"the new folder: {_USAGE}")
     allowed = read_minutes(minutes)
     show("making the project: looking at the images, and timing the networks for half a minute or so")
-    for line in announce(create_project(Path(target), source, path, allowed, later=later)):
+    for line in announce(create_project(Path(target), source, path, allowed, later=later, task=task)):
         show(line)
 
 

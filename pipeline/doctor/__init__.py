@@ -29,6 +29,7 @@ load.py         whether other processes are at work, and times as if they were n
 new_project.py  a new project: this code in another folder
 announcement.py the lines that `make new` prints
 fitting.py      the defaults of a new project, fitted to its images and this machine
+tasks.py        the task of a new project: the settings that fit what its labels are
 facts.py        the facts that decide what fits
 choice.py       a choice: settings, and a line about them
 recipe.py       batch size, balance and encodings, by the facts alone

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.doctor.images import Look
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.training.batches import num_steps
@@ -24,6 +25,7 @@ class Facts:
             held out; None: not counted.
         height: Of the images as they are, in pixels, the median; `width` alike.
         num_unlabelled: Training images without a class, which the teacher does not see.
+        signal: The meaning of labels.
         one_size: Whether all images that were looked at have that size.
         free_bytes: On the disk.
     """
@@ -38,6 +40,7 @@ class Facts:
     one_size: bool
     free_bytes: int
     num_unlabelled: int = 0
+    signal: SignalKind = "categorical"
 
     @classmethod
     def of(cls, look: Look, sizes: Sequence[tuple[int, int]], folder: Path) -> "Facts":
@@ -59,6 +62,7 @@ class Facts:
             width=width,
             one_size=len(set(sizes)) == 1,
             num_unlabelled=look.data.num_unlabelled,
+            signal=look.data.signal,
             free_bytes=shutil.disk_usage(folder).free,
         )
 

@@ -14,6 +14,7 @@ from pipeline.doctor.disk import tree_bytes
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.understood import Understood
+from pipeline.signals import Signal, signal_named
 
 LOOKED_AT = 200  # images
 NUM_PLACES = 20  # from which they are taken
@@ -43,6 +44,11 @@ class Look:
     pool_bytes: float
     seconds: float | None
     untimed: str | None = None
+
+    @property
+    def signal(self) -> Signal:
+        """The meaning of hard labels."""
+        return signal_named(self.data.signal)
 
 
 def look_at_prepared(dataset: ImageDataset) -> Look:

@@ -58,7 +58,8 @@ class LabelStore:
     def labels(self, count: int) -> Labels:
         """Returns so many made-up labels, in the form in which the store keeps them."""
         ids, logits = np.arange(1, count + 1, dtype=np.uint64), random_logits(count, self.codec.space.num_classes)
-        return encode_logits(self.codec, logits, ids, 0, make_anchors(self.codec, torch.log_softmax(logits, dim=1)))
+        values = self.codec.space.signal.values(logits, 1.0)
+        return encode_logits(self.codec, logits, ids, 0, make_anchors(self.codec, values))
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,11 @@ def teacher_labels(
 
     def ask() -> SomeLabels | None:
         meta = read_meta(folders.teacher, made_by="train_teacher")
-        if meta.class_names != look.data.class_names or meta.image_shape != look.data.image_shape:
+        if (meta.class_names, meta.image_shape, meta.signal) != (
+            look.data.class_names,
+            look.data.image_shape,
+            look.data.signal,
+        ):
             findings.warning(
                 f"{folders.teacher}: was trained for other classes or images; `dvc repro train_teacher` makes it again"
             )

@@ -3,7 +3,7 @@ trained, and how fast.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -107,7 +107,9 @@ class NetworkCheck(ABC):
             return
         device = next(iter(model.buffers())).device
         logits = predict_logits(model, some.in_order(_AT_ONCE), device)
-        outputs = ImportedOutputs(f"model {self.settings.model!r}", start.meta.class_names, start.meta.class_groups)
+        outputs = ImportedOutputs(
+            f"model {self.settings.model!r}", start.meta.class_names, start.meta.class_groups, self.look.signal
+        )
         try:
             outputs.check(logits, some.hard_labels)
         except ModelError as fault:
@@ -134,7 +136,10 @@ class TeacherCheck(NetworkCheck):
         forward = forward_seconds(model, hard_batches(some, self.dump.views), self.dump.batch_size, device)
         if settings.fit.epochs == 0:
             return ImageSeconds(0.0, forward)
-        batches, loss = hard_batches(some, settings.views), hard_loss(settings.label_smoothing, device)
+        batches, loss = (
+            hard_batches(some, settings.views),
+            hard_loss(settings.label_smoothing, device, self.look.signal),
+        )
         training = Training(start, settings.fit, settings.seed, batches, loss)
         return ImageSeconds(training.image_seconds(device, folder), forward)
 
@@ -154,7 +159,7 @@ class StudentCheck(NetworkCheck):
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         row, store = self.settings, self.store
         tried = row.with_numbers(1.0)
-        objective = tried.objective(tried.known_temperature)
+        objective = replace(tried.objective(tried.known_temperature), signal=self.look.signal)
         labels = store.labels(row.fit.batch_size)
         batches = labelled_batches(self.look.some, store.views, row, store.codec, labels, device)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.closure import TOP
-from pipeline.core.config import edit_entry
+from pipeline.core.config import edit_entry, load_params, write_settings
 from pipeline.core.errors import ConfigError, PipelineError, suggest
+from pipeline.doctor.choice import settings_of
 from pipeline.doctor.fitting import Fitted, fit_project
+from pipeline.doctor.tasks import TASKS, fit_signal, row_for_task, source_signal
 from pipeline.preparation.sources import SOURCES, build_source
 from pipeline.preparation.sources.fashion_mnist import FashionMnist
 from pipeline.preparation.sources.inputs import check_name
@@ -57,20 +59,24 @@ class Created:
     fitted: Fitted | str | None
 
 
-def create_project(target: Path, source: str, path: str | None, minutes: float, *, later: bool = False) -> Created:
+def create_project(
+    target: Path, source: str, path: str | None, minutes: float, *, later: bool = False, task: str | None = None
+) -> Created:
     """Writes a project of its own into a new folder, its settings fitted to images that are there.
 
     Args:
         minutes: The time that a whole run may take on this machine.
+        task: One of `TASKS`; None: it follows from the labels of the source.
         later: Whether the images may come later, to a path outside the new folder where nothing is.
 
     Raises:
-        ConfigError: The folder is not empty, there is no such source, or nothing is at its path.
+        ConfigError: The folder is not empty, there is no such source, nothing is at its path,
+            or its labels are not of the task.
     """
     target = target.expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(target, "is there already, and is not empty", expected="a new folder")
-    row = _source_row(source, path, later)
+    row = row_for_task(_source_row(source, path, later), task)
     # 1. Copy the code into a folder beside the target, so that a killed copy is not taken for a
     # project.
     partial = target.with_name(f"{target.name}.partial")
@@ -82,6 +88,10 @@ def create_project(target: Path, source: str, path: str | None, minutes: float, 
     # 2. Put the data's place into the settings. The DAG's stage list_files looks there.
     edit_entry(partial / "params.yaml", "prepare.source", lambda _: row)
     fitted = _fit(partial / "params.yaml", row, minutes)
+    if not isinstance(fitted, Fitted):
+        signal = TASKS[task] if task else source_signal(row)
+        settings = settings_of(fit_signal(signal or "categorical", load_params(partial / "params.yaml")))
+        write_settings(partial / "params.yaml", settings)
     # 3. Give it its name, and a history of its own.
     partial.rename(target)
     _init_git(target)

@@ -11,6 +11,7 @@ from pipeline.core.config import Setting
 from pipeline.core.errors import listed
 from pipeline.doctor.choice import Choice, differing, value_at
 from pipeline.doctor.facts import Facts
+from pipeline.doctor.tasks import fit_signal
 from pipeline.labelling.stores import unfit_encodings
 from pipeline.labels.encodings import LabelSpace, build_row
 from pipeline.training.batches import num_steps
@@ -31,7 +32,8 @@ def fit_recipe(facts: Facts, params: Mapping[str, Any]) -> list[Choice]:
     Args:
         params: All of it.
     """
-    return differing([*_batches(facts, params), *_balance(facts), *_encodings(facts, params), *_trials(params)], params)
+    labels = fit_signal(facts.signal, params) if facts.signal != "categorical" else _encodings(facts, params)
+    return differing([*_batches(facts, params), *_balance(facts), *labels, *_trials(params)], params)
 
 
 def batch_size(num_train: int) -> int:

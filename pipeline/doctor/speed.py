@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from pipeline.core.errors import ModelError, PipelineError
 from pipeline.core.shortage import is_out_of_memory
@@ -21,6 +20,8 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.load import Clock, idle_clock
 from pipeline.labels.encodings import Codec
 from pipeline.models.predict import predict_logits
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.settings import TrainStudent
 from pipeline.training.recipe import FitSettings
@@ -158,11 +159,13 @@ class Training:
             return image_seconds(lambda count: run.step(self.batches(count)), self.fit.batch_size)
 
 
-def hard_loss(label_smoothing: float, device: torch.device) -> Callable[[nn.Module, LabelledBatch], torch.Tensor]:
+def hard_loss(
+    label_smoothing: float, device: torch.device, signal: Signal = CATEGORICAL
+) -> Callable[[nn.Module, LabelledBatch], torch.Tensor]:
     """Returns a loss that takes as long as the teacher's own."""
 
     def loss(model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
-        labels = batch.hard_labels.to(device).clamp(min=0)
-        return cross_entropy(model(batch.inputs.to(device)), labels, label_smoothing=label_smoothing)
+        labels = batch.hard_labels.to(device)
+        return signal.hard_loss(model(batch.inputs.to(device)), labels, label_smoothing).mean()
 
     return loss

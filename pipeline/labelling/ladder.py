@@ -20,11 +20,14 @@ from pipeline.labels.encodings import Encoding, Figure, LabelSpace
 from pipeline.labels.encodings.anchored import Anchored
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
 from pipeline.labels.encodings.dense_uint8 import DenseUint8
+from pipeline.labels.encodings.log_odds_uint8 import LogOddsUint8
 from pipeline.labels.encodings.sampled import Sampled
+from pipeline.labels.encodings.top_odds import TopOdds
 from pipeline.labels.encodings.topk import TopK
 from pipeline.labels.manifest import Manifest
 
 _RANGE_NATS = 40.0
+_RANGE_ODDS = 16.0
 _TAIL_CLASSES = 256
 _ANCHORED = ((16, 0.1), (32, 0.1), (32, 0.05), (32, 0.03), (64, 0.03), (128, 0.01))  # classes of an anchor, least gain
 PILOT_PER_CLASS = 20  # labels; below, a learned tail may be worse than an even one (docs/log.md)
@@ -146,6 +149,10 @@ def ladder(space: LabelSpace, anchor_views: Sequence[int] = ()) -> dict[str, Enc
         encodings[f"topk {k}/64 uniform"] = TopK(k=k, levels=64, tail="uniform", **settings)
     for draws in (12, 50):
         encodings[f"sampled {draws}"] = Sampled(draws=draws, seed=0)
+    for levels in (127, 63, 31, 15):
+        encodings[f"log_odds_uint8/{levels}"] = LogOddsUint8(range_nats=_RANGE_ODDS, steps=levels)
+    for k in (1, 2, 4, 8, 16):
+        encodings[f"top_odds {k}/31"] = TopOdds(k=k, range_nats=_RANGE_ODDS, steps=31)
     steps: dict[str, Any] = {"k": 8, "step_nats": 0.75, "anchor_step_nats": 1.0}
     for views in anchor_views:
         for listed, gain in _ANCHORED:
@@ -194,6 +201,7 @@ def _begin(labels: TrialLabels, encoding: Encoding, num_samples: int, path: Path
         views={},
         dataset_fingerprint="",
         teacher=None,
+        signal=space.signal_kind,
     )
     ids = np.arange(1, num_samples + 1, dtype=np.uint64)
     canaries = Canaries(ids[:1], np.zeros(1, dtype=np.int64), np.zeros((1, 1, 1, 1), dtype=np.uint8))

@@ -1,0 +1,77 @@
+"""The task of a new project: what its labels are, and the settings that fit them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from pipeline.core.config import Setting
+from pipeline.core.errors import ConfigError, PipelineError, listed, suggest
+from pipeline.data.signal_kinds import SignalKind
+from pipeline.doctor.choice import Choice, value_at
+from pipeline.labels.encodings import ENCODINGS
+from pipeline.preparation.sources import build_source
+from pipeline.student.losses import LOSSES
+
+TASKS: dict[str, SignalKind] = {"classification": "categorical", "multilabel": "binary"}
+_SEPARATOR = "|"
+_MEANING: dict[SignalKind, str] = {"categorical": "one class of several", "binary": "sets of classes"}
+_FIX: dict[SignalKind, str] = {
+    "categorical": "leave TASK out: the task follows from the labels",
+    "binary": "name a source whose labels are sets: SOURCE=manifest, parquet, arrays or webdataset (docs/own-data.md)",
+}
+_LOSS = {"kind": "binary_kd"}
+_ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
+
+
+def row_for_task(row: dict[str, Any], task: str | None) -> dict[str, Any]:
+    """Returns `prepare.source` with the settings that a task asks for.
+
+    A table's cells then hold names with `|` between them, unless its own columns are sets.
+
+    Raises ConfigError where there is no such task, or the source's labels are of another one.
+    """
+    if task is None:
+        return row
+    if task not in TASKS:
+        raise ConfigError("TASK (--task)", repr(task), expected=suggest(task, list(TASKS)))
+    wanted, found = TASKS[task], source_signal(row)
+    if found in (wanted, None):
+        return row
+    if wanted == "binary":
+        with suppress(PipelineError):
+            with_separator = row | {"separator": _SEPARATOR}
+            build_source(with_separator, "source")
+            return with_separator
+    labels = f"{task}, and labels of this source ({row['kind']}) are {_MEANING[found]}"
+    raise ConfigError("TASK (--task)", labels, expected=f"labels that are {_MEANING[wanted]}", fix=_FIX[wanted])
+
+
+def source_signal(row: Mapping[str, Any]) -> SignalKind | None:
+    """Returns what the labels of a source are; None where it can't be read."""
+    try:
+        return build_source(dict(row), "source").signal
+    except PipelineError:
+        return None
+
+
+def fit_signal(signal: SignalKind, params: Mapping[str, Any]) -> Iterator[Choice]:
+    """Yields the losses and the encoding for labels that are sets; nothing for the usual ones."""
+    if signal != "binary":
+        return
+    why = "each class is yes or no by itself"
+    places = {"students_defaults": value_at(params, "students_defaults")}
+    places |= {f"students.{name}": row for name, row in value_at(params, "students").items() if "loss" in row}
+    other = [place for place, row in places.items() if LOSSES[row["loss"]["kind"]].signal != signal]
+    losses = [Setting(f"{place}.loss", _LOSS, why) for place in other]
+    yield Choice("students: the loss binary_kd, because an image is of any number of classes", losses)
+    rows = value_at(params, "encodings")
+    unfit = [name for name, row in rows.items() if row["kind"] in ENCODINGS and signal not in _signals(row["kind"])]
+    removed = [Setting(f"encodings.{name}", None, why, removed=True) for name in unfit]
+    students = value_at(params, "students").items()
+    named = [Setting(f"students.{name}.labels", "odds", why) for name, row in students if row["labels"] in unfit]
+    line = f"labels: store odds, a byte for each class; no store {listed(unfit, 60)}: made for one class of several"
+    yield Choice(line, [*removed, Setting("encodings.odds", _ODDS, why), *named])
+
+
+def _signals(kind: str) -> tuple[str, ...]:
+    return ENCODINGS[kind].signals
