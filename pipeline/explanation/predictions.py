@@ -43,7 +43,8 @@ class Predictions:
         """Runs every network on the chosen samples.
 
         The maps of all networks are for the class that the first one predicts, or that a suspect
-        entry is of, so that they can be compared. The first is the teacher, where there is a network of it.
+        entry is of, so that they can be compared. The first is the teacher, where there is a
+        network of it.
 
         Args:
             mean: The data's mean by channel, 0 to 1, which is the colour of the patch.

@@ -1,0 +1,187 @@
+"""Projects of independent classes: the task of a new one, the settings that fit it, its check-up."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_tagged_split
+from project import write_params
+from tagged import NAMES, linked_copy, tagged_params
+
+from pipeline.core.closure import TOP
+from pipeline.core.config import edit_entry, load_params
+from pipeline.core.errors import ConfigError
+from pipeline.doctor.checkup import check_up
+from pipeline.doctor.findings import Findings
+from pipeline.doctor.fitting import fit_project
+from pipeline.doctor.folders import Folders
+from pipeline.doctor.new_project import create_project
+from pipeline.doctor.tasks import row_for_task
+
+ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """Returns rows of `prepare.source` by name, whose images are there."""
+    split = make_tagged_split(300)
+    images = split.inputs[:, 0].numpy()
+    np.savez(tmp_path / "sets.npz", train_images=images, train_labels=split.hard_labels.numpy())
+    np.savez(tmp_path / "one.npz", train_images=images, train_labels=split.hard_labels[:, 0].numpy().astype(np.int64))
+    (tmp_path / "list.csv").write_text("path,label\na.png,cat|dog\nb.png,cat\nc.png,dog\n")
+    (tmp_path / "folder").mkdir()
+    return {
+        "sets": {"kind": "arrays", "path": str(tmp_path / "sets.npz"), "classes": list(NAMES)},
+        "one": {"kind": "arrays", "path": str(tmp_path / "one.npz")},
+        "list": {"kind": "manifest", "path": str(tmp_path / "list.csv")},
+        "folder": {"kind": "folder", "path": str(tmp_path / "folder")},
+        "later": {"kind": "manifest", "path": str(tmp_path / "later.csv")},
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "more"),
+    [
+        ("sets", None, {}),
+        ("sets", "multilabel", {}),
+        ("one", "classification", {}),
+        ("list", "multilabel", {"separator": "|"}),
+        ("later", "multilabel", {"separator": "|"}),
+        ("folder", "classification", {}),
+    ],
+)
+def test_a_task_that_fits_the_labels(
+    sources: dict[str, dict[str, Any]], source: str, task: str | None, more: dict[str, str]
+) -> None:
+    assert row_for_task(sources[source], task) == sources[source] | more
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "told"),
+    [
+        ("sets", "classification", r"classification, and labels of this source \(arrays\) are sets of classes; "),
+        (
+            "folder",
+            "multilabel",
+            r"multilabel, and labels of this source \(folder\) are one class of several; .*SOURCE=",
+        ),
+        ("one", "multilabel", r"multilabel, .*\(arrays\) are one class of several"),
+        ("sets", "multilabl", "'multilabl'; .*did you mean 'multilabel'"),
+    ],
+)
+def test_a_task_that_contradicts_the_labels_is_one_line(
+    sources: dict[str, dict[str, Any]], source: str, task: str, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^TASK \(--task\): {told}") as caught:
+        row_for_task(sources[source], task)
+    assert len(str(caught.value)) <= 500
+    assert "\n" not in str(caught.value)
+
+
+def check_settings(params: dict[str, Any]) -> None:
+    """Checks that labels are kept as log-odds, and that students learn from these."""
+    assert params["encodings"]["odds"] == ODDS
+    assert {row["kind"] for row in params["encodings"].values()} == {"dense_float16", "log_odds_uint8", "none"}
+    rows = [params["students_defaults"] | row for row in params["students"].values()]
+    assert {row["loss"]["kind"] for row in rows} == {"binary_kd"}
+    assert {row["labels"] for row in rows} <= set(params["encodings"])
+    assert all(row["labels"] == "odds" for row in rows if row["soft_weight"])
+
+
+def test_a_new_project_is_fitted_to_independent_classes_and_passes_its_check_up(
+    sources: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    shutil.copy(TOP / "params.yaml", path)
+    shutil.copy(TOP / "dvc.yaml", tmp_path)
+    edit_entry(path, "prepare.source", lambda _: sources["sets"])
+    fitted = fit_project(path, tmp_path / "raw", 10_000.0)
+    lines = [choice.line for choice in fitted.choices]
+    assert any(line.startswith("labels: store odds, a byte for each class; no store dense8") for line in lines)
+    assert "students: the loss binary_kd, because an image is of any number of classes" in lines
+    params = load_params(path)
+    check_settings(params)
+    findings = Findings()
+    capsys.readouterr()
+    check_up(path, Folders(*(tmp_path / name for name in ("raw", "prepare", "teacher", "labels", "work"))), findings)
+    out = capsys.readouterr().out
+    assert findings.counts["error"] == 0, out
+    assert "4 independent classes" in out
+    assert "disk: store odds" in out
+
+
+def test_a_new_project_whose_images_come_later_has_the_settings_of_its_task(
+    sources: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    target = tmp_path / "new"
+    path = sources["later"]["path"]
+    created = create_project(target, "manifest", path, 30.0, later=True, task="multilabel")
+    assert created.row["separator"] == "|"
+    check_settings(load_params(target / "params.yaml"))
+
+
+def doctor(folder: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str], *, quick: bool) -> list[str]:
+    """Returns the errors of a check-up; without any, all lines."""
+    at, findings = folder / "data", Findings()
+    places = Folders(folder / "raw", at / "prepare", at / "train_teacher", at / "dump_labels", folder / "work")
+    check_up(write_params(folder, params), places, findings, quick=quick)
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if line.startswith("error")] or lines
+
+
+def test_the_check_up_measures_networks_labels_and_classes(
+    tagged_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = linked_copy(tagged_project, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    shutil.copy(TOP / "dvc.yaml", folder)
+    params = tagged_params()
+    params["prepare"]["source"] = {"kind": "digits"}
+    params["encodings"]["small"] = {"kind": "auto", "bytes": 4.0}
+    monkeypatch.setattr("pipeline.doctor.checkup.change", lambda *_: "")
+    text = "\n".join(doctor(folder, params, capsys, quick=False))
+    for part in (
+        "4 independent classes",
+        "disk: store odds: about",
+        "measured on the present teacher's",
+        "encodings: small: ",
+        "students.small: convnet_small",
+        "train_teacher: convnet_small",
+    ):
+        assert part in text, text
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (
+            {"loss": {"kind": "kd", "standardize": False}},
+            "students.small.loss.kind: 'kd', which learns from categorical",
+        ),
+        ({"labels": "dense8"}, "encodings.dense8.kind: 'dense_uint8', which holds labels of the signal categorical"),
+    ],
+)
+def test_what_fits_one_class_of_several_alone_is_one_line(
+    tagged_project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    edit: dict[str, Any],
+    told: str,
+) -> None:
+    folder = linked_copy(tagged_project, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    shutil.copy(TOP / "dvc.yaml", folder)
+    monkeypatch.setattr("pipeline.doctor.checkup.change", lambda *_: "")
+    params = tagged_params()
+    params["encodings"]["dense8"] = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
+    params["students"]["small"] |= edit
+    errors = doctor(folder, params, capsys, quick=True)
+    assert any(told in line for line in errors), errors
+    assert all(line.startswith("error") and len(line) <= 500 for line in errors)
