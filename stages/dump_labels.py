@@ -14,6 +14,7 @@ import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
+from pipeline.core.errors import ConfigError
 from pipeline.core.scratch import SharedScratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
@@ -22,9 +23,9 @@ from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import fitting_encodings, plan_dump
-from pipeline.labelling.teacher import Teacher, check_teacher, teacher_precision
+from pipeline.labelling.teacher import Teacher, check_teacher, embedding_size, teacher_precision
 from pipeline.labelling.workers import Claims, this_worker
-from pipeline.labels.encodings import read_encodings
+from pipeline.labels.encodings import encodings_of, read_encodings
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
 
@@ -50,8 +51,13 @@ def main(
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
     space = settings.space(len(dataset.manifest.class_names), dataset.manifest.signal)
-    rows = fitting_encodings(rows, space, params)
-    plan = plan_dump(settings, rows, dataset, teacher, teacher_precision(teacher, device, settings.precision))
+    dimensions = embedding_size(teacher) if any(row.is_of_embeddings for row in encodings_of(rows).values()) else None
+    if dimensions is not None and settings.compile:
+        found, fix = "true, and a row of encodings is of embeddings", "which compiled code does not give"
+        raise ConfigError(f"{params}: dump_labels.compile", found, expected="false", fix=fix)
+    rows = fitting_encodings(rows, space, params, dimensions)
+    precision = teacher_precision(teacher, device, settings.precision)
+    plan = plan_dump(settings, rows, dataset, teacher, precision, dimensions)
     where = f"{params}: dump_labels.memory_budget_mb"
     budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
     # 3. The labels.

@@ -78,7 +78,7 @@ class SomeLabels:
     @property
     def pilot(self) -> Pilot:
         """The same labels, as encodings are chosen by them."""
-        return Pilot(self.values, self.first_views.take)
+        return Pilot(self.values, first_views=self.first_views.take)
 
 
 def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels classes"]:
@@ -106,7 +106,8 @@ def plan_stores(
             findings.error(fault)
         else:
             findings.warning(passed_over(fault))
-    encodings = {name: row for name, row in encodings_of(params.encodings).items() if name not in unfit}
+    known = encodings_of(params.encodings).items()  # the size of embeddings is known when the teacher is
+    encodings = {name: row for name, row in known if name not in unfit and not row.is_of_embeddings}
     budgets, num_train = budgets_of(params.encodings), look.data.num_samples["train"]
     if labels is not None:
         encodings |= choose_now(budgets, labels.pilot, space, dump, num_train, findings)

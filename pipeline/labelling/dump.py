@@ -96,6 +96,8 @@ class _Labeller:
         self._teacher, self._inputs, self._behind = teacher, inputs, behind
         self._targets, self._on_labels = targets, on_labels
         self._first = targets[0].writer  # views and the order of rows are the same in all
+        #: Any store that has anchors: those of all are made of the same logits.
+        self._anchored = next((target for target in targets if target.anchor_views), targets[0])
         self._coming: set[range] = set()  # whose anchors wait to be written by this very process
 
     def lacking(self, block: Block) -> list[Target]:
@@ -132,12 +134,12 @@ class _Labeller:
         first_views = max((target.anchor_views for target in wanting), default=0)
         labelled = {block.view: _needed(block, targets) for block, targets in lacking.items()}
         needed = _union([new, *(some for view, some in labelled.items() if view < first_views)])
-        mean, means, kept = MeanPrediction(self._first.manifest.temperature), {}, dict[int, Logits]()
+        mean, means, kept = MeanPrediction(self._anchored.writer.manifest.temperature), {}, dict[int, Logits]()
         room = _KEPT_BYTES // max(1, 4 * len(needed) * self._first.manifest.num_classes)
         for view in range(first_views) if len(new) else ():
             keep = view in labelled and len(kept) < room
             logits = self._ask(rows, view, needed, counted=keep)
-            mean.add(logits.of(new))
+            mean.add(logits.of(new)[:, self._anchored.columns])
             if keep:
                 kept[view] = logits
             if any(target.anchor_views == view + 1 for target in wanting):

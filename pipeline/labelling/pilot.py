@@ -27,12 +27,21 @@ class Pilot:
 
     Attributes:
         values: At the stored temperature.
+        embeddings: Of the same views, where the teacher gives them.
         first_views: Called with the places of some of them and numbers of first views, returns what
             their anchors would be made of; by default nothing, for stores of one view.
     """
 
     values: Float[torch.Tensor, "labels classes"]
+    embeddings: Float[torch.Tensor, "labels dimensions"] | None = None
     first_views: Callable[[Int64[np.ndarray, " some"], Collection[int]], FirstViews] = _no_first_views
+
+    def of(self, space: LabelSpace) -> Float[torch.Tensor, "labels values"]:
+        """Returns the values that labels of a space are made of."""
+        if space.signal_kind != "vector":
+            return self.values
+        assert self.embeddings is not None, "the teacher was asked for them"
+        return self.embeddings
 
 
 def ask_pilot(
@@ -48,11 +57,15 @@ def ask_pilot(
     rows = [random_rows(seed, view, per_view, len(split)) for view in views]
 
     def predict(view: int, some: np.ndarray) -> torch.Tensor:
-        return label_rows(teacher, split, spec, view, some)
+        return label_rows(teacher, split, spec, view, some)[:, teacher.columns(space.signal_kind)]
 
     def first_views(labels: np.ndarray, counts: Collection[int]) -> FirstViews:
         return FirstViews.ask(np.concatenate(rows)[labels], counts, predict, space.temperature)
 
     signal, temperature = space.signal, space.temperature
-    parts = [signal.values(predict(view, some), temperature) for view, some in zip(views, rows, strict=True)]
-    return Pilot(torch.cat(parts), first_views)
+    outputs = [label_rows(teacher, split, spec, view, some) for view, some in zip(views, rows, strict=True)]
+    own = teacher.columns(space.signal_kind)
+    values = torch.cat([signal.values(part[:, own], temperature) for part in outputs])
+    embeds = teacher.num_logits is not None
+    embeddings = torch.cat([part[:, teacher.columns("vector")] for part in outputs]) if embeds else None
+    return Pilot(values, embeddings, first_views)

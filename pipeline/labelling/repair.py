@@ -85,8 +85,8 @@ def repair_anchors(teacher: Teacher, split: Split, store: StoreReader, block: An
 def _logits(teacher: Teacher, split: Split, store: StoreReader, rows: range, view: int) -> torch.Tensor:
     """Returns the teacher's finite logits for some rows, computed as they were for the store."""
     here = store.rows_in(split, as_slice(rows))
-    teacher = teacher.in_precision(store.manifest.teacher_precision)
+    teacher = teacher.giving(store.manifest.signal).in_precision(store.manifest.teacher_precision)
     plan = plan_view(split, store.views, view, rows=here, row_order=store.row_order(split))
     logits = compute_logits(teacher, plan, left_on=teacher.encodes_on)
     check_finite(logits, split.sample_ids, view, here)
-    return logits
+    return logits[:, teacher.columns(store.manifest.signal)]

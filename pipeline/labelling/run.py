@@ -38,6 +38,7 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
     unless another worker has.
     """
     scratch, claims = site.scratch, site.claims
+    teacher = teacher.giving(*(manifest.signal for manifest in plan.manifests.values()))
     # 1. Find labels to take over, and open the stores.
     targets = _begin(site, plan, split, teacher)
     if targets is None:
@@ -73,7 +74,8 @@ def _begin(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> di
         if any(plan.encodings[name] != encoding for name, encoding in earlier.items()):
             sources = find_sources(site, plan.manifests, split)  # another worker has begun without that folder
         tables = learn_tables(scratch.folder, plan, sources, pilot)
-        return _open_targets(scratch, plan, split, tables, sources)
+        columns = {name: teacher.columns(manifest.signal) for name, manifest in plan.manifests.items()}
+        return _open_targets(scratch, plan, split, tables, sources, columns)
 
 
 def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split) -> dict[str, EarlierStore]:
@@ -116,7 +118,8 @@ def _pilot(plan: DumpPlan, teacher: Teacher, split: Split) -> Callable[[], Pilot
     chosen or learned by it.
     """
     settings, views = plan.settings, range(plan.settings.num_views)
-    space = next(iter(plan.manifests.values())).space
+    spaces = [manifest.space for manifest in plan.manifests.values()]
+    space = min(spaces, key=lambda each: each.signal_kind == "vector")  # that of classes, where there is one
     return cache(lambda: ask_pilot(teacher, split, settings.views, views, settings.pilot_labels, space))
 
 
@@ -131,13 +134,14 @@ def learn_tables(
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
     file = folder / "tables.safetensors"
     if wanting and read_digested(file) is None:
-        num_classes = manifests[wanting[0]].num_classes
+        of_classes = [manifests[n].num_classes for n in wanting if not manifests[n].is_of_embeddings]
+        num_classes = max(of_classes, default=0)
         if settings.pilot_labels < PILOT_PER_CLASS * num_classes:
             few = f"{settings.pilot_labels:,} pilot labels for {num_classes:,} classes are few"
             say(
                 f"dump_labels: {few}; {PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
             )
-        learned = {n: encodings[n].learn(pilot().values, manifests[n].space) for n in wanting}
+        learned = {n: encodings[n].learn(pilot().of(manifests[n].space), manifests[n].space) for n in wanting}
         write_digested(
             file,
             {f"{n}/{name}": torch.from_numpy(table) for n, tables in learned.items() for name, table in tables.items()},
@@ -155,6 +159,7 @@ def _open_targets(
     split: Split,
     tables: Mapping[str, dict[str, np.ndarray]],
     sources: Mapping[str, EarlierStore],
+    columns: Mapping[str, slice],
 ) -> dict[str, Target]:
     """Returns every store, begun now or as earlier workers left it."""
     settings = plan.settings
@@ -164,7 +169,7 @@ def _open_targets(
     for name, manifest in plan.manifests.items():
         path, records = scratch.output / f"{name}.zarr", scratch.folder / "records" / name
         writer = StoreWriter(path, records, manifest, split.sample_ids, canaries, tables.get(name))
-        targets[name] = Target(writer, sources.get(name))
+        targets[name] = Target(writer, sources.get(name), columns[name])
     return targets
 
 
@@ -180,7 +185,9 @@ def _turn(plan: DumpPlan, split: Split, worker: Worker) -> list[Block]:
 
 
 def _about(manifest: Manifest, source: EarlierStore | None, budget: Budget | None = None) -> str:
-    """Returns what a finished store holds, what a label takes and how close it is to the teacher."""
+    """Returns what a finished store holds, what a label takes, and how close it is to the
+    teacher.
+    """
     if manifest.fidelity is None:
         return "views only, no labels"
     tables = ", with the tables that it learned" if source and source.store.tables else ""

@@ -14,7 +14,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.manifest import DatasetManifest
 from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Budget, Encoding, EncodingRow, LabelSpace, budgets_of, encodings_of
-from pipeline.labels.manifest import MOST_BLOCKS, Block, Manifest
+from pipeline.labels.manifest import MOST_BLOCKS, MOST_DIMENSIONS, Block, Manifest
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.views.spec import ViewSpec
 
@@ -105,17 +105,26 @@ class DumpPlan(StorePlan):
 
 
 def plan_dump(
-    settings: DumpLabels, rows: Mapping[str, EncodingRow], dataset: ImageDataset, teacher: Path, precision: str
+    settings: DumpLabels,
+    rows: Mapping[str, EncodingRow],
+    dataset: ImageDataset,
+    teacher: Path,
+    precision: str,
+    dimensions: int | None = None,
 ) -> DumpPlan:
     """Returns the stores to write; raises DataError where the teacher was trained for other
     classes.
+
+    Args:
+        dimensions: Those of the teacher's embedding; only stores of embeddings need it.
     """
     facts = TeacherFacts.read(teacher, precision)
     class_names = read_meta(teacher, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
         raise DataError(teacher, "was trained for other classes", expected=listed(dataset.manifest.class_names))
     views = StoreViews(settings.views, range(settings.num_views))
-    return DumpPlan(settings, rows, plan_manifests(settings, rows, dataset, asdict(facts), views), facts)
+    manifests = manifests_of(settings, rows, dataset.manifest, asdict(facts), views, dimensions)
+    return DumpPlan(settings, rows, manifests, facts)
 
 
 @dataclass(frozen=True)
@@ -143,12 +152,15 @@ def manifests_of(
     data: DatasetManifest,
     teacher: dict[str, Any],
     views: StoreViews,
+    dimensions: int | None = None,
 ) -> dict[str, Manifest]:
     """Returns the manifest of each store, without the figures that are measured while it is
     written.
 
     A store without labels states nothing of the teacher, and stays the same when the teacher
-    changes."""
+    changes.
+
+    Raises ConfigError where a store is of embeddings and the teacher has none."""
     num_samples = data.num_samples["train"]
     manifests = {}
     for name, row in rows.items():
@@ -165,6 +177,8 @@ def manifests_of(
             teacher=teacher,
             signal=data.signal,
         )
+        if isinstance(row, Encoding) and row.is_of_embeddings:
+            manifest = _of_embeddings(manifest, dimensions, f"encodings.{name}")
         if manifest.num_blocks > MOST_BLOCKS:
             found, most = (
                 f"{settings.block_samples}, so that there are {manifest.num_blocks:,} blocks",
@@ -176,23 +190,42 @@ def manifests_of(
     return manifests
 
 
-def unfit_encodings(rows: Mapping[str, EncodingRow], space: LabelSpace, where: str) -> dict[str, ConfigError]:
-    """Returns why some encodings do not fit the labels, by name; what a budget becomes fits."""
+def _of_embeddings(manifest: Manifest, dimensions: int | None, where: str) -> Manifest:
+    """Returns the manifest of a store of embeddings: they have no classes and no temperature."""
+    if dimensions is None:
+        found, fix = "a store of embeddings, and this teacher gives logits alone", "leave the row out"
+        raise ConfigError(where, found, expected="an encoding of labels of classes", fix=fix)
+    own: dict[str, Any] = {"signal": "vector", "num_dimensions": dimensions, "class_names": []}
+    return replace(manifest, temperature=1.0, temperatures=[1.0], **own)
+
+
+def unfit_encodings(
+    rows: Mapping[str, EncodingRow], space: LabelSpace, where: str, dimensions: int = MOST_DIMENSIONS
+) -> dict[str, ConfigError]:
+    """Returns why some encodings do not fit the labels, by name; what a budget becomes fits.
+
+    Args:
+        dimensions: Those of the teacher's embedding, by default as many as there may be.
+    """
     faults = {}
     for name, encoding in encodings_of(rows).items():
+        own = space.of_embeddings(dimensions) if encoding.is_of_embeddings else space
         try:
-            encoding.check(space, f"{where}.{name}")
+            encoding.check(own, f"{where}.{name}")
         except ConfigError as fault:
             faults[name] = fault
     return faults
 
 
-def fitting_encodings(rows: Mapping[str, EncodingRow], space: LabelSpace, params: Path) -> dict[str, EncodingRow]:
+def fitting_encodings(
+    rows: Mapping[str, EncodingRow], space: LabelSpace, params: Path, dimensions: int | None = None
+) -> dict[str, EncodingRow]:
     """Returns the rows that fit the labels, and reports the others, which no student names.
 
-    Raises ConfigError where a student names one that does not fit, or where none fits.
+    Raises ConfigError where a student names one that does not fit, where one is for embeddings and
+    does not fit, or where none fits.
     """
-    unfit = unfit_encodings(rows, space, f"{params}: encodings")
+    unfit = unfit_encodings(rows, space, f"{params}: encodings", dimensions or MOST_DIMENSIONS)
     # The students' rows decide no byte of a store, so a change of them makes no store again.
     named = (
         {load_row(dict, "students", name, params).get("labels") for name in load_rows("students", params)}
@@ -200,7 +233,7 @@ def fitting_encodings(rows: Mapping[str, EncodingRow], space: LabelSpace, params
         else set()
     )
     for name, fault in unfit.items():
-        if name in named or len(unfit) == len(rows):
+        if name in named or len(unfit) == len(rows) or encodings_of(rows)[name].is_of_embeddings:
             raise fault
         say(passed_over(fault))
     return {name: row for name, row in rows.items() if name not in unfit}

@@ -1,6 +1,6 @@
 """A store that a dump writes, and what it lacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from pipeline.labels.manifest import Block, Manifest
 
 @dataclass(frozen=True)
 class Logits:
-    """The teacher's logits for one view of some rows of a store, or their mean over several."""
+    """The teacher's outputs for one view of some rows of a store, or their mean over several."""
 
     rows: Int64[np.ndarray, " rows"]
     values: Float[torch.Tensor, "rows classes"]
@@ -32,10 +32,14 @@ class Logits:
 class Target:
     """A store that is being written, and an earlier one whose labels and anchors it takes over
     where these are the same.
+
+    Attributes:
+        columns: Those of the teacher's outputs that it holds.
     """
 
     writer: StoreWriter
     source: EarlierStore | None = None
+    columns: slice = field(default_factory=lambda: slice(None), compare=False)
 
     @property
     def anchor_views(self) -> int:
@@ -56,7 +60,7 @@ class Target:
     def write(self, block: Block, logits: Logits) -> None:
         """Commits a block: its unknown labels are made of the logits, and the others taken over."""
         unknown = self.unknown(block)
-        own = logits.of(unknown)
+        own = logits.of(unknown)[:, self.columns]
         if len(unknown) == len(block.rows):
             self.writer.write_labels(block, *self.writer.labels_of(block, own, unknown))
         else:

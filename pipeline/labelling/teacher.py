@@ -15,9 +15,11 @@ from pipeline.data.splits import Split
 from pipeline.labelling.copies import copied_ahead
 from pipeline.models import Classifier
 from pipeline.models.answers import SOME, check_answers
+from pipeline.models.embedding import Columns, Embedded
 from pipeline.models.precision import Precision, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
+from pipeline.signals import StoredKind
 from pipeline.views.plan import RowOrder, ViewPlan, plan_view
 from pipeline.views.spec import ViewSpec
 
@@ -28,12 +30,19 @@ _CPU = torch.device("cpu")
 class Teacher:
     """A teacher at work: the network, where it runs, how many inputs at once, and in which number
     format (`float32` or `bfloat16`).
+
+    Attributes:
+        folder: Where it was read from, for its embedding; None: it gives logits alone.
+        num_logits: The columns of its outputs that are logits, where those after them are the
+            embedding; None: all are logits.
     """
 
     model: nn.Module
     device: torch.device
     batch_size: int
     precision: str = "float32"
+    folder: Path | None = None
+    num_logits: int | None = None
 
     @classmethod
     def read(cls, folder: Path, device: torch.device, batch_size: int, precision: Precision = "auto") -> "Teacher":
@@ -41,7 +50,26 @@ class Teacher:
         raises.
         """
         model = read_model(folder, made_by="train_teacher").to(device)
-        return cls(model, device, batch_size, teacher_precision(folder, device, precision))
+        return cls(model, device, batch_size, teacher_precision(folder, device, precision), folder)
+
+    def giving(self, *kinds: StoredKind) -> "Teacher":
+        """Returns the same teacher, which gives the embedding, too, where that is among what is
+        wanted.
+
+        Raises ModelError where it has none.
+        """
+        if "vector" not in kinds or self.num_logits is not None:
+            return self
+        if self.folder is None or not isinstance(self.model, Classifier):
+            raise ModelError("teacher", "gives logits alone", expected="a saved network, whose embedding is known")
+        meta = read_meta(self.folder, made_by="train_teacher")
+        columns = Columns(Embedded.of(self.model, meta, self.folder)).eval()
+        return replace(self, model=columns, num_logits=len(meta.class_names))
+
+    def columns(self, kind: StoredKind) -> slice:
+        """Returns the columns of its outputs that are of a signal."""
+        assert kind != "vector" or self.num_logits is not None, "it was asked for its embedding"
+        return slice(self.num_logits, None) if kind == "vector" else slice(self.num_logits)
 
     def in_precision(self, precision: str) -> "Teacher":
         """Returns the same teacher, computing in another number format."""
@@ -64,6 +92,14 @@ def check_teacher(teacher: Teacher, folder: Path, split: Split) -> None:
     """Raises ModelError where the teacher of a folder gives no logits to make labels of."""
     assert isinstance(teacher.model, Classifier), "it was read"
     check_answers(teacher.model, read_meta(folder, made_by="train_teacher"), split.first(SOME))
+
+
+def embedding_size(folder: Path) -> int:
+    """Returns the number of dimensions of the embedding of the teacher in a folder; raises
+    ModelError where it has none.
+    """
+    meta = read_meta(folder, made_by="train_teacher")
+    return Embedded.of(read_model(folder, made_by="train_teacher"), meta, folder).size(meta.image_shape)
 
 
 def label_rows(

@@ -14,6 +14,7 @@ from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.seeding import derive_seed
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split
+from pipeline.labelling.closeness import closeness_rows
 from pipeline.labelling.first_views import FirstViews
 from pipeline.labelling.settings import VerifyLabels
 from pipeline.labelling.teacher import Teacher, label_rows, random_rows
@@ -154,13 +155,14 @@ def _compare_labels(
     """
     stored = store.manifest.fidelity or {}
     result.recomputed = recompute_fidelity(teacher, train, store, settings.num_labels, settings.seed)
-    for temperature, now in result.recomputed["kl_nats"].items():
-        limit = stored["kl_nats"][temperature]["max"] + settings.kl_tolerance_nats
+    kind, measured = closeness_rows(result.recomputed)
+    for name, now in measured.items():
+        limit = closeness_rows(stored)[1][name]["max"] + settings.kl_tolerance_nats
         if now["max"] > limit:
-            result.faults.append(
-                f"{store.path}: a label is {now['max']:.2e} nats from the teacher at temperature {temperature}, "
-                f"expected at most {limit:.2e}"
-            )
+            far = f"a label is {now['max']:.2e} nats from the teacher at temperature {name}"
+            if kind != "temperature":
+                far = f"an embedding has a {name} of {now['max']:.2e} to the teacher's"
+            result.faults.append(f"{store.path}: {far}, expected at most {limit:.2e}")
 
 
 def anchors_off(
@@ -195,7 +197,7 @@ def recompute_fidelity(
     Measured on about `num_labels` labels, drawn at random from those whose sample is in the split.
     """
     manifest = store.manifest
-    teacher = teacher.in_precision(manifest.teacher_precision)
+    teacher = teacher.giving(manifest.signal).in_precision(manifest.teacher_precision)
     split_rows, order = store.rows_in(split), store.row_order(split)
     parts, signal = [], manifest.space.signal
     per_view = -(-num_labels // manifest.num_views)
@@ -204,8 +206,9 @@ def recompute_fidelity(
         rows = rows[split_rows[rows] >= 0]
         if len(rows) == 0:
             continue
-        logits = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=order)
+        outputs = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=order)
+        logits = store.codec.kept(outputs[:, teacher.columns(manifest.signal)].double())
         labels = gather(store.read_view(index), rows)
-        exact = {t: signal.values(logits.double(), t) for t in store.codec_temperatures}
+        exact = {t: signal.values(logits, t) for t in store.codec_temperatures}
         parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}, signal))
     return Fidelity.merge(parts).summary()

@@ -24,6 +24,7 @@ FORMAT = "potstill-soft-labels"
 VERSION = 2
 VERSIONS = (1, VERSION)  # that are read
 MOST_BLOCKS = 1 << 22  # of a store; with the usual 4,096 samples in each, 17 billion labels
+MOST_DIMENSIONS = 1 << 24  # of an embedding
 _STAGES = Remedies.of_stage("dump_labels")
 #: What to do about stores that stages make.
 OF_STAGES = replace(_STAGES, damaged=f"{_STAGES.damaged}; or have the teacher label it again: `potstill labels repair`")
@@ -129,7 +130,7 @@ class Manifest:
     dataset_fingerprint: str
     teacher: dict[str, Any] | None
     signal: StoredKind = "categorical"
-    num_dimensions: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    num_dimensions: Annotated[int, Field(ge=1, le=MOST_DIMENSIONS)] | None = None
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
     table_bytes: NonNegativeInt | None = None

@@ -13,6 +13,7 @@ classifier.py    a network with all that stands between pixels and logits of cla
 compilers.py     the compilers that torch calls
 counting.py      the size of a network, and its multiply-adds
 devices.py       the device, and the data that may lie on it
+embedding.py     the embedding of a network, beside its logits
 faults.py        exceptions of a network's own code, with the layer and the line
 families.py      small families for small images, trained from nothing on a processor
 norms.py         norms that are given a single value, of which there is no variance

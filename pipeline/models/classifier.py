@@ -1,6 +1,6 @@
 """A network with all that stands between pixels and the logits of this data's classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,8 @@ class Outputs(NamedTuple):
 
 
 _PLAIN = Outputs()
+#: What a network that gives several things calls them.
+LOGITS, EMBEDDING = "logits", "embedding"
 
 
 class Classifier(nn.Module):
@@ -97,9 +99,13 @@ class Classifier(nn.Module):
                 f"model {self.name!r}", found, fix="prepare: {channels: ...} makes images grey or coloured"
             )
         outputs = self.network(images)
+        if isinstance(outputs, Mapping):
+            outputs = outputs.get(LOGITS)
         if not isinstance(outputs, torch.Tensor):
             found = f"gives a {type(outputs).__name__}"
-            raise ModelError(f"model {self.name!r}", found, expected="one tensor of logits per batch")
+            raise ModelError(
+                f"model {self.name!r}", found, expected="one tensor of logits per batch, or a dict with `logits`"
+            )
         return outputs.float()
 
     def to_logits(self, outputs: Float[torch.Tensor, "batch outputs"]) -> Float[torch.Tensor, "batch classes"]:

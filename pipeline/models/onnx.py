@@ -27,7 +27,8 @@ class OnnxNetwork(nn.Module):
     Raises ModelError where the file is not such a network.
 
     Args:
-        settings: `output` names the output with the logits, where there are several.
+        settings: `output` names the output with the logits, where there are several, and
+            `embedding` the one with the embedding, which is then given beside them.
         name: What the network is called, for messages.
     """
 
@@ -37,6 +38,7 @@ class OnnxNetwork(nn.Module):
         self._session = _open(path, name)
         self._input = self._only_input()
         self._output = self._chosen_output(settings)
+        self._embedding = self._named_embedding(settings)
         batch, channels, height, width = self._input.shape
         self._batch_size = batch if isinstance(batch, int) and batch > 0 else None
         #: Channels that its images have, and their height and width; None where it takes any.
@@ -51,28 +53,37 @@ class OnnxNetwork(nn.Module):
 
     def forward(
         self, images: Float[torch.Tensor, "batch channels height width"]
-    ) -> Float[torch.Tensor, "batch outputs"]:
+    ) -> Float[torch.Tensor, "batch outputs"] | dict[str, torch.Tensor]:
         values = images.detach().cpu().contiguous().numpy().astype(_FLOATS[self._input.type])
         size = self._batch_size or len(values)
         parts = [self._run(values[start : start + size], size) for start in range(0, len(values), size)]
-        return torch.from_numpy(np.concatenate(parts)).to(images.device)
+        logits, *others = (
+            torch.from_numpy(np.concatenate(each)).to(images.device) for each in zip(*parts, strict=True)
+        )
+        return {"logits": logits, "embedding": others[0]} if others else logits
 
     def count_outputs(self, image_shape: Sequence[int]) -> int:
         """Returns the number of logits for an image of this shape (channels, height, width)."""
-        return self.forward(torch.zeros(1, *image_shape)).shape[1]
+        found = self.forward(torch.zeros(1, *image_shape))
+        return (found["logits"] if isinstance(found, dict) else found).shape[1]
 
-    def _run(self, images: np.ndarray, size: int) -> np.ndarray:
-        """Returns the logits of some images, in a batch of `size`: what lacks is filled up."""
+    def _run(self, images: np.ndarray, size: int) -> list[np.ndarray]:
+        """Returns the logits of some images, and their embeddings where these have a name, in a
+        batch of `size`: what lacks is filled up.
+        """
+        wanted = [self._output, *([self._embedding] if self._embedding else [])]
         filled = images if len(images) == size else np.resize(images, (size, *images.shape[1:]))
         try:
-            (logits,) = self._session.run([self._output], {self._input.name: filled})
+            found = self._session.run(wanted, {self._input.name: filled})
         except Exception as error:  # onnxruntime's errors have no class in common
             shape = " x ".join(map(str, images.shape[1:]))
             raise ModelError(f"model {self._name!r}", f"can't take images of {shape} ({_line(error)})") from None
-        if logits.ndim != 2 or len(logits) != size:
-            found = f"output {self._output!r} of shape {list(logits.shape)} for {size} images"
-            raise ModelError(f"model {self._name!r}", found, expected="logits, [batch, classes]")
-        return np.asarray(logits[: len(images)], dtype=np.float32)
+        for name, values in zip(wanted, found, strict=True):
+            if values.ndim < 2 or len(values) != size or (values.ndim > 2 and name == self._output):
+                shown = f"output {name!r} of shape {list(values.shape)} for {size} images"
+                what = "logits, [batch, classes]" if name == self._output else "embeddings, [batch, dimensions]"
+                raise ModelError(f"model {self._name!r}", shown, expected=what)
+        return [np.asarray(values[: len(images)], dtype=np.float32) for values in found]
 
     def _only_input(self) -> Any:
         inputs = self._session.get_inputs()
@@ -86,13 +97,20 @@ class OnnxNetwork(nn.Module):
         return inputs[0]
 
     def _chosen_output(self, settings: Mapping[str, Any]) -> str:
-        if unknown := [key for key in settings if key != "output"]:
-            raise ModelError(f"model {self._name!r}", f"unknown setting {unknown[0]!r}", expected="`output`, or none")
+        if unknown := [key for key in settings if key not in ("output", "embedding")]:
+            expected = "`output`, `embedding`, or none"
+            raise ModelError(f"model {self._name!r}", f"unknown setting {unknown[0]!r}", expected=expected)
         names = [each.name for each in self._session.get_outputs()]
         if "output" not in settings and len(names) > 1:
             fix = "name one in model_settings: {output: ...}"
             raise ModelError(f"model {self._name!r}", f"has outputs {', '.join(names)}", expected="one", fix=fix)
-        chosen = str(settings.get("output", names[0]))
+        return self._known_output(str(settings.get("output", names[0])))
+
+    def _named_embedding(self, settings: Mapping[str, Any]) -> str | None:
+        return self._known_output(str(settings["embedding"])) if "embedding" in settings else None
+
+    def _known_output(self, chosen: str) -> str:
+        names = [each.name for each in self._session.get_outputs()]
         if chosen not in names:
             raise ModelError(f"model {self._name!r}", f"no output {chosen!r}", expected=suggest(chosen, names))
         return chosen
