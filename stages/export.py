@@ -54,6 +54,7 @@ class Lessons:
         known = {field.name for field in fields(TrainStudent)}
         settings = {key: value for key, value in meta.settings.items() if key in known}
         row: TrainStudent = validate(TrainStudent, settings | {"group": None}, f"{table}.{name}")
+        row = row.without_features()  # no embedding is at hand when a student is exported
         return cls(row, open_stores(labels, {name: row}, table)[name])
 
     def further(self, dataset: ImageDataset, settings: Export, scratch: Path, title: str) -> Further[LabelledBatch]:

@@ -18,6 +18,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
 from pipeline.student.data import StudentData
+from pipeline.student.features import open_features
 from pipeline.student.groups import check_alike, check_team, read_group
 from pipeline.student.run import Plan, Students, deciding_inputs
 from pipeline.student.settings import TrainStudent
@@ -54,6 +55,7 @@ def main(
     dataset = ImageDataset(data)
     manifest = dataset.manifest
     stores = open_stores(labels, rows, table)
+    features = open_features(labels, rows, stores, table)
     check_alike(rows, stores, table, manifest.num_unlabelled)
     for each, row in rows.items():
         row.check_data(manifest.num_unlabelled, f"{table}.{each}")
@@ -61,10 +63,10 @@ def main(
     plans = {}
     for each, row in rows.items():
         where = f"{table}.{each}"
-        decides = deciding_inputs(row, stores[each], manifest, device, where)
+        decides = deciding_inputs(row, stores[each], manifest, device, where, features.get(each))
         results = [reports / f"{each}.json", reports / f"{each}.tsv"]
         scratch = Scratch(out / each, decides, work, results, code=Path(__file__))
-        plans[each] = Plan(each, row, stores[each], scratch, where)
+        plans[each] = Plan(each, row, stores[each], scratch, where, features.get(each))
     scratch = plans[name].scratch
     with team.open(scratch) as unfinished:
         if not unfinished:
@@ -72,6 +74,7 @@ def main(
         # 4. One pass for those that have work to do.
         budget = MemoryBudget.of_megabytes(own.memory_budget_mb, own.fit.batch_size, f"{table}.{name}.memory_budget_mb")
         soft = {row.labels: stores[each] for each, row in rows.items() if row.soft_weight}
+        soft |= {store.location: store for store in features.values()}
         trained = Students(plans, StudentData.open(dataset, budget, device, soft.values()), team).train(name)
         if not team.is_first:
             return

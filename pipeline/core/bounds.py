@@ -28,6 +28,7 @@ Layers = Annotated[int, Field(gt=0, le=1000)]
 Channels = Annotated[int, Field(gt=0, le=65_536)]  # of a layer
 Temperature = Annotated[float, Field(gt=0, ge=COLDEST, le=HOTTEST)]
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST)]  # of a part of a loss
+PositiveWeight = Annotated[float, Field(gt=0, le=HEAVIEST)]
 Tolerance = Annotated[float, Field(ge=0, le=10**6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]

@@ -14,6 +14,7 @@ from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, look_at_prepared
 from pipeline.doctor.labels import (
     LabelStore,
+    find_features,
     find_store,
     made_up_labels,
     notes_about,
@@ -29,10 +30,12 @@ from pipeline.doctor.space import measure_label_bytes, measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labels.encodings import encodings_of
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
+from pipeline.student.features import features_lines
 from pipeline.student.shown_views import views_line
 
 
@@ -107,6 +110,11 @@ def fitting_students(
     for name, row in params.students.items():
         where = f"{params.path}: students.{name}"
         before = findings.counts["error"]
+        named = encodings_of(params.encodings).get(row.labels)
+        if named is not None and named.is_of_embeddings:
+            findings.attempt(row.check_encoding, named, where)
+            continue
+        findings.attempt(find_features, row, params.encodings, folder, where)
         store = findings.attempt(find_store, row, stores, folder, where)
         if store:
             findings.attempt(row.check_labels, store.encoding, store.codec, store.views.mixes, where)
@@ -117,4 +125,6 @@ def fitting_students(
                 findings.warning(f"{where}: {line}")
             for line in notes_about(row, folder, where):
                 findings.warning(line)
+            for line in features_lines(row, store.encoding):
+                findings.warning(f"{where}: {line}")
     return fitting

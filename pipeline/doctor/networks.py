@@ -157,7 +157,7 @@ class StudentCheck(NetworkCheck):
         return Start.of(self.settings, self.look.data, {}, folder, self.where)
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
-        row, store = self.settings, self.store
+        row, store = self.settings.without_features(), self.store
         tried = row.with_numbers(1.0)
         objective = replace(tried.objective(tried.known_temperature), signal=self.look.signal)
         labels = store.labels(row.fit.batch_size)

@@ -32,7 +32,7 @@ def check_steps(params: Params, look: Look, findings: Findings) -> None:
 
 
 def _needs_classes(row: TrainStudent) -> bool:
-    return row.soft_weight == 0
+    return row.needs_hard_labels
 
 
 def _check(where: str, fit: FitSettings, count: int, wanted: int, findings: Findings) -> None:

@@ -70,7 +70,7 @@ def _student_seconds(
         cost = StudentCheck(row, look, f"{params.path}: students.{name}", store).run(findings)
         if cost is None:
             continue
-        count = train if row.soft_weight else train - look.data.num_unlabelled
+        count = train if not row.needs_hard_labels else train - look.data.num_unlabelled
         seconds = cost.of_training(row.fit, count, val)
         seconds += num_pilots(vars(row), len(dump.temperatures)) * cost.of_pilot(row.fit.batch_size, count, val)
         times[f"train_student@{name} ({row.fit.epochs} epochs)"] = seconds

@@ -12,7 +12,10 @@ shown_views.py     the view that an epoch shows, and the stored label beside it
 labelled_views.py  views with their stored labels, batch by batch, for one student or several
 batches.py         a batch with soft targets
 losses/            the losses of soft targets, one file each; a new loss goes here
-objective.py       the loss of hard labels and that of soft targets, weighted
+feature_losses/    the losses of stored embeddings, one file each; a new loss goes here
+features.py        the store of embeddings that a row names, and whether it fits
+projected.py       a student that learns from embeddings, while it is trained
+objective.py       the losses of hard labels, soft targets and features, weighted
 task.py            batches, loss and validation of a student, as the training loop wants them
 pilots.py          short trials of a student, kept, and the choice between them
 temperature.py     `temperature: auto`: a student's temperature, chosen by short trials

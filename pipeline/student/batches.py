@@ -11,16 +11,21 @@ from pipeline.training.batches import Batch
 from pipeline.training.epochs import join_tensors
 
 Targets = Float[torch.Tensor, "_ _"] | SparseTargets | None
+Features = Float[torch.Tensor, "_ _"] | None
+#: What a student learns from beside hard labels.
+Lesson = tuple[Targets, Features]
 
 
 @dataclass(frozen=True)
 class LabelledBatch(Batch):
     """A batch with each view's soft targets; `epoch` counts from 0.
 
-    Students that learn from hard labels alone have no soft targets (None).
+    Students that learn from hard labels alone have no soft targets (None); `features` are the
+    teacher's embeddings, where a student learns from these.
     """
 
     soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None = None
+    features: Float[torch.Tensor, "batch dimensions"] | None = None
     epoch: int = 0
 
     @property
@@ -39,3 +44,14 @@ def join_targets(parts: Sequence[Targets]) -> Targets:
         torch.cat([part.log_probs for part in sparse]),
         join_tensors([part.log_rest for part in sparse]),
     )
+
+
+def join_lessons(parts: Sequence[Lesson]) -> Lesson:
+    """Returns what is learned from consecutive pieces as one."""
+    return join_targets([soft for soft, _ in parts]), join_tensors([features for _, features in parts])
+
+
+def cut_lesson(lesson: Lesson, rows: slice) -> Lesson:
+    """Returns some rows of a lesson."""
+    soft, features = lesson
+    return None if soft is None else soft[rows], None if features is None else features[rows]

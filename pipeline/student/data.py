@@ -35,7 +35,7 @@ class StudentData:
         A GPU with room gets a copy of the training split.
 
         Args:
-            stores: The stores whose soft labels are read: a view of each is held beside the splits.
+            stores: The stores whose soft labels or embeddings are read: a view of each is held beside the splits.
 
         Raises:
             ConfigError: The splits fit in memory, but not with the labels.
@@ -49,7 +49,14 @@ class StudentData:
         """The device that students are trained on."""
         return self.placement.device
 
-    def labelled(self, store: StoreReader, row: TrainStudent) -> LabelledViews:
-        """Returns the training split with a store's labels, as a student's row reads them."""
+    def labelled(self, store: StoreReader, row: TrainStudent, features: StoreReader | None = None) -> LabelledViews:
+        """Returns the training split with a store's labels, as a student's row reads them.
+
+        Args:
+            features: The store of embeddings, where the row names one.
+        """
         classes, temperature = self.manifest.class_names, row.read_temperature
-        return LabelledViews(self.train, store, classes, temperature, self.placement, new_views=row.new_views)
+        views = LabelledViews(self.train, store, classes, temperature, self.placement, new_views=row.new_views)
+        if features is not None:
+            views.learn_features(features)
+        return views

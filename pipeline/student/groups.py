@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.core.config import load_row, load_rows, load_table, validate
 from pipeline.core.errors import ConfigError
 from pipeline.labels.reader import StoreReader
+from pipeline.student.feature_losses import build_feature_loss
 from pipeline.student.losses import build_loss
 from pipeline.student.settings import TrainStudent
 from pipeline.training.team import Team
@@ -40,6 +41,10 @@ def check_team(team: Team, rows: Mapping[str, TrainStudent], where: str) -> None
         if team.world > 1 and row.soft_weight and loss.compares_examples:
             found = f"compares the examples of a batch, which {team.world} processes share among them"
             raise ConfigError(f"{where}.{name}.loss", f"kind {loss.kind!r} {found}", fix="train it without torchrun")
+        features = build_feature_loss(row.feature_loss, f"{where}.{name}.feature_loss")
+        if team.world > 1 and row.features and features.compares_examples:
+            found = f"kind {features.kind!r} compares the examples of a batch, which {team.world} processes share"
+            raise ConfigError(f"{where}.{name}.feature_loss", found, fix="train it without torchrun")
 
 
 def check_alike(
@@ -60,7 +65,7 @@ def check_alike(
             found, expected = attrgetter(key)(rows[name]), attrgetter(key)(rows[first])
             if found != expected:
                 _refuse(f"{where}.{name}.{key}", f"{found}, but {expected} in {where}.{first}.{key}")
-        if num_unlabelled and (rows[name].soft_weight == 0) != (rows[first].soft_weight == 0):
+        if num_unlabelled and rows[name].needs_hard_labels != rows[first].needs_hard_labels:
             found = f"one of {where}.{name} and {where}.{first} is 0, and only soft labels can use unlabelled samples"
             _refuse(f"{where}.{name}.soft_weight", found)
         if {name, first} <= stores.keys() and not _have_the_same_views(stores[name], stores[first]):

@@ -17,8 +17,9 @@ from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.targets import SparseTargets
 from pipeline.signals import Signal
-from pipeline.student.batches import LabelledBatch, Targets, join_targets
+from pipeline.student.batches import LabelledBatch, Lesson, Targets, cut_lesson, join_lessons
 from pipeline.student.shown_views import shown_view
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch, Window, join_pieces
@@ -95,6 +96,18 @@ class LabelledViews:
         choose_held([] if temperature is None else [self.joined])
         self.row_order = store.row_order(split)
         check_canaries(store.canaries, split, store.views, store.location, self.row_order, store.remedies)
+        #: The embeddings of the same views, where a student learns from these.
+        self.features: JoinedStore | None = None
+
+    def learn_features(self, store: StoreReader) -> None:
+        """Has batches carry the embeddings of another store of the same views.
+
+        All samples are then trained on. Raises what joining a store raises.
+        """
+        self.features = JoinedStore(self.split, store, self.joined.budget)
+        choose_held([*([] if self.temperature is None else [self.joined]), self.features])
+        self.is_trained = np.ones(len(self.split), dtype=bool)
+        self.num_samples = len(self.split)
 
     @property
     def signal(self) -> Signal:
@@ -138,8 +151,10 @@ def shared_batches(
     for batch, parts in join_pieces(shared.pieces(start_step), shared.num_own):
         if len(several) > 1:  # moved once for all of them; one student alone moves its own
             batch = replace(batch, inputs=batch.inputs.to(several[0].device, non_blocking=True))
-        each = [join_targets(targets) for targets in zip(*parts, strict=True)]
-        yield tuple(LabelledBatch(**vars(batch), soft_targets=targets, epoch=epoch) for targets in each)
+        each = [join_lessons(lessons) for lessons in zip(*parts, strict=True)]
+        yield tuple(
+            LabelledBatch(**vars(batch), soft_targets=soft, features=features, epoch=epoch) for soft, features in each
+        )
 
 
 class _SharedEpoch:
@@ -156,9 +171,9 @@ class _SharedEpoch:
             assert views.joined.paging == lead.joined.paging, "one budget"
         self._several = several
         view_index, view = shown_view(lead.store.manifest.view_numbers, epoch, new_views=lead.new_views)
-        self._labels = read_labels(
-            {views.store.location: views.joined for views in several if views.temperature is not None}, view_index
-        )
+        joined = [views.joined for views in several if views.temperature is not None]
+        joined += [views.features for views in several if views.features is not None]
+        self._labels = read_labels({each.store.location: each for each in joined}, view_index)
         at_once = _DECODED_ENTRIES // (batch_size * lead.store.manifest.num_classes)
         #: Positions of the epoch that are decoded together: whole batches.
         self._decoded = batch_size * max(1, min(_DECODED_BATCHES, at_once))
@@ -186,14 +201,14 @@ class _SharedEpoch:
             columns |= labels.read(page)
         return columns
 
-    def pieces(self, start_step: int) -> Iterator[tuple[Batch, list[Targets]]]:
-        """Yields the pieces of every batch from a step on, with each student's soft targets.
+    def pieces(self, start_step: int) -> Iterator[tuple[Batch, list[Lesson]]]:
+        """Yields the pieces of every batch from a step on, with what each student learns from.
 
         Decoding starts again at fixed positions and at a window's first row, so a run that was
         resumed decodes the same rows together as an uninterrupted one: sums over rows of another
         number could be rounded otherwise.
         """
-        window, together, taken, targets = None, range(0), 0, list[Targets]()
+        window, together, taken, lessons = None, range(0), 0, list[Lesson]()
         for piece in self._epoch.pieces(start_step):
             start = piece.positions.start
             if piece.window is not window or start not in together:
@@ -202,31 +217,37 @@ class _SharedEpoch:
                 window, first = piece.window, start // self._decoded * self._decoded
                 bounds = window.positions
                 together = range(max(first, bounds.start), min(first + self._decoded, bounds.stop))
-                # 2. Their soft targets, of this process's share alone.
-                targets = self._targets(window, self._epoch.own_places(window, together))
+                # 2. Their soft targets and features, of this process's share alone.
+                lessons = self._lessons(window, self._epoch.own_places(window, together))
                 # 3. A resumed run begins in their midst: it skips the ones before.
                 taken = len(self._epoch.own_places(window, range(together.start, start)))
             # 4. Pieces come in the order of positions, so each takes the next rows.
             some = slice(taken, taken + len(piece.positions))
             taken = some.stop
-            yield piece.batch, [None if each is None else each[some] for each in targets]
+            yield piece.batch, [cut_lesson(lesson, some) for lesson in lessons]
 
-    def _targets(self, window: Window, places: Int64[torch.Tensor, " some"]) -> list[Targets]:
-        """Returns each student's soft targets of some places; the same ones are shared."""
+    def _lessons(self, window: Window, places: Int64[torch.Tensor, " some"]) -> list[Lesson]:
+        """Returns each student's soft targets and features of some places; the same ones are
+        shared.
+        """
         decoded: dict[tuple[str, float, torch.device], Targets] = {}
-        targets: list[Targets] = []
-        for views in self._several:
-            if views.temperature is None:
-                targets.append(None)
-                continue
-            key = (views.store.location, views.temperature, views.device)
+
+        def read(store: StoreReader, temperature: float, device: torch.device) -> Targets:
+            key = (store.location, temperature, device)
             if key not in decoded:
-                stored = self._labels[views.store.location].of(window.rows, window.columns, places)
+                stored = self._labels[store.location].of(window.rows, window.columns, places)
                 # They travel as they are stored, which is less than what they decode to.
-                there = {name: values.to(views.device, non_blocking=True) for name, values in stored.items()}
-                decoded[key] = views.store.codec.targets(there, views.temperature)
-            targets.append(decoded[key])
-        return targets
+                there = {name: values.to(device, non_blocking=True) for name, values in stored.items()}
+                decoded[key] = store.codec.targets(there, temperature)
+            return decoded[key]
+
+        lessons: list[Lesson] = []
+        for views in self._several:
+            soft = None if views.temperature is None else read(views.store, views.temperature, views.device)
+            features = None if views.features is None else read(views.features.store, 1.0, views.device)
+            assert not isinstance(features, SparseTargets), "embeddings are dense"
+            lessons.append((soft, features))
+        return lessons
 
 
 def _first_difference(stored: list[str], wanted: list[str]) -> tuple[str, str]:

@@ -10,15 +10,24 @@ from pipeline.data.splits import is_labelled
 from pipeline.signals import Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.student.batches import LabelledBatch
+from pipeline.student.feature_losses import FeatureLoss
 from pipeline.student.losses import SoftLoss
 from pipeline.training.hard_labels import hard_label_loss
+
+
+@dataclass(frozen=True)
+class FeaturePart:
+    """The part of an objective that compares embeddings."""
+
+    weight: float
+    loss: FeatureLoss
 
 
 @dataclass(frozen=True)
 class Objective:
     """The weighted sum of the losses of hard labels and of soft targets, means over a batch.
 
-        hard_weight * CE + soft_weight * soft loss
+        hard_weight * CE + soft_weight * soft loss + feature_weight * feature loss
 
     For samples without a hard label (-1), and for mixed views of which one sample has none, the CE
     is 0: the weight of a sample does not depend on how many others have a label.
@@ -38,11 +47,13 @@ class Objective:
     loss: SoftLoss
     class_weights: Float[Tensor, " classes"] | None = None
     signal: Signal = CATEGORICAL
+    features: FeaturePart | None = None
 
     def __call__(self, model: nn.Module, batch: LabelledBatch, device: torch.device) -> Float[Tensor, ""]:
         """Returns the batch's mean loss."""
         # 1. The logits. On a CPU, autocast leaves log_softmax in bfloat16, which has 3 digits.
-        logits = model(batch.inputs.to(device, non_blocking=True))
+        answers = model(batch.inputs.to(device, non_blocking=True))
+        logits, embedding = answers if isinstance(answers, tuple) else (answers, None)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss: Tensor | float = 0.0
         # 2. The hard labels.
@@ -54,6 +65,10 @@ class Objective:
             hard_labels = batch.hard_labels.to(device, non_blocking=True)
             soft = self.loss(logits, batch.soft_targets, hard_labels, temperature=self.temperature, epoch=batch.epoch)
             loss = loss + self.soft_weight * soft
+        # 4. The features.
+        if self.features is not None:
+            assert embedding is not None and batch.features is not None, "student and views were opened with them"  # noqa: PT018
+            loss = loss + self.features.weight * self.features.loss(embedding.float(), batch.features)
         assert isinstance(loss, Tensor), "settings are checked: one of the weights is positive"
         return loss.mean()
 

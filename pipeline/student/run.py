@@ -16,21 +16,26 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.labels.reader import StoreReader
 from pipeline.models import Classifier, load_weights
 from pipeline.models.answers import SOME, write_checked
+from pipeline.models.embedding import Embedded
 from pipeline.models.saved import ModelMeta
 from pipeline.signals.chance import chance_line
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.data import StudentData
+from pipeline.student.feature_losses import build_feature_loss
 from pipeline.student.labelled_views import LabelledViews, shared_batches
 from pipeline.student.losses import build_loss
 from pipeline.student.pilots import shorten
+from pipeline.student.projected import Projected, own_weights
 from pipeline.student.settings import TrainStudent
 from pipeline.student.shown_views import views_line
 from pipeline.student.task import StudentTask
 from pipeline.student.temperature import Choice, choose_temperature
 from pipeline.student.weights import HALVES, Pair, choose_weights, words
 from pipeline.training.fit import fit, write_reports
+from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, Workplace
 from pipeline.training.start import Start, origins
+from pipeline.training.task import Task
 from pipeline.training.team import Team
 from pipeline.training.trainer import Trainer
 
@@ -41,6 +46,7 @@ class Plan:
 
     Args:
         where: The row's place in `params.yaml`.
+        features: The store of embeddings, where the row names one.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Plan:
     store: StoreReader
     scratch: Scratch
     where: str
+    features: StoreReader | None = None
 
     @property
     def title(self) -> str:
@@ -56,21 +63,22 @@ class Plan:
 
 
 def deciding_inputs(
-    settings: TrainStudent, store: StoreReader, data: DatasetManifest, device: torch.device, where: str
+    settings: TrainStudent,
+    store: StoreReader,
+    data: DatasetManifest,
+    device: torch.device,
+    where: str,
+    features: StoreReader | None = None,
 ) -> dict[str, Any]:
     """Returns all that decides a student's weights, the code apart: its scratch is named by it."""
-    return {
-        "settings": _recipe(settings),
+    learned = {} if features is None else {"features": file_fingerprint(features.path / "zarr.json")}
+    return learned | {
+        "settings": settings.recipe(),
         "store": file_fingerprint(store.path / "zarr.json"),
         "origins": origins(settings, where),
         "data": data.fingerprints,
         "device": device.type,
     }
-
-
-def _recipe(settings: TrainStudent) -> dict[str, Any]:
-    """Returns the settings that decide a student's weights: its group does not."""
-    return {key: value for key, value in asdict(settings).items() if key != "group"}
 
 
 @dataclass(frozen=True)
@@ -98,9 +106,9 @@ class Student:
             "best": result.state.best_value,
             "best_epoch": result.state.best_epoch + 1,
         }
-        load_weights(self.model, result.last, folder)
+        load_weights(self.model, own_weights(result.last), folder)
         meta = self.meta.trained(result.state.precision, figures)
-        write_checked(folder, meta, self.model, self.images, best=result.best)
+        write_checked(folder, meta, self.model, self.images, best=own_weights(result.best))
         write_reports(reports, result, {"val": figures} | self.chosen)
 
 
@@ -118,7 +126,7 @@ class Students:
 
     def __init__(self, plans: Mapping[str, Plan], data: StudentData, team: Team) -> None:
         self._plans, self._data, self._team = plans, data, team
-        self._views: dict[tuple[str, float | None], LabelledViews] = {}
+        self._views: dict[tuple[str, float | None, str | None], LabelledViews] = {}
 
     def train(self, name: str) -> Trained:
         """Trains a student and, in the same pass, the others of its group that have work to do."""
@@ -139,6 +147,8 @@ class Students:
             result = fit([student.run for student in several], batches)[0]
         signal = own.views.signal
         found = result.state.history[-1][f"val_{signal.headline}"]
+        if not settings.learns_classes:
+            return Trained(own, result, list(others))
         if line := chance_line(found, self._data.val.hard_labels, signal):
             say(f"{self._plans[name].title}: {line}")
         return Trained(own, result, list(others))
@@ -148,7 +158,7 @@ class Students:
         plan, team, device = self._plans[name], self._team, self._data.device
         settings, folder = plan.settings, plan.scratch.output
         # 1. The network, and what trials are to choose.
-        begin = team.ask_first(lambda: Start.of(settings, self._data.manifest, _recipe(settings), folder, plan.where))
+        begin = team.ask_first(lambda: Start.of(settings, self._data.manifest, settings.recipe(), folder, plan.where))
         model, images = begin.build(settings.seed), self._data.val.first(SOME)
         begin.check(model, images)
         meta = begin.meta
@@ -166,9 +176,8 @@ class Students:
             say(f"{plan.title}: {line}")
         # 3. The run. Each process draws its own dropout; the weights come from the seed alone.
         torch.manual_seed(settings.seed + team.rank)
-        head = begin.head_for(settings.fit)
         workplace = Workplace(plan.scratch.folder, device, plan.title, team, plan.where)
-        run = Trainer(model, task, settings.fit, workplace, head)
+        run = _trainer(plan, begin, model, task, settings.fit, workplace)
         return Student(run, model, images, views, meta, chosen)
 
     def _choose(self, plan: Plan, begin: Start) -> tuple[TrainStudent, dict[str, Any]]:
@@ -211,13 +220,13 @@ class Students:
         if plan.settings.has_auto_weights:
             settings += f" and weights {words(row.known_weights)}"
         workplace = Workplace(scratch, device, f"{plan.title}, pilot at {settings}", where=plan.where)
-        return fit([Trainer(begin.build(row.seed), task, recipe, workplace, begin.head_for(recipe))])[0]
+        return fit([_trainer(plan, begin, begin.build(row.seed), task, recipe, workplace)])[0]
 
     def _labelled_views(self, plan: Plan, settings: TrainStudent) -> LabelledViews:
         """Returns views with labels: one object for the same labels at the same temperature."""
-        key = (settings.labels, settings.read_temperature)
+        key = (settings.labels, settings.read_temperature, settings.features)
         if key not in self._views:
-            self._views[key] = self._data.labelled(plan.store, settings)
+            self._views[key] = self._data.labelled(plan.store, settings, plan.features)
         return self._views[key]
 
     def _join(self, held: ExitStack, *, besides: str) -> dict[str, Student]:
@@ -240,3 +249,17 @@ class Students:
             say(f"{plan.title}: another process is at work on this; its group goes on without it")
             return False
         return not plan.scratch.done
+
+
+def _trainer(
+    plan: Plan, begin: Start, model: Classifier, task: Task[LabelledBatch], recipe: FitSettings, workplace: Workplace
+) -> Trainer[LabelledBatch]:
+    """Returns the training of a student: of itself, or with a projection of its embedding."""
+    head = begin.head_for(recipe)
+    if plan.features is None:
+        return Trainer(model, task, recipe, workplace, head)
+    loss = build_feature_loss(plan.settings.feature_loss, f"{plan.where}.feature_loss")
+    dimensions = plan.features.encoding.num_values(plan.features.manifest.space) if loss.projects else None
+    embedded = Embedded.of(model, begin.meta, begin.folder)
+    projected = Projected(embedded, begin.meta.image_shape, dimensions, plan.settings.seed)
+    return Trainer(projected, task, recipe, workplace, projected.head_for(head))

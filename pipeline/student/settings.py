@@ -1,19 +1,20 @@
 """The settings of a student: a row of the table `students` of params.yaml."""
 
-from dataclasses import replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
 from pipeline.core import bounds
-from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1
+from pipeline.core.bounds import Megabytes, PositiveWeight, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.core.names import check_names
 from pipeline.labels.encodings import Codec, Encoding
 from pipeline.models.devices import DeviceName
+from pipeline.student.feature_losses import build_feature_loss
 from pipeline.student.losses import build_loss
-from pipeline.student.objective import Objective
+from pipeline.student.objective import FeaturePart, Objective
 from pipeline.student.temperature import Temperature
 from pipeline.student.weights import HALVES, AutoWeight, Pair
 from pipeline.training.recipe import FitSettings
@@ -27,6 +28,9 @@ class TrainStudent(NetworkSettings):
     `label_temperature` is that of the soft labels, `temperature` then that of the student alone;
     None: both have the same. With `new_views`, epochs beyond the stored views show others, beside
     the labels of stored ones.
+
+    `features` names a store of the teacher's embeddings, which `feature_loss` compares with the
+    student's own; both weights of labels may then be 0.
     """
 
     labels: str
@@ -44,6 +48,9 @@ class TrainStudent(NetworkSettings):
     fit: FitSettings
     label_temperature: bounds.Temperature | None = None
     new_views: bool = False
+    features: str | None = None
+    feature_weight: PositiveWeight = 1.0
+    feature_loss: dict[str, Any] = field(default_factory=lambda: {"kind": "cosine"})
 
     @property
     def known_temperature(self) -> float:
@@ -58,6 +65,29 @@ class TrainStudent(NetworkSettings):
         if self.soft_weight == 0:
             return None
         return self.known_temperature if self.label_temperature is None else self.label_temperature
+
+    @property
+    def needs_hard_labels(self) -> bool:
+        """Whether a sample without a hard label is of no use to it."""
+        return self.soft_weight == 0 and self.features is None
+
+    @property
+    def learns_classes(self) -> bool:
+        """Whether it learns from labels of classes at all."""
+        return bool(self.hard_weight or self.soft_weight)
+
+    def without_features(self) -> "TrainStudent":
+        """Returns the row as it is used where no embeddings are at hand: it learns from labels
+        alone, from hard ones if it has none.
+        """
+        return replace(self, features=None, hard_weight=self.hard_weight if self.learns_classes else 1.0)
+
+    def recipe(self) -> dict[str, Any]:
+        """Returns the settings that decide a student's weights: its group does not, nor how it
+        would learn from features that it has not.
+        """
+        left_out = {"group"} if self.features else {"group", "features", "feature_weight", "feature_loss"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     @property
     def known_weights(self) -> Pair:
@@ -80,7 +110,10 @@ class TrainStudent(NetworkSettings):
     def objective(self, temperature: float) -> Objective:
         """Returns the objective that the row describes, for soft targets at this temperature."""
         loss = build_loss(self.loss, "loss")
-        return Objective(*self.known_weights, temperature, self.label_smoothing, loss)
+        part = None
+        if self.features is not None:
+            part = FeaturePart(self.feature_weight, build_feature_loss(self.feature_loss, "feature_loss"))
+        return Objective(*self.known_weights, temperature, self.label_smoothing, loss, features=part)
 
     def check(self, where: str, table: dict[str, Any]) -> None:
         """Raises ConfigError where keys contradict each other.
@@ -94,8 +127,9 @@ class TrainStudent(NetworkSettings):
         if self.has_auto_weights and self.hard_weight != self.soft_weight:
             found = f"hard_weight {self.hard_weight} and soft_weight {self.soft_weight}"
             raise ConfigError(where, found, expected="two numbers, or auto for both", fix="write auto twice")
-        if self.hard_weight == 0 and self.soft_weight == 0:
+        if not self.learns_classes and self.features is None:
             raise ConfigError(where, "hard_weight and soft_weight are both 0", expected="one of them above 0")
+        self._check_features(where)
         self._check_temperatures(where)
         if self.fit.epochs == 0:
             raise ConfigError(f"{where}.fit.epochs", "0", expected="at least 1")
@@ -103,6 +137,16 @@ class TrainStudent(NetworkSettings):
         if self.twin_of is not None and self.twin_of not in table:
             raise ConfigError(f"{where}.twin_of", repr(self.twin_of), expected=suggest(self.twin_of, list(table)))
         self._check_twin(where, table)
+
+    def _check_features(self, where: str) -> None:
+        """Raises ConfigError where the keys of features do not go together."""
+        build_feature_loss(self.feature_loss, f"{where}.feature_loss")
+        if self.features is None:
+            return
+        check_names([self.features], f"{where}.features")
+        if self.fit.compile:
+            found, fix = "true, and it learns from features", "which compiled code does not give"
+            raise ConfigError(f"{where}.fit.compile", found, expected="false", fix=fix)
 
     def _check_temperatures(self, where: str) -> None:
         """Raises ConfigError where the temperatures of student and labels do not go together."""
@@ -138,6 +182,7 @@ class TrainStudent(NetworkSettings):
         Args:
             mixes: Whether a view mixes two samples.
         """
+        self.check_encoding(encoding, where)
         if self.soft_weight == 0:
             return
         if not encoding.fields(codec.space):
@@ -155,6 +200,12 @@ class TrainStudent(NetworkSettings):
         loss.check_classes(codec.space.num_classes, f"{where}.loss")
         if self.temperature != "auto" and self.read_temperature is not None:
             codec.require(self.read_temperature)
+
+    def check_encoding(self, encoding: Encoding, where: str) -> None:
+        """Raises ConfigError where what its `labels` name holds embeddings."""
+        if encoding.is_of_embeddings:
+            found, fix = f"{self.labels!r}, a store of embeddings", "name it in `features`"
+            raise ConfigError(f"{where}.labels", found, expected="a store of labels of classes, or of views", fix=fix)
 
     def check_data(self, num_unlabelled: int, where: str) -> None:
         """Raises ConfigError where its loss needs hard labels that some training samples lack."""

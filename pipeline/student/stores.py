@@ -42,8 +42,18 @@ def open_stores(labels: str, rows: Mapping[str, TrainStudent], table: str) -> di
 def _open(labels: str, row: TrainStudent, where: str) -> StoreReader:
     if is_packed(labels):
         return StoreReader(labels)
-    name = f"{row.labels}.zarr"
-    return StoreReader(f"{labels.rstrip('/')}/{name}" if is_url(labels) else _find(Path(labels), name, where))
+    return open_named(labels, row.labels, f"{where}.labels")
+
+
+def open_named(folder: str, store: str, where: str) -> StoreReader:
+    """Returns a store of a folder, or of its URL, by its name; raises StoreError where it is not
+    there.
+
+    Args:
+        where: The place of its name, for the message.
+    """
+    name = f"{store}.zarr"
+    return StoreReader(f"{folder.rstrip('/')}/{name}" if is_url(folder) else _find(Path(folder), name, where))
 
 
 def _find(folder: Path, name: str, where: str) -> Path:
@@ -53,4 +63,4 @@ def _find(folder: Path, name: str, where: str) -> Path:
     there = sorted(each.stem for each in folder.glob("*.zarr"))
     if not there:
         raise StoreError(path, "no such store, nor any other", fix="run `dvc repro dump_labels`")
-    raise StoreError(path, "no such store", expected=suggest(path.stem, there), fix=f"fix {where}.labels")
+    raise StoreError(path, "no such store", expected=suggest(path.stem, there), fix=f"fix {where}")

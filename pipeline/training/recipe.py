@@ -115,7 +115,7 @@ def layer_blocks(parameters: Mapping[str, torch.Tensor]) -> list[list[str]]:
 
 
 def _block_of(name: str) -> str:
-    path = name.removeprefix("network.").split(".")[:-1]
+    path = re.sub(r"^(student\.classifier\.)?network\.", "", name).split(".")[:-1]
     for place, part in enumerate(path[:_DEEPEST_NUMBER], start=1):
         if re.fullmatch(r"(.*_)?\d+", part):
             return ".".join(path[:place])

@@ -1,0 +1,89 @@
+"""Relational knowledge distillation: distances and angles between the examples of a batch."""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.core.bounds import Weight
+from pipeline.core.config import STRICT
+from pipeline.student.feature_losses.base import FeatureLoss
+
+_CLOSE = 1e-6  # of the mean distance: examples that are the same have no angle
+
+
+def distance_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "batch stored"]) -> Float[Tensor, ""]:
+    """Returns the mean over pairs of examples of huber(a - b), with a and b the pair's distance on
+    either side by the mean distance there.
+
+    References:
+        Wonpyo Park, Dongju Kim, Yan Lu, Minsu Cho, "Relational Knowledge Distillation", 2019, arXiv
+        1904.05068, section 3.2.1.
+    """
+    pairs = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
+    own, wanted = (_by_mean(_distances(side)[pairs]) for side in (features, stored))
+    return F.smooth_l1_loss(own, wanted) if len(own) else features.sum() * 0
+
+
+def angle_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "batch stored"]) -> Float[Tensor, ""]:
+    """Returns the mean over ordered triplets of examples of huber(a - b), with a and b the cosine of
+    the angle at the second one on either side.
+
+    References:
+        As `distance_loss`, section 3.2.2.
+    """
+    count = len(features)
+    other = ~torch.eye(count, dtype=torch.bool, device=features.device)
+    triplets = other[:, :, None] & other[None] & other[:, None, :]  # i, j, k: all different
+    if count < 3:
+        return features.sum() * 0
+    return F.smooth_l1_loss(_cosines(features)[triplets], _cosines(stored)[triplets])
+
+
+def _distances(vectors: Tensor) -> Tensor:
+    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _by_mean(distances: Tensor) -> Tensor:
+    return distances / distances.mean().clamp(min=torch.finfo(distances.dtype).tiny)
+
+
+def _cosines(vectors: Tensor) -> Float[Tensor, "batch batch batch"]:
+    """Returns the cosine at j between i and k, by i, j, k; 0 where two of them are the same.
+
+    (x_i - x_j)(x_k - x_j) comes from the products of all pairs, which takes far less memory than
+    the differences.
+    """
+    centred = vectors - vectors.mean(dim=0)
+    products, distances = centred @ centred.T, _distances(vectors)
+    apart = distances > _CLOSE * distances.mean()
+    inverse = torch.where(apart, 1 / torch.where(apart, distances, 1.0), 0.0)
+    at = products.diagonal()
+    inner = products[:, None, :] - products[:, :, None] - products[None] + at[None, :, None]
+    return inner * inverse[:, :, None] * inverse[None]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Rkd(FeatureLoss):
+    """The settings of relational distillation, a loss of the batch.
+
+    Angles are compared within groups of `angle_group` examples, because their number grows with the
+    cube; examples are in a new order in each epoch.
+    """
+
+    distance_weight: Weight = 25.0
+    angle_weight: Weight = 50.0
+    angle_group: Annotated[int, Field(ge=3, le=1024)] = 64
+
+    kind = "rkd"
+    compares_examples = True
+
+    def __call__(self, features: Tensor, stored: Tensor) -> Tensor:
+        groups = list(zip(features.split(self.angle_group), stored.split(self.angle_group), strict=True))
+        shares = [len(one) / len(features) for one, _ in groups]
+        angles = sum(share * angle_loss(one, other) for share, (one, other) in zip(shares, groups, strict=True))
+        return self.distance_weight * distance_loss(features, stored) + self.angle_weight * angles
