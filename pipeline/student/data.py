@@ -35,7 +35,8 @@ class StudentData:
         A GPU with room gets a copy of the training split.
 
         Args:
-            stores: The stores whose soft labels or embeddings are read: a view of each is held beside the splits.
+            stores: The stores whose soft labels or embeddings are read: a view of each is held
+                beside the splits.
 
         Raises:
             ConfigError: The splits fit in memory, but not with the labels.

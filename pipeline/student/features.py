@@ -15,8 +15,8 @@ from pipeline.student.stores import open_named
 def open_features(
     labels: str, rows: Mapping[str, TrainStudent], stores: Mapping[str, StoreReader], table: str
 ) -> dict[str, StoreReader]:
-    """Returns the store of embeddings of each student that names one, and tells what is to be known
-    of it.
+    """Returns the store of embeddings of each student that names one, and prints what is to be
+    known of it.
 
     Raises StoreError where there is none, ConfigError where it does not fit the row.
 

@@ -30,8 +30,8 @@ def distance_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "b
 
 
 def angle_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "batch stored"]) -> Float[Tensor, ""]:
-    """Returns the mean over ordered triplets of examples of huber(a - b), with a and b the cosine of
-    the angle at the second one on either side.
+    """Returns the mean over ordered triplets of examples of huber(a - b), with a and b the cosine
+    of the angle at the second one on either side.
 
     References:
         As `distance_loss`, section 3.2.2.
