@@ -15,7 +15,7 @@ from pipeline.data.splits import Split
 from pipeline.labelling.copies import copied_ahead
 from pipeline.models import Classifier
 from pipeline.models.answers import SOME, check_answers
-from pipeline.models.embedding import Columns, Embedded
+from pipeline.models.embedding import Columns
 from pipeline.models.precision import Precision, inference_precision
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_meta, read_model
@@ -63,7 +63,7 @@ class Teacher:
         if self.folder is None or not isinstance(self.model, Classifier):
             raise ModelError("teacher", "gives logits alone", expected="a saved network, whose embedding is known")
         meta = read_meta(self.folder, made_by="train_teacher")
-        columns = Columns(Embedded.of(self.model, meta, self.folder)).eval()
+        columns = Columns(meta.embedded(self.model, self.folder)).eval()
         return replace(self, model=columns, num_logits=len(meta.class_names))
 
     def columns(self, kind: StoredKind) -> slice:
@@ -99,7 +99,7 @@ def embedding_size(folder: Path) -> int:
     ModelError where it has none.
     """
     meta = read_meta(folder, made_by="train_teacher")
-    return Embedded.of(read_model(folder, made_by="train_teacher"), meta, folder).size(meta.image_shape)
+    return meta.embedded(read_model(folder, made_by="train_teacher"), folder).size(meta.image_shape)
 
 
 def label_rows(

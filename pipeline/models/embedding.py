@@ -2,9 +2,8 @@
 network of the user's gives under that name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.models.classifier import EMBEDDING, LOGITS, Classifier
-from pipeline.models.saved import ModelMeta
 
 Pixels = UInt8[torch.Tensor, "batch channels height width"]
 _FIX = f"take another network, or a file of your own that returns {{{LOGITS!r}: ..., {EMBEDDING!r}: ...}}"
@@ -34,21 +32,22 @@ class Embedded(nn.Module):
         self.train(classifier.training)
 
     @classmethod
-    def of(cls, classifier: Classifier, meta: ModelMeta, folder: Path | None = None) -> "Embedded":
+    def of(cls, classifier: Classifier, image_shape: list[int], head: Callable[[], frozenset[str]]) -> "Embedded":
         """Returns a network with its embedding.
 
         Raises ModelError where it has none.
 
         Args:
-            folder: Where the copy of the network's own file is, if it has one.
+            head: Returns the names of the bare network's tensors that depend on the number of
+                classes; raises ModelError where there are none.
         """
         found: list[Any] = []
         with _watching(classifier.network, None, found), torch.no_grad():
             was_training = classifier.training
-            classifier.eval()(_blank(classifier, meta.image_shape))
+            classifier.eval()(_blank(classifier, image_shape))
             classifier.train(was_training)
         named = isinstance(found[0], Mapping) and EMBEDDING in found[0]
-        return cls(classifier, None if named else _head_layer(meta, folder))
+        return cls(classifier, None if named else _head_layer(head, classifier.name))
 
     def forward(self, pixels: Pixels) -> tuple[Float[torch.Tensor, "batch classes"], Float[torch.Tensor, "batch _"]]:
         """Returns the logits and the embedding, both in float32."""
@@ -84,13 +83,13 @@ def _blank(classifier: Classifier, image_shape: list[int]) -> torch.Tensor:
     return torch.zeros(1, *image_shape, dtype=torch.uint8, device=classifier.pixel_mean.device)
 
 
-def _head_layer(meta: ModelMeta, folder: Path | None) -> str:
+def _head_layer(head: Callable[[], frozenset[str]], name: str) -> str:
     """Returns the name of the bare network's last layer; raises ModelError where it has none, or
     several.
     """
-    where = f"model {meta.model!r}"
+    where = f"model {name!r}"
     try:
-        names = meta.head(folder)
+        names = head()
     except ModelError:
         raise ModelError(where, "has no layer whose inputs are its embedding", fix=_FIX) from None
     layers = sorted({name.rpartition(".")[0] for name in names})

@@ -6,6 +6,7 @@ network's own file where it has one (`network.py`, `network.onnx`).
 
 import traceback
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.core.tensors import read_tensors, write_tensors
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
+from pipeline.models.embedding import Embedded
 from pipeline.models.faults import place_of, reason
 from pipeline.models.output_kinds import OutputKind
 
@@ -124,6 +126,14 @@ class ModelMeta:
         """
         outputs = self.num_outputs or len(self.class_names)
         return head_names(self.model, self.model_settings, outputs, self.image_shape[0], self._own_file(folder))
+
+    def embedded(self, model: Classifier, folder: Path | None = None) -> Embedded:
+        """Returns a network of this description with its embedding; raises ModelError where it has
+        none.
+
+        `folder` is as for `build`.
+        """
+        return Embedded.of(model, self.image_shape, partial(self.head, folder))
 
     def _own_file(self, folder: Path | None) -> Path | None:
         return None if folder is None else network_copy(self.model, folder)

@@ -16,7 +16,6 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.labels.reader import StoreReader
 from pipeline.models import Classifier, load_weights
 from pipeline.models.answers import SOME, write_checked
-from pipeline.models.embedding import Embedded
 from pipeline.models.saved import ModelMeta
 from pipeline.signals.chance import chance_line
 from pipeline.student.batches import LabelledBatch
@@ -260,6 +259,6 @@ def _trainer(
         return Trainer(model, task, recipe, workplace, head)
     loss = build_feature_loss(plan.settings.feature_loss, f"{plan.where}.feature_loss")
     dimensions = plan.features.encoding.num_values(plan.features.manifest.space) if loss.projects else None
-    embedded = Embedded.of(model, begin.meta, begin.folder)
+    embedded = begin.meta.embedded(model, begin.folder)
     projected = Projected(embedded, begin.meta.image_shape, dimensions, plan.settings.seed)
     return Trainer(projected, task, recipe, workplace, projected.head_for(head))

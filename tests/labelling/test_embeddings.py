@@ -18,7 +18,6 @@ from pipeline.labelling.repair import broken_blocks, repair_store
 from pipeline.labelling.teacher import Teacher, embedding_size
 from pipeline.labels.reader import StoreReader
 from pipeline.models import Classifier, build_network
-from pipeline.models.embedding import Embedded
 from pipeline.models.saved import ModelMeta, model_fingerprint
 from pipeline.signals.vector import cosine_distance, relative_error
 from pipeline.views.plan import plan_view
@@ -55,7 +54,7 @@ def test_the_embedding_is_what_the_last_layer_is_given(
 ) -> None:
     meta = meta_of(name, settings, [channels, pixels, pixels])
     classifier = classifier_of(meta)
-    embedded = Embedded.of(classifier, meta)
+    embedded = meta.embedded(classifier)
     assert embedded.size(meta.image_shape) == dimensions
     images = torch.randint(0, 256, (2, *meta.image_shape), dtype=torch.uint8)
     with torch.no_grad():
@@ -82,7 +81,7 @@ def test_a_network_without_one_last_layer_is_refused(tmp_path: Path) -> None:
     )
     meta = meta_of(f"{file}:build", {}, list(SHAPE))
     with pytest.raises(ModelError, match=r"has 2 last layers \(one, two\); expected one.*'embedding'"):
-        Embedded.of(classifier_of(meta), meta)
+        meta.embedded(classifier_of(meta))
 
 
 @pytest.fixture(scope="module")
