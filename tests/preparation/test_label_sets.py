@@ -76,6 +76,7 @@ UNREAD: list[tuple[object, str | None, str]] = [
     ({"cat": 1, " cat": 0}, None, "here: two entries for one class"),
     ("cat", None, "here: label 'cat'; expected a list of names; or set `separator`"),
     (["cat"], "|", r"here: a list of names; expected a text with '\|'; leave `separator` out"),
+    ("['cat', 'dog']", ",", r"here: a list that is written out, .*; expected names alone, with ',' between them"),
     (b"\xff", "|", r"here: not text \(b'\\xff'\)"),
 ]
 
@@ -369,6 +370,25 @@ TOLD: list[tuple[dict[str, list[Any]], dict[str, Any], str]] = [
     ({"ant": [1, ""] * 4, "bee": [1, 0] * 4}, {"label_columns": ["ant", "bee"]}, "4 labels of which some entries are"),
     ({"ant": [1, ""] * 4}, {"label_columns": ["ant"]}, "4 labels without a known entry, read as unlabelled"),
 ]
+
+
+ALONE: list[tuple[list[str], str]] = [
+    (["ant|bee", "bee", "ant"], "1 class names made of others, with '|' between (set `separator` if"),
+    (["['ant', 'bee']", "['bee']", "['ant']"], "1 class names made of others, with ',' between"),
+    (["ant;bee", "bee;cat", "cat;ant"], "3 class names made of others, with ';' between"),
+    (["tench, Tinca tinca", "crane", "crane, bird"], ""),
+]
+
+
+@pytest.mark.parametrize(("labels", "line"), ALONE)
+def test_names_that_are_joined_are_told_where_a_label_is_one_class(
+    tmp_path: Path, labels: list[str], line: str
+) -> None:
+    one = text_table(tmp_path, {"label": (labels * 3)[:8]})
+    assert one.signal == "categorical"
+    one.class_names(RAW)
+    assert [each for each in one.notes.lines() if each.startswith(line)] == one.notes.lines()
+    assert len(one.notes.lines()) == bool(line)
 
 
 @pytest.mark.parametrize(("columns", "settings", "line"), TOLD, ids=repr)

@@ -89,6 +89,9 @@ class LabelSets:
             return SetReading(None, f"labels {text!r}, which stands for unlabelled")
         if self.separator is None:
             raise SourceError(where, f"label {text!r}", expected="a list of names", fix="or set `separator`")
+        if text[:1] == "[" and text[-1:] == "]" and text not in (self.classes.names or ()):
+            expected = f"names alone, with {self.separator!r} between them"
+            raise SourceError(where, f"a list that is written out, {text!r}", expected=expected)
         return self._of_names([part for part in text.split(self.separator) if part.strip()], where)
 
     def _of_names(self, labels: Iterable[object], where: object) -> SetReading:

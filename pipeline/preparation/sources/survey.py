@@ -11,6 +11,9 @@ from pipeline.preparation.sources.label_sets import LabelReader, classes_of, nam
 from pipeline.preparation.sources.labels import check_names, in_order
 from pipeline.preparation.sources.notes import Notes
 
+_JOINING = "|;,"  # between the names of several classes, as people write them
+_AROUND = " []'\""  # of a list that is written out
+
 
 @dataclass
 class Survey:
@@ -57,7 +60,9 @@ class Survey:
             self._check_measured(split, where)
         _note_alike(self.named, self.notes)
         ordered = in_order(self.named) if names is None else names
-        if self.signal == "binary" and not self.is_several and len(ordered) > 1:
+        if self.signal == "categorical":
+            _note_joined(self.named, self.notes)
+        elif not self.is_several and len(ordered) > 1:
             self._note_single()
         return ordered
 
@@ -103,6 +108,19 @@ class Survey:
         advice = "if classes exclude each other, say so by one label an image; if not, check `separator`"
         name = next((name for _, name in self.counts if name is not None), "none")
         self.notes.add(f"images, of which none has more than one class ({advice})", name, self.split_sizes.total())
+
+
+def _note_joined(names: Collection[str], notes: Notes) -> None:
+    """Notes classes whose names are made of others: perhaps each is a set of classes."""
+    for sign in _JOINING:
+        parts = {name: [part.strip(_AROUND) for part in name.split(sign)] for name in names}
+        times = Counter(part for each in parts.values() for part in each)
+        joined = [name for name, each in parts.items() if len(each) > 1 and all(times[part] > 1 for part in each)]
+        if joined:
+            remark = (
+                f"class names made of others, with {sign!r} between (set `separator` if an image has several classes)"
+            )
+            notes.add(remark, min(joined), len(joined))
 
 
 def _note_alike(names: Collection[str], notes: Notes) -> None:
