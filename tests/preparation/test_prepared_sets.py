@@ -11,6 +11,7 @@ from conftest import make_tagged_split
 from project import small_params, write_params
 
 import pipeline.core.scratch
+from pipeline.core.config import load_section
 from pipeline.core.errors import DataError, SourceError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.signal_kinds import SignalKind
@@ -18,8 +19,10 @@ from pipeline.data.splits import SplitInMemory, is_labelled
 from pipeline.doctor.checkup import Folders, check_up
 from pipeline.doctor.findings import Findings
 from pipeline.preparation.contradictions import contradicting
+from pipeline.preparation.enough import check_counts
 from pipeline.preparation.hold_out_sets import rarest_classes
 from pipeline.preparation.order import hold_out, row_order
+from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.label_sets import LabelSet
 from stages import prepare
@@ -106,16 +109,16 @@ def test_lists_have_the_names_and_the_summary_their_number(
     images[0] = replace(images[0], label=LabelSet(frozenset("ac")))
     images[1] = replace(images[1], label=LabelSet(frozenset()))
     images[2] = replace(images[2], label=LabelSet(frozenset("d"), frozenset("b")))
-    images[3] = replace(images[3], label=None)
+    images[3:23] = [replace(image, label=None) for image in images[3:23]]
     dataset = project.run(images, test_fraction=0.2)
     rows = [line.split("\t") for line in (dataset.folder / "samples.tsv").read_text().splitlines()[1:]]
     names = {key: name for _, _, name, key in rows}
     assert [names[f"train/00{row}"] for row in range(4)] == ["a|c", "", "d", "NA"]
     labels = [dataset.split(name).hard_labels.numpy() for name in ("train", "val", "test")]
-    mean = sum((each == 1).sum() for each in labels) / 39
+    mean = sum((each == 1).sum() for each in labels) / 20
     told = capsys.readouterr().err
     assert f"given, multi-label, 4 classes, {mean:.1f} an image, images 1 x 12 x 12, " in told
-    assert "(1 of them unlabelled)" in told
+    assert "(20 of them unlabelled)" in told
     assert f"labels: multi-label, an image is of any number of classes; {mean:.1f} an image" in told
 
 
@@ -180,6 +183,28 @@ def test_too_few_images_to_hold_out_are_one_line() -> None:
     entries = np.ones((3, 1), np.int8)
     with pytest.raises(DataError, match=r"none of 3 can be held out by prepare\.val_fraction, 0\.1"):
         hold_out("val", entries, np.arange(1, 4, dtype=np.uint64), 0.1, 0, "a")
+
+
+@dataclass(frozen=True)
+class Counted(Given):
+    """A source whose labels have been read."""
+
+    num_unlabelled: int = 0
+
+    def counts(self, raw: Path) -> dict[tuple[str, str | None], int]:
+        return {("train", "a"): 30, ("train", "b"): 1, ("train", None): self.num_unlabelled}
+
+    def split_sizes(self, raw: Path) -> dict[str, int]:
+        return {"train": 40}
+
+
+def test_classes_may_be_rare_but_labelled_images_must_be_enough_before_any_is_decoded(tmp_path: Path) -> None:
+    write_params(tmp_path, {"prepare": small_params()["prepare"]})
+    settings = load_section(Prepare, "prepare", tmp_path / "params.yaml")
+    check_counts(Counted(()), tmp_path, settings)
+    line = r"source 'given': 4 labelled training images are too few for prepare\.test_fraction, 0\.1 and prepare\.val"
+    with pytest.raises(DataError, match=line):
+        check_counts(Counted((), num_unlabelled=36), tmp_path, settings)
 
 
 # Equal pictures.
