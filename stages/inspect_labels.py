@@ -67,7 +67,7 @@ def _draw(shown: InspectedSample, top: int, path: Path) -> None:
         "(blue: the hard label)"
     )
     views = [f"view {number}" for number in shown.view_numbers]
-    classes = (shown.class_names, shown.hard_label)
+    classes = (shown.class_names, shown.hard_classes)
     draw_sample(SampleViews(title, shown.images.numpy(), shown.probabilities, views, *classes), top, path)
 
 

@@ -35,6 +35,24 @@ def is_labelled(hard_labels: _Values) -> _Values:
     return known if known.ndim == 1 else known.any(1)  # type: ignore[return-value]
 
 
+def known_classes(hard_label: Shaped[torch.Tensor, "..."]) -> int | list[int] | None:
+    """Returns the class of a sample or, of independent ones, those that are yes; None where nothing
+    is known.
+    """
+    if not is_labelled(hard_label[None]).item():
+        return None
+    classes: int | list[int] = (hard_label == 1).nonzero()[:, 0].tolist() if hard_label.ndim else int(hard_label)
+    return classes
+
+
+def unknown_classes(hard_label: Shaped[torch.Tensor, "..."]) -> list[int] | None:
+    """Returns the independent classes of which nothing is known; None where each sample is of
+    one.
+    """
+    unknown: list[int] | None = (hard_label == UNLABELLED).nonzero()[:, 0].tolist() if hard_label.ndim else None
+    return unknown
+
+
 class Split(ABC):
     """A split of a data set: samples with their inputs, hard labels and ids, by row."""
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Integer
 
-from pipeline.data.splits import UNLABELLED, is_labelled
+from pipeline.data.splits import known_classes, unknown_classes
 from pipeline.explanation.checked_labels import CheckedLabels
 from pipeline.explanation.predictions import Predictions
 from pipeline.explanation.samples import Samples, StoredViews, rank_classes
@@ -50,8 +49,8 @@ class Findings:
                     id=f"{int(self.samples.sample_ids[number]):016x}",
                     split=one.split,
                     index=one.index,
-                    hard_label=_hard_label(self.samples.hard_labels[number]),
-                    unknown=_unknown(self.samples.hard_labels[number]),
+                    hard_label=known_classes(self.samples.hard_labels[number]),
+                    unknown=unknown_classes(self.samples.hard_labels[number]),
                     kinds=one.kinds,
                     image=self.images[number],
                     suspicion=round(suspicions[number], 6) if number < len(suspicions) else None,
@@ -79,24 +78,6 @@ class Findings:
             return None
         kl = [self.predictions.signal.kl_of_each(logits[name], logits[TEACHER]) for name in self.distilled]
         return [round(nats, 6) for nats in torch.stack(kl).mean(dim=0).clamp(min=0).tolist()]
-
-
-def _hard_label(label: Integer[torch.Tensor, "..."]) -> int | list[int] | None:
-    """Returns the class's number or, of independent classes, those that are yes; None where nothing
-    is known.
-    """
-    if not is_labelled(label[None]).item():
-        return None
-    classes: int | list[int] = label.tolist() if label.ndim == 0 else (label == 1).nonzero()[:, 0].tolist()
-    return classes
-
-
-def _unknown(label: Integer[torch.Tensor, "..."]) -> list[int] | None:
-    """Returns the independent classes of which nothing is known; None where classes are not
-    independent.
-    """
-    unknown: list[int] | None = None if label.ndim == 0 else (label == UNLABELLED).nonzero()[:, 0].tolist()
-    return unknown
 
 
 def explanation(checked: CheckedLabels, predictions: Predictions) -> Explanation:

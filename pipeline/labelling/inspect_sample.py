@@ -10,10 +10,11 @@ import torch
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import Split, known_classes, unknown_classes
 from pipeline.labelling.inspect import label_fields, table
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.reader import StoreReader
+from pipeline.signals import StoredKind
 from pipeline.views.plan import plan_view
 
 _ROW = "row:"
@@ -27,8 +28,10 @@ class InspectedSample:
         sample_id: None where its sample is not in the data, and it was asked for by its row.
         row: Its place in the store.
         probabilities: The teacher's at `temperature`, [views, classes].
-        hard_label: The class's number; None where it is unlabelled or its sample is not in the
-            data.
+        hard_label: The class's number, or those of all independent classes that are yes; None where
+            it is unlabelled or its sample is not in the data.
+        unknown: The independent classes of which the hard label knows nothing; None where classes
+            are not independent.
         images: The inputs that the teacher saw, [views, channels, height, width]; None where they
             are not in the data.
     """
@@ -40,8 +43,9 @@ class InspectedSample:
     class_names: list[str]
     view_numbers: list[int]
     probabilities: np.ndarray
-    hard_label: int | None
+    hard_label: int | list[int] | None
     images: torch.Tensor | None
+    unknown: list[int] | None = None
 
     @classmethod
     def read(cls, store: StoreReader, asked: str, temperature: float, data: Path) -> "InspectedSample":
@@ -58,7 +62,7 @@ class InspectedSample:
         row = find_row(store, asked)
         manifest = store.manifest
         labels = [store.read_view(index, range(row, row + 1)) for index in range(manifest.num_views)]
-        log_probs = torch.cat([store.decode(label, temperature) for label in labels])
+        values = torch.cat([store.decode(label, temperature) for label in labels])
         split = ImageDataset(data).stream("train")
         place = int(store.rows_in(split, slice(row, row + 1))[0])
         images, sample_id = None, None if asked.startswith(_ROW) else int(asked, 16)
@@ -75,9 +79,10 @@ class InspectedSample:
             temperature,
             manifest.class_names,
             manifest.view_numbers,
-            log_probs.exp().numpy(),
-            int(split.hard_labels[place]) if place >= 0 and split.hard_labels[place] != UNLABELLED else None,
+            manifest.space.class_signal.probs(values).numpy(),
+            known_classes(split.hard_labels[place]) if place >= 0 else None,
             images,
+            _unknown(split, place, manifest.signal),
         )
 
     def facts(self) -> dict[str, Any]:
@@ -85,9 +90,11 @@ class InspectedSample:
         content = asdict(self) | {
             "sample_id": self.name,
             "probabilities": [[float(p) for p in row] for row in self.probabilities],
-            "hard_label_name": None if self.hard_label is None else self.class_names[self.hard_label],
+            "hard_label_name": self._hard_name(),
         }
         content.pop("images")
+        if self.unknown is None:
+            content.pop("unknown")
         return content
 
     @property
@@ -99,20 +106,62 @@ class InspectedSample:
     def title(self) -> str:
         """The sample's id, row and hard label."""
         absent = "its hard label is not known here" if self.images is None else "it is unlabelled"
-        hard = absent if self.hard_label is None else self.class_names[self.hard_label]
+        name = self._hard_name()
+        hard = absent if name is None else name if isinstance(name, str) else ", ".join(name) or "none of the classes"
+        if self.unknown and self.hard_label is not None:
+            hard += f" (not known: {', '.join(self.class_names[n] for n in self.unknown)})"
         return f"sample {self.name or 'of unknown id'} (row {self.row}), hard label: {hard}"
 
+    def _hard_name(self) -> str | list[str] | None:
+        """Returns the names of the hard label's classes."""
+        label = self.hard_label
+        return (
+            [self.class_names[n] for n in label]
+            if isinstance(label, list)
+            else None
+            if label is None
+            else self.class_names[label]
+        )
+
+    @property
+    def hard_classes(self) -> list[int]:
+        """The classes that the hard label has."""
+        label = self.hard_label
+        return label if isinstance(label, list) else [] if label is None else [label]
+
+    def _mark(self, number: int) -> str:
+        return " *" if number in self.hard_classes else " ?" if number in (self.unknown or ()) else ""
+
     def text(self, top: int) -> str:
-        """Returns a table of views by the classes that are most likely on average."""
+        """Returns a table of views by the classes that are most likely on average.
+
+        Several of independent classes may be likely, so there is no rest that they leave.
+        """
+        is_set = self.unknown is not None
         chosen = np.argsort(-self.probabilities.mean(axis=0), kind="stable")[:top]
-        names = [self.class_names[n] + (" *" if n == self.hard_label else "") for n in chosen]
+        names = [self.class_names[n] + self._mark(n) for n in chosen]
         body = [
-            [str(view), *(f"{row[n]:.2%}" for n in chosen), f"{max(0.0, 1 - row[chosen].sum()):.2%}"]
+            [
+                str(view),
+                *(f"{row[n]:.2%}" for n in chosen),
+                *([] if is_set else [f"{max(0.0, 1 - row[chosen].sum()):.2%}"]),
+            ]
             for view, row in zip(self.view_numbers, self.probabilities, strict=True)
         ]
-        header = ["view", *names, "all others"]
-        note = "\n\n* = its hard label" if self.hard_label in chosen else ""
+        header = ["view", *names, *([] if is_set else ["all others"])]
+        marks = {" *": "* = its hard label", " ?": "? = not known"}
+        shown = {self._mark(n) for n in chosen}
+        note = "".join(f"\n\n{line}" for mark, line in marks.items() if mark in shown)
         return f"{self.title}; temperature {self.temperature:g}\n\n{table(body, header)}{note}"
+
+
+def _unknown(split: Split, place: int, kind: StoredKind) -> list[int] | None:
+    """Returns the independent classes of which nothing is known, none where the sample is not in
+    the split.
+    """
+    if kind != "binary":
+        return None
+    return unknown_classes(split.hard_labels[place]) if place >= 0 else []
 
 
 def find_row(store: StoreReader, asked: str) -> int:

@@ -104,7 +104,7 @@ class SampleViews:
     probabilities: np.ndarray
     view_names: Sequence[str]
     class_names: Sequence[str]
-    hard_label: int | None
+    hard_classes: Sequence[int]
 
 
 def draw_sample(sample: SampleViews, top: int, path: Path) -> None:
@@ -132,7 +132,7 @@ def draw_sample(sample: SampleViews, top: int, path: Path) -> None:
         picture.set_title(sample.view_names[number], fontsize="small")
         chosen = np.argsort(-probabilities[number], kind="stable")[:top]
         shares = 100 * probabilities[number][chosen]
-        colours = [BLUE if n == sample.hard_label else _OTHER_COLOUR for n in chosen]
+        colours = [BLUE if n in sample.hard_classes else _OTHER_COLOUR for n in chosen]
         bars.barh(range(top), shares, color=colours)
         for place, share in enumerate(shares):
             bars.annotate(

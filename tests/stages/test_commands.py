@@ -582,7 +582,7 @@ def draw_views(count: int, channels: int, path: Path) -> None:
     names = [f"a class with a very long name indeed, {n}" for n in range(7)]
     shares = rng.dirichlet(np.ones(7), count)
     views = [f"view {n}" for n in range(count)]
-    draw_sample(SampleViews("a sample", images, shares, views, names, 3), 5, path)
+    draw_sample(SampleViews("a sample", images, shares, views, names, [3]), 5, path)
 
 
 @pytest.mark.parametrize(
