@@ -50,6 +50,10 @@ ANCHORED: Row = {
 }
 SAMPLED: Row = {"kind": "sampled", "draws": 12, "seed": 3}
 NONE: Row = {"kind": "none"}
+#: Of independent classes.
+ODDS: Row = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
+TOP_ODDS: Row = {"kind": "top_odds", "k": 2, "range_nats": 16.0, "steps": 31}
+BINARY = {"odds": ODDS, "top_odds": TOP_ODDS}
 LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "anchored": ANCHORED, "sampled": SAMPLED}
 
 
@@ -97,6 +101,8 @@ def manifest_of(
         "dataset_fingerprint": "00ff",
         "teacher": None if row == NONE else {"fingerprint": f"{seed:04x}", "val_accuracy": 0.9},
     }
+    if row in BINARY.values():
+        content["signal"] = "binary"
     return Manifest(**(content | changes))
 
 

@@ -62,10 +62,10 @@ def choose(
 
 def rank_classes(probs: Float[torch.Tensor, "samples classes"]) -> list[Ranked]:
     """Returns each sample's likeliest classes with their probabilities, to four digits; of equal
-    ones the first. They are three, or all that are above one half.
+    ones the first. They are three, or all from one half on.
     """
     classes: Int64[torch.Tensor, "samples classes"] = probs.argsort(dim=1, descending=True, stable=True)
-    found, counts = probs.gather(1, classes), (probs > 0.5).sum(dim=1).clamp(min=TOP).tolist()
+    found, counts = probs.gather(1, classes), (probs >= 0.5).sum(dim=1).clamp(min=TOP).tolist()
     return [
         [[number, round(prob, 4)] for number, prob in zip(*row, strict=True)][:count]
         for row, count in zip(zip(classes.tolist(), found.tolist(), strict=True), counts, strict=True)

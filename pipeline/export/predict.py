@@ -24,10 +24,10 @@ def main(image: str, file: str = "model.onnx") -> None:
     picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture).reshape(1, height, width, channels).transpose(0, 3, 1, 2)
     logits = session.run(["logits"], {"pixels": pixels})[0][0]
-    if about.get("signal") == "binary":  # independent classes: every one, and * where it is likelier than not
+    if about.get("signal") == "binary":  # independent classes: every one, and * from one half on
         probs = 1 / (1 + np.exp(-logits.astype(np.float64)))
         for index in np.argsort(-probs, kind="stable"):
-            print(f"{probs[index]:7.2%} {'*' if probs[index] > 0.5 else ' '} {about['class_names'][index]}")
+            print(f"{probs[index]:7.2%} {'*' if probs[index] >= 0.5 else ' '} {about['class_names'][index]}")
         return
     probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     for index in probs.argsort()[::-1][:5]:

@@ -97,7 +97,7 @@ function startBrowser(browser) {
   const isWrong = (sample, name) => {
     const label = sample.hard_label;
     if (label === null || !Array.isArray(label)) return label !== null && sample.says[name][0][0] !== label;
-    const said = sample.says[name].filter(([, share]) => share > 0.5).map(([place]) => place);
+    const said = sample.says[name].filter(([, share]) => share >= 0.5).map(([place]) => place);
     const known = (place) => !sample.unknown.includes(place);
     return said.some((place) => known(place) && !label.includes(place)) || label.some((place) => !said.includes(place));
   };

@@ -49,7 +49,7 @@ class Binary(Signal):
         return yes.logsumexp(dim=0) - no.logsumexp(dim=0)
 
     def agreement(self, outputs: Outputs, others: Outputs) -> float:
-        return ((outputs > 0) == (others > 0)).double().mean().item()
+        return ((outputs >= 0) == (others >= 0)).double().mean().item()
 
     def kl_of_each(self, outputs: Outputs, others: Outputs) -> Float64[torch.Tensor, " samples"]:
         return by_pieces(lambda some, other: bernoulli_divergence(other.double(), some.double()), outputs, others)

@@ -20,6 +20,7 @@ from stores import (
     SAMPLED,
     SPEC,
     SPLIT,
+    TOP_ODDS,
     TOPK,
     UINT8,
     Row,
@@ -55,7 +56,9 @@ from pipeline.labels.samples import StoredSamples
 
 MORE = make_split(29)
 VERIFY = VerifyLabels(num_labels=10, seed=0, kl_tolerance_nats=0.0, accuracy_tolerance=0.0, batch_size=10, device="cpu")
-EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
+EACH_KIND = pytest.mark.parametrize(
+    "row", [UINT8, TOPK, ANCHORED, TOP_ODDS], ids=["uint8", "topk", "anchored", "top_odds"]
+)
 Ignore = Callable[[int], object]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import LABELLED, NONE, SPEC, SPLIT, TEMPERATURES, TOPK, Row, make, manifest_of
+from stores import BINARY, LABELLED, NONE, SPEC, SPLIT, TEMPERATURES, TOPK, Row, make, manifest_of
 from test_labelling import oracle
 
 from pipeline.labelling.run import _about, _pilot, learn_tables
@@ -54,7 +54,7 @@ def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learn
     assert "some taken over from an earlier dump, with the tables that it learned" in told
 
 
-@pytest.mark.parametrize("name", [*LABELLED, "none"])
+@pytest.mark.parametrize("name", [*LABELLED, *BINARY, "none"])
 def test_no_other_encoding_learns_anything_that_the_views_decide(name: str, tmp_path: Path) -> None:
-    row = LABELLED.get(name, NONE)
+    row = (LABELLED | BINARY).get(name, NONE)
     assert bool(tables(tmp_path, row, 2)) == (row.get("tail") == "prior")

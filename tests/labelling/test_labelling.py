@@ -23,6 +23,7 @@ from stores import (
     SAMPLED,
     SPEC,
     SPLIT,
+    TOP_ODDS,
     TOPK,
     UINT8,
     Row,
@@ -67,7 +68,9 @@ CPU = torch.device("cpu")
 ONE_TEMPERATURE = LabelSpace(6, 1.0, (1.0,))
 TOP = Path(__file__).parents[2]
 BLOCKS = manifest_of(UINT8).blocks()
-EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
+EACH_KIND = pytest.mark.parametrize(
+    "row", [UINT8, TOPK, ANCHORED, TOP_ODDS], ids=["uint8", "topk", "anchored", "top_odds"]
+)
 
 
 def network(seed: int = 1, batch_size: int = 64) -> Teacher:

@@ -974,3 +974,82 @@ def test_the_encoding_without_labels_stores_nothing_and_refuses_to_be_read() -> 
     for read in (codec.decode, codec.targets):
         with pytest.raises(StoreError, match="holds no soft labels"):
             read({}, 1)
+
+
+# Log-odds of independent classes.
+
+
+def space_of_odds(classes: int, temperature: float) -> LabelSpace:
+    return LabelSpace(classes, temperature, TEMPERATURES, "binary")
+
+
+def odds_bound(codes: torch.Tensor, steps: int, range_nats: float) -> torch.Tensor:
+    size = (codes.double() - steps).abs()
+    return range_nats * (size / steps**2 + 1 / (4 * steps**2)) * (1 + 1e-6) + 1e-6
+
+
+@PROPERTY
+@given(
+    logits=any_logits(),
+    steps=st.integers(1, 127),
+    range_nats=st.floats(1e-2, 1000),
+    temperature=st.sampled_from([0.5, 1.0, 3.0]),
+)
+def test_log_odds_in_8_bits_keep_the_stated_error_bound_at_every_temperature(
+    logits: torch.Tensor, steps: int, range_nats: float, temperature: float
+) -> None:
+    row = {"kind": "log_odds_uint8", "range_nats": range_nats, "steps": steps}
+    codec = build_encoding(row, "test").codec(space_of_odds(logits.shape[1], 2.0), {})
+    fields = encode(codec, logits)
+    codes = fields["log_odds_codes"]
+    assert int(codes.max()) <= 2 * steps < 255
+    read = codec.decode(fields, temperature).double() * temperature / 2.0
+    clipped = logits.double().clamp(-range_nats, range_nats)
+    assert ((read - clipped).abs() <= odds_bound(codes, steps, range_nats)).all()
+    assert ((read >= 0) == (logits >= 0))[codes != steps].all()  # a side changes where both are about 0 alone
+    torch.testing.assert_close(codec.decode(encode(codec, -logits), 2.0), -codec.decode(fields, 2.0), rtol=0, atol=0)
+
+
+@PROPERTY
+@given(logits=any_logits(), k=st.integers(1, 5), temperature=st.sampled_from(TEMPERATURES))
+def test_top_odds_keep_the_largest_within_the_bound_and_the_others_at_their_mean(
+    logits: torch.Tensor, k: int, temperature: float
+) -> None:
+    row = {"kind": "top_odds", "k": min(k, logits.shape[1] - 1), "range_nats": 16.0, "steps": 31}
+    encoding, space = build_encoding(row, "test"), space_of_odds(logits.shape[1], 1.0)
+    tables = encoding.learn(logits, space)
+    codec = encoding.codec(space, tables)
+    fields = encode(codec, logits)
+    read, kept = codec.decode(fields, temperature).double(), fields["classes"].long()
+    bound = odds_bound(fields["log_odds_codes"], 31, 16.0) / temperature
+    exact = logits.double().gather(1, kept).clamp(-16, 16) / temperature
+    assert ((read.gather(1, kept) - exact).abs() <= bound).all()
+    is_kept = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, kept, True)
+    smallest = logits.gather(1, kept).min(dim=1, keepdim=True).values
+    assert (logits <= smallest)[~is_kept].all()
+    probs, others = torch.sigmoid(logits.double() / temperature), ~is_kept
+    for number in range(logits.shape[1]):
+        left = others[:, number]
+        if left.any():
+            mean = float(torch.sigmoid(read[:, number])[left][0])
+            assert mean == pytest.approx(float(probs[left, number].mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("row", "signal", "told"),
+    [
+        (
+            UINT8,
+            "binary",
+            "x.kind: 'dense_uint8', which holds labels of the signal categorical; expected one for binary",
+        ),
+        (PRIOR, "binary", "x.kind: 'topk'"),
+        (SAMPLED, "binary", "x.kind: 'sampled'"),
+        ({"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}, "categorical", "x.kind: 'log_odds_uint8'"),
+        ({"kind": "top_odds", "k": 9, "range_nats": 16.0, "steps": 127}, "binary", "x.k: 9; expected at most 4 for 5"),
+    ],
+)
+def test_an_encoding_of_another_signal_is_one_line(row: Row, signal: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        build_encoding(row, "test").check(LabelSpace(5, 1.0, (1.0,), signal), "x")
+    assert len(str(caught.value)) <= 500

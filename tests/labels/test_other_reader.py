@@ -29,6 +29,7 @@ from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import build_encoding
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
+from pipeline.signals import SignalKind
 from pipeline.views.operations.cutmix import CutMix
 from pipeline.views.operations.flips import FlipHorizontal
 from pipeline.views.operations.pad_crop import PadCrop
@@ -110,8 +111,15 @@ class OtherReader:
             raise RefusedError("the arrays beside the labels")
 
     @property
+    def is_independent(self) -> bool:
+        """Whether labels are log-odds of independent classes."""
+        return self.manifest.get("signal", "categorical") == "binary"
+
+    @property
     def served(self) -> list[float]:
         """The served temperatures, where an encoding can't serve any."""
+        if self.encoding["kind"] == "top_odds":
+            return list(self.manifest["temperatures"])
         return [self.t0] if self.encoding["kind"] == "sampled" else [self.t0, *self.others]
 
     @property
@@ -176,7 +184,11 @@ class OtherReader:
         """Returns type and shape per label of what the encoding keeps of each."""
         row, classes = self.encoding, self.num_classes
         if row["kind"] == "dense_float16":
-            return {"log_probs": ("float16", (classes,))}
+            return {"log_odds" if self.is_independent else "log_probs": ("float16", (classes,))}
+        if row["kind"] == "log_odds_uint8":
+            return {"log_odds_codes": ("uint8", (classes,))}
+        if row["kind"] == "top_odds":
+            return {"classes": (class_type(classes), (row["k"],)), "log_odds_codes": ("uint8", (row["k"],))}
         if row["kind"] == "dense_uint8":
             return {"log_prob_codes": (log_scale_type(row["levels"]), (classes,))}
         if row["kind"] == "anchored":
@@ -211,6 +223,8 @@ class OtherReader:
 
     def tables(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Returns type and shape of what the encoding keeps once."""
+        if self.encoding["kind"] == "top_odds":
+            return {"mean_log_odds": ("float32", (len(self.served), self.num_classes))}
         if self.encoding["kind"] != "topk" or self.encoding["tail"] != "prior":
             return {}
         temperatures, classes = len(self.served), self.num_classes
@@ -257,7 +271,7 @@ class OtherReader:
         return {"num_labels": int(labels[0]), "top1_agreement": labels[1] / labels[0], "kl_nats": kl}
 
     def decode(self, view_index: int, temperature: float) -> Array:
-        """Log-probabilities of all labels of a view."""
+        """Log-probabilities, or log-odds, of all labels of a view."""
         label = {name: self.arrays[name][view_index] for name in self.fields()}
         label |= {name: self.arrays[name] for name in self.anchors()}
         for name, values in label.items():
@@ -265,6 +279,8 @@ class OtherReader:
             if (np.isnan(values) if np.isnan(fill) else values == fill).any():
                 raise RefusedError(f"{name} was never written")
         row = self.encoding
+        if self.is_independent:
+            return self.log_odds(label, temperature)
         if row["kind"] == "dense_float16":
             return log_softmax(label["log_probs"].astype(np.float64) * self.t0 / temperature)
         if row["kind"] == "dense_uint8":
@@ -282,6 +298,22 @@ class OtherReader:
         shares[at[present], label["classes"][present]] = label["counts"][present] / row["draws"]
         with np.errstate(divide="ignore"):
             return np.log(shares)
+
+    def log_odds(self, label: dict[str, Array], temperature: float) -> Array:
+        """Returns the log-odds of independent classes."""
+        row = self.encoding
+        if row["kind"] == "dense_float16":
+            return label["log_odds"].astype(np.float64) * self.t0 / temperature
+        q = (label["log_odds_codes"].astype(np.float64) - row["steps"]) / row["steps"]
+        kept = np.sign(q) * row["range_nats"] * q**2 * self.t0 / temperature
+        if row["kind"] == "log_odds_uint8":
+            return kept
+        if temperature not in self.served:
+            raise RefusedError(f"{temperature} is not served")
+        means = self.arrays["mean_log_odds"][self.served.index(temperature)].astype(np.float64)
+        whole = np.repeat(means[None], self.num_samples, axis=0)
+        np.put_along_axis(whole, label["classes"].astype(np.int64), kept, axis=1)
+        return whole
 
     def smoothed(self, logs: Array) -> Array:
         """Returns what fidelity compares of `sampled`: no class without a probability."""
@@ -390,6 +422,7 @@ class Case:
     temperatures: tuple[float, ...] = (1.0, 2.0)
     block_samples: int = BLOCK
     shape: tuple[int, int, int] = (1, 12, 12)
+    signal: SignalKind = "categorical"
 
     def logits(self) -> torch.Tensor:
         """Returns flat, plain and steep ones."""
@@ -413,10 +446,11 @@ class Case:
             views=SPEC.to_dict(),
             dataset_fingerprint="00ff",
             teacher=None if self.encoding["kind"] == "none" else {"fingerprint": "11ee", "val_accuracy": 0.9},
+            signal=self.signal,
         )
         encoding.check(manifest.space, "here")
         logits, split = self.logits(), self.split()
-        tables = encoding.learn(torch.log_softmax(logits.flatten(0, 1) / self.temperature, dim=1), manifest.space)
+        tables = encoding.learn(manifest.space.signal.values(logits.flatten(0, 1), self.temperature), manifest.space)
         canaries = make_canaries(split, SPEC, VIEWS, 6, RowOrder(split.sample_ids, self.block_samples))
         path = folder / "x.zarr"
         writer = StoreWriter(path, folder / "records", manifest, split.sample_ids, canaries, tables)
@@ -447,7 +481,18 @@ def uint8(levels: int) -> dict[str, Any]:
     return {"kind": "dense_uint8", "range_nats": 30.0, "levels": levels}
 
 
+def odds(steps: int, range_nats: float = 16.0, **more: Any) -> dict[str, Any]:
+    return {"kind": "top_odds" if more else "log_odds_uint8", "range_nats": range_nats, "steps": steps} | more
+
+
 CASES = {
+    "odds, float16": Case({"kind": "dense_float16"}, temperature=2.0, temperatures=(0.5, 2.0), signal="binary"),
+    "odds": Case(odds(127), classes=5, signal="binary"),
+    "odds, coarse, one class": Case(odds(3, 4.0), classes=1, temperature=2.0, signal="binary"),
+    "odds, the top 2": Case(odds(31, k=2), temperatures=(4.0, 1.0), signal="binary"),
+    "odds, the top 3, T0 not declared": Case(
+        odds(127, k=3), classes=300, temperature=2.0, temperatures=(1.0,), signal="binary"
+    ),
     "none": Case({"kind": "none"}),
     "none, large images": Case({"kind": "none"}, shape=(3, 50, 40)),
     "float16": Case({"kind": "dense_float16"}, classes=5),
@@ -551,7 +596,7 @@ def test_a_shard_is_a_block_and_inner_chunks_are_as_the_document_says(made: Made
         assert stored["fill_value"] == ("NaN" if np.isnan(fill) else fill)
         assert stored["chunk_grid"]["configuration"]["chunk_shape"][: len(lead) + 1] == [*lead, other.blocks()[0].stop]
         assert len(files) == (other.num_views if lead else 1) * len(other.blocks())
-        if other.encoding["kind"] in ("topk", "sampled") or name in ("places", "shift_codes"):
+        if other.encoding["kind"] in ("topk", "sampled", "top_odds") or name in ("places", "shift_codes"):
             assert sharding["configuration"]["chunk_shape"][-1] == 1
 
 
@@ -599,15 +644,30 @@ def test_fidelity_in_the_manifest_follows_from_the_arrays(made: Made) -> None:
     assert found == {name: value for name, value in stated.items() if name != "kl_nats"}
 
 
+def simple_kl(exact: Array, decoded: Array) -> Array:
+    kl: Array = (np.exp(exact) * (exact - decoded)).sum(axis=1)
+    return kl
+
+
+def bernoulli_kl(exact: Array, decoded: Array) -> Array:
+    """Returns the sum over the classes of the KL of their two outcomes."""
+    p = 1 / (1 + np.exp(-exact))
+    no, yes = (np.logaddexp(0, decoded * s) - np.logaddexp(0, exact * s) for s in (1, -1))
+    kl: Array = (p * yes + (1 - p) * no).sum(axis=1)
+    return kl
+
+
 def test_each_part_of_the_fidelity_is_that_of_its_block(made: Made) -> None:
     other, logits = made.other, made.case.logits().double().numpy()
     blocks = [(view, rows) for view in range(other.num_views) for rows in other.blocks()] if other.fields() else []
     for part, (view, rows) in enumerate(blocks):
         for place, temperature in enumerate(other.measured):
-            exact, decoded = log_softmax(logits[view, rows] / temperature), other.decode(view, temperature)[rows]
+            exact, decoded = logits[view, rows] / temperature, other.decode(view, temperature)[rows]
+            if not other.is_independent:
+                exact = log_softmax(exact)
             if other.encoding["kind"] == "sampled":
                 decoded = other.smoothed(decoded)
-            kl = np.sort((np.exp(exact) * (exact - decoded)).sum(axis=1))
+            kl = np.sort(bernoulli_kl(exact, decoded) if other.is_independent else simple_kl(exact, decoded))
             nats = other.arrays["fidelity_nats"][part, place]
             np.testing.assert_allclose(nats, [kl.sum(), kl[-1]], rtol=1e-3, atol=1e-5)
             counts = other.arrays["fidelity_counts"][part, place]
@@ -616,12 +676,14 @@ def test_each_part_of_the_fidelity_is_that_of_its_block(made: Made) -> None:
             clear = kl > 1e-3  # below, float32 decides
             assert (np.abs(bins - expected)[clear] <= 1).all()
             if place == 0:
-                agreeing = (exact.argmax(axis=1) == decoded.argmax(axis=1)).sum()
+                same = exact.argmax(axis=1) == decoded.argmax(axis=1)
+                agreeing = (((exact >= 0) == (decoded >= 0)).all(axis=1) if other.is_independent else same).sum()
                 assert other.arrays["fidelity_labels"][part].tolist() == [len(kl), agreeing]
 
 
 def test_labels_are_read_alike_at_every_served_temperature(made: Made) -> None:
-    other, dense = made.other, made.other.encoding["kind"] in ("dense_float16", "dense_uint8", "anchored")
+    other = made.other
+    dense = other.encoding["kind"] in ("dense_float16", "dense_uint8", "anchored", "log_odds_uint8")
     for view_index in range(other.num_views if other.fields() else 0):
         labels = made.ours.read_view(view_index)
         for temperature in [*other.served, *([0.7, 16.0] if dense else [])]:
@@ -629,7 +691,8 @@ def test_labels_are_read_alike_at_every_served_temperature(made: Made) -> None:
             others = other.decode(view_index, temperature)
             if other.encoding["kind"] == "sampled":
                 others = other.smoothed(others)
-            np.testing.assert_allclose(np.exp(ours), np.exp(others), rtol=0, atol=1e-5)
+            if not other.is_independent:
+                np.testing.assert_allclose(np.exp(ours), np.exp(others), rtol=0, atol=1e-5)
             np.testing.assert_allclose(ours, others, rtol=1e-5, atol=1e-4)
         if not dense:
             for refuse in (lambda: other.decode(0, 0.7), lambda labels=labels: made.ours.codec.decode(labels, 0.7)):

@@ -24,6 +24,7 @@ from stores import (
     SPEC,
     SPLIT,
     TEMPERATURES,
+    TOP_ODDS,
     TOPK,
     UINT8,
     Damage,
@@ -61,7 +62,9 @@ from pipeline.labels.reader import StoreReader
 BLOCKS = manifest_of(UINT8).blocks()
 NAMES = {json.dumps(row): name for name, row in LABELLED.items()}
 EACH = pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
-EACH_KIND = pytest.mark.parametrize("row", [UINT8, TOPK, ANCHORED], ids=["uint8", "topk", "anchored"])
+EACH_KIND = pytest.mark.parametrize(
+    "row", [UINT8, TOPK, ANCHORED, TOP_ODDS], ids=["uint8", "topk", "anchored", "top_odds"]
+)
 EACH_DENSE = pytest.mark.parametrize("row", [FLOAT16, UINT8], ids=["float16", "uint8"])
 TABLES = ("prior_classes", "prior_codes", "prior_rest_codes", "tail_offsets")
 FIDELITY = ("fidelity_counts", "fidelity_labels", "fidelity_nats")
