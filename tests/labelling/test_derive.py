@@ -40,6 +40,7 @@ from pipeline.core.errors import ConfigError, PipelineError, StoreError
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Destination
+from pipeline.labelling.derive.checks import need_alike, need_same
 from pipeline.labelling.derive.merge import Merge
 from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.settings import VerifyLabels
@@ -442,12 +443,22 @@ def test_samples_are_averaged_by_their_id_and_in_the_order_of_the_first(tmp_path
 
 @EACH_KIND
 def test_an_average_is_encoded_as_it_was_asked_for_and_its_fidelity_is_measured(tmp_path: Path, row: Row) -> None:
-    parts = [make(tmp_path / f"{n}.zarr", FLOAT16, seed=n) for n in range(2)]
+    signal = "binary" if row == TOP_ODDS else "categorical"
+    parts = [make(tmp_path / f"{n}.zarr", FLOAT16, seed=n, signal=signal) for n in range(2)]
     whole = mean(parts, tmp_path / "x.zarr", row=row)
     assert whole.manifest.encoding == row
     assert whole.fidelity_parts == [_measured(whole, parts, block) for block in whole.manifest.blocks()]
     assert whole.manifest.fidelity == Fidelity.merge(whole.fidelity_parts).summary()
     assert_well_made(whole)
+
+
+def test_labels_of_independent_classes_and_of_one_of_several_do_not_mix(tmp_path: Path) -> None:
+    one, other = (
+        make(tmp_path / f"{signal}.zarr", FLOAT16, signal=signal, teacher=None) for signal in ("categorical", "binary")
+    )
+    for check in (need_same, need_alike):
+        with pytest.raises(StoreError, match=r"binary\.zarr: signal 'binary'; expected 'categorical' "):
+            check(one, other)
 
 
 def test_anchors_of_an_average_are_made_of_the_mean_labels_of_the_first_views(tmp_path: Path) -> None:
@@ -463,8 +474,8 @@ def test_anchors_of_an_average_are_made_of_the_mean_labels_of_the_first_views(tm
 
 
 def _exact(parts: Sequence[StoreReader], block: Block) -> torch.Tensor:
-    logs = [np.log(0.5) + part.decode(part.read_view(block.view_index, block.rows), 1.0).double() for part in parts]
-    return torch.logsumexp(torch.stack(logs), dim=0).float()
+    values = [part.decode(part.read_view(block.view_index, block.rows), 1.0).double() for part in parts]
+    return parts[0].manifest.space.class_signal.mean(values, [0.5, 0.5]).float()
 
 
 def _measured(whole: StoreReader, parts: Sequence[StoreReader], block: Block) -> Fidelity:

@@ -16,6 +16,7 @@ import zarr
 from conftest import make_split
 from stores import (
     ANCHORED,
+    BINARY,
     FLOAT16,
     LABELLED,
     NONE,
@@ -60,7 +61,7 @@ from pipeline.labels.manifest import AnchorBlock, manifest_fingerprint
 from pipeline.labels.reader import StoreReader
 
 BLOCKS = manifest_of(UINT8).blocks()
-NAMES = {json.dumps(row): name for name, row in LABELLED.items()}
+NAMES = {json.dumps(row): name for name, row in (LABELLED | BINARY).items()}
 EACH = pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
 EACH_KIND = pytest.mark.parametrize(
     "row", [UINT8, TOPK, ANCHORED, TOP_ODDS], ids=["uint8", "topk", "anchored", "top_odds"]
@@ -75,7 +76,7 @@ Copy = Callable[[Row], Path]
 def finished(tmp_path_factory: pytest.TempPathFactory, unflushed: None) -> dict[str, Path]:
     """Makes a finished store of each encoding, to copy from."""
     folder = tmp_path_factory.mktemp("finished")
-    return {name: make(folder / f"{name}.zarr", row).path for name, row in LABELLED.items()}
+    return {name: make(folder / f"{name}.zarr", row).path for name, row in (LABELLED | BINARY).items()}
 
 
 @pytest.fixture

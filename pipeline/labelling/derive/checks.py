@@ -16,6 +16,7 @@ def need_same(first: StoreReader, other: StoreReader) -> None:
     """
     pairs = {
         "teacher": (first.manifest.teacher, other.manifest.teacher),
+        "signal": (first.manifest.signal, other.manifest.signal),
         "encoding": (first.manifest.encoding, other.manifest.encoding),
         "temperature": (first.manifest.temperature, other.manifest.temperature),
         "temperatures": (first.manifest.temperatures, other.manifest.temperatures),
@@ -47,7 +48,7 @@ def need_alike(first: StoreReader, other: StoreReader) -> None:
         if store.manifest.is_of_embeddings:
             found = "holds embeddings, each in the dimensions of its own teacher"
             raise StoreError(store.location, found, expected="labels of classes", fix="take one teacher's embeddings")
-    for name in ("class_names", "temperature", "views", "view_numbers"):
+    for name in ("signal", "class_names", "temperature", "views", "view_numbers"):
         found, wanted = _difference(getattr(its, name), getattr(mine, name))
         if found != wanted:
             raise StoreError(
