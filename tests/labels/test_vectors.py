@@ -1,5 +1,6 @@
 """Embeddings in stores: round trips within their bounds, sketches that keep distances, fidelity."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
+from other_views import philox
 from stores import SPLIT, begin, block_logits, ids_of, is_sound, logits_of, manifest_of
 
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.labelling.card import OwnersWords, store_card
 from pipeline.labelling.closeness import closeness_line
+from pipeline.labelling.derive.base import Destination
 from pipeline.labelling.derive.checks import need_alike
+from pipeline.labelling.derive.merge import Merge
+from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.inspect import describe_store, store_text
 from pipeline.labelling.inspect_vectors import InspectedVectors
 from pipeline.labels.encodings import LabelSpace, build_encoding
@@ -160,3 +167,45 @@ def test_stores_of_classes_are_written_as_before() -> None:
     content = manifest_of({"kind": "none"}, SPLIT).signed()
     assert "num_dimensions" not in content
     assert Manifest(**content).num_dimensions is None
+
+
+@pytest.mark.parametrize("row", [INT8, SKETCH | {"dimensions": 4}], ids=["int8", "sketch"])
+def test_another_reader_comes_to_the_same_by_the_document_alone(row: dict[str, Any], tmp_path: Path) -> None:
+    store = store_of(tmp_path / "own.zarr", row)
+    group = zarr.open_group(store.path, mode="r")
+    codes, centres, steps = (np.asarray(group[f"vector_{name}"]) for name in ("codes", "centres", "steps"))
+    np.testing.assert_allclose(store.decode(store.read_view(1), 1.0), centres + codes[1] * steps, rtol=1e-6)
+    manifest = dict(group.attrs)
+    assert (manifest["signal"], manifest["num_dimensions"], manifest["class_names"]) == ("vector", 6, [])
+    sums, labels = np.asarray(group["fidelity_nats"]), np.asarray(group["fidelity_labels"])
+    for place, name in enumerate(("relative_error", "cosine_distance")):
+        stated = manifest["fidelity"][name]
+        assert stated["mean"] == pytest.approx(sums[:, place, 0].sum() / labels[:, 0].sum())
+        assert stated["max"] == sums[:, place, 1].max()
+
+
+def test_a_sketch_is_made_as_the_document_says() -> None:
+    normal = np.empty((6, 4))
+    for d, j in np.ndindex(6, 4):
+        w = philox((4 * d + j, 0, 0, 0), (3, 0))
+        u, v = (w[0] + 0.5) / 2**32, (w[1] + 0.5) / 2**32
+        normal[d, j] = math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
+    columns: list[np.ndarray] = []
+    for column in normal.T:  # Gram and Schmidt: the diagonal of R is positive
+        rest = column - sum((one * (one @ column) for one in columns), np.zeros(6))
+        columns.append(rest / np.linalg.norm(rest))
+    np.testing.assert_allclose(projection(6, 4, 3), math.sqrt(6 / 4) * np.stack(columns, axis=1), atol=1e-12)
+
+
+def test_stores_of_embeddings_are_cut_merged_and_packed(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "own.zarr")
+    parts = []
+    for number in range(2):
+        out = tmp_path / f"{number}.zarr"
+        Subset(store, samples=None, views=[number]).make(Destination(out, out.with_suffix(".r"), lambda count: None))
+        parts.append(StoreReader(out))
+    Merge(parts).make(Destination(tmp_path / "both.zarr", tmp_path / "both.r", lambda count: None))
+    both = StoreReader(tmp_path / "both.zarr")
+    assert is_sound(both)
+    assert torch.equal(both.read_view(1)["vector_codes"], store.read_view(1)["vector_codes"])
+    assert "embeddings of 6 dimensions" in store_card(store, OwnersWords(), None)
