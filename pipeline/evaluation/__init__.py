@@ -5,7 +5,7 @@ and its cost is measured in a fresh process. All of it ends up in `results.evalu
 
 A new corruption is a file in corruptions/, a new signal one in marks/. A new figure of a network is
 a field of `results.evaluation.Scores`, computed in marks/ and shown by a `Column` of
-report/tables.py.
+report/columns.py or report/marks/.
 
 breakdown.py    accuracy by class, by pair, among the first few, where classes exclude each other
 corruptions/    images made worse: noise, blur, contrast, JPEG

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.core.files import read_json
 from pipeline.core.tables import read_table
+from pipeline.report.marks import MARKS, Marks
 from pipeline.results.evaluation import Evaluation, NetworkRow
 from pipeline.results.explanation import Explanation
 from pipeline.results.export import ExportReport
@@ -41,6 +42,11 @@ class Content:
     def networks(self) -> Networks:
         """The networks by name, the teacher first."""
         return self.evaluation.models
+
+    @property
+    def marks(self) -> Marks:
+        """The way in which the figures of the data's signal are shown."""
+        return MARKS[self.evaluation.signal]
 
     @property
     def class_names(self) -> list[str]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.report.columns import size, three_digits
 from pipeline.report.content import Content, Networks
 from pipeline.report.cost_figures import cost_chart
 from pipeline.report.drawing import (
@@ -28,14 +29,16 @@ from pipeline.report.drawing import (
     of_many,
     shortened,
 )
-from pipeline.report.tables import export_lines, network_lines, size, three_digits
-from pipeline.results.evaluation import Comparison, NetworkRow
+from pipeline.report.marks import Marks
+from pipeline.report.tables import export_lines, network_lines
+from pipeline.results.evaluation import NetworkRow
 
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = "os^Dv<"
+_Curve = list[tuple[float, float]]  # epochs and headlines
 _MOST_LINES = 6  # as many as there are colours
 _MOST_CLASSES = 20
-_LEAST_IN_A_BIN = 10  # images; fewer say little of a network's reliability
+_LEAST_IN_A_BIN = 10  # images or entries; fewer say little of a network's reliability
 
 
 def charts(content: Content) -> Iterator[Chart]:
@@ -43,42 +46,48 @@ def charts(content: Content) -> Iterator[Chart]:
     rows = content.networks
     networks = network_lines(rows)
     files = [*networks, *export_lines(content.exports)]
-    yield cost_chart("size", "file_bytes", "size of the file", size, files, rows)
-    yield cost_chart("latency", "p50", "milliseconds for one image, one thread", three_digits, files, rows)
+    yield cost_chart("size", "file_bytes", "size of the file", size, files, content)
+    yield cost_chart("latency", "p50", "milliseconds for one image, one thread", three_digits, files, content)
     if any(line["train_seconds"] for line in networks):  # an imported teacher alone took none
-        yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, rows)
-    yield _training_chart(content.curves, rows)
-    yield _reliability_chart(content.reliability, rows)
+        yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, content)
+    yield _training_chart(content)
+    yield _reliability_chart(content)
     if content.evaluation.comparisons:
-        yield _class_chart(content.evaluation.comparisons, rows, content.class_names)
-    yield _robustness_chart(rows)
+        yield _class_chart(content)
+    yield _robustness_chart(rows, content.marks)
 
 
-def _training_chart(curves: dict[str, list[dict[str, float]]], rows: Networks) -> Chart:
+def _training_chart(content: Content) -> Chart:
+    rows, words, curves = content.networks, content.marks.words, _headlines(content)
     students = [name for name, row in rows.items() if row.role == "student"] or ["teacher"]
     shown = students[:MOST_NAMES]
-    last = [f"{name} {curves[name][-1]['val_accuracy']:.1%}" for name in shown if curves[name]]
+    last = [f"{name} {curves[name][-1][1]:.1%}" for name in shown if curves[name]]
     return Chart(
         "training_curves",
-        f"Validation accuracy by epoch, of each student and its twin{of_many(shown, students)}; "
+        f"Validation {words} by epoch, of each student and its twin{of_many(shown, students)}; "
         "dotted: the teacher's last epoch.",
-        f"Validation accuracy by epoch. After the last one: {listed(last)}",
-        partial(_draw_training, curves, rows, shown),
+        f"Validation {words} by epoch. After the last one: {listed(last)}",
+        partial(_draw_training, curves, rows, shown, content.marks.axis),
     )
 
 
-def _draw_training(curves: dict[str, list[dict[str, float]]], rows: Networks, students: Sequence[str]) -> Figure:
+def _headlines(content: Content) -> dict[str, _Curve]:
+    """Returns the epochs of each network's training, with the headline on the validation split."""
+    key = content.marks.curve
+    return {name: [(row["epoch"], row[key]) for row in rows] for name, rows in content.curves.items()}
+
+
+def _draw_training(curves: dict[str, _Curve], rows: Networks, students: Sequence[str], axis: str) -> Figure:
     figure, panels = _panels(len(students), columns=2, height=1.9)
     for axes, name in zip(panels, students, strict=True):
         for shown, dash in ((name, "-"), (rows[name].twin, "--")):
             if shown:
                 role = rows[shown].role
                 colour, marker, _ = LOOKS[role]
-                x = [row["epoch"] for row in curves[shown]]
-                y = [100 * row["val_accuracy"] for row in curves[shown]]
+                x, y = [epoch for epoch, _ in curves[shown]], [100 * value for _, value in curves[shown]]
                 axes.plot(x, y, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=role)
         if curves.get("teacher"):
-            last = 100 * curves["teacher"][-1]["val_accuracy"]
+            last = 100 * curves["teacher"][-1][1]
             axes.axhline(last, color=INK, linestyle=":", linewidth=1, label="teacher's last")
         axes.set_title(shortened(name), fontsize=10)
         axes.grid(alpha=0.3)
@@ -89,23 +98,26 @@ def _draw_training(curves: dict[str, list[dict[str, float]]], rows: Networks, st
     }
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
     figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel("validation accuracy (%)", fontsize=10)
+    figure.supylabel(f"validation {axis} (%)", fontsize=10)
     return figure
 
 
-def _reliability_chart(bins: Sequence[dict[str, str]], rows: Networks) -> Chart:
+def _reliability_chart(content: Content) -> Chart:
+    rows, (across, along, meaning, counted) = content.networks, content.marks.reliability
     names = list(rows)[:MOST_NAMES]
     errors = [f"{name} {rows[name].ece:.3f}" for name in names]
     return Chart(
         "reliability",
-        f"Reliability on the test split{of_many(names, rows)}: on the diagonal, confidence is what it claims; below it, it claims too much. "
-        f"Points of fewer than {_LEAST_IN_A_BIN} images are left out.",
-        f"Accuracy over confidence. Expected calibration error: {listed(errors)}",
-        partial(_draw_reliability, bins, rows, names),
+        f"Reliability on the test split{of_many(names, rows)}: {meaning}. "
+        f"Points of fewer than {_LEAST_IN_A_BIN} {counted} are left out.",
+        f"{along.capitalize()} over {across}. Expected calibration error: {listed(errors)}",
+        partial(_draw_reliability, content.reliability, rows, names, (across, along)),
     )
 
 
-def _draw_reliability(bins: Sequence[dict[str, str]], rows: Networks, names: Sequence[str]) -> Figure:
+def _draw_reliability(
+    bins: Sequence[dict[str, str]], rows: Networks, names: Sequence[str], words: tuple[str, str]
+) -> Figure:
     figure, panels = _panels(len(names), columns=4 if len(names) > 6 else 3, height=1.6)
     for axes, name in zip(panels, names, strict=True):
         chosen = [row for row in bins if row["name"] == name and int(row["count"]) >= _LEAST_IN_A_BIN]
@@ -116,15 +128,16 @@ def _draw_reliability(bins: Sequence[dict[str, str]], rows: Networks, names: Seq
         axes.set_title(f"{shortened(name)}\nECE {rows[name].ece:.3f}", fontsize=9)
         axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.grid(alpha=0.3)
-    figure.supxlabel("confidence", fontsize=10)
-    figure.supylabel("accuracy", fontsize=10)
+    figure.supxlabel(words[0], fontsize=10)
+    figure.supylabel(words[1], fontsize=10)
     return figure
 
 
-def _class_chart(comparisons: Sequence[Comparison], rows: Networks, class_names: Sequence[str]) -> Chart:
+def _class_chart(content: Content) -> Chart:
     """Returns the chart of gains by class: of many classes, the largest gains and losses."""
+    comparisons, rows, class_names = content.evaluation.comparisons, content.networks, content.class_names
     shown = [comparison.student for comparison in comparisons][:_MOST_LINES]
-    gains = {name: _class_gains(rows[name], rows[str(rows[name].twin)]) for name in shown}
+    gains = {name: _class_gains(content.marks, rows[name], rows[str(rows[name].twin)]) for name in shown}
     mean = np.mean(list(gains.values()), axis=0)
     classes = np.argsort(-np.abs(mean), kind="stable")[:_MOST_CLASSES]
     classes = classes[np.argsort(mean[classes], kind="stable")]
@@ -134,15 +147,15 @@ def _class_chart(comparisons: Sequence[Comparison], rows: Networks, class_names:
     )
     return Chart(
         "class_gains",
-        f"Gain by class{few}: accuracy of the student minus that of its twin, in points{of_many(shown, comparisons)}.",
+        f"Gain by class{few}: {content.marks.class_words} of the student minus that of its twin, in points{of_many(shown, comparisons)}.",
         f"Gain of students over their twins by class, in points. Largest and smallest mean: {'; '.join(ends)}",
         partial(_draw_classes, gains, classes, class_names),
     )
 
 
-def _class_gains(student: NetworkRow, twin: NetworkRow) -> np.ndarray:
+def _class_gains(marks: Marks, student: NetworkRow, twin: NetworkRow) -> np.ndarray:
     """Returns gains by class in points; 0 for a class without test images."""
-    pairs = zip(student.class_accuracy or [], twin.class_accuracy or [], strict=True)
+    pairs = zip(marks.by_class(student), marks.by_class(twin), strict=True)
     return np.array([0.0 if s is None or t is None else 100 * (s - t) for s, t in pairs])
 
 
@@ -161,19 +174,19 @@ def _draw_classes(gains: dict[str, np.ndarray], classes: np.ndarray, class_names
     return figure
 
 
-def _robustness_chart(rows: Networks) -> Chart:
+def _robustness_chart(rows: Networks, marks: Marks) -> Chart:
     there = [name for name, row in rows.items() if row.role == "student"]
     students = there[:_MOST_LINES]
     means = [f"{n} {row.corruptions['mean']:.1%}" for n, row in rows.items() if n == "teacher" or n in students]
     return Chart(
         "robustness",
-        f"Accuracy on corrupted test images; hollow: the student's hard-label twin{of_many(students, there)}.",
-        f"Accuracy by corruption. Mean over the corruptions: {listed(means)}",
-        partial(_draw_robustness, rows, students),
+        f"{marks.words.capitalize()} on corrupted test images; hollow: the student's hard-label twin{of_many(students, there)}.",
+        f"{marks.words.capitalize()} by corruption. Mean over the corruptions: {listed(means)}",
+        partial(_draw_robustness, rows, students, marks.axis),
     )
 
 
-def _draw_robustness(rows: Networks, students: Sequence[str]) -> Figure:
+def _draw_robustness(rows: Networks, students: Sequence[str], axis: str) -> Figure:
     """Draws a row for each corruption, in it a line for each student."""
     kinds = [kind for kind in next(iter(rows.values())).corruptions if kind != "mean"]
     places = np.arange(len(kinds))[::-1]
@@ -190,7 +203,7 @@ def _draw_robustness(rows: Networks, students: Sequence[str]) -> Figure:
             axes.scatter(twin, y, s=30, facecolors="none", edgecolors=colour, marker=marker)
         axes.scatter(x, y, s=30, color=colour, marker=marker, label=shortened(name))
     axes.set_yticks(places, [kind.replace("_", " ") for kind in kinds])
-    axes.set_xlabel("accuracy (%)")
+    axes.set_xlabel(f"{axis} (%)")
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=4)
     return figure

@@ -45,13 +45,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
 // Confusions
 
 function showConfusions(name) {
-  const { classes, cells, largest } = data.confusions[name];
+  const { classes, cells, largest } = data.confusions[name] ?? { classes: [], cells: [], largest: [] };
+  const [between, after, note] = data.confusion_words;
+  const said = (actual, predicted) => `${classNames[actual]}${between}${classNames[predicted]}${after}`;
   const counts = new Map(cells.map(([actual, predicted, count]) => [`${actual} ${predicted}`, count]));
   const totals = new Map();
   for (const [actual, , count] of cells) totals.set(actual, (totals.get(actual) ?? 0) + count);
   document.getElementById("confusion-largest").replaceChildren(
     ...largest.map(([actual, predicted, count]) =>
-      make("li", {}, make("b", { textContent: count }), ` × ${classNames[actual]} taken for ${classNames[predicted]}`),
+      make("li", {}, make("b", { textContent: count }), ` × ${said(actual, predicted)}`),
     ),
   );
   const heading = (place, scope) => make("th", { scope, textContent: classNames[place], title: classNames[place] });
@@ -62,7 +64,7 @@ function showConfusions(name) {
       const count = counts.get(`${actual} ${predicted}`);
       const cell = make("td", { textContent: count ?? "" });
       if (count) {
-        cell.title = `${classNames[actual]} taken for ${classNames[predicted]}: ${count}`;
+        cell.title = `${actual === predicted ? classNames[actual] : said(actual, predicted)}: ${count}`;
         cell.style.setProperty("--tone", actual === predicted ? "var(--muted)" : "var(--orange)");
         cell.style.setProperty("--heat", `${actual === predicted ? 18 : 10 + 38 * Math.sqrt(count / totals.get(actual))}%`);
       }
@@ -71,7 +73,7 @@ function showConfusions(name) {
   const body = make("tbody", {}, ...classes.map((actual) => make("tr", {}, heading(actual, "row"), ...row(actual))));
   document.getElementById("confusion-table").replaceChildren(head, body);
   document.getElementById("confusion-note").textContent =
-    "A row is a hard label, a column what the network says." +
+    note +
     (classes.length < classNames.length ? ` The ${classes.length} of ${classNames.length} classes that it confuses most.` : "");
 }
 

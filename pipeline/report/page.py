@@ -9,17 +9,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.report.columns import Table, size
 from pipeline.report.content import Content, Networks
 from pipeline.report.drawing import Chart
 from pipeline.report.tables import (
-    EXPORTS,
-    Table,
     everything,
+    export_columns,
     export_lines,
     export_notes,
     kl_nats,
     robustness_table,
-    size,
 )
 from pipeline.report.verdicts import about_error, headline, verdict
 
@@ -47,11 +46,13 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         headline=headline(content),
         about_error=about_error(content),
         evaluation=content.evaluation,
+        marks=content.marks,
+        classes=content.marks.class_table(content.evaluation),
         teacher=content.networks.get("teacher"),
         comparisons=_comparisons(content),
         alone=[n for n, row in content.networks.items() if row.role == "student" and row.twin is None],
         networks=everything(content),
-        exports=Table.of(EXPORTS, export_lines(content.exports)),
+        exports=Table.of(export_columns(content.marks), export_lines(content.exports)),
         export_notes=export_notes(content.exports),
         charts={chart.name: {"svg": Markup(chart.svg()), "caption": chart.caption} for chart in charts},
         stores=_stores(content),
@@ -83,7 +84,7 @@ def _comparisons(content: Content) -> list[dict[str, Any]]:
             "name": comparison.student,
             "gain": mean,
             "error": error,
-            "sentence": verdict(comparison, content.networks),
+            "sentence": verdict(comparison, content),
             "zero": place(0),
             "mean": place(mean),
             "start": place(mean - error),
@@ -144,6 +145,7 @@ def _browsed(content: Content) -> dict[str, Any]:
         "class_names": content.class_names,
         "roles": {name: _ROLES[row.role] for name, row in content.networks.items()},
         "confusions": _confusions(content),
+        "confusion_words": content.marks.confusion[1:],
         "browser": content.samples,
     }
 

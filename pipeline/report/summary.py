@@ -1,30 +1,31 @@
 """The report in words and tables: report.md, and what a terminal shows."""
 
+from pipeline.report.columns import Table
 from pipeline.report.content import Content
 from pipeline.report.drawing import Chart
 from pipeline.report.tables import (
     COSTS,
-    EXPORTS,
-    QUALITY,
-    TERMINAL,
-    TERMINAL_EXPORTS,
-    Table,
+    export_columns,
     export_lines,
     export_notes,
     network_lines,
+    quality_columns,
     robustness_table,
     stores_table,
+    terminal_columns,
+    terminal_export_columns,
 )
 from pipeline.report.verdicts import about_error, headline, verdicts
 
 
 def terminal(content: Content) -> str:
     """Returns the figures that a terminal has room for, and the answer last, where the eye is."""
-    exports = Table.of(TERMINAL_EXPORTS, export_lines(content.exports))
+    marks = content.marks
+    exports = Table.of(terminal_export_columns(marks), export_lines(content.exports))
     parts = [
-        Table.of(TERMINAL, network_lines(content.networks)).text("simple"),
+        Table.of(terminal_columns(marks), network_lines(content.networks)).text("simple"),
         *([exports.text("simple"), *export_notes(content.exports)] if exports.lines else []),
-        stores_table(content.evaluation.stores).text("simple"),
+        stores_table(content.evaluation.stores, content.marks.same_answer).text("simple"),
         "\n".join([*verdicts(content), headline(content)]),
     ]
     return "\n\n".join(parts) + "\n"
@@ -32,7 +33,11 @@ def terminal(content: Content) -> str:
 
 def markdown(content: Content, charts: list[Chart]) -> str:
     """Returns the whole report without the samples; charts lie in `figures/`."""
-    lines, exports = network_lines(content.networks), Table.of(EXPORTS, export_lines(content.exports))
+    lines, marks = network_lines(content.networks), content.marks
+    exports, classes = (
+        Table.of(export_columns(marks), export_lines(content.exports)),
+        marks.class_table(content.evaluation),
+    )
     robustness = content.evaluation.robustness
     images = [f"![{chart.caption}](figures/{chart.name}.png)\n\n{chart.caption}" for chart in charts]
     parts = [
@@ -41,20 +46,21 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         f"The gain is that of a student over its hard-label twin, plus and minus two standard errors. {about_error(content)}",
         "The page report.html has more: samples, confusions, settings.",
         "## Networks",
-        Table.of(QUALITY, lines).text("github"),
-        f'On {content.evaluation.num_test:,} test images. "Accuracy" is of the last epoch; "best epoch" is of the epoch that '
+        Table.of(quality_columns(marks), lines).text("github"),
+        f'On {content.evaluation.num_test:,} test images. "{marks.name}" is of the last epoch; "best epoch" is of the epoch that '
         "did best on the validation split.",
         _calibration(content),
+        *(["## Classes", classes.text("github")] if classes else []),
         "## Costs",
         Table.of(COSTS, lines).text("github"),
         "Milliseconds are of one image, on one thread where nothing else is said; memory is the peak above what importing the "
         "library takes.",
         *(["## Exports", exports.text("github"), *export_notes(content.exports)] if exports.lines else []),
         "## Robustness",
-        f"Accuracy on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
+        f"{marks.words.capitalize()} on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
         robustness_table(content.networks).text("github"),
         "## Soft-label stores",
-        stores_table(content.evaluation.stores).text("github"),
+        stores_table(content.evaluation.stores, content.marks.same_answer).text("github"),
         _verification(content),
         "## Figures",
         *images,

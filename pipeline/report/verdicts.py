@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from pipeline.report.content import Content, Networks
+from pipeline.report.content import Content
 from pipeline.results.evaluation import Comparison
 
 _SAID = {
@@ -12,25 +12,26 @@ _SAID = {
 }
 
 
-def verdict(comparison: Comparison, rows: Networks) -> str:
+def verdict(comparison: Comparison, content: Content) -> str:
     """Returns a sentence: whether distillation paid for this student, and by how many points.
 
     The gain stands with two standard errors.
     """
+    (own, twin), parameters = comparison.scores, content.networks[comparison.student].parameters
     name, gain = comparison.student, comparison.gain_points
     seeds = len(comparison.seeds)
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     differs = f" (the twin has another {' and '.join(comparison.twin_differs)})" if comparison.twin_differs else ""
     return (
-        f"{name} ({rows[name].parameters:,} parameters, {over}): {_SAID[comparison.paid]}: "
-        f"{comparison.accuracy.mean:.2%} against {comparison.twin_accuracy.mean:.2%} of its hard-label twin{differs}, "
+        f"{name} ({parameters:,} parameters, {over}): {_SAID[comparison.paid]}: "
+        f"{content.marks.verdict}{own.mean:.2%} against {twin.mean:.2%} of its hard-label twin{differs}, "
         f"{gain.mean:+.2f} ± {2 * gain.standard_error:.2f} points"
     )
 
 
 def verdicts(content: Content) -> list[str]:
     """Returns a sentence per comparison, in the order of the table `students`."""
-    return [verdict(comparison, content.networks) for comparison in content.evaluation.comparisons]
+    return [verdict(comparison, content) for comparison in content.evaluation.comparisons]
 
 
 def headline(content: Content) -> str:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tagged import make_tagged_project
+from project import write_params
+from tagged import make_tagged_project, tagged_params
 from teachers import run_evaluate
 
+from pipeline.core.files import write_json
 from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.evaluation.marks import MARKS
@@ -19,6 +21,7 @@ from pipeline.results.costs import Cost
 from pipeline.results.evaluation import Evaluation
 from pipeline.results.files import read_result
 from pipeline.signals.binary_metrics import binary_ece, f1, mean_average_precision
+from stages import report
 
 MARK = MARKS["binary"]
 
@@ -111,6 +114,7 @@ def test_the_error_of_a_gain_is_that_of_other_test_samples() -> None:
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a project of independent classes that has been evaluated and reported."""
     folder = make_tagged_project(tmp_path_factory.mktemp("independent"))
+    write_params(folder, tagged_params() | {"exports": []})
     with pytest.MonkeyPatch.context() as patch:
         times = {"one": {"p50": 1.0, "p95": 2.0}, "all": {"p50": 1.0, "p95": 2.0}}
         patch.setattr("pipeline.evaluation.networks.measure_cost", lambda *asked: Cost(1, times, 2, 1))
@@ -148,3 +152,23 @@ def test_the_plots_of_independent_classes_are_written(judged: Path) -> None:
     assert {"parameters", "accuracy", "headline"} <= set(heads["accuracy_against_size.tsv"])
     metrics = json.loads((judged / "reports/metrics.json").read_text())
     assert list(metrics) == ["map", "accuracy", "gain_points", "ece"]
+
+
+def test_the_report_answers_in_mean_average_precision_and_lists_every_class(judged: Path) -> None:
+    write_json(judged / "reports/verify_labels.json", {"stores": {}})
+    report.main(judged / "params.yaml", judged / "reports", judged / "data/explain")
+    found = read_result(Evaluation, judged / "reports/evaluate.json", made_by="evaluate")
+    student, twin = (f"{100 * found.models[name].score:.2f}%" for name in ("small", "small_hard"))
+    answer = f"mean average precision {student} against {twin} of its hard-label twin"
+    for name in ("report.md", "table.txt", "report.html"):
+        text = (judged / "reports" / name).read_text()
+        assert answer in text
+        assert "mAP" in text
+    precision = found.models["small"].independent
+    assert precision is not None
+    assert precision.class_precision[2] is not None
+    (line,) = [line for line in (judged / "reports/report.md").read_text().splitlines() if "| bottom left " in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert found.class_known is not None
+    assert cells[:3] == ["bottom left", str(found.class_counts[2]), str(found.class_known[2])]
+    assert f"{precision.class_precision[2]:.2%}" in cells

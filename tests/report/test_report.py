@@ -11,20 +11,20 @@ from matplotlib import pyplot as plt
 from report_fixture import exported, stores, write_reports
 
 from pipeline.core.files import read_json, write_json
+from pipeline.report.columns import Table, size
 from pipeline.report.content import Content, read_content, read_table
 from pipeline.report.drawing import shortened
 from pipeline.report.figures import charts
+from pipeline.report.marks import MARKS
 from pipeline.report.page import render_page
 from pipeline.report.summary import markdown, terminal
 from pipeline.report.tables import (
     COSTS,
-    QUALITY,
-    Table,
     everything,
     export_lines,
     network_lines,
+    quality_columns,
     robustness_table,
-    size,
     stores_table,
 )
 from pipeline.report.verdicts import headline, verdicts
@@ -58,7 +58,7 @@ def with_paid(content: Content, *paid: str) -> Content:
 
 
 def test_every_network_is_a_line_with_its_figures(content: Content) -> None:
-    table = Table.of(QUALITY, network_lines(content.networks)).text("github")
+    table = Table.of(quality_columns(MARKS["categorical"]), network_lines(content.networks)).text("github")
     assert len(table.splitlines()) == 2 + len(content.networks)
     expected = ["small", "student", "88.00%", "99.80%", "88.10%", "+1.10", "0.4321", "0.0123", "91.00%", "0.1400"]
     assert cells(table, "small") == expected
@@ -77,7 +77,7 @@ def test_a_column_that_no_network_has_is_left_out(content: Content) -> None:
     lines = network_lines(content.networks)
     for line in lines:
         del line["top5_accuracy"]
-    assert "top-5" not in Table.of(QUALITY, lines).text("github")
+    assert "top-5" not in Table.of(quality_columns(MARKS["categorical"]), lines).text("github")
 
 
 def test_exported_files_stand_below_their_network(content: Content) -> None:

@@ -34,7 +34,9 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.labels.reader import StoreReader
 from pipeline.models import ClassifierSpec
 from pipeline.models.saved import model_fingerprint, read_meta, read_model
-from pipeline.report.tables import QUALITY, Table, network_lines
+from pipeline.report.columns import Table
+from pipeline.report.marks import MARKS
+from pipeline.report.tables import network_lines, quality_columns
 from pipeline.results.evaluation import Evaluation
 from pipeline.results.files import read_result
 from pipeline.training.start import WeightClasses
@@ -136,7 +138,9 @@ def test_students_of_both_libraries_learn_from_an_onnx_teacher_and_are_evaluated
     assert rows["teacher"]["accuracy"] > 0.9
     assert rows["small"]["multiply_adds"] > 1000
     networks = read_result(Evaluation, project / "reports/evaluate.json", made_by="").models
-    assert Table.of(QUALITY, network_lines(networks)).text("simple")  # an empty cell is no fault
+    assert Table.of(quality_columns(MARKS["categorical"]), network_lines(networks)).text(
+        "simple"
+    )  # an empty cell is no fault
 
 
 # Published weights

@@ -1,0 +1,16 @@
+"""Marks: how the figures of a network are shown, by the signal of the data.
+
+A new signal is a file here, and a line in the table; evaluation/marks/ computes its figures.
+
+base.py         what differs between signals: words, columns, figures by class
+binary.py       independent classes
+categorical.py  one class of several
+"""
+
+from pipeline.report.marks.base import Marks
+from pipeline.report.marks.binary import BINARY
+from pipeline.report.marks.categorical import CATEGORICAL
+
+MARKS: dict[str, Marks] = {each.signal: each for each in (CATEGORICAL, BINARY)}
+
+__all__ = ["MARKS", "Marks"]
