@@ -5,7 +5,7 @@ A command, not a stage of the DAG: for a teacher that runs elsewhere. Rows are j
 sample id, or by the key that `data/prepare/samples.tsv` has for each. A killed one goes on where it
 stopped when it is run again."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import is_labelled
-from pipeline.labelling.foreign import Described, open_layout
+from pipeline.labelling.foreign import Described, check_layout, open_layout
 from pipeline.labelling.foreign.means import read_foreign
 from pipeline.labelling.imported_logits import read_keys, read_logits
 from pipeline.labelling.imported_stores import (
@@ -66,10 +66,12 @@ def main(
     if layout is None:
         imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
     else:
+        check_layout(layout, dataset.manifest.signal)
         names = read_class_names(classes.teacher_classes, f"{params}: train_teacher") or dataset.manifest.class_names
         files = open_layout(layout, Described(logits, ids, probabilities, len(names)))
         wanted = [dataset.stream(split).sample_ids for split in ("train", "val")]
         imported = read_foreign(files, read_keys(data / "samples.tsv"), np.unique(np.concatenate(wanted)))
+    imported = replace(imported, signal=signal_named(dataset.manifest.signal))
     teacher = ImportedTeacher.of(imported, classes, dataset.manifest.class_names, f"{params}: train_teacher")
     train = dataset.stream("train")
     teacher.rows_of(train.sample_ids)  # or it says that some are missing

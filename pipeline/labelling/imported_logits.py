@@ -17,7 +17,9 @@ from pipeline.core.plain_files import read_packed, text_lines
 from pipeline.core.tables import read_lines
 from pipeline.core.text import composed
 from pipeline.labelling.parquet_files import open_parquet
-from pipeline.models.output_kinds import SUM_TOLERANCE, are_distributions, as_logits
+from pipeline.models.output_kinds import SUM_TOLERANCE, OutputKind, are_distributions, as_logits
+from pipeline.signals import Signal
+from pipeline.signals.categorical import CATEGORICAL
 
 _ID_NAMES = ("sample_id", "sample_ids", "key", "keys", "id", "ids")
 _LOGIT_NAMES = ("logits", "probabilities", "probs", "log_probs")
@@ -32,6 +34,7 @@ class ImportedLogits:
         are_probabilities: Whether the values are probabilities, not logits.
         digest: The fingerprint of the values, where `where` is no file.
         note: A line about what the values stand for, where that is not the image as it is.
+        signal: The meaning of the data's classes.
     """
 
     where: Path
@@ -41,6 +44,7 @@ class ImportedLogits:
     are_probabilities: bool
     digest: str | None = None
     note: str | None = None
+    signal: Signal = CATEGORICAL
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some outputs"]:
         """Returns finite logits of some rows; raises ModelError with the first that has none."""
@@ -53,13 +57,21 @@ class ImportedLogits:
             expected = "probabilities, 0 to 1" if self.are_probabilities else "finite logits"
             found = f"row {row} (sample {int(self.sample_ids[row]):016x}) holds {float(values[wrong][0]):g}"
             raise ModelError(self.where, found, expected=expected)
-        return as_logits(values, "probabilities" if self.are_probabilities else "logits")
+        probabilities: OutputKind = "sigmoids" if self.signal.is_independent else "probabilities"
+        return as_logits(values, probabilities if self.are_probabilities else "logits")
 
     def check_kind(self, rows: Int64[np.ndarray, " some"]) -> None:
         """Raises ModelError where the values of some rows are probabilities and are not said to be,
         or the reverse.
         """
-        sum_up = are_distributions(torch.from_numpy(np.asarray(self.values[rows], dtype=np.float64)))
+        values = torch.from_numpy(np.asarray(self.values[rows], dtype=np.float64))
+        if self.signal.is_independent:  # each probability is one by itself; `take` checks that it is
+            if not self.are_probabilities and bool(((values >= 0) & (values <= 1)).all()):
+                raise ModelError(
+                    self.where, "all are within 0 and 1: these are probabilities", fix="say --probabilities"
+                )
+            return
+        sum_up = are_distributions(values)
         if sum_up and not self.are_probabilities:
             raise ModelError(self.where, "rows sum up to 1: these are probabilities", fix="say --probabilities")
         if self.are_probabilities and not sum_up:

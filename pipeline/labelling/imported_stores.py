@@ -21,6 +21,7 @@ from pipeline.labelling.stores import StorePlan, StoreViews
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.models import group_table, join_outputs, match_classes, read_class_names
+from pipeline.models.output_kinds import check_meaning
 from pipeline.views.plan import RowOrder
 from pipeline.views.spec import ViewSpec
 
@@ -58,7 +59,9 @@ class ImportedTeacher:
         names = read_class_names(classes.teacher_classes, f"{where}.teacher_classes") or imported.output_names
         outputs = imported.values.shape[1]
         imported.check_kind(np.arange(min(len(imported.values), _LOOKED_AT)))
-        return cls(imported, match_classes(class_names, names, classes.class_map, outputs, where))
+        groups = match_classes(class_names, names, classes.class_map, outputs, where)
+        check_meaning(None, groups, imported.signal, where)
+        return cls(imported, groups)
 
     @property
     def where(self) -> Path:
