@@ -17,6 +17,7 @@ distillkit_values.py  its compressed log-probabilities
 """
 
 from pipeline.core.errors import ConfigError, suggest
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.labelling.foreign.base import Described, ForeignLabels
 from pipeline.labelling.foreign.ced import CED
 from pipeline.labelling.foreign.distillkit import DistillKit
@@ -26,6 +27,13 @@ from pipeline.labelling.foreign.tinyvit import TinyViT
 __all__ = ["LAYOUTS", "Described", "ForeignLabels", "open_layout"]
 
 LAYOUTS: dict[str, type[ForeignLabels]] = {"tinyvit": TinyViT, "fkd": FKD, "ced": CED, "distillkit": DistillKit}
+
+
+def check_layout(name: str, signal: SignalKind) -> None:
+    """Raises ConfigError where the data's labels are not of the kind that such files hold."""
+    if signal != "categorical":
+        found = f"{name}, whose labels are of one class of several, and the data's classes are independent"
+        raise ConfigError("--layout", found, fix="import log-odds from a file of your own, without --layout")
 
 
 def open_layout(name: str, described: Described) -> ForeignLabels:
