@@ -70,6 +70,7 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
     },
     "Results": {
         "evaluate": Entry("evaluate", "Measure teacher and students on the test split: accuracy, speed, memory."),
+        "probe": Entry("probe", "Measure what a network's embedding knows of classes: k-NN, linear probe, recall."),
         "explain": Entry("explain", "Show where networks look, and which labels are suspect."),
         "export": Entry("export", "Write a student as ONNX (float32 and int8) and safetensors files."),
         "report": Entry("report", "Put all results on one page, reports/report.html."),

@@ -13,6 +13,7 @@ exam.py         the test split, as every network is run on it
 marks/          logits to scores and to an answer on each sample, one file for each signal
 networks.py     every network: its facts, marks and cost
 plots.py        rows of the plots and metrics that DVC shows
+probes.py       what an embedding knows of classes, for the command `probe`
 settings.py     the section `evaluate` of params.yaml
 stores.py       stores of soft labels, as the evaluation shows them
 twins.py        students against twins over seeds, with standard errors

@@ -12,4 +12,5 @@ files.py                results to files and back
 independent_classes.py  figures of a network that only independent classes have
 ladder.py               reports/tune_labels/ladder.json: encodings tried on the same labels
 networks.py             the name of the teacher among networks, and the stage that makes each
+probe.py                reports/probe/<name>.json: what an embedding knows of classes
 """

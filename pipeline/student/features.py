@@ -67,5 +67,7 @@ def features_lines(row: TrainStudent, encoding: Encoding) -> list[str]:
             "on its new features: name a store of labels (soft_weight: 0 leaves them out)"
         )
     if not row.learns_classes:
-        lines.append("learns from features alone: its head stays random, and its accuracy says nothing")
+        lines.append(
+            "learns from features alone: its head stays random, and its accuracy says nothing: `potstill probe`"
+        )
     return lines
