@@ -1,4 +1,4 @@
-"""What an embedding knows of classes: neighbours, a linear probe, and retrieval."""
+"""The classes that an embedding tells apart: neighbours, a linear probe, and retrieval."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -34,6 +34,7 @@ COMMANDS = (
     "repair_labels",
     "tune_labels",
     "inspect_labels",
+    "probe",
     "derive_labels",
     "pack_labels",
     "import_labels",

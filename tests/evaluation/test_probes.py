@@ -1,4 +1,4 @@
-"""What an embedding knows of classes: figures by hand, and the command on a network without a head
+"""The classes that an embedding tells apart: figures by hand, and the command on a network without a head
 of use.
 """
 
