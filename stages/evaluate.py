@@ -4,7 +4,7 @@ metrics.json, plots.
 `data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's
 order: `N.predicted` (a class), `N.confidence` and `N.hard_prob` (the probabilities of that class
 and of the hard label), and `N.kl_to_teacher` (nats). Of independent classes, `N.predicted` (1 or 0)
-and `N.probs` have a column for each class."""
+and `N.log_odds` have a column for each class."""
 
 from pathlib import Path
 

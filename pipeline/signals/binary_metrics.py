@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float64, Int64, Integer
 
 from pipeline.signals.metrics import NUM_BINS, ReliabilityBin
 
@@ -125,7 +125,17 @@ def f1(log_odds: LogOdds, entries: Entries, threshold: float = HALF) -> tuple[fl
 
 def best_threshold(log_odds: LogOdds, entries: Entries) -> float:
     """Returns the threshold of the largest micro F1, of those in steps of 0.01: to be chosen on
-    samples that no figure is given for.
+    samples that no figure is given for. Of equals it is the nearest to one half.
     """
-    tried = [step / 100 for step in range(1, 100)]
-    return max(tried, key=lambda threshold: (f1(log_odds, entries, threshold)[0], -abs(threshold - HALF)))
+    known, tried = entries >= 0, torch.arange(1, 100, dtype=torch.float64) / 100
+    yes = entries[known] == 1
+    reached = torch.searchsorted(tried, torch.sigmoid(log_odds[known].double()), right=True)
+    hits, alarms = (_at_least(reached[of], len(tried)) for of in (yes, ~yes))
+    scores = 2 * hits / (hits + alarms + yes.sum()).clamp(min=1)
+    found = zip(scores.tolist(), tried.tolist(), strict=True)
+    return max(found, key=lambda pair: (pair[0], -abs(pair[1] - HALF)))[1]
+
+
+def _at_least(reached: Int64[torch.Tensor, " entries"], most: int) -> Float64[torch.Tensor, " most"]:
+    """Returns how many entries reach each threshold, given how many thresholds each reaches."""
+    return torch.bincount(reached, minlength=most + 1).flip(0).cumsum(0).flip(0)[1:].double()

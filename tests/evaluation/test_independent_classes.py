@@ -60,7 +60,7 @@ def test_marks_are_those_of_known_entries_at_the_threshold_of_the_validation_spl
     kl = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1)
     assert found.scores.kl_to_teacher == pytest.approx(kl.mean().item(), rel=1e-5)
     assert torch.equal(found.answers["predicted"] == 1, said)
-    torch.testing.assert_close(found.answers["probs"].double(), q, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.answers["log_odds"].float(), odds, rtol=1e-3, atol=1e-3)
     assert sum(one.count for one in found.bins) == int(known.sum())
     assert found.scores.ece == binary_ece(odds, entries)
 
@@ -130,7 +130,9 @@ def test_evaluate_compares_by_mean_average_precision(judged: Path) -> None:
     assert found.class_counts == (entries == 1).sum(0).tolist()
     assert found.class_known == (entries >= 0).sum(0).tolist()
     for name, row in found.models.items():
-        assert row.headline == pytest.approx(mean_average_precision(said[f"{name}.probs"], entries), abs=1e-6)
+        assert row.headline == pytest.approx(
+            mean_average_precision(said[f"{name}.log_odds"].float(), entries), abs=1e-3
+        )
         assert row.score == row.headline == row.corruptions["clean"]
         assert row.independent is not None
         assert (row.brier, row.class_accuracy, row.top5_accuracy) == (None, None, None)

@@ -140,6 +140,17 @@ def test_a_table_is_read_by_column_whatever_its_words_are(tmp_path: Path) -> Non
     assert read_table(tmp_path / "x.tsv") == [{"name": '"up', "accuracy": "0.5"}, {"name": "down", "accuracy": "0.25"}]
 
 
+def test_a_store_of_embeddings_has_a_card_of_its_own_distances(content: Content) -> None:
+    errors = {"mean": 2e-4, "p999": 3e-3, "max": 4e-3}
+    fidelity = {"num_labels": 9, "same_direction": 1.0, "relative_error": errors, "cosine_distance": errors}
+    row = replace(content.evaluation.stores["dense8"], encoding={"kind": "vector_int8"}, fidelity=fidelity)
+    beside = replace(content.evaluation, stores={**content.evaluation.stores, "features": row})
+    text = render_page(replace(content, evaluation=beside), [])
+    assert "0.999800" in text
+    assert "2.0e-04 <small>p99.9 3.0e-03</small>" in text
+    assert "99.987%" in text  # the card of labels
+
+
 # Verdicts
 
 

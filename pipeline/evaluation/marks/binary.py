@@ -20,6 +20,7 @@ from pipeline.signals.binary_metrics import (
     set_metrics,
 )
 
+_LARGEST = 6e4  # in float16
 Entries = Bool[torch.Tensor, "samples classes"]
 
 
@@ -27,7 +28,7 @@ Entries = Bool[torch.Tensor, "samples classes"]
 class BinaryMarks(Marks):
     """The marks of independent classes; the headline is mean average precision.
 
-    The answers on each sample are `probs` and `predicted` of each class, which is 1 from the
+    The answers on each sample are `log_odds` and `predicted` of each class, which is 1 from the
     network's own threshold on, and `kl_to_teacher`: KL(teacher || network) in nats, summed over the
     classes, where there is a teacher.
     """
@@ -44,9 +45,9 @@ class BinaryMarks(Marks):
     ) -> Marked:
         assert validation is not None, "a threshold is not chosen on what it is judged by"
         threshold = best_threshold(*validation)
-        probs = torch.sigmoid(outputs.double())
-        predicted, figures = probs >= threshold, set_metrics(outputs, hard_labels)
-        answers = {"predicted": predicted.to(torch.int8), "probs": probs.float()}
+        predicted, figures = torch.sigmoid(outputs.double()) >= threshold, set_metrics(outputs, hard_labels)
+        # An entry for each class of each network: half of float32 is enough, also to rank samples.
+        answers = {"predicted": predicted.to(torch.int8), "log_odds": outputs.clamp(-_LARGEST, _LARGEST).half()}
         agreement = None
         if teacher_outputs is not None:
             answers["kl_to_teacher"] = self.signal.kl_of_each(outputs, teacher_outputs).float()
