@@ -132,7 +132,7 @@ def best_threshold(log_odds: LogOdds, entries: Entries) -> float:
     reached = torch.searchsorted(tried, torch.sigmoid(log_odds[known].double()), right=True)
     hits, alarms = (_at_least(reached[of], len(tried)) for of in (yes, ~yes))
     scores = 2 * hits / (hits + alarms + yes.sum()).clamp(min=1)
-    found = zip(scores.tolist(), tried.tolist(), strict=True)
+    found: list[tuple[float, float]] = list(zip(scores.tolist(), tried.tolist(), strict=True))
     return max(found, key=lambda pair: (pair[0], -abs(pair[1] - HALF)))[1]
 
 
