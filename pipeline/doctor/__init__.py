@@ -6,6 +6,7 @@ images, plans the label stores, and runs each network on one batch. Each finding
 and is called in checkup.py.
 
 checkup.py      the whole check-up, step by step: start here
+embeddings.py   rows of embeddings: bytes, and students that learn from them
 findings.py     prints findings line by line, and counts them
 folders.py      the folders that are looked into
 params.py       params.yaml as a whole: every section and row, and every fault in them

@@ -9,12 +9,12 @@ from pipeline.core.errors import PipelineError
 from pipeline.data.dataset import ImageDataset
 from pipeline.doctor.changes import change
 from pipeline.doctor.dag import check_dag
+from pipeline.doctor.embeddings import embedding_bytes, find_features
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, look_at_prepared
 from pipeline.doctor.labels import (
     LabelStore,
-    find_features,
     find_store,
     made_up_labels,
     notes_about,
@@ -72,6 +72,7 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     # 5. The disk.
     labels = known or made_up_labels(dump.space(len(look.data.class_names), look.data.signal), anchor_views)
     sizes = findings.attempt(measure_label_bytes, dump, stores, labels, look.data.num_samples["train"]) or {}
+    sizes |= embedding_bytes(params.encodings, labels.space, folders, findings, f"{params.path}: encodings")
     report_space(measure_space(dump, sizes, look, folders), findings)
 
 

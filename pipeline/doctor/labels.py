@@ -142,24 +142,6 @@ def find_store(row: TrainStudent, planned: Mapping[str, LabelStore], folder: Pat
     raise ConfigError(f"{where}.labels", repr(row.labels), expected=expected)
 
 
-def find_features(row: TrainStudent, encodings: Mapping[str, EncodingRow], folder: Path, where: str) -> None:
-    """Raises ConfigError or StoreError where a student names no store of embeddings, now or after
-    the dump.
-    """
-    if row.features is None:
-        return
-    planned = {name: each.is_of_embeddings for name, each in encodings_of(encodings).items()}
-    path = folder / f"{row.features}.zarr"
-    if row.features not in planned and path.exists():
-        planned[row.features] = StoreReader(path).manifest.is_of_embeddings
-    if not planned.get(row.features):
-        there = sorted(name for name, fits in planned.items() if fits)
-        expected = (
-            f"a store of embeddings: a row of `encodings` of the kind vector_float16, vector_int8 or sketch {there}"
-        )
-        raise ConfigError(f"{where}.features", repr(row.features), expected=expected)
-
-
 def notes_about(row: TrainStudent, folder: Path, where: str) -> list[str]:
     """Returns the lines about the labels that a student names, which the student prints, too.
 
