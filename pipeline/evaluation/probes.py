@@ -1,4 +1,4 @@
-"""The classes that an embedding tells apart: neighbours, a linear probe, and retrieval."""
+"""Probes of an embedding, for the classes in it: neighbours, a linear probe, retrieval."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,4 @@
-"""The classes that an embedding tells apart: figures by hand, and the command on a network without a head
-of use.
-"""
+"""Probes of embeddings: figures by hand, and the command on a network."""
 
 from pathlib import Path
 
