@@ -24,8 +24,8 @@ from pipeline.labels.fields import gather
 from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
 from pipeline.models.predict import predict_logits
-from pipeline.models.saved import model_fingerprint
-from pipeline.signals.metrics import accuracy
+from pipeline.models.saved import model_fingerprint, read_meta
+from pipeline.signals import signal_named
 
 _MOST_STEPS = 1  # of an anchor: half a step is rounding, the rest another machine's last bits
 # Errors that code meets where the declared shape or type of an array is damaged.
@@ -52,7 +52,8 @@ class Witness:
         """Reads the teacher of a folder and has it predict the validation split."""
         teacher = Teacher.read(folder, device, batch_size)
         val_logits = predict_logits(teacher.model, val.in_order(batch_size), device)
-        return cls(teacher, TeacherNow(model_fingerprint(folder), accuracy(val_logits, val.hard_labels)))
+        figures = signal_named(read_meta(folder, made_by="train_teacher").signal).metrics(val_logits, val.hard_labels)
+        return cls(teacher, TeacherNow(model_fingerprint(folder), figures["accuracy"]))
 
 
 @dataclass
