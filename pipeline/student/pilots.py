@@ -6,7 +6,7 @@ Their figures are kept in a folder, so that a killed process does not repeat the
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,8 +15,9 @@ import torch
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import read_json
 from pipeline.core.progress import say
+from pipeline.results.files import write_result
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult
 from pipeline.training.task import AnyBatch, Task, WrappedTask
@@ -40,10 +41,22 @@ def number_or_auto(kind: str, least: float, most: float, expected: str) -> Plain
 
 @dataclass(frozen=True)
 class Pilot:
-    """The figures of a student on the validation split after a short training."""
+    """The figures of a student on the validation split after a short training.
 
-    accuracy: float  # or the figure of its signal by which networks are compared, 0 to 1
-    nll: float  # nats
+    Attributes:
+        accuracy: Or the figure of its signal by which networks are compared, 0 to 1.
+        nll: In nats.
+        figure: The name of that figure; None: it is accuracy.
+    """
+
+    accuracy: float
+    nll: float
+    figure: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The name of the figure by which pilots are compared."""
+        return self.figure or "accuracy"
 
 
 def pilot(place: Path, title: str, train: Callable[[Path], FitResult]) -> Pilot:
@@ -57,10 +70,11 @@ def pilot(place: Path, title: str, train: Callable[[Path], FitResult]) -> Pilot:
     if not done.exists():
         last = train(place).state.history[-1]
         first = next(key for key in last if key.startswith("val_"))
-        write_json(done, asdict(Pilot(last[first], last["val_nll"])))
+        figure = first.removeprefix("val_")
+        write_result(done, Pilot(last[first], last["val_nll"], None if figure == "accuracy" else figure))
     shutil.rmtree(place, ignore_errors=True)
     found = Pilot(**read_json(done, made_by="train_student"))
-    say(f"{title}: val accuracy {found.accuracy:.2%}, NLL {found.nll:.4f}")
+    say(f"{title}: val {found.words} {found.accuracy:.2%}, NLL {found.nll:.4f}")
     return found
 
 
@@ -72,10 +86,11 @@ def first_close(pilots: Mapping[Tried, Pilot], num_samples: int) -> tuple[Tried,
     A smaller difference is no evidence. NLL is recorded and decides nothing, because a high
     temperature worsens it by itself.
     """
+    words = next(iter(pilots.values())).words
     best = max(each.accuracy for each in pilots.values())
     error = math.sqrt(best * (1 - best) / num_samples)
     chosen = next(tried for tried, each in pilots.items() if each.accuracy >= best - error)
-    return chosen, f"that comes within {error:.2%} (one standard error) of the best accuracy, {best:.2%}"
+    return chosen, f"that comes within {error:.2%} (one standard error) of the best {words}, {best:.2%}"
 
 
 class ShortTask(WrappedTask[AnyBatch]):

@@ -1,18 +1,20 @@
 """A sample of a store of independent classes, as a person sees it."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tagged import NAMES
+from tagged import NAMES, linked_copy
 
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.card import OwnersWords, store_card
 from pipeline.labelling.inspect import describe_store, store_text
 from pipeline.labelling.inspect_sample import InspectedSample
 from pipeline.labels.reader import StoreReader
+from stages import verify_labels
 
 
 @pytest.fixture
@@ -46,6 +48,15 @@ def test_a_sample_shows_its_set_and_a_probability_for_each_class(
     assert table.count(" *") == len(yes)
     assert (" ?" in table) == bool(unknown)
     assert len(re.findall(r"\d+\.\d\d%", table)) == 2 * len(NAMES)
+
+
+def test_the_teacher_is_asked_again(tagged_project: Path, tmp_path: Path) -> None:
+    folder, report = linked_copy(tagged_project, tmp_path / "project"), tmp_path / "verify.json"
+    at = folder / "data"
+    verify_labels.main(folder / "params.yaml", at / "prepare", at / "train_teacher", at / "dump_labels", report, True)
+    found = json.loads(report.read_text())
+    assert {name: each["faults"] for name, each in found["stores"].items()} == {name: [] for name in found["stores"]}
+    assert found["stores"]["odds"]["recomputed"]["top1_agreement"] == 1
 
 
 def test_a_store_and_its_card_name_independent_classes(tagged_project: Path, store: StoreReader) -> None:
