@@ -6,7 +6,7 @@ Their figures are kept in a folder, so that a killed process does not repeat the
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,9 +15,8 @@ import torch
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.files import read_json
+from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
-from pipeline.results.files import write_result
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult
 from pipeline.training.task import AnyBatch, Task, WrappedTask
@@ -53,6 +52,10 @@ class Pilot:
     nll: float
     figure: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures as plain JSON; accuracy is not named."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
     @property
     def words(self) -> str:
         """The name of the figure by which pilots are compared."""
@@ -71,7 +74,7 @@ def pilot(place: Path, title: str, train: Callable[[Path], FitResult]) -> Pilot:
         last = train(place).state.history[-1]
         first = next(key for key in last if key.startswith("val_"))
         figure = first.removeprefix("val_")
-        write_result(done, Pilot(last[first], last["val_nll"], None if figure == "accuracy" else figure))
+        write_json(done, Pilot(last[first], last["val_nll"], None if figure == "accuracy" else figure).to_dict())
     shutil.rmtree(place, ignore_errors=True)
     found = Pilot(**read_json(done, made_by="train_student"))
     say(f"{title}: val {found.words} {found.accuracy:.2%}, NLL {found.nll:.4f}")

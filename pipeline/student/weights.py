@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pipeline.core import bounds
 from pipeline.core.progress import say
-from pipeline.results.files import to_json
 from pipeline.student.pilots import Pilot, first_close, number_or_auto, pilot
 from pipeline.training.run import FitResult
 
@@ -35,7 +34,7 @@ class WeightChoice:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what is written beside the weights and into the report: figures, no times."""
-        table = {words(pair): to_json(each) for pair, each in self.pilots.items()}
+        table = {words(pair): each.to_dict() for pair, each in self.pilots.items()}
         return {"hard_weight": self.pair[0], "soft_weight": self.pair[1], "weight_pilot": table}
 
 
