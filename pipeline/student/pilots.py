@@ -52,7 +52,7 @@ class Pilot:
     nll: float
     figure: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str | float]:
         """Returns the figures as plain JSON; accuracy is not named."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
