@@ -5,11 +5,15 @@ import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jaxtyping
 import numpy as np
 import pytest
 from typecheck import check_arrays
+
+if TYPE_CHECKING:
+    from made import Made
 
 TOP = Path(__file__).parents[1]
 
@@ -53,6 +57,15 @@ def unflushed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, unflushed: None) -> "Made":
+    """Returns the results of stages that tests share, in a folder for all workers of this run."""
+    from made import Made
+
+    base = tmp_path_factory.getbasetemp()
+    return Made((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made")
 
 
 @pytest.fixture(scope="module", autouse=True)

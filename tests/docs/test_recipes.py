@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import Made
 from project import (
     environment,
     files_of,
@@ -29,7 +30,7 @@ from ruamel.yaml import YAML
 from pipeline.core.closure import TOP
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import read_params
-from stages import dump_labels, list_files, prepare, train_teacher
+from stages import list_files
 
 RECIPES = TOP / "docs/recipes"
 SCRIPTS = ("dump.sbatch", "train.sbatch")
@@ -48,22 +49,18 @@ def small() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a project with data, a teacher, and the labels of one process."""
-    folder = make_project(tmp_path_factory.mktemp("made"), small())
-    params, data, work = folder / "params.yaml", folder / "data", folder / "work"
-    list_files.main(params, folder / "reports/list_files.json")
-    prepare.main(params, data / "raw", data / "prepare", work)
-    train_teacher.main(params, data / "prepare", data / "train_teacher", folder / "reports", work)
-    dump_labels.main(params, data / "prepare", data / "train_teacher", data / "dump_labels", work)
-    shutil.rmtree(work)  # also the labels that a dump could take over
+    folder = made.copy(small(), "dump_labels", make_project(tmp_path_factory.mktemp("labelled"), small()))
+    list_files.main(folder / "params.yaml", folder / "reports/list_files.json")
+    shutil.rmtree(folder / "work")  # also the labels that a dump could take over
     return folder
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path) -> Path:
+def project(labelled: Path, tmp_path: Path) -> Path:
     """Returns a copy of the project, to change."""
-    return Path(shutil.copytree(made, tmp_path / "project", symlinks=True))
+    return Path(shutil.copytree(labelled, tmp_path / "project", symlinks=True))
 
 
 def read_job() -> dict[str, Any]:
@@ -164,7 +161,7 @@ def written_at(folder: Path) -> dict[str, int]:
 
 
 def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
-    made: Path, project: Path, node: dict[str, str]
+    labelled: Path, project: Path, node: dict[str, str]
 ) -> None:
     """Runs one worker as a task of a SLURM array, the other as a pod."""
     forget(project, "dump_labels")
@@ -183,7 +180,7 @@ def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
     kept = written_at(project / "data/dump_labels")
     assert left
     assert sum(kept.get(name) != when for name, when in left.items()) <= FILES_OF_A_BLOCK
-    assert files_of(project / "data/dump_labels") == files_of(made / "data/dump_labels")
+    assert files_of(project / "data/dump_labels") == files_of(labelled / "data/dump_labels")
 
 
 def test_a_training_job_goes_by_torchrun(project: Path, node: dict[str, str]) -> None:
@@ -213,14 +210,14 @@ def free_port() -> int:
 
 
 def test_another_launcher_runs_its_stage_again_to_the_same_labels_unless_the_user_says_that_nothing_changed(
-    made: Path, project: Path
+    labelled: Path, project: Path
 ) -> None:
     params = small()
     run_warm(project, "dvc", "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
     params["launcher"]["dump_labels"] = "torchrun --nproc-per-node 2"
     write_params(project, params)
     assert repro(project, "dump_labels") == ["dump_labels"]
-    assert files_of(project / "data/dump_labels") == files_of(made / "data/dump_labels")
+    assert files_of(project / "data/dump_labels") == files_of(labelled / "data/dump_labels")
     params["launcher"]["train_teacher"] = "torchrun --nproc-per-node 2"
     write_params(project, params)
     run_warm(project, "dvc", "commit", "--force", "train_teacher")
@@ -284,7 +281,7 @@ def add_remote(project: Path, bucket: str) -> None:
 
 
 def test_what_was_pushed_is_pulled_on_a_small_machine_which_trains_and_runs_no_teacher(
-    made: Path, project: Path, tmp_path: Path, bucket: str
+    labelled: Path, project: Path, tmp_path: Path, bucket: str
 ) -> None:
     run_warm(project, "dvc", "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
     add_remote(project, bucket)
@@ -295,5 +292,5 @@ def test_what_was_pushed_is_pulled_on_a_small_machine_which_trains_and_runs_no_t
     done = run_warm(away, "dvc", "repro", "--pull", "--allow-missing", "train_student@small").stdout
     assert stages_run(done) == ["train_student@small"]
     assert (away / "data/train_student/small/weights.safetensors").exists()
-    assert files_of(away / "data/dump_labels/dense8.zarr") == files_of(made / "data/dump_labels/dense8.zarr")
+    assert files_of(away / "data/dump_labels/dense8.zarr") == files_of(labelled / "data/dump_labels/dense8.zarr")
     assert not (away / "data/train_teacher").exists()

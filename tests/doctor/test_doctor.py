@@ -13,6 +13,7 @@ import pytest
 import torch
 import typer
 from image_files import make_samples, write_folder
+from made import Made
 from PIL import Image
 from project import files_of, small_params, student, write_params
 from runs import recipe
@@ -30,7 +31,7 @@ from pipeline.doctor.reporting import duration
 from pipeline.labelling import ladder as rungs
 from pipeline.models import ClassifierSpec
 from pipeline.training.batches import num_steps
-from stages import doctor, dump_labels, prepare, train_teacher
+from stages import doctor
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -50,14 +51,9 @@ def quick() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a folder with data, a teacher and stores."""
-    folder = tmp_path_factory.mktemp("finished")
-    params, data, work = write_params(folder, small_params()), folder / "data", folder / "work"
-    prepare.main(params, data / "raw", data / "prepare", work)
-    train_teacher.main(params, data / "prepare", data / "train_teacher", folder / "reports", work)
-    dump_labels.main(params, data / "prepare", data / "train_teacher", data / "dump_labels", work)
-    return folder
+    return made.copy(small_params(), "dump_labels", tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

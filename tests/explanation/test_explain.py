@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made import Made
 from project import edit_sealed, files_of, small_params, write_params
 
 from pipeline.core.errors import ConfigError, PipelineError
@@ -23,22 +24,18 @@ from pipeline.labels.reader import StoreReader
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.views.plan import plan_view
-from stages import dump_labels, explain, prepare, train_student, train_teacher
+from stages import dump_labels, explain, train_student
 
 CPU = torch.device("cpu")
 NAMES = ("teacher", "small", "small_hard")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Iterator[Path]:
     """Yields a folder after all stages up to `explain`; `evaluate`'s part of it is made up."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_params(folder, small_params())
+    folder = made.copy(small_params(), "dump_labels", tmp_path_factory.mktemp("trained"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare.main()
-        train_teacher.main()
-        dump_labels.main()
         for name in NAMES[1:]:
             train_student.main(name, labels="data/dump_labels")
         count = ImageDataset(Path("data/prepare")).manifest.num_samples["test"]

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from made import Made
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from project import files_of, forget, small_params, write_params
-from teachers import run_dump, run_student, run_teacher
+from teachers import run_student
 from torch import nn
 
 from pipeline.core.errors import ConfigError
@@ -24,7 +25,6 @@ from pipeline.export.operators import OPERATORS
 from pipeline.export.parity import compare
 from pipeline.export.quantization import Form, quantiser
 from stages import export as stage
-from stages import prepare
 
 RNG = np.random.default_rng(0)
 PIXELS = torch.from_numpy(RNG.integers(0, 256, (96, 3, 8, 8)).astype(np.uint8))
@@ -128,12 +128,9 @@ def run_export(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a folder with a student of the digits, and the labels that it learned from."""
-    folder = tmp_path_factory.mktemp("trained")
-    prepare.main(write_params(folder, small_params()), folder / "data/raw", folder / "data/prepare", folder / "work")
-    run_teacher(folder)
-    run_dump(folder)
+    folder = made.copy(small_params(), "dump_labels", tmp_path_factory.mktemp("trained"))
     run_student(folder)
     shutil.rmtree(folder / "data/train_teacher")
     return folder

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from made import Made
 from PIL import Image
 from project import environment, files_of, forget, small_params, write_params
 from safetensors import safe_open
@@ -30,7 +31,6 @@ from pipeline.export.onnx_file import run_onnx
 from pipeline.models import read_weights
 from pipeline.models.saved import ModelMeta, read_model, write_model
 from stages import export as stage
-from stages import prepare
 
 
 def train(folder: Path, dataset: ImageDataset) -> None:
@@ -63,10 +63,9 @@ def run_export(folder: Path, out: str = "data/export", **changes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a folder with a student of the digits, exported."""
-    folder = tmp_path_factory.mktemp("exported")
-    prepare.main(write_params(folder, small_params()), folder / "data/raw", folder / "data/prepare", folder / "work")
+    folder = made.copy(small_params(), "prepare", tmp_path_factory.mktemp("exported"))
     train(folder / "data/train_student/small", ImageDataset(folder / "data/prepare"))
     run_export(folder)
     return folder

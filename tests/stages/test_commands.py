@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made import Made
 from project import files_of, small_params, write_params
 from ruamel.yaml import YAML
 from website import Website
@@ -38,17 +39,12 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a folder after `dump_labels`, with a store of another encoding beside."""
-    folder = tmp_path_factory.mktemp("finished")
     params = small_params()
     params["encodings"]["drawn"] = {"kind": "sampled", "draws": 12, "seed": 0}
-    write_params(folder, params)
-    data, work = folder / "data", folder / "work"
-    prepare.main(folder / "params.yaml", folder / "raw", data / "prepare", work)
-    train_teacher.main(folder / "params.yaml", data / "prepare", data / "train_teacher", folder / "reports", work)
-    dump_labels.main(folder / "params.yaml", data / "prepare", data / "train_teacher", data / "dump_labels", work)
-    shutil.rmtree(work)
+    folder = made.copy(params, "dump_labels", tmp_path_factory.mktemp("finished"))
+    shutil.rmtree(folder / "work")
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made import Made
 from project import edit_sealed, files_of, forget, small_params, student, write_params
 from teachers import edit_params
 from website import Website
@@ -113,13 +114,9 @@ def run_export(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a folder after every stage."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_params(folder, small_params())
-    run_prepare(folder)
-    run_teacher(folder)
-    run_dump(folder)
+    folder = made.copy(small_params(), "dump_labels", tmp_path_factory.mktemp("finished"))
     run_verify(folder)
     for name in small_params()["students"]:
         run_student(folder, name)

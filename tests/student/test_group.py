@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from made import Made
 from project import files_of, forget, small_params, student, write_params
 from runs import CPU, STEPS, Killed, Recorder, assert_same, make_task, net, recipe, scripted
 from torch import nn
@@ -24,7 +25,7 @@ from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, Workplace
 from pipeline.training.trainer import Trainer
-from stages import dump_labels, prepare, train_student, train_teacher
+from stages import dump_labels, train_student
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -186,14 +187,9 @@ def run_student(folder: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a project with its label stores, and no student yet."""
-    folder = tmp_path_factory.mktemp("begun")
-    path, data, work = write_params(folder, params("farm")), folder / "data", folder / "work"
-    prepare.main(path, data / "raw", data / "prepare", work)
-    train_teacher.main(path, data / "prepare", data / "train_teacher", folder / "reports", work)
-    dump_labels.main(path, data / "prepare", data / "train_teacher", data / "dump_labels", work)
-    return folder
+    return made.copy(params("farm"), "dump_labels", tmp_path_factory.mktemp("begun"))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import Made
 from project import files_of, small_params, student, write_params
 from pydantic import TypeAdapter, ValidationError
 from runs import make_task
@@ -27,7 +28,7 @@ from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult, RunState
 from pipeline.training.trainer import Task
 from pipeline.views.spec import ViewSpec
-from stages import dump_labels, prepare, train_student, train_teacher
+from stages import train_student
 
 CPU = torch.device("cpu")
 
@@ -186,24 +187,15 @@ def with_student(folder: Path, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
     """Returns a project with stores, one of them of a sampled encoding."""
-    folder = tmp_path_factory.mktemp("labelled")
     params = small_params()
     params["encodings"] |= {
         "drawn": {"kind": "sampled", "draws": 5, "seed": 0},
         "rest": params["encodings"]["top2"] | {"tail": "rest"},
     }
-    write_params(folder, params)
-    data = folder / "data"
-    prepare.main(params=folder / "params.yaml", raw=data / "raw", out=data / "prepare", work=folder / "work")
-    train_teacher.main(
-        folder / "params.yaml", data / "prepare", data / "train_teacher", folder / "reports", folder / "work"
-    )
-    dump_labels.main(
-        folder / "params.yaml", data / "prepare", data / "train_teacher", data / "dump_labels", folder / "work"
-    )
-    shutil.rmtree(data / "train_teacher")  # no student needs it
+    folder = made.copy(params, "dump_labels", tmp_path_factory.mktemp("labelled"))
+    shutil.rmtree(folder / "data/train_teacher")  # no student needs it
     return folder
 
 

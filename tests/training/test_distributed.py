@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from faults import wait_for
+from made import Made
 from project import environment, files_of, small_params, student, write_params
 from runs import CPU, EPOCHS, SPEC, STEPS, TRAIN, VAL, Killed, Net, make_task, recipe
 from teams import Members
@@ -38,7 +39,7 @@ from pipeline.training.fit import fit
 from pipeline.training.run import FitResult, Workplace
 from pipeline.training.team import ALONE, Team
 from pipeline.training.trainer import Task, Trainer
-from stages import dump_labels, prepare, train_student, train_teacher
+from stages import train_student, train_teacher
 
 Work = Callable[[Team, Path], object]
 
@@ -323,17 +324,12 @@ def run_student(folder: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:
+def begun(tmp_path_factory: pytest.TempPathFactory, made: Made, quick: None) -> Path:
     """Returns a project with a teacher and labels, and no student yet."""
     params = small_params()
     params["train_teacher"]["fit"] = FIT
     params["students"] = STUDENTS
-    folder = tmp_path_factory.mktemp("begun")
-    path, data, work = write_params(folder, params), folder / "data", folder / "work"
-    prepare.main(path, data / "raw", data / "prepare", work)
-    run_teacher(folder)
-    dump_labels.main(path, data / "prepare", data / "train_teacher", data / "dump_labels", work)
-    return folder
+    return made.copy(params, "dump_labels", tmp_path_factory.mktemp("begun"))
 
 
 @pytest.fixture(scope="module")
