@@ -11,6 +11,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from typecheck import check_arrays
+from zarr_here import AsyncioHere
 
 if TYPE_CHECKING:
     from made import Made
@@ -27,6 +28,7 @@ with warnings.catch_warnings():
         [".".join(path.relative_to(TOP).with_suffix("").parts) for path in _shaped], "typecheck.check"
     )
     import torch
+    import zarr.core.sync
 
     from pipeline.data.sample_ids import sample_ids
     from pipeline.data.splits import SplitInMemory
@@ -37,6 +39,7 @@ with warnings.catch_warnings():
     from pipeline.views.spec import ViewSpec
 
 torch.set_num_threads(1)
+zarr.core.sync.asyncio = AsyncioHere()  # type: ignore[assignment]
 
 # The longest first, so that no process is left alone with one at the end.
 _LONGEST = ["test_dag.py", "test_stages.py", "test_faults.py", "test_commands.py"]

@@ -1,4 +1,4 @@
-"""What many tests start from: the results of the first stages, made once for all and copied."""
+"""The first stages' results, which many tests start from: made once for all of them and copied."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ _SECTIONS = {"dump_labels": ["dump_labels", "encodings"]}
 
 
 class Made:
-    """Projects after a stage, in a folder that the workers of pytest-xdist share."""
+    """A folder of projects after a stage, which the workers of pytest-xdist share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

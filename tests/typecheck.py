@@ -26,6 +26,8 @@ def check_arrays(decorated: Any = None, *, typechecker: Callable[[Any], Any]) ->
         if "__init__" in vars(decorated) and hasattr(decorated, "__dataclass_fields__"):
             decorated.__init__ = check_arrays(decorated.__init__, typechecker=typechecker)
         return decorated
+    if "<locals>" in decorated.__qualname__:
+        return decorated  # made with each call of the function around it, which is checked
     arrays = [array for annotation in decorated.__annotations__.values() for array in _arrays_in(annotation)]
     if not arrays:
         return decorated

@@ -75,26 +75,16 @@ def test_metrics_and_plots_are_what_dvc_reads(project: Path) -> None:
     assert "reliability" in page
 
 
-def test_a_students_learning_rate_re_runs_it_and_what_follows(project: Path) -> None:
+def test_a_new_student_a_new_encoding_and_another_learning_rate_re_run_what_they_concern(project: Path) -> None:
+    """Changes all three at once: neither the teacher nor a student beside these runs again."""
     params = small_params()
-    params["students"]["small"]["fit"]["learning_rate"] = 0.02
-    write_params(project, params)
-    assert repro(project, "export@small") == ["train_student@small", "export@small"]
-    assert repro(project, "--dry", "evaluate") == ["evaluate"]
-
-
-def test_a_new_student_re_runs_nothing_of_the_teachers(project: Path) -> None:
-    params = small_params()
+    params["students"]["small_hard"]["fit"]["learning_rate"] = 0.02
     params["students"]["other"] = student(seed=1, labels="dense16")
-    write_params(project, params)
-    assert repro(project, "train_student@other") == ["train_student@other"]
-
-
-def test_a_new_encoding_re_runs_no_student(project: Path) -> None:
-    params = small_params()
     params["encodings"]["coarse"] = {"kind": "dense_uint8", "range_nats": 80.0, "levels": 255}
     write_params(project, params)
-    assert repro(project, "verify_labels", *STUDENTS) == ["dump_labels", "verify_labels"]
+    ran = repro(project, "verify_labels", *STUDENTS, "train_student@other")
+    assert sorted(ran) == ["dump_labels", "train_student@other", "train_student@small_hard", "verify_labels"]
+    assert repro(project, "--dry", "evaluate") == ["evaluate"]
 
 
 def test_what_is_no_longer_exported_is_no_longer_reported(project: Path) -> None:
@@ -106,12 +96,11 @@ def test_what_is_no_longer_exported_is_no_longer_reported(project: Path) -> None
 
 def test_a_grid_of_experiments_trains_one_student_and_runs_no_teacher(project: Path) -> None:
     """What docs/experiments.md says, with a key that the row has and one that it takes from the
-    defaults.
+    defaults. Of two queued experiments one is run: each takes DVC ten seconds.
     """
     params = small_params()
     params["students_defaults"] = {"hard_weight": params["students"]["small"].pop("hard_weight")}
     write_params(project, params)
-    repro(project, "train_student@small")
     (project / ".dvc/config.local").unlink()
     (project / ".gitignore").write_text(".dvc/tmp\n.dvc/cache\n/work\n/data\n__pycache__\n")
     git = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@example.com"]
@@ -119,15 +108,19 @@ def test_a_grid_of_experiments_trains_one_student_and_runs_no_teacher(project: P
         run(project, *git, *arguments)
     target = "train_student@small"
     grid = ["-S", "students.small.temperature=1,4", "-S", "+students.small.hard_weight=0.25"]
-    run_warm(project, "dvc", "exp", "run", "--queue", *grid, target)
+    queued = re.findall(
+        r"Queued experiment '(.*?)'", run_warm(project, "dvc", "exp", "run", "--queue", *grid, target).stdout
+    )
+    assert len(queued) == 2
+    run_warm(project, "dvc", "queue", "remove", queued[0])
     told = run_warm(project, "dvc", "exp", "run", "--run-all").stdout
-    assert stages_run(told) == [target] * 2
-    assert told.count("Stage 'train_teacher' didn't change") == 2
+    assert stages_run(told) == [target]
+    assert told.count("Stage 'train_teacher' didn't change") == 1
     shown = list(csv.DictReader(io.StringIO(run_warm(project, "dvc", "exp", "show", "--only-changed", "--csv").stdout)))
     found = {
         (row["students.small.temperature"], row["students.small.hard_weight"]) for row in shown if row["Experiment"]
     }
-    assert found == {("1", "0.25"), ("4", "0.25")}
+    assert found in ({("1", "0.25")}, {("4", "0.25")})
     assert {row["reports/train_student/small.json:val.last"] for row in shown} - {""}
 
 
@@ -154,7 +147,8 @@ def test_another_teacher_leaves_the_twins_alone(project: Path) -> None:
     params = small_params()
     params["train_teacher"]["seed"] = 1
     write_params(project, params)
-    assert repro(project, *STUDENTS) == ["train_teacher", "dump_labels", "train_student@small"]
+    targets = [*STUDENTS, "export@small"]
+    assert repro(project, *targets) == ["train_teacher", "dump_labels", "train_student@small", "export@small"]
 
 
 def test_one_store_and_the_data_are_enough_to_train_elsewhere(project: Path, tmp_path: Path) -> None:
@@ -172,7 +166,7 @@ def test_one_store_and_the_data_are_enough_to_train_elsewhere(project: Path, tmp
 def test_dvc_killed_without_its_child_then_run_again(project: Path) -> None:
     expected = files_of(project / "data/train_student/small")
     params = small_params()
-    params["students"]["small"]["fit"]["epochs"] = 3
+    params["students"]["small"]["fit"] |= {"epochs": 3, "checkpoint_seconds": 0.0}
     write_params(project, params)
     target = "train_student@small"
     first = subprocess.Popen(
