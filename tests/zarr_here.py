@@ -23,7 +23,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class AsyncioHere:
-    """Stands for `asyncio` in zarr.core.sync."""
+    """The `asyncio` of zarr.core.sync, with a way of its own to run a coroutine."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
