@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from project import files_of, forget, small_params, write_params
 from teachers import run_student
 from torch import nn
+from written_once import onnx_files_written_once
 
 from pipeline.core.errors import ConfigError
 from pipeline.export import aware
@@ -125,6 +127,12 @@ def run_export(folder: Path, **changes: Any) -> dict[str, Any]:
     )
     report: dict[str, Any] = json.loads((folder / "reports/export/small.json").read_text())
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def written_once() -> Iterator[None]:
+    with onnx_files_written_once():
+        yield
 
 
 @pytest.fixture(scope="module")

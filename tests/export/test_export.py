@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from made import Made
 from PIL import Image
 from project import environment, files_of, forget, small_params, write_params
 from safetensors import safe_open
+from written_once import onnx_files_written_once
 
 import pipeline.export.int8_file
 from pipeline.core.closure import TOP
@@ -60,6 +62,12 @@ def run_export(folder: Path, out: str = "data/export", **changes: Any) -> None:
         folder / "reports/export",
         folder / "work",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def written_once() -> Iterator[None]:
+    with onnx_files_written_once():
+        yield
 
 
 @pytest.fixture(scope="module")
