@@ -2,7 +2,7 @@
 student with many seeds.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,16 @@ def test_two_seeds_by_hand() -> None:
     assert found.gain_points.standard_error == pytest.approx(
         (100**2 * 0.2 / 5 + 200 / 2 * WIDER[2] ** 2) ** 0.5, rel=1e-6
     )
+
+
+def test_another_headline_than_accuracy_stands_beside_it() -> None:
+    rows = pair("a", 3) | pair("b", 4)
+    rows = {name: replace(row, headline=0.0, accuracy=0.1 * place) for place, (name, row) in enumerate(rows.items())}
+    evidence = {"a": (0.7, 0.9), "a_hard": (0.5, 0.5), "b": (0.6, 0.6), "b_hard": (0.1, 0.3)}
+    (found,) = compare(rows, {name: torch.tensor(values) for name, values in evidence.items()})
+    assert [each.mean for each in found.scores] == pytest.approx([0.7, 0.35])
+    assert (found.accuracy.mean, found.twin_accuracy.mean) == pytest.approx((0.1, 0.2))
+    assert found.gain_points.mean == pytest.approx(35)
 
 
 @pytest.mark.parametrize(("seed", "num_seeds", "samples"), [(0, 1, 2000), (1, 2, 7), (2, 3, 500), (3, 5, 10_000)])
