@@ -5,8 +5,8 @@ What a data set's hard labels are says which one it is (`signal` in its manifest
 networks and reports follow. A new signal is a file here with a class of `base.py`, and a name in
 the table below. It goes on in this order: its hard labels (preparation/, data/splits.py; those with
 positions turn with the image: views/operations/), encodings that hold it (`signals` of a class in
-labels/encodings/), losses that learn from it (a file in student/losses/) and how the report shows
-it.
+labels/encodings/), losses that learn from it (a file in student/losses/), its figures (a file in
+evaluation/marks/) and how the report shows them (one in report/marks/).
 
 base.py            the abstract signals: all that rooms ask of one
 binary.py          independent classes: sigmoids
