@@ -13,8 +13,8 @@ from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.evaluation.marks import MARKS, Marks
+from pipeline.evaluation.marks.base import HeldOut
 from pipeline.models.predict import predict_logits
-from pipeline.signals import HardLabels, Outputs
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Exam:
         """Returns a network's logits of every test image."""
         return predict_logits(model, self.test.in_order(self.batch_size), self.device, on_batch=on_images)
 
-    def validation(self, model: nn.Module, on_images: Callable[[int], object]) -> tuple[Outputs, HardLabels] | None:
+    def validation(self, model: nn.Module, on_images: Callable[[int], object]) -> HeldOut | None:
         """Returns a network's logits of every validation image, and their hard labels; None where
         the marks do not need them.
         """

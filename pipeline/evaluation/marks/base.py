@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Integer, Shaped
 
 from pipeline.results.evaluation import Scores
 from pipeline.signals import HardLabels, Outputs, Signal
 from pipeline.signals.metrics import ReliabilityBin
+
+#: A network's outputs on the validation split, and its hard labels.
+HeldOut = tuple[Float[torch.Tensor, "held_out classes"], Integer[torch.Tensor, "held_out ..."]]
 
 #: Values of a network whose mean is its headline. Their spread is that of the headline over the
 #: choice of test samples: the standard error of the mean of so many independent values is that of
@@ -49,7 +52,7 @@ class Marks(ABC):
         outputs: Outputs,
         hard_labels: HardLabels,
         teacher_outputs: Outputs | None,
-        validation: tuple[Outputs, HardLabels] | None,
+        validation: HeldOut | None,
     ) -> Marked:
         """Returns the marks of a network on the test split.
 

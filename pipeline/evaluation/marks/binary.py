@@ -6,7 +6,7 @@ from typing import final
 import torch
 from jaxtyping import Bool
 
-from pipeline.evaluation.marks.base import Marked, Marks
+from pipeline.evaluation.marks.base import HeldOut, Marked, Marks
 from pipeline.evaluation.marks.resampling import evidence_of, resampled
 from pipeline.results.evaluation import Scores
 from pipeline.results.independent_classes import IndependentScores
@@ -41,7 +41,7 @@ class BinaryMarks(Marks):
         outputs: Outputs,
         hard_labels: HardLabels,
         teacher_outputs: Outputs | None,
-        validation: tuple[Outputs, HardLabels] | None,
+        validation: HeldOut | None,
     ) -> Marked:
         assert validation is not None, "a threshold is not chosen on what it is judged by"
         threshold = best_threshold(*validation)

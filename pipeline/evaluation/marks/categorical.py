@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 
 from pipeline.evaluation.breakdown import class_accuracies, class_counts, confusions, top_k_accuracy
-from pipeline.evaluation.marks.base import Marked, Marks
+from pipeline.evaluation.marks.base import HeldOut, Marked, Marks
 from pipeline.results.evaluation import Scores
 from pipeline.signals import HardLabels, Outputs
 from pipeline.signals.categorical import CATEGORICAL
@@ -35,7 +35,7 @@ class CategoricalMarks(Marks):
         outputs: Outputs,
         hard_labels: HardLabels,
         teacher_outputs: Outputs | None,
-        validation: tuple[Outputs, HardLabels] | None,
+        validation: HeldOut | None,
     ) -> Marked:
         said = answers(outputs, hard_labels, teacher_outputs)
         return Marked(
