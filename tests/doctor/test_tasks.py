@@ -1,4 +1,6 @@
-"""Projects of independent classes: the task of a new one, the settings that fit it, its check-up."""
+"""Projects of independent classes: the task of a new one, the settings that fit it, its
+check-up.
+"""
 
 import shutil
 from pathlib import Path

@@ -23,7 +23,9 @@ def store(tagged_project: Path) -> StoreReader:
 
 
 def sample_with(tagged_project: Path, count: int, unknown: int) -> tuple[str, torch.Tensor]:
-    """Returns the id and the entries of a training sample with so many classes, and unknown ones."""
+    """Returns the id and the entries of a training sample with so many classes, and unknown
+    ones.
+    """
     split = ImageDataset(tagged_project / "data/prepare").split("train")
     fits = ((split.hard_labels == 1).sum(1) == count) & ((split.hard_labels == -1).sum(1) == unknown)
     row = int(fits.nonzero()[0, 0])
