@@ -55,7 +55,8 @@ class Objective:
         answers = model(batch.inputs.to(device, non_blocking=True))
         logits, embedding = answers if isinstance(answers, tuple) else (answers, None)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        loss: Tensor | float = 0.0
+        # Of no class's labels: 0, with a gradient for the head, which several processes exchange.
+        loss: Tensor | float = 0.0 if self.hard_weight or self.soft_weight else 0.0 * logits.sum(dim=1)
         # 2. The hard labels.
         if self.hard_weight:
             loss = self.hard_weight * self._hard(logits, batch)

@@ -11,12 +11,14 @@ from project import student
 from safetensors.torch import load_file
 from stores import UINT8, make
 from teachers import edit_params, make_project, run_dump, run_student, run_teacher
+from torch import nn
 
 import pipeline.student.run
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.labels.reader import StoreReader
 from pipeline.models.saved import read_meta, read_model
+from pipeline.student.batches import LabelledBatch
 from pipeline.student.features import check_features, features_lines
 from pipeline.student.groups import check_team
 from pipeline.student.settings import TrainStudent
@@ -148,3 +150,27 @@ def test_what_is_to_be_known_is_told(dumped: Path) -> None:
     relations = validate(TrainStudent, student(**ROWS["relations"]), "students.relations")
     with pytest.raises(ConfigError, match=r"feature_loss: kind 'rkd' compares the examples of a batch"):
         check_team(Team(rank=0, world=2), {"relations": relations}, "students")
+
+
+class Both(nn.Module):
+    """A network that gives logits and an embedding of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.head = nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.trunk(pixels.flatten(1).float())
+        return self.head(embedding), embedding
+
+
+def test_a_head_that_learns_nothing_has_a_gradient_for_processes_to_exchange() -> None:
+    row, network = validate(TrainStudent, student(**ROWS["alone"]), "students.alone"), Both()
+    batch = LabelledBatch(
+        torch.ones(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, -1]), features=torch.tensor([[1.0, 2.0, 3.0]] * 2)
+    )
+    row.objective(2.0)(network, batch, torch.device("cpu")).backward()  # type: ignore[no-untyped-call]
+    assert network.head.weight.grad is not None
+    assert not network.head.weight.grad.any()
+    assert network.trunk.weight.grad is not None
+    assert network.trunk.weight.grad.any()
