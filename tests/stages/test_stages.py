@@ -184,7 +184,7 @@ def test_evaluate_tries_worse_images_and_takes_the_cost(finished: Path) -> None:
         assert row["corruptions"]["gaussian_blur"] <= row["corruptions"]["clean"] + 0.1
         cost = row["cost"]
         assert 0 < cost["latency_ms"]["one"]["p50"] <= cost["latency_ms"]["one"]["p95"]
-        assert 0 < cost["import_memory_bytes"] < cost["peak_memory_bytes"]
+        assert 0 < cost["import_memory_bytes"] <= cost["peak_memory_bytes"]  # both of this very process
     rows = content["models"]
     assert rows["small"]["cost"] == rows["small_hard"]["cost"] != rows["teacher"]["cost"]
     (compared,) = content["comparisons"]

@@ -125,7 +125,7 @@ def test_hard_labels_with_unknown_entries_teach_as_well(tmp_path: Path) -> None:
     [
         (KD, "binary", ODDS8, r"^params.yaml: students.x.loss.kind: 'kd', which learns from categorical labels, and these are binary; expected binary_kd"),
         (BINARY_KD, "categorical", UINT8, r"^params.yaml: students.x.loss.kind: 'binary_kd', which learns from binary labels, and these are categorical; expected kd, "),
-        (BINARY_KD | {"standardize": True}, "binary", ODDS8, r"^params.yaml: students.x.loss.standardize: true, and labels are binary; expected false"),
+        (BINARY_KD | {"standardize": True}, "binary", ODDS8, r"^params.yaml: students.x.loss.standardize: True \(bool\); expected False"),
     ],
     ids=["kd", "binary_kd", "standardised"],
 )  # fmt: skip

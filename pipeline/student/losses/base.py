@@ -106,8 +106,6 @@ class SoftLoss(ABC):
             }
             what = f"{self.kind!r}, which learns from {self.signal} labels, and these are {found}"
             raise ConfigError(f"{where}.kind", what, expected=fixes[found])
-        if self.standardize and found != "categorical":
-            raise ConfigError(f"{where}.standardize", f"true, and labels are {found}", expected="false")
 
     def check_views(self, mixes: bool, where: str) -> None:
         """Raises ConfigError where views mix two samples and it needs the one class of a sample."""
@@ -125,7 +123,7 @@ class SoftLoss(ABC):
             found = (
                 f"given, and loss kind {self.kind!r}{', standardised,' if self.standardize else ''} has one temperature"
             )
-            raise ConfigError(where, found, expected="null, or loss: kd, dkd or dist, not standardised")
+            raise ConfigError(where, found, expected="null, or loss: kd, dkd, dist or binary_kd, not standardised")
 
     def check_classes(self, num_classes: int, where: str) -> None:
         """Raises ConfigError where the classes are so few that standardised logits are the same,

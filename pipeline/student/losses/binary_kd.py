@@ -26,6 +26,7 @@ def binary_distillation(
     the classes would compare how they share one sample among them, which independent classes do
     not.
 
+    >>> import torch
     >>> student = torch.tensor([[2, -1, 0.5, 0], [0.3, 1.2, -0.7, 2.2], [-1.5, 0, 3, 1]])
     >>> teacher = torch.tensor([[4, -2, 1, 0.5], [1, 0, -1, 5], [0, -0.5, 2, 3]])
     >>> for temperature in (1.0, 2.0, 4.0):
