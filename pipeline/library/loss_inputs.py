@@ -4,6 +4,7 @@ from torch import Tensor
 
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.labels.targets import SparseTargets
+from pipeline.signals import Signal
 
 _FIX = "take KD, DIST or CentredMSE"
 
@@ -41,3 +42,14 @@ def need_plain_views(partner_labels: Tensor | None, kind: str) -> None:
     """
     if partner_labels is not None:
         raise ConfigError(kind, "its views are mixed of two samples", expected="views of one class", fix=_FIX)
+
+
+def need_labels_of(signal: Signal, hard_labels: Tensor, num_classes: int, kind: str) -> None:
+    """Raises DataError where hard labels are of another signal than a loss learns from."""
+    wanted = [num_classes] if signal.is_independent else []
+    if list(hard_labels.shape[1:]) != wanted:
+        found = f"hard labels of shape {list(hard_labels.shape)}"
+        expected = (
+            f"[{len(hard_labels)}, {num_classes}], an entry for each class" if wanted else "one class for each view"
+        )
+        raise DataError(kind, found, expected=expected, fix="take KD" if wanted else "take BinaryKD")

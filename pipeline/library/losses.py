@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.labels.targets import SparseTargets
 from pipeline.library.arguments import need_number, need_whole
 from pipeline.library.labels import Labels, as_labels
-from pipeline.library.loss_inputs import need_classes, need_plain_views, need_same_classes
+from pipeline.library.loss_inputs import need_classes, need_labels_of, need_plain_views, need_same_classes
+from pipeline.signals import SIGNALS
 from pipeline.student.losses import SoftLoss, build_loss
 from pipeline.training.hard_labels import mixed_cross_entropy
 
@@ -30,8 +31,8 @@ class Loss(nn.Module, ABC):
         self,
         logits: Float[Tensor, "batch classes"],
         targets: Any,
-        hard_labels: Int64[Tensor, " _"],
-        partner_labels: Int64[Tensor, " _"] | None = None,
+        hard_labels: Integer[Tensor, "_ ..."],
+        partner_labels: Integer[Tensor, "_ ..."] | None = None,
         own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the batch's mean loss."""
@@ -53,7 +54,8 @@ class SoftTargetLoss(Loss):
     Logits of bfloat16 or float16 are computed with as float32.
 
     Args:
-        kind: The name of the loss, as in `params.yaml`: `kd`, `dkd`, `dist`, `nkd`, `mse`.
+        kind: The name of the loss, as in `params.yaml`: `kd`, `dkd`, `dist`, `nkd`, `mse`,
+            `binary_kd`.
         temperature: The one that the soft targets are at.
         standardize: Whether both sides are standardised first; then only the spacing of an
             example's classes counts.
@@ -71,8 +73,8 @@ class SoftTargetLoss(Loss):
         self,
         logits: Float[Tensor, "batch classes"],
         targets: Targets,
-        hard_labels: Int64[Tensor, " _"],
-        partner_labels: Int64[Tensor, " _"] | None = None,
+        hard_labels: Integer[Tensor, "_ ..."],
+        partner_labels: Integer[Tensor, "_ ..."] | None = None,
         own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the batch's mean loss.
@@ -84,6 +86,7 @@ class SoftTargetLoss(Loss):
         """
         if isinstance(targets, SparseTargets):
             self.loss.check_labels("some classes", "sparse targets", self.loss.kind)
+        need_labels_of(SIGNALS[self.loss.signal], hard_labels, logits.shape[1], self.loss.kind)
         need_same_classes(logits, targets, hard_labels, self.loss.kind)
         if self.loss.needs_hard_label:
             need_plain_views(partner_labels, self.loss.kind)
@@ -99,6 +102,7 @@ class SoftTargetLoss(Loss):
         labels = as_labels(labels)
         labels.need_targets(self.temperature)
         store = labels.store
+        self.loss.check_signal(store.manifest.signal, self.loss.kind)
         self.loss.check_labels(store.encoding.detail, f"{labels.location} ({store.encoding.kind})", self.loss.kind)
         self.loss.check_views(store.views.mixes, self.loss.kind)
         self.loss.check_classes(store.manifest.num_classes, self.loss.kind)
@@ -176,10 +180,25 @@ class CentredMSE(SoftTargetLoss):
         super().__init__("mse", temperature, standardize=standardize)
 
 
+class BinaryKD(SoftTargetLoss):
+    """The loss of `binary_distillation`: soft targets are log-odds, and hard labels rows of
+    entries.
+
+    >>> student, teacher = torch.tensor([[2, -1, 0.5]]), torch.tensor([[1.0, 0, -1]])
+    >>> f"{BinaryKD(temperature=1.0)(student, teacher, torch.tensor([[1, 0, -1]])):.4f}"
+    '0.4601'
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__("binary_kd", temperature, standardize=False)
+
+
 class HardLabelLoss(Loss):
     """The cross-entropy with the hard labels, a mean over the batch, in nats.
 
-    An example without a label (-1), or mixed with one that has none, counts 0.
+    An example without a label (-1), or mixed with one that has none, counts 0. Where a label is a
+    row of entries, classes are independent: the sum over the known entries of their binary
+    cross-entropy.
 
     Args:
         label_smoothing: So much of a target's mass goes to all classes alike.
@@ -193,8 +212,8 @@ class HardLabelLoss(Loss):
         self,
         logits: Float[Tensor, "batch classes"],
         targets: Any,
-        hard_labels: Int64[Tensor, " _"],
-        partner_labels: Int64[Tensor, " _"] | None = None,
+        hard_labels: Integer[Tensor, "_ ..."],
+        partner_labels: Integer[Tensor, "_ ..."] | None = None,
         own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the batch's mean loss; the soft targets are not looked at.
@@ -205,13 +224,14 @@ class HardLabelLoss(Loss):
         need_same_classes(logits, None, hard_labels, "HardLabelLoss")
         for labels in (hard_labels, partner_labels):
             if labels is not None:
-                need_classes(labels, logits.shape[1], UNLABELLED, "HardLabelLoss")
+                need_classes(labels, logits.shape[1] if labels.ndim == 1 else 2, UNLABELLED, "HardLabelLoss")
         partners = None if partner_labels is None or own_shares is None else (partner_labels, own_shares)
+        signal = SIGNALS["categorical" if hard_labels.ndim == 1 else "binary"]
         values = mixed_cross_entropy(
-            _precise(logits), hard_labels, partners=partners, label_smoothing=self.label_smoothing
+            _precise(logits), hard_labels, partners=partners, label_smoothing=self.label_smoothing, signal=signal
         )
         if partner_labels is not None:
-            known = (hard_labels >= 0) & (partner_labels >= 0)
+            known = is_labelled(hard_labels) & is_labelled(partner_labels)
             values = values * known.to(values.device, values.dtype, non_blocking=True)
         return values.mean()
 
@@ -255,8 +275,8 @@ class Distillation(Loss):
         self,
         logits: Float[Tensor, "batch classes"],
         targets: Targets,
-        hard_labels: Int64[Tensor, " _"],
-        partner_labels: Int64[Tensor, " _"] | None = None,
+        hard_labels: Integer[Tensor, "_ ..."],
+        partner_labels: Integer[Tensor, "_ ..."] | None = None,
         own_shares: Float[Tensor, " _"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the batch's mean loss; raises what its parts do."""

@@ -257,7 +257,7 @@ def test_no_manifest_leads_to_anything_but_labels_or_a_line(name: str, made: Pat
         ({"temperatures": [1.0, 1.0]}, "a temperature twice among 1, 1"),
         ({"view_numbers": [1, 1]}, "a view number twice"),
         ({"block_samples": 0}, "manifest.block_samples: 0"),
-        ({"class_names": []}, "manifest.class_names"),
+        ({"class_names": []}, "signal categorical and 0 class names"),
         ({"encoding": TOPK | {"k": 10**9}}, "encoding.k: 1000000000"),
     ],
 )

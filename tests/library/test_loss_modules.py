@@ -14,6 +14,7 @@ from torch.nn.functional import log_softmax
 
 import potstill
 from pipeline.labels.targets import SparseTargets
+from pipeline.signals import SIGNALS
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.losses import LOSSES, build_loss
 from pipeline.student.objective import Objective
@@ -52,8 +53,34 @@ class Given(nn.Module):
 
 
 def test_every_loss_has_a_module() -> None:
-    assert set(MODULES) == set(LOSSES)
-    assert {loss.__name__ for loss in MODULES.values()} < set(losses.__all__)
+    assert {*MODULES, "binary_kd"} == set(LOSSES)
+    assert {"BinaryKD", *(loss.__name__ for loss in MODULES.values())} < set(losses.__all__)
+
+
+def test_the_module_of_independent_classes_gives_the_stages_objective() -> None:
+    odds, entries = TEACHER / 4, torch.tensor([[1, 0, -1, 0], [0, 1, 1, -1], [-1, -1, 0, 1]], dtype=torch.int8)
+    logits = [STUDENT.clone().requires_grad_() for _ in range(2)]
+    objective = Objective(0.3, 0.7, 4.0, 0.1, build_loss({"kind": "binary_kd"}, "loss"), signal=SIGNALS["binary"])
+    batch = LabelledBatch(make_split(3).inputs, entries, soft_targets=odds)
+    module = losses.Distillation(losses.BinaryKD(4.0), hard_weight=0.3, soft_weight=0.7, label_smoothing=0.1)
+    values = [objective(Given(logits[0]), batch, torch.device("cpu")), module(logits[1], odds, entries)]
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*torch.autograd.grad(values, logits))
+
+
+@pytest.mark.parametrize(
+    ("module", "labels", "line"),
+    [
+        (losses.BinaryKD, HARD_LABELS, r"^binary_kd: hard labels of shape \[3\]; expected \[3, 4\], an entry for each class"),
+        (losses.KD, torch.zeros(3, 4, dtype=torch.int8), r"^kd: hard labels of shape \[3, 4\]; expected one class for"),
+    ],
+    ids=["classes", "entries"],
+)  # fmt: skip
+def test_hard_labels_of_another_signal_are_refused(
+    module: Callable[..., losses.SoftTargetLoss], labels: torch.Tensor, line: str
+) -> None:
+    with pytest.raises(potstill.PotstillError, match=line):
+        module(4.0)(STUDENT, TARGETS, labels)
 
 
 @pytest.mark.parametrize("mixes", [False, True], ids=["plain", "mixed"])

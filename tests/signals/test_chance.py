@@ -78,7 +78,9 @@ def test_the_students_stage_reports(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setattr(Students, "start", lambda students, name: own)
     monkeypatch.setattr(pipeline.student.run, "fit", lambda runs, batches: [result])
     monkeypatch.setattr(pipeline.student.run, "Trained", lambda *parts: object.__new__(Trained))
-    plan = SimpleNamespace(title="train_student@x", settings=None, scratch=SimpleNamespace(folder=Path()))
+    plan = SimpleNamespace(
+        title="train_student@x", settings=SimpleNamespace(learns_classes=True), scratch=SimpleNamespace(folder=Path())
+    )
     data: Any = SimpleNamespace(val=SimpleNamespace(hard_labels=LABELS))
     students = object.__new__(Students)
     vars(students).update(_plans={"x": plan}, _data=data)
