@@ -1,8 +1,8 @@
 """Losses over student logits, soft targets and hard labels: functions of single examples, and
 modules that return the mean of a batch.
 
-Soft targets are the teacher's log-probabilities (of independent classes, log-odds) at the loss's temperature, as `Labels.targets` and
-the items of a `DistillationDataset` have them.
+Soft targets are the teacher's log-probabilities at the loss's temperature (of independent classes,
+log-odds), as `Labels.targets` and the items of a `DistillationDataset` have them.
 """
 
 from pipeline.library.losses import (
