@@ -20,7 +20,8 @@ vector.py          embeddings, which a data set has no hard labels for
 """
 
 from pipeline.data.signal_kinds import SignalKind
-from pipeline.signals.base import HardLabels, Outputs, Signal, StoredKind, StoredSignal
+from pipeline.data.splits import HardLabels
+from pipeline.signals.base import Outputs, Signal, StoredKind, StoredSignal
 from pipeline.signals.binary import Binary
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.vector import VECTOR

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Float64, Integer
+from jaxtyping import Bool, Float, Float64
 
 from pipeline.data.signal_kinds import SignalKind
+from pipeline.data.splits import HardLabels
 
 #: What a store may hold: the kinds of a data set's hard labels, and the teacher's embeddings.
 StoredKind = SignalKind | Literal["vector"]
-#: Hard labels of a split or a batch, as `data/splits.py` has them for each signal.
-HardLabels = Integer[torch.Tensor, "samples ..."]
 Outputs = Float[torch.Tensor, "samples classes"]
 
 

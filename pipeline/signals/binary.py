@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 
-from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.data.splits import HardLabels
+from pipeline.signals.base import Outputs, Signal
 from pipeline.signals.binary_metrics import mean_average_precision, prevalence, set_metrics
 from pipeline.signals.pieces import by_pieces
 

@@ -7,7 +7,8 @@ from typing import final
 import torch
 from jaxtyping import Bool, Float, Float64
 
-from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.data.splits import HardLabels
+from pipeline.signals.base import Outputs, Signal
 from pipeline.signals.losses import cross_entropy, log_normalise
 from pipeline.signals.metrics import accuracy, agreement, classification_metrics, kl_to_teacher_of_each, mean_by_chance
 from pipeline.signals.pieces import by_pieces

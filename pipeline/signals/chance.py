@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 
 from pipeline.core.errors import ModelError
-from pipeline.signals.base import HardLabels, Outputs, Signal
+from pipeline.data.splits import HardLabels
+from pipeline.signals.base import Outputs, Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.metrics import mean_by_chance
 

@@ -20,7 +20,6 @@ class Vector(StoredSignal):
     """
 
     kind = "vector"
-    outputs = "embeddings"
     answer = "direction"
 
     def values(self, outputs: Outputs, temperature: float) -> Outputs:
