@@ -55,7 +55,7 @@ READ: list[tuple[object, str | None, list[str] | None, LabelSet | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("label", "separator", "classes", "found"), READ, ids=repr)
+@pytest.mark.parametrize(("label", "separator", "classes", "found"), READ, ids=[repr(row[:3]) for row in READ])
 def test_a_set_is_read_in_one_way(
     label: object, separator: str | None, classes: list[str] | None, found: LabelSet | None
 ) -> None:
