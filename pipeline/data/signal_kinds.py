@@ -2,5 +2,6 @@
 
 from typing import Literal
 
-#: One class of several for each sample, or independent classes: each of them yes, no or unknown.
-SignalKind = Literal["categorical", "binary"]
+#: One class of several for each sample; independent classes, each of them yes, no or unknown; or
+#: one class of several at each position of a grid.
+SignalKind = Literal["categorical", "binary", "grid"]

@@ -4,8 +4,9 @@ A sample id is derived from a sample's input alone, so labels follow their sampl
 
 A hard label is the number of a class, or -1 where the sample is unlabelled (int64 [samples]). Where
 classes are independent it has an entry for each class: 1 for yes, 0 for no, -1 for unknown (int8
-[samples, classes]); a sample without a known entry is unlabelled. Only the training split has
-unlabelled samples.
+[samples, classes]). Where each position of an image has a class, it is a map of them (int16
+[samples, height, width], -1 for unknown). A sample without a known entry is unlabelled. Only the
+training split has unlabelled samples.
 """
 
 from abc import ABC, abstractmethod
@@ -32,24 +33,26 @@ _Values = TypeVar("_Values", np.ndarray, torch.Tensor)
 def is_labelled(hard_labels: _Values) -> _Values:
     """Returns for each sample whether it has a class or, of independent classes, a known entry."""
     known: _Values = hard_labels != UNLABELLED
-    return known if known.ndim == 1 else known.any(1)  # type: ignore[return-value]
+    return known if known.ndim == 1 else known.reshape(len(known), -1).any(1)  # type: ignore[return-value]
 
 
 def known_classes(hard_label: Shaped[torch.Tensor, "..."]) -> int | list[int] | None:
-    """Returns the class of a sample or, of independent ones, those that are yes; None where nothing
-    is known.
+    """Returns the class of a sample; of independent ones, those that are yes; of a map, those in
+    it. None where nothing is known.
     """
     if not is_labelled(hard_label[None]).item():
         return None
+    if hard_label.ndim == 2:
+        return [number for number in hard_label.unique().tolist() if number != UNLABELLED]
     classes: int | list[int] = (hard_label == 1).nonzero()[:, 0].tolist() if hard_label.ndim else int(hard_label)
     return classes
 
 
 def unknown_classes(hard_label: Shaped[torch.Tensor, "..."]) -> list[int] | None:
-    """Returns the independent classes of which nothing is known; None where each sample is of
-    one.
+    """Returns the independent classes of which nothing is known; None where classes are not
+    independent.
     """
-    unknown: list[int] | None = (hard_label == UNLABELLED).nonzero()[:, 0].tolist() if hard_label.ndim else None
+    unknown: list[int] | None = (hard_label == UNLABELLED).nonzero()[:, 0].tolist() if hard_label.ndim == 1 else None
     return unknown
 
 

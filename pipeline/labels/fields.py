@@ -3,6 +3,7 @@ from, digested.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -102,7 +103,7 @@ def pieces(logits: torch.Tensor) -> Iterator[slice]:
     6 times as long. A device gets fewer, larger ones.
     """
     entries = _PIECE_ENTRIES if logits.device.type == "cpu" else _DEVICE_ENTRIES
-    size = max(1, entries // logits.shape[1])
+    size = max(1, entries // math.prod(logits.shape[1:]))
     for start in range(0, len(logits), size):
         yield slice(start, start + size)
 

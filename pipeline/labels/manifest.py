@@ -61,6 +61,7 @@ Part: TypeAlias = Block | AnchorBlock
 
 _Temperature = Annotated[float, Field(ge=1e-9, le=1e9)]
 _Count = Annotated[int, Field(ge=1, le=1 << 40)]
+_Side = Annotated[int, Field(ge=1, le=1 << 15)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -116,8 +117,9 @@ class _Part:
 class Manifest:
     """The facts that a store states about itself; `complete` is set last.
 
-    A store of embeddings has `num_dimensions` and no classes. Encoding, views and teacher are kept
-    as JSON, so that its fingerprint covers what stands in the file."""
+    A store of embeddings has `num_dimensions` and no classes, one of a grid the `positions` of it.
+    Encoding, views and teacher are kept as JSON, so that its fingerprint covers what stands in the
+    file."""
 
     encoding: dict[str, Any]
     class_names: Annotated[list[str], Field(max_length=1 << 24)]
@@ -131,6 +133,7 @@ class Manifest:
     teacher: dict[str, Any] | None
     signal: StoredKind = "categorical"
     num_dimensions: Annotated[int, Field(ge=1, le=MOST_DIMENSIONS)] | None = None
+    positions: tuple[_Side, _Side] | None = None
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
     table_bytes: NonNegativeInt | None = None
@@ -173,7 +176,7 @@ class Manifest:
 
     @property
     def space(self) -> LabelSpace:
-        return LabelSpace(self.num_classes, self.temperature, tuple(self.temperatures), self.signal)
+        return LabelSpace(self.num_classes, self.temperature, tuple(self.temperatures), self.signal, self.positions)
 
     @property
     def blocks_per_view(self) -> int:
@@ -196,8 +199,9 @@ class Manifest:
     def signed(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON, with its own fingerprint."""
         content = asdict(self) | {"fingerprint": ""}
-        if self.num_dimensions is None:  # as stores of classes have always been written
-            del content["num_dimensions"]
+        for name in ("num_dimensions", "positions"):  # as stores of classes have always been written
+            if content[name] is None:
+                del content[name]
         return content | {"fingerprint": manifest_fingerprint(content)}
 
     def may_share_labels(self, other: "Manifest") -> bool:
@@ -261,6 +265,8 @@ def _nonsense(manifest: Manifest) -> str | None:
     """Returns why entries of a manifest do not fit each other, or None."""
     if manifest.is_of_embeddings != (manifest.num_dimensions is not None):
         return f"signal {manifest.signal} and num_dimensions {manifest.num_dimensions}"
+    if (manifest.signal == "grid") != (manifest.positions is not None):
+        return f"signal {manifest.signal} and positions {manifest.positions}"
     if manifest.is_of_embeddings == bool(manifest.class_names):
         return f"signal {manifest.signal} and {len(manifest.class_names):,} class names"
     if manifest.is_of_embeddings and (manifest.temperature != 1 or manifest.temperatures != [1]):
@@ -282,7 +288,17 @@ def manifest_fingerprint(content: Mapping[str, Any]) -> str:
 
 def _decides(manifest: Manifest) -> list[Any]:
     m = manifest
-    return [m.signal, m.num_dimensions, m.encoding, m.class_names, m.temperature, m.temperatures, m.views, m.teacher]
+    return [
+        m.signal,
+        m.num_dimensions,
+        m.positions,
+        m.encoding,
+        m.class_names,
+        m.temperature,
+        m.temperatures,
+        m.views,
+        m.teacher,
+    ]
 
 
 def _blocks_of(manifest: Manifest) -> list[Any]:

@@ -1,5 +1,5 @@
-"""The signal that a teacher gives for a sample: one class of several, independent classes, or an
-embedding.
+"""The signal that a teacher gives for a sample: one class of several, of the sample or of each
+position in it, independent classes, or an embedding.
 
 What a data set's hard labels are says which one it is (`signal` in its manifest), and its stores,
 networks and reports follow. A new signal is a file here with a class of `base.py`, and a name in
@@ -13,6 +13,8 @@ binary.py          independent classes: sigmoids
 binary_metrics.py  average precision, F1, calibration of independent classes
 categorical.py     one class of several: a softmax
 chance.py          the checks that a classifier is better than guessing
+grid.py            one class of several at each position
+grid_metrics.py    intersection over union, calibration of positions
 losses.py          a softmax's loss against hard labels, and its distance to the teacher's
 metrics.py         figures of a softmax: accuracy, NLL, calibration, agreement with the teacher
 pieces.py          values per sample, computed for some samples at a time
@@ -24,9 +26,10 @@ from pipeline.data.splits import HardLabels
 from pipeline.signals.base import Outputs, Signal, StoredKind, StoredSignal
 from pipeline.signals.binary import Binary
 from pipeline.signals.categorical import CATEGORICAL
+from pipeline.signals.grid import Grid
 from pipeline.signals.vector import VECTOR
 
-SIGNALS: dict[SignalKind, Signal] = {each.kind: each for each in (CATEGORICAL, Binary())}
+SIGNALS: dict[SignalKind, Signal] = {each.kind: each for each in (CATEGORICAL, Binary(), Grid())}
 #: What stores hold: those, and embeddings.
 STORED: dict[StoredKind, StoredSignal] = {**dict(SIGNALS.items()), "vector": VECTOR}
 

@@ -12,7 +12,7 @@ from pipeline.data.splits import HardLabels
 
 #: What a store may hold: the kinds of a data set's hard labels, and the teacher's embeddings.
 StoredKind = SignalKind | Literal["vector"]
-Outputs = Float[torch.Tensor, "samples classes"]
+Outputs = Float[torch.Tensor, "samples classes *grid"]
 
 
 class StoredSignal(ABC):

@@ -30,11 +30,13 @@ def kl_divergence_with_log_targets(
     return F.kl_div(F.log_softmax(logits, dim=1), log_targets, reduction="none", log_target=True).sum(dim=1)
 
 
-def log_normalise(scores: Float[torch.Tensor, "labels classes"]) -> Float[torch.Tensor, "labels classes"]:
+def log_normalise(
+    scores: Float[torch.Tensor, "labels classes *grid"],
+) -> Float[torch.Tensor, "labels classes *grid"]:
     """Returns log_softmax over the classes.
 
     For few classes on a CPU it runs along the other axis in memory, several times as fast (10
     classes, torch 2.15)."""
-    if scores.shape[1] < _FEW_CLASSES and scores.device.type == "cpu":
+    if scores.ndim == 2 and scores.shape[1] < _FEW_CLASSES and scores.device.type == "cpu":
         return torch.log_softmax(scores.T, dim=0).T.contiguous()
     return torch.log_softmax(scores, dim=1)

@@ -1,5 +1,6 @@
 """Values per sample, computed for some samples at a time."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,7 +20,7 @@ def by_pieces(
     Args:
         values_of: Called with the same rows of all `columns`, of which the first are logits.
     """
-    rows, count = max(1, VALUES_AT_ONCE // max(1, columns[0].shape[1])), len(columns[0])
+    rows, count = max(1, VALUES_AT_ONCE // max(1, math.prod(columns[0].shape[1:]))), len(columns[0])
     if count <= rows:
         return values_of(*columns)
     values = None

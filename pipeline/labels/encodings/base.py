@@ -25,12 +25,14 @@ class LabelSpace:
 
     Of embeddings, `num_classes` is the number of their dimensions, and 1 the only temperature.
     `temperature` is the one that log-probabilities are stored at; `temperatures` are the declared
-    ones, at which fidelity is measured and which every encoding except `sampled` can serve."""
+    ones, at which fidelity is measured and which every encoding except `sampled` can serve.
+    `positions` is the height and width of the grid that has a class at each position."""
 
     num_classes: int
     temperature: float
     temperatures: tuple[float, ...]
     signal_kind: StoredKind = "categorical"
+    positions: tuple[int, int] | None = None
 
     @property
     def signal(self) -> StoredSignal:
