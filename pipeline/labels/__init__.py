@@ -6,6 +6,7 @@ here and nowhere else.
 
 encodings/   the ways to write a label vector, one file each, and their table; new ones go there
 targets.py   soft targets that keep a few classes only
+position_targets.py  soft targets at some positions of a grid
 manifest.py  the facts that a store states about itself, and its blocks
 notes.py     the lines about what labels stand for, where views do not show that
 fields.py    labels as rows of fields: encoded from logits, measured, chosen from, digested
