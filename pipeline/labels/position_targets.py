@@ -1,4 +1,4 @@
-"""Soft targets at some positions of a grid, and what a network says at the same ones."""
+"""Soft targets at some positions of a grid, and a network's outputs at the same ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def at_index(
 
 @dataclass(frozen=True)
 class PositionTargets:
-    """Soft targets at positions: of each label all cells of a grid, or positions that were drawn.
+    """The soft targets of positions: of each label all cells of a grid, or some that were drawn.
 
     Attributes:
         rows: Targets of the positions of the first label, then of the second, and so on.
@@ -66,7 +66,7 @@ class PositionTargets:
     def maps_of(
         self, values: Float[torch.Tensor, "labels classes height width"]
     ) -> Float[torch.Tensor, "labels classes positions"]:
-        """Returns what a network says at the positions: the mean of its logits in each cell, or
+        """Returns a network's outputs at the positions: the mean of its logits in each cell, or
         those at the drawn positions.
         """
         return in_cells(values, self.stride) if self.index is None else at_index(values, self.index)
