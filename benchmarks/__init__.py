@@ -7,6 +7,7 @@ in reports/bench/<name>.json. A new claim is a file here and a section in docs/b
 Speed and size of the pipeline:
 
     dump_overhead.py      the dump against the teacher's bare forward pass
+    embedding_size.py     bytes and fidelity of a real teacher's embeddings, by encoding
     encoding_speed.py     what encoding and decoding a label takes, for every encoding
     farm.py               several students in one pass against one after the other
     first_hour.py         `make new`, doctor and all stages on drawn images: minutes, and accuracy
@@ -30,6 +31,7 @@ Speed and size of the pipeline:
 
 Worth of distillation:
 
+    features.py           the teacher's embeddings beside labels, alone, and before a tenth of labels
     few_views.py          few stored views, and teachers that are not ours, by recipe
     mislabelled.py        labels flipped on purpose, and how many of them are found
     seeds.py              students against their twins over several seeds

@@ -5,9 +5,9 @@
 
 The archive is a tar file of 1,000 JPEG images, one of each class of ImageNet-1k, which sorted by
 name are in the order of the classes (the public repository EliSchwartz/imagenet-sample-images has
-such photographs). The network comes from the two packages above; the product needs neither. Logits
-are kept in work/photos, a file for each view, so that a second call goes on where the first one was
-stopped.
+such photographs). The network comes from the two packages above; the product needs neither. Logits,
+and embeddings where they are asked for, are kept in work/photos, a file for each view, so that a
+second call goes on where the first one was stopped.
 
 References:
     Mingxing Tan, Quoc Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
@@ -43,7 +43,7 @@ from pipeline.views.spec import ViewSpec
 
 ARCHIVE_VARIABLE = "PHOTOS_ARCHIVE"
 FOLDER = Path("work/photos")
-NUM_CLASSES = 1000
+NUM_CLASSES, NUM_DIMENSIONS = 1000, 1280
 SIDE_PX = 224
 _SEED = 3
 _FLIP = FlipHorizontal(probability=0.5)
@@ -71,17 +71,34 @@ def photo_logits(
         DataError: Logits of some views are not in work/photos yet, and there is no archive or no
             network to make them.
     """
-    folder = FOLDER / of
+    return _outputs(views, of, FOLDER / of, NUM_CLASSES, lambda: _teacher(device or torch.device("cpu"), _network()))
+
+
+def photo_embeddings(views: int, of: str = "resized") -> Float[torch.Tensor, "views 1000 1280"]:
+    """Returns what the teacher's last layer is given; raises what `photo_logits` raises."""
+
+    def predict() -> Callable[[torch.Tensor], torch.Tensor]:
+        network = _network()
+        network._fc = torch.nn.Identity()
+        return _teacher(torch.device("cpu"), network)
+
+    return _outputs(views, of, FOLDER / f"{of}_embedding", NUM_DIMENSIONS, predict)
+
+
+def _outputs(
+    views: int, of: str, folder: Path, columns: int, teacher: Callable[[], Callable[[torch.Tensor], torch.Tensor]]
+) -> Float[torch.Tensor, "views 1000 columns"]:
+    """Returns what a folder holds of views, made first where it is missing."""
     missing = [view for view in range(views) if not _file(folder, view).exists()]
     if missing:
-        split, predict = read_photos(), _teacher(device or torch.device("cpu"))
+        split, predict = read_photos(), teacher()
         with progress("photos_teacher", len(missing), "view") as on_views:
             for view in missing:
                 batches = view_batches(split, VIEWS[of], view, range(len(split)), _BATCH_SIZE)
                 rows = torch.cat([predict((batch.float() - _MEAN) / _SCALE) for batch in batches])
                 write_bytes(_file(folder, view), rows.numpy().astype("<f4").tobytes())
                 on_views(1)
-    shape = (NUM_CLASSES, NUM_CLASSES)
+    shape = (NUM_CLASSES, columns)
     return torch.from_numpy(np.stack([np.fromfile(_file(folder, v), "<f4").reshape(shape) for v in range(views)]))
 
 
@@ -118,11 +135,11 @@ def _network() -> torch.nn.Module:
     return model.eval()
 
 
-def _teacher(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Returns the call that makes logits of scaled images. A processor runs the network by ONNX
+def _teacher(device: torch.device, network: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns the call that makes outputs of scaled images. A processor runs the network by ONNX
     Runtime, which is several times as fast there.
     """
-    model = _network().requires_grad_(requires_grad=False)
+    model = network.requires_grad_(requires_grad=False)
     if device.type == "cpu":
         import onnxruntime
 

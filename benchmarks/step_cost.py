@@ -2,7 +2,8 @@
 
     python -m benchmarks.step_cost --device cuda
 
-An online step has the teacher in the loop.
+Data, teacher and stores are those that `make repro` left; a store of anchored labels is made beside
+them, in work/step_cost. An online step has the teacher in the loop.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any
 
 import torch
 import typer
+from ruamel.yaml import YAML
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from benchmarks.online import OnlineTask
-from pipeline.core.config import load_table
+from benchmarks.photo_labels import anchored
+from pipeline.core.config import load_params, load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
@@ -32,21 +35,24 @@ from pipeline.student.task import StudentTask
 from pipeline.training.run import Workplace
 from pipeline.training.task import Task
 from pipeline.training.trainer import Trainer
+from stages import dump_labels
 
 ROUNDS = 25
 STEPS = 10
+STORES, OWN_STORES = Path("data/dump_labels"), Path("work/step_cost")
 
 
 def main(device: DeviceOption = None) -> None:
     need_data()
     where = choose_device(device or "auto")
     data = Data.read(where)
+    add_anchored()
     students = {name: row for name, row in load_table(TrainStudent, "students").items() if row.twin_of is None}
     rows: list[dict[str, Any]] = []
     online: list[dict[str, Any]] = []
     for name, row in students.items():
         hard = replace(row, labels="none", hard_weight=1.0, soft_weight=0.0)
-        for labels in ("dense8", "dense16", "top2"):
+        for labels in ("dense8", "dense16", "top2", "anchored"):
             soft = replace(row, labels=labels)
             stored, plain, ratio = in_turn(steps(soft, data), steps(hard, data), ROUNDS)
             rows.append(
@@ -87,10 +93,26 @@ class Data:
         return cls(train, dataset.split("val"), device, resident)
 
 
+def add_anchored() -> None:
+    """Makes a store of anchored labels, of the views that anchors are made of alone: the time of a
+    step does not depend on how many more there are.
+    """
+    params, encoding = load_params(), anchored(listed=9, gain=0.04)
+    params["dump_labels"]["num_views"] = encoding["anchor_views"]
+    params["encodings"] = {"anchored": encoding}
+    OWN_STORES.mkdir(parents=True, exist_ok=True)
+    path = OWN_STORES / "params.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(params, file)
+    prepared, teacher = Path("data/prepare"), Path("data/train_teacher")
+    dump_labels.main(path, prepared, teacher, OWN_STORES / "labels", OWN_STORES / "work", None, None)
+
+
 def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], None]:
     """Returns a function that trains for some steps, reading and joining included."""
     device = data.device
-    store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
+    folder = OWN_STORES / "labels" if row.labels == "anchored" else STORES
+    store = StoreReader(folder / f"{row.labels}.zarr")
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
     placement = Placement(device, resident=data.resident)
     views = LabelledViews(data.train, store, meta.class_names, row.read_temperature, placement, new_views=row.new_views)
