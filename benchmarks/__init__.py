@@ -31,7 +31,7 @@ Speed and size of the pipeline:
 
 Worth of distillation:
 
-    features.py           the teacher's embeddings beside labels, alone, and before a tenth of labels
+    features.py           the teacher's embeddings: beside labels, alone, before a tenth of labels
     few_views.py          few stored views, and teachers that are not ours, by recipe
     mislabelled.py        labels flipped on purpose, and how many of them are found
     seeds.py              students against their twins over several seeds
