@@ -61,7 +61,7 @@ def fit_signal(signal: SignalKind, params: Mapping[str, Any]) -> Iterator[Choice
     why = "each class is yes or no by itself"
     places = {"students_defaults": value_at(params, "students_defaults")}
     places |= {f"students.{name}": row for name, row in value_at(params, "students").items() if "loss" in row}
-    other = [place for place, row in places.items() if LOSSES[row["loss"]["kind"]].signal != signal]
+    other = [place for place, row in places.items() if signal not in LOSSES[row["loss"]["kind"]].signals]
     losses = [Setting(f"{place}.loss", _LOSS, why) for place in other]
     yield Choice("students: the loss binary_kd, because an image is of any number of classes", losses)
     rows = value_at(params, "encodings")

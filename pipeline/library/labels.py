@@ -37,6 +37,9 @@ class Labels:
             _need_a_store(self._place)
         #: The reader of all that is in the store.
         self.store = StoreReader(self._place, REMEDIES)
+        if self.store.manifest.positions is not None:
+            found, fix = "holds labels of classes at positions", "students' rows of params.yaml learn from them"
+            raise StoreError(self.store.location, found, expected="one label for each view", fix=fix)
         self._held: tuple[int, HeldView] | None = None
 
     def __reduce__(self) -> tuple[type["Labels"], tuple[str | Path]]:

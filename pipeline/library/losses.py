@@ -65,6 +65,8 @@ class SoftTargetLoss(Loss):
     def __init__(self, kind: str, temperature: float, *, standardize: bool, **settings: float) -> None:
         super().__init__()
         self.loss: SoftLoss = build_loss({"kind": kind, "standardize": standardize, **settings}, kind)
+        if self.loss.signals == ("grid",):
+            raise ConfigError(kind, "a loss of classes at positions, which students' rows learn from", expected="kd")
         self.temperature = need_number(f"{kind}: temperature", temperature, above=0)
         #: The number of the epoch, from 0, for a loss that warms up.
         self.epoch = 0
@@ -86,7 +88,7 @@ class SoftTargetLoss(Loss):
         """
         if isinstance(targets, SparseTargets):
             self.loss.check_labels("some classes", "sparse targets", self.loss.kind)
-        need_labels_of(SIGNALS[self.loss.signal], hard_labels, logits.shape[1], self.loss.kind)
+        need_labels_of(SIGNALS[self.loss.signals[0]], hard_labels, logits.shape[1], self.loss.kind)
         need_same_classes(logits, targets, hard_labels, self.loss.kind)
         if self.loss.needs_hard_label:
             need_plain_views(partner_labels, self.loss.kind)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import SparseTargets
 from pipeline.training.batches import Batch
 from pipeline.training.epochs import join_tensors
 
-Targets = Float[torch.Tensor, "_ _"] | SparseTargets | None
+Rows = Float[torch.Tensor, "_ _"] | SparseTargets
+Targets = Rows | PositionTargets | None
 Features = Float[torch.Tensor, "_ _"] | None
 #: What a student learns from beside hard labels.
 Lesson = tuple[Targets, Features]
@@ -24,7 +26,7 @@ class LabelledBatch(Batch):
     teacher's embeddings, where a student learns from these.
     """
 
-    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | None = None
+    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | PositionTargets | None = None
     features: Float[torch.Tensor, "batch dimensions"] | None = None
     epoch: int = 0
 
@@ -36,9 +38,17 @@ class LabelledBatch(Batch):
 
 def join_targets(parts: Sequence[Targets]) -> Targets:
     """Returns the soft targets of consecutive pieces as one; None where the pieces have none."""
+    at_positions = [part for part in parts if isinstance(part, PositionTargets)]
+    if at_positions:
+        return PositionTargets.join(at_positions, _join_rows([part.rows for part in at_positions]))
+    there = [part for part in parts if part is not None and not isinstance(part, PositionTargets)]
+    return _join_rows(there) if there else None
+
+
+def _join_rows(parts: Sequence[Rows]) -> Rows:
     sparse = [part for part in parts if isinstance(part, SparseTargets)]
     if not sparse:
-        return join_tensors([part for part in parts if not isinstance(part, SparseTargets)])
+        return torch.cat([part for part in parts if not isinstance(part, SparseTargets)])
     return SparseTargets(
         torch.cat([part.classes for part in sparse]),
         torch.cat([part.log_probs for part in sparse]),

@@ -17,7 +17,6 @@ from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
-from pipeline.labels.targets import SparseTargets
 from pipeline.signals import Signal
 from pipeline.student.batches import LabelledBatch, Lesson, Targets, cut_lesson, join_lessons
 from pipeline.student.shown_views import shown_view
@@ -174,7 +173,8 @@ class _SharedEpoch:
         joined = [views.joined for views in several if views.temperature is not None]
         joined += [views.features for views in several if views.features is not None]
         self._labels = read_labels({each.store.location: each for each in joined}, view_index)
-        at_once = _DECODED_ENTRIES // (batch_size * lead.store.manifest.num_classes)
+        most = max(views.store.encoding.num_values(views.store.manifest.space) for views in several)
+        at_once = _DECODED_ENTRIES // (batch_size * most)
         #: Positions of the epoch that are decoded together: whole batches.
         self._decoded = batch_size * max(1, min(_DECODED_BATCHES, at_once))
         self._epoch = Epoch(
@@ -245,7 +245,7 @@ class _SharedEpoch:
         for views in self._several:
             soft = None if views.temperature is None else read(views.store, views.temperature, views.device)
             features = None if views.features is None else read(views.features.store, 1.0, views.device)
-            assert not isinstance(features, SparseTargets), "embeddings are dense"
+            assert features is None or isinstance(features, torch.Tensor), "embeddings are dense"
             lessons.append((soft, features))
         return lessons
 

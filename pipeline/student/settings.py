@@ -191,6 +191,8 @@ class TrainStudent(NetworkSettings):
         loss = build_loss(self.loss, f"{where}.loss")
         loss.check_signal(codec.space.signal_kind, f"{where}.loss")
         loss.check_labels(encoding.detail, f"store {self.labels!r} (encoding {encoding.kind})", f"{where}.loss")
+        if codec.space.positions is not None:
+            loss.check_positions(encoding.stride, f"{where}.loss")
         loss.check_views(mixes, f"{where}.loss")
         if mixes and self.new_views:
             found = (

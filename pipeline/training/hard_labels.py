@@ -36,7 +36,7 @@ def class_weights(
 
 
 def hard_label_loss(
-    logits: Float[torch.Tensor, "batch classes"],
+    logits: Float[torch.Tensor, "batch classes *grid"],
     batch: Batch,
     label_smoothing: float,
     weights: Float[torch.Tensor, " known_classes"] | None = None,
@@ -57,7 +57,7 @@ def hard_label_loss(
 
 
 def mixed_cross_entropy(
-    logits: Float[torch.Tensor, "batch classes"],
+    logits: Float[torch.Tensor, "batch classes *grid"],
     hard_labels: HardLabels,
     *,
     partners: tuple[HardLabels, Float[torch.Tensor, " batch"]] | None = None,

@@ -123,7 +123,7 @@ def test_hard_labels_with_unknown_entries_teach_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "signal", "encoding", "line"),
     [
-        (KD, "binary", ODDS8, r"^params.yaml: students.x.loss.kind: 'kd', which learns from categorical labels, and these are binary; expected binary_kd"),
+        (KD, "binary", ODDS8, r"^params.yaml: students.x.loss.kind: 'kd', which learns from categorical or grid labels, and these are binary; expected binary_kd"),
         (BINARY_KD, "categorical", UINT8, r"^params.yaml: students.x.loss.kind: 'binary_kd', which learns from binary labels, and these are categorical; expected kd, "),
         (BINARY_KD | {"standardize": True}, "binary", ODDS8, r"^params.yaml: students.x.loss.standardize: True \(bool\); expected False"),
     ],

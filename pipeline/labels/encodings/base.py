@@ -107,8 +107,13 @@ class Encoding(ABC):
         return self.signals == ("vector",)
 
     def num_values(self, space: LabelSpace) -> int:
-        """Returns the number of values that a decoded label has."""
+        """Returns the number of values that a decoded label has, over all its positions."""
         return space.num_classes
+
+    @property
+    def stride(self) -> int | None:
+        """The side of the cells that labels of a grid are of; None: of positions that were drawn."""
+        return 1
 
     @property
     @abstractmethod

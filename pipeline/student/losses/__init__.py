@@ -12,18 +12,20 @@ dist.py           DIST: correlations over classes and over the examples of a bat
 nkd.py            normalised: cross-entropies with the teacher's probabilities as weights
 mse.py            mean squared error of centred logits
 binary_kd.py      the divergence of independent classes, each one of two outcomes
+channelwise.py    where in an image each class is: of grids alone
 """
 
 from pipeline.core.config import validate_kind
 from pipeline.student.losses.base import SoftLoss
 from pipeline.student.losses.binary_kd import BinaryKd
+from pipeline.student.losses.channelwise import Channelwise
 from pipeline.student.losses.dist import Dist
 from pipeline.student.losses.dkd import Dkd
 from pipeline.student.losses.kd import Kd
 from pipeline.student.losses.mse import Mse
 from pipeline.student.losses.nkd import Nkd
 
-LOSSES: dict[str, type[SoftLoss]] = {cls.kind: cls for cls in (Kd, Dkd, Dist, Nkd, Mse, BinaryKd)}
+LOSSES: dict[str, type[SoftLoss]] = {cls.kind: cls for cls in (Kd, Dkd, Dist, Nkd, Mse, BinaryKd, Channelwise)}
 
 __all__ = ["LOSSES", "SoftLoss", "build_loss"]
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from pydantic.dataclasses import dataclass
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import Detail, SparseTargets
 from pipeline.signals import SignalKind, StoredKind
 from pipeline.student.losses.standardise import standardise
@@ -43,21 +45,23 @@ class SoftLoss(ABC):
 
     #: The name in `params.yaml`.
     kind: ClassVar[str]
-    #: What labels must say.
-    signal: ClassVar[SignalKind] = "categorical"
+    #: What labels may say. Those of a grid are compared row by row, a row for each position.
+    signals: ClassVar[tuple[SignalKind, ...]] = ("categorical", "grid")
     #: How much of the teacher's distribution a label must hold: any of these.
     learns_from: ClassVar[tuple[Detail, ...]]
     #: Whether its two sides may have temperatures of their own.
     takes_label_temperature: ClassVar[bool] = False
     #: Whether an example needs one hard label beside its soft targets.
     needs_hard_label: ClassVar[bool] = False
+    #: Whether it compares the positions of a grid, so that it needs all of them.
+    compares_positions: ClassVar[bool] = False
     #: Whether an example's value depends on the others, so that processes can't share a batch.
     compares_examples: ClassVar[bool] = False
 
     def __call__(
         self,
-        logits: Float[Tensor, "batch classes"],
-        soft_targets: Float[Tensor, "batch classes"] | SparseTargets,
+        logits: Float[Tensor, "batch classes *grid"],
+        soft_targets: Float[Tensor, "batch classes"] | SparseTargets | PositionTargets,
         hard_labels: Integer[Tensor, "batch ..."],
         *,
         temperature: float,
@@ -66,8 +70,10 @@ class SoftLoss(ABC):
         """Returns a value in nats per example, whose mean is the loss; `epoch` counts from 0.
 
         `temperature` is the student's. So is that of the soft targets, unless the row names
-        another one (`label_temperature`).
+        another one (`label_temperature`). Of targets at positions it is a mean over these.
         """
+        if isinstance(soft_targets, PositionTargets):
+            return self._at_positions(logits, soft_targets, hard_labels, temperature, epoch)
         if self.standardize:
             assert isinstance(soft_targets, Tensor), "labels are checked"
             logits = standardise(logits)
@@ -75,6 +81,16 @@ class SoftLoss(ABC):
             # standardising removes.
             soft_targets = F.log_softmax(standardise(temperature * soft_targets) / temperature, dim=1)
         return self._values(logits, soft_targets, hard_labels, temperature, epoch)
+
+    def _at_positions(
+        self, logits: Tensor, targets: PositionTargets, maps: Tensor, temperature: float, epoch: int
+    ) -> Tensor:
+        """Returns the mean over the positions of each example. One that needs hard labels is 0
+        where a position has none.
+        """
+        rows, labels = targets.rows_of(logits), targets.labels_of(maps)
+        values = self(rows, targets.rows, labels.clamp(min=0), temperature=temperature, epoch=epoch)
+        return targets.means(torch.where(labels >= 0, values, 0.0) if self.needs_hard_label else values)
 
     @abstractmethod
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor: ...
@@ -98,14 +114,29 @@ class SoftLoss(ABC):
 
     def check_signal(self, found: StoredKind, where: str) -> None:
         """Raises ConfigError where labels say something else than it learns from."""
-        if found != self.signal:
+        if found not in self.signals:
             fixes: dict[StoredKind, str] = {
                 "categorical": "kd, dkd, dist, nkd or mse",
                 "binary": "binary_kd",
+                "grid": "kd, dkd, dist, nkd, mse or channelwise",
                 "vector": "none: name the store in `features`",
             }
-            what = f"{self.kind!r}, which learns from {self.signal} labels, and these are {found}"
+            what = f"{self.kind!r}, which learns from {' or '.join(self.signals)} labels, and these are {found}"
             raise ConfigError(f"{where}.kind", what, expected=fixes[found])
+
+    def check_positions(self, stride: int | None, where: str) -> None:
+        """Raises ConfigError where the positions of a grid's labels are not what it needs.
+
+        Args:
+            stride: The side of the cells that labels are of; None: positions were drawn.
+        """
+        if self.needs_hard_label and stride is not None and stride > 1:
+            found = f"kind {self.kind!r} needs one hard label, and each of these labels is of a cell of several"
+            expected = "a store with `positions: {stride: 1}`, or of drawn positions"
+            raise ConfigError(where, f"{found} positions ({stride} x {stride})", expected=expected, fix=_FIX)
+        if self.compares_positions and stride is None:
+            found = f"kind {self.kind!r} compares the positions of an image, and this store holds drawn ones"
+            raise ConfigError(where, found, expected="a store with `positions: {stride: ...}`", fix=_FIX)
 
     def check_views(self, mixes: bool, where: str) -> None:
         """Raises ConfigError where views mix two samples and it needs the one class of a sample."""

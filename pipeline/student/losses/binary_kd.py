@@ -52,7 +52,7 @@ class BinaryKd(SoftLoss):
     standardize: Literal[False] = False
 
     kind = "binary_kd"
-    signal = "binary"
+    signals = ("binary",)
     learns_from = ("every class", "filled tail")
     takes_label_temperature = True
 
