@@ -112,7 +112,9 @@ class Encoding(ABC):
 
     @property
     def stride(self) -> int | None:
-        """The side of the cells that labels of a grid are of; None: of positions that were drawn."""
+        """The side of the cells that labels of a grid are of; None: of positions that were
+        drawn.
+        """
         return 1
 
     @property
