@@ -66,6 +66,9 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
         "labels": LABELS,
     },
     "Students": {
+        "find-features": Entry(
+            "find_features", "Find the embeddings that students learn from, so that DVC sees new ones."
+        ),
         "train-student": Entry("train_student", "Train a student from stored labels, without the teacher."),
     },
     "Results": {

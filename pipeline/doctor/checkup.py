@@ -35,7 +35,7 @@ from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.elsewhere import is_elsewhere
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
-from pipeline.student.features import features_lines
+from pipeline.student.features import features_line
 from pipeline.student.shown_views import views_line
 
 
@@ -126,6 +126,6 @@ def fitting_students(
                 findings.warning(f"{where}: {line}")
             for line in notes_about(row, folder, where):
                 findings.warning(line)
-            for line in features_lines(row, store.encoding):
+            if line := features_line(row):
                 findings.warning(f"{where}: {line}")
     return fitting

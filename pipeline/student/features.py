@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
-from pipeline.labels.encodings import Encoding
-from pipeline.labels.encodings.unlabelled import Unlabelled
 from pipeline.labels.packed import is_packed
 from pipeline.labels.reader import StoreReader
 from pipeline.student.settings import TrainStudent
@@ -35,7 +33,7 @@ def open_features(
             raise ConfigError(labels, f"one packed store, and {where} names another", expected="a folder", fix=fix)
         found[name] = open_named(labels, row.features, where)
         check_features(found[name], stores[name], where)
-        for line in features_lines(row, stores[name].encoding):
+        if line := features_line(row):
             say(f"{table}.{name}: {line}")
     return found
 
@@ -54,20 +52,10 @@ def check_features(features: StoreReader, labels: StoreReader, where: str) -> No
             raise ConfigError(where, found, expected="stores of one dump", fix="dump both again")
 
 
-def features_lines(row: TrainStudent, encoding: Encoding) -> list[str]:
-    """Returns the lines about a student that learns from features, for it and for the check-up.
-
-    Args:
-        encoding: That of its labels.
+def features_line(row: TrainStudent) -> str | None:
+    """Returns the line about a student that learns from features alone, for it and for the
+    check-up; None: it learns from labels.
     """
-    lines = []
-    if row.features is not None and encoding.kind == Unlabelled.kind:
-        lines.append(
-            f"labels: {row.labels} stays the same when the teacher changes, so that DVC would not train this student "
-            "on its new features: name a store of labels (soft_weight: 0 leaves them out)"
-        )
-    if not row.learns_classes:
-        lines.append(
-            "learns from features alone: its head stays random, and its accuracy says nothing: `potstill probe`"
-        )
-    return lines
+    if row.learns_classes:
+        return None
+    return "learns from features alone: its head stays random, and its accuracy says nothing: `potstill probe`"

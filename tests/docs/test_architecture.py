@@ -23,6 +23,7 @@ STAGES = (
     "train_teacher",
     "dump_labels",
     "verify_labels",
+    "find_features",
     "train_student",
     "evaluate",
     "explain",
@@ -108,7 +109,7 @@ def test_the_launcher_is_python_unless_the_user_says_otherwise() -> None:
     assert read_yaml("params.yaml")["launcher"] == dict.fromkeys(LAUNCHED, "python")
 
 
-@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("list_files", "report")])
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("list_files", "find_features", "report")])
 def test_a_section_of_params_is_a_dataclass_of_its_stage(name: str) -> None:
     params = read_yaml("params.yaml")
     kind = getattr(importlib.import_module(f"stages.{name}"), "".join(word.capitalize() for word in name.split("_")))
@@ -129,8 +130,8 @@ def test_the_package_itself_does_nothing() -> None:
     assert (TOP / "pipeline/__init__.py").read_text() == ""
 
 
-def test_what_runs_at_every_dvc_repro_starts_without_torch() -> None:
-    script = "import sys; import stages.list_files; sys.exit(str({'torch', 'zarr'} & set(sys.modules) or 0))"
+def test_what_runs_at_almost_every_dvc_repro_starts_without_torch() -> None:
+    script = "import sys; import stages.list_files, stages.find_features; sys.exit(str({'torch', 'zarr'} & set(sys.modules) or 0))"
     done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True)
     assert done.stderr.strip() == "0"
 

@@ -286,6 +286,7 @@ def test_what_was_pushed_is_pulled_on_a_small_machine_which_trains_and_runs_no_t
     labelled: Path, project: Path, tmp_path: Path, bucket: str
 ) -> None:
     run_warm(project, "dvc", "commit", "--force", "list_files", "prepare", "train_teacher", "dump_labels")
+    run_warm(project, "dvc", "repro", "find_features")
     add_remote(project, bucket)
     run_warm(project, "dvc", "push")
     behind = shutil.ignore_patterns("cache", "work", "reports", "__pycache__")

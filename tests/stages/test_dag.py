@@ -87,6 +87,18 @@ def test_a_new_student_a_new_encoding_and_another_learning_rate_re_run_what_they
     assert repro(project, "--dry", "evaluate") == ["evaluate"]
 
 
+def test_new_embeddings_train_the_student_that_learns_from_them_and_no_other(project: Path) -> None:
+    """The student's `labels` are views alone, which stay as they are."""
+    params = small_params()
+    alone = {"labels": "none", "features": "embeddings", "hard_weight": 0.0, "soft_weight": 0.0}
+    params["students"]["alone"] = student(**alone)
+    params["encodings"]["embeddings"] = {"kind": "vector_float16"}
+    targets = [*STUDENTS, "train_student@alone"]
+    assert repro(write_params(project, params).parent, *targets) == ["dump_labels", "train_student@alone"]
+    params["encodings"]["embeddings"] = {"kind": "vector_int8"}
+    assert repro(write_params(project, params).parent, *targets) == ["dump_labels", "train_student@alone"]
+
+
 def test_what_is_no_longer_exported_is_no_longer_reported(project: Path) -> None:
     assert "model_int8.onnx" in (project / "reports/report.md").read_text()
     write_params(project, small_params() | {"exports": []})
