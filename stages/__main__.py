@@ -44,7 +44,8 @@ LABELS = {
     "unpack": Entry("pack_labels", "Make a folder of a packed store, and check it.", ("unpack",)),
     "card": Entry("pack_labels", "Print the card of a store: teacher, data, views, fidelity, licence.", ("card",)),
     "import": Entry(
-        "import_labels", "Make stores from logits that were computed elsewhere, or from other systems' label files."
+        "import_labels",
+        "Make stores from logits or embeddings that were computed elsewhere, or from other systems' label files.",
     ),
 }
 

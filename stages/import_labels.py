@@ -1,37 +1,31 @@
-"""import_labels: a file of a teacher's logits -> the stores that dump_labels would write, of the
-inputs as they are.
+"""import_labels: files of a teacher's logits or embeddings -> the stores that dump_labels would
+write, of the inputs as they are.
 
 A command, not a stage of the DAG: for a teacher that runs elsewhere. Rows are joined to samples by
 sample id, or by the key that `data/prepare/samples.tsv` has for each. A killed one goes on where it
 stopped when it is run again."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
+from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
 from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import is_labelled
-from pipeline.labelling.foreign import Described, check_layout, open_layout
-from pipeline.labelling.foreign.means import read_foreign
-from pipeline.labelling.imported_logits import read_keys, read_logits
-from pipeline.labelling.imported_stores import (
-    MODEL,
-    PLAIN_VIEWS,
-    ImportedTeacher,
-    spare_other_stores,
-    write_stores,
-)
+from pipeline.labelling.imported_order import tell_neighbours
+from pipeline.labelling.imported_sources import LogitFiles
+from pipeline.labelling.imported_stores import Imports, spare_other_stores, write_stores
+from pipeline.labelling.imported_teachers import ImportedEmbeddings, ImportedTeacher
 from pipeline.labelling.settings import ImportedClasses, ImportLabels
-from pipeline.labelling.stores import StorePlan, fitting_encodings, plan_manifests
+from pipeline.labelling.stores import fitting_encodings
 from pipeline.labels.encodings import read_encodings
 from pipeline.models import read_class_names
 from pipeline.signals import signal_named
@@ -41,8 +35,9 @@ from pipeline.teacher.outputs import ImportedOutputs
 
 def main(
     logits: Annotated[
-        Path, typer.Option(help="A .parquet, .npz or .npy file: a row of logits for each image; or see --layout.")
-    ],
+        Path | None,
+        typer.Option(help="A .parquet, .npz or .npy file: a row of logits for each image; or see --layout."),
+    ] = None,
     ids: Annotated[
         str | None, typer.Option(help="Its column or array of sample ids or keys, or a file with one in a line.")
     ] = None,
@@ -54,41 +49,47 @@ def main(
     layout: Annotated[
         str | None, typer.Option(help="Labels of another system, by its layout: tinyvit, fkd, ced or distillkit.")
     ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="A file like that of logits, with a row of numbers for each image.")
+    ] = None,
 ) -> None:
-    # 1. The settings, the data and the logits, matched to its classes and samples.
+    # 1. The settings, the data, and the rows of the files, matched to its classes and samples.
     settings = load_section(ImportLabels, "dump_labels", params)
     settings.check(f"{params}: dump_labels")
     rows = read_encodings(params)
-    dataset = ImageDataset(data)
+    dataset, samples = ImageDataset(data), data / "samples.tsv"
+    vectors = None if embeddings is None else ImportedEmbeddings.read(embeddings, ids, samples)
     space = settings.space(len(dataset.manifest.class_names), dataset.manifest.signal)
-    rows = fitting_encodings(rows, space, params)
-    classes = load_section(ImportedClasses, "train_teacher", params)
-    if layout is None:
-        imported = read_logits(logits, ids, data / "samples.tsv", are_probabilities=probabilities)
-    else:
-        check_layout(layout, dataset.manifest.signal)
-        names = read_class_names(classes.teacher_classes, f"{params}: train_teacher") or dataset.manifest.class_names
-        files = open_layout(layout, Described(logits, ids, probabilities, len(names)))
-        wanted = [dataset.stream(split).sample_ids for split in ("train", "val")]
-        imported = read_foreign(files, read_keys(data / "samples.tsv"), np.unique(np.concatenate(wanted)))
-    imported = replace(imported, signal=signal_named(dataset.manifest.signal))
-    teacher = ImportedTeacher.of(imported, classes, dataset.manifest.class_names, f"{params}: train_teacher")
+    rows = fitting_encodings(rows, space, params, vectors.dimensions if vectors else None)
+    teacher = None
+    if logits is not None:
+        classes = load_section(ImportedClasses, "train_teacher", params)
+        names = read_class_names(classes.teacher_classes, f"{params}: train_teacher")
+        imported = LogitFiles(logits, ids, probabilities, layout).read(dataset, samples, names)
+        teacher = ImportedTeacher.of(imported, classes, dataset.manifest.class_names, f"{params}: train_teacher")
+    elif vectors is None or layout is not None or probabilities:
+        found = "not given" + ("" if vectors is None else ", and --layout and --probabilities are about it")
+        raise ConfigError("--logits", found, expected="a file of logits, or --embeddings alone")
+    imports = Imports(teacher, vectors)
+    imports.check(rows, f"{params}: encodings")
     train = dataset.stream("train")
-    teacher.rows_of(train.sample_ids)  # or it says that some are missing
+    for each in filter(None, (teacher, vectors)):
+        each.rows_of(train.sample_ids)  # or it says that some are missing
+    if vectors:
+        tell_neighbours(vectors, train)
     # 2. The stores, which state how good the teacher is.
-    about = {"fingerprint": teacher.fingerprint, "model": MODEL, **_figures(teacher, dataset, train), **teacher.note}
-    manifests = plan_manifests(settings, rows, dataset, about, PLAIN_VIEWS)
+    plan = imports.plan(settings, rows, dataset.manifest, _figures(teacher, dataset, train) if teacher else {})
     spare_other_stores(out)
     # 3. The labels.
     decides = {
         "settings": asdict(settings),
         "encodings": {name: row.to_dict() for name, row in rows.items()},
-        "teacher": about,
+        "teacher": {name: manifest.teacher for name, manifest in plan.manifests.items()},
         "data": dataset.manifest.fingerprints["train"],
     }
     with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if not scratch.done:
-            write_stores(scratch, StorePlan(settings, rows, manifests), train, teacher)
+            write_stores(scratch, plan, train, imports)
             scratch.publish()
 
 

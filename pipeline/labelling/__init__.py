@@ -25,8 +25,13 @@ first_views.py      the mean of what the teacher predicts for first views, and a
 anchors.py          the anchors of a store that is being written
 verify.py           the checks of a finished store, with or without the teacher
 repair.py           broken blocks labelled again
-imported_logits.py  files of logits from a teacher that ran elsewhere
-imported_stores.py  stores of such logits
+imported_files.py   files of a teacher that ran elsewhere: a row of numbers for each sample
+imported_ids.py     the sample ids of such rows
+imported_logits.py  rows that are logits or probabilities
+imported_sources.py files of logits, or label files of other systems
+imported_teachers.py  teachers that ran elsewhere, whose rows are found by sample
+imported_order.py   whether embeddings can be those of the samples
+imported_stores.py  stores of their logits and embeddings
 foreign/            label files of other systems; a new layout goes there
 parquet_files.py    Parquet files of labels
 copies.py           copies between a device and this machine's memory, beside other work

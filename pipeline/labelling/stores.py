@@ -135,17 +135,6 @@ class StoreViews:
     numbers: Iterable[int]
 
 
-def plan_manifests(
-    settings: StoreSettings,
-    rows: Mapping[str, EncodingRow],
-    dataset: ImageDataset,
-    teacher: dict[str, Any],
-    views: StoreViews,
-) -> dict[str, Manifest]:
-    """Returns the manifest of each store of a prepared data set, as `manifests_of` makes it."""
-    return manifests_of(settings, rows, dataset.manifest, teacher, views)
-
-
 def manifests_of(
     settings: StoreSettings,
     rows: Mapping[str, EncodingRow],

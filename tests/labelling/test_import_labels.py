@@ -210,7 +210,7 @@ def test_labels_of_another_teacher_are_not_written_over(project: Path) -> None:
     before = files_of(project / "data/dump_labels")
     write_npz(project / "x.npz", split.sample_ids, logits_of(split, 2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.labelling.imported_stores.MODEL", "something else")
+        patch.setattr("pipeline.labelling.imported_stores._MODELS", ())
         with pytest.raises(StoreError, match=r"dense16.zarr: holds labels of another teacher; move it away"):
             run(project, "x.npz")
     assert files_of(project / "data/dump_labels") == before
