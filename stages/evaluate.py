@@ -4,7 +4,8 @@ metrics.json, plots.
 `data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's
 order: `N.predicted` (a class), `N.confidence` and `N.hard_prob` (the probabilities of that class
 and of the hard label), and `N.kl_to_teacher` (nats). Of independent classes, `N.predicted` (1 or 0)
-and `N.log_odds` have a column for each class."""
+and `N.log_odds` have a column for each class. Of classes at positions, `N.predicted` is a map of them
+and `N.iou` the image's mean IoU."""
 
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def main(
     dataset = ImageDataset(data)
     marks, class_names = MARKS[dataset.manifest.signal], dataset.manifest.class_names
     test, val = dataset.stream("test"), dataset.stream("val") if marks.needs_validation else None
-    exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device), marks, val)
+    exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device), marks, val, out)
     examined = examine(exam, folders, reports, dataset.manifest)
     rows, marked = with_costs(examined.networks, folders, settings.latency_repeats), examined.marked
     evaluation = Evaluation(
@@ -64,6 +65,7 @@ def main(
         {path.stem: store_row(path, manifest) for path, manifest in manifests.items()},
         dataset.manifest.signal,
         marks.known_counts(test.hard_labels),
+        marks.position_counts(test.hard_labels, len(class_names)),
     )
     tensors = {f"{name}.{key}": values for name, own in marked.items() for key, values in own.answers.items()}
     write_tensors(out / "predictions.safetensors", tensors)

@@ -8,6 +8,7 @@ a field of `results.evaluation.Scores`, computed in marks/ and shown by a `Colum
 report/columns.py or report/marks/.
 
 breakdown.py    accuracy by class, by pair, among the first few, where classes exclude each other
+collected.py    outputs at positions, in a file where they are large
 corruptions/    images made worse: noise, blur, contrast, JPEG
 exam.py         the test split, as every network is run on it
 marks/          logits to scores and to an answer on each sample, one file for each signal

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import nn
 
 from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.evaluation.collected import collect
 from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.evaluation.marks import MARKS, Marks
@@ -27,6 +29,7 @@ class Exam:
 
     Args:
         val: The validation split, where the marks need it.
+        folder: The place of outputs that are too large for memory.
     """
 
     test: SplitOnDisk
@@ -35,10 +38,17 @@ class Exam:
     device: torch.device
     marks: Marks = MARKS["categorical"]
     val: SplitOnDisk | None = None
+    folder: Path = Path()
 
-    def logits(self, model: nn.Module, on_images: Callable[[int], object]) -> Float32[torch.Tensor, "samples classes"]:
+    def logits(
+        self, model: nn.Module, on_images: Callable[[int], object]
+    ) -> Float32[torch.Tensor, "samples classes *grid"]:
         """Returns a network's logits of every test image."""
-        return predict_logits(model, self.test.in_order(self.batch_size), self.device, on_batch=on_images)
+        batches = self.test.in_order(self.batch_size)
+        if not self.marks.has_positions:
+            return predict_logits(model, batches, self.device, on_batch=on_images)
+        parts = (predict_logits(model, [each], self.device, on_batch=on_images) for each in batches)
+        return collect(parts, len(self.test), self.folder)
 
     def validation(self, model: nn.Module, on_images: Callable[[int], object]) -> HeldOut | None:
         """Returns a network's logits of every validation image, and their hard labels; None where
@@ -50,7 +60,7 @@ class Exam:
         return predict_logits(model, batches, self.device, on_batch=on_images), self.val.hard_labels
 
     def corrupted(
-        self, model: nn.Module, logits: Float[torch.Tensor, "samples classes"], on_images: Callable[[int], object]
+        self, model: nn.Module, logits: Float[torch.Tensor, "samples classes *grid"], on_images: Callable[[int], object]
     ) -> dict[str, float]:
         """Returns the headline on the first test images under each corruption, their `mean`, and
         that on them as they are (`clean`).

@@ -45,16 +45,19 @@ class Scores:
 
     Attributes:
         accuracy: A share of samples, 0 to 1, as are `top5_accuracy`, `class_accuracy` and
-            `agreement`; of independent classes, a share of known entries.
+            `agreement`; of independent classes, a share of known entries, and of classes at
+            positions, of known positions.
         nll: Mean negative log-likelihood in nats; it, `ece` and `brier` are those of the signal.
-        brier: Absent for independent classes, as is `class_accuracy`.
+        brier: Absent where a sample has not one class, as is `class_accuracy` of independent ones.
         top5_accuracy: Absent where there are few classes.
         class_accuracy: By class; None for a class without samples.
-        agreement: The share of samples with the teacher's class, or of entries on the same side of
-            one half; absent where there is no teacher.
+        agreement: The share of samples, or positions, with the teacher's class, or of entries on
+            the same side of one half; absent where there is no teacher.
         kl_to_teacher: Mean KL(teacher || network) in nats at temperature 1.
         headline: Absent where it is accuracy.
         independent: The figures that only independent classes have.
+        class_iou: The intersection over union of each class at positions; None for a class that is
+            nowhere and was predicted nowhere.
     """
 
     accuracy: float
@@ -67,6 +70,7 @@ class Scores:
     kl_to_teacher: float | None = None
     headline: float | None = None
     independent: IndependentScores | None = None
+    class_iou: list[float | None] | None = None
 
     @property
     def score(self) -> float:
@@ -188,6 +192,7 @@ class Evaluation:
         signal: The data's, as its manifest names it.
         class_known: The test samples of which it is known whether they are of each class; absent
             where classes exclude each other.
+        class_positions: The known positions of each class; absent where samples have none.
     """
 
     num_test: int
@@ -199,3 +204,4 @@ class Evaluation:
     stores: dict[str, StoreRow]
     signal: str = "categorical"
     class_known: list[int] | None = None
+    class_positions: list[int] | None = None

@@ -50,7 +50,10 @@ class Grid(Signal):
         return torch.logsumexp(torch.stack(weighted), dim=0)
 
     def agreement(self, outputs: Outputs, others: Outputs) -> float:
-        return (outputs.argmax(dim=1) == others.argmax(dim=1)).double().mean().item()
+        def same(some: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            return _mean((some.argmax(dim=1) == other.argmax(dim=1)).double())
+
+        return by_pieces(same, outputs, others).mean().item()
 
     def kl_of_each(self, outputs: Outputs, others: Outputs) -> Float64[torch.Tensor, " samples"]:
         def divergence(some: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

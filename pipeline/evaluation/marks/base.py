@@ -28,7 +28,7 @@ class Marked:
     Attributes:
         answers: The answers on each test sample, by the names under which they are stored.
         bins: How often the network is right where it is so sure.
-        confusions: The number of samples of each class that were taken for each: (actual,
+        confusions: The number of samples, or positions, of each class that were taken for each: (actual,
             predicted, count), where there are any.
     """
 
@@ -45,6 +45,8 @@ class Marks(ABC):
     signal: ClassVar[Signal]
     #: Whether `mark` needs the outputs on the validation split.
     needs_validation: ClassVar[bool] = False
+    #: Whether a sample has outputs at positions, which may be large.
+    has_positions: ClassVar[bool] = False
 
     @abstractmethod
     def mark(
@@ -70,6 +72,10 @@ class Marks(ABC):
         """Returns the number of samples of which it is known whether they are of each class; None
         where classes exclude each other.
         """
+        return None
+
+    def position_counts(self, hard_labels: HardLabels, num_classes: int) -> list[int] | None:
+        """Returns the number of positions of each class; None where a sample has no positions."""
         return None
 
     def best_epoch(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float | None]:
