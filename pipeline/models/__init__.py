@@ -7,6 +7,7 @@ out. A new small family belongs into `FAMILIES` of families.py, a new library in
 own.
 
 answers.py       whether a network can be relied on, before its first step and when it is written
+blocks.py        layers that families have in common
 building.py      the network that a name stands for, and its own file
 classes.py       the outputs of a teacher that stand for each class of the data
 classifier.py    a network with all that stands between pixels and logits of classes
@@ -16,6 +17,7 @@ devices.py       the device, and the data that may lie on it
 embedding.py     the embedding of a network, beside its logits
 faults.py        exceptions of a network's own code, with the layer and the line
 families.py      small families for small images, trained from nothing on a processor
+forms.py         outputs for an image or at each of its pixels, brought to the image's size
 norms.py         norms that are given a single value, of which there is no variance
 onnx.py          a network in an ONNX file, for inference alone; imports onnx and onnxruntime
 output_kinds.py  whether outputs are logits or probabilities, and logits of either
@@ -24,6 +26,7 @@ predict.py       logits of many batches, in smaller ones where memory is short
 saved.py         a trained network on disk
 timm.py          networks of timm; the one file that imports it
 torchvision.py   networks of torchvision; the one file that imports it
+unet.py          a small family that gives logits at each pixel
 user_file.py     networks that a function in a file of the user's builds
 weight_files.py  files of weights that were made elsewhere, read without executing anything
 weight_sets.py   the set of tensors in a file that is a network's weights

@@ -29,7 +29,7 @@ _SAME, _ALONE = 0.01, 0.05
 _ROUNDING = 1e-6
 
 Pixels = UInt8[torch.Tensor, "some channels height width"]
-Logits = Float[torch.Tensor, "some classes"]
+Logits = Float[torch.Tensor, "some classes *grid"]
 
 
 def check_answers(model: Classifier, meta: ModelMeta, images: Pixels) -> Logits:
@@ -87,7 +87,7 @@ def _logits(model: Classifier, images: Pixels, seed: int = 0) -> Logits:
     return model.to_logits(_outputs(model, images, seed))
 
 
-def _outputs(model: Classifier, images: Pixels, seed: int = 0) -> Float[torch.Tensor, "some outputs"]:
+def _outputs(model: Classifier, images: Pixels, seed: int = 0) -> Float[torch.Tensor, "some outputs *grid"]:
     """Returns the outputs in eval mode; what is random draws by `seed`, and the random numbers of
     others are left alone.
     """
@@ -103,13 +103,14 @@ def _outputs(model: Classifier, images: Pixels, seed: int = 0) -> Float[torch.Te
 
 
 def _need_finite(logits: Logits, meta: ModelMeta) -> None:
-    wrong = ~torch.isfinite(logits)
+    values = logits.reshape(*logits.shape[:2], -1)  # with one place, or those of a map
+    wrong = ~torch.isfinite(values)
     if not wrong.any():
         return
-    number = int(wrong.sum(dim=0).argmax())
-    values = logits[wrong[:, number], number]
-    found = f"its output for class {meta.class_names[number]!r} is {float(values[0])} for {len(values)} of {len(logits)} images"
-    fix = "to switch a class off, give it a large negative number (-1e4)" if values[0] == -torch.inf else ""
+    number = int(wrong.sum(dim=(0, 2)).argmax())
+    value, count = float(values[:, number][wrong[:, number]][0]), int(wrong[:, number].any(dim=1).sum())
+    found = f"its output for class {meta.class_names[number]!r} is {value} for {count} of {len(logits)} images"
+    fix = "to switch a class off, give it a large negative number (-1e4)" if value == -torch.inf else ""
     raise ModelError(f"model {meta.model!r}", found, expected="finite numbers", fix=fix)
 
 

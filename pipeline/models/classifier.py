@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import nn
 
 from pipeline.core.errors import ModelError
+from pipeline.models.forms import at_pixels, check_form, has_maps
 from pipeline.models.output_kinds import OutputKind, as_logits, mark_of
 from pipeline.signals import Signal
 from pipeline.signals.categorical import CATEGORICAL
@@ -31,10 +32,12 @@ class Outputs(NamedTuple):
 _PLAIN = Outputs()
 #: What a network that gives several things calls them.
 LOGITS, EMBEDDING = "logits", "embedding"
+_OF_TORCHVISION = "out"  # the logits of its segmentation networks
 
 
 class Classifier(nn.Module):
-    """A network that takes pixels in 0 to 255 and gives a logit per class of the data.
+    """A network that takes pixels in 0 to 255 and gives a logit per class of the data, for the
+    image or at each of its pixels.
 
     It carries its own normalisation, size of images and meaning of outputs, so the same views serve
     networks that want different ones. All of these are buffers: they are part of the weights, and
@@ -80,13 +83,17 @@ class Classifier(nn.Module):
 
     def forward(
         self, pixels: UInt8[torch.Tensor, "batch channels height width"]
-    ) -> Float[torch.Tensor, "batch classes"]:
+    ) -> Float[torch.Tensor, "batch classes *grid"]:
         return self.to_logits(self.outputs(pixels))
 
     def outputs(
         self, pixels: UInt8[torch.Tensor, "batch channels height width"]
-    ) -> Float[torch.Tensor, "batch outputs"]:
-        """Returns the outputs as the network gives them, of whatever kind."""
+    ) -> Float[torch.Tensor, "batch outputs *grid"]:
+        """Returns the outputs as the network gives them, of whatever kind; where there is one for
+        each pixel, of the image as it came.
+
+        Raises ModelError where they are of another form than the signal's.
+        """
         images = pixels.to(torch.float32, memory_format=torch.channels_last)
         if self._size_px is not None:
             images = F.interpolate(images, self._size_px, mode="bilinear", antialias=True)
@@ -100,15 +107,20 @@ class Classifier(nn.Module):
             )
         outputs = self.network(images)
         if isinstance(outputs, Mapping):
-            outputs = outputs.get(LOGITS)
+            outputs = outputs.get(LOGITS, outputs.get(_OF_TORCHVISION))
         if not isinstance(outputs, torch.Tensor):
             found = f"gives a {type(outputs).__name__}"
             raise ModelError(
                 f"model {self.name!r}", found, expected="one tensor of logits per batch, or a dict with `logits`"
             )
+        check_form(outputs, self.signal, self.name)
+        if has_maps(self.signal):
+            return at_pixels(outputs.float(), images.shape[2:], pixels.shape[2:], self.name)
         return outputs.float()
 
-    def to_logits(self, outputs: Float[torch.Tensor, "batch outputs"]) -> Float[torch.Tensor, "batch classes"]:
+    def to_logits(
+        self, outputs: Float[torch.Tensor, "batch outputs *grid"]
+    ) -> Float[torch.Tensor, "batch classes *grid"]:
         """Returns the logits of the classes for what the network gave."""
         logits = as_logits(outputs, self._kind)
         return join_outputs(logits, self.class_outputs) if self._joins else logits
@@ -121,8 +133,8 @@ def group_table(groups: Sequence[Sequence[int]]) -> Int64[torch.Tensor, "classes
 
 
 def join_outputs(
-    logits: Float[torch.Tensor, "batch outputs"], table: Int64[torch.Tensor, "classes most"]
-) -> Float[torch.Tensor, "batch classes"]:
+    logits: Float[torch.Tensor, "batch outputs *grid"], table: Int64[torch.Tensor, "classes most"]
+) -> Float[torch.Tensor, "batch classes *grid"]:
     """Returns logits of classes, each of which is several outputs together.
 
     Probabilities add up, so logits go by log-sum-exp.
@@ -130,4 +142,5 @@ def join_outputs(
     Outputs of no class are left out: what is told apart is the data's classes, given that it is one
     of them.
     """
-    return logits[:, table.clamp(min=0)].masked_fill(table < 0, -torch.inf).logsumexp(dim=2)
+    empty = (table < 0).reshape(*table.shape, *[1] * (logits.ndim - 2))
+    return logits[:, table.clamp(min=0)].masked_fill(empty, -torch.inf).logsumexp(dim=2)

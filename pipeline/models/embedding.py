@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.models.classifier import EMBEDDING, LOGITS, Classifier
+from pipeline.models.forms import has_maps
 
 Pixels = UInt8[torch.Tensor, "batch channels height width"]
 _FIX = f"take another network, or a file of your own that returns {{{LOGITS!r}: ..., {EMBEDDING!r}: ...}}"
@@ -35,12 +36,17 @@ class Embedded(nn.Module):
     def of(cls, classifier: Classifier, image_shape: list[int], head: Callable[[], frozenset[str]]) -> "Embedded":
         """Returns a network with its embedding.
 
-        Raises ModelError where it has none.
+        Raises ModelError where it has none, or one for each pixel.
 
         Args:
             head: Returns the names of the bare network's tensors that depend on the number of
                 classes; raises ModelError where there are none.
         """
+        if has_maps(classifier.signal):
+            found_maps = "gives a class for each pixel, and an embedding is of an image"
+            raise ModelError(
+                f"model {classifier.name!r}", found_maps, fix="leave out the rows and features of embeddings"
+            )
         found: list[Any] = []
         with _watching(classifier.network, None, found), torch.no_grad():
             was_training = classifier.training

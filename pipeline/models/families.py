@@ -16,15 +16,12 @@ from pipeline.core.config import validate
 from pipeline.core.errors import ModelError, suggest
 from pipeline.core.memory import machine_bytes
 from pipeline.core.shortage import in_gigabytes
+from pipeline.models.blocks import conv_norm_relu
+from pipeline.models.unet import unet_small
 
 Stages = Annotated[
     list[Annotated[list[Channels], Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=1000)
 ]
-
-
-def _conv_norm_relu(inputs: int, outputs: int, stride: int, kernel: int = 3) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class _ResidualBlock(nn.Module):
@@ -35,7 +32,7 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first = _conv_norm_relu(inputs, outputs, stride)
+        self.first = conv_norm_relu(inputs, outputs, stride)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         nn.init.zeros_(self.norm.weight)
@@ -58,7 +55,7 @@ def resnet_small(num_classes: int, channels: int, *, width: Channels, depth: Lay
         Recognition", 2015, arXiv 1512.03385, section 3. Priya Goyal et al., "Accurate, Large
         Minibatch SGD", 2017, arXiv 1706.02677, section 5.1 (the zero scale).
     """
-    layers: list[nn.Module] = [_conv_norm_relu(channels, width, 1)]
+    layers: list[nn.Module] = [conv_norm_relu(channels, width, 1)]
     inputs = width
     for stage in range(3):
         for block in range(depth):
@@ -79,7 +76,7 @@ def convnet_small(num_classes: int, channels: int, *, width: Channels, depth: La
     for stage in range(3):
         for block in range(depth):
             outputs = width << stage
-            layers.append(_conv_norm_relu(inputs, outputs, 2 if block == 0 else 1))
+            layers.append(conv_norm_relu(inputs, outputs, 2 if block == 0 else 1))
             inputs = outputs
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
 
@@ -109,8 +106,11 @@ def vgg_small(num_classes: int, channels: int, *, stages: Stages) -> nn.Module:
 FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "convnet_small": convnet_small,
     "resnet_small": resnet_small,
+    "unet_small": unet_small,
     "vgg_small": vgg_small,
 }
+#: Those that give logits at each pixel; the others give them for an image.
+AT_PIXELS = ("unet_small",)
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:

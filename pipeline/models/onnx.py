@@ -53,7 +53,7 @@ class OnnxNetwork(nn.Module):
 
     def forward(
         self, images: Float[torch.Tensor, "batch channels height width"]
-    ) -> Float[torch.Tensor, "batch outputs"] | dict[str, torch.Tensor]:
+    ) -> Float[torch.Tensor, "batch outputs *grid"] | dict[str, torch.Tensor]:
         values = images.detach().cpu().contiguous().numpy().astype(_FLOATS[self._input.type])
         size = self._batch_size or len(values)
         parts = [self._run(values[start : start + size], size) for start in range(0, len(values), size)]
@@ -79,9 +79,10 @@ class OnnxNetwork(nn.Module):
             shape = " x ".join(map(str, images.shape[1:]))
             raise ModelError(f"model {self._name!r}", f"can't take images of {shape} ({_line(error)})") from None
         for name, values in zip(wanted, found, strict=True):
-            if values.ndim < 2 or len(values) != size or (values.ndim > 2 and name == self._output):
+            if values.ndim < 2 or len(values) != size or (values.ndim not in (2, 4) and name == self._output):
                 shown = f"output {name!r} of shape {list(values.shape)} for {size} images"
-                what = "logits, [batch, classes]" if name == self._output else "embeddings, [batch, dimensions]"
+                logits = "logits, [batch, classes] or [batch, classes, height, width]"
+                what = logits if name == self._output else "embeddings, [batch, dimensions]"
                 raise ModelError(f"model {self._name!r}", shown, expected=what)
         return [np.asarray(values[: len(images)], dtype=np.float32) for values in found]
 

@@ -21,7 +21,9 @@ _MOST_SIGMOID = 1 - 2**-24  # float32 has none between that and 1
 _MARKS: dict[OutputKind, int] = {"probabilities": 1, "log_probs": 2, "sigmoids": 3}
 
 
-def as_logits(outputs: Float[torch.Tensor, "batch outputs"], kind: OutputKind) -> Float[torch.Tensor, "batch outputs"]:
+def as_logits(
+    outputs: Float[torch.Tensor, "batch outputs *grid"], kind: OutputKind
+) -> Float[torch.Tensor, "batch outputs *grid"]:
     """Returns finite logits with the same softmax, or log-odds with the same sigmoids.
 
     Log-probabilities are logits already, and so are the logarithms of probabilities: a softmax
@@ -59,12 +61,12 @@ def kind_of(mark: torch.Tensor | None) -> OutputKind | None:
     return None if mark is None else next((kind for kind, each in _MARKS.items() if each == int(mark)), None)
 
 
-def are_distributions(outputs: Float[torch.Tensor, "rows outputs"]) -> bool:
+def are_distributions(outputs: Float[torch.Tensor, "rows outputs *grid"]) -> bool:
     """Returns whether every row is a distribution: nothing below 0, and the sum is 1."""
     return bool((outputs >= 0).all() and ((outputs.double().sum(dim=1) - 1).abs() < SUM_TOLERANCE).all())
 
 
-def check_kind(outputs: Float[torch.Tensor, "rows outputs"], said: OutputKind | None, where: object) -> None:
+def check_kind(outputs: Float[torch.Tensor, "rows outputs *grid"], said: OutputKind | None, where: object) -> None:
     """Raises ModelError where outputs are not of the kind that they are said to be.
 
     Args:
@@ -83,7 +85,7 @@ def check_kind(outputs: Float[torch.Tensor, "rows outputs"], said: OutputKind | 
         _refuse(where, least, most, said, "nothing above 0")
 
 
-def _looks_like_probabilities(outputs: Float[torch.Tensor, "rows outputs"], least: float, most: float) -> str:
+def _looks_like_probabilities(outputs: Float[torch.Tensor, "rows outputs *grid"], least: float, most: float) -> str:
     """Returns the sign by which they are known, or an empty text."""
     if are_distributions(outputs):
         return "each row sums up to 1"

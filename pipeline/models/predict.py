@@ -1,6 +1,7 @@
 """Logits of many batches, in smaller ones where memory is short."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -11,16 +12,18 @@ from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
 from pipeline.core.shortage import is_out_of_memory
 from pipeline.models.faults import naming_faults
+from pipeline.models.forms import has_maps
 from pipeline.models.precision import computing_in
+from pipeline.signals import Signal
 
 _CPU = torch.device("cpu")
+_PIXELS_AT_ONCE = 1 << 20  # a layer of 64 channels then takes 256 MiB
 
 #: The images at once that fit in memory here, by network, where that was less than a batch: each
 #: block of a dump would have to find it out again otherwise.
 _bearable: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
-@torch.inference_mode()
 def predict_logits(
     model: nn.Module,
     batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
@@ -29,7 +32,7 @@ def predict_logits(
     on_batch: Callable[[int], object] = lambda count: None,
     left_on: torch.device = _CPU,
     precision: str = "float32",
-) -> Float[torch.Tensor, "samples classes"]:
+) -> Float[torch.Tensor, "samples classes *grid"]:
     """Returns float32 logits in the batches' order, of the network in eval mode.
 
     Its mode is put back afterwards.
@@ -47,26 +50,48 @@ def predict_logits(
     Raises:
         ModelError: There is no memory for a single image.
     """
+    # From a CUDA device this copies into pinned memory, behind our back; other kinds need to be
+    # waited for.
+    logits = [
+        some.to(left_on, non_blocking=device.type == "cuda")
+        for some in predict_each(model, batches, device, on_batch=on_batch, precision=precision)
+    ]
+    if device.type == "cuda" and left_on.type == "cpu":
+        torch.cuda.current_stream(device).synchronize()
+    with torch.inference_mode():
+        return torch.cat(logits)
+
+
+@torch.inference_mode()
+def predict_each(
+    model: nn.Module,
+    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+    device: torch.device,
+    *,
+    on_batch: Callable[[int], object] = lambda count: None,
+    precision: str = "float32",
+) -> Iterator[Float[torch.Tensor, "_ classes *grid"]]:
+    """Yields the same piece by piece, on the device, for who keeps less than all of it."""
     was_training = model.training
     model.eval()
     try:
-        logits = []
         for images in batches:
-            for some in _in_pieces(model, images, device, precision):
-                # From a CUDA device this copies into pinned memory, behind our back; other kinds
-                # need to be waited for.
-                logits.append(some.to(left_on, non_blocking=device.type == "cuda"))
+            yield from _in_pieces(model, images, device, precision)
             on_batch(len(images))
-        if device.type == "cuda" and left_on.type == "cpu":
-            torch.cuda.current_stream(device).synchronize()
-        return torch.cat(logits)
     finally:
         model.train(was_training)
 
 
+def at_once(most: int, signal: Signal, image_shape: Sequence[int]) -> int:
+    """Returns how many images are predicted at once: fewer where a class is given for each pixel,
+    because all layers then are about as large as the image.
+    """
+    return max(1, min(most, _PIXELS_AT_ONCE // math.prod(image_shape[1:]))) if has_maps(signal) else most
+
+
 def _in_pieces(
     model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
-) -> Iterator[Float[torch.Tensor, "_ classes"]]:
+) -> Iterator[Float[torch.Tensor, "_ classes *grid"]]:
     """Yields the logits of a batch, of as many images at once as fit in memory."""
     done, halved = 0, False
     at_once = max(1, min(_bearable.get(model, len(images)), len(images)))
@@ -93,7 +118,7 @@ def _in_pieces(
 
 def _forward(
     model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
-) -> Float[torch.Tensor, "_ classes"] | None:
+) -> Float[torch.Tensor, "_ classes *grid"] | None:
     """Returns float32 logits on the device; None where its memory does not suffice.
 
     A function of its own, because an error that is being handled holds every tensor of the pass.

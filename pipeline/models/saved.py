@@ -150,8 +150,8 @@ class ModelMeta:
             place = place_of(traceback.walk_tb(error.__traceback__), model) or f"model {self.model!r}"
             fix = "input: {size_px: ...} resizes them"
             raise ModelError(place, f"can't take images of {size} ({reason(error)})", fix=fix) from error
-        if found != (1, len(self.class_names)):
-            expected = f"{(1, len(self.class_names))}: one logit per class"
+        if found[:2] != (1, len(self.class_names)):
+            expected = f"{(1, len(self.class_names), *found[2:])}: one logit per class"
             raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)
 
 

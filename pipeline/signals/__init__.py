@@ -18,6 +18,7 @@ grid_metrics.py    intersection over union, calibration of positions
 losses.py          a softmax's loss against hard labels, and its distance to the teacher's
 metrics.py         figures of a softmax: accuracy, NLL, calibration, agreement with the teacher
 pieces.py          values per sample, computed for some samples at a time
+thinning.py        some positions of maps in place of all, where all would take too much memory
 vector.py          embeddings, which a data set has no hard labels for
 """
 

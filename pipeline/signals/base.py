@@ -125,3 +125,7 @@ class Signal(StoredSignal):
         """Returns the headline that mere chance comes to on average, for predictions that have
         nothing to do with the labels.
         """
+
+    @abstractmethod
+    def guess(self, hard_labels: HardLabels) -> float:
+        """Returns the headline that predictions can come to without a look at the samples."""

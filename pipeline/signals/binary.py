@@ -83,6 +83,9 @@ class Binary(Signal):
     def chance(self, outputs: Outputs, hard_labels: HardLabels) -> float:
         return prevalence(hard_labels)
 
+    def guess(self, hard_labels: HardLabels) -> float:
+        return prevalence(hard_labels)
+
 
 def mean_log_odds(
     log_odds: Float[torch.Tensor, "samples classes"], counted: Bool[torch.Tensor, "samples classes"]

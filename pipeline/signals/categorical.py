@@ -82,5 +82,8 @@ class Categorical(Signal):
     def chance(self, outputs: Outputs, hard_labels: HardLabels) -> float:
         return mean_by_chance(outputs, hard_labels)
 
+    def guess(self, hard_labels: HardLabels) -> float:
+        return torch.bincount(hard_labels).max().item() / len(hard_labels)
+
 
 CATEGORICAL = Categorical()

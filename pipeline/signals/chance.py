@@ -16,6 +16,7 @@ from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.metrics import mean_by_chance
 
 _STANDARD_ERRORS = 3.0
+_ROUNDING = 1e-12
 ENOUGH = 50  # labelled images, to tell chance from knowledge
 _RETRAIN = "lower its learning_rate, or train it for more epochs"
 
@@ -67,7 +68,8 @@ def check_learned(outputs: Outputs, hard_labels: HardLabels, where: object, sign
     A network that predicts the same for all is always found: it is as good as chance.
     """
     found, mean = signal.metrics(outputs, hard_labels)[signal.headline], signal.chance(outputs, hard_labels)
-    if found <= mean and len(hard_labels) >= ENOUGH and len(hard_labels.unique()) > 1:
+    several = len(hard_labels[hard_labels >= 0].unique()) > 1
+    if found <= mean + _ROUNDING and len(hard_labels) >= ENOUGH and several:
         told = f"{signal.headline_words} {found:.2%} on {len(hard_labels):,} validation images is what chance comes to"
         raise ModelError(where, f"learned nothing: {told}", expected=f"more than {mean:.2%}", fix=_RETRAIN)
 
@@ -78,10 +80,10 @@ def chance_line(found: float, hard_labels: HardLabels, signal: Signal = CATEGORI
     For an accuracy, chance is at its best where it always names the most frequent class.
     """
     if signal.kind != "categorical":
-        mean = signal.chance(torch.empty(len(hard_labels), 0), hard_labels)
+        mean = signal.guess(hard_labels)
         told = f"val {signal.headline_words} {found:.2%} on {len(hard_labels):,} images is what chance comes to"
         return None if found > mean else f"{told} ({mean:.2%}); {_RETRAIN}"
-    level = _level(torch.bincount(hard_labels).max().item() / len(hard_labels), len(hard_labels))
+    level = _level(signal.guess(hard_labels), len(hard_labels))
     if found > level:
         return None
     told = f"val accuracy {found:.2%} on {len(hard_labels):,} images is no better than the most frequent class"

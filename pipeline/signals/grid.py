@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float64, Integer
 
 from pipeline.data.splits import HardLabels
 from pipeline.signals.base import Outputs, Signal
-from pipeline.signals.grid_metrics import chance_iou, confusion_of, grid_metrics, mean_iou
+from pipeline.signals.grid_metrics import chance_iou, confusion_of, grid_metrics, guessed_iou, mean_iou
 from pipeline.signals.losses import log_normalise
 from pipeline.signals.pieces import by_pieces
 
@@ -94,6 +94,9 @@ class Grid(Signal):
 
     def chance(self, outputs: Outputs, hard_labels: HardLabels) -> float:
         return chance_iou(confusion_of(outputs, hard_labels))
+
+    def guess(self, hard_labels: HardLabels) -> float:
+        return guessed_iou(self.class_counts(hard_labels))
 
 
 def position_cross_entropy(

@@ -64,6 +64,19 @@ def chance_iou(confusion: Confusion) -> float:
     return (both[there] / union[there]).mean().item() if there.any() else 0.0
 
 
+def guessed_iou(counts: Float[torch.Tensor, " classes"]) -> float:
+    """Returns the mean IoU that is reached without a look at the images: of the most frequent class
+    everywhere, or of classes as frequent as they are at random positions.
+
+    Args:
+        counts: Positions of each class.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    if not len(shares):
+        return 0.0
+    return max((shares / (2 - shares)).mean().item(), shares.max().item() / len(shares))
+
+
 @dataclass(frozen=True)
 class _Sureness:
     """The NLL of known positions in nats, and how often the likeliest class is right, in bins."""

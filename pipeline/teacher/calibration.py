@@ -28,7 +28,8 @@ def calibrate(model: nn.Module, validation: Validation, imported: ImportedOutput
         ModelError: An imported network's outputs are in another order, or no better than chance; or
             a network that was trained from nothing has learned nothing.
     """
-    logits, hard_labels, signal = validation.logits(model), validation.split.hard_labels, validation.signal
+    logits, signal = validation.logits(model), validation.signal
+    hard_labels = validation.hard_labels(logits)
     if imported:
         imported.check(logits, hard_labels)
     else:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64, Integer
 
 from pipeline.core.errors import ModelError
 from pipeline.core.progress import say
@@ -44,15 +44,22 @@ class ImportedOutputs:
         if self.signal.is_independent:
             check_above_chance(logits, hard_labels, self.where, self.signal)
             return
-        predicted, labels = logits.argmax(dim=1).numpy(), hard_labels.numpy()
-        right, given = _right_in_best_order(predicted, labels, len(self.class_names)), predicted == labels
+        count = len(hard_labels)
+        predicted, labels = (each.numpy().reshape(count, -1) for each in (logits.argmax(dim=1), hard_labels))
+        given = _shares(predicted == labels, labels)
+        right = _right_in_best_order(predicted, labels, len(self.class_names))
         best = best_order(predicted, labels, len(self.class_names))
-        knows = right.mean() > chance_level(logits[:, torch.from_numpy(best)], hard_labels)
-        if knows and _is_far_better(right, given):
-            found = f"accuracy {given.mean():.2%} on {len(labels):,} labelled images"
+        if self._knows(logits[:, torch.from_numpy(best)], hard_labels, right) and _is_far_better(right, given):
+            found = f"accuracy {given.mean():.2%} on {count:,} labelled images"
             better = f"{right.mean():.2%} with its outputs in another order"
             raise ModelError(self.where, f"{found}, but {better}", fix=f"set class_map: {self._map(best)}")
-        check_above_chance(logits, hard_labels, self.where)
+        check_above_chance(logits, hard_labels, self.where, self.signal)
+
+    def _knows(self, logits: Outputs, hard_labels: HardLabels, right: Float64[np.ndarray, " samples"]) -> bool:
+        """Returns whether outputs in the best order are better than chance."""
+        if self.signal.kind == "categorical":
+            return bool(right.mean() > chance_level(logits, hard_labels))
+        return self.signal.score(logits, hard_labels) > self.signal.chance(logits, hard_labels)
 
     def _map(self, order: Int64[np.ndarray, " classes"]) -> str:
         """Returns the class_map of an order; a long one is printed, and named."""
@@ -68,41 +75,51 @@ class ImportedOutputs:
 
 
 def best_order(
-    predicted: Int64[np.ndarray, " samples"], labels: Int64[np.ndarray, " samples"], num_classes: int
+    predicted: Int64[np.ndarray, "samples places"], labels: Integer[np.ndarray, "samples places"], num_classes: int
 ) -> Int64[np.ndarray, " classes"]:
     """Returns for each class the output that stands for it, so that most predictions are right.
 
-    Of equally good orders it is the one that moves the fewest outputs.
+    Of equally good orders it is the one that moves the fewest outputs. A sample has one place, or
+    those of a map, of which some are unknown (-1).
 
     References:
         Harold W. Kuhn, "The Hungarian method for the assignment problem", 1955.
     """
     from scipy.optimize import linear_sum_assignment
 
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
+    known = labels >= 0
+    pairs = labels[known].astype(np.int64) * num_classes + predicted[known]
+    counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     _, order = linear_sum_assignment(counts * (num_classes + 1) + np.eye(num_classes, dtype=np.int64), maximize=True)
     return np.asarray(order, np.int64)
 
 
+def _shares(
+    right: Bool[np.ndarray, "samples places"], labels: Integer[np.ndarray, "samples places"]
+) -> Float64[np.ndarray, " samples"]:
+    """Returns the share of each sample's known places that are right."""
+    known = labels >= 0
+    return np.asarray((right & known).sum(axis=1) / known.sum(axis=1).clip(min=1), np.float64)
+
+
 def _right_in_best_order(
-    predicted: Int64[np.ndarray, " samples"], labels: Int64[np.ndarray, " samples"], num_classes: int
-) -> Bool[np.ndarray, " samples"]:
-    """Returns which predictions the best order makes right.
+    predicted: Int64[np.ndarray, "samples places"], labels: Integer[np.ndarray, "samples places"], num_classes: int
+) -> Float64[np.ndarray, " samples"]:
+    """Returns the share of each sample's places that the best order makes right.
 
     Each half is judged by the order that fits the other half best: an order that is judged by the
     predictions that chose it looks better than it is.
     """
-    right, half = np.zeros(len(labels), bool), np.arange(len(labels)) % 2 == 0
+    right, half = np.zeros(len(labels)), np.arange(len(labels)) % 2 == 0
     for some in (half, ~half):
         order = best_order(predicted[~some], labels[~some], num_classes)
-        right[some] = order[labels[some]] == predicted[some]
+        right[some] = _shares(order[labels[some]] == predicted[some], labels[some])
     return right
 
 
-def _is_far_better(right: Bool[np.ndarray, " samples"], given: Bool[np.ndarray, " samples"]) -> bool:
+def _is_far_better(right: Float64[np.ndarray, " samples"], given: Float64[np.ndarray, " samples"]) -> bool:
     """Returns whether one order is right far more often than the given one, beyond mere chance."""
-    gain = right.astype(np.float64) - given
+    gain = right - given
     if gain.mean() <= _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)):
         return False
     return bool(right.mean() >= _FAR * given.mean() or 1 - given.mean() >= _FAR * (1 - right.mean()))

@@ -105,11 +105,13 @@ class Team:
         distributed.all_gather_object(values, value)
         return cast(list[T], values)
 
-    def join_rows(self, rows: Float[torch.Tensor, "own columns"], count: int) -> Float[torch.Tensor, "all columns"]:
+    def join_rows(
+        self, rows: Float[torch.Tensor, "own columns *grid"], count: int
+    ) -> Float[torch.Tensor, "all columns *grid"]:
         """Returns the rows of all processes, on the CPU; each has its share of `count`."""
         if self.world == 1:
             return rows
-        padded = rows.new_zeros(-(-count // self.world), rows.shape[1])
+        padded = rows.new_zeros(-(-count // self.world), *rows.shape[1:])
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(self.world)]
         distributed.all_gather(parts, padded)

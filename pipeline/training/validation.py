@@ -7,10 +7,12 @@ from jaxtyping import Float
 from torch import nn
 
 from pipeline.data.budget import MemoryBudget
-from pipeline.data.splits import Split
-from pipeline.models.predict import predict_logits
+from pipeline.data.splits import HardLabels, Split
+from pipeline.models.forms import has_maps
+from pipeline.models.predict import at_once, predict_each, predict_logits
 from pipeline.signals import Signal
 from pipeline.signals.categorical import CATEGORICAL
+from pipeline.signals.thinning import kept_maps, stride_for, thinned
 from pipeline.training.team import ALONE, Team
 
 EVAL_BATCH_SIZE = 500
@@ -31,14 +33,28 @@ class Validation:
     team: Team = ALONE
     signal: Signal = CATEGORICAL
 
-    def logits(self, model: nn.Module) -> Float[torch.Tensor, "samples classes"]:
-        """Returns the logits of all samples, in the split's order, on the CPU.
+    def logits(self, model: nn.Module) -> Float[torch.Tensor, "samples classes *grid"]:
+        """Returns the logits of all samples, in the split's order, on the CPU; of maps that would
+        take too much memory, those at some positions (`pipeline.signals.thinning`).
 
         Each process predicts its share; all of them get the whole.
         """
-        own = self.split.in_order(EVAL_BATCH_SIZE, self.team.share.of(len(self.split)), self.budget)
-        return self.team.join_rows(predict_logits(model, own, self.device), len(self.split))
+        size = at_once(EVAL_BATCH_SIZE, self.signal, self.split.input_shape)
+        own = self.split.in_order(size, self.team.share.of(len(self.split)), self.budget)
+        if not has_maps(self.signal):
+            return self.team.join_rows(predict_logits(model, own, self.device), len(self.split))
+        pieces = predict_each(model, own, self.device)
+        kept = torch.cat([kept_maps(some, self.signal, len(self.split)).cpu() for some in pieces])
+        return self.team.join_rows(kept, len(self.split))
+
+    def hard_labels(self, logits: Float[torch.Tensor, "samples classes *grid"]) -> HardLabels:
+        """Returns the hard labels of all samples, at the positions of their logits."""
+        labels = self.split.hard_labels
+        if not has_maps(self.signal):
+            return labels
+        return thinned(labels, stride_for(len(labels), logits.shape[1], *labels.shape[1:]))
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Returns the signal's figures, the one by which networks are compared first."""
-        return self.signal.metrics(self.logits(model), self.split.hard_labels)
+        logits = self.logits(model)
+        return self.signal.metrics(logits, self.hard_labels(logits))

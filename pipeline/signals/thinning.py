@@ -1,0 +1,37 @@
+"""Some positions of maps in place of all, where all of a split's outputs would take too much memory.
+
+Every so many rows and columns stand for all: figures of them are those of all, but for the error of
+so large a sample.
+"""
+
+from typing import TypeVar
+
+import torch
+
+from pipeline.signals.base import Signal
+
+MOST_VALUES = 1 << 27  # that are held of a split: 512 MiB in float32
+_Maps = TypeVar("_Maps", bound=torch.Tensor)
+
+
+def stride_for(num_samples: int, num_classes: int, height: int, width: int) -> int:
+    """Returns of how many rows and columns one is kept, so that outputs at them can be held."""
+    stride = 1
+    while num_samples * num_classes * -(-height // stride) * -(-width // stride) > MOST_VALUES and stride < min(
+        height, width
+    ):
+        stride += 1
+    return stride
+
+
+def thinned(maps: _Maps, stride: int) -> _Maps:
+    """Returns maps, whose last dimensions are rows and columns, at every so many of both."""
+    first = (stride - 1) // 2
+    return maps[..., first::stride, first::stride]  # type: ignore[return-value]
+
+
+def kept_maps(outputs: torch.Tensor, signal: Signal, num_samples: int) -> torch.Tensor:
+    """Returns what is kept of the outputs of some of a split's samples."""
+    if signal.kind != "grid":
+        return outputs
+    return thinned(outputs, stride_for(num_samples, *outputs.shape[1:]))
