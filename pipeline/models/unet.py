@@ -61,7 +61,7 @@ class _UNet(nn.Module):
         """Raises ModelError where a side can't be halved at every step."""
         cell = 2 ** len(self.down)
         if height % cell or width % cell:
-            found = f"halves an image {len(self.down)} times, and these are {height} x {width}"
+            found = f"has {len(self.down) + 1} widths, each at half the size before, and images are {height} x {width}"
             fix = "take fewer widths, or resize: input: {size_px: ...}, or prepare: {image_px: ...}"
             raise ModelError("model 'unet_small'", found, expected=f"sides that are multiples of {cell}", fix=fix)
 

@@ -73,6 +73,8 @@ def test_counting_leaves_the_network_as_it_was() -> None:
         ("convnet_small", {"width": True, "depth": 1}, "width: True .*integer"),
         ("vgg_small", {"stages": [[8], [0]]}, "stages.1.0: 0 .*greater than 0"),
         ("vgg_small", {"stages": 8}, "stages: 8 .*array"),
+        ("unet_small", {"widths": [8], "depth": 1, "up": "bilinear"}, "widths: .*at least 2"),
+        ("unet_small", {"widths": [8, 8], "depth": 1, "up": "nearest"}, "up: 'nearest' .*'bilinear' or 'transposed'"),
         ("torchvision/mobilenet_v3_smal", {}, "unknown to torchvision.*did you mean 'mobilenet_v3_small'"),
         ("torchvision/squeezenet1_1", {"colour": 1}, "can't be built with.*colour"),
         ("timm/test_resnett", {}, "unknown to timm.*in all.*did you mean 'test_resnet'"),
@@ -84,7 +86,7 @@ def test_what_does_not_exist_or_fit_is_refused_with_a_hint(name: str, settings: 
         build(name, settings)
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"])
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "raft_small"])
 def test_torchvision_networks_that_do_not_classify_are_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
