@@ -1,7 +1,7 @@
-"""Some positions of maps in place of all, where all of a split's outputs would take too much memory.
+"""Some positions of maps in place of all, where a split's outputs would take too much memory.
 
-Every so many rows and columns stand for all: figures of them are those of all, but for the error of
-so large a sample.
+Of every so many rows and columns one stands for all: a sample so large that its figures are hardly
+other ones.
 """
 
 from typing import TypeVar
