@@ -53,7 +53,7 @@ class Window:
         partners = None if self.plan.partner_rows is None else self._inputs_of(self.plan.partner_rows[places])
         return Batch(
             self.plan.render_inputs(places, take(self.inputs, places), partners),
-            take(self.plan.split.hard_labels, self.plan.rows[places]),
+            self.plan.labels(places),
             self.plan.partner_labels(places),
             self.plan.own_shares(places),
         )

@@ -6,6 +6,7 @@ after every operation. So a view is the same bits on every device, in any batch 
 version of every library.
 
     operations/    one augmentation each; a new one goes there
+    maps.py        maps of classes, moved as pixels are
     plan.py        rows of a split -> views: what is drawn for each, its partner, its labels
     spec.py        ViewSpec: the settings of all views of a store; draws numbers and renders them
     points.py      a few pixels of views, which a store keeps as canaries

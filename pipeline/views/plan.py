@@ -10,7 +10,8 @@ from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
 from pipeline.data.sample_ids import SampleIndex
-from pipeline.data.splits import Split
+from pipeline.data.splits import HardLabels, Split
+from pipeline.views.maps import are_maps, move_maps
 from pipeline.views.points import pick_points
 from pipeline.views.spec import ViewSpec, own_shares, render
 from pipeline.views.thumbnails import thumbnail_shape, thumbnails
@@ -84,15 +85,33 @@ class ViewPlan:
         ids = self.split.sample_ids[self.rows.numpy()]
         return pick_points(self.render(slice(None)), count, self.spec.seed, ids, view)
 
+    def labels(self, places: Places) -> HardLabels:
+        """Returns the hard labels of views; maps of classes lie as the pixels of the views do."""
+        labels = take(self.split.hard_labels, self.rows[places])
+        if not are_maps(labels):
+            return labels
+        draws = _beside(labels, self.draws[places])
+        if self.partner_rows is None or self.partner_draws is None:
+            return move_maps(labels, draws, self.spec)
+        partners = take(self.split.hard_labels, self.partner_rows[places])
+        return move_maps(labels, draws, self.spec, partners, _beside(labels, self.partner_draws[places]))
+
+    @property
+    def _mixes_labels(self) -> bool:
+        """Whether a view has the labels of two samples; a map has one class at each pixel."""
+        return self.partner_rows is not None and not are_maps(self.split.hard_labels)
+
     def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
-        """Returns the first sample's share of each view, 0.5 to 1; None where none is mixed."""
-        if self.partner_rows is None:
+        """Returns the first sample's share of each view, 0.5 to 1; None where no label is mixed."""
+        if not self._mixes_labels:
             return None
         return own_shares(self.draws[places], self.split.input_shape, self.spec)
 
-    def partner_labels(self, places: Places) -> Shaped[torch.Tensor, "batch ..."] | None:
-        """Returns the second samples' hard labels; None where no view is mixed."""
-        return None if self.partner_rows is None else take(self.split.hard_labels, self.partner_rows[places])
+    def partner_labels(self, places: Places) -> HardLabels | None:
+        """Returns the second samples' hard labels; None where no label is mixed."""
+        if self.partner_rows is None or not self._mixes_labels:
+            return None
+        return take(self.split.hard_labels, self.partner_rows[places])
 
 
 def thumbnail_shape_of(split: Split) -> tuple[int, ...]:

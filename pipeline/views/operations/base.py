@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 UNIT = 1 << 16  # shares and factors are whole numbers of 1/65536
 
+#: The class of each pixel of some images, -1 where it is unknown.
+Maps = Integer[torch.Tensor, "batch height width"]
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -55,7 +58,7 @@ class Operation(ABC):
 
 
 class ImageOperation(Operation):
-    """An operation on one image."""
+    """An operation on one image, and on the map of classes of its pixels where it has one."""
 
     @abstractmethod
     def apply(
@@ -64,6 +67,10 @@ class ImageOperation(Operation):
         draws: Int64[torch.Tensor, "batch columns"],
     ) -> UInt8[torch.Tensor, "batch channels height width"]:
         """Returns the changed images; `draws` are on their device."""
+
+    @abstractmethod
+    def apply_to_maps(self, maps: Maps, draws: Int64[torch.Tensor, "batch columns"]) -> Maps:
+        """Returns the class of each pixel of the changed images, -1 where it is of no old pixel."""
 
 
 def happens(words: Int64[torch.Tensor, " samples"], probability: float) -> Bool[torch.Tensor, " samples"]:

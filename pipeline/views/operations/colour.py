@@ -40,6 +40,9 @@ class _Factor(ImageOperation):
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return blend(images, self._other(images), draws[:, 0])
 
+    def apply_to_maps(self, maps: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return maps
+
     @abstractmethod
     def _other(self, images: UInt8[torch.Tensor, "batch channels height width"]) -> Int[torch.Tensor, "batch _ _ _"]:
         """Returns the image that a factor of 0 would give."""

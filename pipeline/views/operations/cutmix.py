@@ -47,6 +47,9 @@ class CutMix(Mixing):
         top, left = place(draws[:, 1], height, size[0]), place(draws[:, 2], width, size[1])
         return torch.where(inside(top, left, height, width, size), partners, images)
 
+    def mix_maps(self, maps: torch.Tensor, partners: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return self.mix(maps[:, None], partners[:, None], draws)[:, 0]
+
     def own_shares(self, draws: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
         height, width = _sides(draws, (image_shape[1], image_shape[2]))
         area = image_shape[1] * image_shape[2]

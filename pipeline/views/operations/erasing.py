@@ -51,3 +51,6 @@ class Erasing(ImageOperation):
         top, left = (place(draws[:, 3 + axis], lengths[axis], size[axis]) for axis in (0, 1))
         hidden = inside(top, left, lengths[0], lengths[1], size) & covered.bool()[:, None, None, None]
         return images.masked_fill(hidden, self.fill_level)
+
+    def apply_to_maps(self, maps: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return maps  # what is covered is still there, and the rest of the image says what it is

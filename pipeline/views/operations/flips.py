@@ -35,6 +35,9 @@ class _Flip(ImageOperation):
             return torch.from_numpy(views)
         return torch.where(draws.bool()[:, :, None, None], images.flip(self._axis), images)
 
+    def apply_to_maps(self, maps: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return self.apply(maps[:, None], draws)[:, 0]
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FlipHorizontal(_Flip):

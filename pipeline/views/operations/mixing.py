@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.views.operations.base import UNIT, Operation, Probability, happens
+from pipeline.views.operations.base import UNIT, Maps, Operation, Probability, happens
 
 _TABLE_STEPS = 4096
 
@@ -37,6 +37,10 @@ class Mixing(Operation):
         draws: Int64[torch.Tensor, "batch columns"],
     ) -> UInt8[torch.Tensor, "batch channels height width"]:
         """Returns both images in one, after all other operations on either."""
+
+    @abstractmethod
+    def mix_maps(self, maps: Maps, partners: Maps, draws: Int64[torch.Tensor, "batch columns"]) -> Maps:
+        """Returns the class of each pixel of the mixed images, -1 where it shows two."""
 
     @abstractmethod
     def own_shares(

@@ -7,6 +7,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
+from pipeline.data.splits import UNLABELLED
 from pipeline.views.operations.base import UNIT, blend
 from pipeline.views.operations.mixing import Mixing
 
@@ -34,6 +35,9 @@ class Mixup(Mixing):
 
     def mix(self, images: torch.Tensor, partners: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return blend(images, partners, draws[:, 0])
+
+    def mix_maps(self, maps: torch.Tensor, partners: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return maps.masked_fill((draws[:, 0] < UNIT)[:, None, None], UNLABELLED)
 
     def own_shares(self, draws: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
         return draws[:, 0].float() / UNIT

@@ -11,12 +11,15 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.seeding import integers_below
+from pipeline.data.splits import UNLABELLED
 from pipeline.views.operations.base import ImageOperation
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PadCrop(ImageOperation):
-    """A shift by up to `pad_px` pixels along both axes; what comes in from outside is 0."""
+    """A shift by up to `pad_px` pixels along both axes; what comes in from outside is 0, in a map
+    of classes unknown.
+    """
 
     kind: Literal["pad_crop"] = "pad_crop"
     pad_px: Annotated[int, Field(ge=0, le=64)]
@@ -32,10 +35,16 @@ class PadCrop(ImageOperation):
         return integers_below(words[:2], 2 * self.pad_px + 1).T
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return self._shift(images, draws, outside=0)
+
+    def apply_to_maps(self, maps: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return self._shift(maps[:, None], draws, outside=UNLABELLED)[:, 0]
+
+    def _shift(self, images: torch.Tensor, draws: torch.Tensor, outside: int) -> torch.Tensor:
         if self.pad_px == 0:
             return images
         height, width = images.shape[2:]
-        padded = F.pad(images, (self.pad_px,) * 4)
+        padded = F.pad(images, (self.pad_px,) * 4, value=outside)
         if images.device.type == "cpu":  # NumPy copies windows several times as fast
             views = sliding_window_view(padded.numpy(), (height, width), axis=(2, 3))
             tops, lefts = draws.numpy().T

@@ -49,11 +49,41 @@ class ResizedCrop(ImageOperation):
         return torch.cat([draw_sides(words[:2], self.scale, self.ratio), words[2:4]]).T
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        area = images.shape[2] * images.shape[3]
-        for axis, side, word in ((3, draws[:, 1], draws[:, 3]), (2, draws[:, 0], draws[:, 2])):
-            length = side_length(side, images.shape[axis], area, _STEPS)
-            images = _stretch(images, axis, place(word, length, _STEPS * images.shape[axis]), length)
-        return images
+        rows, columns = _rectangles(draws, (images.shape[2], images.shape[3]))
+        return _stretch(_stretch(images, 3, *columns), 2, *rows)
+
+    def apply_to_maps(self, maps: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Returns for each new pixel the class of the old one that its centre lies in.
+
+        Of a centre between two it is the lower or the right one.
+        """
+        rows, columns = _rectangles(draws, (maps.shape[1], maps.shape[2]))
+        lines = _centres(maps.shape[1], *rows) // _unit(maps.shape[1])
+        places = _centres(maps.shape[2], *columns) // _unit(maps.shape[2])
+        samples = torch.arange(len(maps), device=maps.device)[:, None, None]
+        return maps[samples, lines[:, :, None], places[:, None, :]]
+
+
+def _rectangles(
+    draws: Int64[torch.Tensor, "batch 4"], size: tuple[int, int]
+) -> list[tuple[Int64[torch.Tensor, " batch"], Int64[torch.Tensor, " batch"]]]:
+    """Returns where rectangles begin and how long they are along rows, then along columns."""
+    lengths = [side_length(draws[:, axis], size[axis], size[0] * size[1], _STEPS) for axis in (0, 1)]
+    starts = [place(draws[:, 2 + axis], lengths[axis], _STEPS * size[axis]) for axis in (0, 1)]
+    return list(zip(starts, lengths, strict=True))
+
+
+def _unit(size: int) -> int:
+    """Returns the parts of a pixel in which the centres of all new pixels are whole numbers."""
+    return 2 * _STEPS * size
+
+
+def _centres(
+    size: int, start: Int64[torch.Tensor, " batch"], length: Int64[torch.Tensor, " batch"]
+) -> Int64[torch.Tensor, "batch size"]:
+    """Returns the centre of every new pixel in the old image, in parts of a pixel from its edge."""
+    centres = 2 * torch.arange(size, device=start.device) + 1
+    return 2 * size * start[:, None] + centres * length[:, None]
 
 
 def _stretch(
@@ -68,11 +98,10 @@ def _stretch(
     level, halves up. All of it is whole numbers, so that every device comes to the same bits.
     """
     size = images.shape[axis]
-    # 1. The centre of every new pixel, in the old image: in 1/`unit` of a pixel these are whole
-    #    numbers, counted from the centre of the first old pixel.
-    unit = 2 * _STEPS * size
-    centres = 2 * torch.arange(size, device=images.device) + 1
-    position = 2 * size * start[:, None] + centres * length[:, None] - unit // 2
+    # 1. The centre of every new pixel, in the old image, counted from the centre of the first old
+    #    pixel.
+    unit = _unit(size)
+    position = _centres(size, start, length) - unit // 2
     # 2. The old pixels on either side, and the weight of the second in 1/16384.
     weight = ((position % unit) * _WEIGHT + unit // 2) // unit
     first = position // unit  # rounds down, below 0 too
