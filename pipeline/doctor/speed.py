@@ -102,7 +102,7 @@ def labelled_batches(
         if temperature is not None:
             targets = codec.targets({key: values[:count].to(device) for key, values in fields.items()}, temperature)
         partners, shares = plan.partner_labels(every), plan.own_shares(every)
-        return LabelledBatch(plan.render(every), plan.split.hard_labels, partners, shares, targets)
+        return LabelledBatch(plan.render(every), plan.labels(every), partners, shares, targets)
 
     return batch
 
@@ -111,8 +111,8 @@ def hard_batches(some: SplitInMemory, views: ViewSpec) -> LabelledBatches:
     """Returns a maker of teacher batches: views are rendered for each, beside hard labels."""
 
     def batch(count: int) -> LabelledBatch:
-        plan = plan_view(enlarge(some, count), views, _VIEW)
-        return LabelledBatch(plan.render(slice(0, count)), plan.split.hard_labels)
+        plan, every = plan_view(enlarge(some, count), views, _VIEW), slice(0, count)
+        return LabelledBatch(plan.render(every), plan.labels(every))
 
     return batch
 

@@ -15,7 +15,7 @@ from pipeline.library.items import Item, Items, MixedItem
 from pipeline.library.labels import Labels, as_labels
 from pipeline.library.own_images import MapStyle
 from pipeline.library.samples import OwnSamples, PreparedSamples, Samples, join
-from pipeline.views.plan import ViewPlan, take
+from pipeline.views.plan import ViewPlan
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 _BATCH = 256  # a guess, for the share of memory that batches take
@@ -106,7 +106,7 @@ class DistillationDataset(Dataset[Item | MixedItem]):
     def _batch(self, plan: ViewPlan, view: int) -> Item | MixedItem:
         ids = plan.split.sample_ids[plan.rows.numpy()]
         targets = self.labels.targets(ids, view, self.temperature, sparse=self.sparse)
-        own = (take(plan.split.hard_labels, plan.rows), torch.from_numpy(ids.view(np.int64)))
+        own = (plan.labels(_ALL), torch.from_numpy(ids.view(np.int64)))
         views = self._views(plan)
         partners, shares = plan.partner_labels(_ALL), plan.own_shares(_ALL)
         if partners is None or shares is None:

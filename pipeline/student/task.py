@@ -14,6 +14,7 @@ from pipeline.training.hard_labels import class_weights
 from pipeline.training.task import Task
 from pipeline.training.team import ALONE, Team
 from pipeline.training.validation import Validation
+from pipeline.views.maps import need_maps
 
 
 class StudentTask(Task[LabelledBatch]):
@@ -28,6 +29,8 @@ class StudentTask(Task[LabelledBatch]):
         team: Team = ALONE,
     ) -> None:
         self._settings, self._views, self._device, self._share = settings, views, device, team.share
+        if settings.hard_weight:
+            need_maps(views.store.views, views.split.hard_labels, f"hard_weight {settings.hard_weight}")
         signal = views.signal
         weights = class_weights(views.split.hard_labels, settings.class_balance, device, signal)
         objective = settings.objective(settings.known_temperature)

@@ -22,6 +22,7 @@ from pipeline.training.hard_labels import class_weights, hard_label_loss
 from pipeline.training.task import Task
 from pipeline.training.team import ALONE, Team
 from pipeline.training.validation import Validation
+from pipeline.views.maps import need_maps
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class TeacherTask(Task[Batch]):
         self._settings, self._train, self._paging = settings, data.train, data.paging
         self._device, self._share = device, team.share
         self._weight = team.share.weight(min(settings.fit.batch_size, len(data.train)))
+        need_maps(settings.views, data.train.hard_labels, "train_teacher.views")
         self._signal = data.signal
         self._class_weights = class_weights(data.train.hard_labels, settings.class_balance, device, data.signal)
         self._validation = Validation(data.val, data.budget, device, team, data.signal)

@@ -41,5 +41,6 @@ def _move(maps: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tens
 def need_maps(spec: ViewSpec, hard_labels: HardLabels, where: str) -> None:
     """Raises ConfigError where hard labels are maps, and views are blended of two images."""
     if are_maps(hard_labels) and isinstance(spec.mixing, Mixup):
-        found = "mixup, which leaves no pixel of one class for a map of classes to name"
-        raise ConfigError(where, found, expected="cutmix, which cuts maps as it cuts images", fix="replace mixup")
+        found = "views with mixup, which leaves no pixel of one class for a map of classes to name"
+        fix = "replace mixup, or let the student learn from soft labels alone (hard_weight: 0)"
+        raise ConfigError(where, found, expected="cutmix, which cuts maps as it cuts images", fix=fix)
