@@ -17,6 +17,7 @@ report/label_figures.py and doctor/.
     formats.py        image files by their names and first bytes, and what else a file may be
     images.py         how images lie on disk: as pixels, or as encoded files
     manifest.py       DatasetManifest: the facts about the data set as a whole
+    map_files.py      maps of classes on disk
     opening.py        opens splits in memory or on disk, as the budget decides
     paging.py         the order of an epoch: pages, windows, rows within a window
     sample_ids.py     sample ids, the random words of them that order rows, places in a list of them

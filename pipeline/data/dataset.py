@@ -6,6 +6,8 @@ data/prepare/
                    fingerprints
   train.zarr       images (pipeline/data/images.py), hard_labels int64 [samples], or int8 [samples,
                    classes] where classes are independent, and sample_ids uint64 [samples]
+  train.maps.npy   in place of these hard_labels, where each pixel has a class: int16 [samples,
+                   height, width]
   val.zarr         the same, taken from the training set, stratified by class, unless the source
                    has a split of its own
   test.zarr        the same; only `evaluate` opens it
@@ -16,7 +18,7 @@ data/prepare/
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,10 @@ from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError
 from pipeline.data.images import open_images
 from pipeline.data.manifest import DatasetManifest
+from pipeline.data.map_files import maps_path, read_maps
 from pipeline.data.sample_ids import FIX, check_images
 from pipeline.data.split_on_disk import SplitOnDisk
-from pipeline.data.splits import Split, SplitInMemory
+from pipeline.data.splits import HardLabels, Split, SplitInMemory
 
 
 class ImageDataset:
@@ -46,7 +49,7 @@ class ImageDataset:
         one of the manifest.
         """
         group, manifest = self._group(name), self.manifest
-        labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
+        labels, ids = self._hard_labels(group, is_held=True), group.read_whole("sample_ids")
         images = open_images(group, manifest.storage, manifest.image_shape, len(ids)).whole()
         split = SplitInMemory(torch.from_numpy(images), labels, ids)
         self._check(name, split)
@@ -60,20 +63,27 @@ class ImageDataset:
         Raises StoreError where a file of it is lost or a checksum does not match, and DataError
         where the split is not the one of the manifest.
         """
-        split = SplitOnDisk.open(self._group(name), self.manifest.storage, self.manifest.image_shape)
+        group = self._group(name)
+        labels = self._hard_labels(group, is_held=False)
+        split = SplitOnDisk.open(group, labels, self.manifest.storage, self.manifest.image_shape)
         self._check(name, split)
         return split
 
     def _group(self, name: str) -> ArrayGroup:
         return ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")
 
+    def _hard_labels(self, group: ArrayGroup, *, is_held: bool) -> HardLabels:
+        """Returns hard labels as they are on disk; maps are held only where asked."""
+        if self.manifest.signal == "grid":
+            return torch.from_numpy(read_maps(maps_path(group.path), is_held=is_held))
+        return torch.from_numpy(group.read_whole("hard_labels"))
+
     def _check(self, name: str, split: Split) -> None:
         """Raises DataError where hard labels are of another signal or number of classes than the
         manifest's, or where the split has other samples or hard labels.
         """
         where = self.folder / f"{name}.zarr"
-        columns = [len(self.manifest.class_names)] if self.manifest.signal == "binary" else []
-        kind = torch.int8 if columns else torch.int64
+        kind, columns = self._kind_of_labels()
         labels = split.hard_labels
         if labels.dtype != kind or list(labels.shape) != [len(split.sample_ids), *columns]:
             found, expected = (
@@ -85,6 +95,16 @@ class ImageDataset:
         found, expected = split_fingerprint(split), self.manifest.fingerprints[name]
         if found != expected:
             raise DataError(where, f"fingerprint {found}", expected=f"{expected} (its manifest)", fix=FIX)
+
+    def _kind_of_labels(self) -> tuple[torch.dtype, list[int]]:
+        """Returns the type of hard labels, and their shape behind the samples."""
+        match self.manifest.signal:
+            case "binary":
+                return torch.int8, [len(self.manifest.class_names)]
+            case "grid":
+                return torch.int16, self.manifest.image_shape[1:]
+            case "categorical":
+                return torch.int64, []
 
 
 def _described(kind: torch.dtype, shape: Sequence[int]) -> str:
@@ -98,7 +118,14 @@ def split_fingerprint(split: Split) -> str:
 
 def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Shaped[np.ndarray, "samples ..."]) -> str:
     """Returns the fingerprint of a split that is yet to be written."""
+    return pieces_fingerprint(ids, [hard_labels])
+
+
+def pieces_fingerprint(
+    ids: UInt64[np.ndarray, " samples"], hard_labels: Iterable[Shaped[np.ndarray, "some ..."]]
+) -> str:
+    """Returns the same, given hard labels that come in pieces."""
     digest = hashlib.sha256(ids.astype("<u8", copy=False).data)
-    little = hard_labels.astype(hard_labels.dtype.newbyteorder("<"), copy=False)
-    digest.update(np.ascontiguousarray(little).data)
+    for some in hard_labels:
+        digest.update(np.ascontiguousarray(some.astype(some.dtype.newbyteorder("<"), copy=False)).data)
     return digest.hexdigest()[:32]

@@ -47,8 +47,11 @@ class DatasetManifest:
         return tuple(self.image_shape)
 
     def input_bytes(self, *names: str) -> int:
-        """Returns the bytes that the inputs of some splits take in memory."""
-        return sum(self.num_samples[name] for name in names) * math.prod(self.input_shape)
+        """Returns the bytes that the inputs of some splits take in memory, with their maps of
+        classes.
+        """
+        of_map = 2 * math.prod(self.input_shape[1:]) if self.signal == "grid" else 0
+        return sum(self.num_samples[name] for name in names) * (math.prod(self.input_shape) + of_map)
 
     @classmethod
     def read(cls, path: Path) -> "DatasetManifest":

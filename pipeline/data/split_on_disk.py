@@ -25,7 +25,8 @@ class SplitOnDisk(Split):
 
     Only hard labels and ids are held, unless rows are asked to be: 17 bytes a sample (9 and one for
     each of several independent classes); 8 more where images are encoded, or where some rows are
-    left out, and 16 once `index` is searched.
+    left out, and 16 once `index` is searched. Maps of classes are not held, except where some rows
+    are left out.
 
     Inputs are compared with their ids when they are first read, which costs 2 microseconds and 1.7
     nanoseconds a pixel once; after that the checksum of each chunk must do. For encoded images it
@@ -52,11 +53,11 @@ class SplitOnDisk(Split):
         self._index = SampleIndex(sample_ids)  # here, so that copies of the split sort ids but once
 
     @classmethod
-    def open(cls, group: ArrayGroup, storage: Storage, shape: Sequence[int]) -> "SplitOnDisk":
+    def open(cls, group: ArrayGroup, hard_labels: HardLabels, storage: Storage, shape: Sequence[int]) -> "SplitOnDisk":
         """Returns the split of a group; raises StoreError where a file of it is lost."""
-        labels, ids = torch.from_numpy(group.read_whole("hard_labels")), group.read_whole("sample_ids")
+        ids = group.read_whole("sample_ids")
         images = open_images(group, storage, shape, len(ids))
-        return cls(group.path, images, labels, ids, np.full(len(ids), storage == "encoded"))
+        return cls(group.path, images, hard_labels, ids, np.full(len(ids), storage == "encoded"))
 
     @property
     def index(self) -> SampleIndex:

@@ -26,14 +26,20 @@ from pipeline.data.windows import Columns
 
 UNLABELLED = -1  # in place of a hard label, or of one of its entries
 
+_AT_ONCE = 1024  # maps
+
 HardLabels = Shaped[torch.Tensor, "samples ..."]
 _Values = TypeVar("_Values", np.ndarray, torch.Tensor)
 
 
 def is_labelled(hard_labels: _Values) -> _Values:
     """Returns for each sample whether it has a class or, of independent classes, a known entry."""
+    if hard_labels.ndim == 3:  # of maps, which may be on disk, some at a time
+        pieces = [hard_labels[start : start + _AT_ONCE] for start in range(0, max(1, len(hard_labels)), _AT_ONCE)]
+        labelled = [(piece != UNLABELLED).any(2).any(1) for piece in pieces]
+        return np.concatenate(labelled) if isinstance(hard_labels, np.ndarray) else torch.cat(labelled)
     known: _Values = hard_labels != UNLABELLED
-    return known if known.ndim == 1 else known.reshape(len(known), -1).any(1)  # type: ignore[return-value]
+    return known if known.ndim == 1 else known.any(1)  # type: ignore[return-value]
 
 
 def known_classes(hard_label: Shaped[torch.Tensor, "..."]) -> int | list[int] | None:

@@ -10,9 +10,11 @@ from jaxtyping import Int64, Shaped, UInt8, UInt64
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sealed import write_sealed
-from pipeline.data.dataset import rows_fingerprint
+from pipeline.data.dataset import pieces_fingerprint
 from pipeline.data.images import create_images
 from pipeline.data.manifest import FORMAT, VERSION, DatasetManifest
+from pipeline.data.map_files import Maps, maps_path, write_maps
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory, is_labelled
 from pipeline.preparation.statistics import channel_statistics
 
@@ -25,21 +27,37 @@ class SplitRows:
         sizes: Bytes of each encoded image; None when pixels are stored.
         contents: Yields the images from a row on, in pieces: pixels, or the bytes of one image
             after the other.
+        maps: Yields the maps of classes, in pieces, where hard labels are these; `hard_labels` may
+            then be the classes in each.
     """
 
     hard_labels: Shaped[np.ndarray, "samples ..."]
     sample_ids: UInt64[np.ndarray, " samples"]
     sizes: Int64[np.ndarray, " samples"] | None
     contents: Callable[[int], Iterator[UInt8[np.ndarray, "..."]]]
+    maps: Callable[[], Iterator[Maps]] | None = None
 
     @classmethod
     def of(cls, split: SplitInMemory) -> "SplitRows":
         """Returns the rows of a split that is in memory."""
-        images = split.inputs.numpy()
-        return cls(split.hard_labels.numpy(), split.sample_ids, None, lambda start: iter([images[start:]]))
+        images, labels = split.inputs.numpy(), split.hard_labels.numpy()
+        maps = (lambda: iter([labels])) if labels.ndim == 3 else None
+        return cls(labels, split.sample_ids, None, lambda start: iter([images[start:]]), maps)
 
     def __len__(self) -> int:
         return len(self.hard_labels)
+
+    @property
+    def signal(self) -> SignalKind:
+        """The meaning of hard labels."""
+        if self.maps is not None:
+            return "grid"
+        return "categorical" if self.hard_labels.ndim == 1 else "binary"
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the samples and their hard labels."""
+        return pieces_fingerprint(self.sample_ids, [self.hard_labels] if self.maps is None else self.maps())
 
 
 def write_dataset(
@@ -73,14 +91,14 @@ def dataset_manifest(
         mean=statistics[0],
         std=statistics[1],
         num_samples={name: len(rows) for name, rows in splits.items()},
-        fingerprints={name: rows_fingerprint(rows.sample_ids, rows.hard_labels) for name, rows in splits.items()},
+        fingerprints={name: rows.fingerprint for name, rows in splits.items()},
         num_repeated_in_train=len(train) + len(val) - len(seen),
         num_shared_with_test=int(np.isin(test, seen).sum()),
         num_shared_with_val=int(np.isin(val, train).sum()),
         num_unlabelled=int((~is_labelled(splits["train"].hard_labels)).sum()),
         num_skipped=num_skipped,
         storage="pixels" if splits["train"].sizes is None else "encoded",
-        signal="categorical" if splits["train"].hard_labels.ndim == 1 else "binary",
+        signal=splits["train"].signal,
     )
 
 
@@ -97,7 +115,10 @@ def write_split(path: Path, rows: SplitRows, image_shape: Sequence[int], record:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows.sizes)])
         _write_long(group, "encoded", (int(offsets[-1]),), lambda start: _bytes_from(rows, offsets, start), record)
         _write_whole(group, "offsets", offsets)
-    _write_whole(group, "hard_labels", rows.hard_labels)
+    if rows.maps is None:
+        _write_whole(group, "hard_labels", rows.hard_labels)
+    else:
+        write_maps(maps_path(path), (len(rows), *image_shape[1:]), rows.maps())
     _write_whole(group, "sample_ids", rows.sample_ids)
 
 
