@@ -1,4 +1,4 @@
-"""Encoded images -> pixels: the one file that imports PIL.
+"""Encoded images -> pixels: the one file that imports PIL, with index_images.py.
 
 Pixels are one of two things, whatever a file holds: grey or RGB, 8 bits, upright. EXIF rotation is
 done, transparent pixels show white, a palette is looked up, CMYK becomes RGB. Of the 16 bits of a
@@ -35,7 +35,7 @@ EXIF_ORIENTATION = 0x0112
 # No others: some of PIL's formats start other programs (EPS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and I;16 with any order of bytes
-_UPRIGHT = {  # how an image is turned, by its EXIF orientation
+UPRIGHT = {  # how an image is turned, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -101,7 +101,7 @@ def num_channels(content: Content) -> Literal[1, 3]:
     found = read(content)
     if isinstance(found, np.ndarray):
         return 1 if len(found) == 1 else 3
-    return 1 if _is_grey(_open(found)) else 3
+    return 1 if _is_grey(open_image(found)) else 3
 
 
 def highest_value(content: Content) -> int | None:
@@ -112,7 +112,7 @@ def highest_value(content: Content) -> int | None:
     found = read(content)
     if isinstance(found, np.ndarray):
         return None
-    image = _open(found)
+    image = open_image(found)
     if not _is_deep(image):
         return None
     try:
@@ -128,8 +128,8 @@ def height_and_width(content: Content) -> tuple[int, int]:
     found = read(content)
     if isinstance(found, np.ndarray):
         return found.shape[1], found.shape[2]
-    image = _open(found)
-    return _as_stored((image.height, image.width), _orientation(image))
+    image = open_image(found)
+    return _as_stored((image.height, image.width), orientation_of(image))
 
 
 def decode(
@@ -152,15 +152,15 @@ def decode(
     if isinstance(found, np.ndarray):
         pixels = found if len(found) == channels else _array(_plain(_image(found), channels))
         return fit(pixels, size) if size else pixels
-    image = _open(found)
+    image = open_image(found)
     try:
         extent = _draft(image, size) if size and isinstance(image, JpegImageFile) else image.size
         image.load()
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         plain = _plain(image, channels, bits)
         if size:
             plain = _fitted(plain, _as_stored(size, orientation), extent)
-        return _array(plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain)
+        return _array(plain.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else plain)
     except (DecodeError, MemoryError):
         raise
     except Exception as error:  # damaged content makes decoders raise whatever they like
@@ -212,7 +212,7 @@ def _decode_or_say_why(
         return error
 
 
-def _open(content: bytes) -> ImageFile.ImageFile:
+def open_image(content: bytes) -> ImageFile.ImageFile:
     """Returns the image with its header read.
 
     Raises DecodeError where it is no image, or one too large.
@@ -240,7 +240,7 @@ def _draft(image: JpegImageFile, size: tuple[int, int]) -> tuple[float, float]:
 
     Returns the image's exact width and height at that scale.
     """
-    height, width = _as_stored(size, _orientation(image))
+    height, width = _as_stored(size, orientation_of(image))
     drafted = image.draft(None, (width, height))
     return drafted[1][2:] if drafted else image.size
 
@@ -250,7 +250,7 @@ def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     return size[::-1] if orientation in _ON_ITS_SIDE else size
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:  # sound pixels with damaged EXIF are no broken image

@@ -49,16 +49,20 @@ def _check_contradictions(pool: Pool, listing: Path) -> None:
         return
     rows = write_contradictions(listing, pool, some)
     picture, name, key = rows[0]
-    other = next(row for row in rows if row[0] == picture and row[1] != name)
-    found = f"class {name!r}, and {other[2]} is the same picture in {other[1]!r}; {len(some):,} images like these"
+    if pool.has_maps:
+        found, expected = f"{rows[1][2]} is the same picture with another mask", "one mask for a picture"
+    else:
+        other = next(row for row in rows if row[0] == picture and row[1] != name)
+        found = f"class {name!r}, and {other[2]} is the same picture in {other[1]!r}"
+        expected = "one class for a picture"
     pool.clear()  # or the next run would not look at the corrected ones again
     fix = f"look at {listing}, or set prepare.contradicting: drop or keep"
-    raise DataError(key, found, expected="one class for a picture", fix=fix)
+    raise DataError(key, f"{found}; {len(some):,} images like these", expected=expected, fix=fix)
 
 
 def contradictory(pool: Pool) -> Int64[np.ndarray, " images"]:
     """Returns the images whose labels contradict each other, in the order of rows."""
-    mask = contradicting(pool.column("sample_ids"), pool.column("hard_labels"))
+    mask = contradicting(pool.column("sample_ids"), pool.opinions())
     order = pool.order() if mask.any() else np.empty(0, np.int64)  # a sort of all
     some: Int64[np.ndarray, " images"] = order[mask[order]]
     return some
@@ -74,7 +78,7 @@ def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
     # 1. The splits that the source names, each in the order of its rows, less what is dropped.
     order = pool.order()
     if settings.contradicting == "drop":
-        order = order[~contradicting(ids, labels)[order]]
+        order = order[~contradicting(ids, pool.opinions())[order]]
     splits = {name: order[given[order] == number] for number, name in enumerate(SPLITS)}
     for name in ("val", "test"):
         for key in pool.keys(splits[name][~is_labelled(labels[splits[name]])][:1]):

@@ -1,5 +1,6 @@
 """The blocks of a pool: a few megabytes of images at a time, and the record of what they are."""
 
+import hashlib
 import io
 import zlib
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,15 @@ import numpy as np
 from jaxtyping import Int8, Int64, Shaped, UInt64
 
 from pipeline.core.files import write_bytes
+from pipeline.data.map_files import Maps
 from pipeline.preparation.make import Broken, Channels, Made
+from pipeline.preparation.maps import Map
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.sources.split_names import SPLITS
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _BLOCK_IMAGES = 65_536
-BlockColumn = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes", "checksums"]
+BlockColumn = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes", "checksums", "map_digests"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class PoolBlock:
         sizes: Bytes of each image as it is kept.
         key_sizes: Bytes of each key.
         checksums: CRC-32 of each image as it is kept, above that of its key.
+        map_digests: Of each image's map of classes, where hard labels are these; `hard_labels` are
+            then the classes in each.
     """
 
     path: Path
@@ -44,6 +49,7 @@ class PoolBlock:
     sizes: Int64[np.ndarray, " images"]
     key_sizes: Int64[np.ndarray, " images"]
     checksums: UInt64[np.ndarray, " images"]
+    map_digests: UInt64[np.ndarray, " maps"]
 
     @classmethod
     def load(cls, path: Path) -> "PoolBlock":
@@ -92,7 +98,7 @@ class GrowingBlock:
             self.levels += image.levels
         self.made.append(replace(image, levels=None))  # 2 to 6 KB, which may be more than the image
         self.keys.append(closed(image.key))
-        self.num_bytes += len(image.stored)
+        self.num_bytes += len(image.stored) + (0 if image.map is None else image.map.nbytes)
 
     def __len__(self) -> int:
         return len(self.made) + len(self.broken)
@@ -102,9 +108,13 @@ class GrowingBlock:
         """Whether the next image belongs to another block."""
         return self.num_bytes >= BLOCK_BYTES or len(self) >= _BLOCK_IMAGES
 
+    def maps(self, numbering: Numbering) -> Maps | None:
+        """Returns the maps of classes; None where hard labels are no maps, or no image is whole."""
+        return numbering.of_images(self.made) if numbering.signal == "grid" and self.made else None
+
     def save(self, path: Path, bits: int, numbering: Numbering) -> PoolBlock:
         """Writes the record and returns it."""
-        made = self.made
+        made, maps = self.made, self.maps(numbering)
         shape = made[0].shape if made else ()
         texts = b"".join(closed(text) for one in self.broken for text in (one.key, one.reason))
         checksums = [image.crc << 32 | zlib.crc32(key) for image, key in zip(made, self.keys, strict=True)]
@@ -113,16 +123,22 @@ class GrowingBlock:
             "levels": self.levels,
             "broken": np.frombuffer(texts, np.uint8),
             "splits": np.array([SPLITS.index(image.split) for image in made], dtype=np.int8),
-            "hard_labels": numbering.array([image.label for image in made]),
+            "hard_labels": numbering.of_images(made) if maps is None else numbering.entries(maps),
             "sample_ids": np.array([image.sample_id for image in made], dtype=np.uint64),
             "sizes": np.array([len(image.stored) for image in made], dtype=np.int64),
             "key_sizes": np.array([len(key) for key in self.keys], dtype=np.int64),
             "checksums": np.array(checksums, dtype=np.uint64),
+            "map_digests": np.array([] if maps is None else list(map(map_digest, maps)), dtype=np.uint64),
         }
         file = io.BytesIO()
         np.savez(file, **arrays)
         write_bytes(path, file.getvalue())
         return PoolBlock.load(path)
+
+
+def map_digest(one: Map) -> int:
+    """Returns 64 bits that another map of classes hardly has."""
+    return int.from_bytes(hashlib.blake2b(one.astype("<i2").tobytes(), digest_size=8).digest(), "little")
 
 
 def closed(text: str) -> bytes:

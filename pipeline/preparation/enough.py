@@ -15,14 +15,14 @@ def check_counts(source: Source, raw: Path, settings: Prepare) -> None:
     """Raises DataError where classes have too few images for the splits that are to be held out.
 
     All of them are named, before any image is decoded. Where counts are not known, they are found
-    out later. Of independent classes a rare one may be in one split alone, so only all labelled
+    out later. Where an image has several classes, a rare one may be in one split alone, so only all labelled
     images together must be enough.
     """
     counts, where = source.counts(raw) or {}, f"source {source.kind!r}"
     there = {split for split, _ in counts} | set(source.split_sizes(raw) or ())
     fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
     held_out = {split: fraction for split, fraction in fractions.items() if split not in there}
-    if source.signal == "binary":
+    if source.signal != "categorical":
         _check_labelled((source.split_sizes(raw) or {}).get("train"), counts, held_out, where)
         return
     trained = {label: count for (split, label), count in counts.items() if split == "train" and label}

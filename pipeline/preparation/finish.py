@@ -82,7 +82,8 @@ def _dropped(pool: Pool, splits: PoolSplits) -> Int64[np.ndarray, " dropped"]:
 def _split_rows(pool: Pool, rows: Int64[np.ndarray, " images"]) -> SplitRows:
     labels, ids, sizes = (pool.column(name)[rows] for name in ("hard_labels", "sample_ids", "sizes"))
     encoded = pool.form.storage == "encoded"
-    return SplitRows(labels, ids, sizes if encoded else None, lambda start: pool.contents(rows[start:]))
+    maps = (lambda: pool.maps(rows)) if pool.has_maps else None
+    return SplitRows(labels, ids, sizes if encoded else None, lambda start: pool.contents(rows[start:]), maps)
 
 
 def summary(prepared: Prepared, folder: Path) -> str:
@@ -95,7 +96,9 @@ def summary(prepared: Prepared, folder: Path) -> str:
     if manifest.num_unlabelled:
         counts["train"] += f" ({manifest.num_unlabelled:,} of them unlabelled)"
     classes = f"{len(manifest.class_names)} classes"
-    if prepared.classes_an_image is not None:
+    if manifest.signal == "grid":
+        classes = f"masks, {classes}"
+    elif prepared.classes_an_image is not None:
         classes = f"multi-label, {classes}, {prepared.classes_an_image:.1f} an image"
     parts = [f"{manifest.source}, {classes}, images {shape}, {', '.join(counts.values())}"]
     if manifest.num_repeated_in_train:

@@ -20,8 +20,10 @@ from pipeline.data.decoding import (
 )
 from pipeline.data.images import Storage
 from pipeline.data.sample_ids import sample_ids
+from pipeline.preparation.maps import Map, make_map
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.sources.label_sets import Label
+from pipeline.preparation.sources.mask import Mask
 from pipeline.preparation.statistics import count_levels
 
 Channels = Literal[1, 3]
@@ -72,10 +74,14 @@ class ImageForm:
         # is read later.
         encoded = self._encoded(content, self.channels, self.bits) if self.storage == "encoded" else None
         pixels = decode(content if encoded is None else encoded, self.channels, self.image_px, self.bits)
+        label, map_ = raw.label, None
+        if isinstance(raw.label, Mask):
+            height, width = pixels.shape[1:]
+            label, map_ = None, make_map(raw.label, height_and_width(content), (height, width))
         levels = count_levels(pixels[None]) if raw.split == "train" else None
         sample_id = int(sample_ids(pixels[None])[0])
         stored = pixels.tobytes() if encoded is None else encoded
-        return Made(raw.split, raw.label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels)
+        return Made(raw.split, label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels, map_)
 
     def _encoded(self, content: Stored, channels: Channels, bits: int) -> bytes:
         """Returns the file that is kept of an image: its own, unless it is too large, is not a file
@@ -103,6 +109,7 @@ class Made:
         stored: Its pixels, or its encoded file.
         crc: CRC-32 of `stored`.
         levels: How often each pixel level is in it; None unless it is for training.
+        map: The class of each pixel, where it came with a mask; `label` is then None.
     """
 
     split: str
@@ -113,6 +120,7 @@ class Made:
     stored: bytes
     crc: int
     levels: Int64[np.ndarray, "channels 256"] | None
+    map: Map | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int8, Int16, Shaped
 
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import UNLABELLED, is_labelled
+from pipeline.preparation.make import Made
+from pipeline.preparation.maps import classes_in, stacked
 from pipeline.preparation.sources.label_sets import Label, LabelSet, names_in
 
 BETWEEN = "|"  # names of a set, in lists
@@ -31,6 +33,18 @@ class Numbering:
         """Returns a name in a label that is no class; None if there is none."""
         return next((name for name in names_in(label) if name not in self._numbers), None)
 
+    def of_images(self, made: Sequence[Made]) -> Shaped[np.ndarray, "samples ..."]:
+        """Returns the hard labels of images that were made ready."""
+        if self.signal == "grid":
+            return stacked([one.map for one in made], made[0].shape[1:])
+        return self.array([one.label for one in made])
+
+    def entries(self, maps: Int16[np.ndarray, "samples height width"]) -> Int8[np.ndarray, "samples classes"]:
+        """Returns 1 for each class that a map has and 0 for others; -1 for one without any."""
+        found = classes_in(maps, len(self.class_names)).astype(np.int8)
+        found[~found.any(axis=1)] = UNLABELLED
+        return found
+
     def array(self, labels: Sequence[Label]) -> Shaped[np.ndarray, "samples ..."]:
         """Returns labels as hard labels."""
         if self.signal == "binary":
@@ -49,6 +63,8 @@ class Numbering:
 
     def text(self, hard_label: np.ndarray | np.int64) -> str:
         """Returns a hard label as lists have it: its class, or the names of its classes."""
+        if isinstance(hard_label, np.ndarray) and hard_label.ndim == 2:  # a map
+            hard_label = self.entries(hard_label[None])[0]
         if isinstance(hard_label, np.int64):
             return "" if hard_label == UNLABELLED else self.class_names[int(hard_label)]
         if (hard_label == UNLABELLED).all():
@@ -56,9 +72,13 @@ class Numbering:
         return BETWEEN.join(self.class_names[number] for number in np.flatnonzero(hard_label == 1).tolist())
 
     def counts(self, hard_labels: Shaped[np.ndarray, "samples ..."]) -> Counter[str | None]:
-        """Returns the images of each class; the class None stands for unlabelled ones."""
+        """Returns the images of each class; the class None stands for unlabelled ones.
+
+        Args:
+            hard_labels: Classes, or entries; those of maps by `entries`.
+        """
         labelled = hard_labels[is_labelled(hard_labels)]
-        if self.signal == "binary":
+        if labelled.ndim == 2:
             each = (labelled == 1).sum(axis=0)
         else:
             each = np.bincount(labelled, minlength=len(self.class_names))

@@ -14,9 +14,11 @@ bytes a sample.
 000000.npz       the record of the first block; a block counts when its record is there
 000000.images    the first bucket: pixels [images, channels, height, width], or encoded files
 000000.keys      the keys of its images, each closed by a 0
+000000.maps      the maps of classes of its images, int16, where hard labels are these
 ```
 """
 
+import math
 import os
 import shutil
 import zlib
@@ -24,13 +26,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
 from pipeline.core.errors import DataError, SourceError, suggest
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import DecodeError, decode_all
+from pipeline.data.map_files import Maps
 from pipeline.data.sample_ids import row_draws
-from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, opened
+from pipeline.data.splits import UNLABELLED, is_labelled
+from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, map_digest, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
 from pipeline.preparation.make import Broken, Channels, ImageForm, Made, Wider
 from pipeline.preparation.numbering import Numbering
@@ -58,7 +62,7 @@ class Pool:
 
     def __init__(self, folder: Path, form: ImageForm, numbering: Numbering, count: int | None) -> None:
         self.folder, self.form, self.numbering, self._count = folder, form, numbering, count
-        self._images, self._keys = Buckets(folder, "images"), Buckets(folder, "keys")
+        self._images, self._keys, self._maps = (Buckets(folder, name) for name in ("images", "keys", "maps"))
         self.blocks: list[PoolBlock] = []
         while (path := self._next_path).exists():
             self.blocks.append(PoolBlock.load(path))
@@ -78,7 +82,19 @@ class Pool:
         def lengths(sizes: np.ndarray) -> Int64[np.ndarray, " buckets"]:
             return np.bincount(buckets, sizes, num_buckets).astype(np.int64)
 
-        return self._images.cut(lengths(self.column("sizes"))) and self._keys.cut(lengths(self.column("key_sizes")))
+        sizes = (self.column("sizes"), self.column("key_sizes"), self._map_sizes())
+        parts = zip((self._images, self._keys, self._maps), sizes, strict=True)
+        return all(bucket.cut(lengths(each)) for bucket, each in parts)
+
+    def _map_sizes(self) -> Int64[np.ndarray, " images"]:
+        """Returns the bytes of each image's map of classes, 0 where hard labels are none."""
+        size = 2 * math.prod((self.image_shape or (0, 0))[1:]) if self.has_maps else 0
+        return np.full(len(self.column("sizes")), size, np.int64)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether hard labels are maps of classes; `hard_labels` are then the classes in each."""
+        return self.numbering.signal == "grid"
 
     @property
     def num_taken(self) -> int:
@@ -128,6 +144,8 @@ class Pool:
         buckets = row_draws(ids) >> (32 - bits)
         self._images.append(buckets, [image.stored for image in growing.made])
         self._keys.append(buckets, growing.keys)
+        if (maps := growing.maps(self.numbering)) is not None:
+            self._maps.append(buckets, [one.astype("<i2").tobytes() for one in maps])
         self.blocks.append(growing.save(self._next_path, bits, self.numbering))
 
     def clear(self) -> None:
@@ -155,7 +173,7 @@ class Pool:
 
     def keys(self, some: Int64[np.ndarray, " some"]) -> Iterator[str]:
         """Yields the keys of some images, which are given in the order of rows."""
-        for key in self._keys.read(*self._places(some, "key_sizes")):
+        for key in self._keys.read(*self._places(some, self.column("key_sizes"))):
             yield from opened(key)
 
     def contents(self, some: Int64[np.ndarray, " some"]) -> Iterator[UInt8[np.ndarray, "..."]]:
@@ -167,16 +185,40 @@ class Pool:
         """
         shape = (1, *(self.image_shape or ())) if self.form.storage == "pixels" else -1
         checksums = (self.column("checksums")[some] >> np.uint64(32)).tolist()
-        for content, checksum in zip(self._images.read(*self._places(some, "sizes")), checksums, strict=True):
+        for content, checksum in zip(
+            self._images.read(*self._places(some, self.column("sizes"))), checksums, strict=True
+        ):
             if zlib.crc32(content) != checksum:
                 raise DataError(self.folder, "an image is not as it was kept", fix="delete it and run this again")
             yield np.frombuffer(content, np.uint8).reshape(shape)
 
+    def maps(self, some: Int64[np.ndarray, " some"]) -> Iterator[Maps]:
+        """Yields the maps of classes of some images, which are given in the order of rows.
+
+        Raises DataError as `contents` does.
+        """
+        shape, digests = (1, *(self.image_shape or ())[1:]), self.column("map_digests")[some].tolist()
+        for content, digest in zip(self._maps.read(*self._places(some, self._map_sizes())), digests, strict=True):
+            found = np.frombuffer(content, "<i2").reshape(shape)
+            if map_digest(found[0]) != digest:
+                raise DataError(self.folder, "a map is not as it was kept", fix="delete it and run this again")
+            yield found
+
+    def opinions(self) -> Shaped[np.ndarray, "images ..."]:
+        """Returns the hard labels, by which equal images contradict each other; in place of maps
+        there are numbers that tell them apart, -1 where nothing is known.
+        """
+        labels = self.column("hard_labels")
+        if not self.has_maps:
+            return labels
+        numbers = (self.column("map_digests") >> np.uint64(1)).astype(np.int64)
+        return np.where(is_labelled(labels), numbers, UNLABELLED)
+
     def _places(
-        self, some: Int64[np.ndarray, " some"], sizes: BlockColumn
+        self, some: Int64[np.ndarray, " some"], lengths: Int64[np.ndarray, " images"]
     ) -> tuple[Int64[np.ndarray, " some"], Int64[np.ndarray, " some"], Int64[np.ndarray, " some"]]:
         """Returns each image's bucket, and where it begins there and its length, both in bytes."""
-        buckets, lengths = self._bucket_numbers(), self.column(sizes)
+        buckets = self._bucket_numbers()
         # 1. The images as they lie on disk, if all buckets were one file: a bucket keeps the order
         # of arrival.
         order = np.argsort(buckets, kind="stable")

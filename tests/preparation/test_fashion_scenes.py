@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.preparation.maps import read_mask
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.fashion_mnist import CLASS_NAMES, FashionMnist
 from pipeline.preparation.sources.fashion_scenes import NOTHING, FashionScenes, resized, visible
 from pipeline.preparation.sources.labels import Classes
+from pipeline.preparation.sources.mask import Mask
 from pipeline.preparation.sources.pixels import PixelSplit
 
 RAW = Path("raw")
@@ -86,3 +88,13 @@ def test_a_resized_item_is_that_of_a_float_twin(side: int) -> None:
     assert np.abs(resized(image, side) - both).max() <= 0.5 + 1e-9
     if side == 28:
         np.testing.assert_array_equal(resized(image, side), image)
+
+
+def test_scenes_with_masks_have_the_class_of_each_pixel() -> None:
+    one, twin = scenes(train_scenes=6, test_scenes=3, labels="masks"), scenes(train_scenes=6, test_scenes=3)
+    assert (one.class_names(RAW), one.signal) == (("background", *CLASS_NAMES), "grid")
+    for image, other in zip(one.images(RAW), twin.images(RAW), strict=True):
+        np.testing.assert_array_equal(image.content, other.content)
+        split, _, number = image.key.partition(":")
+        assert isinstance(image.label, Mask)
+        np.testing.assert_array_equal(read_mask(image.label), one.scene(RAW, split, int(number)).mask)

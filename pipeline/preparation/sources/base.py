@@ -25,7 +25,8 @@ class RawImage:
 
     Attributes:
         split: `train`, `val` or `test`.
-        label: The name of its class, or the set of its classes; None when it is unlabelled.
+        label: The name of its class, the set of its classes, or its mask; None when it is
+            unlabelled.
         key: Its place, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to
             the source's path, and the same in every run.
         content: An encoded image file, the path of one (read by the threads that decode), or
@@ -57,7 +58,9 @@ class Source(ABC):
 
     @property
     def signal(self) -> SignalKind:
-        """The meaning of labels: one class of several, or a set of independent classes."""
+        """The meaning of labels: one class of several, a set of independent classes, or a class of
+        each pixel.
+        """
         return "categorical"
 
     @abstractmethod

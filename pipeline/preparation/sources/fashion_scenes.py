@@ -20,12 +20,14 @@ from pipeline.core.config import STRICT
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.fashion_mnist import CLASS_NAMES, FashionMnist
-from pipeline.preparation.sources.label_sets import LabelSet
+from pipeline.preparation.sources.label_sets import Label, LabelSet
+from pipeline.preparation.sources.mask import Mask, Masks
 from pipeline.preparation.sources.pixels import PixelSplit
 
 NumScenes = Annotated[int, Field(ge=1, le=10**7)]
 
 CANVAS_PX = 64
+PIXEL_CLASSES = ("background", *CLASS_NAMES)
 NOTHING = 0  # in a mask: the canvas itself; c + 1 stands for class c
 _MOST_ITEMS = 4
 _LEAST_PX, _MOST_PX = 20, 32  # of an item's sides
@@ -47,22 +49,23 @@ class FashionScenes(Source):
     """The scenes: of training items for training, of test items for testing.
 
     Attributes:
-        labels: `items` has the classes of which at least 20 pixels are to be seen.
+        labels: `items` has the classes of which at least 20 pixels are to be seen; `masks` has the
+            class of each pixel, of which the first is the canvas.
     """
 
     train_scenes: NumScenes = 20_000
     test_scenes: NumScenes = 4_000
-    labels: Literal["items"] = "items"
+    labels: Literal["items", "masks"] = "items"
     seed: Seed = 0
 
     kind: ClassVar[str] = "fashion_scenes"
 
     @property
     def signal(self) -> SignalKind:
-        return "binary"
+        return "binary" if self.labels == "items" else "grid"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
-        return CLASS_NAMES
+        return CLASS_NAMES if self.labels == "items" else PIXEL_CLASSES
 
     def count(self, raw: Path) -> int:
         return self.train_scenes + self.test_scenes
@@ -70,9 +73,14 @@ class FashionScenes(Source):
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         for split, count in (("train", self.train_scenes), ("test", self.test_scenes)):
             for number in range(min(start, count), count):
-                scene = self.scene(raw, split, number)
-                yield RawImage(split, LabelSet(visible(scene.mask)), f"{split}:{number}", scene.pixels)
+                scene, key = self.scene(raw, split, number), f"{split}:{number}"
+                yield RawImage(split, self._label(scene, key), key, scene.pixels)
             start = max(start - count, 0)
+
+    def _label(self, scene: Scene, key: str) -> Label:
+        if self.labels == "items":
+            return LabelSet(visible(scene.mask))
+        return Mask(scene.mask[None], key, Masks(PIXEL_CLASSES))
 
     def scene(self, raw: Path, split: str, number: int) -> Scene:
         """Returns a scene of a split.

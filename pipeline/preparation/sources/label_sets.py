@@ -17,6 +17,7 @@ from typing import NamedTuple
 from pipeline.core.errors import SourceError
 from pipeline.core.text import composed
 from pipeline.preparation.sources.labels import NO_LABEL, WHOLE, Classes, text_of
+from pipeline.preparation.sources.mask import Mask
 
 _ENTRIES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MOST_KEPT = 4096  # values of entries, of which there are few
@@ -35,11 +36,16 @@ class LabelSet:
     no: frozenset[str] | None = None
 
 
-Label = str | LabelSet | None  # of an image: its class, its classes, or nothing
+Label = str | LabelSet | Mask | None  # of an image: its class, its classes, those of its pixels, or nothing
 
 
 def classes_of(label: Label) -> Iterable[str | None]:
-    """Returns the classes under which an image is counted; None stands for an unlabelled one."""
+    """Returns the classes under which an image is counted; None stands for an unlabelled one.
+
+    The pixels of masks are counted, not images.
+    """
+    if isinstance(label, Mask):
+        return ()
     return label.yes if isinstance(label, LabelSet) else (label,)
 
 
@@ -47,7 +53,7 @@ def names_in(label: Label) -> Iterable[str]:
     """Returns the classes that a label names, also those that the image is not of."""
     if isinstance(label, LabelSet):
         return label.yes | (label.no or frozenset())
-    return () if label is None else (label,)
+    return (label,) if isinstance(label, str) else ()
 
 
 class SetReading(NamedTuple):
