@@ -1,4 +1,4 @@
-"""Encoded images -> pixels: the one file that imports PIL, with index_images.py.
+"""Encoded images -> pixels: it and preparation/index_images.py import PIL.
 
 Pixels are one of two things, whatever a file holds: grey or RGB, 8 bits, upright. EXIF rotation is
 done, transparent pixels show white, a palette is looked up, CMYK becomes RGB. Of the 16 bits of a

@@ -12,6 +12,7 @@ consecutive rows are a random sample.
     understood.py  the lines about classes, splits and files that stage and doctor print first
     pixels.py      a look at some images: grey or colour, sizes, bits used
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
+    index_images.py  images whose pixels are numbers: the files of masks
     maps.py        masks as maps of classes, fitted as their images are
     filling.py     a pool filled in one form, which is widened where an image needs it
     numbering.py   labels as numbers: classes, or entries of independent classes

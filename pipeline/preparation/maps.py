@@ -7,8 +7,8 @@ from jaxtyping import Int16, Int64, UInt8
 
 from pipeline.core.errors import SourceError
 from pipeline.data.decoding import DecodeError
-from pipeline.data.index_images import decode_numbers
 from pipeline.data.splits import UNLABELLED
+from pipeline.preparation.index_images import decode_numbers
 from pipeline.preparation.sources.mask import Mask
 
 Map = Int16[np.ndarray, "height width"]
