@@ -35,7 +35,11 @@ Vectors = Float[torch.Tensor, "views photos dimensions"]
 def main(views: Annotated[int, typer.Option(min=2)] = 8) -> None:
     vectors = photo_embeddings(views + _PILOT_VIEWS)
     measured, pilot = vectors[:views], vectors[views:].flatten(0, 1)
-    rows = [{"embedding": "exact, float32", "bytes": 4.0 * vectors.shape[2], "same photograph %": _found(measured)}]
+    exact = {"cosine": None, "relative squared error": None, "off by (cosine of a pair)": None}
+    exact_bytes = 4.0 * vectors.shape[2]
+    rows: list[dict[str, Any]] = [
+        {"embedding": "exact, float32", "bytes": exact_bytes, **exact, "same photograph %": _found(measured)}
+    ]
     for name, row in _encodings():
         with TemporaryDirectory() as folder:
             rows.append({"embedding": name, **_measure(Path(folder), row, measured, pilot)})
