@@ -16,7 +16,7 @@ from pipeline.evaluation.corruptions import CORRUPTIONS
 from pipeline.evaluation.corruptions.base import Robustness
 from pipeline.evaluation.marks import MARKS, Marks
 from pipeline.evaluation.marks.base import HeldOut
-from pipeline.models.predict import predict_logits
+from pipeline.models.predict import at_once, predict_each, predict_logits
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,16 @@ class Exam:
         self, model: nn.Module, on_images: Callable[[int], object]
     ) -> Float32[torch.Tensor, "samples classes *grid"]:
         """Returns a network's logits of every test image."""
-        batches = self.test.in_order(self.batch_size)
+        batches = self.test.in_order(self._at_once)
         if not self.marks.has_positions:
             return predict_logits(model, batches, self.device, on_batch=on_images)
-        parts = (predict_logits(model, [each], self.device, on_batch=on_images) for each in batches)
+        parts = predict_each(model, batches, self.device, on_batch=on_images)
         return collect(parts, len(self.test), self.folder)
+
+    @property
+    def _at_once(self) -> int:
+        """The number of images that a network takes at a time."""
+        return at_once(self.batch_size, self.marks.signal, self.test.input_shape)
 
     def validation(self, model: nn.Module, on_images: Callable[[int], object]) -> HeldOut | None:
         """Returns a network's logits of every validation image, and their hard labels; None where
@@ -88,8 +93,7 @@ class Exam:
         return chosen_on + len(self.test) * (1 + is_student) + self.num_corrupted * len(CORRUPTIONS)
 
     def _corrupted_batches(self, kind: str) -> Iterator[UInt8[torch.Tensor, "_ channels height width"]]:
-        for start in range(0, self.num_corrupted, self.batch_size):
-            yield self._corrupted[kind][start : start + self.batch_size]
+        yield from self._corrupted[kind].split(self._at_once)
 
     @cached_property
     def _corrupted(self) -> dict[str, UInt8[torch.Tensor, "some channels height width"]]:

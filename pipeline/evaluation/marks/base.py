@@ -28,8 +28,8 @@ class Marked:
     Attributes:
         answers: The answers on each test sample, by the names under which they are stored.
         bins: How often the network is right where it is so sure.
-        confusions: The number of samples, or positions, of each class that were taken for each: (actual,
-            predicted, count), where there are any.
+        confusions: The number of samples, or positions, of each class that were taken for each:
+            (actual, predicted, count), where there are any.
     """
 
     scores: Scores
