@@ -13,6 +13,7 @@ from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.explanation.checked_labels import CheckedLabels, write_suspects
 from pipeline.explanation.disagreement import distilled_students, has_teacher, most_disagreed
+from pipeline.explanation.explain_maps import Places, explain_maps
 from pipeline.explanation.predictions import Predictions
 from pipeline.explanation.rows import Findings, explanation
 from pipeline.explanation.samples import Samples, StoredViews, choose
@@ -38,6 +39,11 @@ def main(
     distilled = distilled_students(folders)
     evaluation = read_tensors(evaluated / "predictions.safetensors", made_by="evaluate")
     dataset = ImageDataset(data)
+    if dataset.manifest.signal == "grid":
+        folders = {TEACHER: teacher, **folders} if has_teacher(evaluation) else folders
+        places = Places(data, evaluated, out, reports)
+        say(f"explain: {explain_maps(folders, distilled, evaluation, settings, places)}")
+        return
     train, test, class_names = dataset.stream("train"), dataset.stream("test"), dataset.manifest.class_names
 
     # 1. The samples to show: suspects, those that networks disagree on, and ordinary ones.

@@ -102,7 +102,7 @@ def write_suspects(
     Args:
         sample_list: The list of samples that `prepare` writes.
     """
-    keys = _keys(sample_list, suspects.places)
+    keys = sample_keys(sample_list, suspects.places)
     rows = [["sample_id", "index", "hard_label", "teacher_says", "hard_prob", "teacher_prob", "suspicion", "key"]]
     columns = (suspects.hard_labels, suspects.teacher_says, suspects.hard_probs, suspects.teacher_probs)
     for place, label, says, own, other, suspicion in zip(suspects.places, *columns, suspects.suspicion, strict=True):
@@ -112,7 +112,7 @@ def write_suspects(
     write_bytes(path, "".join(lines_of(rows)).encode())
 
 
-def _keys(path: Path, places: Int64[np.ndarray, " some"]) -> dict[int, str]:
+def sample_keys(path: Path, places: Int64[np.ndarray, " some"]) -> dict[int, str]:
     """Returns the keys of some training samples by place; the list begins with the training split,
     in its order.
     """

@@ -25,6 +25,24 @@ def has_teacher(predictions: Mapping[str, torch.Tensor]) -> bool:
     return any(name.startswith(f"{TEACHER}.") for name in predictions)
 
 
+def answers_of(
+    predictions: Mapping[str, torch.Tensor], names: Sequence[str], key: str, num_test: int, where: Path
+) -> dict[str, torch.Tensor]:
+    """Returns one of the answers of some networks on each test image.
+
+    Args:
+        predictions: The tensors that `evaluate` wrote into the folder `where`.
+
+    Raises:
+        DataError: Where these are of other networks or another test split.
+    """
+    found = {name: predictions[f"{name}.{key}"] for name in names if f"{name}.{key}" in predictions}
+    if len(found) < len(names) or any(len(each) != num_test for each in found.values()):
+        expected = f"{key} of {', '.join(names)} on {num_test} test images"
+        raise DataError(where, "not of these students and this data", expected=expected, fix="run `dvc repro evaluate`")
+    return found
+
+
 def most_disagreed(
     predictions: Mapping[str, torch.Tensor], names: Sequence[str], num_test: int, count: int, where: Path
 ) -> list[int]:
@@ -36,11 +54,7 @@ def most_disagreed(
     Raises:
         DataError: Where these are of other students or another test split.
     """
-    found = [predictions.get(f"{name}.kl_to_teacher") for name in names]
-    known = [each for each in found if each is not None and len(each) == num_test]
-    if len(known) < len(names):
-        expected = f"kl_to_teacher of {', '.join(names)} on {num_test} test images"
-        raise DataError(where, "not of these students and this data", expected=expected, fix="run `dvc repro evaluate`")
-    mean = torch.stack(known).double().mean(dim=0)
+    known = answers_of(predictions, names, "kl_to_teacher", num_test, where)
+    mean = torch.stack([*known.values()]).double().mean(dim=0)
     rows: list[int] = mean.argsort(descending=True, stable=True)[:count].tolist()
     return rows

@@ -14,5 +14,6 @@ cost_figures.py   the charts of accuracy against what it costs
 label_figures.py  figures of the commands about labels: the ladder of encodings, views of a sample
 drawing.py        colours, and figures as files: PNG for Markdown, SVG for the page
 summary.py        report.md, and the table that a terminal shows
+map_samples.py    images with their maps of classes, for the page (maps.html)
 page.py           report.html, with page.html, page.css and page.js
 """

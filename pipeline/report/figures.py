@@ -180,8 +180,8 @@ def _robustness_chart(rows: Networks, marks: Marks) -> Chart:
     means = [f"{n} {row.corruptions['mean']:.1%}" for n, row in rows.items() if n == "teacher" or n in students]
     return Chart(
         "robustness",
-        f"{marks.words.capitalize()} on corrupted test images; hollow: the student's hard-label twin{of_many(students, there)}.",
-        f"{marks.words.capitalize()} by corruption. Mean over the corruptions: {listed(means)}",
+        f"{marks.title} on corrupted test images; hollow: the student's hard-label twin{of_many(students, there)}.",
+        f"{marks.title} by corruption. Mean over the corruptions: {listed(means)}",
         partial(_draw_robustness, rows, students, marks.axis),
     )
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from pipeline.report.columns import Table, size
 from pipeline.report.content import Content, Networks
 from pipeline.report.drawing import Chart
+from pipeline.report.map_samples import map_samples
 from pipeline.report.tables import (
     everything,
     export_columns,
@@ -59,6 +60,7 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         robustness=robustness_table(content.networks),
         explanation=content.explanation,
         samples=content.samples,
+        maps=map_samples(content.samples),
         sheets={key: base64.b64encode(image).decode() for key, image in content.sheets.items()},
         settings=_settings(content.networks),
     )
@@ -146,7 +148,7 @@ def _browsed(content: Content) -> dict[str, Any]:
         "roles": {name: _ROLES[row.role] for name, row in content.networks.items()},
         "confusions": _confusions(content),
         "confusion_words": content.marks.confusion[1:],
-        "browser": content.samples,
+        "browser": None if map_samples(content.samples) else content.samples,
     }
 
 

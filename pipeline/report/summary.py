@@ -57,7 +57,7 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         "library takes.",
         *(["## Exports", exports.text("github"), *export_notes(content.exports)] if exports.lines else []),
         "## Robustness",
-        f"{marks.words.capitalize()} on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
+        f"{marks.title} on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
         robustness_table(content.networks).text("github"),
         "## Soft-label stores",
         stores_table(content.evaluation.stores, content.marks.same_answer).text("github"),

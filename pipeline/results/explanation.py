@@ -100,3 +100,48 @@ class ShownSamples:
     map_px: list[int]
     store: str | None
     samples: list[SampleRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapRow:
+    """An image that is shown with its maps of classes.
+
+    Attributes:
+        id: The sample id, 16 hex digits.
+        index: The place in the split.
+        kinds: The reasons for which it is shown.
+        image: The number of its tile, as is `mask` of the known map, and `maps` of each network's.
+        iou: The mean IoU of each network; only of test images.
+        disagreement: Mean KL(teacher || student) in nats; only of test images.
+        suspicion: The share of the map that the teacher gives other classes; only of suspects.
+    """
+
+    id: str
+    split: Literal["train", "test"]
+    index: int
+    kinds: list[str]
+    image: int
+    mask: int
+    maps: dict[str, int]
+    iou: dict[str, float] | None = None
+    disagreement: float | None = None
+    suspicion: float | None = None
+
+
+@dataclass(frozen=True)
+class ShownMaps:
+    """The content of data/explain/samples.json where each position has a class.
+
+    Attributes:
+        colours: Of the classes, as `#rrggbb`; `unknown` is where nothing is known.
+    """
+
+    class_names: list[str]
+    networks: list[str]
+    tile_px: list[int]
+    columns: int
+    tiles_sheet: str
+    maps_sheet: str | None
+    colours: list[str]
+    unknown: str
+    samples: list[MapRow]

@@ -42,3 +42,8 @@ class Marks:
     reliability: tuple[str, str, str, str]
     confusion: tuple[str, str, str, str]
     same_answer: str
+
+    @property
+    def title(self) -> str:
+        """The headline in words, as they open a sentence."""
+        return self.words[:1].upper() + self.words[1:]
