@@ -1,6 +1,6 @@
-"""What the stage `explain` does where each position has a class.
+"""The stage `explain` where each position has a class.
 
-It shows images with their maps: where students do best, as usual and worst, where they are furthest
+Images are shown with their maps: where students do best, as usual and worst, where they are furthest
 from the teacher, and training images whose map is probably wrong. Maps of what a network looks at
 are left out: it answers for each position, mostly by what lies there.
 """
