@@ -13,6 +13,7 @@ run.py              one worker's part of a dump, from the plan to the published 
 dump.py             the walk over blocks: claim, label, encode, commit
 groups.py           blocks that one worker labels together
 target.py           a store that a dump writes, and what it lacks
+at_once.py          the number of samples whose outputs are in memory together
 teacher.py          the teacher at work: logits of views
 pilot.py            labels before the first block: encodings are chosen by them and learn from them
 workers.py          which worker this process is: by `--worker i/n`, or by the variables of its

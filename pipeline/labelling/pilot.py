@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 
 from pipeline.core.seeding import derive_seed
 from pipeline.data.splits import Split
+from pipeline.labelling.at_once import samples_at_once
 from pipeline.labelling.first_views import FirstViews
 from pipeline.labelling.teacher import Teacher, label_rows, random_rows
 from pipeline.labels.encodings import LabelSpace
@@ -32,11 +33,11 @@ class Pilot:
             their anchors would be made of; by default nothing, for stores of one view.
     """
 
-    values: Float[torch.Tensor, "labels classes"]
+    values: Float[torch.Tensor, "labels classes *grid"]
     embeddings: Float[torch.Tensor, "labels dimensions"] | None = None
     first_views: Callable[[Int64[np.ndarray, " some"], Collection[int]], FirstViews] = _no_first_views
 
-    def of(self, space: LabelSpace) -> Float[torch.Tensor, "labels values"]:
+    def of(self, space: LabelSpace) -> Float[torch.Tensor, "labels values *grid"]:
         """Returns the values that labels of a space are made of."""
         if space.signal_kind != "vector":
             return self.values
@@ -48,11 +49,11 @@ def ask_pilot(
     teacher: Teacher, split: Split, spec: ViewSpec, views: Sequence[int], num_labels: int, space: LabelSpace
 ) -> Pilot:
     """Returns what the teacher predicts for about `num_labels` views, drawn at random by the seed
-    of the spec.
+    of the spec; of a grid for as many as are labelled at once.
 
     Blocks depend on these labels and not on each other, so that any worker may write any block.
     """
-    per_view = -(-min(num_labels, len(split) * len(views)) // len(views))
+    per_view = -(-samples_at_once(space, min(num_labels, len(split) * len(views))) // len(views))
     seed = derive_seed(spec.seed, "pilot")
     rows = [random_rows(seed, view, per_view, len(split)) for view in views]
 

@@ -19,9 +19,9 @@ class Logits:
     """The teacher's outputs for one view of some rows of a store, or their mean over several."""
 
     rows: Int64[np.ndarray, " rows"]
-    values: Float[torch.Tensor, "rows classes"]
+    values: Float[torch.Tensor, "rows classes *grid"]
 
-    def of(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some classes"]:
+    def of(self, rows: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some classes *grid"]:
         """Returns those of some of the rows."""
         if len(rows) == len(self.rows):
             return self.values
@@ -89,7 +89,7 @@ class Target:
         return self.writer.finish(self.source.other_fidelity(manifest.view_numbers, manifest.blocks()))
 
     def _complete(
-        self, block: Block, unknown: Int64[np.ndarray, " unknown"], logits: Float[torch.Tensor, "unknown classes"]
+        self, block: Block, unknown: Int64[np.ndarray, " unknown"], logits: Float[torch.Tensor, "unknown classes *grid"]
     ) -> tuple[Labels, Fidelity | None]:
         """Returns a block's labels, with those taken over, and the fidelity of the new ones."""
         assert self.source is not None, "otherwise every label is unknown"

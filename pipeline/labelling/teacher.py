@@ -109,7 +109,7 @@ def label_rows(
     view: int,
     rows: range | Int64[np.ndarray, " rows"],
     row_order: RowOrder | None = None,
-) -> Float[torch.Tensor, "rows classes"]:
+) -> Float[torch.Tensor, "rows classes *grid"]:
     """Returns the teacher's logits for one view of some rows, on the CPU.
 
     Args:
@@ -130,7 +130,7 @@ def compute_logits(
     plan: ViewPlan,
     on_batch: Callable[[int], object] = lambda count: None,
     left_on: torch.device = _CPU,
-) -> Float[torch.Tensor, "rows classes"]:
+) -> Float[torch.Tensor, "rows classes *grid"]:
     """Returns the teacher's logits for planned views, left on a device.
 
     On a GPU they may not be computed yet, and nobody has looked at them: `check_finite` does, and
@@ -156,13 +156,13 @@ def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Ite
 
 
 def check_finite(
-    logits: Float[torch.Tensor, "rows classes"],
+    logits: Float[torch.Tensor, "rows classes *grid"],
     sample_ids: UInt64[np.ndarray, " samples"],
     view: int | str,
     rows: Int64[np.ndarray, " rows"],
 ) -> None:
     """Raises ModelError with the first of some rows whose logits are not finite."""
-    broken = torch.nonzero(~torch.isfinite(logits).all(dim=1))[:, 0]
+    broken = torch.nonzero(~torch.isfinite(logits).flatten(1).all(dim=1))[:, 0]
     if len(broken):
         row = int(rows[int(broken[0])])
         raise ModelError(

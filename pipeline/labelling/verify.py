@@ -14,6 +14,7 @@ from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.seeding import derive_seed
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split
+from pipeline.labelling.at_once import samples_at_once
 from pipeline.labelling.closeness import closeness_rows
 from pipeline.labelling.first_views import FirstViews
 from pipeline.labelling.settings import VerifyLabels
@@ -207,9 +208,11 @@ def recompute_fidelity(
         rows = rows[split_rows[rows] >= 0]
         if len(rows) == 0:
             continue
-        outputs = label_rows(teacher, split, store.views, view, split_rows[rows], row_order=order)
-        logits = store.codec.kept(outputs[:, teacher.columns(manifest.signal)].double())
         labels = gather(store.read_view(index), rows)
-        exact = {t: signal.values(logits, t) for t in store.codec_temperatures}
-        parts.append(Fidelity.of(exact, {t: store.decode(labels, t) for t in store.codec_temperatures}, signal))
+        for some in np.split(rows, range(0, len(rows), samples_at_once(manifest.space, len(rows)))[1:]):
+            outputs = label_rows(teacher, split, store.views, view, split_rows[some], row_order=order)
+            own = gather(labels, np.searchsorted(rows, some))
+            logits = store.codec.kept(outputs[:, teacher.columns(manifest.signal)].double(), own)
+            exact = {t: signal.values(logits, t) for t in store.codec_temperatures}
+            parts.append(Fidelity.of(exact, {t: store.decode(own, t) for t in store.codec_temperatures}, signal))
     return Fidelity.merge(parts).summary()

@@ -167,7 +167,7 @@ class StoreWriter:
             return False
 
     def labels_of(
-        self, block: Block, logits: Float[torch.Tensor, "rows classes"], rows: Int64[np.ndarray, " rows"]
+        self, block: Block, logits: Float[torch.Tensor, "rows classes *grid"], rows: Int64[np.ndarray, " rows"]
     ) -> tuple[Labels, Fidelity]:
         """Returns labels of some rows of a block, made of finite logits, and their fidelity."""
         anchors = gather(self.anchors.read(block.rows), rows - block.rows.start)
@@ -190,7 +190,7 @@ class StoreWriter:
         """
         return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))
 
-    def write(self, block: Block, logits: Float[torch.Tensor, "rows classes"]) -> None:
+    def write(self, block: Block, logits: Float[torch.Tensor, "rows classes *grid"]) -> None:
         """Encodes and commits a block of finite teacher logits, and measures its fidelity."""
         if self._fields:
             self.write_labels(block, *self.labels_of(block, logits, np.arange(block.rows.start, block.rows.stop)))

@@ -53,7 +53,7 @@ def _digest(arrays: Mapping[str, np.ndarray], num_bytes: int) -> bytes:
 
 def encode_logits(
     codec: Codec,
-    logits: Float[torch.Tensor, "rows classes"],
+    logits: Float[torch.Tensor, "rows classes *grid"],
     sample_ids: UInt64[np.ndarray, " rows"],
     view: int,
     anchors: Anchors = NO_ANCHORS,
@@ -70,22 +70,23 @@ def encode_logits(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} | dict(anchors)
 
 
-def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes"], labels: Labels) -> Fidelity:
+def measure_labels(codec: Codec, logits: Float[torch.Tensor, "rows classes *grid"], labels: Labels) -> Fidelity:
     """Returns how far labels are from the logits that they were made of, at every declared
     temperature that they serve.
     """
     served = [t for t in codec.space.temperatures if codec.serves(t)]
     parts, signal = [], codec.space.signal
     for rows in pieces(logits):
-        exact = {t: signal.quick_values(codec.kept(logits[rows].double()), t) for t in served}
         some = {name: values[rows] for name, values in labels.items()}
+        kept = codec.kept(logits[rows].double(), some)
+        exact = {t: signal.quick_values(kept, t) for t in served}
         parts.append(Fidelity.of(exact, {t: codec.decode(some, t) for t in served}, signal))
     return Fidelity.merge(parts)
 
 
 def labels_of(
     codec: Codec,
-    logits: Float[torch.Tensor, "rows classes"],
+    logits: Float[torch.Tensor, "rows classes *grid"],
     sample_ids: UInt64[np.ndarray, " rows"],
     view: int,
     anchors: Anchors = NO_ANCHORS,

@@ -123,7 +123,7 @@ class StoreReader:
         """
         return self._anchors.read(rows)
 
-    def decode(self, labels: Labels, temperature: float) -> Float[torch.Tensor, "labels classes"]:
+    def decode(self, labels: Labels, temperature: float) -> Float[torch.Tensor, "labels classes *positions"]:
         """Returns log-probabilities of rows of `read_view` at any temperature."""
         return self.codec.decode(labels, temperature)
 

@@ -47,6 +47,11 @@ class LabelSpace:
             raise ConfigError("labels", found, expected="labels of classes", fix=fix)
         return self.signal
 
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the teacher's outputs for a sample."""
+        return (self.num_classes, *(self.positions or ()))
+
     def of_embeddings(self, dimensions: int) -> "LabelSpace":
         """Returns the space of embeddings of the same samples."""
         return LabelSpace(dimensions, 1.0, (1.0,), "vector")
@@ -100,6 +105,8 @@ class Encoding(ABC):
 
     #: The signals whose values it can hold.
     signals: ClassVar[tuple[StoredKind, ...]] = ("categorical",)
+    #: Whether it can hold a label at each of several positions (at_positions.py).
+    fits_positions: ClassVar[bool] = False
 
     @property
     def is_of_embeddings(self) -> bool:
@@ -128,9 +135,14 @@ class Encoding(ABC):
         """Raises ConfigError where kind or settings do not fit the labels."""
         if space.signal_kind not in self.signals:
             found = f"{self.kind!r}, which holds labels of the signal {' or '.join(self.signals)}"
-            fix = f"these are {space.signal_kind}: choose a kind for them (docs/labels.md)"
+            fix = f"these are {space.signal_kind}: {self._fix(space)}"
             raise ConfigError(f"{where}.kind", found, expected=f"one for {space.signal_kind} labels", fix=fix)
         self._check_settings(space, where)
+
+    def _fix(self, space: LabelSpace) -> str:
+        """Returns what to do about labels of another signal."""
+        at_positions = self.fits_positions and space.positions is not None
+        return "add `positions: {stride: 4}`" if at_positions else "choose a kind for them (docs/labels.md)"
 
     def _check_settings(self, space: LabelSpace, where: str) -> None:  # noqa: B027 (most fit any labels)
         """Raises ConfigError where the settings do not fit the labels."""
@@ -143,7 +155,7 @@ class Encoding(ABC):
         """Returns the arrays that the store holds once; `learn` fills them."""
         return {}
 
-    def learn(self, log_probs: Float[torch.Tensor, "labels classes"], space: LabelSpace) -> dict[str, np.ndarray]:
+    def learn(self, log_probs: Float[torch.Tensor, "labels classes *grid"], space: LabelSpace) -> dict[str, np.ndarray]:
         """Returns the tables, from a pilot's log-probabilities at the stored temperature."""
         return {}
 
@@ -198,7 +210,7 @@ class Codec(ABC):
     @abstractmethod
     def encode(
         self,
-        log_probs: Float[torch.Tensor, "labels classes"],
+        log_probs: Float[torch.Tensor, "labels classes *grid"],
         sample_ids: UInt64[np.ndarray, " labels"],
         view: int,
         anchors: Mapping[str, Shaped[torch.Tensor, "labels ..."]] = NO_ANCHORS,
@@ -212,7 +224,7 @@ class Codec(ABC):
     @abstractmethod
     def decode(
         self, fields: dict[str, Shaped[torch.Tensor, "labels ..."]], temperature: float
-    ) -> Float[torch.Tensor, "labels classes"]:
+    ) -> Float[torch.Tensor, "labels classes *positions"]:
         """Returns normalised float32 log-probabilities of every class at `temperature`, on the
         fields' device.
 
@@ -230,8 +242,16 @@ class Codec(ABC):
         """
         return self.decode(fields, temperature)
 
-    def kept(self, values: Float[torch.Tensor, "labels classes"]) -> Float[torch.Tensor, "labels values"]:
-        """Returns the exact values that decoded ones stand for."""
+    def kept(
+        self,
+        values: Float[torch.Tensor, "labels classes *grid"],
+        fields: Mapping[str, Shaped[torch.Tensor, "labels ..."]],
+    ) -> Float[torch.Tensor, "labels values *positions"]:
+        """Returns the part of exact values that decoded ones stand for.
+
+        Args:
+            fields: Of the labels that were made of the values.
+        """
         return values
 
     def serves(self, temperature: float) -> bool:

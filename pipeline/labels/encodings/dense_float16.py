@@ -25,6 +25,7 @@ class DenseFloat16(Encoding):
     nats, where it clips."""
 
     kind: ClassVar[str] = "dense_float16"
+    fits_positions = True
     signals = ("categorical", "binary")
 
     @property

@@ -26,6 +26,7 @@ class DenseUint8(Encoding):
     levels: Annotated[int, Limits(ge=2, le=255)]
 
     kind: ClassVar[str] = "dense_uint8"
+    fits_positions = True
 
     @property
     def scale(self) -> LogScale:

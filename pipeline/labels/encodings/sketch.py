@@ -76,7 +76,7 @@ class SketchCodec(VectorCodec):
         super().__init__(space)
         self._sketch, self._inner = sketch, inner
 
-    def kept(self, values: torch.Tensor) -> torch.Tensor:
+    def kept(self, values: torch.Tensor, fields: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self._sketch._project(values)
 
     def encode(
@@ -86,7 +86,7 @@ class SketchCodec(VectorCodec):
         view: int,
         anchors: Mapping[str, torch.Tensor] = NO_ANCHORS,
     ) -> dict[str, torch.Tensor]:
-        return self._inner.encode(self.kept(vectors), sample_ids, view)
+        return self._inner.encode(self._sketch._project(vectors), sample_ids, view)
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
         return self._inner.decode(fields, temperature)

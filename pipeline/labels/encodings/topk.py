@@ -55,6 +55,7 @@ class TopK(Encoding):
     tail_classes: Annotated[int, Limits(ge=1, le=10**6)]
 
     kind: ClassVar[str] = "topk"
+    fits_positions = True
 
     @property
     def scale(self) -> LogScale:

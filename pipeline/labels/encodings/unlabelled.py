@@ -22,7 +22,7 @@ class Unlabelled(Encoding):
     teacher changes."""
 
     kind: ClassVar[str] = "none"
-    signals = ("categorical", "binary")
+    signals = ("categorical", "binary", "grid")
 
     @property
     def detail(self) -> Detail:

@@ -1,0 +1,18 @@
+"""The number of samples whose outputs of the teacher are in memory together."""
+
+import math
+
+from pipeline.labels.encodings import LabelSpace
+
+_BYTES = 256 << 20  # of outputs in float32
+
+
+def samples_at_once(space: LabelSpace, wanted: int) -> int:
+    """Returns how many samples are labelled together: as many as wanted, but of a grid no more than
+    256 MB of outputs, which some steps hold two or three times.
+
+    An image of 512 x 512 has 22 MB of outputs for 21 classes, and one without positions 84 bytes.
+    """
+    if space.positions is None:
+        return wanted
+    return max(1, min(wanted, _BYTES // (4 * math.prod(space.output_shape))))
