@@ -19,6 +19,7 @@ from pipeline.core.scratch import SharedScratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
+from pipeline.labelling.at_once import samples_of_block
 from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
@@ -50,7 +51,7 @@ def main(
     # 2. The inputs, and the stores to be written.
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
-    space = settings.space(len(dataset.manifest.class_names), dataset.manifest.signal)
+    space = settings.space_of(dataset.manifest)
     dimensions = embedding_size(teacher) if any(row.is_of_embeddings for row in encodings_of(rows).values()) else None
     if dimensions is not None and settings.compile:
         found, fix = "true, and a row of encodings is of embeddings", "which compiled code does not give"
@@ -67,7 +68,7 @@ def main(
         try:
             if not scratch.done:
                 at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
-                split = open_for_blocks(dataset, budget, settings.block_samples)
+                split = open_for_blocks(dataset, budget, samples_of_block(space, settings.block_samples))
                 check_teacher(at_work, teacher, split)
                 if settings.compile:
                     at_work.model.compile()

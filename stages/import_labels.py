@@ -59,7 +59,7 @@ def main(
     rows = read_encodings(params)
     dataset, samples = ImageDataset(data), data / "samples.tsv"
     vectors = None if embeddings is None else ImportedEmbeddings.read(embeddings, ids, samples)
-    space = settings.space(len(dataset.manifest.class_names), dataset.manifest.signal)
+    space = settings.space_of(dataset.manifest)
     rows = fitting_encodings(rows, space, params, vectors.dimensions if vectors else None)
     teacher = None
     if logits is not None:

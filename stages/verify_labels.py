@@ -35,9 +35,7 @@ def main(
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     encodings = read_encodings(params)
-    space = load_section(ImportLabels, "dump_labels", params).space(
-        len(dataset.manifest.class_names), dataset.manifest.signal
-    )
+    space = load_section(ImportLabels, "dump_labels", params).space_of(dataset.manifest)
     unfit = unfit_encodings(encodings, space, f"{params}: encodings")  # the stores that were not written
     names = [name for name in encodings if name not in unfit]
     train = dataset.stream("train")

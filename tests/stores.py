@@ -54,6 +54,10 @@ NONE: Row = {"kind": "none"}
 ODDS: Row = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
 TOP_ODDS: Row = {"kind": "top_odds", "k": 2, "range_nats": 16.0, "steps": 31}
 BINARY = {"odds": ODDS, "top_odds": TOP_ODDS}
+#: Of a class at each position.
+CELLS: Row = TOPK | {"positions": {"stride": 4}}
+DRAWN: Row = UINT8 | {"positions": {"count": 5, "seed": 3}}
+GRID = {"cells": CELLS, "drawn": DRAWN}
 LABELLED = {"float16": FLOAT16, "uint8": UINT8, "topk": TOPK, "rest": REST, "anchored": ANCHORED, "sampled": SAMPLED}
 
 
@@ -86,6 +90,18 @@ def logits_of(sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
     return (words.T.float() / 2**32 - 0.5) * 12
 
 
+def maps_of(sample_ids: np.ndarray, view: int, seed: int, sides: tuple[int, int]) -> torch.Tensor:
+    """Returns the logits of teacher `seed` at each position."""
+    waves = 4 * torch.sin(torch.arange(len(CLASSES) * sides[0] * sides[1])).reshape(len(CLASSES), *sides)
+    return logits_of(sample_ids, view, seed)[:, :, None, None] + waves
+
+
+def outputs_of(manifest: Manifest, sample_ids: np.ndarray, view: int, seed: int = 0) -> torch.Tensor:
+    """Returns the teacher's outputs, of the kind that a store holds."""
+    sides = manifest.positions
+    return logits_of(sample_ids, view, seed) if sides is None else maps_of(sample_ids, view, seed, sides)
+
+
 def manifest_of(
     row: Row, split: SplitInMemory = SPLIT, view_numbers: Iterable[int] = range(2), seed: int = 0, **changes: Any
 ) -> Manifest:
@@ -103,12 +119,14 @@ def manifest_of(
     }
     if row in BINARY.values():
         content["signal"] = "binary"
+    if "positions" in row:
+        content |= {"signal": "grid", "positions": tuple(split.input_shape[1:])}
     return Manifest(**(content | changes))
 
 
 def tables_of(manifest: Manifest, seed: int = 0) -> dict[str, np.ndarray]:
     """Returns what an encoding learns from teacher `seed`, always of the same pilot."""
-    pilot = manifest.space.signal.values(logits_of(SPLIT.sample_ids, 99, seed), manifest.temperature)
+    pilot = manifest.space.signal.values(outputs_of(manifest, SPLIT.sample_ids, 99, seed), manifest.temperature)
     return build_encoding(manifest.encoding, "test").learn(pilot, manifest.space)
 
 
@@ -145,7 +163,7 @@ def mean_of(store: StoreWriter | StoreReader, rows: range, seed: int = 0) -> tor
 
 
 def block_logits(store: StoreWriter | StoreReader, block: Block, seed: int = 0) -> torch.Tensor:
-    return logits_of(ids_of(store)[block.rows.start : block.rows.stop], block.view, seed)
+    return outputs_of(store.manifest, ids_of(store)[block.rows.start : block.rows.stop], block.view, seed)
 
 
 def make(

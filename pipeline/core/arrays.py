@@ -148,13 +148,14 @@ class ArrayGroup:
         row_bytes = max(1, int(np.prod(shape[row_axis + 1 :], dtype=np.int64)) * dtype.itemsize)
         rows = max(1, shape[row_axis])
         block = min(block_rows or max(1, SHARD_BYTES // row_bytes), rows)
-        chunk = rows_in_chunk(block, dtype.itemsize if by_column else row_bytes, layout.chunk_bytes)
+        lead, tail = (1,) * row_axis, tuple(max(1, n) for n in shape[row_axis + 1 :])
+        columns = tail[0] if by_column else 1
+        chunk = rows_in_chunk(block, row_bytes // columns, layout.chunk_bytes)
         # A block that holds all rows may be declared longer than they are; others must be what the
         # caller said.
         shard = -(-block // chunk) * chunk if block_rows is None or block == rows else block
         if shard % chunk:
             chunk = _largest_divisor(shard, chunk)
-        lead, tail = (1,) * row_axis, tuple(max(1, n) for n in shape[row_axis + 1 :])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ZarrUserWarning)
             self._opened.pop(name, None)
@@ -162,7 +163,7 @@ class ArrayGroup:
                 name,
                 shape=shape,
                 dtype=dtype,
-                chunks=(*lead, chunk, *((1,) * len(tail) if by_column else tail)),
+                chunks=(*lead, chunk, *((1, *tail[1:]) if by_column else tail)),
                 shards=(*lead, shard, *tail),
                 compressors=[ZstdCodec(level=3), Crc32cCodec()],
                 fill_value=fill_value,

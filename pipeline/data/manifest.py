@@ -46,6 +46,11 @@ class DatasetManifest:
         """The shape of one sample's input, for rooms that do not ask what kind it is."""
         return tuple(self.image_shape)
 
+    @property
+    def positions(self) -> tuple[int, int] | None:
+        """The height and width of a map of classes; None where a sample has no map."""
+        return (self.image_shape[1], self.image_shape[2]) if self.signal == "grid" else None
+
     def input_bytes(self, *names: str) -> int:
         """Returns the bytes that the inputs of some splits take in memory, with their maps of
         classes.

@@ -70,7 +70,7 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     if not quick:
         report_times(stage_seconds(params, dump, students, look, findings), findings)
     # 5. The disk.
-    labels = known or made_up_labels(dump.space(len(look.data.class_names), look.data.signal), anchor_views)
+    labels = known or made_up_labels(dump.space_of(look.data), anchor_views)
     sizes = findings.attempt(measure_label_bytes, dump, stores, labels, look.data.num_samples["train"]) or {}
     sizes |= embedding_bytes(params.encodings, labels.space, folders, findings, f"{params.path}: encodings")
     report_space(measure_space(dump, sizes, look, folders), findings)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError, PipelineError, suggest
@@ -20,6 +21,7 @@ from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.images import Look, spread
 from pipeline.doctor.params import Params
+from pipeline.labelling.at_once import samples_at_once
 from pipeline.labelling.first_views import FirstViews, counts_to_try, make_anchors
 from pipeline.labelling.pilot import Pilot, ask_pilot
 from pipeline.labelling.settings import DumpLabels
@@ -37,6 +39,7 @@ from pipeline.views.spec import ViewSpec
 MEASURED = 2000  # labels
 _LABELLING_SECONDS = 10.0  # that the teacher may take for labels to be measured
 _SPREAD_NATS = 3.0  # of made-up logits
+_ALIKE_PX = 8  # the side of what looks alike in a made-up map of logits
 _MOST_VIEWS = 16  # spread over a dump's, from which labels are taken
 
 
@@ -57,7 +60,7 @@ class LabelStore:
 
     def labels(self, count: int) -> Labels:
         """Returns so many made-up labels, in the form in which the store keeps them."""
-        ids, logits = np.arange(1, count + 1, dtype=np.uint64), random_logits(count, self.codec.space.num_classes)
+        ids, logits = np.arange(1, count + 1, dtype=np.uint64), random_logits(count, self.codec.space)
         values = self.codec.space.signal.values(logits, 1.0)
         return encode_logits(self.codec, logits, ids, 0, make_anchors(self.codec, values))
 
@@ -70,7 +73,7 @@ class SomeLabels:
         first_views: What anchors of these labels are made of.
     """
 
-    values: Float[torch.Tensor, "labels classes"]
+    values: Float[torch.Tensor, "labels classes *grid"]
     space: LabelSpace
     source: str
     first_views: FirstViews
@@ -81,10 +84,19 @@ class SomeLabels:
         return Pilot(self.values, first_views=self.first_views.take)
 
 
-def random_logits(count: int, num_classes: int) -> Float[torch.Tensor, "labels classes"]:
-    """Returns made-up logits, the same ones every time."""
+def random_logits(count: int, space: LabelSpace) -> Float[torch.Tensor, "labels classes *grid"]:
+    """Returns made-up logits, the same ones every time; of a grid such as change slowly over it."""
     generator = torch.Generator().manual_seed(0)
-    return _SPREAD_NATS * torch.randn(count, num_classes, generator=generator)
+    if space.positions is None:
+        return _SPREAD_NATS * torch.randn(count, space.num_classes, generator=generator)
+    sides = [-(-side // _ALIKE_PX) for side in space.positions]
+    coarse = _SPREAD_NATS * torch.randn(count, space.num_classes, *sides, generator=generator)
+    return F.interpolate(coarse, size=space.positions, mode="bilinear")
+
+
+def _num_made_up(space: LabelSpace) -> int:
+    """Returns how many labels are made up; of a grid fewer, each of which has many positions."""
+    return MEASURED if space.positions is None else max(2, samples_at_once(space, MEASURED) // 8)
 
 
 def plan_stores(
@@ -97,7 +109,7 @@ def plan_stores(
     Args:
         labels: The teacher's, by which encodings are chosen for budgets; None: there are none yet.
     """
-    space, where = dump.space(len(look.data.class_names), look.data.signal), f"{params.path}: dump_labels"
+    space, where = dump.space_of(look.data), f"{params.path}: dump_labels"
     findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views")
     unfit = unfit_encodings(params.encodings, space, f"{params.path}: encodings")
     named = {row.labels for row in params.students.values()}
@@ -108,7 +120,8 @@ def plan_stores(
             findings.warning(passed_over(fault))
     known = encodings_of(params.encodings).items()  # the size of embeddings is known when the teacher is
     encodings = {name: row for name, row in known if name not in unfit and not row.is_of_embeddings}
-    budgets, num_train = budgets_of(params.encodings), look.data.num_samples["train"]
+    budgets = {name: row for name, row in budgets_of(params.encodings).items() if name not in unfit}
+    num_train = look.data.num_samples["train"]
     if labels is not None:
         encodings |= choose_now(budgets, labels.pilot, space, dump, num_train, findings)
     stores = {
@@ -122,7 +135,7 @@ def plan_stores(
 
 
 def _codec(encoding: Encoding, space: LabelSpace) -> Codec:
-    values = space.signal.values(random_logits(MEASURED, space.num_classes), 1.0)
+    values = space.signal.values(random_logits(_num_made_up(space), space), 1.0)
     return encoding.codec(space, encoding.learn(values, space))
 
 
@@ -161,9 +174,10 @@ def wanted_first_views(rows: Mapping[str, EncodingRow], num_views: int) -> set[i
 
 def made_up_labels(space: LabelSpace, anchor_views: Collection[int] = ()) -> SomeLabels:
     """Returns labels of random logits, half of which all views of a sample share."""
-    own, shared = random_logits(2 * MEASURED, space.num_classes).split(MEASURED)
+    count = _num_made_up(space)
+    own, shared = random_logits(2 * count, space).split(count)
     values, mean = (space.signal.values(each, space.temperature) for each in (own, (own + shared) / 2))
-    first_views = FirstViews(dict.fromkeys(anchor_views, mean), torch.arange(MEASURED))
+    first_views = FirstViews(dict.fromkeys(anchor_views, mean), torch.arange(count))
     return SomeLabels(values, space, "measured on made-up ones: no teacher yet", first_views)
 
 
@@ -193,7 +207,7 @@ def teacher_labels(
         teacher = Teacher.read(folders.teacher, device, dump.batch_size, dump.precision)
         some = _as_many_as_there_is_time_for(teacher, dump, folders.data, look, 1 + max(anchor_views, default=0))
         views = np.unique(np.linspace(0, dump.num_views - 1, _MOST_VIEWS).round().astype(int)).tolist()
-        space = dump.space(len(meta.class_names), look.data.signal)
+        space = dump.space_of(look.data)
         pilot = ask_pilot(teacher, some, dump.views, views, len(some), space)
         first_views = pilot.first_views(np.arange(len(pilot.values)), anchor_views)
         return SomeLabels(pilot.values, space, "measured on the present teacher's", first_views)

@@ -16,3 +16,11 @@ def samples_at_once(space: LabelSpace, wanted: int) -> int:
     if space.positions is None:
         return wanted
     return max(1, min(wanted, _BYTES // (4 * math.prod(space.output_shape))))
+
+
+def samples_of_block(space: LabelSpace, wanted: int) -> int:
+    """Returns the samples of a block of a store: as many as wanted, but of a grid a power of two
+    that `samples_at_once` allows, which chunks of any size divide.
+    """
+    most = samples_at_once(space, wanted)
+    return wanted if most == wanted else 1 << (most.bit_length() - 1)

@@ -31,10 +31,10 @@ class LogitFiles:
             output_names: Those of the teacher's outputs; None: the data's classes.
         """
         signal = dataset.manifest.signal
+        check_layout(self.layout, signal)
         if self.layout is None:
             found = read_logits(self.path, self.ids, samples, are_probabilities=self.are_probabilities)
             return replace(found, signal=signal_named(signal))
-        check_layout(self.layout, signal)
         num_outputs = len(output_names or dataset.manifest.class_names)
         files = open_layout(self.layout, Described(self.path, self.ids, self.are_probabilities, num_outputs))
         wanted = [dataset.stream(split).sample_ids for split in ("train", "val")]

@@ -87,8 +87,8 @@ class TrialLabels:
             not tried.
     """
 
-    measured: Float[torch.Tensor, "labels classes"]
-    pilot: Float[torch.Tensor, "others classes"]
+    measured: Float[torch.Tensor, "labels classes *grid"]
+    pilot: Float[torch.Tensor, "others classes *grid"]
     space: LabelSpace
     num_labels: int
     block_samples: int
@@ -202,6 +202,7 @@ def _begin(labels: TrialLabels, encoding: Encoding, num_samples: int, path: Path
         dataset_fingerprint="",
         teacher=None,
         signal=space.signal_kind,
+        positions=space.positions,
     )
     ids = np.arange(1, num_samples + 1, dtype=np.uint64)
     canaries = Canaries(ids[:1], np.zeros(1, dtype=np.int64), np.zeros((1, 1, 1, 1), dtype=np.uint8))

@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.bounds import BatchSize, Megabytes, Samples, Seed, Temperature, Tolerance, Views
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
+from pipeline.data.manifest import DatasetManifest
 from pipeline.labels.encodings import LabelSpace
 from pipeline.models.devices import DeviceName
 from pipeline.models.precision import Precision
@@ -36,9 +37,13 @@ class StoreSettings:
             stored = f"dump_labels.temperature, {self.temperature:g}, among them"
             raise ConfigError(f"{where}.temperatures", str(self.temperatures), expected=stored)
 
-    def space(self, num_classes: int, signal: SignalKind) -> LabelSpace:
-        """Returns the label space of a teacher with so many classes."""
-        return LabelSpace(num_classes, self.temperature, tuple(self.temperatures), signal)
+    def space(self, num_classes: int, signal: SignalKind, positions: tuple[int, int] | None = None) -> LabelSpace:
+        """Returns the label space of a teacher with so many classes, of a grid at each position."""
+        return LabelSpace(num_classes, self.temperature, tuple(self.temperatures), signal, positions)
+
+    def space_of(self, data: DatasetManifest) -> LabelSpace:
+        """Returns the label space of a teacher of prepared data."""
+        return self.space(len(data.class_names), data.signal, data.positions)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

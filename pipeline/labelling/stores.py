@@ -12,6 +12,7 @@ from pipeline.core.errors import ConfigError, DataError, listed
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.manifest import DatasetManifest
+from pipeline.labelling.at_once import samples_of_block
 from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Budget, Encoding, EncodingRow, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.manifest import MOST_BLOCKS, MOST_DIMENSIONS, Block, Manifest
@@ -150,7 +151,7 @@ def manifests_of(
     changes.
 
     Raises ConfigError where a store is of embeddings and the teacher has none."""
-    num_samples = data.num_samples["train"]
+    num_samples, space = data.num_samples["train"], settings.space_of(data)
     manifests = {}
     for name, row in rows.items():
         manifest = Manifest(
@@ -158,19 +159,20 @@ def manifests_of(
             class_names=data.class_names,
             view_numbers=list(views.numbers),
             num_samples=num_samples,
-            block_samples=min(settings.block_samples, num_samples),
+            block_samples=min(samples_of_block(space, settings.block_samples), num_samples),
             temperature=settings.temperature,
             temperatures=settings.temperatures,
             views=views.spec.to_dict(),
             dataset_fingerprint=data.fingerprints["train"],
             teacher=teacher,
             signal=data.signal,
+            positions=data.positions,
         )
         if isinstance(row, Encoding) and row.is_of_embeddings:
             manifest = _of_embeddings(manifest, dimensions, f"encodings.{name}")
         if manifest.num_blocks > MOST_BLOCKS:
             found, most = (
-                f"{settings.block_samples}, so that there are {manifest.num_blocks:,} blocks",
+                f"{manifest.block_samples}, so that there are {manifest.num_blocks:,} blocks",
                 f"{MOST_BLOCKS:,}",
             )
             raise ConfigError("dump_labels.block_samples", found, expected=f"at most {most} blocks", fix="raise it")
@@ -184,26 +186,36 @@ def _of_embeddings(manifest: Manifest, dimensions: int | None, where: str) -> Ma
     if dimensions is None:
         found, fix = "a store of embeddings, and this teacher gives logits alone", "leave the row out"
         raise ConfigError(where, found, expected="an encoding of labels of classes", fix=fix)
-    own: dict[str, Any] = {"signal": "vector", "num_dimensions": dimensions, "class_names": []}
+    own: dict[str, Any] = {"signal": "vector", "num_dimensions": dimensions, "class_names": [], "positions": None}
     return replace(manifest, temperature=1.0, temperatures=[1.0], **own)
 
 
 def unfit_encodings(
     rows: Mapping[str, EncodingRow], space: LabelSpace, where: str, dimensions: int = MOST_DIMENSIONS
 ) -> dict[str, ConfigError]:
-    """Returns why some encodings do not fit the labels, by name; what a budget becomes fits.
+    """Returns why some encodings do not fit the labels, by name; what a budget becomes fits, unless
+    labels are of a grid.
 
     Args:
         dimensions: Those of the teacher's embedding, by default as many as there may be.
     """
     faults = {}
-    for name, encoding in encodings_of(rows).items():
-        own = space.of_embeddings(dimensions) if encoding.is_of_embeddings else space
+    for name, row in rows.items():
         try:
-            encoding.check(own, f"{where}.{name}")
+            _check_row(row, space, f"{where}.{name}", dimensions)
         except ConfigError as fault:
             faults[name] = fault
     return faults
+
+
+def _check_row(row: EncodingRow, space: LabelSpace, where: str, dimensions: int) -> None:
+    """Raises ConfigError where a row does not fit the labels."""
+    if space.positions is not None and (isinstance(row, Budget) or row.is_of_embeddings):
+        what = "embeddings" if isinstance(row, Encoding) else "a row that the dump chooses"
+        expected = "one with `positions`, such as dense_uint8 or topk, or none"
+        raise ConfigError(f"{where}.kind", f"{row.kind!r}, {what}, beside labels at positions", expected=expected)
+    if isinstance(row, Encoding):
+        row.check(space.of_embeddings(dimensions) if row.is_of_embeddings else space, where)
 
 
 def fitting_encodings(
@@ -222,7 +234,8 @@ def fitting_encodings(
         else set()
     )
     for name, fault in unfit.items():
-        if name in named or len(unfit) == len(rows) or encodings_of(rows)[name].is_of_embeddings:
+        row = rows[name]
+        if name in named or len(unfit) == len(rows) or (isinstance(row, Encoding) and row.is_of_embeddings):
             raise fault
         say(passed_over(fault))
     return {name: row for name, row in rows.items() if name not in unfit}

@@ -123,6 +123,7 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
     settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
+    _need_whole_labels(dataset.manifest.positions, str(data))
     class_names = read_meta(folder, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:
         raise DataError(folder, "was trained for other classes", expected=listed(dataset.manifest.class_names))
@@ -150,10 +151,18 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     )
 
 
+def _need_whole_labels(positions: tuple[int, int] | None, where: str) -> None:
+    """Raises DataError where labels are of classes at positions, of which no ladder is tried."""
+    if positions is not None:
+        found, fix = "labels of classes at positions", "name dense_uint8 or topk with `positions` (docs/signals.md)"
+        raise DataError(where, found, expected="labels of whole samples", fix=fix)
+
+
 def labels_of_store(place: str) -> LabelSource:
     """Returns the labels of a dense store; raises StoreError for another one."""
     store = StoreReader(place)
     manifest = store.manifest
+    _need_whole_labels(manifest.positions, store.location)
     if not manifest.encoding["kind"].startswith("dense_") or manifest.fidelity is None:
         found = f"encoding {manifest.encoding['kind']!r}"
         raise StoreError(store.location, found, expected="a dense one, which has every class of every label")

@@ -25,10 +25,11 @@ from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.labelling.anchors import AnchorWriter
 from pipeline.labelling.first_views import make_anchors
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
-from pipeline.labels.encodings import Codec, build_encoding
+from pipeline.labels.encodings import NO_ANCHORS, Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally
 from pipeline.labels.fields import (
     SAMPLES_ARRAYS,
+    Anchors,
     Labels,
     arrays_digest,
     as_slice,
@@ -167,11 +168,20 @@ class StoreWriter:
             return False
 
     def labels_of(
-        self, block: Block, logits: Float[torch.Tensor, "rows classes *grid"], rows: Int64[np.ndarray, " rows"]
+        self,
+        block: Block,
+        logits: Float[torch.Tensor, "rows classes *grid"],
+        rows: Int64[np.ndarray, " rows"],
+        drawn: Anchors = NO_ANCHORS,
     ) -> tuple[Labels, Fidelity]:
-        """Returns labels of some rows of a block, made of finite logits, and their fidelity."""
-        anchors = gather(self.anchors.read(block.rows), rows - block.rows.start)
-        return labels_of(self.codec, logits, self.sample_ids[rows], block.view, anchors)
+        """Returns labels of some rows of a block, made of finite logits, and their fidelity.
+
+        Args:
+            drawn: The fields from which positions follow, where the logits are those of positions
+                that were drawn before.
+        """
+        beside = gather(self.anchors.read(block.rows), rows - block.rows.start) | dict(drawn)
+        return labels_of(self.codec, logits, self.sample_ids[rows], block.view, beside)
 
     @property
     def sample_ids(self) -> UInt64[np.ndarray, " samples"]:
@@ -190,10 +200,15 @@ class StoreWriter:
         """
         return RowOrder(self.sample_ids, self.manifest.block_samples, str(self.path))
 
-    def write(self, block: Block, logits: Float[torch.Tensor, "rows classes *grid"]) -> None:
-        """Encodes and commits a block of finite teacher logits, and measures its fidelity."""
+    def write(
+        self, block: Block, logits: Float[torch.Tensor, "rows classes *grid"], drawn: Anchors = NO_ANCHORS
+    ) -> None:
+        """Encodes and commits a block of finite teacher logits, and measures its fidelity; `drawn`
+        as for `labels_of`.
+        """
         if self._fields:
-            self.write_labels(block, *self.labels_of(block, logits, np.arange(block.rows.start, block.rows.stop)))
+            rows = np.arange(block.rows.start, block.rows.stop)
+            self.write_labels(block, *self.labels_of(block, logits, rows, drawn))
 
     def write_anchors(self, rows: range, mean_log_probs: Float[torch.Tensor, "rows classes"]) -> None:
         """Makes and commits the anchors of a range of rows, where the encoding has any.

@@ -140,12 +140,20 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
 
 def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"]:
     """Returns the row of the store for each sample of the split; raises StoreError where one has
-    none.
+    none, or where labels are of another form.
     """
+    of_maps = split.hard_labels.ndim == 3
+    if not store.manifest.is_of_embeddings and of_maps != (store.manifest.positions is not None):
+        found = f"holds labels of the signal {store.manifest.signal}, and these samples have "
+        found += "a class at each position" if of_maps else "one label each"
+        raise StoreError(store.location, found, fix=store.remedies.other_data)
     rows = store.find(split.sample_ids)
     missing = int((rows < 0).sum())
     if missing == len(split):
         found = f"holds labels for other data: none of these {missing} samples is in it"
+        at, here = store.manifest.positions, tuple(split.input_shape[1:])
+        if at is not None and at != here:
+            found += f"; its labels are of {at[0]} x {at[1]} positions, and these images of {here[0]} x {here[1]}"
         channels, given = store.canaries.rendered.shape[1], split.input_shape[0]
         if channels != given:
             found += f", whose images have {channels} channels, and these {given}"

@@ -116,6 +116,34 @@ class OtherReader:
         return self.manifest.get("signal", "categorical") == "binary"
 
     @property
+    def count(self) -> int | None:
+        """The number of positions of a label; None where labels are not of a grid."""
+        if "positions" not in self.manifest:
+            return None
+        at, (height, width) = self.encoding.get("positions", {"stride": 1}), self.manifest["positions"]
+        return int(at["count"]) if "count" in at else height // at["stride"] * (width // at["stride"])
+
+    def places(self, view_index: int) -> Array:
+        """Returns the drawn positions of the labels of a view, row by row of the grid."""
+        at, whole = self.encoding["positions"], int(np.prod(self.manifest["positions"]))
+        found = []
+        for number in self.arrays["draw"][view_index].tolist():
+            ends = [i * whole // at["count"] for i in range(at["count"] + 1)]
+            words = [philox((i // 4, number, 0, 0), split_words(at["seed"]))[i % 4] for i in range(at["count"])]
+            found.append([a + w * (b - a) // 2**32 for w, a, b in zip(words, ends, ends[1:], strict=False)])
+        return np.array(found)
+
+    def at_places(self, view_index: int, logits: Array) -> Array:
+        """Returns what labels of a view stand for, of logits [rows, classes, height, width]."""
+        at = self.encoding["positions"]
+        if "count" in at:
+            flat = logits.reshape(*logits.shape[:2], -1)
+            return np.take_along_axis(flat, self.places(view_index)[:, None], axis=2)
+        n, classes, height, width = logits.shape
+        cells = logits.reshape(n, classes, height // at["stride"], at["stride"], width // at["stride"], at["stride"])
+        return cells.mean(axis=(3, 5)).reshape(n, classes, -1)
+
+    @property
     def served(self) -> list[float]:
         """The served temperatures, where an encoding can't serve any."""
         if self.encoding["kind"] == "top_odds":
@@ -182,6 +210,15 @@ class OtherReader:
 
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Returns type and shape per label of what the encoding keeps of each."""
+        fields = self.row_fields()
+        if self.count is None or not fields:
+            return fields
+        drawn: dict[str, tuple[str, tuple[int, ...]]] = {"draw": ("uint32", ())}
+        placed = {name: (kind, (*shape, self.count)) for name, (kind, shape) in fields.items()}
+        return placed | (drawn if "count" in self.encoding["positions"] else {})
+
+    def row_fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Returns the same of a label at a single position."""
         row, classes = self.encoding, self.num_classes
         if row["kind"] == "dense_float16":
             return {"log_odds" if self.is_independent else "log_probs": ("float16", (classes,))}
@@ -278,6 +315,14 @@ class OtherReader:
             fill = self.fill_value(name)
             if (np.isnan(values) if np.isnan(fill) else values == fill).any():
                 raise RefusedError(f"{name} was never written")
+        if self.count is None:
+            return self.decode_rows(label, temperature)
+        own = {n: np.moveaxis(label[n], -1, 1).reshape(-1, *label[n].shape[1:-1]) for n in self.row_fields()}
+        rows = self.decode_rows(own, temperature)
+        return np.moveaxis(rows.reshape(self.num_samples, self.count, -1), 2, 1)
+
+    def decode_rows(self, label: dict[str, Array], temperature: float) -> Array:
+        """Returns the same of labels of whole samples, or of single positions."""
         row = self.encoding
         if self.is_independent:
             return self.log_odds(label, temperature)
@@ -378,7 +423,7 @@ class OtherReader:
 
     def spread(self, classes: Array, logs: Array, tail: Array, temperature: float) -> Array:
         """Steps 4 and 5 of `topk`."""
-        shape, y = (self.num_samples, self.num_classes), classes[:, 0]
+        shape, y = (len(classes), self.num_classes), classes[:, 0]
         is_kept = np.zeros(shape, dtype=bool)
         np.put_along_axis(is_kept, classes, values=True, axis=1)
         w = np.zeros(shape)
@@ -392,6 +437,10 @@ class OtherReader:
         whole = np.minimum(tail[:, None] + shares, logs[:, -1:] - 1e-4)
         np.put_along_axis(whole, classes, logs, axis=1)
         return log_softmax(whole)
+
+
+def split_words(number: int) -> tuple[int, int]:
+    return number % 2**32, number >> 32
 
 
 def thumbnail(pixels: Array) -> Array:
@@ -428,6 +477,9 @@ class Case:
         """Returns flat, plain and steep ones."""
         scales = torch.tensor([0.1, 1.0, 3.0, 30.0]).repeat(SAMPLES // 4)
         generator = torch.Generator().manual_seed(0)
+        if self.signal == "grid":
+            maps = torch.randn(len(VIEWS), SAMPLES, self.classes, *self.shape[1:], generator=generator)
+            return scales[:, None, None, None] * maps
         return scales[:, None] * torch.randn(len(VIEWS), SAMPLES, self.classes, generator=generator)
 
     def split(self) -> SplitInMemory:
@@ -447,6 +499,7 @@ class Case:
             dataset_fingerprint="00ff",
             teacher=None if self.encoding["kind"] == "none" else {"fingerprint": "11ee", "val_accuracy": 0.9},
             signal=self.signal,
+            positions=self.shape[1:] if self.signal == "grid" else None,
         )
         encoding.check(manifest.space, "here")
         logits, split = self.logits(), self.split()
@@ -455,7 +508,7 @@ class Case:
         path = folder / "x.zarr"
         writer = StoreWriter(path, folder / "records", manifest, split.sample_ids, canaries, tables)
         mean = torch.log_softmax(torch.log_softmax(logits / self.temperature, dim=2).mean(dim=0), dim=1)
-        for rows in manifest.ranges():
+        for rows in manifest.ranges() if encoding.anchor_views else []:
             writer.write_anchors(rows, mean[rows.start : rows.stop])
         for block in manifest.blocks():
             writer.write(block, logits[block.view_index, block.rows.start : block.rows.stop])
@@ -485,6 +538,12 @@ def odds(steps: int, range_nats: float = 16.0, **more: Any) -> dict[str, Any]:
     return {"kind": "top_odds" if more else "log_odds_uint8", "range_nats": range_nats, "steps": steps} | more
 
 
+def at(row: dict[str, Any], block_samples: int = BLOCK, temperature: float = 1.0, temperatures: tuple[float, ...] = (1.0, 2.0), **positions: int) -> Case:  # fmt: skip
+    """Returns labels at positions."""
+    shape = (1, 4, 8)
+    return Case(row | {"positions": positions}, 6, temperature, temperatures, block_samples, shape, "grid")
+
+
 CASES = {
     "odds, float16": Case({"kind": "dense_float16"}, temperature=2.0, temperatures=(0.5, 2.0), signal="binary"),
     "odds": Case(odds(127), classes=5, signal="binary"),
@@ -493,6 +552,12 @@ CASES = {
     "odds, the top 3, T0 not declared": Case(
         odds(127, k=3), classes=300, temperature=2.0, temperatures=(1.0,), signal="binary"
     ),
+    "at all positions, float16": at({"kind": "dense_float16"}, stride=1),
+    "in cells": at(uint8(255), stride=2, block_samples=64),
+    "in cells, the top 2": at(topk(2, "prior", tail_classes=3), stride=4, temperatures=(2.0, 1.0)),
+    "at drawn positions": at(uint8(100), count=5, seed=2**33 + 5, temperature=2.0),
+    "at drawn positions, the top 2": at(topk(2, "rest", levels=300), count=17, seed=0),
+    "none, of a grid": Case({"kind": "none"}, signal="grid"),
     "none": Case({"kind": "none"}),
     "none, large images": Case({"kind": "none"}, shape=(3, 50, 40)),
     "float16": Case({"kind": "dense_float16"}, classes=5),
@@ -596,8 +661,10 @@ def test_a_shard_is_a_block_and_inner_chunks_are_as_the_document_says(made: Made
         assert stored["fill_value"] == ("NaN" if np.isnan(fill) else fill)
         assert stored["chunk_grid"]["configuration"]["chunk_shape"][: len(lead) + 1] == [*lead, other.blocks()[0].stop]
         assert len(files) == (other.num_views if lead else 1) * len(other.blocks())
-        if other.encoding["kind"] in ("topk", "sampled", "top_odds") or name in ("places", "shift_codes"):
-            assert sharding["configuration"]["chunk_shape"][-1] == 1
+        by_column = other.encoding["kind"] in ("topk", "sampled", "top_odds") or name in ("places", "shift_codes")
+        if (by_column or other.count) and name != "draw":
+            column = sharding["configuration"]["chunk_shape"][2:]
+            assert column == ([1] if other.count is None else [1, other.count])
 
 
 def test_the_manifest_counts_bytes_as_the_document_says(made: Made) -> None:
@@ -663,11 +730,15 @@ def test_each_part_of_the_fidelity_is_that_of_its_block(made: Made) -> None:
     for part, (view, rows) in enumerate(blocks):
         for place, temperature in enumerate(other.measured):
             exact, decoded = logits[view, rows] / temperature, other.decode(view, temperature)[rows]
-            if not other.is_independent:
+            if other.count is not None:
+                exact = other.at_places(view, logits[view])[rows] / temperature
+                exact = np.moveaxis(log_softmax(np.moveaxis(exact, 1, -1)), -1, 1)
+            elif not other.is_independent:
                 exact = log_softmax(exact)
             if other.encoding["kind"] == "sampled":
                 decoded = other.smoothed(decoded)
-            kl = np.sort(bernoulli_kl(exact, decoded) if other.is_independent else simple_kl(exact, decoded))
+            kl = bernoulli_kl(exact, decoded) if other.is_independent else simple_kl(exact, decoded)
+            kl = np.sort(kl if other.count is None else kl.mean(axis=1))
             nats = other.arrays["fidelity_nats"][part, place]
             np.testing.assert_allclose(nats, [kl.sum(), kl[-1]], rtol=1e-3, atol=1e-5)
             counts = other.arrays["fidelity_counts"][part, place]
@@ -677,6 +748,8 @@ def test_each_part_of_the_fidelity_is_that_of_its_block(made: Made) -> None:
             assert (np.abs(bins - expected)[clear] <= 1).all()
             if place == 0:
                 same = exact.argmax(axis=1) == decoded.argmax(axis=1)
+                if other.count is not None:
+                    same = same.mean(axis=1) >= 0.99
                 agreeing = (((exact >= 0) == (decoded >= 0)).all(axis=1) if other.is_independent else same).sum()
                 assert other.arrays["fidelity_labels"][part].tolist() == [len(kl), agreeing]
 
@@ -707,6 +780,9 @@ def test_a_loss_is_given_what_the_document_says(made: Made) -> None:
         labels = made.ours.read_view(view_index)
         for temperature in other.served:
             targets = made.ours.codec.targets(labels, temperature)
+            if other.count is not None:
+                assert_placed(other, targets, view_index, temperature)
+                continue
             shares = np.zeros((SAMPLES, other.num_classes))
             rows = np.arange(SAMPLES)[:, None]
             np.add.at(shares, (rows, targets.classes.numpy()), targets.log_probs.double().exp().numpy())
@@ -719,6 +795,21 @@ def test_a_loss_is_given_what_the_document_says(made: Made) -> None:
             np.testing.assert_array_equal(targets.classes.numpy(), classes)
             np.testing.assert_allclose(targets.log_probs.numpy(), log_probs, rtol=1e-5, atol=1e-4)
             np.testing.assert_allclose(targets.log_rest.numpy(), log_rest, rtol=1e-5, atol=1e-4)
+
+
+def assert_placed(other: OtherReader, targets: Any, view_index: int, temperature: float) -> None:
+    """Asserts that targets at positions are those of the document."""
+    names = other.row_fields()
+    stored = {name: np.moveaxis(other.arrays[name][view_index], -1, 1) for name in names}
+    rows = {name: values.reshape(-1, *values.shape[2:]) for name, values in stored.items()}
+    classes, log_probs, log_rest = other.kept(rows, temperature)
+    np.testing.assert_array_equal(targets.rows.classes.numpy(), classes)
+    np.testing.assert_allclose(targets.rows.log_probs.numpy(), log_probs, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(targets.rows.log_rest.numpy(), log_rest, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(targets.index.numpy(), other.places(view_index))
+    whole, count = int(np.prod(other.manifest["positions"])), other.encoding["positions"]["count"]
+    lengths = [(i + 1) * whole // count - i * whole // count for i in range(count)]
+    np.testing.assert_allclose(targets.shares.numpy(), np.array(lengths) / whole, rtol=1e-6)
 
 
 def test_canaries_are_rendered_alike(made: Made) -> None:

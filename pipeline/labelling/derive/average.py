@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import ConfigError, StoreError, listed
+from pipeline.labelling.at_once import samples_at_once
 from pipeline.labelling.derive.assemble import unfinished
 from pipeline.labelling.derive.base import Derivation, Destination
 from pipeline.labelling.derive.checks import need_alike
 from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.writer import StoreWriter
-from pipeline.labels.encodings import Encoding
+from pipeline.labels.encodings import AtPositions, Encoding
+from pipeline.labels.fields import Labels
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
 
@@ -76,9 +78,11 @@ class Average(Derivation):
         manifest = self._manifest()
         self.encoding.check(manifest.space, str(to.store))
         self._need_first_views()
+        self._need_positions()
         # 2. The encoding learns its tables from the mean labels of one view, evenly spread.
         samples, mean = first.samples, self._mean()
-        chosen = np.linspace(0, len(samples) - 1, min(self.num_pilot, len(samples))).astype(np.int64)
+        num_pilot = samples_at_once(manifest.space, min(self.num_pilot, len(samples)))
+        chosen = np.linspace(0, len(samples) - 1, num_pilot).astype(np.int64)
         tables = self.encoding.learn(mean(manifest.view_numbers[0], chosen), manifest.space)
         # 3. Every block that is not there yet is written.
         writer = StoreWriter(to.store, to.records, manifest, samples, first.canaries, tables)
@@ -87,8 +91,9 @@ class Average(Derivation):
                 writer.write_anchors(rows, self._mean_of_first_views(mean, rows))
         for block in manifest.blocks():
             if not writer.settle(block):
-                log_probs = mean(block.view, np.arange(block.rows.start, block.rows.stop))
-                writer.write(block, log_probs * manifest.temperature)
+                numbers = np.arange(block.rows.start, block.rows.stop)
+                log_probs = mean(block.view, numbers)
+                writer.write(block, log_probs * manifest.temperature, mean.drawn(block.view, numbers))
             to.on_labels(len(block.rows))
         return writer.finish()
 
@@ -101,6 +106,12 @@ class Average(Derivation):
             found = f"lacks {listed([f'view {view}' for view in lacking])}, of which anchors are made"
             fix = "average stores that have these, or name another --encoding"
             raise StoreError(store.location, found, expected=f"views 0 to {len(views) - 1}", fix=fix)
+
+    def _need_positions(self) -> None:
+        """Raises ConfigError where the mean is to be of other positions than the labels."""
+        asked, there = (row.get("positions") for row in (self.encoding.to_dict(), self.stores[0].manifest.encoding))
+        if asked != there:
+            raise ConfigError("--encoding", f"positions {asked}", expected=f"those of the stores, {there}")
 
     def _mean_of_first_views(self, mean: "_Mean", rows: range) -> torch.Tensor:
         """Returns what anchors of some rows are made of."""
@@ -139,3 +150,16 @@ class _Mean:
             for source in self.sources
         ]
         return space.class_signal.mean(parts, self.shares).float()
+
+    def drawn(self, view: int, rows: np.ndarray) -> Labels:
+        """Returns the fields from which the positions of the same labels follow, where these were
+        drawn. Raises StoreError where they are not the same in all sources.
+        """
+        encoding = self.sources[0].store.encoding
+        names = [*encoding.positions.fields()] if isinstance(encoding, AtPositions) else []
+        each = [source.labels(view, source.rows[rows]) for source in self.sources] if names else []
+        for source, labels in zip(self.sources[1:], each[1:], strict=False):
+            if not all(np.array_equal(labels[name].numpy(), each[0][name].numpy()) for name in names):
+                where, first = source.store.location, self.sources[0].store.location
+                raise StoreError(where, f"labels of view {view} are at other positions", expected=f"those of {first}")
+        return {name: each[0][name] for name in names}

@@ -21,6 +21,7 @@ def need_same(first: StoreReader, other: StoreReader) -> None:
         "temperature": (first.manifest.temperature, other.manifest.temperature),
         "temperatures": (first.manifest.temperatures, other.manifest.temperatures),
         "views": (first.manifest.views, other.manifest.views),
+        "positions": (first.manifest.positions, other.manifest.positions),
         "dimensions": (first.manifest.num_dimensions, other.manifest.num_dimensions),
         "class names": (first.manifest.class_names, other.manifest.class_names),
     }
@@ -48,12 +49,15 @@ def need_alike(first: StoreReader, other: StoreReader) -> None:
         if store.manifest.is_of_embeddings:
             found = "holds embeddings, each in the dimensions of its own teacher"
             raise StoreError(store.location, found, expected="labels of classes", fix="take one teacher's embeddings")
-    for name in ("signal", "class_names", "temperature", "views", "view_numbers"):
+    for name in ("signal", "positions", "class_names", "temperature", "views", "view_numbers"):
         found, wanted = _difference(getattr(its, name), getattr(mine, name))
         if found != wanted:
             raise StoreError(
                 other.location, f"{name.replace('_', ' ')} {found}", expected=f"{wanted} ({first.location})"
             )
+    at, others_at = (manifest.encoding.get("positions") for manifest in (mine, its))
+    if at != others_at:
+        raise StoreError(other.location, f"labels at positions {others_at}", expected=f"{at} ({first.location})")
     if lost := int((other.samples.find(first.samples) < 0).sum()):
         found_ids = f"has no label for {lost} of {mine.num_samples} samples of {first.location}"
         raise StoreError(other.location, found_ids, expected="the same samples")

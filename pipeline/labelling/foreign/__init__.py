@@ -29,9 +29,15 @@ __all__ = ["LAYOUTS", "Described", "ForeignLabels", "open_layout"]
 LAYOUTS: dict[str, type[ForeignLabels]] = {"tinyvit": TinyViT, "fkd": FKD, "ced": CED, "distillkit": DistillKit}
 
 
-def check_layout(name: str, signal: SignalKind) -> None:
-    """Raises ConfigError where the data's labels are not of the kind that such files hold."""
-    if signal != "categorical":
+def check_layout(name: str | None, signal: SignalKind) -> None:
+    """Raises ConfigError where the data's labels are not of the kind that such files hold; None is
+    the layout of a file of one's own.
+    """
+    if signal == "grid":
+        found = "a file of logits has a row for each image, and the data has a class at each position"
+        fix = "train the teacher here, or take it in as a network (train_teacher.model)"
+        raise ConfigError("--logits", found, fix=fix)
+    if name is not None and signal != "categorical":
         found = f"{name}, whose labels are of one class of several, and the data's classes are independent"
         raise ConfigError("--layout", found, fix="import log-odds from a file of your own, without --layout")
 

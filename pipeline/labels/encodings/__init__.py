@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.core.config import PARAMS, load_rows, validate_kind
 from pipeline.core.errors import ConfigError
 from pipeline.labels.encodings.anchored import Anchored
-from pipeline.labels.encodings.at_positions import AtPositions, at_positions
+from pipeline.labels.encodings.at_positions import AtPositions, placed_at
 from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace
 from pipeline.labels.encodings.budget import FIGURES, Budget, Figure
 from pipeline.labels.encodings.dense_float16 import DenseFloat16
@@ -99,7 +99,7 @@ def _build(kinds: Mapping[str, type[EncodingRow]], row: object, where: str) -> E
     if isinstance(each, Budget):
         found, fix = "given, and kind 'auto' chooses among labels of whole samples", "name dense_uint8 or topk"
         raise ConfigError(f"{where}.positions", found, fix=fix)
-    return at_positions(each, build_positions(row["positions"], f"{where}.positions"), f"{where}.positions")
+    return placed_at(each, build_positions(row["positions"], f"{where}.positions"), f"{where}.positions")
 
 
 def read_encodings(params: Path = PARAMS) -> dict[str, EncodingRow]:
