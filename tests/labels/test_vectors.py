@@ -56,7 +56,7 @@ def test_what_is_written_is_read_within_its_bound(row: dict[str, Any]) -> None:
     tables = encoding.learn(vectors, SPACE)
     codec = encoding.codec(SPACE, tables)
     labels = encode_logits(codec, vectors, np.arange(200, dtype=np.uint64), 0)
-    read, exact = codec.decode(labels, 1.0), codec.kept(vectors.double())
+    read, exact = codec.decode(labels, 1.0), codec.kept(vectors.double(), labels)
     assert read.shape == (200, encoding.num_values(SPACE))
     bound = exact.abs() * 2**-11 + 2**-25
     if tables:
