@@ -68,8 +68,8 @@ class KlTally:
 @dataclass(frozen=True)
 class Fidelity:
     """A comparison of decoded labels with the teacher's own: KL by temperature, and how often both
-    come to the same answer (the top-1 class; of independent classes, all that are above one half; of a grid, the
-    top-1 class at 99% of the positions).
+    come to the same answer (the top-1 class; of independent classes, all that are above one half;
+    of a grid, the top-1 class at 99% of the positions).
 
     Of embeddings it has, in place of the KL by temperature, their relative squared error and their
     cosine distance; the same answer is a cosine of 0.99 or more.

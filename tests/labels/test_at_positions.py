@@ -1,5 +1,5 @@
-"""Labels at positions of a grid: as those of single positions, at the positions that they state, and
-right on average.
+"""Labels at positions of a grid: as those of single positions, at the positions that they state,
+and right on average.
 """
 
 import re

@@ -10,8 +10,9 @@ of labels at positions of a grid, which holds a row of another kind at each, and
 which positions these are.
 
 A row of the table `encodings:` is `<row name>: {kind: <its kind>, ...settings}`; the row's name is
-the store's. One for a grid has the key `positions`, too. In place of an encoding it may name a budget (`kind: auto`, budget.py): the dump
-chooses the encoding, and the store's manifest has the row that it became."""
+the store's. One for a grid has the key `positions`, too. In place of an encoding it may name a
+budget (`kind: auto`, budget.py): the dump chooses the encoding, and the store's manifest has the
+row that it became."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -32,7 +32,7 @@ _UNDRAWN = 2**32 - 1  # the fill value
 
 
 class Positions(ABC):
-    """Positions of a grid, as the key `positions` of an encoding's row names them."""
+    """The positions of a label, as the key `positions` of an encoding's row names them."""
 
     #: The side of cells; None: single positions.
     stride: int | None
@@ -73,7 +73,9 @@ class Positions(ABC):
 @final
 @dataclass(frozen=True, config=STRICT)
 class Cells(Positions):
-    """Square cells of `stride` x `stride` positions. A cell has the softmax of its mean logits."""
+    """The square cells of `stride` x `stride` positions, each with the softmax of its mean
+    logits.
+    """
 
     stride: Annotated[int, Limits(ge=1, le=1 << 15)]
 
@@ -99,8 +101,8 @@ class Cells(Positions):
 @final
 @dataclass(frozen=True, config=STRICT)
 class Drawn(Positions):
-    """`count` positions that are drawn for each label: one in each of so many stretches, into which
-    all positions are cut row by row.
+    """A draw of `count` positions for each label: one in each of so many stretches, into which all
+    positions are cut row by row.
 
     A label keeps one random number, from which its positions follow. Weighted by the lengths of the
     stretches, the mean over draws of a label's mean is that of all positions.
