@@ -12,6 +12,7 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.preparation.numbering import Numbering
+from pipeline.preparation.pixel_shares import PixelShares
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.understood import Understood
 from pipeline.signals import Signal, signal_named
@@ -63,12 +64,17 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
         firsts[split] = (f"is whole, {shape}", False)
     counts = Counter[tuple[str, str | None]]()
     numbering = Numbering(data.class_names, data.signal)
+    masks = None
     for split in SPLITS:
-        for label, count in numbering.counts(dataset.stream(split).hard_labels.numpy()).items():
+        labels = dataset.stream(split).hard_labels.numpy()
+        if data.signal == "grid":
+            masks = masks or PixelShares.of(labels, len(data.class_names))  # those of training, the first
+            labels = numbering.entries(labels)
+        for label, count in numbering.counts(labels).items():
             counts[split, label] = count
     size = tree_bytes(dataset.folder) / sum(data.num_samples.values())
     class_counts = {name: counts["train", name] for name in data.class_names}
-    understood = Understood(data.class_names, counts, signal=data.signal, split_sizes=data.num_samples)
+    understood = Understood(data.class_names, counts, signal=data.signal, split_sizes=data.num_samples, masks=masks)
     return Look(spread(dataset, LOOKED_AT), data, class_counts, understood, firsts, size, 0.0, None)
 
 

@@ -133,7 +133,7 @@ class SourceLook:
             else:
                 pixels = decode(one.stored, form.channels)
                 images.append(fit(pixels, form.image_px) if form.image_px else pixels)
-        labels = torch.from_numpy(self._numbering.array([one.label for one in whole]))
+        labels = torch.from_numpy(self._numbering.of_images(whole))
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)
         return SplitInMemory(torch.from_numpy(np.stack(images)), labels, ids)
 

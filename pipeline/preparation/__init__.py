@@ -9,6 +9,7 @@ consecutive rows are a random sample.
     listing.py     images by split and class, as far as a few seconds go
     presence.py    the files of a source, looked at before any image is read
     elsewhere.py   whether images that were listed before are not on this machine
+    pixel_shares.py  the classes of the pixels in masks, counted
     understood.py  the lines about classes, splits and files that stage and doctor print first
     pixels.py      a look at some images: grey or colour, sizes, bits used
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file

@@ -2,12 +2,17 @@
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.data.decoding import DecodeError
+from pipeline.preparation.maps import read_mask
+from pipeline.preparation.pixel_shares import PixelShares
 from pipeline.preparation.pixels import PixelLook
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.label_sets import classes_of
+from pipeline.preparation.sources.mask import Mask
 
 LISTING_SECONDS = 10.0  # for which a source is asked for labels: reading all may take hours
 _LOOKED_AT = 200  # images at least, if there are so many
@@ -21,6 +26,7 @@ class Listing:
         counts: Images by split and class; the class None stands for unlabelled ones.
         split_sizes: Images by split.
         firsts: The first image of each split.
+        masks: The classes of the pixels of those images; None where labels are no masks.
         pixels: A look at the first image of each class in each split, and at some from all over.
         is_whole: Whether these are all images.
         seconds: The time that listing these images takes.
@@ -30,6 +36,7 @@ class Listing:
     split_sizes: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, RawImage] = field(default_factory=dict)
     pixels: PixelLook = field(default_factory=PixelLook)
+    masks: PixelShares | None = None
     is_whole: bool = True
     seconds: float = 0.0
 
@@ -38,9 +45,19 @@ class Listing:
         places = [(image.split, name) for name in classes_of(image.label)]
         if is_looked_at or any(place not in self.counts for place in places):
             self.pixels.add(image)
+            if isinstance(image.label, Mask):
+                self._count(image.label)
         self.counts.update(places)
         self.split_sizes[image.split] += 1
         self.firsts.setdefault(image.split, image)
+
+    def _count(self, mask: Mask) -> None:
+        """Counts the pixels of a mask; one that can't be read is passed over, as its reader reports
+        it.
+        """
+        self.masks = self.masks or PixelShares(len(mask.kind.class_names))
+        with suppress(DecodeError):
+            self.masks.add([read_mask(mask)[None]])
 
 
 def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> Listing:

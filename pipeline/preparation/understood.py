@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.listing import Listing
+from pipeline.preparation.pixel_shares import PixelShares
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.split_names import SPLITS
@@ -29,6 +30,7 @@ class Understood:
         pixels: Lines about colour, sizes and bits.
         signal: The meaning of labels.
         split_sizes: Images by split; None: each counts for one class.
+        masks: The classes of the pixels of some images or all; None where labels are no masks.
     """
 
     class_names: Sequence[str]
@@ -39,6 +41,7 @@ class Understood:
     pixels: Sequence[str] = ()
     signal: SignalKind = "categorical"
     split_sizes: Mapping[str, int] | None = None
+    masks: PixelShares | None = None
 
     def lines(self, most_classes: int = _MANY) -> list[str]:
         """Returns the facts in a few lines, one screen at most; of more classes, some are shown."""
@@ -51,12 +54,15 @@ class Understood:
         ]
 
     def _classes(self, most: int) -> list[str]:
-        rows = [f"class {number} {_short(name)!r}: {self._of(name)}" for number, name in enumerate(self.class_names)]
+        of_each = [
+            self._of(name) if self.masks is None else self.masks.text(n) for n, name in enumerate(self.class_names)
+        ]
+        rows = [f"class {n} {_short(name)!r}: {of_each[n]}" for n, name in enumerate(self.class_names)]
         if len(rows) > most:
             first, last = 5 * most // 12, most // 4
             rows[first:-last] = [f"classes {first} to {len(rows) - last - 1} are not shown"]
         if any(label is None for _, label in self.counts):
-            rows.append(f"no class (unlabelled): {self._of(None)}")
+            rows.append(f"no {'class' if self.masks is None else 'mask'} (unlabelled): {self._of(None)}")
         return rows
 
     def _of(self, label: str | None) -> str:
@@ -71,6 +77,8 @@ class Understood:
         """Returns a line about sets: a person knows whether classes exclude each other."""
         if self.signal == "categorical":
             return []
+        if self.masks is not None:
+            return [self.masks.line()]
         labelled = self._num_images - sum(count for (_, name), count in self.counts.items() if name is None)
         named = sum(count for (_, name), count in self.counts.items() if name is not None)
         mean = f"; {named / labelled:.1f} an image" if labelled else ""
@@ -102,6 +110,7 @@ def understand(source: Source, class_names: Sequence[str], listing: Listing, set
         pixels,
         source.signal,
         listing.split_sizes,
+        listing.masks,
     )
 
 

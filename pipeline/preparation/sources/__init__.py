@@ -7,6 +7,7 @@ a place in `SOURCES`.
     fashion_scenes.py  several of its items on a canvas, for demonstrations
     digits.py         scikit-learn's hand-written digits, for tests and trials
     folder.py         image files in a folder for each class
+    masks.py          image files in a folder, and masks of the same names in another
     table.py          image files that a table lists: CSV, TSV or Parquet
     webdataset.py     tar files in WebDataset's layout
     parquet.py        Parquet files with images in a column, as on Hugging Face
@@ -52,6 +53,7 @@ from pipeline.preparation.sources.fashion_mnist import FashionMnist
 from pipeline.preparation.sources.fashion_scenes import FashionScenes
 from pipeline.preparation.sources.folder import Folder
 from pipeline.preparation.sources.idx import Idx
+from pipeline.preparation.sources.masks import MaskFolder
 from pipeline.preparation.sources.numpy_arrays import NumpyArrays
 from pipeline.preparation.sources.parquet import Parquet
 from pipeline.preparation.sources.table import Table
@@ -59,9 +61,21 @@ from pipeline.preparation.sources.webdataset import WebDataset
 
 SOURCES: dict[str, type[Source]] = {
     source.kind: source
-    for source in (FashionMnist, FashionScenes, Digits, Folder, Table, WebDataset, Parquet, Cifar, Idx, NumpyArrays)
+    for source in (
+        FashionMnist,
+        FashionScenes,
+        Digits,
+        Folder,
+        MaskFolder,
+        Table,
+        WebDataset,
+        Parquet,
+        Cifar,
+        Idx,
+        NumpyArrays,
+    )
 }
-_PATHS = ("path", "root", "classes")  # settings of some sources
+_PATHS = ("path", "root", "classes", "masks")  # settings of some sources
 
 
 def build_source(row: object, where: str) -> Source:

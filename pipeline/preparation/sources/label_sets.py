@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pipeline.core.errors import SourceError
 from pipeline.core.text import composed
 from pipeline.preparation.sources.labels import NO_LABEL, WHOLE, Classes, text_of
-from pipeline.preparation.sources.mask import Mask
+from pipeline.preparation.sources.mask import Mask, MaskReader
 
 _ENTRIES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MOST_KEPT = 4096  # values of entries, of which there are few
@@ -126,7 +126,7 @@ class LabelSets:
         return name
 
 
-LabelReader = Classes | LabelSets
+LabelReader = Classes | LabelSets | MaskReader
 
 
 def _entry_of(name: object, value: object, where: object) -> bool | None:

@@ -62,7 +62,7 @@ class Survey:
         ordered = in_order(self.named) if names is None else names
         if self.signal == "categorical":
             _note_joined(self.named, self.notes)
-        elif not self.is_several and len(ordered) > 1:
+        elif self.signal == "binary" and not self.is_several and len(ordered) > 1:
             self._note_single()
         return ordered
 
@@ -72,18 +72,19 @@ class Survey:
     def _check_train(self, where: object) -> None:
         if not self.split_sizes["train"]:
             raise SourceError(where, "no training images", expected="a split `train`")
-        if self.signal == "binary":
-            self._check_trained_sets(where)
+        if self.signal != "categorical":
+            self._check_trained_several(where)
         elif len(trained := self._labels("train") - {None}) < 2:
             only = f"only one class, {next(iter(trained))!r}" if trained else "no labelled training image"
             fix = "labels such as -1, nan and None stand for none: if one is a class, name all in `classes`"
             fix = fix if self.no_labels else ""
             raise SourceError(where, only, expected="images of at least two classes", fix=fix)
 
-    def _check_trained_sets(self, where: object) -> None:
+    def _check_trained_several(self, where: object) -> None:
         if self.counts["train", None] == self.split_sizes["train"]:
-            raise SourceError(where, "no labelled training image", expected="a set of classes for some of them")
-        if not self._labels("train") - {None}:
+            expected = "a mask for some of them" if self.signal == "grid" else "a set of classes for some of them"
+            raise SourceError(where, "no labelled training image", expected=expected)
+        if self.signal == "binary" and not self._labels("train") - {None}:
             raise SourceError(where, "no training image is of any class", expected="at least one class")
 
     def _check_measured(self, split: str, where: object) -> None:

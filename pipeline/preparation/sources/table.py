@@ -18,6 +18,7 @@ from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.label_columns import Columns, LabelColumns, Readers, Separator
 from pipeline.preparation.sources.labels import ClassList, files_of
+from pipeline.preparation.sources.mask import Ignore, Mask, MaskReader, Masks
 from pipeline.preparation.sources.near_misses import near_miss
 from pipeline.preparation.sources.split_names import split_named
 from pipeline.preparation.sources.survey import Survey
@@ -31,7 +32,8 @@ TableRow = tuple[str, object, object, object]  # its place, then its image, labe
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Table(Source):
     """The images of a table, in its order. Without `split_column` all are for training; an empty
-    label is none. With `separator`, `label_columns` or a column of lists, labels are sets.
+    label is none. With `separator`, `label_columns` or a column of lists, labels are sets. With
+    `mask_column` they are the masks of that column, read as the source `masks` reads them.
 
     Paths are relative to `root`, or to the table's folder when it is null. Files are looked for
     only when they are read: one that is missing is a broken image."""
@@ -41,6 +43,8 @@ class Table(Source):
     label_column: str = _LABEL_COLUMN
     label_columns: Columns | None = None
     separator: Separator | None = None
+    mask_column: str | None = None
+    ignore: Ignore = None
     split_column: str | None = None
     root: str | None = None
     classes: ClassList = None
@@ -49,7 +53,7 @@ class Table(Source):
 
     @cached_property
     def signal(self) -> SignalKind:
-        return self._labels.signal(self._parquet)
+        return "grid" if self.mask_column else self._labels.signal(self._parquet)
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
         return self._survey.class_names(self._readers.names, self.path)
@@ -80,7 +84,10 @@ class Table(Source):
     def files(self) -> Iterator[str]:
         yield self.path
         yield from files_of(self.classes)
-        yield from (str(image.content) for image in self.images(Path()))
+        for image in self.images(Path()):
+            yield str(image.content)
+            if isinstance(image.label, Mask):
+                yield str(image.label.content)
 
     def meant(self, missing: str) -> Path | None:
         return near_miss(self._root, missing.removeprefix(f"{self._root}/"))
@@ -91,6 +98,12 @@ class Table(Source):
 
     @property
     def _labels(self) -> LabelColumns:
+        if self.mask_column:
+            if self.label_columns or self.separator or self.label_column != _LABEL_COLUMN:
+                raise SourceError("mask_column", "given beside columns of labels", expected="one of the two")
+            return LabelColumns(self.mask_column, None, None)
+        if self.ignore is not None:
+            raise SourceError("ignore", "given without `mask_column`", expected="both, or neither")
         if self.label_columns and self.label_column != _LABEL_COLUMN:
             raise SourceError("label_column", "given beside `label_columns`", expected="one of the two")
         return LabelColumns(self.label_column, self.label_columns, self.separator)
@@ -102,7 +115,10 @@ class Table(Source):
 
     @cached_property
     def _readers(self) -> Readers:
-        """The reading of labels."""
+        """The reading of labels, or of the paths of masks."""
+        if self.mask_column:
+            masks = Masks.of_settings(self.classes, self.ignore)
+            return Readers([MaskReader(masks, self._root)], tuple(masks.class_names))
         return self._labels.readers(self._parquet, self.classes, self.notes)
 
     @cached_property
