@@ -54,7 +54,7 @@ def make_map(mask: Mask, image_size: tuple[int, int], size: tuple[int, int]) -> 
     return fit_map(classes, size)
 
 
-def fit_map(classes: Map, size: tuple[int, int]) -> Map:
+def fit_map(classes: Map, size: tuple[int, int]) -> Int16[np.ndarray, "_ _"]:
     """Returns a map scaled and cut as `fit` in pipeline/data/decoding.py does with an image.
 
     Each new pixel is of the class of the old one that its centre lies in; of a centre between two
@@ -66,7 +66,7 @@ def fit_map(classes: Map, size: tuple[int, int]) -> Map:
     by_width = new_width * height >= new_height * width  # the width fits, the height is cut
     old, new = (width, new_width) if by_width else (height, new_height)
     rows, columns = (_picked(sides, old, new) for sides in ((height, new_height), (width, new_width)))
-    picked: Map = classes[rows][:, columns]
+    picked: Int16[np.ndarray, "_ _"] = classes[rows][:, columns]
     return picked
 
 

@@ -24,8 +24,8 @@ from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.files import find_files
 from pipeline.preparation.sources.label_columns import Separator
-from pipeline.preparation.sources.label_sets import LabelReader, LabelSets
-from pipeline.preparation.sources.labels import ClassList, files_of, read_classes
+from pipeline.preparation.sources.label_sets import LabelSets
+from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.survey import Survey
 from pipeline.preparation.sources.tars import Tar
 
@@ -64,7 +64,7 @@ class WebDataset(Source):
         return "binary" if isinstance(first, list | dict) else "categorical"
 
     @cached_property
-    def _reader(self) -> LabelReader:
+    def _reader(self) -> Classes | LabelSets:
         if self.signal == "categorical":
             return read_classes(self.classes)
         return LabelSets(read_classes(self.classes, least=1), self.separator)
