@@ -13,7 +13,7 @@ report/label_figures.py and doctor/.
 
     budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
     dataset.py        ImageDataset: the folder data/prepare, and the fingerprints of its splits
-    decoding.py       image files -> pixels and back; it and preparation/index_images.py alone import PIL
+    decoding.py       image files -> pixels and back, by PIL, as in preparation/index_images.py
     formats.py        image files by their names and first bytes, and what else a file may be
     images.py         how images lie on disk: as pixels, or as encoded files
     manifest.py       DatasetManifest: the facts about the data set as a whole

@@ -15,8 +15,8 @@ def check_counts(source: Source, raw: Path, settings: Prepare) -> None:
     """Raises DataError where classes have too few images for the splits that are to be held out.
 
     All of them are named, before any image is decoded. Where counts are not known, they are found
-    out later. Where an image has several classes, a rare one may be in one split alone, so only all labelled
-    images together must be enough.
+    out later. Where an image has several classes, a rare one may be in one split alone, so only all
+    labelled images together must be enough.
     """
     counts, where = source.counts(raw) or {}, f"source {source.kind!r}"
     there = {split for split, _ in counts} | set(source.split_sizes(raw) or ())

@@ -29,7 +29,7 @@ What they share:
     files.py          the files of a path, and the split that a file's name names
     labels.py         the one reading of labels: names, numbers of names in a list, or none
     label_sets.py     the same of sets of independent classes
-    mask.py           the mask of an image, and what the numbers in masks stand for
+    mask.py           the mask of an image, and the meaning of its numbers
     label_columns.py  the columns of a table that have labels or entries
     label_arrays.py   arrays of labels or entries
     survey.py         all labels of a source, counted and checked

@@ -18,7 +18,7 @@ Ignore = Annotated[int, Field(ge=0, le=255)] | None  # the setting `ignore`
 
 @dataclass(frozen=True)
 class Masks:
-    """What the numbers in all masks of a source stand for.
+    """The meaning of the numbers in all masks of a source.
 
     Attributes:
         class_names: The classes 0, 1 and so on.
