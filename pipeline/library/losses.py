@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, DataError
 from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.labels.targets import SparseTargets
 from pipeline.library.arguments import need_number, need_whole
@@ -223,6 +223,9 @@ class HardLabelLoss(Loss):
         Raises:
             DataError: A hard label is no class of the logits, or there are not as many of them.
         """
+        if hard_labels.ndim > 2:
+            found, fix = f"hard labels of shape {list(hard_labels.shape)}", "maps are for students' rows of params.yaml"
+            raise DataError("HardLabelLoss", found, expected="a class, or a row of entries, for each view", fix=fix)
         need_same_classes(logits, None, hard_labels, "HardLabelLoss")
         for labels in (hard_labels, partner_labels):
             if labels is not None:

@@ -78,7 +78,9 @@ class OwnImages(StoredImages):
             return pixels, UNLABELLED if label is None else index(label)
         except TypeError:
             fix = "give int(label), or the place of its name among your classes"
-            raise DataError(f"item {row}", f"label {label!r}", expected="a class number, or none", fix=fix) from None
+            shape = getattr(label, "shape", ())
+            found = f"a label of shape {list(shape)}" if len(shape) else f"label {label!r}"
+            raise DataError(f"item {row}", found, expected="a class number, or none", fix=fix) from None
 
     def _pixels(self, row: int) -> tuple[UInt8[np.ndarray, "channels height width"], Any]:
         with self._lock:

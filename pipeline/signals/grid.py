@@ -14,6 +14,7 @@ from pipeline.signals.grid_metrics import chance_iou, confusion_of, grid_metrics
 from pipeline.signals.losses import log_normalise
 from pipeline.signals.pieces import by_pieces
 
+_AT_ONCE = 256  # maps, which may be on disk
 _SAME = 0.99  # the share of positions
 
 
@@ -75,7 +76,11 @@ class Grid(Signal):
         return losses.flatten(1).sum(dim=1) / known
 
     def class_counts(self, hard_labels: HardLabels) -> Float[torch.Tensor, " known_classes"]:
-        return torch.bincount(hard_labels[hard_labels >= 0].long()).double()
+        pieces = [torch.bincount(some[some >= 0].long()) for some in hard_labels.split(_AT_ONCE)]
+        counts = torch.zeros(max(len(piece) for piece in pieces), dtype=torch.float64, device=hard_labels.device)
+        for piece in pieces:
+            counts[: len(piece)] += piece
+        return counts
 
     def metrics(self, outputs: Outputs, hard_labels: HardLabels) -> dict[str, float]:
         return grid_metrics(outputs, hard_labels)

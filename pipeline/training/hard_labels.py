@@ -15,7 +15,8 @@ def class_weights(
 ) -> Float[torch.Tensor, " classes"] | None:
     """Returns the weight of each class in the loss of hard labels, on a device; None: all are 1.
 
-    It is that of all samples of the class; of independent classes, that of the entries that are 1.
+    It is that of all samples of the class; of independent classes, that of the entries that are 1;
+    of maps of classes, that of the pixels.
     With n images of a class the weight is proportional to
 
         n ** -balance
@@ -65,7 +66,8 @@ def mixed_cross_entropy(
     weights: Float[torch.Tensor, " known_classes"] | None = None,
     signal: Signal = CATEGORICAL,
 ) -> Float[torch.Tensor, " batch"]:
-    """Returns the cross-entropy of each view, in nats, on the device of the logits.
+    """Returns the cross-entropy of each view, in nats, on the device of the logits; of a map of
+    classes it is the mean over the known positions.
 
     For a view that is mixed of two samples it is that of both labels, weighted by the shares:
 

@@ -179,6 +179,9 @@ def test_what_can_not_be_learned_from_is_refused_in_one_line() -> None:
             STUDENT[:, :3], TARGETS, HARD_LABELS
         ),
         "expected one row for each of 2 hard": lambda: losses.HardLabelLoss()(STUDENT, TARGETS, HARD_LABELS[:2]),
+        r"HardLabelLoss: hard labels of shape \[3, 2, 2\]; expected a class": lambda: losses.HardLabelLoss()(
+            STUDENT, TARGETS, torch.zeros(3, 2, 2, dtype=torch.int16)
+        ),
         "label_smoothing: -1; expected a number from 0": lambda: losses.HardLabelLoss(-1),
         "hard_weight: nan": lambda: losses.Distillation(losses.KD(1.0), hard_weight=float("nan")),
         "set_epoch: -1; expected a whole number from 0": lambda: losses.KD(1.0).set_epoch(-1),

@@ -147,6 +147,10 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
             new, Teacher(), [OWN[0], (OWN[1][0][:, :4, :4], 0)]
         ),
         "item 0: label 'cat'.*give int": lambda: label(new, Teacher(), [(OWN[0][0], "cat")]),
+        r"item 0: a label of shape \[12, 12\]; expected a class number": lambda: label(
+            new, Teacher(), [(OWN[0][0], np.zeros((12, 12), np.int16))]
+        ),
+        r"returned \[2, 1, 12, 12\]; expected logits": lambda: label(new, lambda views: views.float()),
         "label 4, the first of 1; expected 0 to 3": lambda: label(new, Teacher(), [OWN[0], (OWN[1][0], 4)]),
         "is another image when it is read again": lambda: label(new, Teacher(), changing),
         "Teacher: fails on views of shape .* give `normalise`": lambda: label(new, Teacher(), normalise=None),

@@ -11,6 +11,7 @@ from project import small_params, write_params
 from pipeline.core.config import load_section
 from pipeline.core.errors import ConfigError
 from pipeline.data.budget import MemoryBudget
+from pipeline.signals import SIGNALS
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.losses import build_loss
 from pipeline.student.objective import Objective
@@ -50,6 +51,24 @@ def test_mixed_views_weigh_each_label_by_its_own_class_and_unlabelled_ones_stay_
     nats = -torch.log_softmax(logits, dim=1)
     expected = [0.75 * 0.5 * nats[0, 0] + 0.25 * 2.0 * nats[0, 1], 2.0 * nats[1, 1], torch.tensor(0.0)]
     torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_pixels_weigh_by_the_class_and_a_view_is_the_mean_of_its_known_ones() -> None:
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randint(-1, 3, (600, 2, 4), generator=random, dtype=torch.int16)
+    maps[0] = -1
+    weights = class_weights(maps, 1.0, CPU, SIGNALS["grid"])
+    assert weights is not None
+    counts = torch.tensor([(maps == number).sum() for number in range(3)])
+    torch.testing.assert_close(weights * counts / counts.sum(), torch.full((3,), 1 / 3))
+    logits = torch.randn(600, 3, 2, 4, generator=random)
+    batch = Batch(torch.zeros(600, 1, 2, 4, dtype=torch.uint8), maps)
+    found = hard_label_loss(logits, batch, 0.0, weights, SIGNALS["grid"])
+    nats = -torch.log_softmax(logits.double(), dim=1)
+    for view in range(0, 600, 50):
+        known = [(int(c), y, x) for y in range(2) for x in range(4) if (c := maps[view, y, x]) >= 0]
+        each = [float(weights[c] * nats[view, c, y, x]) for c, y, x in known]
+        assert found[view].item() == pytest.approx(sum(each) / max(1, len(each)), rel=1e-5)
 
 
 def settings(folder: Path, balance: float) -> TrainTeacher:
