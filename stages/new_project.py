@@ -32,9 +32,7 @@ def main(
     minutes: Annotated[
         str, typer.Option(help="How long a whole run may take here, 1 or more: settings are fitted to it.")
     ] = "30",
-    task: Annotated[
-        str | None, typer.Option(help=f"What labels are, {' or '.join(TASKS)}; otherwise it follows from them.")
-    ] = None,
+    task: Annotated[str | None, typer.Option(help=f"{', '.join(TASKS)}; otherwise it follows from the labels.")] = None,
     later: Annotated[bool, typer.Option("--later", help="The images come later, to a path elsewhere.")] = False,
 ) -> None:
     if not target:

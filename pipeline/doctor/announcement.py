@@ -24,6 +24,7 @@ def announce(created: Created) -> Iterator[str]:
         yield f"  to have others, delete {target} and run the same command with images that can be read"
     else:
         yield "Settings: the defaults, which were made for Fashion-MNIST"
+    yield from (f"  {choice.line}" for choice in created.task)
     yield f"Next, in {target} (docs/own-data.md there has more):"
     yield "  1. make doctor   installs into .venv first (about 6 GB), then checks images, settings, networks, disk and time"
     yield "  2. params.yaml   is yours to change: the teacher (train_teacher), the students"

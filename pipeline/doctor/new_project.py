@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from pipeline.core.closure import TOP
 from pipeline.core.config import edit_entry, load_params, write_settings
 from pipeline.core.errors import ConfigError, PipelineError, suggest
-from pipeline.doctor.choice import settings_of
+from pipeline.doctor.choice import Choice, settings_of
 from pipeline.doctor.fitting import Fitted, fit_project
-from pipeline.doctor.tasks import TASKS, fit_signal, row_for_task, source_signal
+from pipeline.doctor.tasks import TASKS, fit_signal, fit_task, row_for_task, source_signal
 from pipeline.preparation.sources import SOURCES, build_source
 from pipeline.preparation.sources.fashion_mnist import FashionMnist
 from pipeline.preparation.sources.inputs import check_name
@@ -52,11 +52,13 @@ class Created:
     Attributes:
         row: Its `prepare.source`.
         fitted: What was fitted to the images, or why nothing was; None: the defaults are theirs.
+        task: What was chosen for its task before.
     """
 
     target: Path
     row: dict[str, Any]
     fitted: Fitted | str | None
+    task: Sequence[Choice] = ()
 
 
 def create_project(
@@ -86,16 +88,18 @@ def create_project(
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(TOP / name, place)
     # 2. Put the data's place into the settings. The DAG's stage list_files looks there.
-    edit_entry(partial / "params.yaml", "prepare.source", lambda _: row)
-    fitted = _fit(partial / "params.yaml", row, minutes)
+    params = partial / "params.yaml"
+    edit_entry(params, "prepare.source", lambda _: row)
+    chosen = [*fit_task(task, load_params(params))]
+    write_settings(params, settings_of(chosen))
+    fitted = _fit(params, row, minutes)
     if not isinstance(fitted, Fitted):
-        signal = TASKS[task] if task else source_signal(row)
-        settings = settings_of(fit_signal(signal or "categorical", load_params(partial / "params.yaml")))
-        write_settings(partial / "params.yaml", settings)
+        signal = (TASKS[task] if task else None) or source_signal(row) or "categorical"
+        write_settings(params, settings_of(fit_signal(signal, load_params(params))))
     # 3. Give it its name, and a history of its own.
     partial.rename(target)
     _init_git(target)
-    return Created(target, row, fitted)
+    return Created(target, row, fitted, chosen)
 
 
 def _fit(params: Path, row: Mapping[str, Any], minutes: float) -> Fitted | str | None:

@@ -12,7 +12,8 @@ from pipeline.labels.encodings import ENCODINGS
 from pipeline.preparation.sources import build_source
 from pipeline.student.losses import LOSSES
 
-TASKS: dict[str, SignalKind] = {"classification": "categorical", "multilabel": "binary"}
+#: By name what the labels are; None: anything.
+TASKS: dict[str, SignalKind | None] = {"classification": "categorical", "multilabel": "binary", "embedding": None}
 _SEPARATOR = "|"
 _MEANING: dict[SignalKind, str] = {"categorical": "one class of several", "binary": "sets of classes"}
 _FIX: dict[SignalKind, str] = {
@@ -20,6 +21,7 @@ _FIX: dict[SignalKind, str] = {
     "binary": "name a source whose labels are sets: SOURCE=manifest, parquet, arrays or webdataset (docs/own-data.md)",
 }
 _LOSS = {"kind": "binary_kd"}
+_EMBEDDING = {"kind": "vector_int8"}
 _ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
 
 
@@ -35,7 +37,7 @@ def row_for_task(row: dict[str, Any], task: str | None) -> dict[str, Any]:
     if task not in TASKS:
         raise ConfigError("TASK (--task)", repr(task), expected=suggest(task, list(TASKS)))
     wanted, found = TASKS[task], source_signal(row)
-    if found in (wanted, None):
+    if wanted is None or found in (wanted, None):
         return row
     if wanted == "binary":
         with suppress(PipelineError):
@@ -54,6 +56,21 @@ def source_signal(row: Mapping[str, Any]) -> SignalKind | None:
         return None
 
 
+def fit_task(task: str | None, params: Mapping[str, Any]) -> Iterator[Choice]:
+    """Yields the store of embeddings that a task asks for, and the students that learn from it.
+
+    A twin stays as it is: it shows what labels and embeddings of the teacher are good for.
+    """
+    if task != "embedding":
+        return
+    why = "the teacher's embedding, a byte for each dimension"
+    defaults, rows = value_at(params, "students_defaults"), value_at(params, "students")
+    taught = [name for name, row in rows.items() if {**defaults, **row}["soft_weight"]]
+    features = [Setting(f"students.{name}.features", "embedding", why) for name in taught]
+    line = f"embedding: store embedding, {why}; {listed(taught, 60)} learn from it beside labels"
+    yield Choice(line, [Setting("encodings.embedding", _EMBEDDING, why), *features])
+
+
 def fit_signal(signal: SignalKind, params: Mapping[str, Any]) -> Iterator[Choice]:
     """Yields the losses and the encoding for labels that are sets; nothing for the usual ones."""
     if signal != "binary":
@@ -65,7 +82,7 @@ def fit_signal(signal: SignalKind, params: Mapping[str, Any]) -> Iterator[Choice
     losses = [Setting(f"{place}.loss", _LOSS, why) for place in other]
     yield Choice("students: the loss binary_kd, because an image is of any number of classes", losses)
     rows = value_at(params, "encodings")
-    unfit = [name for name, row in rows.items() if row["kind"] in ENCODINGS and signal not in _signals(row["kind"])]
+    unfit = [name for name, row in rows.items() if row["kind"] in ENCODINGS and not _fits(row["kind"], signal)]
     removed = [Setting(f"encodings.{name}", None, why, removed=True) for name in unfit]
     students = value_at(params, "students").items()
     named = [Setting(f"students.{name}.labels", "odds", why) for name, row in students if row["labels"] in unfit]
@@ -73,5 +90,6 @@ def fit_signal(signal: SignalKind, params: Mapping[str, Any]) -> Iterator[Choice
     yield Choice(line, [*removed, Setting("encodings.odds", _ODDS, why), *named])
 
 
-def _signals(kind: str) -> tuple[str, ...]:
-    return ENCODINGS[kind].signals
+def _fits(kind: str, signal: SignalKind) -> bool:
+    """Returns whether an encoding is for labels of this kind, or for embeddings."""
+    return not {signal, "vector"}.isdisjoint(ENCODINGS[kind].signals)

@@ -1,5 +1,5 @@
-"""Files of a teacher that ran elsewhere: a row of numbers for each sample, with a sample id or a key
-of `samples.tsv`.
+"""Files of a teacher that ran elsewhere: a row of numbers for each sample, with a sample id or a
+key of `samples.tsv`.
 """
 
 import zipfile

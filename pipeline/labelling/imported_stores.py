@@ -1,4 +1,4 @@
-"""Stores of imported logits and embeddings: the labels of the inputs as they are, without a view."""
+"""Stores of imported logits and embeddings: labels of the inputs as they are, without a view."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

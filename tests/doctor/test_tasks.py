@@ -15,6 +15,7 @@ from tagged import NAMES, linked_copy, tagged_params
 from pipeline.core.closure import TOP
 from pipeline.core.config import edit_entry, load_params
 from pipeline.core.errors import ConfigError
+from pipeline.doctor.announcement import announce
 from pipeline.doctor.checkup import check_up
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.fitting import fit_project
@@ -52,6 +53,8 @@ def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
         ("list", "multilabel", {"separator": "|"}),
         ("later", "multilabel", {"separator": "|"}),
         ("folder", "classification", {}),
+        ("folder", "embedding", {}),
+        ("sets", "embedding", {}),
     ],
 )
 def test_a_task_that_fits_the_labels(
@@ -126,6 +129,23 @@ def test_a_new_project_whose_images_come_later_has_the_settings_of_its_task(
     created = create_project(target, "manifest", path, 30.0, later=True, task="multilabel")
     assert created.row["separator"] == "|"
     check_settings(load_params(target / "params.yaml"))
+
+
+@pytest.mark.parametrize(("source", "kind"), [("fashion_mnist", "dense_uint8"), ("sets", "log_odds_uint8")])
+def test_students_of_the_task_embedding_learn_from_embeddings_beside_labels_of_any_kind(
+    sources: dict[str, dict[str, Any]], tmp_path: Path, source: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.doctor.new_project.fit_project", lambda *_: "not measured here")
+    row = sources.get(source, {"kind": source})
+    created = create_project(tmp_path / "new", row["kind"], row.get("path"), 30.0, task="embedding")
+    (line,) = [line for line in announce(created) if "embedding" in line]
+    assert "store embedding, the teacher's embedding, a byte for each dimension; tiny, small, medium learn" in line
+    params = load_params(tmp_path / "new/params.yaml")
+    assert params["encodings"]["embedding"] == {"kind": "vector_int8"}
+    rows = {name: params["students_defaults"] | row for name, row in params["students"].items()}
+    taught = [row for row in rows.values() if row["features"] == "embedding"]
+    assert [row["soft_weight"] == 0 for row in rows.values() if row["features"] is None] == [True] * 3
+    assert {params["encodings"][row["labels"]]["kind"] for row in taught} == {kind}
 
 
 def doctor(folder: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str], *, quick: bool) -> list[str]:
