@@ -41,7 +41,7 @@ def make_teacher(folder: Path, encodings: Sequence[str] = ("dense8", "top2"), **
     """
     params = small_params()
     params["dump_labels"] |= dump_settings
-    rows = params["encodings"] | {"anchored": ANCHORED}
+    rows = params["encodings"] | {"anchored": ANCHORED, "vectors": {"kind": "vector_int8"}}
     params["encodings"] = {name: rows[name] for name in encodings}
     write_params(folder, params)
     splits = {name: make_split(count, classes=6, seed=seed) for seed, (name, count) in enumerate(_COUNTS.items())}

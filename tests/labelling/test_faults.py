@@ -141,6 +141,16 @@ def test_killed_at_steps_of_its_beginning(whole: Site, site: Site) -> None:
     assert is_as(site, whole)
 
 
+@pytest.mark.parametrize("made", [("vectors", "dense8")], ids=["of two signals"], indirect=True)
+def test_a_killed_dump_of_embeddings_goes_on(whole: Site, site: Site) -> None:
+    for count in (1, 4):
+        assert site.run(lambda begun, count=count: die() if begun == count else None) == -signal.SIGKILL  # type: ignore[misc]
+    assert site.run() == 0, site.said.read_text()
+    assert len(site.computed()) <= NUM_BLOCKS + 4  # the block at work, and the one that was being written
+    assert is_as(site, whole)
+    assert StoreReader(site.out / "vectors.zarr").manifest.is_of_embeddings
+
+
 @pytest.mark.parametrize("made", [("anchored", "top2")], indirect=True)
 def test_killed_after_its_last_block_at_any_step(made: Path, whole: Site, tmp_path: Path) -> None:
     unfinished = Site(made, tmp_path / "unfinished")

@@ -10,9 +10,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from stores import ODDS, Row, is_sound, make
 from website import Website
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout
@@ -20,6 +23,7 @@ from pipeline.core.closure import TOP
 from pipeline.core.errors import StoreError
 from pipeline.labels import downloads, servers
 from pipeline.labels.cache import cache_folder
+from pipeline.labels.reader import StoreReader
 from pipeline.labels.remote import Mirror, open_group
 from pipeline.labels.servers import is_url
 
@@ -338,6 +342,32 @@ def test_a_cache_that_is_deleted_while_it_is_used_fills_again(site: Website) -> 
     group.read("labels")
     shutil.rmtree(cache_folder())
     np.testing.assert_array_equal(group.read("labels"), values())
+
+
+OF_SIGNALS: dict[str, tuple[Row, dict[str, Any]]] = {
+    "independent classes": (ODDS, {}),
+    "embeddings": (
+        {"kind": "vector_int8"},
+        {"class_names": [], "signal": "vector", "num_dimensions": 6, "temperature": 1.0, "temperatures": [1.0]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_SIGNALS)
+def test_a_store_of_another_signal_comes_whole_and_a_damaged_block_of_it_is_told(name: str, site: Website) -> None:
+    row, changes = OF_SIGNALS[name]
+    here = make(site.folder / "y.zarr", row, **changes)
+    (field,) = here.encoding.fields(here.manifest.space)
+    there = StoreReader(f"{site.url}/y.zarr")
+    assert there.manifest == here.manifest
+    assert is_sound(there)
+    for view in range(here.manifest.num_views):
+        assert torch.equal(there.decode(there.read_view(view), 1.0), here.decode(here.read_view(view), 1.0))
+    assert max(site.blocks().values()) == 1
+    flip(site.folder / f"y.zarr/{field}/c/0/0/0")
+    shutil.rmtree(cache_folder())
+    store = StoreReader(f"{site.url}/y.zarr")
+    the_error(lambda: store.read_view(0), f"{site.url}/y.zarr/{field}/c/0/0/0: damaged at its URL")
 
 
 _READER = """
