@@ -5,6 +5,7 @@ file has in 8 bits is rounded as in the file.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -14,11 +15,12 @@ from jaxtyping import Float, UInt8
 from pipeline.export.fake_int8 import FakeInt8
 from pipeline.export.int8_file import whole_form
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries
-from pipeline.export.onnx_file import run_onnx
-from pipeline.export.quantization import BATCH, Quantiser, quantiser
+from pipeline.export.onnx_file import Keep, run_onnx
+from pipeline.export.quantization import Quantiser, in_batches, quantiser
 from pipeline.export.settings import Export
 from pipeline.export.trials import Samples, Trials
 from pipeline.results.export import AwareInt8
+from pipeline.signals.thinning import kept_outputs
 from pipeline.training.fit import fit
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import Workplace
@@ -113,7 +115,8 @@ def _write(path: Path, network: Quantiser, model: Any, fake: FakeInt8) -> None:
 def _facts(path: Path, fake: FakeInt8, samples: Samples, bits: int, num_steps: int) -> AwareInt8:
     """Returns what the report says of the file, beside what was trained."""
     inputs = samples.checked.inputs
-    found, trained = run_onnx(path, inputs.split(BATCH)), _logits(fake, inputs)
+    keep = partial(kept_outputs, signal=samples.signal, num_samples=len(inputs))
+    found, trained = run_onnx(path, in_batches(inputs), keep), _logits(fake, inputs, keep)
     return AwareInt8(
         weight_bits=bits,
         num_steps=num_steps,
@@ -124,6 +127,8 @@ def _facts(path: Path, fake: FakeInt8, samples: Samples, bits: int, num_steps: i
 
 @torch.no_grad()
 def _logits(
-    network: FakeInt8, images: UInt8[torch.Tensor, "images channels height width"]
-) -> Float[torch.Tensor, "images classes"]:
-    return torch.cat([network(some) for some in images.split(BATCH)])
+    network: FakeInt8,
+    images: UInt8[torch.Tensor, "images channels height width"],
+    keep: Keep = lambda outputs: outputs,
+) -> Float[torch.Tensor, "images classes *grid"]:
+    return torch.cat([keep(network(some)) for some in in_batches(images)])

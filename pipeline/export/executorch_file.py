@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from pipeline.core.files import write_bytes
 from pipeline.export.libraries import ExportError, first_line, quiet
+from pipeline.export.onnx_file import Keep
 
 
 def write_executorch(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> None:
@@ -38,18 +39,23 @@ def write_executorch(path: Path, program: ExportedProgram, about: Mapping[str, s
 
 
 def run_executorch(
-    path: Path, batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]]
-) -> Float[torch.Tensor, "samples classes"]:
+    path: Path,
+    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+    keep: Keep = lambda outputs: outputs,
+) -> Float[torch.Tensor, "samples classes *grid"]:
     """Returns logits by ExecuTorch's runtime, in the batches' order.
 
     Raises ExportError where it can't run the file.
+
+    Args:
+        keep: Returns what is kept of the logits of an image.
     """
     with quiet("root"):
         from executorch.runtime import Runtime
 
     try:
         method = Runtime.get().load_program(path).load_method("forward")
-        logits = [method.execute([image])[0].clone() for images in batches for image in images.split(1)]
+        logits = [keep(method.execute([image])[0]).clone() for images in batches for image in images.split(1)]
     except Exception as error:  # its errors have no class in common
         raise ExportError(path, f"can't be run by ExecuTorch ({first_line(error)})") from error
     return torch.cat(logits)

@@ -19,7 +19,7 @@ from pipeline.export.onnx_file import INPUT, OUTPUT
 from pipeline.export.operators import OPERATORS
 
 _QUANTISED = "_quantized"  # onnxruntime's names of weights in int8 end so
-_WITH_BIAS = ("Conv", "Gemm")
+_WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
 _NO_RUN = ("QuantizeLinear", "DequantizeLinear")
 _LARGEST = {8: 127, 7: 64}  # of a weight, by its bits
 
@@ -76,7 +76,7 @@ class FakeInt8(nn.Module):
         for name in self._stored.keys() - self.weights.keys() - self.log_scales.keys():
             self._keep(name, self._stored[name])
 
-    def forward(self, pixels: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, pixels: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes *grid"]:
         values: dict[str, Any] = {"": None, INPUT: pixels, **self._whole_numbers}
         values |= dict(self._constants.named_buffers()) | dict(self.weights.items())
         values |= {name: log_scale.exp() for name, log_scale in self.log_scales.items()}

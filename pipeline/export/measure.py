@@ -13,20 +13,21 @@ from jaxtyping import Float, UInt8
 from pipeline.core.progress import progress
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.export.executorch_file import run_executorch
-from pipeline.export.onnx_file import run_onnx
+from pipeline.export.onnx_file import Keep, run_onnx
 from pipeline.export.parity import Parity, compare
 from pipeline.export.settings import Export
 from pipeline.export.write import AWARE, EXECUTORCH, FLOAT32, INT8, WEIGHTS, Forms
 from pipeline.models import Classifier
-from pipeline.models.predict import predict_logits
+from pipeline.models.predict import at_once, predict_each
 from pipeline.profiling.latency import measure_cost
 from pipeline.results.export import ExportedFile, ExportReport, StudentInTorch
+from pipeline.signals.thinning import kept_labels, kept_outputs
 
 _BATCH_SIZE = 100
 _WARMUP = 10
 
 Batches = Iterable[UInt8[torch.Tensor, "_ channels height width"]]
-Run = Callable[[Batches], Float[torch.Tensor, "samples classes"]]
+Run = Callable[[Batches, Keep], Float[torch.Tensor, "samples classes *grid"]]
 
 
 def measure_forms(
@@ -44,16 +45,20 @@ def measure_forms(
         runs[AWARE] = partial(run_onnx, folder / AWARE)
     if settings.executorch and EXECUTORCH not in forms.left_out:
         runs[EXECUTORCH] = partial(run_executorch, folder / EXECUTORCH)
-    torch_logits = predict_logits(model, test.in_order(_BATCH_SIZE), torch.device("cpu"))
+    size = at_once(_BATCH_SIZE, model.signal, test.input_shape)
+    keep = partial(kept_outputs, signal=model.signal, num_samples=len(test))
+    pieces = predict_each(model, test.in_order(size), torch.device("cpu"))
+    torch_logits = torch.cat([keep(some) for some in pieces])
+    labels = kept_labels(test.hard_labels, model.signal, torch_logits.shape[1])
     files = {}
     with progress("export: parity and cost", len(runs), "file") as on_file:
         for file, run in runs.items():
-            parity = compare(run(test.in_order(_BATCH_SIZE)), torch_logits, test.hard_labels, model.signal)
+            parity = compare(run(test.in_order(size), keep), torch_logits, labels, model.signal)
             if file not in (INT8, AWARE):
                 parity.require(settings.logit_tolerance, file)
             files[file] = _row(folder / file, parity, settings)
             on_file(1)
-    in_torch = compare(torch_logits, torch_logits, test.hard_labels, model.signal)
+    in_torch = compare(torch_logits, torch_logits, labels, model.signal)
     student = StudentInTorch(_size(folder / WEIGHTS), in_torch.accuracy, in_torch.headline)
     return ExportReport(
         name=name,

@@ -1,7 +1,7 @@
 """A trained network as an ONNX file, and the logits that such a file predicts."""
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from pipeline.export.libraries import ExportError, first_line, onnx_libraries, q
 OPSET = 18  # the first whose Resize can antialias
 INPUT, OUTPUT = "pixels", "logits"
 _NETWORK, _WEIGHT = "network.", ".weight"  # around a layer's name
+Keep = Callable[[torch.Tensor], torch.Tensor]
 _SCOPES = "pkg.torch.onnx.name_scopes"  # a note of the exporter: modules from the outermost on, then the operation
 
 
 def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> list[str]:
     """Writes the network in float32: uint8 [batch, channels, height, width] -> logits [batch,
-    classes]. Returns the name of the module that each of the file's nodes comes from.
+    classes], or [batch, classes, height, width]. Returns the name of the module that each of the
+    file's nodes comes from.
 
     Normalisation and resizing are in the graph, batch norm is folded into convolutions. The same
     weights give the same bytes on any machine and in any folder.
@@ -99,10 +101,14 @@ def has_graphs_inside(graph: Any) -> bool:
 def run_onnx(
     path: Path,
     batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
-) -> Float[torch.Tensor, "samples classes"]:
+    keep: Keep = lambda outputs: outputs,
+) -> Float[torch.Tensor, "samples classes *grid"]:
     """Returns logits by onnxruntime, in the batches' order.
 
     Raises ExportError where it can't run the file.
+
+    Args:
+        keep: Returns what is kept of the logits of a batch.
     """
     _, runtime = onnx_libraries()
     options = runtime.SessionOptions()
@@ -112,7 +118,7 @@ def run_onnx(
     try:
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for images in batches:
-            logits.append(torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0]))
+            logits.append(keep(torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])))
     except Exception as error:  # onnxruntime's errors have no class in common
         raise ExportError(path, f"can't be run by onnxruntime ({first_line(error)})") from error
     return torch.cat(logits)

@@ -41,6 +41,14 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: A
     return F.conv2d(_padded(x, before + after), weight, bias, strides, 0, dilations, group)
 
 
+def _conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> Tensor:
+    before, after = _sides(attributes.get("pads"))
+    strides, dilations, group = (attributes.get(name, 1) for name in ("strides", "dilations", "group"))
+    more = attributes.get("output_padding") or [0, 0]
+    extra = [further + first - last for further, first, last in zip(more, before, after, strict=True)]
+    return F.conv_transpose2d(x, weight, bias, strides, before, extra, group, dilations)
+
+
 def _gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **attributes: Any) -> Tensor:
     product: Tensor = (a.T if attributes.get("transA") else a) @ (b.T if attributes.get("transB") else b)
     product = product * attributes.get("alpha", 1.0)
@@ -161,6 +169,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Concat": lambda *parts, axis: torch.cat(parts, axis),
     "Constant": lambda *, value: value,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "Div": lambda a, b: a / b if a.is_floating_point() else a // b,
     "Erf": torch.erf,
     "Exp": torch.exp,

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pipeline.export.libraries import ExportError
 from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL
+from pipeline.signals.pieces import by_pieces
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Parity:
         headline: The figure of its signal by which networks are compared; None: it is accuracy.
         largest_difference: Between any two logits.
         relative_difference: The largest difference as a share of the logits' spread.
-        top1_agreement: Share of samples for which both predict the same class; of independent
-            classes, share of entries that both put on the same side of one half.
+        top1_agreement: Share of samples, or pixels, for which both predict the same class; of
+            independent classes, share of entries that both put on the same side of one half.
         kl_to_torch: Mean KL(torch || exported) in nats.
     """
 
@@ -41,27 +42,36 @@ class Parity:
 
 
 def compare(
-    logits: Float[torch.Tensor, "samples classes"],
-    torch_logits: Float[torch.Tensor, "samples classes"],
+    logits: Float[torch.Tensor, "samples classes *grid"],
+    torch_logits: Float[torch.Tensor, "samples classes *grid"],
     hard_labels: HardLabels,
     signal: Signal = CATEGORICAL,
 ) -> Parity:
     """Returns the parity of logits with those of torch."""
     figures = signal.metrics(logits, hard_labels)
-    differences = torch.where(logits == torch_logits, 0.0, (logits - torch_logits).abs())  # inf - inf is no number
+    largest, relative = by_pieces(_differences, logits, torch_logits).amax(dim=0).tolist()
     return Parity(
         accuracy=figures["accuracy"],
-        largest_difference=differences.max().item(),
-        relative_difference=(differences / _scale(torch_logits)).max().item(),
+        largest_difference=largest,
+        relative_difference=relative,
         top1_agreement=signal.agreement(logits, torch_logits),
         kl_to_torch=signal.kl_of_each(logits, torch_logits).mean().item(),
         headline=None if signal.headline == "accuracy" else figures[signal.headline],
     )
 
 
-def _scale(logits: Float[torch.Tensor, "samples classes"]) -> Float[torch.Tensor, "samples classes"]:
-    """Returns what a difference in each logit is measured by: the spread of its image's logits, or
-    the logit itself where that is larger, and at least 1.
+def _differences(
+    logits: Float[torch.Tensor, "samples classes *grid"], torch_logits: Float[torch.Tensor, "samples classes *grid"]
+) -> Float[torch.Tensor, "samples 2"]:
+    """Returns the largest difference between two logits of each sample, and as a share."""
+    differences = torch.where(logits == torch_logits, 0.0, (logits - torch_logits).abs())  # inf - inf is no number
+    shares = differences / _scale(torch_logits)
+    return torch.stack([each.flatten(1).amax(dim=1) for each in (differences, shares)], dim=1)
+
+
+def _scale(logits: Float[torch.Tensor, "samples classes *grid"]) -> Float[torch.Tensor, "samples classes *grid"]:
+    """Returns what a difference in each logit is measured by: the spread of the logits of its image
+    or pixel, or the logit itself where that is larger, and at least 1.
 
     Rounding grows with the numbers that are added up. A difference well below 1 never matters,
     because a softmax turns it into so small a share. The spread is the median distance from the

@@ -29,6 +29,16 @@ def main(image: str, file: str = "model.onnx") -> None:
         for index in np.argsort(-probs, kind="stable"):
             print(f"{probs[index]:7.2%} {'*' if probs[index] >= 0.5 else ' '} {about['class_names'][index]}")
         return
+    if about.get("signal") == "grid":  # a class at each pixel: its share of the picture, and a map of them
+        shares = np.bincount((classes := logits.argmax(axis=0)).ravel(), minlength=len(logits)) / classes.size
+        for index in np.argsort(-shares, kind="stable")[: np.count_nonzero(shares)]:
+            print(f"{shares[index]:7.2%}  {about['class_names'][index]}")
+        drawn = Image.fromarray(classes.astype(np.uint8 if len(logits) <= 256 else np.uint16))
+        if len(logits) <= 256:
+            drawn.putpalette((np.arange(256)[:, None] * (83, 149, 211) % 256).astype(np.uint8).tobytes())
+        drawn.save(target := Path(image).with_name(f"{Path(image).stem}_classes.png"))
+        print(f"{target}: the number of the class at each pixel, {width} x {height}")
+        return
     probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     for index in probs.argsort()[::-1][:5]:
         print(f"{probs[index]:7.2%}  {about['class_names'][index]}")

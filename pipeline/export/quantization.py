@@ -3,6 +3,7 @@ calibrated on images.
 """
 
 import copy
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from jaxtyping import UInt8
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
 from pipeline.export.onnx_file import INPUT, OUTPUT, has_graphs_inside, save_onnx
 
-BATCH = 64  # of images at a time
+_BATCH = 64  # of images at a time
+_PIXELS_AT_ONCE = 1 << 22  # fewer images where they are large
 _WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -47,7 +49,7 @@ class Quantiser:
     def __init__(self, source: Path, images: UInt8[torch.Tensor, "images channels height width"], ranges: Path) -> None:
         onnx, _ = onnx_libraries()
         self._model = _with_safe_names(onnx.load(source))
-        self._images, self._ranges = images.numpy(), ranges
+        self._images, self._ranges = images, ranges
         self._about = {entry.key: entry.value for entry in self._model.metadata_props}
         sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in self._model.graph.initializer}
         self.layers = {
@@ -163,11 +165,18 @@ def _with_safe_names(model: Any) -> Any:
     return model
 
 
+def in_batches(
+    images: UInt8[torch.Tensor, "images channels height width"],
+) -> tuple[UInt8[torch.Tensor, "_ channels height width"], ...]:
+    """Returns images in batches that onnxruntime is given at once."""
+    return images.split(max(1, min(_BATCH, _PIXELS_AT_ONCE // math.prod(images.shape[2:]))))
+
+
 class _Calibration:
     """A reader of images batch by batch, as onnxruntime asks for them."""
 
-    def __init__(self, images: UInt8[np.ndarray, "images channels height width"]) -> None:
-        self._batches = iter(np.split(images, range(BATCH, len(images), BATCH)))
+    def __init__(self, images: UInt8[torch.Tensor, "images channels height width"]) -> None:
+        self._batches = (batch.numpy() for batch in in_batches(images))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)

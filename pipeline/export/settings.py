@@ -28,8 +28,8 @@ class Export:
     `logit_tolerance` is between float32 here and in torch, as a share of the logits' spread: more
     is an error. `int8: aware` makes a second int8 file, of a network that was trained for it as
     `aware` says. Layers of the first one stay in float32 until int8 loses at most
-    `max_int8_drop_points` of accuracy (of mean average precision, where classes are independent) on
-    `num_checked_images` validation images; the file is left out where that takes longer than
+    `max_int8_drop_points` of accuracy (of mean average precision, where classes are independent; of
+    mean IoU, where each pixel has a class) on `num_checked_images` validation images; the file is left out where that takes longer than
     `int8_seconds`. `reduce_range` leaves int8 weights 7 bits, for x86 processors without VNNI;
     None: where that is nearer to float32 on this one.
     """

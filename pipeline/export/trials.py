@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ from jaxtyping import Float
 from pipeline.data.splits import SplitInMemory
 from pipeline.export.libraries import ExportError
 from pipeline.export.onnx_file import run_onnx
-from pipeline.export.quantization import BATCH, Form, Quantiser
+from pipeline.export.quantization import Form, Quantiser, in_batches
 from pipeline.signals import Signal
 from pipeline.signals.categorical import CATEGORICAL
+from pipeline.signals.thinning import kept_labels, kept_outputs
 
-Logits = Float[torch.Tensor, "samples classes"]
+Logits = Float[torch.Tensor, "samples classes *grid"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Trials:
         checked, score = self._samples.checked, self._samples.signal.score
 
         def drop(logits: Logits, exact: Logits) -> float:
-            return 100 * (score(exact, checked.hard_labels) - score(logits, checked.hard_labels))
+            labels = kept_labels(checked.hard_labels, self._samples.signal, logits.shape[1])
+            return 100 * (score(exact, labels) - score(logits, labels))
 
         return self._figure("drop", form, checked, drop, math.inf)
 
@@ -91,7 +94,7 @@ class Trials:
         if (name, form) not in self._known:
             try:
                 self.write(form)
-                found = measure(_run(self._path, split), self._in_float32(split))
+                found = measure(self._run(self._path, split), self._in_float32(split))
             except ExportError as error:
                 self.fault = self.fault or str(error)
                 found = failed
@@ -100,9 +103,9 @@ class Trials:
 
     def _in_float32(self, split: SplitInMemory) -> Logits:
         if id(split) not in self._exact:
-            self._exact[id(split)] = _run(self._source, split)
+            self._exact[id(split)] = self._run(self._source, split)
         return self._exact[id(split)]
 
-
-def _run(path: Path, split: SplitInMemory) -> Logits:
-    return run_onnx(path, split.inputs.split(BATCH))
+    def _run(self, path: Path, split: SplitInMemory) -> Logits:
+        keep = partial(kept_outputs, signal=self._samples.signal, num_samples=len(split))
+        return run_onnx(path, in_batches(split.inputs), keep)

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.signals.base import Signal
+from pipeline.data.splits import HardLabels
+from pipeline.signals.base import Outputs, Signal
 
 MOST_VALUES = 1 << 27  # that are held of a split: 512 MiB in float32
 _Maps = TypeVar("_Maps", bound=torch.Tensor)
@@ -30,8 +31,19 @@ def thinned(maps: _Maps, stride: int) -> _Maps:
     return maps[..., first::stride, first::stride]  # type: ignore[return-value]
 
 
-def kept_maps(outputs: torch.Tensor, signal: Signal, num_samples: int) -> torch.Tensor:
-    """Returns what is kept of the outputs of some of a split's samples."""
+def kept_outputs(outputs: Outputs, signal: Signal, num_samples: int) -> Outputs:
+    """Returns what is kept of the outputs of some of a split's samples; of rows all of it.
+
+    Args:
+        num_samples: Of the split.
+    """
     if signal.kind != "grid":
         return outputs
-    return thinned(outputs, stride_for(num_samples, *outputs.shape[1:]))
+    return thinned(outputs, stride_for(num_samples, *outputs.shape[1:])).contiguous()  # the rest is let go
+
+
+def kept_labels(hard_labels: HardLabels, signal: Signal, num_classes: int) -> HardLabels:
+    """Returns the hard labels of a split where its outputs are kept."""
+    if signal.kind != "grid":
+        return hard_labels
+    return thinned(hard_labels, stride_for(len(hard_labels), num_classes, *hard_labels.shape[1:]))

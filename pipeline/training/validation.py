@@ -12,7 +12,7 @@ from pipeline.models.forms import has_maps
 from pipeline.models.predict import at_once, predict_each, predict_logits
 from pipeline.signals import Signal
 from pipeline.signals.categorical import CATEGORICAL
-from pipeline.signals.thinning import kept_maps, stride_for, thinned
+from pipeline.signals.thinning import kept_labels, kept_outputs
 from pipeline.training.team import ALONE, Team
 
 EVAL_BATCH_SIZE = 500
@@ -44,15 +44,12 @@ class Validation:
         if not has_maps(self.signal):
             return self.team.join_rows(predict_logits(model, own, self.device), len(self.split))
         pieces = predict_each(model, own, self.device)
-        kept = torch.cat([kept_maps(some, self.signal, len(self.split)).cpu() for some in pieces])
+        kept = torch.cat([kept_outputs(some, self.signal, len(self.split)).cpu() for some in pieces])
         return self.team.join_rows(kept, len(self.split))
 
     def hard_labels(self, logits: Float[torch.Tensor, "samples classes *grid"]) -> HardLabels:
         """Returns the hard labels of all samples, at the positions of their logits."""
-        labels = self.split.hard_labels
-        if not has_maps(self.signal):
-            return labels
-        return thinned(labels, stride_for(len(labels), logits.shape[1], *labels.shape[1:]))
+        return kept_labels(self.split.hard_labels, self.signal, logits.shape[1])
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Returns the signal's figures, the one by which networks are compared first."""
