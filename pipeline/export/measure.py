@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from pipeline.core.progress import progress
-from pipeline.data.split_on_disk import SplitOnDisk
+from pipeline.data.splits import Split
 from pipeline.export.executorch_file import run_executorch
 from pipeline.export.onnx_file import Keep, run_onnx
 from pipeline.export.parity import Parity, compare
@@ -31,7 +31,7 @@ Run = Callable[[Batches, Keep], Float[torch.Tensor, "samples classes *grid"]]
 
 
 def measure_forms(
-    folder: Path, name: str, model: Classifier, test: SplitOnDisk, settings: Export, forms: Forms
+    folder: Path, name: str, model: Classifier, test: Split, settings: Export, forms: Forms
 ) -> ExportReport:
     """Returns the report of the files in a folder, over a whole split.
 
