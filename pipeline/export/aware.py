@@ -115,7 +115,7 @@ def _write(path: Path, network: Quantiser, model: Any, fake: FakeInt8) -> None:
 def _facts(path: Path, fake: FakeInt8, samples: Samples, bits: int, num_steps: int) -> AwareInt8:
     """Returns what the report says of the file, beside what was trained."""
     inputs = samples.checked.inputs
-    keep = partial(kept_outputs, signal=samples.signal, num_samples=len(inputs))
+    keep = partial(kept_outputs, num_samples=len(inputs))
     found, trained = run_onnx(path, in_batches(inputs), keep), _logits(fake, inputs, keep)
     return AwareInt8(
         weight_bits=bits,

@@ -46,10 +46,10 @@ def measure_forms(
     if settings.executorch and EXECUTORCH not in forms.left_out:
         runs[EXECUTORCH] = partial(run_executorch, folder / EXECUTORCH)
     size = at_once(_BATCH_SIZE, model.signal, test.input_shape)
-    keep = partial(kept_outputs, signal=model.signal, num_samples=len(test))
+    keep = partial(kept_outputs, num_samples=len(test))
     pieces = predict_each(model, test.in_order(size), torch.device("cpu"))
     torch_logits = torch.cat([keep(some) for some in pieces])
-    labels = kept_labels(test.hard_labels, model.signal, torch_logits.shape[1])
+    labels = kept_labels(test.hard_labels, torch_logits.shape[1])
     files = {}
     with progress("export: parity and cost", len(runs), "file") as on_file:
         for file, run in runs.items():

@@ -72,7 +72,7 @@ class Trials:
         checked, score = self._samples.checked, self._samples.signal.score
 
         def drop(logits: Logits, exact: Logits) -> float:
-            labels = kept_labels(checked.hard_labels, self._samples.signal, logits.shape[1])
+            labels = kept_labels(checked.hard_labels, logits.shape[1])
             return 100 * (score(exact, labels) - score(logits, labels))
 
         return self._figure("drop", form, checked, drop, math.inf)
@@ -107,5 +107,5 @@ class Trials:
         return self._exact[id(split)]
 
     def _run(self, path: Path, split: SplitInMemory) -> Logits:
-        keep = partial(kept_outputs, signal=self._samples.signal, num_samples=len(split))
+        keep = partial(kept_outputs, num_samples=len(split))
         return run_onnx(path, in_batches(split.inputs), keep)

@@ -4,23 +4,46 @@ Of every so many rows and columns one stands for all: a sample so large that its
 other ones.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 
 from pipeline.data.splits import HardLabels
-from pipeline.signals.base import Outputs, Signal
+from pipeline.signals.base import Outputs
 
 MOST_VALUES = 1 << 27  # that are held of a split: 512 MiB in float32
 _Maps = TypeVar("_Maps", bound=torch.Tensor)
 
 
-def stride_for(num_samples: int, num_classes: int, height: int, width: int) -> int:
-    """Returns of how many rows and columns one is kept, so that outputs at them can be held."""
-    stride = 1
-    while num_samples * num_classes * -(-height // stride) * -(-width // stride) > MOST_VALUES and stride < min(
-        height, width
-    ):
+def kept_outputs(outputs: Outputs, num_samples: int, most: int | None = None) -> Outputs:
+    """Returns what is kept of the outputs of some of a split's samples; of rows all of it.
+
+    Args:
+        num_samples: Of the split.
+        most: The number of values to keep of a split; None: `MOST_VALUES`.
+    """
+    if outputs.ndim != 4:
+        return outputs
+    return thinned(outputs, stride_for(num_samples, outputs.shape[1:], most)).contiguous()  # the rest is let go
+
+
+def kept_labels(hard_labels: HardLabels, num_classes: int, most: int | None = None) -> HardLabels:
+    """Returns the hard labels of a split where its outputs are kept."""
+    if hard_labels.ndim != 3:
+        return hard_labels
+    return thinned(hard_labels, stride_for(len(hard_labels), [num_classes, *hard_labels.shape[1:]], most))
+
+
+def stride_for(num_samples: int, shape: Sequence[int], most: int | None = None) -> int:
+    """Returns of how many rows and columns one is kept.
+
+    Args:
+        shape: Classes, height and width of a sample's outputs.
+    """
+    classes, height, width = shape
+    stride, allowed = 1, (most or MOST_VALUES) // (num_samples * classes)
+    while -(-height // stride) * -(-width // stride) > allowed and stride < min(height, width):
         stride += 1
     return stride
 
@@ -29,21 +52,3 @@ def thinned(maps: _Maps, stride: int) -> _Maps:
     """Returns maps, whose last dimensions are rows and columns, at every so many of both."""
     first = (stride - 1) // 2
     return maps[..., first::stride, first::stride]  # type: ignore[return-value]
-
-
-def kept_outputs(outputs: Outputs, signal: Signal, num_samples: int) -> Outputs:
-    """Returns what is kept of the outputs of some of a split's samples; of rows all of it.
-
-    Args:
-        num_samples: Of the split.
-    """
-    if signal.kind != "grid":
-        return outputs
-    return thinned(outputs, stride_for(num_samples, *outputs.shape[1:])).contiguous()  # the rest is let go
-
-
-def kept_labels(hard_labels: HardLabels, signal: Signal, num_classes: int) -> HardLabels:
-    """Returns the hard labels of a split where its outputs are kept."""
-    if signal.kind != "grid":
-        return hard_labels
-    return thinned(hard_labels, stride_for(len(hard_labels), num_classes, *hard_labels.shape[1:]))

@@ -44,12 +44,12 @@ class Validation:
         if not has_maps(self.signal):
             return self.team.join_rows(predict_logits(model, own, self.device), len(self.split))
         pieces = predict_each(model, own, self.device)
-        kept = torch.cat([kept_outputs(some, self.signal, len(self.split)).cpu() for some in pieces])
+        kept = torch.cat([kept_outputs(some, len(self.split)).cpu() for some in pieces])
         return self.team.join_rows(kept, len(self.split))
 
     def hard_labels(self, logits: Float[torch.Tensor, "samples classes *grid"]) -> HardLabels:
         """Returns the hard labels of all samples, at the positions of their logits."""
-        return kept_labels(self.split.hard_labels, self.signal, logits.shape[1])
+        return kept_labels(self.split.hard_labels, logits.shape[1])
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Returns the signal's figures, the one by which networks are compared first."""
