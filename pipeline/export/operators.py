@@ -44,9 +44,9 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: A
 def _conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> Tensor:
     before, after = _sides(attributes.get("pads"))
     strides, dilations, group = (attributes.get(name, 1) for name in ("strides", "dilations", "group"))
-    more = attributes.get("output_padding") or [0, 0]
-    extra = [further + first - last for further, first, last in zip(more, before, after, strict=True)]
-    return F.conv_transpose2d(x, weight, bias, strides, before, extra, group, dilations)
+    more = attributes.get("output_padding", 0)
+    whole = F.conv_transpose2d(x, weight, bias, strides, 0, more, group, dilations)
+    return whole[..., before[0] : whole.shape[2] - after[0], before[1] : whole.shape[3] - after[1]]
 
 
 def _gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **attributes: Any) -> Tensor:

@@ -169,7 +169,9 @@ def in_batches(
     images: UInt8[torch.Tensor, "images channels height width"],
 ) -> tuple[UInt8[torch.Tensor, "_ channels height width"], ...]:
     """Returns images in batches that onnxruntime is given at once."""
-    return images.split(max(1, min(_BATCH, _PIXELS_AT_ONCE // math.prod(images.shape[2:]))))
+    size = max(1, min(_BATCH, _PIXELS_AT_ONCE // math.prod(images.shape[2:])))
+    batches: tuple[torch.Tensor, ...] = images.split(size)
+    return batches
 
 
 class _Calibration:

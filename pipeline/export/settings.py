@@ -29,9 +29,9 @@ class Export:
     is an error. `int8: aware` makes a second int8 file, of a network that was trained for it as
     `aware` says. Layers of the first one stay in float32 until int8 loses at most
     `max_int8_drop_points` of accuracy (of mean average precision, where classes are independent; of
-    mean IoU, where each pixel has a class) on `num_checked_images` validation images; the file is left out where that takes longer than
-    `int8_seconds`. `reduce_range` leaves int8 weights 7 bits, for x86 processors without VNNI;
-    None: where that is nearer to float32 on this one.
+    mean IoU, where each pixel has a class) on `num_checked_images` validation images; the file is
+    left out where that takes longer than `int8_seconds`. `reduce_range` leaves int8 weights 7 bits,
+    for x86 processors without VNNI; None: where that is nearer to float32 on this one.
     """
 
     num_calibration_images: Samples

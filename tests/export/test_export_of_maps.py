@@ -1,5 +1,5 @@
-"""The export of a network that gives a class at each pixel: parity in its own figures, in int8, too,
-and an example that draws the classes.
+"""The export of a network that gives a class at each pixel: parity in its own figures, in int8,
+too, and an example that draws the classes.
 """
 
 import json
