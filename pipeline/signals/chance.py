@@ -52,7 +52,7 @@ def check_above_chance(outputs: Outputs, hard_labels: HardLabels, where: object,
     found = signal.metrics(outputs, hard_labels)[signal.headline]
     one_of_several = signal.kind == "categorical"
     level = chance_level(outputs, hard_labels) if one_of_several else signal.chance(outputs, hard_labels)
-    if found <= level:
+    if found <= level + _ROUNDING:
         raise ModelError(
             where,
             f"{signal.headline_words} {found:.2%} on {len(hard_labels):,} labelled images is no better than chance",
