@@ -42,6 +42,7 @@ inspect.py          a store, described for a person
 card.py             the card of a store, in Markdown, for those who get its labels
 packing.py          a store made one file, and a store made of the file
 inspect_sample.py   one sample of a store: probabilities and views
+inspect_maps.py     one sample of a store of classes at positions
 inspect_vectors.py  one sample of a store of embeddings
 temporary.py        temporary folders for trials, and full disks by name
 ladder.py           encodings worth trying, and the bytes and KL of each

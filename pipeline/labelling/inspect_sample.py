@@ -54,8 +54,7 @@ class InspectedSample:
         Raises:
             PipelineError: Where there is no such sample, label, temperature or data.
         """
-        if not label_fields(store):
-            raise StoreError(store.location, "holds no soft labels", expected="a store of any other encoding")
+        need_labels(store)
         if not 0 < temperature < float("inf"):
             raise ConfigError("--temperature", f"{temperature:g}", expected="a number above 0")
         store.codec.require(temperature)
@@ -64,14 +63,10 @@ class InspectedSample:
         labels = [store.read_view(index, range(row, row + 1)) for index in range(manifest.num_views)]
         values = torch.cat([store.decode(label, temperature) for label in labels])
         split = ImageDataset(data).stream("train")
-        place = int(store.rows_in(split, slice(row, row + 1))[0])
+        place = find_place(store, row, split)
         images, sample_id = None, None if asked.startswith(_ROW) else int(asked, 16)
         if place >= 0:
-            sample_id, order = int(split.sample_ids[place]), store.row_order(split)
-            check_canaries(store.canaries, split, store.views, store.location, order)
-            one = np.array([place])
-            plans = [plan_view(split, store.views, view, rows=one, row_order=order) for view in manifest.view_numbers]
-            images = torch.cat([plan.render(slice(None)) for plan in plans])
+            sample_id, images = int(split.sample_ids[place]), rendered(store, split, place)[0]
         return cls(
             store.location,
             sample_id,
@@ -162,6 +157,32 @@ def _unknown(split: Split, place: int, kind: StoredKind) -> list[int] | None:
     if kind != "binary":
         return None
     return unknown_classes(split.hard_labels[place]) if place >= 0 else []
+
+
+def need_labels(store: StoreReader) -> None:
+    """Raises StoreError where a store holds views alone."""
+    if not label_fields(store):
+        raise StoreError(store.location, "holds no soft labels", expected="a store of any other encoding")
+
+
+def find_place(store: StoreReader, row: int, split: Split) -> int:
+    """Returns where the sample of a row stands in a split, -1 where it is not in it."""
+    return int(store.rows_in(split, slice(row, row + 1))[0])
+
+
+def rendered(store: StoreReader, split: Split, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the views of a sample as the teacher saw them, and its hard label in each.
+
+    Raises StoreError where they are not what the teacher saw.
+    """
+    order, one = store.row_order(split), np.array([place])
+    check_canaries(store.canaries, split, store.views, store.location, order)
+    numbers = store.manifest.view_numbers
+    plans = [plan_view(split, store.views, view, rows=one, row_order=order) for view in numbers]
+    everything = slice(None)
+    return torch.cat([plan.render(everything) for plan in plans]), torch.cat(
+        [plan.labels(everything) for plan in plans]
+    )
 
 
 def find_row(store: StoreReader, asked: str) -> int:

@@ -17,9 +17,9 @@ from pipeline.models import Classifier
 from pipeline.models.answers import SOME, check_answers
 from pipeline.models.embedding import Columns
 from pipeline.models.precision import Precision, inference_precision
-from pipeline.models.predict import predict_logits
+from pipeline.models.predict import at_once, predict_logits
 from pipeline.models.saved import read_meta, read_model
-from pipeline.signals import StoredKind
+from pipeline.signals import StoredKind, signal_named
 from pipeline.views.plan import RowOrder, ViewPlan, plan_view
 from pipeline.views.spec import ViewSpec
 
@@ -48,9 +48,12 @@ class Teacher:
     def read(cls, folder: Path, device: torch.device, batch_size: int, precision: Precision = "auto") -> "Teacher":
         """Reads the teacher of a folder, as `train_teacher` wrote it; raises what `read_model`
         raises.
+
+        One that gives a class for each pixel predicts fewer images at once where they are large.
         """
-        model = read_model(folder, made_by="train_teacher").to(device)
-        return cls(model, device, batch_size, teacher_precision(folder, device, precision), folder)
+        model, meta = read_model(folder, made_by="train_teacher").to(device), read_meta(folder, made_by="train_teacher")
+        size = at_once(batch_size, signal_named(meta.signal), meta.image_shape)
+        return cls(model, device, size, teacher_precision(folder, device, precision), folder)
 
     def giving(self, *kinds: StoredKind) -> "Teacher":
         """Returns the same teacher, which gives the embedding, too, where that is among what is

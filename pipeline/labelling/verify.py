@@ -24,9 +24,11 @@ from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import gather
 from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
+from pipeline.models.forms import has_maps
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.signals import signal_named
+from pipeline.training.validation import Validation
 
 _MOST_STEPS = 1  # of an anchor: half a step is rounding, the rest another machine's last bits
 # Errors that code meets where the declared shape or type of an array is damaged.
@@ -52,8 +54,11 @@ class Witness:
     def read(cls, folder: Path, val: SplitOnDisk, device: torch.device, batch_size: int) -> "Witness":
         """Reads the teacher of a folder and has it predict the validation split."""
         teacher = Teacher.read(folder, device, batch_size)
-        val_logits = predict_logits(teacher.model, val.in_order(batch_size), device)
-        figures = signal_named(read_meta(folder, made_by="train_teacher").signal).metrics(val_logits, val.hard_labels)
+        signal = signal_named(read_meta(folder, made_by="train_teacher").signal)
+        if has_maps(signal):
+            figures = Validation(val, None, device, signal=signal).measure(teacher.model)
+        else:
+            figures = signal.metrics(predict_logits(teacher.model, val.in_order(batch_size), device), val.hard_labels)
         return cls(teacher, TeacherNow(model_fingerprint(folder), figures["accuracy"]))
 
 

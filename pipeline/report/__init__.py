@@ -12,6 +12,7 @@ tables.py         tables: their lines, and which columns they have
 figures.py        the charts of quality
 cost_figures.py   the charts of accuracy against what it costs
 label_figures.py  figures of the commands about labels: the ladder of encodings, views of a sample
+map_figures.py    a figure of one sample's maps of classes
 drawing.py        colours, and figures as files: PNG for Markdown, SVG for the page
 summary.py        report.md, and the table that a terminal shows
 map_samples.py    images with their maps of classes, for the page (maps.html)
