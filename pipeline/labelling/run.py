@@ -134,9 +134,10 @@ def learn_tables(
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
     file = folder / "tables.safetensors"
     if wanting and read_digested(file) is None:
-        of_classes = [manifests[n].num_classes for n in wanting if not manifests[n].is_of_embeddings]
-        num_classes = max(of_classes, default=0)
-        if settings.pilot_labels < PILOT_PER_CLASS * num_classes:
+        of_classes = [manifests[n] for n in wanting if not manifests[n].is_of_embeddings]
+        num_classes = max((manifest.num_classes for manifest in of_classes), default=0)
+        needed = 0 if any(manifest.positions for manifest in of_classes) else PILOT_PER_CLASS * num_classes
+        if settings.pilot_labels < needed:  # of a grid, each label has many positions
             few = f"{settings.pilot_labels:,} pilot labels for {num_classes:,} classes are few"
             say(
                 f"dump_labels: {few}; {PILOT_PER_CLASS} per class or more make labels better (dump_labels.pilot_labels)"
