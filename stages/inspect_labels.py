@@ -95,11 +95,11 @@ def _draw_maps(shown: InspectedMaps, path: Path) -> None:
     assert shown.images is not None, "there is something to draw"
     assert shown.hard is not None, "it is in the data"
     colours = class_colours(len(shown.class_names))
-    maps = [np.stack([paint(each, colours) for each in own]) for own in (shown.hard, shown.teacher)]
+    hard, teacher = (np.stack([paint(each, colours) for each in own]) for own in (shown.hard, shown.teacher))
     present = [n for n in range(len(colours)) if (shown.hard == n).any() or (shown.teacher == n).any()]
     legend = {shown.class_names[n]: colours[n] for n in present}
     views = [f"view {number}" for number in shown.view_numbers]
-    draw_maps(SampleMaps(shown.title, shown.images.numpy(), *maps, views, legend), path)
+    draw_maps(SampleMaps(shown.title, shown.images.numpy(), hard, teacher, views, legend), path)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ def draw_maps(sample: SampleMaps, path: Path) -> None:
             panel.set_title(name, fontsize="small")
             panel.axis("off")
     named = [*sample.colours.items()][:_MOST_NAMES]
-    handles = [Patch(facecolor=colour / 255, edgecolor="#888888", label=shortened(name)) for name, colour in named]
+    handles = [
+        Patch(facecolor=tuple(colour / 255), edgecolor="#888888", label=shortened(name)) for name, colour in named
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     save_png(figure, path)
