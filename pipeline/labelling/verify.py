@@ -25,10 +25,10 @@ from pipeline.labels.fields import gather
 from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
 from pipeline.models.forms import has_maps
-from pipeline.models.predict import predict_logits
+from pipeline.models.predict import predict_each
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.signals import signal_named
-from pipeline.training.validation import Validation
+from pipeline.signals.thinning import kept_maps, stride_for, thinned
 
 _MOST_STEPS = 1  # of an anchor: half a step is rounding, the rest another machine's last bits
 # Errors that code meets where the declared shape or type of an array is damaged.
@@ -55,11 +55,12 @@ class Witness:
         """Reads the teacher of a folder and has it predict the validation split."""
         teacher = Teacher.read(folder, device, batch_size)
         signal = signal_named(read_meta(folder, made_by="train_teacher").signal)
-        if has_maps(signal):
-            figures = Validation(val, None, device, signal=signal).measure(teacher.model)
-        else:
-            figures = signal.metrics(predict_logits(teacher.model, val.in_order(batch_size), device), val.hard_labels)
-        return cls(teacher, TeacherNow(model_fingerprint(folder), figures["accuracy"]))
+        pieces = predict_each(teacher.model, val.in_order(teacher.batch_size), device)
+        logits = torch.cat([kept_maps(some, signal, len(val)).cpu() for some in pieces])
+        labels = val.hard_labels
+        if has_maps(signal):  # as the figures of the validation split were measured
+            labels = thinned(labels, stride_for(len(labels), logits.shape[1], *labels.shape[1:]))
+        return cls(teacher, TeacherNow(model_fingerprint(folder), signal.metrics(logits, labels)["accuracy"]))
 
 
 @dataclass
