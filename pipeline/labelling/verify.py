@@ -24,11 +24,10 @@ from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import gather
 from pipeline.labels.join import match_rows
 from pipeline.labels.reader import StoreReader
-from pipeline.models.forms import has_maps
 from pipeline.models.predict import predict_each
 from pipeline.models.saved import model_fingerprint, read_meta
 from pipeline.signals import signal_named
-from pipeline.signals.thinning import kept_maps, stride_for, thinned
+from pipeline.signals.thinning import kept_labels, kept_outputs
 
 _MOST_STEPS = 1  # of an anchor: half a step is rounding, the rest another machine's last bits
 # Errors that code meets where the declared shape or type of an array is damaged.
@@ -56,10 +55,8 @@ class Witness:
         teacher = Teacher.read(folder, device, batch_size)
         signal = signal_named(read_meta(folder, made_by="train_teacher").signal)
         pieces = predict_each(teacher.model, val.in_order(teacher.batch_size), device)
-        logits = torch.cat([kept_maps(some, signal, len(val)).cpu() for some in pieces])
-        labels = val.hard_labels
-        if has_maps(signal):  # as the figures of the validation split were measured
-            labels = thinned(labels, stride_for(len(labels), logits.shape[1], *labels.shape[1:]))
+        logits = torch.cat([kept_outputs(some, len(val)).cpu() for some in pieces])
+        labels = kept_labels(val.hard_labels, logits.shape[1])
         return cls(teacher, TeacherNow(model_fingerprint(folder), signal.metrics(logits, labels)["accuracy"]))
 
 
