@@ -62,7 +62,6 @@ def predict_logits(
         return torch.cat(logits)
 
 
-@torch.inference_mode()
 def predict_each(
     model: nn.Module,
     batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
@@ -124,7 +123,7 @@ def _forward(
     A function of its own, because an error that is being handled holds every tensor of the pass.
     """
     try:
-        with naming_faults(model), computing_in(precision, device):
+        with torch.inference_mode(), naming_faults(model), computing_in(precision, device):
             logits: torch.Tensor = model(images.to(device, non_blocking=True)).float()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
