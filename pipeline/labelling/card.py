@@ -16,7 +16,9 @@ from pipeline.labelling.closeness import closeness_rows, closeness_title
 from pipeline.labelling.inspect import (
     anchors_line,
     describe_store,
+    encoding_line,
     numbers_line,
+    positions_line,
     teacher_line,
     temperatures_line,
 )
@@ -83,9 +85,9 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
 def _in_what(facts: Mapping[str, Any]) -> str:
     count = facts["num_classes"]
     independent = "independent " if facts["signal"] == "binary" else ""
-    return (
-        f"embeddings of {count:,} dimensions" if facts["signal"] == "vector" else f"in {count:,} {independent}classes"
-    )
+    if facts["signal"] == "vector":
+        return f"embeddings of {count:,} dimensions"
+    return f"in {count:,} {independent}classes" + (" at each pixel" if facts["positions"] else "")
 
 
 def _data_of(store: StoreReader, prepared: Path) -> DatasetManifest:
@@ -123,8 +125,9 @@ def _views_text(facts: Mapping[str, Any]) -> str:
 
 
 def _label_lines(store: StoreReader, facts: Mapping[str, Any]) -> dict[str, str | None]:
-    own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
-    lines: dict[str, str | None] = {"encoding": facts["encoding"]["kind"] + (f": {own}" if own else "")}
+    lines: dict[str, str | None] = {"encoding": encoding_line(facts["encoding"])}
+    if facts["positions"]:
+        lines["positions"] = positions_line(facts)
     if facts["fields"]:
         lines["temperatures"] = temperatures_line(facts)
     if facts["anchors"]:

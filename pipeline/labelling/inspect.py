@@ -34,6 +34,7 @@ def describe_store(store: StoreReader) -> dict[str, Any]:
         "encoding": manifest.encoding,
         "teacher": manifest.teacher,
         "signal": manifest.signal,
+        "positions": manifest.positions,
         "num_classes": manifest.num_classes,
         "class_names": manifest.class_names,
         "temperature": manifest.temperature,
@@ -125,13 +126,13 @@ def store_text(facts: Mapping[str, Any]) -> str:
     what = f"embeddings of {facts['num_classes']:,} dimensions" if vectors else "soft labels"
     labels = f"{facts['num_labels']:,} {what}" if count else "no soft labels, views only"
     independent = " independent ones" if facts["signal"] == "binary" else ""
-    own = ", ".join(f"{key} {value}" for key, value in facts["encoding"].items() if key != "kind")
     lines = {
         "labels": f"{labels}: {facts['num_views']} views of {facts['num_samples']:,} samples",
         "teacher": teacher_line(facts["teacher"]),
         "note": "; ".join(notes_of(facts["teacher"])),
         "classes": f"{len(names):,}{independent}: {', '.join(names[:_FEW])}{more}" if names else "",
-        "encoding": facts["encoding"]["kind"] + (f": {own}" if own else ""),
+        "positions": positions_line(facts),
+        "encoding": encoding_line(facts["encoding"]),
         "anchors": anchors_line(facts),
         "temperatures": temperatures_line(facts) if count and not vectors else "",
         "views": f"{numbers_line(facts['view_numbers'])}: {_views(facts['views'])}",
@@ -166,6 +167,30 @@ def teacher_line(teacher: Mapping[str, Any] | None) -> str:
         )
     accuracy = f", validation accuracy {teacher['val_accuracy']:.2%}" if "val_accuracy" in teacher else ""
     return f"{teacher.get('model', 'a network')}{accuracy}, fingerprint {teacher.get('fingerprint')}"
+
+
+def encoding_line(row: Mapping[str, Any]) -> str:
+    """Returns the kind and the settings of an encoding; its positions have a line of their own."""
+    own = ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("kind", "positions"))
+    return f"{row['kind']}: {own}" if own else str(row["kind"])
+
+
+def positions_line(facts: Mapping[str, Any]) -> str:
+    """Returns the grid of a store, and which positions a label holds; nothing where there is no
+    grid.
+    """
+    if facts["positions"] is None:
+        return ""
+    height, width = facts["positions"]
+    held = facts["encoding"].get("positions")
+    return f"{height} x {width}" + (f": {held_positions(held)}" if held else "")
+
+
+def held_positions(row: Mapping[str, int]) -> str:
+    """Returns which positions of a grid a label holds."""
+    if "count" in row:
+        return f"{row['count']:,} of them drawn for each view"
+    return "every one" if row["stride"] == 1 else f"cells of {row['stride']} x {row['stride']}"
 
 
 def anchors_line(facts: Mapping[str, Any]) -> str:

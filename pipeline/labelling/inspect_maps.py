@@ -10,7 +10,7 @@ from jaxtyping import Int64
 
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import UNLABELLED
-from pipeline.labelling.inspect import table
+from pipeline.labelling.inspect import held_positions, table
 from pipeline.labelling.inspect_sample import find_place, find_row, need_labels, rendered
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.reader import StoreReader
@@ -60,7 +60,7 @@ class InspectedMaps:
             store.location,
             row,
             f"{int(split.sample_ids[place]):016x}" if place >= 0 else None,
-            _held(manifest.encoding["positions"]),
+            held_positions(manifest.encoding["positions"]),
             manifest.class_names,
             manifest.view_numbers,
             np.stack(teacher),
@@ -133,10 +133,3 @@ def _likeliest(store: StoreReader, label: dict[str, torch.Tensor]) -> ClassMap:
     whole = torch.full((height * width,), UNLABELLED)
     whole[targets.index[0]] = classes
     return whole.reshape(height, width).numpy()
-
-
-def _held(positions: dict[str, int]) -> str:
-    """Returns which positions a label holds, for a person."""
-    if "count" in positions:
-        return f"{positions['count']:,} of them drawn for each view"
-    return "every one" if positions["stride"] == 1 else f"cells of {positions['stride']} x {positions['stride']}"

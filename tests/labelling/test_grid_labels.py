@@ -3,6 +3,7 @@ grown, repaired, cut, averaged and shown.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +21,13 @@ from pipeline.core.errors import ConfigError, DataError, StoreError, Verificatio
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling import at_once
 from pipeline.labelling.at_once import samples_at_once, samples_of_block
+from pipeline.labelling.card import OwnersWords, store_card
 from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Destination
 from pipeline.labelling.derive.merge import Merge
 from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.foreign import check_layout
+from pipeline.labelling.inspect import describe_store, store_text
 from pipeline.labelling.repair import broken_blocks, repair_store
 from pipeline.labelling.stores import unfit_encodings
 from pipeline.labelling.teacher import Teacher
@@ -219,6 +222,19 @@ def test_what_is_in_memory_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     grid = LabelSpace(21, 1.0, (1.0,), "grid", (512, 512))
     assert (samples_at_once(grid, 4096), samples_of_block(grid, 4096), samples_of_block(grid, 5)) == (12, 8, 5)
     assert samples_at_once(LabelSpace(1000, 1.0, (1.0,), "grid", (4096, 4096)), 9) == 1
+
+
+def test_a_store_says_which_positions_it_holds(dumped: Path) -> None:
+    said = {"whole": "every one", "cells": "cells of 4 x 4", "drawn": "10 of them drawn for each view"}
+    for name, held in said.items():
+        store = reader(dumped, name)
+        assert re.search(
+            rf"positions +8 x 8: {held}\n +encoding +(dense_uint8|topk): ", store_text(describe_store(store))
+        )
+        card = store_card(store, OwnersWords(), None)
+        assert "in 3 classes at each pixel" in card
+        assert f"| positions | 8 x 8: {held} |" in card
+    assert re.search(r"positions +8 x 8\n", store_text(describe_store(reader(dumped, "nothing"))))
 
 
 def test_a_sample_is_shown_with_its_maps(dumped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

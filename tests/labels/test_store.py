@@ -17,7 +17,9 @@ from conftest import make_split
 from stores import (
     ANCHORED,
     BINARY,
+    DRAWN,
     FLOAT16,
+    GRID,
     LABELLED,
     NONE,
     REST,
@@ -61,10 +63,10 @@ from pipeline.labels.manifest import AnchorBlock, manifest_fingerprint
 from pipeline.labels.reader import StoreReader
 
 BLOCKS = manifest_of(UINT8).blocks()
-NAMES = {json.dumps(row): name for name, row in (LABELLED | BINARY).items()}
+NAMES = {json.dumps(row): name for name, row in (LABELLED | BINARY | GRID).items()}
 EACH = pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
 EACH_KIND = pytest.mark.parametrize(
-    "row", [UINT8, TOPK, ANCHORED, TOP_ODDS], ids=["uint8", "topk", "anchored", "top_odds"]
+    "row", [UINT8, TOPK, ANCHORED, TOP_ODDS, DRAWN], ids=["uint8", "topk", "anchored", "top_odds", "drawn"]
 )
 EACH_DENSE = pytest.mark.parametrize("row", [FLOAT16, UINT8], ids=["float16", "uint8"])
 TABLES = ("prior_classes", "prior_codes", "prior_rest_codes", "tail_offsets")
@@ -76,7 +78,7 @@ Copy = Callable[[Row], Path]
 def finished(tmp_path_factory: pytest.TempPathFactory, unflushed: None) -> dict[str, Path]:
     """Makes a finished store of each encoding, to copy from."""
     folder = tmp_path_factory.mktemp("finished")
-    return {name: make(folder / f"{name}.zarr", row).path for name, row in (LABELLED | BINARY).items()}
+    return {name: make(folder / f"{name}.zarr", row).path for name, row in (LABELLED | BINARY | GRID).items()}
 
 
 @pytest.fixture
