@@ -91,6 +91,12 @@ def fields_of(row: Row) -> list[str]:
     return list(build_encoding(row, "test").fields(manifest_of(row).space))
 
 
+def file_of(path: Path, row: Row, field: str, place: str) -> Path:
+    """Returns the file of a block of a field: its view and its number, with `/` between."""
+    axes = build_encoding(row, "test").fields(manifest_of(row).space)[field].shape
+    return path / field / "c" / place / "/".join("0" for _ in axes)
+
+
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     whole = json.loads((path / "zarr.json").read_text())
     change(whole["attributes"])
@@ -389,8 +395,9 @@ def test_a_store_is_not_finished_while_a_block_is_missing(tmp_path: Path, missin
 def test_a_damaged_block_is_refused_by_name(copy: Copy, row: Row, damage: Damage) -> None:
     path = copy(row)
     for field in fields_of(row):
-        whole = (path / field / "c/1/1/0").read_bytes()
-        damage(path / field / "c/1/1/0")
+        file = file_of(path, row, field, "1/1")
+        whole = file.read_bytes()
+        damage(file)
         reader = StoreReader(path)
         reader.read_view(0)
         reader.read_view(1, BLOCKS[3].rows)
@@ -399,7 +406,7 @@ def test_a_damaged_block_is_refused_by_name(copy: Copy, row: Row, damage: Damage
             reader.read_view(1)
         assert "\n" not in str(caught.value)
         assert [block for block, fault in reader.check() if fault] == [BLOCKS[4]]
-        (path / field / "c/1/1/0").write_bytes(whole)
+        file.write_bytes(whole)
     assert is_sound(StoreReader(path))
 
 
@@ -516,7 +523,7 @@ def test_blocks_that_changed_places_are_found(copy: Copy, row: Row, one: str, ot
     """All checksums are right then, and so are all sizes."""
     path = copy(row)
     for field in fields_of(row):
-        swap(path / field / f"c/{one}/0", path / field / f"c/{other}/0")
+        swap(file_of(path, row, field, one), file_of(path, row, field, other))
     reader = StoreReader(path)
     assert [block for block, fault in reader.check() if fault] == [BLOCKS[number] for number in faulty]
     for number in faulty:
@@ -681,8 +688,8 @@ def test_a_lost_block_that_is_labelled_alike_makes_the_store_what_it_was(
 ) -> None:
     path = copy(row)
     for field in fields_of(row):
-        damage(path / field / "c/0/1/0")
-    damage(path / fields_of(row)[0] / "c/1/2/0")
+        damage(file_of(path, row, field, "0/1"))
+    damage(file_of(path, row, fields_of(row)[0], "1/2"))
     assert [block for block, fault in StoreReader(path).check() if fault] == [BLOCKS[1], BLOCKS[5]]
     assert replace_all(path, [1, 5]) == [True, True]
     assert content(path) == content(finished[NAMES[json.dumps(row)]])
@@ -699,7 +706,7 @@ def test_blocks_that_changed_places_are_put_right(finished: dict[str, Path], cop
 def test_a_block_that_is_labelled_otherwise_takes_digest_fidelity_and_manifest_with_it(copy: Copy, row: Row) -> None:
     path = copy(row)
     before = StoreReader(path).manifest
-    remove(path / fields_of(row)[0] / "c/1/0/0")
+    remove(file_of(path, row, fields_of(row)[0], "1/0"))
     assert replace_all(path, [3, 0], seed=1) == [False, False]
     reader = StoreReader(path)
     assert is_sound(reader)
