@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from pipeline.core.errors import ConfigError, StoreError, listed
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.labels.notes import notes_of
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 from pipeline.labels.servers import is_url
@@ -159,7 +160,9 @@ class Labels:
         self.need_targets(temperature, sparse=sparse)
         labels = self._held_view(view).take(rows)
         at = self.chosen(temperature)
-        return self.store.codec.targets(labels, at) if sparse else self.store.decode(labels, at)
+        targets = self.store.codec.targets(labels, at) if sparse else self.store.decode(labels, at)
+        assert not isinstance(targets, PositionTargets), "a store of these is refused when it is opened"
+        return targets
 
     def need_targets(self, temperature: float | None = None, *, sparse: bool = False) -> None:
         """Raises StoreError where there can be no such targets of any sample."""

@@ -112,10 +112,9 @@ class AtPositionsCodec(Codec):
         rows = self._rows.decode(self._as_rows(fields), temperature)
         return rows.reshape(-1, self._count, self.space.num_classes).movedim(2, 1)
 
-    def targets(  # type: ignore[override]
-        self, fields: dict[str, torch.Tensor], temperature: float
-    ) -> PositionTargets:
+    def targets(self, fields: dict[str, torch.Tensor], temperature: float) -> PositionTargets:
         rows = self._rows.targets(self._as_rows(fields), temperature)
+        assert not isinstance(rows, PositionTargets), "a row is a label of one position"
         return self._positions.targets(rows, fields, self._sides)
 
     def _as_rows(self, fields: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

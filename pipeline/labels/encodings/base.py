@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt64
 
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import Detail, SparseTargets
 from pipeline.signals import STORED, Signal, StoredKind, StoredSignal
 
@@ -236,9 +237,9 @@ class Codec(ABC):
 
     def targets(
         self, fields: dict[str, Shaped[torch.Tensor, "labels ..."]], temperature: float
-    ) -> Float[torch.Tensor, "labels classes"] | SparseTargets:
+    ) -> Float[torch.Tensor, "labels classes"] | SparseTargets | PositionTargets:
         """Returns what a loss learns from: every class, or a few and the rest where that is what
-        the encoding is for.
+        the encoding is for; of a grid, either of these at positions.
         """
         return self.decode(fields, temperature)
 
