@@ -152,7 +152,7 @@ def prepared(here: Path, row: dict[str, Any], **changes: Any) -> ImageDataset:
 
 
 def folder_row(here: Path, **changes: Any) -> dict[str, Any]:
-    return {"kind": "masks", "path": f"{here}/images", "masks": f"{here}/masks", "classes": CLASSES, **changes}
+    return {"kind": "masks", "path": str(here), "classes": CLASSES, **changes}
 
 
 def table_row(here: Path, suffix: str = "csv", **changes: Any) -> dict[str, Any]:
@@ -213,6 +213,16 @@ def test_splits_unknown_pixels_and_images_without_a_mask(tmp_path: Path, capsys:
     lines = look.understood.lines()
     assert "labels: masks, a class for each pixel; of 2 images with a mask, 25.0% of the pixels are unknown" in lines
     assert any(re.fullmatch(r"class 1 'road': \d\d\.\d% of the pixels", line) for line in lines), lines
+
+
+def test_masks_in_another_folder_and_names_in_a_file_are_the_same(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    manifest = prepared(tmp_path, folder_row(tmp_path)).manifest
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    assert prepared(tmp_path, folder_row(tmp_path, classes=None)).manifest == manifest
+    (tmp_path / "masks").rename(tmp_path / "annotations")
+    row = {"kind": "masks", "path": f"{tmp_path}/images", "masks": f"{tmp_path}/annotations", "classes": CLASSES}
+    assert prepared(tmp_path, row).manifest == manifest
 
 
 def test_a_class_that_no_image_has_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -312,7 +322,7 @@ def test_what_is_wrong_with_masks_is_one_line(tmp_path: Path, case: str, monkeyp
     spoiling(tmp_path)
     monkeypatch.chdir(tmp_path)
     row = folder_row(tmp_path, **changes)
-    if case == "among the images":
+    if "masks" in changes:
         row["path"] = "images"
     with pytest.raises(PipelineError, match=told) as refused:
         prepared(tmp_path, row)

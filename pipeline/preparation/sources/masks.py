@@ -1,12 +1,13 @@
 """A folder of images and one of their masks, which have the same names.
 
 ```
-path/.../x.jpg                      all for training
-path/{train,val,test}/.../x.jpg     with splits, in any usual form of their names
-masks/.../x.png                     at the same place below `masks`
+path/images/.../x.jpg                      all for training
+path/images/{train,val,test}/.../x.jpg     with splits, in any usual form of their names
+path/masks/.../x.png                       at the same place below `masks`
+path/classes.txt                           the name of 0, of 1 and so on, one a line
 ```
 
-The numbers in a mask, grey levels or places in a palette, are the classes' numbers. An image
+Where `masks` names another folder, the images are those below `path`. The numbers in a mask, grey levels or places in a palette, are the classes' numbers. An image
 without a mask is unlabelled.
 """
 
@@ -38,7 +39,7 @@ class MaskFolder(Source):
     """
 
     path: str
-    masks: str
+    masks: str | None = None
     classes: ClassList = None
     ignore: Ignore = None
     leave_out: tuple[str, ...] = ()
@@ -63,24 +64,41 @@ class MaskFolder(Source):
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         for split, name in self._images[start:]:
-            yield RawImage(split, self._reader.name(self._mask_of(name), self.masks), name, Path(self.path, name))
+            yield RawImage(
+                split, self._reader.name(self._mask_of(name), self._mask_folder), name, Path(self._image_folder, name)
+            )
 
     def files(self) -> Iterator[str]:
-        yield from files_of(self.classes)
-        yield from (f"{self.path}/{name}" for _, name in self._images)
-        yield from (f"{self.masks}/{mask}" for _, name in self._images if (mask := self._mask_of(name)))
+        yield from files_of(self._class_list)
+        yield from (f"{self._image_folder}/{name}" for _, name in self._images)
+        yield from (f"{self._mask_folder}/{mask}" for _, name in self._images if (mask := self._mask_of(name)))
+
+    @property
+    def _image_folder(self) -> str:
+        return f"{self.path}/images" if self.masks is None else self.path
+
+    @property
+    def _mask_folder(self) -> str:
+        return f"{self.path}/masks" if self.masks is None else self.masks
+
+    @property
+    def _class_list(self) -> ClassList:
+        beside = Path(self.path, "classes.txt")
+        return str(beside) if self.classes is None and beside.is_file() else self.classes
 
     @cached_property
     def _reader(self) -> MaskReader:
-        return MaskReader(Masks.of_settings(self.classes, self.ignore), Path(self.masks))
+        return MaskReader(Masks.of_settings(self._class_list, self.ignore), Path(self._mask_folder))
 
     @cached_property
     def _images(self) -> list[tuple[str, str]]:
         """The split of each image, and its path below `path`."""
-        names = self._listed(self.path, "path")
-        if inside := next((name for name in names if Path(self.masks) in Path(self.path, name).parents), None):
+        names = self._listed(self._image_folder, "path")
+        if inside := next(
+            (name for name in names if Path(self._mask_folder) in Path(self._image_folder, name).parents), None
+        ):
             fix = "set `path` to the folder of the images alone, or name the masks' folder in `leave_out`"
-            raise SourceError(f"{self.path}/{inside}", "a mask among the images", fix=fix)
+            raise SourceError(f"{self._image_folder}/{inside}", "a mask among the images", fix=fix)
         splits = self._splits(names)
         found = [(split, name) for name in names if (split := splits.get(_top(name), "train"))]
         return sorted(found, key=lambda pair: SPLITS.index(pair[0]))
@@ -97,10 +115,12 @@ class MaskFolder(Source):
         odd = next((top for top in others if not is_to_predict(top)), None)
         if odd is not None:
             found = f"{named[0]!r} names a split, and {odd!r} does not" if odd else "images beside the splits' folders"
-            raise SourceError(self.path, found, expected="train, val and test", fix="move the images into these")
+            raise SourceError(
+                self._image_folder, found, expected="train, val and test", fix="move the images into these"
+            )
         for top in others:
             self.notes.add("folders of images to predict left out", top)
-        return {top: split_named(top, self.path) for top in named} | dict.fromkeys(others, "")
+        return {top: split_named(top, self._image_folder) for top in named} | dict.fromkeys(others, "")
 
     def _listed(self, folder: str, key: str) -> list[str]:
         """Returns the image files in a folder, and notes what is left out."""
@@ -117,10 +137,10 @@ class MaskFolder(Source):
     def _masks(self) -> dict[str, str]:
         """The path of each mask below `masks`, by the same without its suffix."""
         found: dict[str, str] = {}
-        for name in self._listed(self.masks, "masks"):
+        for name in self._listed(self._mask_folder, "masks"):
             if other := found.get(_stem(name)):
                 raise SourceError(
-                    f"{self.masks}/{name}", f"a second mask of one image, beside {other}", fix="remove one"
+                    f"{self._mask_folder}/{name}", f"a second mask of one image, beside {other}", fix="remove one"
                 )
             found[_stem(name)] = name
         return found
@@ -133,11 +153,11 @@ class MaskFolder(Source):
         survey, stems = Survey(self.notes, self.signal), {_stem(name) for _, name in self._images}
         if not stems & set(self._masks):
             found = f"no mask has an image's name: {next(iter(self._masks.values()))!r}, and {self._images[0][1]!r}"
-            raise SourceError(self.masks, found, expected="the same names, suffixes apart")
+            raise SourceError(self._mask_folder, found, expected="the same names, suffixes apart")
         for stem in sorted(set(self._masks) - stems):
             self.notes.add("masks left out: no image has their name", self._masks[stem])
         for split, name in self._images:
-            survey.add(split, mask := self._mask_of(name), self._reader, f"{self.path}/{name}")
+            survey.add(split, mask := self._mask_of(name), self._reader, f"{self._image_folder}/{name}")
             if mask is None:
                 self.notes.add("images without a mask, read as unlabelled", name)
         return survey
