@@ -58,7 +58,7 @@ export NEW_SOURCE := $(value SOURCE)
 export NEW_MINUTES := $(value MINUTES)
 export NEW_LATER := $(value LATER)
 export NEW_TASK := $(value TASK)
-new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [TASK=multilabel|embedding] [MINUTES=30] [LATER=1]
+new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [TASK=multilabel|segmentation|embedding] [MINUTES=30] [LATER=1]
 	@$(BIN)/python -m stages.new_project --source="$$NEW_SOURCE" --minutes="$$NEW_MINUTES" $${NEW_DATA:+--path="$$NEW_DATA"} $${NEW_TASK:+--task="$$NEW_TASK"} $${NEW_LATER:+--later} -- "$$NEW_NAME"
 
 clean: ## delete work/ (unfinished work, second names of finished results), not data, reports or .venv

@@ -11,6 +11,7 @@ findings.py     prints findings line by line, and counts them
 folders.py      the folders that are looked into
 params.py       params.yaml as a whole: every section and row, and every fault in them
 dag.py          dvc.yaml and params.yaml, as DVC reads them
+grid_task.py    the settings of a new project whose pixels have classes
 images.py       a look at the prepared images, and what a look holds
 changes.py      whether prepared images are those that `prepare` would make now
 source.py       a look at images that are not prepared yet, and the time that preparing them takes

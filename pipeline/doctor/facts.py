@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.signal_kinds import SignalKind
+from pipeline.doctor.grid_task import whole_sides
 from pipeline.doctor.images import Look
 from pipeline.doctor.networks import ImageSeconds
 from pipeline.training.batches import num_steps
@@ -77,12 +78,12 @@ class Facts:
 
     def size_at(self, short_px: int) -> tuple[int, int]:
         """Returns height and width with this shorter side: of the images' shape where all share
-        one, else square.
+        one, else square. Networks that give maps need sides of certain multiples.
         """
-        if not self.one_size:
-            return (short_px, short_px)
         scale = short_px / self.short_px
-        return (max(1, round(self.height * scale)), max(1, round(self.width * scale)))
+        sides = (self.height * scale, self.width * scale) if self.one_size else (short_px, short_px)
+        height, width = (max(1, round(side)) for side in sides)
+        return whole_sides((height, width)) if self.signal == "grid" else (height, width)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pipeline.doctor.checkup import fitting_students
 from pipeline.doctor.choice import Choice, settings_of
 from pipeline.doctor.facts import LARGE_PX, Facts, Speeds
 from pipeline.doctor.findings import Findings
+from pipeline.doctor.grid_task import whole_sides
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import plan_stores
 from pipeline.doctor.load import Load
@@ -98,6 +99,8 @@ def _facts(source: SourceLook, path: Path) -> tuple[Look, Facts]:
     """Returns a look at images of the size that networks are timed on, and the facts."""
     sizes = source.sizes()
     short_px = min(_TIMED_PX, min(map(min, sizes), default=_TIMED_PX))
+    if source.signal == "grid":
+        short_px = whole_sides((short_px, short_px))[0]
     look = source.resized(short_px).look()
     return look, Facts.of(look, sizes or [(short_px, short_px)], path.parent)
 

@@ -19,7 +19,7 @@ def candidates(facts: Facts, downloaded: Mapping[str, int]) -> list[str]:
     Args:
         downloaded: The bytes of the weights of each network that are on this machine.
     """
-    if facts.short_px < LEAST_PX or facts.num_train > FEW_IMAGES:
+    if facts.signal == "grid" or facts.short_px < LEAST_PX or facts.num_train > FEW_IMAGES:
         return []
     known = [name for name, size in downloaded.items() if size <= _MOST_BYTES]
     return sorted(known, key=lambda name: (-downloaded[name], name))[:TRIED]

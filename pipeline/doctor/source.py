@@ -18,6 +18,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.images import LOOKED_AT, Look, places
 from pipeline.doctor.load import idle_clock
@@ -48,6 +49,11 @@ class SourceLook:
         check_files(source, settings)
         self.count = source.count(raw)
         self._listing, self._listing_seconds = _listed(source, raw)
+
+    @property
+    def signal(self) -> SignalKind:
+        """The meaning of labels."""
+        return self._source.signal
 
     @property
     def understood(self) -> Understood:

@@ -8,17 +8,28 @@ from pipeline.core.config import Setting
 from pipeline.core.errors import ConfigError, PipelineError, listed, suggest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.doctor.choice import Choice, value_at
+from pipeline.doctor.grid_task import fit_grid
 from pipeline.labels.encodings import ENCODINGS
 from pipeline.preparation.sources import build_source
 from pipeline.student.losses import LOSSES
 
 #: By name what the labels are; None: anything.
-TASKS: dict[str, SignalKind | None] = {"classification": "categorical", "multilabel": "binary", "embedding": None}
-_SEPARATOR = "|"
-_MEANING: dict[SignalKind, str] = {"categorical": "one class of several", "binary": "sets of classes"}
+TASKS: dict[str, SignalKind | None] = {
+    "classification": "categorical",
+    "multilabel": "binary",
+    "segmentation": "grid",
+    "embedding": None,
+}
+_ASKED: dict[SignalKind, dict[str, str]] = {"binary": {"separator": "|"}, "grid": {"labels": "masks"}}
+_MEANING: dict[SignalKind, str] = {
+    "categorical": "one class of several",
+    "binary": "sets of classes",
+    "grid": "masks",
+}
 _FIX: dict[SignalKind, str] = {
     "categorical": "leave TASK out: the task follows from the labels",
     "binary": "name a source whose labels are sets: SOURCE=manifest, parquet, arrays or webdataset (docs/own-data.md)",
+    "grid": "name a source of masks: SOURCE=masks, with DATA/images, DATA/masks and DATA/classes.txt (docs/own-data.md)",
 }
 _LOSS = {"kind": "binary_kd"}
 _EMBEDDING = {"kind": "vector_int8"}
@@ -28,7 +39,8 @@ _ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
 def row_for_task(row: dict[str, Any], task: str | None) -> dict[str, Any]:
     """Returns `prepare.source` with the settings that a task asks for.
 
-    A table's cells then hold names with `|` between them, unless its own columns are sets.
+    A table's cells then hold names with `|` between them, unless its own columns are sets; scenes
+    come with masks.
 
     Raises ConfigError where there is no such task, or the source's labels are of another one.
     """
@@ -39,11 +51,10 @@ def row_for_task(row: dict[str, Any], task: str | None) -> dict[str, Any]:
     wanted, found = TASKS[task], source_signal(row)
     if wanted is None or found in (wanted, None):
         return row
-    if wanted == "binary":
+    if asked := _ASKED.get(wanted):
         with suppress(PipelineError):
-            with_separator = row | {"separator": _SEPARATOR}
-            build_source(with_separator, "source")
-            return with_separator
+            build_source(row | asked, "source")
+            return row | asked
     labels = f"{task}, and labels of this source ({row['kind']}) are {_MEANING[found]}"
     raise ConfigError("TASK (--task)", labels, expected=f"labels that are {_MEANING[wanted]}", fix=_FIX[wanted])
 
@@ -72,7 +83,9 @@ def fit_task(task: str | None, params: Mapping[str, Any]) -> Iterator[Choice]:
 
 
 def fit_signal(signal: SignalKind, params: Mapping[str, Any]) -> Iterator[Choice]:
-    """Yields the losses and the encoding for labels that are sets; nothing for the usual ones."""
+    """Yields what labels that are sets or masks ask for; nothing for the usual ones."""
+    if signal == "grid":
+        yield from fit_grid(params)
     if signal != "binary":
         return
     why = "each class is yes or no by itself"

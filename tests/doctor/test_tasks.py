@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_tagged_split
+from PIL import Image
 from project import write_params
 from tagged import NAMES, linked_copy, tagged_params
 
@@ -26,6 +27,19 @@ from pipeline.doctor.tasks import row_for_task
 ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
 
 
+def write_masks(folder: Path, count: int = 60, size: tuple[int, int] = (20, 36)) -> None:
+    """Writes images whose brightness follows the classes of their masks."""
+    random = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        classes = np.kron(random.integers(0, 3, (size[0] // 4, size[1] // 4)), np.ones((4, 4))).astype(np.uint8)
+        levels = classes * 60 + random.integers(0, 60, size, dtype=np.uint8)
+        Image.fromarray(classes).save(folder / f"masks/{number}.png")
+        Image.fromarray(levels.astype(np.uint8)).save(folder / f"images/{number}.png")
+    (folder / "classes.txt").write_text("sky\nroad\ncar\n")
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
     """Returns rows of `prepare.source` by name, whose images are there."""
@@ -35,11 +49,14 @@ def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
     np.savez(tmp_path / "one.npz", train_images=images, train_labels=split.hard_labels[:, 0].numpy().astype(np.int64))
     (tmp_path / "list.csv").write_text("path,label\na.png,cat|dog\nb.png,cat\nc.png,dog\n")
     (tmp_path / "folder").mkdir()
+    write_masks(tmp_path / "streets")
     return {
         "sets": {"kind": "arrays", "path": str(tmp_path / "sets.npz"), "classes": list(NAMES)},
         "one": {"kind": "arrays", "path": str(tmp_path / "one.npz")},
         "list": {"kind": "manifest", "path": str(tmp_path / "list.csv")},
         "folder": {"kind": "folder", "path": str(tmp_path / "folder")},
+        "masks": {"kind": "masks", "path": str(tmp_path / "streets")},
+        "scenes": {"kind": "fashion_scenes"},
         "later": {"kind": "manifest", "path": str(tmp_path / "later.csv")},
     }
 
@@ -53,6 +70,10 @@ def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
         ("list", "multilabel", {"separator": "|"}),
         ("later", "multilabel", {"separator": "|"}),
         ("folder", "classification", {}),
+        ("masks", "segmentation", {}),
+        ("masks", None, {}),
+        ("scenes", "segmentation", {"labels": "masks"}),
+        ("scenes", "multilabel", {}),
         ("folder", "embedding", {}),
         ("sets", "embedding", {}),
     ],
@@ -72,6 +93,8 @@ def test_a_task_that_fits_the_labels(
             "multilabel",
             r"multilabel, and labels of this source \(folder\) are one class of several; .*SOURCE=",
         ),
+        ("folder", "segmentation", r"segmentation, .*\(folder\) are one class of several; expected .* masks; .*masks"),
+        ("masks", "multilabel", r"multilabel, and labels of this source \(masks\) are masks"),
         ("one", "multilabel", r"multilabel, .*\(arrays\) are one class of several"),
         ("sets", "multilabl", "'multilabl'; .*did you mean 'multilabel'"),
     ],
@@ -119,6 +142,32 @@ def test_a_new_project_is_fitted_to_independent_classes_and_passes_its_check_up(
     assert findings.counts["error"] == 0, out
     assert "4 independent classes" in out
     assert "disk: store odds" in out
+
+
+def test_a_new_project_is_fitted_to_masks_and_passes_its_check_up(
+    sources: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    shutil.copy(TOP / "params.yaml", path)
+    shutil.copy(TOP / "dvc.yaml", tmp_path)
+    edit_entry(path, "prepare.source", lambda _: sources["masks"])
+    fit_project(path, tmp_path / "raw", 10_000.0)
+    params = load_params(path)
+    assert params["prepare"]["image_px"] == [24, 40]  # from 20 x 36: sides that networks halve three times
+    assert {params["train_teacher"]["model"], *(row["model"] for row in params["students"].values())} == {"unet_small"}
+    assert {*params["encodings"]} == {"cells", "none"}
+    assert {row["labels"] for row in params["students"].values()} == {"cells", "none"}
+    findings = Findings()
+    capsys.readouterr()
+    check_up(path, Folders(*(tmp_path / name for name in ("raw", "prepare", "teacher", "labels", "work"))), findings)
+    out = capsys.readouterr().out
+    assert findings.counts["error"] == 0, out
+    assert "labels: masks, a class for each pixel; of 60 images with a mask, every pixel is known" in out
+    assert "disk: store cells" in out
 
 
 def test_a_new_project_whose_images_come_later_has_the_settings_of_its_task(

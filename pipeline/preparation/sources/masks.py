@@ -7,8 +7,8 @@ path/masks/.../x.png                       at the same place below `masks`
 path/classes.txt                           the name of 0, of 1 and so on, one a line
 ```
 
-Where `masks` names another folder, the images are those below `path`. The numbers in a mask, grey levels or places in a palette, are the classes' numbers. An image
-without a mask is unlabelled.
+Where `masks` names another folder, the images are those below `path`. The numbers in a mask, grey
+levels or places in a palette, are the classes' numbers. An image without a mask is unlabelled.
 """
 
 from collections.abc import Iterator, Mapping
