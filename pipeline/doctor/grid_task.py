@@ -46,7 +46,7 @@ def fit_grid(params: Mapping[str, Any]) -> Iterator[Choice]:
 
 def whole_sides(sides: tuple[int, int]) -> tuple[int, int]:
     """Returns height and width as the nearest multiples that networks take."""
-    height, width = (max(SIDE, round(side / SIDE) * SIDE) for side in sides)
+    height, width = (max(SIDE, (side + SIDE // 2) // SIDE * SIDE) for side in sides)
     return height, width
 
 

@@ -94,7 +94,7 @@ def counts_to_try(views: Collection[int]) -> list[int]:
     return [count for count in _COUNTS if {*range(count)} <= {*views}]
 
 
-def make_anchors(codec: Codec, mean_log_probs: Float[torch.Tensor, "rows classes"]) -> Labels:
+def make_anchors(codec: Codec, mean_log_probs: Float[torch.Tensor, "rows classes *grid"]) -> Labels:
     """Returns the anchors of samples, on the CPU."""
     parts: list[Labels] = []
     for rows in pieces(mean_log_probs):

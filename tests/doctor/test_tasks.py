@@ -155,6 +155,8 @@ def test_a_new_project_is_fitted_to_masks_and_passes_its_check_up(
     shutil.copy(TOP / "params.yaml", path)
     shutil.copy(TOP / "dvc.yaml", tmp_path)
     edit_entry(path, "prepare.source", lambda _: sources["masks"])
+    edit_entry(path, "students", lambda rows: {name: rows[name] for name in ("tiny", "tiny_hard")})
+    edit_entry(path, "exports", lambda _: ["tiny"])
     fit_project(path, tmp_path / "raw", 10_000.0)
     params = load_params(path)
     assert params["prepare"]["image_px"] == [24, 40]  # from 20 x 36: sides that networks halve three times

@@ -188,7 +188,7 @@ class Codec(ABC):
         self.space = space
 
     def make_anchors(
-        self, mean_log_probs: Float[torch.Tensor, "samples classes"]
+        self, mean_log_probs: Float[torch.Tensor, "samples classes *grid"]
     ) -> dict[str, Shaped[torch.Tensor, "samples ..."]]:
         """Returns the anchors of samples, on the device that the log-probabilities are on.
 
