@@ -40,7 +40,7 @@ class SoftmaxOfIndependent(SoftLoss):
     """The wrong recipe: KD by a softmax over classes that do not exclude each other."""
 
     kind = "softmax_of_independent"
-    signal = "binary"
+    signals = ("binary",)
     learns_from = ("every class", "filled tail")
 
     def _values(self, logits: Tensor, targets: Tensor, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:
