@@ -111,7 +111,7 @@ def _figures(teacher: ImportedTeacher, dataset: ImageDataset, train: SplitOnDisk
     found = f"{signal.headline_words} {figures[signal.headline]:.2%}"
     say(f"import_labels: {found} on {len(labels):,} samples of the {name} split")
     temperature = {"calibration_temperature": fit_temperature(logits, labels, signal)} if name == "val" else {}
-    return {f"{name}_accuracy": figures["accuracy"], **temperature}
+    return {f"{name}_{figure}": figures[figure] for figure in ("accuracy", signal.headline)} | temperature
 
 
 if __name__ == "__main__":

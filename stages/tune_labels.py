@@ -67,7 +67,7 @@ def _report(measured: Ladder) -> None:
         f"Labels of {measured.num_classes:,} classes by {measured.labels_of}: {measured.num_measured:,} random ones "
         f"measured, tables learned from {measured.num_pilot:,} others.\n"
     )
-    show(ladder_table(to_json(measured.rows), measured.temperatures, "simple"))
+    show(ladder_table(to_json(measured.rows), measured.temperatures, "simple", measured.answer))
     show(
         f"\n* = no other is both as small and as close to the teacher. KL(teacher, label) in nats; p99.9 rests on the "
         f"{max(1, measured.num_measured // 1000)} worst labels.\nBytes with the label's share of tables and anchors in a store of "
@@ -86,11 +86,11 @@ def _write(out: Path, measured: Ladder) -> None:
 
 def _report_total(outcome: Outcome, total: str) -> None:
     """Prints the pairs of views and encoding as a table, and the best one as settings."""
-    show(total_table(outcome.lines).text("simple"))
-    best = outcome.best
+    show(total_table(outcome.lines, outcome.signal.headline_words).text("simple"))
+    best, error = outcome.best, f"; one standard error is {outcome.error:.2%}" if outcome.error else ""
     show(
-        f"\nValidation accuracy of student {outcome.student} after a short training on a part of the data; one standard "
-        f"error is {outcome.error:.2%}. Bytes with the label's share of tables and anchors, total with ids."
+        f"\nValidation {outcome.signal.headline_words} of student {outcome.student} after a short training on a part of "
+        f"the data{error}. Bytes with the label's share of tables and anchors, total with ids."
     )
     show(f"\nFor at most {total}: {best.num_views} views, {best.name}. As settings in params.yaml:\n")
     show(f"dump_labels:\n  num_views: {best.num_views}\nencodings:\n  tuned: {as_yaml(best.rung.encoding.to_dict())}")

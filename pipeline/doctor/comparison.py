@@ -14,6 +14,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
+from pipeline.signals import signal_named
 from pipeline.student.data import StudentData
 from pipeline.student.labelled_views import Placement
 from pipeline.student.settings import TrainStudent
@@ -61,15 +62,15 @@ def open_part(dataset: ImageDataset, row: TrainStudent, samples: int) -> Student
 def train_on_each(
     row: TrainStudent, stores: Mapping[int, StoreReader], data: StudentData, folder: Path, where: str
 ) -> dict[int, float]:
-    """Returns a student's validation accuracy after a training on each store, from the same
-    weights.
+    """Returns a student's score on the validation split (the headline of the data's signal) after a
+    training on each store, from the same weights.
 
     Where a temperature is still to be chosen, it is the stored one; weights are halves.
 
     Raises ConfigError or StoreError where it can't learn from a store.
     """
     begin = Start.of(row, data.manifest, {}, folder, where)
-    accuracies = {}
+    scores, headline = {}, signal_named(data.manifest.signal).headline
     for number, store in stores.items():
         own = row.with_numbers(store.manifest.temperature)
         own.check_labels(store.encoding, store.codec, store.views.mixes, where)
@@ -78,5 +79,5 @@ def train_on_each(
         torch.manual_seed(own.seed)
         model = begin.build(own.seed)
         (result,) = fit([Trainer(model, task, own.fit, workplace, begin.head_for(own.fit))])
-        accuracies[number] = result.state.history[-1]["val_accuracy"]
-    return accuracies
+        scores[number] = result.state.history[-1][f"val_{headline}"]
+    return scores

@@ -17,6 +17,7 @@ from pipeline.doctor.comparison import open_part, shortened_row, soft_student, t
 from pipeline.labelling.temporary import temporary_folder
 from pipeline.labelling.tune_source import LabelSource
 from pipeline.labelling.tune_total import Pair, TrialPart, pairs_within, parse_size
+from pipeline.signals import Signal, signal_named
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,26 @@ class TotalTrial:
         say(f"tune_labels: student {name} on {len(pairs)} pairs of views and encoding: {counts}")
         with temporary_folder() as folder:
             trial = TrialPart(source, part.train, part.manifest.class_names, labels.pilot)
-            accuracies = train_on_each(row, trial.write(folder, pairs), part, folder, where)
-        return Outcome(name, pairs, accuracies, len(part.val))
+            scores = train_on_each(row, trial.write(folder, pairs), part, folder, where)
+        return Outcome(name, pairs, scores, len(part.val), signal_named(part.manifest.signal))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The pairs, and the student's validation accuracy by number of views."""
+    """The pairs, and the student's score by number of views: the headline of the signal, on the
+    validation split.
+    """
 
     student: str
     pairs: Sequence[Pair]
-    accuracies: Mapping[int, float]
+    scores: Mapping[int, float]
     num_val: int
+    signal: Signal
 
     @property
     def best(self) -> Pair:
-        """The pair with the best accuracy; of equal ones that with the fewest views."""
-        return max(self.pairs, key=lambda pair: self.accuracies[pair.num_views])
+        """The pair with the best score; of equal ones that with the fewest views."""
+        return max(self.pairs, key=lambda pair: self.scores[pair.num_views])
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -81,14 +85,16 @@ class Outcome:
                 "label_bytes": pair.rung.label_bytes,
                 "total_mb": pair.total_bytes / 1e6,
                 "kl_nats": pair.rung.worst_kl,
-                "accuracy": self.accuracies[pair.num_views],
+                "score": self.scores[pair.num_views],
                 "best": "*" if pair == self.best else "",
             }
             for pair in self.pairs
         ]
 
     @property
-    def error(self) -> float:
-        """The standard error of the best accuracy: sqrt(p (1 - p) / n)."""
-        best = self.accuracies[self.best.num_views]
+    def error(self) -> float | None:
+        """The standard error of the best accuracy: sqrt(p (1 - p) / n); None of another figure."""
+        if self.signal.headline != "accuracy":
+            return None
+        best = self.scores[self.best.num_views]
         return math.sqrt(best * (1 - best) / self.num_val)

@@ -11,6 +11,7 @@ from pipeline.labels.manifest import AnchorBlock, Part
 from pipeline.labels.notes import notes_of
 from pipeline.labels.packed import is_packed
 from pipeline.labels.reader import StoreReader
+from pipeline.signals import SIGNALS
 
 _FEW = 5  # names that a line has room for
 
@@ -165,8 +166,17 @@ def teacher_line(teacher: Mapping[str, Any] | None) -> str:
         return "mean of " + " and ".join(
             f"{p['weight']:.3g} x ({teacher_line(p['teacher'])})" for p in teacher["mean_of"]
         )
-    accuracy = f", validation accuracy {teacher['val_accuracy']:.2%}" if "val_accuracy" in teacher else ""
-    return f"{teacher.get('model', 'a network')}{accuracy}, fingerprint {teacher.get('fingerprint')}"
+    return f"{teacher.get('model', 'a network')}{_score(teacher)}, fingerprint {teacher.get('fingerprint')}"
+
+
+def _score(teacher: Mapping[str, Any]) -> str:
+    """Returns the figure by which networks of the teacher's kind are compared, where it is known:
+    the accuracy only where there is no other.
+    """
+    for signal in sorted(SIGNALS.values(), key=lambda each: each.headline == "accuracy"):
+        if (score := teacher.get(f"val_{signal.headline}")) is not None:
+            return f", validation {signal.headline_words} {score:.2%}"
+    return ""
 
 
 def encoding_line(row: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@ the teacher.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from pipeline.labelling.settings import DumpLabels, StoreSettings
 from pipeline.labels.encodings import Budget, Encoding, EncodingRow, LabelSpace, budgets_of, encodings_of
 from pipeline.labels.manifest import MOST_BLOCKS, MOST_DIMENSIONS, Block, Manifest
 from pipeline.models.saved import model_fingerprint, read_meta
+from pipeline.signals import signal_named
 from pipeline.views.spec import ViewSpec
 
 
@@ -24,6 +25,10 @@ from pipeline.views.spec import ViewSpec
 class TeacherFacts:
     """The facts about a teacher that each of its stores states; the order of the fields is that of
     the JSON.
+
+    Attributes:
+        headline: The figure by which networks are compared, by its name, where that is not the
+            accuracy.
     """
 
     fingerprint: str
@@ -32,6 +37,12 @@ class TeacherFacts:
     val_accuracy: float | None
     calibration_temperature: float | None
     precision: str
+    headline: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the facts as a manifest has them."""
+        facts = {key: value for key, value in asdict(self).items() if key != "headline"}
+        return facts | {f"val_{name}": value for name, value in self.headline.items()}
 
     @classmethod
     def read(cls, teacher: Path, precision: str) -> "TeacherFacts":
@@ -39,6 +50,7 @@ class TeacherFacts:
         `precision`.
         """
         meta = read_meta(teacher, made_by="train_teacher")
+        name = signal_named(meta.signal).headline
         return cls(
             fingerprint=model_fingerprint(teacher),
             model=meta.model,
@@ -46,6 +58,7 @@ class TeacherFacts:
             val_accuracy=meta.val["accuracy"],
             calibration_temperature=meta.val["calibration_temperature"],
             precision=precision,
+            headline={name: meta.val[name]} if name != "accuracy" and name in meta.val else {},
         )
 
 
@@ -100,7 +113,7 @@ class DumpPlan(StorePlan):
         return {
             "settings": settings,
             "encodings": {name: row.to_dict() for name, row in self.rows.items()},
-            "teacher": asdict(self.teacher),
+            "teacher": self.teacher.to_dict(),
             "data": next(iter(self.manifests.values())).dataset_fingerprint,
         }
 
@@ -124,7 +137,7 @@ def plan_dump(
     if class_names != dataset.manifest.class_names:
         raise DataError(teacher, "was trained for other classes", expected=listed(dataset.manifest.class_names))
     views = StoreViews(settings.views, range(settings.num_views))
-    manifests = manifests_of(settings, rows, dataset.manifest, asdict(facts), views, dimensions)
+    manifests = manifests_of(settings, rows, dataset.manifest, facts.to_dict(), views, dimensions)
     return DumpPlan(settings, rows, manifests, facts)
 
 

@@ -78,6 +78,7 @@ def _measurements(
         rows={name: _row(rung, name in front) for name, rung in by_size(rungs).items()},
         budget=budget.limit if budget else None,
         chosen=chosen,
+        answer=source.space.signal.answer,
     )
 
 

@@ -100,6 +100,8 @@ class _Teacher:
     fingerprint: str | None = None
     model: str | None = None
     val_accuracy: _Share | None = None
+    val_map: _Share | None = None
+    val_miou: _Share | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     mean_of: "list[_Part] | None" = None
     note: Annotated[str, Field(max_length=500)] | None = None

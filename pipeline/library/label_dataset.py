@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +184,7 @@ def _plan(dump: DumpLabels, row: EncodingRow, split: Split, names: Sequence[str]
         num_shared_with_test=0,
     )
     views = StoreViews(dump.views, range(dump.num_views))
-    return DumpPlan(dump, rows, manifests_of(dump, rows, data, asdict(facts), views), facts)
+    return DumpPlan(dump, rows, manifests_of(dump, rows, data, facts.to_dict(), views), facts)
 
 
 def _label(out: Path, plan: DumpPlan, split: Split, teacher: Teacher) -> None:

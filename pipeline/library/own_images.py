@@ -74,13 +74,7 @@ class OwnImages(StoredImages):
         if pixels.shape != self.shape:
             fix = "have your data set fit all images to one size, always in the same way"
             raise DataError(f"item {row}", f"shape {list(pixels.shape)}", expected=f"{list(self.shape)}", fix=fix)
-        try:
-            return pixels, UNLABELLED if label is None else index(label)
-        except TypeError:
-            fix = "give int(label), or the place of its name among your classes"
-            shape = getattr(label, "shape", ())
-            found = f"a label of shape {list(shape)}" if len(shape) else f"label {label!r}"
-            raise DataError(f"item {row}", found, expected="a class number, or none", fix=fix) from None
+        return pixels, UNLABELLED if label is None else _class_number(label, f"item {row}")
 
     def _pixels(self, row: int) -> tuple[UInt8[np.ndarray, "channels height width"], Any]:
         with self._lock:
@@ -131,6 +125,19 @@ def need_known_classes(hard_labels: Int64[torch.Tensor, " samples"], num_classes
     if len(odd):
         found = f"label {int(odd[0])}, the first of {len(odd):,}"
         raise DataError("your data set", found, expected=f"0 to {num_classes - 1}, or -1 where it is not known")
+
+
+def _class_number(label: Any, where: str) -> int:
+    """Returns a label as a number; raises DataError where it is none, or several."""
+    shape = tuple(getattr(label, "shape", ()))
+    try:
+        if not shape:  # a tensor of one number may be a set of one class
+            return index(label)
+    except TypeError:
+        pass
+    found = f"a label of shape {list(shape)}" if shape else f"label {label!r:.60}"
+    fix = "give int(label), or the place of its name among your classes; sets of classes have to be prepared (docs/signals.md)"
+    raise DataError(where, found, expected="a class number, or none", fix=fix)
 
 
 def _parts(item: Any) -> tuple[Any, Any]:

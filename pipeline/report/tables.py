@@ -169,11 +169,20 @@ def kl_nats(store: StoreRow) -> dict[str, dict[str, float]]:
     return {temperature: found[temperature] for temperature in sorted(found, key=float)}
 
 
-def ladder_table(rows: Mapping[str, dict[str, Any]], temperatures: Sequence[float], style: str) -> str:
-    """Returns the table of the encodings tried: size, and distance to the teacher's labels."""
+def ladder_table(
+    rows: Mapping[str, dict[str, Any]], temperatures: Sequence[float], style: str, answer: str = "top-1 class"
+) -> str:
+    """Returns the table of the encodings tried: size, and distance to the teacher's labels.
+
+    Args:
+        answer: What is the same answer as the teacher's, in words.
+    """
     shown = [f"{t:g}" for t in temperatures]
     header = ["encoding", "bytes\nper label", "of them\nshared"]
-    header += [f"{kind}\nat {t}" for kind in ("mean KL", "p99.9") for t in shown] + ["same\ntop-1", ""]
+    header += [f"{kind}\nat {t}" for kind in ("mean KL", "p99.9") for t in shown] + [
+        "same\n" + answer.replace(" ", "\n", 1),
+        "",
+    ]
     body = []
     for name, row in rows.items():
         cells = [name, f"{row['label_bytes']:.3f}", f"{row['label_bytes'] - row['field_bytes']:.3f}"]
@@ -184,15 +193,19 @@ def ladder_table(rows: Mapping[str, dict[str, Any]], temperatures: Sequence[floa
     return str(tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=align))
 
 
-def total_table(lines: Sequence[Line]) -> Table:
-    """Returns the table of pairs of views and encoding for one total size."""
+def total_table(lines: Sequence[Line], words: str) -> Table:
+    """Returns the table of pairs of views and encoding for one total size.
+
+    Args:
+        words: For the figure by which networks are compared.
+    """
     columns = [
         Column("views", "views", str),
         Column("encoding", "encoding"),
         Column("bytes (per label)", "label_bytes", number(".3f")),
         Column("MB (in all)", "total_mb", number(",.2f")),
         Column("mean KL (at worst)", "kl_nats", number(".1e")),
-        Column("val accuracy", "accuracy", share),
+        Column(f"val {words}", "score", share),
         Column("", "best"),
     ]
     return Table.of(columns, lines)

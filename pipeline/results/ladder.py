@@ -38,6 +38,7 @@ class Ladder:
         own_kl_nats: The mean KL of the labels themselves to the teacher.
         budget: The limit by its name: `bytes`, `kl_nats` or `kl_p999_nats`.
         chosen: The row that fits it.
+        answer: The words for what `top1_agreement` is the share of, as the labels' signal has them.
     """
 
     labels_of: str
@@ -52,3 +53,4 @@ class Ladder:
     rows: dict[str, LadderRow]
     budget: dict[str, float] | None
     chosen: str | None
+    answer: str = "top-1 class"

@@ -53,6 +53,8 @@ def test_log_odds_and_sigmoids_become_the_same_labels(folder: Path, probabilitie
     read = store.decode(store.read_view(0), 1.0)[torch.from_numpy(store.find(split.sample_ids))]
     np.testing.assert_allclose(read.numpy(), log_odds[: len(split)], atol=0.13)  # half a step at 16 nats
     assert store.manifest.signal == "binary"
+    assert store.manifest.teacher is not None
+    assert {"val_accuracy", "val_map"} <= store.manifest.teacher.keys()
     assert store.manifest.class_names == list(NAMES)
 
 

@@ -70,3 +70,8 @@ def test_a_store_and_its_card_name_independent_classes(tagged_project: Path, sto
     shown = store_card(store, OwnersWords(), tagged_project / "data/prepare")
     assert "in 4 independent classes" in shown
     assert "same set of classes: 100.000%" in shown
+    assert store.manifest.teacher is not None
+    headline = f"validation mean average precision {store.manifest.teacher['val_map']:.2%}"
+    assert headline in text
+    assert headline in shown
+    assert "accuracy" not in text + shown

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import potstill
+from pipeline.labelling.inspect import teacher_line
 from pipeline.views.plan import plan_view
 
 SPLIT = make_split(24)
@@ -59,6 +60,7 @@ def test_labels_are_the_teachers_for_views_of_ours(tmp_path: Path) -> None:
     labels = label(tmp_path, teacher, class_names=["w", "x", "y", "z"])
     assert (labels.class_names, labels.views, labels.teacher["model"]) == (["w", "x", "y", "z"], [0, 1], "Teacher")
     assert teacher.training
+    assert teacher_line(labels.teacher).startswith("Teacher, fingerprint"), "its accuracy is not known"
     for view in (0, 1):
         views = plan_view(SPLIT, labels.view_spec, view).render(slice(None))
         expected = teacher(halved(views)).log_softmax(dim=1).detach()
@@ -149,6 +151,12 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
         "item 0: label 'cat'.*give int": lambda: label(new, Teacher(), [(OWN[0][0], "cat")]),
         r"item 0: a label of shape \[12, 12\]; expected a class number": lambda: label(
             new, Teacher(), [(OWN[0][0], np.zeros((12, 12), np.int16))]
+        ),
+        r"item 0: a label of shape \[1\]; .* sets of classes have to be prepared": lambda: label(
+            new, Teacher(), [(OWN[0][0], torch.tensor([1]))]
+        ),
+        r"item 0: label \{1, 2\}; .* sets of classes have to be prepared": lambda: label(
+            new, Teacher(), [(OWN[0][0], {1, 2})]
         ),
         r"returned \[2, 1, 12, 12\]; expected logits": lambda: label(new, lambda views: views.float()),
         "label 4, the first of 1; expected 0 to 3": lambda: label(new, Teacher(), [OWN[0], (OWN[1][0], 4)]),
