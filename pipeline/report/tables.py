@@ -179,10 +179,8 @@ def ladder_table(
     """
     shown = [f"{t:g}" for t in temperatures]
     header = ["encoding", "bytes\nper label", "of them\nshared"]
-    header += [f"{kind}\nat {t}" for kind in ("mean KL", "p99.9") for t in shown] + [
-        "same\n" + answer.replace(" ", "\n", 1),
-        "",
-    ]
+    header += [f"{kind}\nat {t}" for kind in ("mean KL", "p99.9") for t in shown]
+    header += [f"same\n{answer}", ""]
     body = []
     for name, row in rows.items():
         cells = [name, f"{row['label_bytes']:.3f}", f"{row['label_bytes'] - row['field_bytes']:.3f}"]
