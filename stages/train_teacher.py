@@ -27,6 +27,7 @@ from pipeline.training.start import Start, WeightClasses, origins
 from pipeline.training.team import Team, one_voice
 from pipeline.training.trainer import Trainer
 from pipeline.training.validation import Validation
+from pipeline.views.maps import need_maps
 
 
 @one_voice()
@@ -49,6 +50,7 @@ def main(
     dataset = ImageDataset(data)
     manifest = dataset.manifest
     settings.views.check(manifest.image_shape, f"{where}.views")
+    need_maps(settings.views, manifest.signal, f"{where}.views")
     decides = {
         "settings": (recipe := asdict(settings)),
         "origins": origins(settings, where),

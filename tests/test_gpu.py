@@ -25,6 +25,7 @@ from stores import (
     shards,
     tables_of,
 )
+from test_moved_maps import with_maps
 from test_views import ALL, spec_of
 from torch import nn
 
@@ -85,6 +86,14 @@ def test_views_are_the_same_pixels(last: str) -> None:
         arguments = (split.inputs, own, spec, split.inputs[partners], own[partners])
         there = (split.inputs.cuda(), own.cuda(), spec, split.inputs[partners].cuda(), own[partners])
         assert torch.equal(render(*arguments), render(*there).cpu())
+
+
+def test_maps_of_views_are_the_same_classes() -> None:
+    split = with_maps(64, (3, 40, 33))
+    plan = plan_view(split, spec_of(*ALL["cutmix"]), 1)
+    there = plan_view(split.to(GPU), spec_of(*ALL["cutmix"]), 1).labels(slice(None))
+    assert there.device == GPU
+    assert torch.equal(plan.labels(slice(None)), there.cpu())
 
 
 def test_training_works_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

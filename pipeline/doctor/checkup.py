@@ -37,6 +37,7 @@ from pipeline.preparation.enough import check_counts
 from pipeline.preparation.settings import Prepare
 from pipeline.student.features import features_line
 from pipeline.student.shown_views import views_line
+from pipeline.views.maps import need_maps
 
 
 def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = False) -> None:
@@ -120,6 +121,8 @@ def fitting_students(
         if store:
             findings.attempt(row.check_labels, store.encoding, store.codec, store.views.mixes, where)
             findings.attempt(row.check_data, look.data.num_unlabelled, where)
+            if row.hard_weight:
+                findings.attempt(need_maps, store.views, look.data.signal, f"{where}.hard_weight")
         if store and findings.counts["error"] == before:
             fitting[name] = (row, store)
             if line := views_line(row, store.views, store.num_views):

@@ -1,4 +1,4 @@
-"""The settings of a new project whose pixels have classes: networks, stores and the sizes of passes.
+"""The settings of a new project whose pixels have classes: networks, stores, sizes of passes.
 
 A map of logits is thousands of times as large as one row of them, so fewer are taken at a time.
 """

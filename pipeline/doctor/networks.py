@@ -36,6 +36,7 @@ from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import num_steps
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, Start, WeightClasses, origins
+from pipeline.views.maps import need_maps
 
 _AT_ONCE = 50  # images
 
@@ -127,6 +128,7 @@ class TeacherCheck(NetworkCheck):
     def start(self, folder: Path) -> Start:
         settings, where = self.settings, self.where
         settings.views.check(self.look.data.image_shape, f"{where}.views")
+        need_maps(settings.views, self.look.data.signal, f"{where}.views")
         origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
         return Start.of(settings, self.look.data, {}, folder, where, WeightClasses(names, settings.class_map))

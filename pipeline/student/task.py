@@ -29,9 +29,9 @@ class StudentTask(Task[LabelledBatch]):
         team: Team = ALONE,
     ) -> None:
         self._settings, self._views, self._device, self._share = settings, views, device, team.share
-        if settings.hard_weight:
-            need_maps(views.store.views, views.split.hard_labels, f"hard_weight {settings.hard_weight}")
         signal = views.signal
+        if settings.hard_weight:
+            need_maps(views.store.views, signal.kind, f"hard_weight {settings.hard_weight}")
         weights = class_weights(views.split.hard_labels, settings.class_balance, device, signal)
         objective = settings.objective(settings.known_temperature)
         self._objective = replace(objective, class_weights=weights, signal=signal)

@@ -68,7 +68,7 @@ class TeacherTask(Task[Batch]):
         self._settings, self._train, self._paging = settings, data.train, data.paging
         self._device, self._share = device, team.share
         self._weight = team.share.weight(min(settings.fit.batch_size, len(data.train)))
-        need_maps(settings.views, data.train.hard_labels, "train_teacher.views")
+        need_maps(settings.views, data.signal.kind, "train_teacher.views")
         self._signal = data.signal
         self._class_weights = class_weights(data.train.hard_labels, settings.class_balance, device, data.signal)
         self._validation = Validation(data.val, data.budget, device, team, data.signal)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Int64
 
 from pipeline.core.errors import ConfigError
+from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import HardLabels
 from pipeline.views.operations.base import ImageOperation, Maps
 from pipeline.views.operations.mixup import Mixup
@@ -38,9 +39,11 @@ def _move(maps: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tens
     return maps
 
 
-def need_maps(spec: ViewSpec, hard_labels: HardLabels, where: str) -> None:
-    """Raises ConfigError where hard labels are maps, and views are blended of two images."""
-    if are_maps(hard_labels) and isinstance(spec.mixing, Mixup):
+def need_maps(spec: ViewSpec, signal: SignalKind, where: str) -> None:
+    """Raises ConfigError where hard labels are learned from that are maps, and views are blended of
+    two images.
+    """
+    if signal == "grid" and isinstance(spec.mixing, Mixup):
         found = "views with mixup, which leaves no pixel of one class for a map of classes to name"
         fix = "replace mixup, or let the student learn from soft labels alone (hard_weight: 0)"
         raise ConfigError(where, found, expected="cutmix, which cuts maps as it cuts images", fix=fix)

@@ -24,6 +24,7 @@ from pipeline.doctor.folders import Folders
 from pipeline.doctor.new_project import create_project
 from pipeline.doctor.tasks import row_for_task
 
+MIXUP = {"kind": "mixup", "alpha": 0.2, "probability": 0.5}
 ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
 
 
@@ -170,6 +171,14 @@ def test_a_new_project_is_fitted_to_masks_and_passes_its_check_up(
     assert findings.counts["error"] == 0, out
     assert "labels: masks, a class for each pixel; of 60 images with a mask, every pixel is known" in out
     assert "disk: store cells" in out
+    # Blended views have no map, which is found before anything is trained.
+    for section in ("train_teacher", "dump_labels"):
+        edit_entry(path, f"{section}.views.operations", lambda rows: [*rows, MIXUP])
+    findings = Findings()
+    check_up(path, Folders(*(tmp_path / name for name in ("raw", "prepare", "teacher", "labels", "work"))), findings)
+    errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
+    for place in ("train_teacher.views", "students.tiny.hard_weight", "students.tiny_hard.hard_weight"):
+        assert sum(f"{place}: views with mixup" in line for line in errors) == 1, errors
 
 
 def test_a_new_project_whose_images_come_later_has_the_settings_of_its_task(

@@ -106,10 +106,10 @@ def test_a_blended_view_has_no_map_and_one_that_is_not_has_its_own() -> None:
 
 def test_hard_labels_of_blended_views_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"train_teacher\.views: views with mixup") as refused:
-        need_maps(spec_of(MIXUP), with_maps(2).hard_labels, "train_teacher.views")
+        need_maps(spec_of(MIXUP), "grid", "train_teacher.views")
     assert len(str(refused.value)) < 500
-    need_maps(spec_of(CUTMIX), with_maps(2).hard_labels, "")
-    need_maps(spec_of(MIXUP), make_split(2).hard_labels, "")
+    need_maps(spec_of(CUTMIX), "grid", "")
+    need_maps(spec_of(MIXUP), "categorical", "")
 
 
 @pytest.mark.parametrize("rows", [[SHIFT, *FLIPS], [SHIFT, CUTMIX]], ids=["plain", "cutmix"])
