@@ -61,8 +61,10 @@ class LabelStore:
     def labels(self, count: int) -> Labels:
         """Returns so many made-up labels, in the form in which the store keeps them."""
         ids, logits = np.arange(1, count + 1, dtype=np.uint64), random_logits(count, self.codec.space)
-        values = self.codec.space.signal.values(logits, 1.0)
-        return encode_logits(self.codec, logits, ids, 0, make_anchors(self.codec, values))
+        anchors: Labels = {}
+        if self.encoding.anchor_views:
+            anchors = make_anchors(self.codec, self.codec.space.signal.values(logits, 1.0))
+        return encode_logits(self.codec, logits, ids, 0, anchors)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pipeline.data.images import IMAGE_CHUNK_BYTES
 from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import Params
+from pipeline.labelling.at_once import samples_of_block
 from pipeline.labelling.settings import DumpLabels
 from pipeline.student.settings import TrainStudent
 from pipeline.teacher.settings import TrainTeacher
@@ -27,7 +28,8 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
         trained["train_teacher"] = teacher
     dump = params.get(DumpLabels)
     chunk_rows = rows_in_chunk(data.num_samples["train"], math.prod(data.image_shape), IMAGE_CHUNK_BYTES)
-    block_rows = min(dump.block_samples, data.num_samples["train"]) if dump and dump.views.mixes else chunk_rows
+    dumped = samples_of_block(dump.space_of(data), dump.block_samples) if dump else 0
+    block_rows = min(dumped, data.num_samples["train"]) if dump and dump.views.mixes else chunk_rows
     for name, row in trained.items():
         rows = chunk_rows if name == "train_teacher" else block_rows
         budget = _budget(params, name, row.memory_budget_mb, row.fit.batch_size)
@@ -36,7 +38,7 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
     if dump:
         budget = _budget(params, "dump_labels", dump.memory_budget_mb, dump.batch_size)
         if not budget.holds(data, "train"):
-            _report("dump_labels", budget, findings, lambda: budget.check_blocks(data, dump.block_samples))
+            _report("dump_labels", budget, findings, lambda: budget.check_blocks(data, dumped))
 
 
 def _budget(params: Params, name: str, megabytes: int, batch_size: int) -> MemoryBudget:

@@ -28,6 +28,7 @@ from pipeline.labelling.derive.merge import Merge
 from pipeline.labelling.derive.subset import Subset
 from pipeline.labelling.foreign import check_layout
 from pipeline.labelling.inspect import describe_store, store_text
+from pipeline.labelling.packing import pack_store
 from pipeline.labelling.repair import broken_blocks, repair_store
 from pipeline.labelling.stores import unfit_encodings
 from pipeline.labelling.teacher import Teacher
@@ -165,7 +166,7 @@ def test_a_store_grows_and_is_repaired_to_the_same_bytes(copied: Path) -> None:
         assert all(torch.equal(values, grown.read_view(1)[field]) for field, values in held.items())
 
 
-def test_stores_are_cut_merged_and_averaged(dumped: Path, tmp_path: Path) -> None:
+def test_stores_are_cut_merged_packed_and_averaged(dumped: Path, tmp_path: Path) -> None:
     for name in ("cells", "drawn"):
         store = reader(dumped, name)
         for view in range(2):
@@ -176,6 +177,9 @@ def test_stores_are_cut_merged_and_averaged(dumped: Path, tmp_path: Path) -> Non
         assert both.manifest.positions == (8, 8)
         assert all(torch.equal(values, store.read_view(1)[field]) for field, values in both.read_view(1).items())
     drawn = reader(dumped, "drawn")
+    pack_store(drawn, "a card", tmp_path / "drawn.zip")
+    packed = StoreReader(tmp_path / "drawn.zip")
+    assert torch.equal(packed.decode(packed.read_view(1), 1.0), drawn.decode(drawn.read_view(1), 1.0))
     Average([drawn, drawn], [1.0, 3.0], drawn.encoding, 10).make(to(tmp_path / "mean.zarr"))
     mean = StoreReader(tmp_path / "mean.zarr")
     assert torch.equal(mean.read_view(0)["draw"], drawn.read_view(0)["draw"])
