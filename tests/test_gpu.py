@@ -12,6 +12,7 @@ import torch
 from conftest import make_split
 from runs import make_task
 from stores import (
+    GRID,
     LABELLED,
     SPLIT,
     UINT8,
@@ -22,6 +23,7 @@ from stores import (
     logits_of,
     make,
     manifest_of,
+    outputs_of,
     shards,
     tables_of,
 )
@@ -40,6 +42,7 @@ from pipeline.labelling.repair import repair_block
 from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, compute_logits, label_rows, rendered_there
 from pipeline.labels.encodings import build_encoding
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
 from pipeline.models import ClassifierSpec
@@ -199,6 +202,26 @@ def dumped(path: Path, row: Row, device: torch.device, split: SplitInMemory) -> 
     dump_labels(teacher, split, writer.manifest.blocks(), [Target(writer)], lambda count: None)
     writer.finish()
     return StoreReader(path)
+
+
+@pytest.mark.parametrize("row", GRID.values(), ids=GRID)
+def test_labels_at_positions_are_those_of_the_cpu(row: Row) -> None:
+    manifest = manifest_of(row)
+    codec = build_encoding(row, "test").codec(manifest.space, tables_of(manifest))
+    values = manifest.space.signal.values(outputs_of(manifest, SPLIT.sample_ids, 1), 1.0)
+    fields, there = (codec.encode(each, SPLIT.sample_ids, 1) for each in (values, values.to(GPU)))
+    for name, own in fields.items():
+        same = (there[name].cpu().double() == own.double()).double().mean()
+        assert same == 1 if name == "draw" else same > 0.9
+    moved = {name: own.to(GPU) for name, own in fields.items()}
+    for temperature in manifest.temperatures:
+        ours, theirs = codec.targets(moved, temperature), codec.targets(fields, temperature)
+        assert isinstance(ours, PositionTargets)
+        assert isinstance(theirs, PositionTargets)
+        torch.testing.assert_close(ours.rows, theirs.to(GPU).rows, rtol=1e-4, atol=1e-4)
+        if ours.index is not None:
+            assert theirs.index is not None
+            assert torch.equal(ours.index.cpu(), theirs.index)
 
 
 @EACH

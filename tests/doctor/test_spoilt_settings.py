@@ -33,6 +33,7 @@ from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import SECTIONS, read_params
 from pipeline.labelling.tune_source import LabelSettings
 from pipeline.labels.encodings import ENCODINGS, Budget
+from pipeline.labels.encodings.positions import Cells, Drawn
 from pipeline.models import FAMILIES
 from pipeline.preparation.sources import SOURCES
 from pipeline.student.losses import LOSSES
@@ -186,7 +187,16 @@ def numbers(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_number_of_the_settings_has_both_of_its_bounds() -> None:
-    kinds = [*SECTIONS.values(), TrainStudent, *ENCODINGS.values(), Budget, *LOSSES.values(), *OPERATIONS.values()]
+    kinds = [
+        *SECTIONS.values(),
+        TrainStudent,
+        *ENCODINGS.values(),
+        Cells,
+        Drawn,
+        Budget,
+        *LOSSES.values(),
+        *OPERATIONS.values(),
+    ]
     kinds += [*SOURCES.values(), LabelSettings]
     for family in FAMILIES.values():
         kinds += [each.annotation for each in inspect.signature(family).parameters.values() if each.kind.name[0] == "K"]

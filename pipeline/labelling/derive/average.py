@@ -21,6 +21,8 @@ from pipeline.labels.fields import Labels
 from pipeline.labels.manifest import Manifest
 from pipeline.labels.reader import StoreReader
 
+_PARTS = 8  # of what may be in memory at once: here all sources are, in float64
+
 
 @final
 @dataclass(frozen=True)
@@ -143,7 +145,14 @@ class _Mean:
     shares: Sequence[float]
 
     def __call__(self, view: int, rows: np.ndarray) -> torch.Tensor:
-        """Returns the log-probabilities of one view (its number) of some rows, [rows, classes]."""
+        """Returns the log-probabilities of one view (its number) of some rows, [rows, classes]; of
+        a grid also by positions.
+        """
+        wanted = len(rows) * _PARTS
+        size = max(1, samples_at_once(self.sources[0].store.manifest.space, wanted) // _PARTS)
+        return torch.cat([self._of(view, rows[start : start + size]) for start in range(0, len(rows), size)])
+
+    def _of(self, view: int, rows: np.ndarray) -> torch.Tensor:
         space = self.sources[0].store.manifest.space
         parts = [
             source.store.decode(source.labels(view, source.rows[rows]), space.temperature).double()
