@@ -26,6 +26,7 @@ from pipeline.labelling.temporary import temporary_folder
 from pipeline.models import Classifier, count_parameters, read_class_names
 from pipeline.models.answers import SOME
 from pipeline.models.devices import choose_device
+from pipeline.models.forms import has_maps
 from pipeline.models.predict import predict_logits
 from pipeline.signals.chance import ENOUGH
 from pipeline.student.batches import LabelledBatch
@@ -182,11 +183,12 @@ def _describe(settings: NetworkSettings, start: Start, model: Classifier) -> str
         parts.append(f"starts from {start.weights.where}{head}")
     if meta.size_px:
         parts.append(f"images resized to {meta.size_px[0]} x {meta.size_px[1]}")
+    where = " at each pixel" if has_maps(model.signal) else ""
     if meta.class_groups is None:
-        parts.append(f"{count} outputs, one for each class in its order")
+        parts.append(f"{count} outputs{where}, one for each class in its order")
     else:
         used = sum(map(len, meta.class_groups))
-        parts.append(f"{used} of its {meta.num_outputs} outputs stand for the {count} classes, by name or class_map")
+        parts.append(f"{used} of its {meta.num_outputs} outputs{where} stand for the {count} classes, by name or class_map")
     return ", ".join(parts)
 
 

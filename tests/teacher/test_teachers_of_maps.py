@@ -106,7 +106,7 @@ def test_its_classes_in_another_order_are_found(tmp_path: Path) -> None:
 
 
 DOCTOR: dict[str, tuple[dict[str, Any], str]] = {
-    "fits": ({}, "ok  params.yaml: train_teacher: unet_small, 695 parameters"),
+    "fits": ({}, "ok  params.yaml: train_teacher: unet_small, 695 parameters, 3 outputs at each pixel, one"),
     "a classifier": (
         {"model": "convnet_small", "model_settings": {"width": 4, "depth": 1}},
         "error  params.yaml: train_teacher: model 'convnet_small': gives outputs of shape [1, 3], and the data has",
