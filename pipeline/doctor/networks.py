@@ -188,7 +188,9 @@ def _describe(settings: NetworkSettings, start: Start, model: Classifier) -> str
         parts.append(f"{count} outputs{where}, one for each class in its order")
     else:
         used = sum(map(len, meta.class_groups))
-        parts.append(f"{used} of its {meta.num_outputs} outputs{where} stand for the {count} classes, by name or class_map")
+        parts.append(
+            f"{used} of its {meta.num_outputs} outputs{where} stand for the {count} classes, by name or class_map"
+        )
     return ", ".join(parts)
 
 
