@@ -115,6 +115,7 @@ def _in_pieces(
         _bearable[model] = at_once
 
 
+@torch.inference_mode()
 def _forward(
     model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
 ) -> Float[torch.Tensor, "_ classes *grid"] | None:
