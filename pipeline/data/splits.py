@@ -94,7 +94,7 @@ class Split(ABC):
     @property
     @abstractmethod
     def held_bytes(self) -> int:
-        """The bytes of inputs that are held in memory."""
+        """The bytes of inputs, and of their maps of classes, that are held in memory."""
 
     @abstractmethod
     def to(self, device: torch.device) -> "Split":
@@ -190,7 +190,7 @@ class SplitInMemory(Split):
 
     @property
     def held_bytes(self) -> int:
-        return self.inputs.nbytes
+        return self.inputs.nbytes + (self.hard_labels.nbytes if self.hard_labels.ndim == 3 else 0)
 
     def to(self, device: torch.device) -> "SplitInMemory":
         """Returns the same samples with inputs and hard labels on a device.

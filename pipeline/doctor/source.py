@@ -97,7 +97,7 @@ class SourceLook:
             self.understood,
             self._firsts_seen(form),
             trial.image_bytes,
-            float(np.mean([len(one.stored) for one in whole])),
+            float(np.mean([one.num_bytes for one in whole])),
             trial.seconds + self._listing_seconds / self._listing.split_sizes.total(),
             trial.fault,
         )

@@ -48,7 +48,7 @@ def try_preparing(
         seconds = decoding if decoding >= _SLOW_SECONDS else _pooling_seconds(pool, raws, clock)
         image_bytes, to_write = _write(some, whole, pool.keywords["form"], pool.keywords["numbering"], clock)
     except FullDiskError as fault:
-        stored = float(np.mean([len(one.stored) for one in whole]))
+        stored = float(np.mean([one.num_bytes for one in whole]))
         return Trial(stored, decoding / len(raws), str(fault))
     return Trial(image_bytes, seconds / len(raws) + to_write)
 

@@ -98,7 +98,7 @@ class GrowingBlock:
             self.levels += image.levels
         self.made.append(replace(image, levels=None))  # 2 to 6 KB, which may be more than the image
         self.keys.append(closed(image.key))
-        self.num_bytes += len(image.stored) + (0 if image.map is None else image.map.nbytes)
+        self.num_bytes += image.num_bytes
 
     def __len__(self) -> int:
         return len(self.made) + len(self.broken)

@@ -122,6 +122,11 @@ class Made:
     levels: Int64[np.ndarray, "channels 256"] | None
     map: Map | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """The bytes that the image and its map take in the pool."""
+        return len(self.stored) + (0 if self.map is None else self.map.nbytes)
+
 
 @dataclass(frozen=True)
 class Broken:

@@ -97,6 +97,7 @@ def test_what_is_known_is_found_some_maps_at_a_time() -> None:
 
 def test_maps_count_among_what_is_held(written: tuple[ImageDataset, SplitInMemory]) -> None:
     _, height, width = written[1].input_shape
+    assert written[0].split("val").held_bytes == written[0].manifest.input_bytes("val")
     assert written[0].manifest.input_bytes("val") == 8 * (written[1].inputs[0].numel() + 2 * height * width)
 
 

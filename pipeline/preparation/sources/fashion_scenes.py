@@ -65,6 +65,7 @@ class FashionScenes(Source):
         return "binary" if self.labels == "items" else "grid"
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
+        self._items(raw)  # fetched here, which may take a while: not while images are counted
         return CLASS_NAMES if self.labels == "items" else PIXEL_CLASSES
 
     def count(self, raw: Path) -> int:
