@@ -15,11 +15,12 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import ConfigError
+from pipeline.core.progress import say
 from pipeline.core.scratch import SharedScratch
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
-from pipeline.labelling.at_once import samples_of_block
+from pipeline.labelling.at_once import lowered_blocks, samples_of_block
 from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
@@ -58,6 +59,8 @@ def main(
         raise ConfigError(f"{params}: dump_labels.compile", found, expected="false", fix=fix)
     rows = fitting_encodings(rows, space, params, dimensions)
     precision = teacher_precision(teacher, device, settings.precision)
+    if note := lowered_blocks(space, settings.block_samples, dataset.manifest.num_samples["train"]):
+        say(note)
     plan = plan_dump(settings, rows, dataset, teacher, precision, dimensions)
     where = f"{params}: dump_labels.memory_budget_mb"
     budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)

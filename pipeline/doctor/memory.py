@@ -11,7 +11,7 @@ from pipeline.data.images import IMAGE_CHUNK_BYTES
 from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import Params
-from pipeline.labelling.at_once import samples_of_block
+from pipeline.labelling.at_once import lowered_blocks, samples_of_block
 from pipeline.labelling.settings import DumpLabels
 from pipeline.student.settings import TrainStudent
 from pipeline.teacher.settings import TrainTeacher
@@ -29,6 +29,8 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
     dump = params.get(DumpLabels)
     chunk_rows = rows_in_chunk(data.num_samples["train"], math.prod(data.image_shape), IMAGE_CHUNK_BYTES)
     dumped = samples_of_block(dump.space_of(data), dump.block_samples) if dump else 0
+    if dump and (note := lowered_blocks(dump.space_of(data), dump.block_samples, data.num_samples["train"])):
+        findings.ok(note)
     block_rows = min(dumped, data.num_samples["train"]) if dump and dump.views.mixes else chunk_rows
     for name, row in trained.items():
         rows = chunk_rows if name == "train_teacher" else block_rows

@@ -24,3 +24,13 @@ def samples_of_block(space: LabelSpace, wanted: int) -> int:
     """
     most = samples_at_once(space, wanted)
     return wanted if most == wanted else 1 << (most.bit_length() - 1)
+
+
+def lowered_blocks(space: LabelSpace, wanted: int, num_samples: int) -> str | None:
+    """Returns the line that blocks are smaller than the settings have it; None where they are
+    not.
+    """
+    size = samples_of_block(space, wanted)
+    if size >= min(wanted, num_samples):
+        return None
+    return f"dump_labels: blocks of {size:,} samples, not {wanted:,}: a block has at most {_BYTES >> 20} MB of outputs"

@@ -20,7 +20,7 @@ from teachers import edit_params, run_dump, run_verify
 from pipeline.core.errors import ConfigError, DataError, StoreError, VerificationError
 from pipeline.data.dataset import ImageDataset
 from pipeline.labelling import at_once
-from pipeline.labelling.at_once import samples_at_once, samples_of_block
+from pipeline.labelling.at_once import lowered_blocks, samples_at_once, samples_of_block
 from pipeline.labelling.card import OwnersWords, store_card
 from pipeline.labelling.derive.average import Average
 from pipeline.labelling.derive.base import Destination
@@ -226,6 +226,9 @@ def test_what_is_in_memory_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     grid = LabelSpace(21, 1.0, (1.0,), "grid", (512, 512))
     assert (samples_at_once(grid, 4096), samples_of_block(grid, 4096), samples_of_block(grid, 5)) == (12, 8, 5)
     assert samples_at_once(LabelSpace(1000, 1.0, (1.0,), "grid", (4096, 4096)), 9) == 1
+    told = lowered_blocks(grid, 4096, 100)
+    assert told == "dump_labels: blocks of 8 samples, not 4,096: a block has at most 256 MB of outputs"
+    assert lowered_blocks(grid, 4096, 8) is lowered_blocks(grid, 8, 100) is None
 
 
 def test_a_store_says_which_positions_it_holds(dumped: Path) -> None:
