@@ -12,7 +12,7 @@ def map_samples(samples: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if samples is None or "colours" not in samples:
         return None
     height, width = samples["tile_px"]
-    scale = max(1, _SHOWN_PX // max(height, width))
+    scale = max(1, round(_SHOWN_PX / max(height, width)))
     named = [*zip(samples["class_names"], samples["colours"], strict=True)]
     return {
         **samples,

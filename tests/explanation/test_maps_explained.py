@@ -55,12 +55,12 @@ def test_the_best_the_usual_and_the_worst_images_are_shown_with_their_reasons() 
     assert set(choose_test(ious, None, 2)) == {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19}
 
 
-def test_classes_have_the_colours_of_pascal_voc() -> None:
+def test_classes_have_colours_of_their_own() -> None:
     assert doctest.testmod(colours_file).failed == 0
     assert class_colours(21)[[15, 20]].tolist() == [[192, 128, 128], [0, 64, 128]]  # person, tv monitor
     assert len(np.unique(class_colours(256), axis=0)) == 256
     painted = paint(np.array([[0, 2], [-1, 1]], dtype=np.int16), class_colours(3))
-    assert painted[:, 0, 1].tolist() == [0, 128, 0]
+    assert painted[:, 0, 1].tolist() == [86, 180, 233]
     assert tuple(painted[:, 1, 0]) == UNKNOWN
 
 
