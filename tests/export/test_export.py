@@ -240,8 +240,8 @@ def shift(monkeypatch: pytest.MonkeyPatch, file: str, by: float) -> None:
     """Shifts the logits of one file."""
     real = measure.run_onnx
 
-    def shifted(path: Path, batches: Any) -> torch.Tensor:
-        logits = real(path, batches)
+    def shifted(path: Path, batches: Any, *keep: Any) -> torch.Tensor:
+        logits = real(path, batches, *keep)
         logits[:, 0] += by if path.name == file else 0
         return logits
 
