@@ -34,6 +34,7 @@ Worth of distillation:
     features.py           the teacher's embeddings: beside labels, alone, before a tenth of labels
     few_views.py          few stored views, and teachers that are not ours, by recipe
     mislabelled.py        labels flipped on purpose, and how many of them are found
+    segmentation.py       a class at each pixel: students by what a store holds, bytes by encoding
     seeds.py              students against their twins over several seeds
     signals.py            independent classes: students, twins, and the wrong recipe
     three_arms.py         hard labels, online and offline distillation, by number of views
