@@ -33,8 +33,8 @@ def time_limit(seconds: float, setting: str) -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGALRM, _end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # in here: it may be up before the next line
         yield
     except _TimeIsUp:
         raise TimeLimitError("it", f"took more than {seconds:g} s", fix=f"raise {setting}") from None
