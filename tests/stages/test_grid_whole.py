@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch.nn.functional as F
 from maps import make_maps
@@ -19,7 +20,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.labels.reader import StoreReader
 from pipeline.results.costs import Cost
 from pipeline.signals.grid_metrics import confusion_of, ious, mean_iou
-from stages import dump_labels, evaluate, explain, prepare, report, train_student, train_teacher, verify_labels
+from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
 
 NAMES = ["ground", "grey square", "bright square"]
 DENSE = {"kind": "dense_uint8", "range_nats": 20.0, "levels": 64}
@@ -70,7 +71,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder after every stage."""
     folder = tmp_path_factory.mktemp("whole")
     params = grid_params(folder)
-    params["exports"] = []
+    params["exports"] = ["small"]
     path, data = write_params(folder, params), folder / "data"
     prepared, teacher, stores, students = (
         data / name for name in ("prepare", "train_teacher", "dump_labels", "train_student")
@@ -87,6 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("pipeline.evaluation.networks.measure_cost", lambda *asked: Cost(1, times, 2, 1))
         evaluate.main(path, prepared, teacher, students, stores, reports, data / "evaluate")
     explain.main(path, prepared, teacher, students, stores, data / "evaluate", data / "explain", reports)
+    export.main("small", path, prepared, students, data / "export", reports / "export", work)
     report.main(path, reports, data / "explain")
     return folder
 
@@ -114,6 +116,14 @@ def test_students_are_judged_by_mean_iou(whole: Path) -> None:
     assert found["class_positions"] == [int((maps == number).sum()) for number in range(3)]
     (compared,) = found["comparisons"]
     assert compared["gain_points"]["standard_error"] > 0
+
+
+def test_a_student_taken_away_gives_maps(whole: Path) -> None:
+    exported = json.loads((whole / "reports/export/small.json").read_text())
+    assert exported["files"].keys() >= {"model.onnx", "model_int8.onnx"}
+    session = onnxruntime.InferenceSession(whole / "data/export/small/model.onnx")
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: np.zeros((2, 1, 8, 8), np.uint8)})
+    assert outputs.shape == (2, 3, 8, 8)
 
 
 def test_wrong_maps_are_suspects(whole: Path) -> None:
