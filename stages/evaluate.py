@@ -4,8 +4,8 @@ metrics.json, plots.
 `data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's
 order: `N.predicted` (a class), `N.confidence` and `N.hard_prob` (the probabilities of that class
 and of the hard label), and `N.kl_to_teacher` (nats). Of independent classes, `N.predicted` (1 or 0)
-and `N.log_odds` have a column for each class. Of classes at positions, `N.predicted` is a map of them
-and `N.iou` the image's mean IoU."""
+and `N.log_odds` have a column for each class. Of classes at positions, `N.predicted` is a map of
+them and `N.iou` the image's mean IoU."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """The stage `explain` where each position has a class.
 
-Images are shown with their maps: where students do best, as usual and worst, where they are furthest
-from the teacher, and training images whose map is probably wrong. Maps of what a network looks at
-are left out: it answers for each position, mostly by what lies there.
+Images are shown with their maps: where students do best, as usual and worst, where they are
+furthest from the teacher, and training images whose map is probably wrong. Maps of what a network
+looks at are left out: it answers for each position, mostly by what lies there.
 """
 
 from collections.abc import Mapping
