@@ -154,7 +154,9 @@ class SoftLoss(ABC):
             found = (
                 f"given, and loss kind {self.kind!r}{', standardised,' if self.standardize else ''} has one temperature"
             )
-            raise ConfigError(where, found, expected="null, or loss: kd, dkd, dist, binary_kd or channelwise, not standardised")
+            raise ConfigError(
+                where, found, expected="null, or loss: kd, dkd, dist, binary_kd or channelwise, not standardised"
+            )
 
     def check_classes(self, num_classes: int, where: str) -> None:
         """Raises ConfigError where the classes are so few that standardised logits are the same,
