@@ -24,6 +24,7 @@ Speed and size of the pipeline:
     plain_loop.py         a student's epoch against the shortest loop in PyTorch
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision
     profile.py            where the time of a dump and of a student's step goes
+    signal_steps.py       a step against its twin's: sets, classes at positions, embeddings
     step_cost.py          a distilled step against a hard-label step and against online distillation
     teacher_memory.py     peak memory of a teacher's training and of the dump
     teacher_step.py       a teacher's training against its bare passes

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import typer
 from ruamel.yaml import YAML
+from torch import nn
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from benchmarks.online import OnlineTask
@@ -29,7 +30,9 @@ from pipeline.models.devices import choose_device, has_room
 from pipeline.models.precision import choose_precision
 from pipeline.models.saved import read_meta, read_model
 from pipeline.student.batches import LabelledBatch
+from pipeline.student.feature_losses import build_feature_loss
 from pipeline.student.labelled_views import LabelledViews, Placement
+from pipeline.student.projected import Projected
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
 from pipeline.training.run import Workplace
@@ -56,14 +59,20 @@ def main(device: DeviceOption = None) -> None:
             soft = replace(row, labels=labels)
             stored, plain, ratio = in_turn(steps(soft, data), steps(hard, data), ROUNDS)
             rows.append(
-                {"student": name, "labels": labels, "distilled ms": _ms(stored), "hard ms": _ms(plain), "ratio": ratio}
+                {
+                    "student": name,
+                    "labels": labels,
+                    "distilled ms": milliseconds(stored),
+                    "hard ms": milliseconds(plain),
+                    "ratio": ratio,
+                }
             )
         offline, with_teacher, ratio = in_turn(steps(row, data), steps(row, data, online=True), ROUNDS)
         online.append(
             {
                 "student": name,
-                "offline ms": _ms(offline),
-                "online ms": _ms(with_teacher),
+                "offline ms": milliseconds(offline),
+                "online ms": milliseconds(with_teacher),
                 "ratio": ratio,
                 "speed-up": 1 / ratio,
             }
@@ -84,13 +93,14 @@ class Data:
     val: SplitInMemory
     device: torch.device
     resident: SplitInMemory | None
+    signal: str
 
     @classmethod
     def read(cls, device: torch.device) -> "Data":
         dataset = ImageDataset(Path("data/prepare"))
         train = dataset.split("train")
         resident = train.to(device) if has_room(device, train.inputs.nbytes) else None
-        return cls(train, dataset.split("val"), device, resident)
+        return cls(train, dataset.split("val"), device, resident, dataset.manifest.signal)
 
 
 def add_anchored() -> None:
@@ -116,11 +126,18 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     meta = read_meta(Path("data/train_teacher"), made_by="train_teacher")
     placement = Placement(device, resident=data.resident)
     views = LabelledViews(data.train, store, meta.class_names, row.read_temperature, placement, new_views=row.new_views)
+    network = replace(meta, model=row.model, model_settings=row.model_settings)
+    model: nn.Module = network.build(row.seed)
+    if row.features is not None:
+        features = StoreReader(STORES / f"{row.features}.zarr")
+        views.learn_features(features)
+        projects = build_feature_loss(row.feature_loss, "features").projects
+        dimensions = features.encoding.num_values(features.manifest.space) if projects else None
+        model = Projected(network.embedded(network.build(row.seed)), network.image_shape, dimensions, row.seed)
     task: Task[LabelledBatch] = StudentTask(row, views, data.val, device)
     if online:
         teacher = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
         task = OnlineTask(row, task, teacher, device)
-    model = replace(meta, model=row.model, model_settings=row.model_settings).build(row.seed)
     with TemporaryDirectory() as scratch:
         trainer = Trainer(model, task, row.fit, Workplace(Path(scratch), device, "bench"))
     trainer.model.train()
@@ -136,7 +153,7 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     return train_some
 
 
-def _ms(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
     return 1000 * seconds / STEPS
 
 
