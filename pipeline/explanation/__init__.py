@@ -11,8 +11,10 @@ attribution.py     maps by occlusion; the one file that imports captum
 class_colours.py   the colours of classes in a map of them
 checked_labels.py  the check of a project's hard labels, and the list of suspects
 disagreement.py    the distilled students, and the samples on which they disagree with the teacher
+explain_classes.py all of it where a sample has a class, or a set of them
 explain_maps.py    all of it where each position has a class
 opinions.py        the teacher's opinions on samples, as a store holds them
+places.py          the folders that the stage reads and writes
 predictions.py     every network on the chosen samples: predictions and maps
 rows.py            the contents of samples.json and explain.json
 samples.py         the samples to look at, and their stored views

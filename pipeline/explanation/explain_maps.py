@@ -6,7 +6,6 @@ looks at are left out: it answers for each position, mostly by what lies there.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.checked_labels import sample_keys
 from pipeline.explanation.class_colours import UNKNOWN, class_colours
 from pipeline.explanation.disagreement import answers_of, has_teacher
+from pipeline.explanation.places import Places
 from pipeline.explanation.settings import Explain
 from pipeline.explanation.shown_maps import EACH, Maps, MapSheet, choose_test, shown_networks
 from pipeline.explanation.suspect_maps import MOST_CHECKED, Contradicted, contradicted_maps
@@ -33,20 +33,6 @@ from pipeline.results.networks import TEACHER, stage_of
 from pipeline.signals import signal_named
 
 _NO_TEACHER = "there is no network of the teacher"
-
-
-@dataclass(frozen=True)
-class Places:
-    """The folders and files of the stage.
-
-    Attributes:
-        evaluated: The folder of `evaluate`.
-    """
-
-    data: Path
-    evaluated: Path
-    out: Path
-    reports: Path
 
 
 def explain_maps(

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from maps import make_maps
 from PIL import Image
 from project import small_params, student, write_params
+from whole import run_stages
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.labels.reader import StoreReader
-from pipeline.results.costs import Cost
 from pipeline.signals.grid_metrics import confusion_of, ious, mean_iou
-from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
+from stages import train_student
 
 NAMES = ["ground", "grey square", "bright square"]
 DENSE = {"kind": "dense_uint8", "range_nats": 20.0, "levels": 64}
@@ -72,24 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     params = grid_params(folder)
     params["exports"] = ["small"]
-    path, data = write_params(folder, params), folder / "data"
-    prepared, teacher, stores, students = (
-        data / name for name in ("prepare", "train_teacher", "dump_labels", "train_student")
-    )
-    reports, work = folder / "reports", folder / "work"
-    prepare.main(path, folder / "raw", prepared, work)
-    train_teacher.main(path, prepared, teacher, reports, work)
-    dump_labels.main(path, prepared, teacher, stores, work)
-    verify_labels.main(path, prepared, teacher, stores, reports / "verify_labels.json")
-    for name in params["students"]:
-        train_student.main(name, path, prepared, str(stores), students, reports / "train_student", work)
-    with pytest.MonkeyPatch.context() as patch:
-        times = {"one": {"p50": 1.0, "p95": 2.0}, "all": {"p50": 1.0, "p95": 2.0}}
-        patch.setattr("pipeline.evaluation.networks.measure_cost", lambda *asked: Cost(1, times, 2, 1))
-        evaluate.main(path, prepared, teacher, students, stores, reports, data / "evaluate")
-    explain.main(path, prepared, teacher, students, stores, data / "evaluate", data / "explain", reports)
-    export.main("small", path, prepared, students, data / "export", reports / "export", work)
-    report.main(path, reports, data / "explain")
+    run_stages(folder, params)
     return folder
 
 

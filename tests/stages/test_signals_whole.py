@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_tagged_split
-from project import student, write_params
+from project import student
 from tagged import NAMES, tagged_params
+from whole import run_stages
 
 from pipeline.data.dataset import ImageDataset
 from pipeline.labels.reader import StoreReader
-from stages import dump_labels, evaluate, explain, export, prepare, report, train_student, train_teacher, verify_labels
 
 SKETCH = {"kind": "sketch", "dimensions": 4, "seed": 0, "values": "int8"}
 
@@ -40,21 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     both = student(labels="odds", features="features", loss={"kind": "binary_kd"}, fit=fit)
     alone = both | {"hard_weight": 0.0, "soft_weight": 0.0, "features": "sketch", "feature_loss": {"kind": "rkd"}}
     params["students"] |= {"both": both, "alone": alone}
-    path, data = write_params(folder, params), folder / "data"
-    prepared, teacher, stores, students = (
-        data / name for name in ("prepare", "train_teacher", "dump_labels", "train_student")
-    )
-    reports, work = folder / "reports", folder / "work"
-    prepare.main(path, folder / "raw", prepared, work)
-    train_teacher.main(path, prepared, teacher, reports, work)
-    dump_labels.main(path, prepared, teacher, stores, work)
-    verify_labels.main(path, prepared, teacher, stores, reports / "verify_labels.json")
-    for name in params["students"]:
-        train_student.main(name, path, prepared, str(stores), students, reports / "train_student", work)
-    evaluate.main(path, prepared, teacher, students, stores, reports, data / "evaluate")
-    explain.main(path, prepared, teacher, students, stores, data / "evaluate", data / "explain", reports)
-    export.main("small", path, prepared, students, data / "export", reports / "export", work)
-    report.main(path, reports, data / "explain")
+    run_stages(folder, params)
     return folder
 
 

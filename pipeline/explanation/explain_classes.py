@@ -1,0 +1,78 @@
+"""The stage `explain` where a sample has one class of several, or a set of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pipeline.core.files import write_bytes
+from pipeline.data.dataset import ImageDataset
+from pipeline.explanation.checked_labels import CheckedLabels, write_suspects
+from pipeline.explanation.disagreement import most_disagreed
+from pipeline.explanation.places import Places
+from pipeline.explanation.predictions import Predictions
+from pipeline.explanation.rows import Findings, explanation
+from pipeline.explanation.samples import Samples, StoredViews, choose
+from pipeline.explanation.settings import Explain
+from pipeline.explanation.tiles import COLUMNS, TileSheet
+from pipeline.results.explanation import ShownSamples
+from pipeline.results.files import write_result
+from pipeline.results.networks import TEACHER
+
+
+def explain_classes(
+    folders: Mapping[str, Path],
+    distilled: list[str],
+    evaluation: Mapping[str, torch.Tensor],
+    settings: Explain,
+    places: Places,
+) -> str:
+    """Writes the files of the stage; returns what it found, in a line.
+
+    Args:
+        folders: The trained networks by name, the teacher first where there is one.
+        distilled: The students that are not twins.
+        evaluation: The tensors that `evaluate` wrote.
+    """
+    dataset, out = ImageDataset(places.data), places.out
+    train, test = dataset.stream("train"), dataset.stream("test")
+    # 1. The samples to show: suspects, those that networks disagree on, and ordinary ones.
+    disagreed = []
+    if TEACHER in folders:
+        disagreed = most_disagreed(evaluation, distilled, len(test), settings.num_disagreed, places.evaluated)
+    checked = CheckedLabels.of(places.labels, train, dataset.manifest)
+    suspects = checked.shown(settings.num_suspects)
+    asked = {place: of_class for place, (_, of_class) in suspects.items()}
+    samples = Samples.read(choose(asked, disagreed, settings.num_attributed, len(test)), train, test)
+
+    # 2. Their images and stored views, and every network's predictions and maps.
+    tiles = TileSheet(*samples.images.shape[2:])
+    images = [tiles.add(image) for image in samples.images.numpy()]
+    views = StoredViews.read(samples, tiles, train, checked.store, settings.num_views)
+    predictions = Predictions.of(folders, samples, settings, dataset.manifest.mean)
+    maps, map_numbers = predictions.draw(samples)
+    findings = Findings(samples, images, views, predictions, map_numbers, distilled)
+    rows = findings.rows([suspicion for suspicion, _ in suspects.values()])
+
+    # 3. The files.
+    write_bytes(out / "tiles.png", tiles.png())
+    (out / "maps.png").unlink(missing_ok=True)
+    if map_numbers:
+        write_bytes(out / "maps.png", maps.png())
+    shown = ShownSamples(
+        class_names=dataset.manifest.class_names,
+        networks=list(folders),
+        tile_px=list(tiles.tile_px),
+        columns=COLUMNS,
+        tiles_sheet="tiles.png",
+        maps_sheet="maps.png" if map_numbers else None,
+        map_px=list(tiles.tile_px),
+        store=checked.store.path.name if checked.store else None,
+        samples=rows,
+    )
+    write_result(out / "samples.json", shown)
+    write_suspects(
+        places.reports / "suspects.tsv", checked.suspects, train, places.data / "samples.tsv", checked.answers
+    )
+    write_result(places.reports / "explain.json", explanation(checked, predictions))
+    return f"{checked}; {len(rows)} samples shown, {len(map_numbers)} of them with maps"
