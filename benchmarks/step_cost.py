@@ -133,7 +133,7 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
         views.learn_features(features)
         projects = build_feature_loss(row.feature_loss, "features").projects
         dimensions = features.encoding.num_values(features.manifest.space) if projects else None
-        model = Projected(network.embedded(network.build(row.seed)), network.image_shape, dimensions, row.seed)
+        model = Projected(network.embedded(network.build(row.seed)), network.blank(), dimensions, row.seed)
     task: Task[LabelledBatch] = StudentTask(row, views, data.val, device)
     if online:
         teacher = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)

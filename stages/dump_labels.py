@@ -51,7 +51,8 @@ def main(
         check_compiler(device, f"{params}: dump_labels.compile")
     # 2. The inputs, and the stores to be written.
     dataset = ImageDataset(data)
-    settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
+    manifest = dataset.manifest
+    settings.views.check(manifest.image_shape, f"{params}: dump_labels.views", manifest.kind)
     space = settings.space_of(dataset.manifest)
     dimensions = embedding_size(teacher) if any(row.is_of_embeddings for row in encodings_of(rows).values()) else None
     if dimensions is not None and settings.compile:

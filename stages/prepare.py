@@ -25,8 +25,9 @@ def main(
     params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("data/prepare"), work: Path = WORK
 ) -> None:
     settings = load_section(Prepare, "prepare", params)
-    settings.check(f"{params}: prepare")
     source = build_source(settings.source, f"{params}: prepare.source")
+    settings.check(f"{params}: prepare")
+    settings.check_kind(f"{params}: prepare", source.input_kind)
     class_names = source.class_names(raw)
     files = check_files(source, settings).fingerprint
     check_counts(source, raw, settings)
@@ -36,10 +37,10 @@ def main(
             return
         # 1. Classes, splits and files as they were understood, before anything is made of them.
         listing = list_images(source, raw)
-        for line in understand(source, class_names, listing, settings).lines():
+        form = listing.look.decided(settings, source, raw)
+        for line in understand(source, class_names, listing, settings, form).lines():
             say(f"prepare: {line}")
-        # 2. One pass over the source: every image made ready and kept on disk.
-        form = listing.pixels.decided(settings.form)
+        # 2. One pass over the source: every sample made ready and kept on disk.
         pool = filled_pool(scratch.folder, source, raw, class_names, form)
         # 3. The split of each image.
         check_pool(pool, settings, work)

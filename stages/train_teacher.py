@@ -49,7 +49,7 @@ def main(
     team.connect(device, settings.fit.batch_size, where)
     dataset = ImageDataset(data)
     manifest = dataset.manifest
-    settings.views.check(manifest.image_shape, f"{where}.views")
+    settings.views.check(manifest.image_shape, f"{where}.views", manifest.kind)
     need_maps(settings.views, manifest.signal, f"{where}.views")
     decides = {
         "settings": (recipe := asdict(settings)),
@@ -70,7 +70,7 @@ def main(
             return
         splits = TeacherData.open(dataset, settings, device, where)
         classes = WeightClasses(output_names, settings.class_map)
-        begin = team.ask_first(lambda: Start.of(settings, manifest, recipe, scratch.output, where, classes))
+        begin = team.ask_first(lambda: Start.of(settings, manifest, recipe, scratch.output, where, classes, data))
         model = begin.build(settings.seed)
         begin.check(model, some := splits.val.first(SOME))
         torch.manual_seed(settings.seed + team.rank)  # for dropout and the like

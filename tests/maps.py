@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
-from pipeline.models import Classifier, ClassifierSpec
+from pipeline.models import Classifier, ClassifierSpec, ImageClassifier
 from pipeline.models.classifier import Outputs
 from pipeline.signals import signal_named
 
@@ -43,7 +43,7 @@ class ByBrightness(nn.Module):
 
 def by_brightness(sharpness: float = 1.0) -> Classifier:
     network = ByBrightness(sharpness)
-    return Classifier(network, [0.0], [1.0], network_channels=1, outputs=Outputs(signal=GRID)).eval()
+    return ImageClassifier(network, [0.0], [1.0], network_channels=1, outputs=Outputs(signal=GRID)).eval()
 
 
 def unet(seed: int = 0, up: str = "bilinear") -> Classifier:

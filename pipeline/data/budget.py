@@ -1,7 +1,5 @@
 """The memory budget: how many bytes of inputs and stored labels are held at a time."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import ConfigError
@@ -47,7 +45,7 @@ class MemoryBudget:
     def check_blocks(self, data: DatasetManifest, block_rows: int) -> None:
         """Raises ConfigError where the inputs of two blocks of the training split do not fit."""
         rows = min(block_rows, data.num_samples["train"])
-        needed = 2 * rows * math.prod(data.input_shape) + self._aside(data.input_shape)
+        needed = 2 * rows * data.bytes_each + self._aside(data.bytes_each)
         if needed > self.num_bytes:
             if (whole := data.input_bytes("train") * 4 // 3) < needed:
                 raise ConfigError(self.where, str(self), expected=f"at least {_megabytes(whole)} for all inputs")
@@ -61,18 +59,18 @@ class MemoryBudget:
             least = f"at least {_megabytes(input_bytes + label_bytes)}"
             raise ConfigError(self.where, str(self), expected=f"{least} for the inputs and one view's labels")
 
-    def check_window(self, input_shape: Sequence[int], rows: int) -> None:
+    def check_window(self, input_bytes: int, rows: int) -> None:
         """Raises ConfigError where not even so many rows fit in a window."""
-        needed = rows * _row_bytes(input_shape)
-        if self.share(input_shape) < needed:
-            least = f"at least {self.least(input_shape, needed)} for batches of {self.batch_size}"
+        needed = rows * _row_bytes(input_bytes)
+        if self.share(input_bytes) < needed:
+            least = f"at least {self.least(input_bytes, needed)} for batches of {self.batch_size}"
             raise ConfigError(self.where, str(self), expected=f"{least} and windows of {rows} inputs")
 
-    def share(self, input_shape: Sequence[int]) -> int:
+    def share(self, input_bytes: int) -> int:
         """Returns the bytes of one quarter: what a window may take."""
-        return (self.num_bytes - self._aside(input_shape)) // 4
+        return (self.num_bytes - self._aside(input_bytes)) // 4
 
-    def paging(self, input_shape: Sequence[int], num_rows: int, chunk_rows: int, block_rows: int | None) -> Paging:
+    def paging(self, input_bytes: int, num_rows: int, chunk_rows: int, block_rows: int | None) -> Paging:
         """Returns the pages and windows of a split on disk, from its sizes and this budget alone.
 
         Args:
@@ -82,10 +80,10 @@ class MemoryBudget:
         Raises:
             ConfigError: Not even one page fits in a window.
         """
-        row_bytes, share = _row_bytes(input_shape), self.share(input_shape)
+        row_bytes, share = _row_bytes(input_bytes), self.share(input_bytes)
         # 1. A page is a chunk at least, and a window must hold one page.
         rows = min(block_rows or chunk_rows, num_rows)
-        self.check_window(input_shape, rows)
+        self.check_window(input_bytes, rows)
         # 2. Small chunks are put together to pages of about 1 MB, which a disk reads at full speed,
         #    as long as a window holds 16 of them: with fewer, an epoch would be shuffled badly.
         if block_rows is None:
@@ -93,16 +91,16 @@ class MemoryBudget:
         # 3. A window takes as many pages as its quarter holds.
         return Paging(num_rows, rows, share // (rows * row_bytes))
 
-    def rows_at_once(self, input_shape: Sequence[int], at_most: int) -> int:
+    def rows_at_once(self, input_bytes: int, at_most: int) -> int:
         """Returns how many inputs are read at once, one after the other: at least one."""
-        return max(1, min(at_most, self.share(input_shape) // math.prod(input_shape)))
+        return max(1, min(at_most, self.share(input_bytes) // input_bytes))
 
-    def least(self, input_shape: Sequence[int], share: int) -> int:
+    def least(self, input_bytes: int, share: int) -> int:
         """Returns the smallest budget, in whole MB, whose quarter is `share` bytes."""
-        return _megabytes(4 * share + self._aside(input_shape))
+        return _megabytes(4 * share + self._aside(input_bytes))
 
-    def _aside(self, input_shape: Sequence[int]) -> int:
-        return _BATCHES * self.batch_size * math.prod(input_shape)
+    def _aside(self, input_bytes: int) -> int:
+        return _BATCHES * self.batch_size * input_bytes
 
 
 def in_megabytes(num_bytes: int) -> float:
@@ -115,5 +113,5 @@ def _megabytes(num_bytes: int) -> int:
     return -(-num_bytes // _MEGABYTE)
 
 
-def _row_bytes(input_shape: Sequence[int]) -> int:
-    return math.prod(input_shape) + _BESIDE_BYTES
+def _row_bytes(input_bytes: int) -> int:
+    return input_bytes + _BESIDE_BYTES

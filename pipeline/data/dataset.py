@@ -19,7 +19,9 @@ data/prepare/
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +29,12 @@ from jaxtyping import Shaped, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError
+from pipeline.data.content import Content
+from pipeline.data.content_files import read_content
 from pipeline.data.images import open_images
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.map_files import maps_path, read_maps
-from pipeline.data.sample_ids import FIX, check_images
+from pipeline.data.sample_ids import FIX
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import HardLabels, Split, SplitInMemory
 
@@ -50,11 +54,13 @@ class ImageDataset:
         """
         group, manifest = self._group(name), self.manifest
         labels, ids = self._hard_labels(group, is_held=True), group.read_whole("sample_ids")
-        images = open_images(group, manifest.storage, manifest.image_shape, len(ids)).whole()
-        split = SplitInMemory(torch.from_numpy(images), labels, ids)
+        content = self.content
+        inputs = open_images(group, manifest.storage, manifest.image_shape, len(ids), content.kind).whole()
+        self._check_inputs(group, inputs.dtype, inputs.shape[1:])
+        split = SplitInMemory(torch.from_numpy(inputs), labels, ids, content)
         self._check(name, split)
         if manifest.storage == "pixels":
-            check_images(images, ids, group.path)
+            content.check(inputs, ids, group.path)
         return split
 
     def stream(self, name: str) -> SplitOnDisk:
@@ -65,9 +71,20 @@ class ImageDataset:
         """
         group = self._group(name)
         labels = self._hard_labels(group, is_held=False)
-        split = SplitOnDisk.open(group, labels, self.manifest.storage, self.manifest.image_shape)
+        split = SplitOnDisk.open(group, labels, self.manifest.storage, self.manifest.image_shape, self.content)
         self._check(name, split)
         return split
+
+    @cached_property
+    def content(self) -> Content:
+        """What the inputs stand for; raises DataError where the words of texts are lost or others."""
+        return read_content(self.folder, self.manifest)
+
+    def _check_inputs(self, group: ArrayGroup, dtype: np.dtype[Any], shape: Sequence[int]) -> None:
+        kind = self.manifest.kind
+        if dtype != kind.dtype or tuple(shape) != self.manifest.input_shape:
+            expected = f"{kind.dtype} {list(self.manifest.input_shape)}, as in its manifest"
+            raise DataError(group.path, f"{kind.things} of {dtype} {list(shape)}", expected=expected, fix=FIX)
 
     def _group(self, name: str) -> ArrayGroup:
         return ArrayGroup.open(self.folder / f"{name}.zarr", made_by="prepare")

@@ -1,7 +1,8 @@
-"""The images of a split in its Zarr group: pixels, or encoded files that every read decodes.
+"""The inputs of a split in its Zarr group: numbers as they are, or encoded files of images that
+every read decodes.
 
 ```
-pixels     images uint8 [samples, channels, height, width]
+pixels     images uint8 [samples, channels, height, width]; of another kind inputs [samples, ...]
 encoded    encoded uint8 [bytes], one image file after the other,
            and offsets int64 [samples + 1]: the place where each begins
 ```
@@ -11,13 +12,14 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
+from pipeline.data.input_kinds import IMAGE, InputKind
 from pipeline.data.sample_ids import FIX
 
 Storage = Literal["pixels", "encoded"]
@@ -28,19 +30,18 @@ IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
 class StoredImages(ABC):
     """The images of a split on disk; reading damaged ones raises StoreError or DataError."""
 
-    #: Channels, height, width.
+    #: Of one sample: of an image channels, height, width.
     shape: tuple[int, ...]
+    dtype: np.dtype[Any] = IMAGE.dtype
     #: Reading less than so many rows, or across their borders, may read all of them.
     chunk_rows: int
 
     @abstractmethod
-    def read(
-        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
-    ) -> UInt8[np.ndarray, "images channels height width"]:
+    def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         """Returns consecutive rows, or of these only the ones at the places `kept`."""
 
     @abstractmethod
-    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+    def whole(self) -> Integer[np.ndarray, "samples ..."]:
         """Returns all of them."""
 
 
@@ -54,10 +55,14 @@ def _pieces(rows: range, shape: Iterable[int], chunk_rows: int = 1) -> Iterator[
         yield range(max(start, rows.start), min(start + step, rows.stop))
 
 
-def open_images(group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int) -> StoredImages:
-    """Returns a split's images, without reading any; raises StoreError where a file is lost."""
+def open_images(
+    group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int, kind: InputKind = IMAGE
+) -> StoredImages:
+    """Returns a split's inputs, without reading any; raises StoreError where a file is lost, and
+    DataError where they are not of the kind's type.
+    """
     if storage == "pixels":
-        return _Pixels(group)
+        return _Numbers(group, kind)
     return _Encoded(group, tuple(shape), num_rows)
 
 
@@ -69,48 +74,44 @@ class HeldImages(StoredImages):
     """
 
     def __init__(self, images: StoredImages, rows: range, given_up: Callable[[], bool] = lambda: False) -> None:
-        self.shape, self.chunk_rows = images.shape, images.chunk_rows
+        self.shape, self.chunk_rows, self.dtype = images.shape, images.chunk_rows, images.dtype
         self._others, self._rows = images, rows
-        self._held = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        self._held = np.empty((len(rows), *self.shape), dtype=self.dtype)
         for some in _pieces(rows, self.shape, self.chunk_rows):
             if given_up():
                 return
             self._held[some.start - rows.start : some.stop - rows.start] = images.read(some)
 
-    def read(
-        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
-    ) -> UInt8[np.ndarray, "images channels height width"]:
+    def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         if rows.start < self._rows.start or rows.stop > self._rows.stop:
             return self._others.read(rows, kept)
         images = self._held[rows.start - self._rows.start : rows.stop - self._rows.start]
         return images if kept is None else images[kept]
 
-    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+    def whole(self) -> Integer[np.ndarray, "samples ..."]:
         return self._others.whole()
 
 
-class _Pixels(StoredImages):
-    """The images of a split that are stored as pixels."""
+class _Numbers(StoredImages):
+    """The inputs of a split that are stored as numbers."""
 
-    def __init__(self, group: ArrayGroup) -> None:
-        group.check_files("images")
-        self._group = group
-        self.shape = group.shape("images")[1:]
-        self.chunk_rows = group.chunk_rows("images")
+    def __init__(self, group: ArrayGroup, kind: InputKind) -> None:
+        group.check_files(kind.array)
+        self._group, self._name, self.dtype = group, kind.array, kind.dtype
+        self.shape = group.shape(kind.array)[1:]
+        self.chunk_rows = group.chunk_rows(kind.array)
 
-    def read(
-        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
-    ) -> UInt8[np.ndarray, "images channels height width"]:
-        images = self._group.read("images", slice(rows.start, rows.stop))
+    def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
+        images = self._group.read(self._name, slice(rows.start, rows.stop))
         return images if kept is None else images[kept]
 
-    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
-        return self._group.read_whole("images")
+    def whole(self) -> Integer[np.ndarray, "samples ..."]:
+        return self._group.read_whole(self._name)
 
 
-def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...]) -> None:
-    """Declares an array of pixels or of encoded bytes."""
-    group.create_array(name, shape, np.dtype(np.uint8), fill_value=0, layout=ArrayLayout(chunk_bytes=IMAGE_CHUNK_BYTES))
+def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...], dtype: np.dtype[Any] = IMAGE.dtype) -> None:
+    """Declares an array of inputs or of encoded bytes."""
+    group.create_array(name, shape, dtype, fill_value=0, layout=ArrayLayout(chunk_bytes=IMAGE_CHUNK_BYTES))
 
 
 class _Encoded(StoredImages):
@@ -129,9 +130,7 @@ class _Encoded(StoredImages):
         # As if these were pixels, so that an epoch goes through them in the very same order.
         self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
 
-    def read(
-        self, rows: range, kept: Int64[np.ndarray, " images"] | None = None
-    ) -> UInt8[np.ndarray, "images channels height width"]:
+    def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         borders = self._offsets[rows.start : rows.stop + 1]
         content = self._group.read("encoded", slice(int(borders[0]), int(borders[-1])))
         borders = borders - borders[0]
@@ -139,7 +138,7 @@ class _Encoded(StoredImages):
         contents = [content[borders[place] : borders[place + 1]].tobytes() for place in places]
         return self._decode(contents, [rows[place] for place in places])
 
-    def whole(self) -> UInt8[np.ndarray, "samples channels height width"]:
+    def whole(self) -> Integer[np.ndarray, "samples ..."]:
         rows = range(len(self._offsets) - 1)
         images = np.empty((len(rows), *self.shape), dtype=np.uint8)
         for some in _pieces(rows, self.shape):

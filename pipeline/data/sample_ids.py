@@ -1,13 +1,13 @@
 """Sample ids: a sample's content as a number, and the places of samples in a list of ids."""
 
-import hashlib
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
-from pipeline.core.errors import DataError, repaired
+from pipeline.core.errors import repaired
 from pipeline.core.seeding import derive_seed, philox
+from pipeline.data.content import IMAGES
 
 FIX = repaired("prepare")
 _DRAWN_AT_ONCE = 65_536  # samples: drawing takes some 100 bytes for each
@@ -48,25 +48,8 @@ def find_samples(
 
 
 def sample_ids(images: UInt8[np.ndarray, "samples channels height width"]) -> UInt64[np.ndarray, " samples"]:
-    """Returns 64 bits of BLAKE2b over each image's shape and pixels.
-
-    An id is never 0, which is the fill value on disk.
-    """
-    shape = ",".join(map(str, images.shape[1:])).encode()
-    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8, key=shape).digest() for image in images)
-    ids = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
-    return np.where(ids == 0, np.uint64(1), ids)
-
-
-def check_images(
-    images: UInt8[np.ndarray, "samples channels height width"], ids: UInt64[np.ndarray, " samples"], where: object
-) -> None:
-    """Raises DataError where an image is not the one that its id was made of.
-
-    A lost file, for example, reads as zeros.
-    """
-    if not np.array_equal(sample_ids(images), ids):
-        raise DataError(where, "some images are not those of their sample ids", fix=FIX)
+    """Returns the ids of images, as `Content.ids` makes them."""
+    return IMAGES.ids(images)
 
 
 def row_draws(ids: UInt64[np.ndarray, " samples"]) -> Int64[np.ndarray, " samples"]:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8, UInt64
+from jaxtyping import Bool, Int64, Integer, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.data.budget import MemoryBudget
+from pipeline.data.content import IMAGES, Content
 from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
 from pipeline.data.paging import Paging
-from pipeline.data.sample_ids import SampleIndex, check_images
+from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import HardLabels, Split, SplitInMemory
 from pipeline.data.windows import Columns, read_windows
 
@@ -47,17 +48,27 @@ class SplitOnDisk(Split):
         sample_ids: UInt64[np.ndarray, " samples"],
         is_checked: Bool[np.ndarray, " samples"],
         stored_rows: Int64[np.ndarray, " samples"] | None = None,
+        content: Content = IMAGES,
     ) -> None:
+        self.content = content
         self._where, self._images, self._stored_rows = where, images, stored_rows
         self.hard_labels, self.sample_ids, self._is_checked = hard_labels, sample_ids, is_checked
         self._index = SampleIndex(sample_ids)  # here, so that copies of the split sort ids but once
 
     @classmethod
-    def open(cls, group: ArrayGroup, hard_labels: HardLabels, storage: Storage, shape: Sequence[int]) -> "SplitOnDisk":
+    def open(
+        cls,
+        group: ArrayGroup,
+        hard_labels: HardLabels,
+        storage: Storage,
+        shape: Sequence[int],
+        content: Content = IMAGES,
+    ) -> "SplitOnDisk":
         """Returns the split of a group; raises StoreError where a file of it is lost."""
         ids = group.read_whole("sample_ids")
-        images = open_images(group, storage, shape, len(ids))
-        return cls(group.path, images, hard_labels, ids, np.full(len(ids), storage == "encoded"))
+        images = open_images(group, storage, shape, len(ids), content.kind)
+        is_checked = np.full(len(ids), storage == "encoded")
+        return cls(group.path, images, hard_labels, ids, is_checked, content=content)
 
     @property
     def index(self) -> SampleIndex:
@@ -88,7 +99,7 @@ class SplitOnDisk(Split):
         """Returns this very split: nothing of it is held."""
         return self
 
-    def read(self, rows: range) -> UInt8[np.ndarray, "rows ..."]:
+    def read(self, rows: range) -> Integer[np.ndarray, "rows ..."]:
         """Returns the inputs of consecutive rows.
 
         Raises StoreError or DataError where they are damaged.
@@ -109,27 +120,27 @@ class SplitOnDisk(Split):
         # 2. Back in the order that was asked for; no copy where that is ascending.
         if not np.array_equal(order, np.arange(len(rows))):
             inputs = inputs[np.argsort(order)]
-        return SplitInMemory(torch.from_numpy(inputs), self.hard_labels[rows], self.sample_ids[rows])
+        return SplitInMemory(torch.from_numpy(inputs), self.hard_labels[rows], self.sample_ids[rows], self.content)
 
-    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
+    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> Integer[torch.Tensor, "some ..."]:
         return self.take(rows.numpy()).inputs
 
     def in_order(
         self, at_most: int, places: slice = slice(None), budget: MemoryBudget | None = None
-    ) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
-        step = budget.rows_at_once(self.input_shape, at_most) if budget else at_most
+    ) -> Iterator[Integer[torch.Tensor, "_ ..."]]:
+        step = budget.rows_at_once(self.input_bytes, at_most) if budget else at_most
         rows = range(len(self))[places]
         for start in range(rows.start, rows.stop, step):
             yield torch.from_numpy(self.read(range(start, min(start + step, rows.stop))))
 
     def paging(self, budget: MemoryBudget | None, block_rows: int | None = None) -> Paging:
         assert budget is not None, "what is streamed has a budget"
-        return budget.paging(self.input_shape, len(self), self.chunk_rows, block_rows)
+        return budget.paging(self.input_bytes, len(self), self.chunk_rows, block_rows)
 
     def windows(self, windows: Sequence[Sequence[range]], beside: Callable[[range], Columns]) -> Iterator[Columns]:
         return read_windows(windows, lambda page: {_INPUTS: self.read(page), **beside(page)})
 
-    def window_inputs(self, columns: Columns) -> UInt8[torch.Tensor, "held ..."]:
+    def window_inputs(self, columns: Columns) -> Integer[torch.Tensor, "held ..."]:
         return torch.from_numpy(columns[_INPUTS])
 
     def holding(self, rows: range, given_up: Callable[[], bool] = lambda: False) -> "SplitOnDisk":
@@ -142,14 +153,14 @@ class SplitOnDisk(Split):
 
     def _only(self, rows: Int64[np.ndarray, " some"]) -> "SplitOnDisk":
         labels, ids, is_checked = self.hard_labels[rows], self.sample_ids[rows], self._is_checked[rows]
-        return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows)
+        return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows, self.content)
 
-    def _pick(self, stored: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some ..."]:
+    def _pick(self, stored: Int64[np.ndarray, " some"]) -> Integer[np.ndarray, "some ..."]:
         """Returns ascending rows of what is on disk.
 
         Each chunk is read once, and no two are held at a time.
         """
-        inputs = np.empty((len(stored), *self.input_shape), dtype=np.uint8)
+        inputs = np.empty((len(stored), *self.input_shape), dtype=self.content.kind.dtype)
         if len(stored) == 0:
             return inputs
         borders = np.flatnonzero(np.diff(stored // self.chunk_rows)) + 1
@@ -159,9 +170,9 @@ class SplitOnDisk(Split):
         return inputs
 
     def _check(
-        self, rows: slice | Int64[np.ndarray, " some"], inputs: UInt8[np.ndarray, "some ..."]
-    ) -> UInt8[np.ndarray, "some ..."]:
+        self, rows: slice | Int64[np.ndarray, " some"], inputs: Integer[np.ndarray, "some ..."]
+    ) -> Integer[np.ndarray, "some ..."]:
         if not self._is_checked[rows].all():
-            check_images(inputs, self.sample_ids[rows], self._where)
+            self.content.check(inputs, self.sample_ids[rows], self._where)
             self._is_checked[rows] = True
         return inputs

@@ -9,6 +9,7 @@ classes are independent it has an entry for each class: 1 for yes, 0 for no, -1 
 training split has unlabelled samples.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped, UInt8, UInt64
+from jaxtyping import Int64, Integer, Shaped, UInt64
 
 from pipeline.data.budget import MemoryBudget
+from pipeline.data.content import IMAGES, Content
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.windows import Columns
@@ -67,6 +69,7 @@ class Split(ABC):
 
     hard_labels: HardLabels
     sample_ids: UInt64[np.ndarray, " samples"]
+    content: Content
 
     def __len__(self) -> int:
         return len(self.hard_labels)
@@ -80,6 +83,11 @@ class Split(ABC):
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample's input."""
+
+    @property
+    def input_bytes(self) -> int:
+        """The bytes of one sample's input."""
+        return math.prod(self.input_shape) * self.content.kind.dtype.itemsize
 
     @property
     @abstractmethod
@@ -105,20 +113,20 @@ class Split(ABC):
         """Returns some samples, in memory, in any order."""
 
     @abstractmethod
-    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
+    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> Integer[torch.Tensor, "some ..."]:
         """Returns the inputs of some rows, in any order; no device is waited for."""
 
     @abstractmethod
     def in_order(
         self, at_most: int, places: slice = slice(None), budget: MemoryBudget | None = None
-    ) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
+    ) -> Iterator[Integer[torch.Tensor, "_ ..."]]:
         """Yields the inputs as they are, all or those of some consecutive rows.
 
         Args:
             at_most: So many at a time; of a split on disk fewer where the budget is small.
         """
 
-    def first(self, count: int) -> UInt8[torch.Tensor, "_ ..."]:
+    def first(self, count: int) -> Integer[torch.Tensor, "_ ..."]:
         """Returns the inputs of the first samples, at most so many, as they are."""
         return next(self.in_order(count, slice(0, count)))
 
@@ -143,7 +151,7 @@ class Split(ABC):
         """
 
     @abstractmethod
-    def window_inputs(self, columns: Columns) -> UInt8[torch.Tensor, "held ..."]:
+    def window_inputs(self, columns: Columns) -> Integer[torch.Tensor, "held ..."]:
         """Returns the inputs of a window from what was read for it."""
 
     @abstractmethod
@@ -168,9 +176,10 @@ class Split(ABC):
 class SplitInMemory(Split):
     """A split in memory: this machine's, or that of a device."""
 
-    inputs: UInt8[torch.Tensor, "samples ..."]
+    inputs: Integer[torch.Tensor, "samples ..."]
     hard_labels: HardLabels
     sample_ids: UInt64[np.ndarray, " samples"]
+    content: Content = IMAGES
 
     @cached_property
     def index(self) -> SampleIndex:
@@ -199,17 +208,17 @@ class SplitInMemory(Split):
         """
         if self.inputs.device == device:
             return self
-        return SplitInMemory(self.inputs.to(device), self.hard_labels.to(device), self.sample_ids)
+        return SplitInMemory(self.inputs.to(device), self.hard_labels.to(device), self.sample_ids, self.content)
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> "SplitInMemory":
-        return SplitInMemory(self.inputs[rows], self.hard_labels[rows], self.sample_ids[rows])
+        return SplitInMemory(self.inputs[rows], self.hard_labels[rows], self.sample_ids[rows], self.content)
 
-    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
+    def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> Integer[torch.Tensor, "some ..."]:
         return self.inputs[rows.to(self.inputs.device, non_blocking=True)]
 
     def in_order(
         self, at_most: int, places: slice = slice(None), budget: MemoryBudget | None = None
-    ) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
+    ) -> Iterator[Integer[torch.Tensor, "_ ..."]]:
         return iter(self.inputs[places].split(at_most))
 
     def paging(self, budget: MemoryBudget | None, block_rows: int | None = None) -> Paging:
@@ -219,7 +228,7 @@ class SplitInMemory(Split):
         assert len(windows) == 1, "one window holds all"
         return iter([{}])
 
-    def window_inputs(self, columns: Columns) -> UInt8[torch.Tensor, "held ..."]:
+    def window_inputs(self, columns: Columns) -> Integer[torch.Tensor, "held ..."]:
         return self.inputs
 
     def holding(self, rows: range, given_up: Callable[[], bool] = lambda: False) -> "SplitInMemory":

@@ -56,7 +56,9 @@ def open_part(dataset: ImageDataset, row: TrainStudent, samples: int) -> Student
         order = permutation(derive_seed(row.seed, "part"), len(split), 0)
         return split.take(np.sort(order[:samples]))
 
-    return StudentData(dataset.manifest, some("train"), some("val"), Placement(choose_device(row.device)))
+    return StudentData(
+        dataset.folder, dataset.manifest, some("train"), some("val"), Placement(choose_device(row.device))
+    )
 
 
 def train_on_each(
@@ -69,7 +71,7 @@ def train_on_each(
 
     Raises ConfigError or StoreError where it can't learn from a store.
     """
-    begin = Start.of(row, data.manifest, {}, folder, where)
+    begin = Start.of(row, data.manifest, {}, folder, where, prepared=data.folder)
     scores, headline = {}, signal_named(data.manifest.signal).headline
     for number, store in stores.items():
         own = row.with_numbers(store.manifest.temperature)

@@ -112,7 +112,7 @@ def plan_stores(
         labels: The teacher's, by which encodings are chosen for budgets; None: there are none yet.
     """
     space, where = dump.space_of(look.data), f"{params.path}: dump_labels"
-    findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views")
+    findings.attempt(dump.views.check, look.data.image_shape, f"{where}.views", look.data.kind)
     unfit = unfit_encodings(params.encodings, space, f"{params.path}: encodings")
     named = {row.labels for row in params.students.values()}
     for name, fault in unfit.items():

@@ -2,7 +2,6 @@
 streaming.
 """
 
-import math
 from collections.abc import Callable
 
 from pipeline.core.arrays import rows_in_chunk
@@ -27,7 +26,7 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
     if teacher := params.get(TrainTeacher):
         trained["train_teacher"] = teacher
     dump = params.get(DumpLabels)
-    chunk_rows = rows_in_chunk(data.num_samples["train"], math.prod(data.image_shape), IMAGE_CHUNK_BYTES)
+    chunk_rows = rows_in_chunk(data.num_samples["train"], data.bytes_each, IMAGE_CHUNK_BYTES)
     dumped = samples_of_block(dump.space_of(data), dump.block_samples) if dump else 0
     if dump and (note := lowered_blocks(dump.space_of(data), dump.block_samples, data.num_samples["train"])):
         findings.ok(note)
@@ -36,7 +35,7 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
         rows = chunk_rows if name == "train_teacher" else block_rows
         budget = _budget(params, name, row.memory_budget_mb, row.fit.batch_size)
         if not budget.holds(data, "train", "val"):
-            _report(name, budget, findings, lambda b=budget, n=rows: b.check_window(data.image_shape, n))  # type: ignore[misc]
+            _report(name, budget, findings, lambda b=budget, n=rows: b.check_window(data.bytes_each, n))  # type: ignore[misc]
     if dump:
         budget = _budget(params, "dump_labels", dump.memory_budget_mb, dump.batch_size)
         if not budget.holds(data, "train"):

@@ -128,7 +128,7 @@ class TeacherCheck(NetworkCheck):
 
     def start(self, folder: Path) -> Start:
         settings, where = self.settings, self.where
-        settings.views.check(self.look.data.image_shape, f"{where}.views")
+        settings.views.check(self.look.data.image_shape, f"{where}.views", self.look.data.kind)
         need_maps(settings.views, self.look.data.signal, f"{where}.views")
         origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")

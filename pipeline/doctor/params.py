@@ -106,6 +106,8 @@ def read_params(path: Path, findings: Findings) -> Params:
     source = None
     if prepare := sections.get("prepare"):
         source = findings.attempt(build_source, prepare.source, f"{path}: prepare.source")
+        if source is not None:
+            findings.attempt(prepare.check_kind, f"{path}: prepare", source.input_kind)
     tables = _encodings(path, findings), _students(path, findings)
     params = Params(path, sections, source, *tables, findings.attempt(read_exports, path) or [])
     if findings.counts["error"] == before:

@@ -23,8 +23,10 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.images import LOOKED_AT, Look, places
 from pipeline.doctor.load import idle_clock
 from pipeline.doctor.trials import try_preparing
+from pipeline.preparation.form import Form
 from pipeline.preparation.listing import Listing, list_images
-from pipeline.preparation.make import Broken, ImageForm, Made, Wider
+from pipeline.preparation.made import Broken, Made, Wider
+from pipeline.preparation.make import ImageForm
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files
@@ -58,7 +60,14 @@ class SourceLook:
     @property
     def understood(self) -> Understood:
         """The facts that a person checks at a glance."""
-        return understand(self._source, self.class_names, self._listing, self._settings)
+        return understand(self._source, self.class_names, self._listing, self._settings, self._form)
+
+    @property
+    def _form(self) -> Form:
+        """The form that prepare would give the samples, before it meets one that asks for a wider
+        one.
+        """
+        return self._listing.look.decided(self._settings, self._source, self._raw)
 
     def resized(self, short_px: int) -> "SourceLook":
         """Returns a look at the same images, each made a square of this size; broken ones are
@@ -107,7 +116,7 @@ class SourceLook:
         sizes = []
         for raw in self._some():
             with suppress(DecodeError):
-                sizes.append(height_and_width(raw.content))
+                sizes.append(height_and_width(raw.of_image))
         return sizes
 
     def _some(self) -> Iterator[RawImage]:
@@ -120,9 +129,9 @@ class SourceLook:
             raws = islice(self._source.images(self._raw, rows.start), len(rows))
             yield from (raw for raw in raws if raw.split == "train")
 
-    def _made(self, raws: list[RawImage]) -> tuple[ImageForm, list[Made | Broken]]:
+    def _made(self, raws: list[RawImage]) -> tuple[Form, list[Made | Broken]]:
         """Returns the images in the form that prepare would give them, and that form."""
-        form = self._listing.pixels.decided(self._settings.form)
+        form = self._form
         while True:
             made = list(map_in_order(form.make, raws, os.cpu_count() or 1))
             wider = next((one.form for one in made if isinstance(one, Wider)), None)
@@ -130,23 +139,24 @@ class SourceLook:
                 return form, [one for one in made if not isinstance(one, Wider)]
             form = wider
 
-    def _split(self, whole: list[Made], form: ImageForm) -> SplitInMemory:
-        assert form.channels is not None, "it was found"
+    def _split(self, whole: list[Made], form: Form) -> SplitInMemory:
         images = []
         for one in whole:
             if form.storage == "pixels":
-                images.append(np.frombuffer(one.stored, np.uint8).reshape(one.shape))
+                images.append(np.frombuffer(one.stored, form.kind.dtype).reshape(one.shape))
             else:
+                assert isinstance(form, ImageForm), "nothing else is stored as files"
+                assert form.channels is not None, "it was found"
                 pixels = decode(one.stored, form.channels)
                 images.append(fit(pixels, form.image_px) if form.image_px else pixels)
         labels = torch.from_numpy(self._numbering.of_images(whole))
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)
         return SplitInMemory(torch.from_numpy(np.stack(images)), labels, ids)
 
-    def _data(self, some: SplitInMemory, form: ImageForm) -> DatasetManifest:
+    def _data(self, some: SplitInMemory, form: Form) -> DatasetManifest:
         """Returns about the manifest that prepare will write."""
         sizes = self._split_sizes
-        mean, std = channel_statistics(some.inputs)
+        mean, std = channel_statistics(some.inputs) if form.num_counted else ([], [])
         shape = list(some.inputs.shape[1:])
         data = DatasetManifest(self._source.kind, list(self.class_names), shape, mean, std, sizes, {}, 0, 0)
         num_unlabelled = self._by_split["train"][None]
@@ -192,7 +202,7 @@ class SourceLook:
         """Returns the training images by class, without those that will be held out."""
         return {name: self._by_split["train"][name] for name in self.class_names} if self._listing.is_whole else None
 
-    def _firsts_seen(self, form: ImageForm) -> dict[str, tuple[str, bool]]:
+    def _firsts_seen(self, form: Form) -> dict[str, tuple[str, bool]]:
         states = {}
         for split, made in ((split, form.make(raw)) for split, raw in self._listing.firsts.items()):
             assert not isinstance(made, Wider), "the first images were looked at"

@@ -12,7 +12,8 @@ from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.disk import tree_bytes
 from pipeline.doctor.load import Clock
 from pipeline.labelling.temporary import FullDiskError, temporary_folder
-from pipeline.preparation.make import ImageForm, Made
+from pipeline.preparation.form import Form
+from pipeline.preparation.made import Made
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.base import RawImage
@@ -65,7 +66,7 @@ def _pooling_seconds(pool: partial[Pool], raws: list[RawImage], clock: Clock) ->
 
 
 def _write(
-    some: SplitInMemory, whole: list[Made], form: ImageForm, numbering: Numbering, clock: Clock
+    some: SplitInMemory, whole: list[Made], form: Form, numbering: Numbering, clock: Clock
 ) -> tuple[float, float]:
     """Returns the bytes and the seconds that writing an image into data/prepare takes.
 
@@ -74,7 +75,7 @@ def _write(
     sizes, seconds = [], []
     for times in (1, 1, _WRITTEN_TIMES):  # the first one warms up
         rows = np.tile(np.arange(len(some)), times)
-        split = SplitInMemory(some.inputs[rows], some.hard_labels[rows], some.sample_ids[rows])
+        split = SplitInMemory(some.inputs[rows], some.hard_labels[rows], some.sample_ids[rows], some.content)
         written = SplitRows.of(split)
         if form.storage == "encoded":
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
@@ -82,7 +83,7 @@ def _write(
             written = replace(written, sizes=lengths, contents=partial(_from, contents))
         start = clock.read()
         with temporary_folder() as folder:
-            write_split(folder / "train.zarr", written, some.inputs.shape[1:])
+            write_split(folder / "train.zarr", written, some.inputs.shape[1:], kind=form.kind)
             seconds.append(clock.read() - start)
             sizes.append(tree_bytes(folder))
     more = (_WRITTEN_TIMES - 1) * len(some)

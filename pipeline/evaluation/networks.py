@@ -79,7 +79,7 @@ def network_facts(name: str, folder: Path, reports: Path, meta: ModelMeta, model
         labels=settings.get("labels"),
         twin_of=settings.get("twin_of"),
         parameters=count_parameters(model),
-        multiply_adds=count_multiply_adds(model, meta.image_shape),
+        multiply_adds=count_multiply_adds(model, meta.blank()),
         file_bytes=_weight_file(folder, meta).stat().st_size,
         settings=settings,
         train_seconds=read_json(report, made_by=stage_of(name)).get("seconds"),

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer, UInt8, UInt64
+from jaxtyping import Float, Int64, Integer, UInt64
 
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import read_probs
@@ -77,7 +77,7 @@ class Samples:
     """The chosen samples as they are in the data; those of the training split come first."""
 
     chosen: list[Chosen]
-    images: UInt8[torch.Tensor, "chosen channels height width"]
+    images: Integer[torch.Tensor, "chosen ..."]
     hard_labels: Integer[torch.Tensor, "chosen ..."]
     sample_ids: UInt64[np.ndarray, " chosen"]
 

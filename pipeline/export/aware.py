@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 
 from pipeline.export.fake_int8 import FakeInt8
 from pipeline.export.int8_file import whole_form
@@ -86,7 +86,7 @@ def write_aware(path: Path, source: Path, samples: Samples, settings: Export, fu
     return _facts(path, fake, samples, form.bits, run.settings.epochs * run.task.steps_per_epoch)
 
 
-def _check_operators(source: Path, images: UInt8[torch.Tensor, "images channels height width"]) -> None:
+def _check_operators(source: Path, images: Integer[torch.Tensor, "images ..."]) -> None:
     """Raises ExportError where a network in float32 is another one here than in onnxruntime."""
     onnx, _ = onnx_libraries()
     expected = run_onnx(source, [images])
@@ -128,7 +128,7 @@ def _facts(path: Path, fake: FakeInt8, samples: Samples, bits: int, num_steps: i
 @torch.no_grad()
 def _logits(
     network: FakeInt8,
-    images: UInt8[torch.Tensor, "images channels height width"],
+    images: Integer[torch.Tensor, "images ..."],
     keep: Keep = lambda outputs: outputs,
 ) -> Float[torch.Tensor, "images classes *grid"]:
     return torch.cat([keep(network(some)) for some in in_batches(images)])

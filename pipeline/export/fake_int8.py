@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pipeline.export.libraries import ExportError, onnx_libraries
@@ -76,7 +76,7 @@ class FakeInt8(nn.Module):
         for name in self._stored.keys() - self.weights.keys() - self.log_scales.keys():
             self._keep(name, self._stored[name])
 
-    def forward(self, pixels: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes *grid"]:
+    def forward(self, pixels: Integer[Tensor, "batch ..."]) -> Float[Tensor, "batch classes *grid"]:
         values: dict[str, Any] = {"": None, INPUT: pixels, **self._whole_numbers}
         values |= dict(self._constants.named_buffers()) | dict(self.weights.items())
         values |= {name: log_scale.exp() for name, log_scale in self.log_scales.items()}

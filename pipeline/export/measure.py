@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 
 from pipeline.core.progress import progress
 from pipeline.data.splits import Split
@@ -26,7 +26,7 @@ from pipeline.signals.thinning import kept_labels, kept_outputs
 _BATCH_SIZE = 100
 _WARMUP = 10
 
-Batches = Iterable[UInt8[torch.Tensor, "_ channels height width"]]
+Batches = Iterable[Integer[torch.Tensor, "_ ..."]]
 Run = Callable[[Batches, Keep], Float[torch.Tensor, "samples classes *grid"]]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from torch.export import ExportedProgram
 
 from pipeline.core.files import write_bytes
@@ -100,7 +100,7 @@ def has_graphs_inside(graph: Any) -> bool:
 
 def run_onnx(
     path: Path,
-    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+    batches: Iterable[Integer[torch.Tensor, "_ ..."]],
     keep: Keep = lambda outputs: outputs,
 ) -> Float[torch.Tensor, "samples classes *grid"]:
     """Returns logits by onnxruntime, in the batches' order.

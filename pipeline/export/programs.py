@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer
 from torch.export import Dim, ExportedProgram
 from torch.fx.node import map_aggregate
 
@@ -14,7 +14,7 @@ from pipeline.export.untraceable import untraceable
 from pipeline.models import Classifier
 
 
-def trace(model: Classifier, images: UInt8[torch.Tensor, "batch channels height width"]) -> ExportedProgram:
+def trace(model: Classifier, images: Integer[torch.Tensor, "batch ..."]) -> ExportedProgram:
     """Returns the graph of a network in eval mode for images like these.
 
     With several images, it takes batches of any size. The graph leaves out the memory order that

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer
 
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
 from pipeline.export.onnx_file import INPUT, OUTPUT, has_graphs_inside, save_onnx
@@ -46,7 +46,7 @@ class Quantiser:
         layers: The layers with weights, in the network's order, and how many weights each has.
     """
 
-    def __init__(self, source: Path, images: UInt8[torch.Tensor, "images channels height width"], ranges: Path) -> None:
+    def __init__(self, source: Path, images: Integer[torch.Tensor, "images ..."], ranges: Path) -> None:
         onnx, _ = onnx_libraries()
         self._model = _with_safe_names(onnx.load(source))
         self._images, self._ranges = images, ranges
@@ -115,7 +115,7 @@ class Quantiser:
 
 
 @contextmanager
-def quantiser(source: Path, images: UInt8[torch.Tensor, "images channels height width"]) -> Iterator[Quantiser]:
+def quantiser(source: Path, images: Integer[torch.Tensor, "images ..."]) -> Iterator[Quantiser]:
     """Gives the quantiser of an ONNX file.
 
     Args:
@@ -166,8 +166,8 @@ def _with_safe_names(model: Any) -> Any:
 
 
 def in_batches(
-    images: UInt8[torch.Tensor, "images channels height width"],
-) -> tuple[UInt8[torch.Tensor, "_ channels height width"], ...]:
+    images: Integer[torch.Tensor, "images ..."],
+) -> tuple[Integer[torch.Tensor, "_ ..."], ...]:
     """Returns images in batches that onnxruntime is given at once."""
     size = max(1, min(_BATCH, _PIXELS_AT_ONCE // math.prod(images.shape[2:])))
     batches: tuple[torch.Tensor, ...] = images.split(size)
@@ -177,7 +177,7 @@ def in_batches(
 class _Calibration:
     """A reader of images batch by batch, as onnxruntime asks for them."""
 
-    def __init__(self, images: UInt8[torch.Tensor, "images channels height width"]) -> None:
+    def __init__(self, images: Integer[torch.Tensor, "images ..."]) -> None:
         self._batches = (batch.numpy() for batch in in_batches(images))
 
     def get_next(self) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pipeline.core.config import load_row, load_rows
 from pipeline.core.errors import ConfigError, DataError, listed
 from pipeline.core.progress import say
+from pipeline.data.content_files import detail_of
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.manifest import DatasetManifest
 from pipeline.labelling.at_once import samples_of_block
@@ -180,6 +181,7 @@ def manifests_of(
             teacher=teacher,
             signal=data.signal,
             positions=data.positions,
+            input=samples_of(data),
         )
         if isinstance(row, Encoding) and row.is_of_embeddings:
             manifest = _of_embeddings(manifest, dimensions, f"encodings.{name}")
@@ -192,6 +194,11 @@ def manifests_of(
         holds_labels = isinstance(row, Budget) or bool(row.fields(manifest.space))
         manifests[name] = manifest if holds_labels else replace(manifest, teacher=None)
     return manifests
+
+
+def samples_of(data: DatasetManifest) -> dict[str, Any] | None:
+    """Returns what a store states about samples that are no images."""
+    return None if data.input is None else {"kind": data.kind.name, "detail": detail_of(data.input)}
 
 
 def _of_embeddings(manifest: Manifest, dimensions: int | None, where: str) -> Manifest:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8, UInt64
+from jaxtyping import Float, Int64, Integer, UInt64
 from torch import nn
 
 from pipeline.core.errors import ModelError
@@ -102,7 +102,7 @@ def embedding_size(folder: Path) -> int:
     ModelError where it has none.
     """
     meta = read_meta(folder, made_by="train_teacher")
-    return meta.embedded(read_model(folder, made_by="train_teacher"), folder).size(meta.image_shape)
+    return meta.embedded(read_model(folder, made_by="train_teacher"), folder).size(meta.blank())
 
 
 def label_rows(
@@ -148,7 +148,7 @@ def compute_logits(
     )
 
 
-def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Iterator[UInt8[torch.Tensor, "_ ..."]]:
+def rendered_there(plan: ViewPlan, batch_size: int, device: torch.device) -> Iterator[Integer[torch.Tensor, "_ ..."]]:
     """Yields the views of a plan, rendered on a device from inputs in this machine's memory or on
     disk.
     """

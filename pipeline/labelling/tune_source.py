@@ -122,7 +122,7 @@ def labels_of_teacher(params: Path, data: Path, folder: Path) -> LabelSource:
     settings = load_section(LabelSettings, "dump_labels", params)
     device = choose_device(settings.device)
     dataset = ImageDataset(data)
-    settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views")
+    settings.views.check(dataset.manifest.image_shape, f"{params}: dump_labels.views", dataset.manifest.kind)
     _need_whole_labels(dataset.manifest.positions, str(data))
     class_names = read_meta(folder, made_by="train_teacher").class_names
     if class_names != dataset.manifest.class_names:

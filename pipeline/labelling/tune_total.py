@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.progress import progress
+from pipeline.data.input_kinds import IMAGE
 from pipeline.data.splits import Split
 from pipeline.labelling.choosing import choose
 from pipeline.labelling.first_views import MeanPrediction
@@ -133,6 +134,7 @@ class TrialPart:
 
     def _begin(self, folder: Path, pair: Pair) -> StoreWriter:
         source, encoding, views = self.source, pair.rung.encoding, self._views(pair.num_views)
+        content = self.split.content
         manifest = Manifest(
             encoding=encoding.to_dict(),
             class_names=self.class_names,
@@ -144,6 +146,7 @@ class TrialPart:
             views=source.views.to_dict(),
             dataset_fingerprint="",
             teacher=None,
+            input=None if content.kind is IMAGE else {"kind": content.kind.name, "detail": content.detail},
         )
         canaries = make_canaries(self.split, source.views, views, _NUM_CANARIES, self._order)
         path, records = folder / f"{pair.num_views}.zarr", folder / f"{pair.num_views}.records"

@@ -1,4 +1,4 @@
-"""Canaries: a few pixels of a few views, kept in a store, by which a reader proves that it renders
+"""Canaries: a few numbers of a few views (pixels of images), kept in a store, by which a reader proves that it renders
 what the teacher saw. Stores of format 1 keep thumbnails instead.
 """
 
@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8, UInt64
+from jaxtyping import Int64, Integer, UInt64
 
 from pipeline.core.errors import StoreError
 from pipeline.core.remedies import Remedies
 from pipeline.core.seeding import integers_below, philox
+from pipeline.data.input_kinds import IMAGE, INPUT_KINDS, InputKind
 from pipeline.data.sample_ids import find_samples
 from pipeline.data.splits import Split
 from pipeline.labels.manifest import OF_STAGES
 from pipeline.views.plan import RowOrder, need_partners, plan_view, thumbnail_shape_of
 from pipeline.views.spec import ViewSpec
 
-TOLERANCE_LEVELS = 2  # of 255: what rounding in another library may do, and far less than a shift by one pixel
 NUM_POINTS = 16  # of a view, which refuse what thumbnails of 32 x 32 do (tests/labels/test_canary_power.py)
 _MOST_POINTS = 1024
+_TYPES = {kind.dtype for kind in INPUT_KINDS.values()}
 
 
 #: The array of a store that holds each field of `Canaries`; docs/store-format.md names them.
@@ -40,7 +41,7 @@ class Canaries:
 
     sample_ids: UInt64[np.ndarray, " canaries"]
     views: Int64[np.ndarray, " canaries"]
-    rendered: UInt8[np.ndarray, "canaries ..."]
+    rendered: Integer[np.ndarray, "canaries ..."]
 
     @property
     def are_points(self) -> bool:
@@ -52,15 +53,19 @@ class Canaries:
         return Canaries(self.sample_ids[rows], self.views[rows], self.rendered[rows])
 
 
-def canary_layouts(rendered: Sequence[int]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Returns shape and type of each canary array, where what is kept of the views has a shape."""
+def canary_layouts(
+    rendered: Sequence[int], dtype: np.dtype[Any] = IMAGE.dtype
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Returns shape and type of each canary array, where what is kept of the views has a shape and a
+    type.
+    """
     count, *each = rendered or (0,)
     if not (len(each) == 3 or (len(each) == 2 and 1 <= each[1] <= _MOST_POINTS)):
         each = [1, NUM_POINTS]
-    shapes = {
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "sample_ids": ((count,), np.uint64),
         "views": ((count,), np.int64),
-        "rendered": ((count, *each), np.uint8),
+        "rendered": ((count, *each), dtype if dtype in _TYPES else IMAGE.dtype),
     }
     return {CANARY_ARRAYS[name]: (shape, np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}
 
@@ -81,7 +86,7 @@ def make_canaries(
     numbers = np.asarray(views, dtype=np.int64)[position % len(views)]
     order = np.argsort(numbers, kind="stable")
     ids, numbers = split.sample_ids[rows[order]], numbers[order]
-    shape = (split.input_shape[0], NUM_POINTS)
+    shape = (_num_channels(split), NUM_POINTS)
     return Canaries(ids, numbers, _render(split, rows[order], numbers, spec, row_order, shape).numpy())
 
 
@@ -105,22 +110,32 @@ def check_canaries(
     if row_order:
         need_partners(split, spec, row_order)
     shape = tuple(canaries.rendered.shape[1:])
-    if shape != ((split.input_shape[0], shape[-1]) if canaries.are_points else thumbnail_shape_of(split)):
+    if shape != ((_num_channels(split), shape[-1]) if canaries.are_points else thumbnail_shape_of(split)):
         found, kept = f"inputs of shape {split.input_shape}", "points" if canaries.are_points else "thumbnails"
         raise StoreError(where, found, expected=f"{kept} of shape {shape}")
     rendered = _render(split, rows[here], canaries.views[here], spec, row_order, shape)
-    difference = (rendered.int() - torch.from_numpy(canaries.rendered[here]).int()).abs().flatten(1).amax(dim=1)
-    if wrong := int((difference > TOLERANCE_LEVELS).sum()):
-        first = int(torch.nonzero(difference > TOLERANCE_LEVELS)[0])
+    tolerance = split.content.kind.tolerance
+    difference = (rendered.long() - torch.from_numpy(canaries.rendered[here]).long()).abs().flatten(1).amax(dim=1)
+    if wrong := int((difference > tolerance).sum()):
+        first = int(torch.nonzero(difference > tolerance)[0])
         sample, view = int(canaries.sample_ids[here][first]), int(canaries.views[here][first])
         raise StoreError(
             where,
             f"{wrong} of {int(here.sum())} views are not what the teacher saw (first: sample {sample:016x}, view {view}, "
-            f"{int(difference[first])} of 255 levels off)",
-            expected=f"at most {TOLERANCE_LEVELS} levels",
+            f"{_off(int(difference[first]), split.content.kind)})",
+            expected=f"at most {tolerance} levels" if tolerance else "the same numbers",
             fix=remedies.other_views,
         )
     return int(here.sum())
+
+
+def _num_channels(split: Split) -> int:
+    """Returns the channels of a sample; what is not an image has one."""
+    return split.input_shape[0] if len(split.input_shape) == 3 else 1
+
+
+def _off(difference: int, kind: InputKind) -> str:
+    return f"{difference} of 255 levels off" if kind is IMAGE else "other numbers"
 
 
 def _render(
@@ -132,7 +147,7 @@ def _render(
     shape: tuple[int, ...],
 ) -> torch.Tensor:
     """Returns what is kept of some views, each of this shape."""
-    rendered = torch.empty((len(rows), *shape), dtype=torch.uint8)
+    rendered = torch.from_numpy(np.empty((len(rows), *shape), split.content.kind.dtype))
     for view in np.unique(views):
         chosen = np.flatnonzero(views == view)
         plan = plan_view(split, spec, int(view), rows=rows[chosen], row_order=row_order)

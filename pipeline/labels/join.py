@@ -13,6 +13,7 @@ from pipeline.data.paging import Paging
 from pipeline.data.splits import Split
 from pipeline.data.windows import Columns
 from pipeline.labels.fields import Labels, SomeLabels, gather
+from pipeline.labels.manifest import Samples
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 
@@ -29,6 +30,7 @@ class JoinedStore:
 
     def __init__(self, split: Split, store: StoreReader, budget: MemoryBudget | None) -> None:
         self.split, self.store, self.budget = split, store, budget
+        need_same_content(split, store)
         same = store.samples.same(StoredSamples.of(split.sample_ids))
         self._rows = None if same else torch.from_numpy(match_rows(split, store))
         self.paging = self._paging()
@@ -60,6 +62,16 @@ class JoinedStore:
         """Returns the rows of the store for a page of the split."""
         first = page.start if self._rows is None else int(self._rows[page.start])
         return range(first, first + len(page))
+
+
+def need_same_content(split: Split, store: StoreReader) -> None:
+    """Raises StoreError where a store is for samples of another kind than the split's, or for ones
+    whose numbers mean something else.
+    """
+    here, there = Samples(split.content.kind.name, split.content.detail), store.manifest.samples
+    if here != there:
+        fix = store.remedies.other_views
+        raise StoreError(store.location, f"its labels are of {there}", expected=f"those of {here}", fix=fix)
 
 
 def label_bytes(store: StoreReader, count: int | None = None) -> int:
@@ -120,8 +132,8 @@ def choose_held(stores: Sequence[JoinedStore]) -> list[bool]:
         return [True] * len(stores)
     split, budget, held = stores[0].split, stores[0].budget, []
     assert budget is not None, "what is streamed has a budget"
-    room = budget.share(split.input_shape)
-    least = budget.least(split.input_shape, sum(label_bytes(joined.store) for joined in stores))
+    room = budget.share(split.input_bytes)
+    least = budget.least(split.input_bytes, sum(label_bytes(joined.store) for joined in stores))
     for joined in stores:
         held.append(label_bytes(joined.store) <= room)
         room -= label_bytes(joined.store, None if held[-1] else 2 * joined.paging.window_rows)

@@ -16,6 +16,7 @@ from pipeline.core.config import STRICT, validate
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import fingerprint
 from pipeline.core.remedies import Remedies
+from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.labels.encodings import LabelSpace
 from pipeline.signals import StoredKind
 from pipeline.views.spec import ViewSpec
@@ -115,6 +116,22 @@ class _Part:
     teacher: _Teacher | None
 
 
+@typed(frozen=True, config=STRICT)
+class Samples:
+    """The entry `input`, of a store whose samples are no images.
+
+    Attributes:
+        detail: What decides what their numbers mean: the rate of sounds in Hz, the digest of the
+            columns of rows.
+    """
+
+    kind: InputKindName
+    detail: Annotated[str, Field(max_length=500)] = ""
+
+    def __str__(self) -> str:
+        return f"{INPUT_KINDS[self.kind].things}{f' ({self.detail})' if self.detail else ''}"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The facts that a store states about itself; `complete` is set last.
@@ -136,6 +153,7 @@ class Manifest:
     signal: StoredKind = "categorical"
     num_dimensions: Annotated[int, Field(ge=1, le=MOST_DIMENSIONS)] | None = None
     positions: tuple[_Side, _Side] | None = None
+    input: dict[str, Any] | None = None
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
     table_bytes: NonNegativeInt | None = None
@@ -147,6 +165,11 @@ class Manifest:
     version: int = VERSION
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT  # as `parse_manifest` reads it
+
+    @property
+    def samples(self) -> Samples:
+        """What its samples are."""
+        return Samples(**(self.input or {"kind": "image"}))
 
     @property
     def num_classes(self) -> int:
@@ -201,7 +224,11 @@ class Manifest:
     def signed(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON, with its own fingerprint."""
         content = asdict(self) | {"fingerprint": ""}
-        for name in ("num_dimensions", "positions"):  # as stores of classes have always been written
+        for name in (
+            "num_dimensions",
+            "positions",
+            "input",
+        ):  # as stores of images and classes have always been written
             if content[name] is None:
                 del content[name]
         return content | {"fingerprint": manifest_fingerprint(content)}
@@ -260,6 +287,7 @@ def _typed(content: Mapping[str, Any]) -> Manifest:
     figures = _VectorFidelity if manifest.is_of_embeddings else _Fidelity
     validate(figures | None, manifest.fidelity, "manifest.fidelity")
     validate(_Teacher | None, manifest.teacher, "manifest.teacher")
+    validate(Samples | None, manifest.input, "manifest.input")
     return manifest
 
 
@@ -294,6 +322,7 @@ def _decides(manifest: Manifest) -> list[Any]:
         m.signal,
         m.num_dimensions,
         m.positions,
+        m.input,
         m.encoding,
         m.class_names,
         m.temperature,

@@ -274,7 +274,8 @@ class StoreReader:
             expected["block_digest"] = ((manifest.num_views, manifest.blocks_per_view), np.dtype(np.uint64))
         if anchors:
             expected["anchor_digest"] = ((manifest.blocks_per_view,), np.dtype(np.uint64))
-        expected |= canary_layouts(self._group.layout(CANARY_ARRAYS["rendered"]).shape)
+        rendered = self._group.layout(CANARY_ARRAYS["rendered"])
+        expected |= canary_layouts(rendered.shape, rendered.dtype)
         row_axes = dict.fromkeys(self._fields, 1) | dict.fromkeys(anchors, 0)
         for name, (shape, dtype) in expected.items():
             found, block_rows = self._group.layout(name), manifest.block_samples if name in row_axes else None

@@ -2,28 +2,35 @@
 
 A name leads building.py to the file of the place that the network comes from: a family of our own,
 torchvision, timm, a function in a file of the user's, or an ONNX file. A library is imported only
-where a name asks for it. A Classifier wraps the network: pixels in, logits of the data's classes
-out. A new small family belongs into `FAMILIES` of families.py, a new library into a file of its
+where a name asks for it. A Classifier wraps the network: samples in, logits of the data's classes
+out; there is one for each kind of inputs. A new small family belongs into `FAMILIES` of families.py, a new library into a file of its
 own.
 
 answers.py       whether a network can be relied on, before its first step and when it is written
 blocks.py        layers that families have in common
 building.py      the network that a name stands for, and its own file
 classes.py       the outputs of a teacher that stand for each class of the data
-classifier.py    a network with all that stands between pixels and logits of classes
+classifier.py    a network with all that stands between samples and logits of classes
 compilers.py     the compilers that torch calls
 counting.py      the size of a network, and its multiply-adds
 devices.py       the device, and the data that may lie on it
 embedding.py     the embedding of a network, beside its logits
 faults.py        exceptions of a network's own code, with the layer and the line
-families.py      small families for small images, trained from nothing on a processor
+families.py      small families for small images, and the table of all
 forms.py         outputs for an image or at each of its pixels, brought to the image's size
+image_classifier.py  a network that takes images
+input_side.py    what stands between samples that are no images and a network
 norms.py         norms that are given a single value, of which there is no variance
 onnx.py          a network in an ONNX file, for inference alone; imports onnx and onnxruntime
 output_kinds.py  whether outputs are logits or probabilities, and logits of either
 precision.py     the number format to compute in
 predict.py       logits of many batches, in smaller ones where memory is short
+row_classifier.py  a network that takes rows of a table
+row_families.py  small families for rows
 saved.py         a trained network on disk
+sound_classifier.py  a network that takes sounds, by their log-mel spectra
+text_classifier.py  a network that takes texts; the one file that imports tokenizers
+text_families.py  small families for texts
 timm.py          networks of timm; the one file that imports it
 torchvision.py   networks of torchvision; the one file that imports it
 unet.py          a small family that gives logits at each pixel
@@ -49,6 +56,7 @@ from pipeline.models.classes import match_classes, read_class_names
 from pipeline.models.classifier import Classifier, group_table, join_outputs
 from pipeline.models.counting import count_multiply_adds, count_parameters
 from pipeline.models.families import FAMILIES, convnet_small, resnet_small, vgg_small
+from pipeline.models.image_classifier import ImageClassifier
 from pipeline.models.onnx import OnnxNetwork
 from pipeline.models.weights import Weights, find_misfits, load_weights, read_weights
 
@@ -56,6 +64,7 @@ __all__ = [
     "FAMILIES",
     "Classifier",
     "ClassifierSpec",
+    "ImageClassifier",
     "OnnxNetwork",
     "Weights",
     "build_network",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from torch import nn
 
 from pipeline.core.errors import ModelError, listed
@@ -28,7 +28,7 @@ _SEED = 0x5EEDF00D  # of a network that is built to be filled with another one's
 _SAME, _ALONE = 0.01, 0.05
 _ROUNDING = 1e-6
 
-Pixels = UInt8[torch.Tensor, "some channels height width"]
+Pixels = Integer[torch.Tensor, "some ..."]
 Logits = Float[torch.Tensor, "some classes *grid"]
 
 

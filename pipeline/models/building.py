@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from pipeline.core.errors import ModelError, suggest
 from pipeline.core.shortage import is_out_of_memory, memory_asked
 from pipeline.models import families, onnx, timm, torchvision, user_file
 from pipeline.models.classifier import Classifier, Outputs
+from pipeline.models.families import InputSize
+from pipeline.models.image_classifier import ImageClassifier
+from pipeline.models.input_side import InputSide
 from pipeline.models.output_kinds import OutputKind
 from pipeline.models.weights import Weights
 from pipeline.signals import SignalKind, signal_named
@@ -33,6 +36,8 @@ class ClassifierSpec:
         channels: The channels of the images; `mean` and `std` are theirs, in units of 255 pixel
             levels.
         size_px: Height and width that the network wants, where it is not that of the images.
+        side: What stands between samples that are no images and the network; images have the four
+            above instead.
         groups: The network's outputs that stand for each class, where these are not the same.
         num_outputs: The outputs of the network, where they are not `num_classes`.
         outputs: Their kind.
@@ -43,14 +48,15 @@ class ClassifierSpec:
     settings: Mapping[str, Any]
     _: KW_ONLY
     num_classes: int
-    channels: int
-    mean: list[float]
-    std: list[float]
+    channels: int = 0
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
     size_px: Sequence[int] | None = None
     groups: Sequence[Sequence[int]] | None = None
     num_outputs: int | None = None
     outputs: OutputKind = "logits"
     signal: SignalKind = "categorical"
+    side: InputSide | None = None
 
     def build(self, seed: int = 0, file: Path | None = None) -> Classifier:
         """Returns the classifier, initialised from `seed`, in channels-last order.
@@ -66,32 +72,35 @@ class ClassifierSpec:
             torch.manual_seed(seed)
             outputs = self.num_outputs or self.num_classes
             try:
-                network, network_channels = build_network(self.name, self.settings, outputs, self.channels, file)
+                size = self.channels if self.side is None else self.side.size
+                network, network_channels = build_network(self.name, self.settings, outputs, size, file)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 found, fix = f"building it asks for {memory_asked(error)}", "a smaller one, by model_settings"
                 raise ModelError(f"model {self.name!r}", found, fix=fix) from error
-        classifier = Classifier(
-            network,
-            self.mean,
-            self.std,
-            network_channels=network_channels,
-            size_px=self.size_px,
-            outputs=Outputs(self.groups, self.outputs, signal_named(self.signal)),
+        meaning = Outputs(self.groups, self.outputs, signal_named(self.signal))
+        if self.side is not None:
+            classifier = self.side.classifier(network, meaning)
+            classifier.name = self.name
+            return classifier
+        assert isinstance(network_channels, int), "images have channels"
+        classifier = ImageClassifier(
+            network, self.mean, self.std, network_channels=network_channels, size_px=self.size_px, outputs=meaning
         )
         classifier.name = self.name
         return classifier.to(memory_format=torch.channels_last)
 
 
 def build_network(
-    name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
-) -> tuple[nn.Module, int]:
-    """Returns the bare network, and the number of channels that its images have.
+    name: str, settings: Mapping[str, Any], num_outputs: int, size: InputSize, file: Path | None = None
+) -> tuple[nn.Module, InputSize]:
+    """Returns the bare network, and the number of channels that its images have; of other inputs
+    their `size`.
 
     Raises ModelError or ConfigError where it can't be built, or has a layer whose size is open.
     """
-    network, network_channels = _build(name, settings, num_outputs, channels, file)
+    network, network_channels = _build(name, settings, num_outputs, size, file)
     for key, tensor in (*network.named_parameters(), *network.named_buffers()):
         if nn.parameter.is_lazy(tensor):
             found = f"{key} has no size before the first image (a lazy layer)"
@@ -100,8 +109,8 @@ def build_network(
 
 
 def _build(
-    name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None
-) -> tuple[nn.Module, int]:
+    name: str, settings: Mapping[str, Any], num_outputs: int, size: InputSize, file: Path | None
+) -> tuple[nn.Module, InputSize]:
     if name.startswith(_TORCHVISION):
         return torchvision.build(name, settings, num_outputs), torchvision.CHANNELS
     if name.startswith(_TIMM):
@@ -109,10 +118,10 @@ def _build(
     if own := network_file(name):
         if name.startswith(_ONNX):
             network = onnx.OnnxNetwork(file or own, settings, name)
-            return network, network.channels or channels
-        return user_file.build(name, settings, num_outputs, channels, file or own), channels
+            return network, network.channels or size
+        return user_file.build(name, settings, num_outputs, size, file or own), size
     check_settings(name, settings)
-    return families.build(name, settings, num_outputs, channels), channels
+    return families.build(name, settings, num_outputs, size), size
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
@@ -201,7 +210,7 @@ def copy_network_file(name: str, folder: Path) -> None:
 
 
 def head_names(
-    name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path | None = None
+    name: str, settings: Mapping[str, Any], num_outputs: int, size: InputSize, file: Path | None = None
 ) -> frozenset[str]:
     """Returns the names of a bare network's head: the tensors whose shape follows the outputs.
 
@@ -209,8 +218,7 @@ def head_names(
     """
     with torch.random.fork_rng(devices=[]):
         one, other = (
-            build_network(name, settings, count, channels, file)[0].state_dict()
-            for count in (num_outputs, num_outputs + 1)
+            build_network(name, settings, count, size, file)[0].state_dict() for count in (num_outputs, num_outputs + 1)
         )
     head = frozenset(key for key in one if key not in other or one[key].shape != other[key].shape)
     if not head:

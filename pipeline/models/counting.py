@@ -1,6 +1,7 @@
 """The size of a network, and the arithmetic of its forward pass."""
 
 import torch
+from jaxtyping import Integer
 from torch import nn
 
 from pipeline.models.onnx import OnnxNetwork
@@ -16,8 +17,8 @@ def count_parameters(model: nn.Module) -> int:
     return in_files + sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_multiply_adds(model: nn.Module, image_shape: list[int]) -> int | None:
-    """Returns the multiply-adds of convolutions and linear layers for one image.
+def count_multiply_adds(model: nn.Module, blank: Integer[torch.Tensor, "1 ..."]) -> int | None:
+    """Returns the multiply-adds of convolutions and linear layers for one sample.
 
     None for a network that another library runs.
     """
@@ -28,6 +29,6 @@ def count_multiply_adds(model: nn.Module, image_shape: list[int]) -> int | None:
     was_training = model.training
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model.eval()(torch.zeros(1, *image_shape, dtype=torch.uint8))
+        model.eval()(blank)
     model.train(was_training)
     return int(counter.get_total_flops()) // 2

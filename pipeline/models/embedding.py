@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.models.classifier import EMBEDDING, LOGITS, Classifier
 from pipeline.models.forms import has_maps
 
-Pixels = UInt8[torch.Tensor, "batch channels height width"]
+Inputs = Integer[torch.Tensor, "batch ..."]
 _FIX = f"take another network, or a file of your own that returns {{{LOGITS!r}: ..., {EMBEDDING!r}: ...}}"
 
 
@@ -33,12 +33,13 @@ class Embedded(nn.Module):
         self.train(classifier.training)
 
     @classmethod
-    def of(cls, classifier: Classifier, image_shape: list[int], head: Callable[[], frozenset[str]]) -> "Embedded":
+    def of(cls, classifier: Classifier, blank: torch.Tensor, head: Callable[[], frozenset[str]]) -> "Embedded":
         """Returns a network with its embedding.
 
         Raises ModelError where it has none, or one for each pixel.
 
         Args:
+            blank: A sample as the network takes them.
             head: Returns the names of the bare network's tensors that depend on the number of
                 classes; raises ModelError where there are none.
         """
@@ -50,26 +51,26 @@ class Embedded(nn.Module):
         found: list[Any] = []
         with _watching(classifier.network, None, found), torch.no_grad():
             was_training = classifier.training
-            classifier.eval()(_blank(classifier, image_shape))
+            classifier.eval()(_beside(classifier, blank))
             classifier.train(was_training)
         named = isinstance(found[0], Mapping) and EMBEDDING in found[0]
         return cls(classifier, None if named else _head_layer(head, classifier.name))
 
-    def forward(self, pixels: Pixels) -> tuple[Float[torch.Tensor, "batch classes"], Float[torch.Tensor, "batch _"]]:
+    def forward(self, inputs: Inputs) -> tuple[Float[torch.Tensor, "batch classes"], Float[torch.Tensor, "batch _"]]:
         """Returns the logits and the embedding, both in float32."""
         found: list[Any] = []
         network = self.classifier.network
         with _watching(network, self._head, found):
-            logits = self.classifier(pixels)
+            logits = self.classifier(inputs)
         given = found[-1][EMBEDDING] if self._head is None else found[-1]
-        return logits, _pooled(given, network, self._head, len(pixels), self.classifier.name)
+        return logits, _pooled(given, network, self._head, len(inputs), self.classifier.name)
 
     @torch.no_grad()
-    def size(self, image_shape: list[int]) -> int:
-        """Returns the number of dimensions of the embedding."""
+    def size(self, blank: torch.Tensor) -> int:
+        """Returns the number of dimensions of the embedding, given a sample."""
         was_training = self.training
         self.eval()
-        dimensions = self(_blank(self.classifier, image_shape))[1].shape[1]
+        dimensions = self(_beside(self.classifier, blank))[1].shape[1]
         self.train(was_training)
         return int(dimensions)
 
@@ -81,12 +82,12 @@ class Columns(nn.Module):
         super().__init__()
         self._embedded = embedded
 
-    def forward(self, pixels: Pixels) -> Float[torch.Tensor, "batch columns"]:
-        return torch.cat(self._embedded(pixels), dim=1)
+    def forward(self, inputs: Inputs) -> Float[torch.Tensor, "batch columns"]:
+        return torch.cat(self._embedded(inputs), dim=1)
 
 
-def _blank(classifier: Classifier, image_shape: list[int]) -> torch.Tensor:
-    return torch.zeros(1, *image_shape, dtype=torch.uint8, device=classifier.pixel_mean.device)
+def _beside(classifier: Classifier, blank: torch.Tensor) -> torch.Tensor:
+    return blank.to(next(classifier.parameters()).device)
 
 
 def _head_layer(head: Callable[[], frozenset[str]], name: str) -> str:

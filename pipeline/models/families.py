@@ -1,9 +1,9 @@
-"""Small families of networks, for images of some tens of pixels, trained from nothing on a
-processor.
+"""Small families of networks, trained from nothing on a processor: those for images of some tens of
+pixels, and the table of all.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -16,7 +16,10 @@ from pipeline.core.config import validate
 from pipeline.core.errors import ModelError, suggest
 from pipeline.core.memory import machine_bytes
 from pipeline.core.shortage import in_gigabytes
+from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.models.blocks import conv_norm_relu
+from pipeline.models.row_families import mlp_small
+from pipeline.models.text_families import bag_small
 from pipeline.models.unet import unet_small
 
 Stages = Annotated[
@@ -108,9 +111,32 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "resnet_small": resnet_small,
     "unet_small": unet_small,
     "vgg_small": vgg_small,
+    "bag_small": bag_small,
+    "mlp_small": mlp_small,
 }
+#: Those for inputs that are no images; sounds come to their network as images of one channel.
+_OF_OTHERS: dict[str, InputKindName] = {"bag_small": "tokens", "mlp_small": "row"}
 #: Those that give logits at each pixel; the others give them for an image.
 AT_PIXELS = ("unet_small",)
+
+
+#: What a network is told of its inputs: the channels of images (of sounds 1), the tokens of a
+#: vocabulary, the codes of each column of rows.
+InputSize = int | Sequence[int]
+
+
+def families_for(kind: InputKindName) -> list[str]:
+    """Returns the families that take inputs of a kind."""
+    taken = "image" if kind == "waveform" else kind
+    return [name for name in FAMILIES if _OF_OTHERS.get(name, "image") == taken]
+
+
+def check_kind(name: str, kind: InputKindName) -> None:
+    """Raises ModelError where one of `FAMILIES` is for inputs of another kind."""
+    if name in FAMILIES and name not in (fitting := families_for(kind)):
+        things = INPUT_KINDS[_OF_OTHERS.get(name, "image")].things
+        found, fix = f"is for {things}, and the data is {INPUT_KINDS[kind].things}", "or a file of your own"
+        raise ModelError(f"model {name!r}", found, expected=", ".join(fitting), fix=fix)
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
@@ -127,7 +153,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         validate(parameters[key].annotation, value, f"model {name!r}: {key}")
 
 
-def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int) -> nn.Module:
+def build(name: str, settings: Mapping[str, Any], num_outputs: int, size: InputSize) -> nn.Module:
     """Returns a network of one of `FAMILIES`.
 
     Raises what `check_settings` raises, and ModelError where its weights alone are larger than this
@@ -135,8 +161,8 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: in
     """
     check_settings(name, settings)
     with torch.device("meta"):  # of which tensors have a size and no memory: 5 ms
-        tensors = FAMILIES[name](num_outputs, channels, **settings).state_dict().values()
+        tensors = FAMILIES[name](num_outputs, size, **settings).state_dict().values()
     if (needed := sum(tensor.nbytes for tensor in tensors)) > (there := machine_bytes()):
         found, fix = f"its weights take {in_gigabytes(needed)} of memory", f"a smaller one: {', '.join(settings)}"
         raise ModelError(f"model {name!r}", found, expected=f"less than the {in_gigabytes(there)} here", fix=fix)
-    return FAMILIES[name](num_outputs, channels, **settings)
+    return FAMILIES[name](num_outputs, size, **settings)

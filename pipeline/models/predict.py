@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from torch import nn
 
 from pipeline.core.errors import ModelError
@@ -26,7 +26,7 @@ _bearable: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 def predict_logits(
     model: nn.Module,
-    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+    batches: Iterable[Integer[torch.Tensor, "_ ..."]],
     device: torch.device,
     *,
     on_batch: Callable[[int], object] = lambda count: None,
@@ -64,7 +64,7 @@ def predict_logits(
 
 def predict_each(
     model: nn.Module,
-    batches: Iterable[UInt8[torch.Tensor, "_ channels height width"]],
+    batches: Iterable[Integer[torch.Tensor, "_ ..."]],
     device: torch.device,
     *,
     on_batch: Callable[[int], object] = lambda count: None,
@@ -89,7 +89,7 @@ def at_once(most: int, signal: Signal, image_shape: Sequence[int]) -> int:
 
 
 def _in_pieces(
-    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
+    model: nn.Module, images: Integer[torch.Tensor, "_ ..."], device: torch.device, precision: str
 ) -> Iterator[Float[torch.Tensor, "_ classes *grid"]]:
     """Yields the logits of a batch, of as many images at once as fit in memory."""
     done, halved = 0, False
@@ -117,7 +117,7 @@ def _in_pieces(
 
 @torch.inference_mode()
 def _forward(
-    model: nn.Module, images: UInt8[torch.Tensor, "_ channels height width"], device: torch.device, precision: str
+    model: nn.Module, images: Integer[torch.Tensor, "_ ..."], device: torch.device, precision: str
 ) -> Float[torch.Tensor, "_ classes *grid"] | None:
     """Returns float32 logits on the device; None where its memory does not suffice.
 

@@ -16,11 +16,14 @@ from pipeline.core.errors import ModelError, repaired
 from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
+from pipeline.data.input_kinds import IMAGE, INPUT_KINDS, InputKind
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
 from pipeline.models.embedding import Embedded
+from pipeline.models.families import InputSize, check_kind
 from pipeline.models.faults import place_of, reason
+from pipeline.models.input_side import InputSide, input_side
 from pipeline.models.output_kinds import OutputKind
 
 META = "meta.json"
@@ -31,12 +34,14 @@ class ModelMeta:
     """The description of a trained network: what it was trained for, and its validation figures.
 
     Attributes:
-        image_shape: Of the data; `size_px` is what the network has its images resized to, None: to
-            nothing.
+        image_shape: Of the data, one of its samples; `size_px` is what the network has its images
+            resized to, None: to nothing.
         num_outputs: Of the network, and `class_groups` those that stand for each class; None: a
             class has one, the same.
         outputs: The kind that the network is said to give; None: nothing is said, they are logits.
         signal: The signal of the data that it was trained for.
+        input: What the data states about samples that are no images, and `side` the settings by
+            which the network takes them.
         files: The fingerprints of the files beside the description, by their names.
     """
 
@@ -54,6 +59,8 @@ class ModelMeta:
     class_groups: list[list[int]] | None = None
     outputs: OutputKind | None = None
     signal: SignalKind = "categorical"
+    input: dict[str, Any] | None = None
+    side: dict[str, Any] | None = None
     files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -65,7 +72,17 @@ class ModelMeta:
         It has that data's normalisation.
         """
         pixels = data.image_shape, data.mean, data.std
-        return cls(model, model_settings, data.class_names, *pixels, settings, "", {}, signal=data.signal)
+        facts = data.input
+        return cls(model, model_settings, data.class_names, *pixels, settings, "", {}, signal=data.signal, input=facts)
+
+    @property
+    def kind(self) -> InputKind:
+        """The kind of samples that it takes."""
+        return INPUT_KINDS[(self.input or {"kind": "image"})["kind"]]
+
+    def blank(self, count: int = 1) -> torch.Tensor:
+        """Returns samples as it takes them, all the same."""
+        return self.kind.blank(self.image_shape, count)
 
     def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
         """Returns the description after training."""
@@ -78,6 +95,7 @@ class ModelMeta:
         Args:
             folder: Where the copy of the network's own file is; only who has such a file needs it.
         """
+        check_kind(self.model, self.kind.name)
         model = ClassifierSpec(
             self.model,
             self.model_settings,
@@ -90,6 +108,7 @@ class ModelMeta:
             num_outputs=self.num_outputs,
             outputs=self.outputs or "logits",
             signal=self.signal,
+            side=self._side(folder),
         ).build(seed, file=self._own_file(folder))
         self._try(model)
         return model.train()
@@ -105,7 +124,9 @@ class ModelMeta:
         """
         for what, own, wanted in (
             ("classes", self.class_names, data.class_names),
-            ("images", self.image_shape, data.image_shape),
+            ("kinds of samples", self.kind, data.kind),
+            (data.kind.things, self.image_shape, data.image_shape),
+            (f"{data.kind.things} (what their numbers mean has changed)", self.input, data.input),
             ("kinds of labels", self.signal, data.signal),
         ):
             if own != wanted:
@@ -113,11 +134,12 @@ class ModelMeta:
                 raise ModelError(folder, found, fix=f"run `dvc repro {made_by}`")
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the description as plain values; a signal is named where it is not the usual
-        one.
+        """Returns the description as plain values; a signal is named where it is not the usual one,
+        and an input where it is no image.
         """
         values = asdict(self)
-        return values if self.signal != "categorical" else {key: values[key] for key in values if key != "signal"}
+        usual = {"signal": "categorical", "input": None, "side": None}
+        return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
     def head(self, folder: Path | None = None) -> frozenset[str]:
         """Returns the names of the bare network's tensors that depend on the number of classes.
@@ -125,7 +147,15 @@ class ModelMeta:
         `folder` is as for `build`.
         """
         outputs = self.num_outputs or len(self.class_names)
-        return head_names(self.model, self.model_settings, outputs, self.image_shape[0], self._own_file(folder))
+        return head_names(self.model, self.model_settings, outputs, self.input_size(folder), self._own_file(folder))
+
+    def input_size(self, folder: Path | None = None) -> InputSize:
+        """Returns what the network is told of its inputs; `folder` is as for `build`."""
+        side = self._side(folder)
+        return self.image_shape[0] if side is None else side.size
+
+    def _side(self, folder: Path | None) -> InputSide | None:
+        return input_side(self.input, self.side or {}, folder)
 
     def embedded(self, model: Classifier, folder: Path | None = None) -> Embedded:
         """Returns a network of this description with its embedding; raises ModelError where it has
@@ -133,26 +163,27 @@ class ModelMeta:
 
         `folder` is as for `build`.
         """
-        return Embedded.of(model, self.image_shape, partial(self.head, folder))
+        return Embedded.of(model, self.blank(), partial(self.head, folder))
 
     def _own_file(self, folder: Path | None) -> Path | None:
         return None if folder is None else network_copy(self.model, folder)
 
     def _try(self, model: Classifier) -> None:
-        """Sends one image through the network as it will be used."""
+        """Sends one sample through the network as it will be used."""
+        thing = self.kind.thing
         try:
             with torch.no_grad():
-                found = tuple(model.eval()(torch.zeros(1, *self.image_shape, dtype=torch.uint8)).shape)
+                found = tuple(model.eval()(self.blank()).shape)
         except ModelError:
             raise
         except Exception as error:  # a network of a library or of a user may raise anything
             size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
             place = place_of(traceback.walk_tb(error.__traceback__), model) or f"model {self.model!r}"
-            fix = "input: {size_px: ...} resizes them"
-            raise ModelError(place, f"can't take images of {size} ({reason(error)})", fix=fix) from error
+            fix = "input: {size_px: ...} resizes them" if self.kind is IMAGE else ""
+            raise ModelError(place, f"can't take {self.kind.things} of {size} ({reason(error)})", fix=fix) from error
         if found[:2] != (1, len(self.class_names)):
             expected = f"{(1, len(self.class_names), *found[2:])}: one logit per class"
-            raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one image", expected=expected)
+            raise ModelError(f"model {self.model!r}", f"outputs of shape {found} for one {thing}", expected=expected)
 
 
 def write_model(

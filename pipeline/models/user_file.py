@@ -1,14 +1,15 @@
 """Networks that a function in a file of the user's builds: `path/my_model.py:build`.
 
-The function is `build(num_classes, channels, **model_settings) -> nn.Module`, the file stands by
-itself (it may import what is installed, not its neighbours), because it is kept with the weights.
+The function is `build(num_classes, channels, **model_settings) -> nn.Module`; in place of channels
+it is given the number of tokens where inputs are texts, and the codes of each column where they are
+rows. The file stands by itself (it may import what is installed, not its neighbours), because it is kept with the weights.
 """
 
 import linecache
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,7 @@ def source_file(name: str) -> Path:
     return Path(_parts(name)["file"])
 
 
-def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: int, file: Path) -> nn.Module:
+def build(name: str, settings: Mapping[str, Any], num_outputs: int, size: int | Sequence[int], file: Path) -> nn.Module:
     """Returns the network that the function builds.
 
     Raises ModelError, with the line of the user's file, where there is no such function or it
@@ -49,7 +50,7 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int, channels: in
             f"model {name!r}", f"no function {function!r} in it", expected=suggest(function, own or ["build"])
         )
     try:
-        network = found(num_outputs, channels, **settings)
+        network = found(num_outputs, size, **settings)
     except Exception as error:  # a user's code may raise anything
         raise _explain(name, file, error, f"{function} fails") from error
     if not isinstance(network, nn.Module):

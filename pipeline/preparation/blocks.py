@@ -12,7 +12,7 @@ from jaxtyping import Int8, Int64, Shaped, UInt64
 
 from pipeline.core.files import write_bytes
 from pipeline.data.map_files import Maps
-from pipeline.preparation.make import Broken, Channels, Made
+from pipeline.preparation.made import Broken, Made
 from pipeline.preparation.maps import Map
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.sources.split_names import SPLITS
@@ -80,14 +80,14 @@ class PoolBlock:
 class GrowingBlock:
     """A block that is being filled: its images and their keys, in memory."""
 
-    channels: Channels
+    num_counted: int
     made: list[Made] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     num_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.levels = np.zeros((self.channels, 256), np.int64)
+        self.levels = np.zeros((self.num_counted, 256), np.int64)
 
     def add(self, image: Made | Broken) -> None:
         """Takes one more image."""

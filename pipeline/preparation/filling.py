@@ -6,18 +6,17 @@ second pass is paid only where the look did not see it.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import progress, say
-from pipeline.preparation.make import FOUND, ImageForm
+from pipeline.preparation.form import Form
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool, WiderImageError
 from pipeline.preparation.sources.base import Source
 
 
-def filled_pool(folder: Path, source: Source, raw: Path, class_names: Sequence[str], form: ImageForm) -> Pool:
+def filled_pool(folder: Path, source: Source, raw: Path, class_names: Sequence[str], form: Form) -> Pool:
     """Returns the pool with all images; a killed run goes on in the form that it had.
 
     Args:
@@ -26,9 +25,9 @@ def filled_pool(folder: Path, source: Source, raw: Path, class_names: Sequence[s
     """
     record, numbering = folder / "form.json", Numbering(class_names, source.signal)
     if record.exists():
-        form = replace(form, **read_json(record, made_by="prepare"))
+        form = form.with_found(read_json(record, made_by="prepare"))
     while True:
-        write_json(record, {name: getattr(form, name) for name in FOUND})
+        write_json(record, form.found())
         pool = Pool(folder / "pool", form, numbering, source.count(raw))
         try:
             _fill(pool, source, raw)
@@ -42,6 +41,6 @@ def filled_pool(folder: Path, source: Source, raw: Path, class_names: Sequence[s
 
 def _fill(pool: Pool, source: Source, raw: Path) -> None:
     count = source.count(raw)
-    with progress("prepare", count, "image", pool.num_taken) as on_images:
+    with progress("prepare", count, pool.form.kind.thing, pool.num_taken) as on_images:
         for taken in pool.fill(source.images(raw, pool.num_taken)):
             on_images(taken)

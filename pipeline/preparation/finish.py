@@ -1,7 +1,7 @@
 """A pool written as a data set: splits, lists, manifest, and a line that sums it up."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,22 +47,23 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
     given, levels = pool.column("splits"), pool.levels()
     for some in (splits["val"], splits["test"], _dropped(pool, splits)):
         levels -= pool.count_levels(some[given[some] == SPLITS.index("train")])
+    facts = pool.form.facts(folder, pool.contents(splits["train"]))
     # 2. The manifest, which is written last: who finds it finds all of the data set.
     num_broken = write_broken(folder / "broken.tsv", pool)
     manifest = dataset_manifest(
-        source, pool.numbering.class_names, list(shape), statistics_of(levels), rows, num_broken
+        source, pool.numbering.class_names, list(shape), statistics_of(levels), rows, num_broken, facts
     )
     # 3. Inputs, hard labels and sample ids, split by split.
-    with progress("prepare, splits", sum(map(len, splits.values())), "image") as on_images:
+    with progress("prepare, splits", sum(map(len, splits.values())), pool.form.kind.thing) as on_images:
         for name, split in rows.items():
-            write_split(folder / f"{name}.zarr", split, shape, records / f"{name}.written.json")
+            write_split(folder / f"{name}.zarr", split, shape, records / f"{name}.written.json", pool.form.kind)
             on_images(len(split))
     # 4. The lists beside them.
     write_samples(folder / "samples.tsv", pool, splits)
     if len(some := contradictory(pool)):
         write_contradictions(folder / CONTRADICTIONS, pool, some)
     num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
-    write_sealed(folder / "manifest.json", asdict(manifest))
+    write_sealed(folder / "manifest.json", manifest.to_dict())
     classes_an_image = _classes_an_image(rows) if manifest.signal == "binary" else None
     return Prepared(manifest, num_duplicates, values_line(levels), classes_an_image)
 
@@ -100,7 +101,7 @@ def summary(prepared: Prepared, folder: Path) -> str:
         classes = f"masks, {classes}"
     elif prepared.classes_an_image is not None:
         classes = f"multi-label, {classes}, {prepared.classes_an_image:.1f} an image"
-    parts = [f"{manifest.source}, {classes}, images {shape}, {', '.join(counts.values())}"]
+    parts = [f"{manifest.source}, {classes}, {manifest.kind.things} {shape}, {', '.join(counts.values())}"]
     if manifest.num_repeated_in_train:
         parts.append(f"{manifest.num_repeated_in_train:,} training images repeat another one")
     for name, count in (("val", manifest.num_shared_with_val), ("test", manifest.num_shared_with_test)):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.data.decoding import DecodeError
+from pipeline.preparation.form import Look
+from pipeline.preparation.looks import LOOKS
 from pipeline.preparation.maps import read_mask
 from pipeline.preparation.pixel_shares import PixelShares
 from pipeline.preparation.pixels import PixelLook
@@ -27,7 +29,7 @@ class Listing:
         split_sizes: Images by split.
         firsts: The first image of each split.
         masks: The classes of the pixels of those images; None where labels are no masks.
-        pixels: A look at the first image of each class in each split, and at some from all over.
+        look: A look at the first image of each class in each split, and at some from all over.
         is_whole: Whether these are all images.
         seconds: The time that listing these images takes.
     """
@@ -35,7 +37,7 @@ class Listing:
     counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     split_sizes: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, RawImage] = field(default_factory=dict)
-    pixels: PixelLook = field(default_factory=PixelLook)
+    look: Look = field(default_factory=PixelLook)
     masks: PixelShares | None = None
     is_whole: bool = True
     seconds: float = 0.0
@@ -44,7 +46,7 @@ class Listing:
         """Counts an image; it is looked at where told, and where it is the first of a class."""
         places = [(image.split, name) for name in classes_of(image.label)]
         if is_looked_at or any(place not in self.counts for place in places):
-            self.pixels.add(image)
+            self.look.add(image)
             if isinstance(image.label, Mask):
                 self._count(image.label)
         self.counts.update(places)
@@ -64,7 +66,7 @@ def list_images(source: Source, raw: Path, seconds: float = LISTING_SECONDS) -> 
     """Returns the images of a source, counted for so many seconds at most where their labels have
     not been read before.
     """
-    listing, start = Listing(), time.monotonic()
+    listing, start = Listing(look=LOOKS[source.input_kind]()), time.monotonic()
     step = max(1, (source.count(raw) or 0) // _LOOKED_AT)
     for number, image in enumerate(source.images(raw)):
         listing.add(image, is_looked_at=number % step == 0)

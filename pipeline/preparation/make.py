@@ -1,11 +1,12 @@
 """A raw image made ready: decoded, fitted to one size, and kept as pixels or as an encoded file."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 
 from pipeline.data.decoding import (
     DecodeError,
@@ -19,10 +20,12 @@ from pipeline.data.decoding import (
     to_png,
 )
 from pipeline.data.images import Storage
+from pipeline.data.input_kinds import IMAGE, InputKind
 from pipeline.data.sample_ids import sample_ids
-from pipeline.preparation.maps import Map, make_map
+from pipeline.preparation.form import Form
+from pipeline.preparation.made import Broken, Made, Wider
+from pipeline.preparation.maps import make_map
 from pipeline.preparation.sources.base import RawImage
-from pipeline.preparation.sources.label_sets import Label
 from pipeline.preparation.sources.mask import Mask
 from pipeline.preparation.statistics import count_levels
 
@@ -35,7 +38,7 @@ _DEPTHS = (8, 10, 12, 14, MOST_BITS)
 
 
 @dataclass(frozen=True)
-class ImageForm:
+class ImageForm(Form):
     """The form that every image is made into.
 
     Attributes:
@@ -43,7 +46,7 @@ class ImageForm:
         image_px: Height and width; None when images have one size already.
         longest_px: The most that an encoded image's longer side may have.
         bits: Of files with 16 bits, the lower ones that are used.
-        found: The attributes that a look at images decided, so that another image may widen them.
+        is_found: The attributes that a look at images decided, so that another image may widen them.
     """
 
     channels: Channels | None
@@ -51,17 +54,29 @@ class ImageForm:
     storage: Storage
     longest_px: int | None
     bits: int | None = None
-    found: frozenset[Found] = frozenset()
+    is_found: frozenset[Found] = frozenset()
 
-    def make(self, raw: RawImage) -> "Made | Broken | Wider":
+    kind: ClassVar[InputKind] = IMAGE
+
+    @property
+    def num_counted(self) -> int:
+        return self.channels or 0
+
+    def found(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in FOUND}
+
+    def with_found(self, found: Mapping[str, Any]) -> "ImageForm":
+        return replace(self, **found)
+
+    def make(self, raw: RawImage) -> Made | Broken | Wider:
         """Returns an image as it is kept; several threads do this at a time."""
         try:
-            content = read(raw.content)
-            if self.channels == 1 and "channels" in self.found and num_channels(content) == 3:
+            content = read(raw.of_image)
+            if self.channels == 1 and "channels" in self.is_found and num_channels(content) == 3:
                 return Wider(raw.key, "has colour", replace(self, channels=3))
             return self._made(raw, content)
         except DeepPixelsError as error:
-            if "bits" in self.found:
+            if "bits" in self.is_found:
                 return Wider(raw.key, f"uses {error.bits} bits", replace(self, bits=depth(error.bits)))
             return Broken(raw.key, f"{error.reason} (prepare.bits: {self.bits})")
         except DecodeError as error:
@@ -99,47 +114,3 @@ def depth(bits: int) -> int:
     many.
     """
     return next(usual for usual in _DEPTHS if usual >= bits)
-
-
-@dataclass(frozen=True)
-class Made:
-    """An image as it is kept.
-
-    Attributes:
-        stored: Its pixels, or its encoded file.
-        crc: CRC-32 of `stored`.
-        levels: How often each pixel level is in it; None unless it is for training.
-        map: The class of each pixel, where it came with a mask; `label` is then None.
-    """
-
-    split: str
-    label: Label
-    key: str
-    shape: tuple[int, ...]
-    sample_id: int
-    stored: bytes
-    crc: int
-    levels: Int64[np.ndarray, "channels 256"] | None
-    map: Map | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """The bytes that the image and its map take in the pool."""
-        return len(self.stored) + (0 if self.map is None else self.map.nbytes)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """An image that can't be decoded, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Wider:
-    """An image that does not fit into the form that was found, and the form that it asks for."""
-
-    key: str
-    reason: str
-    form: ImageForm

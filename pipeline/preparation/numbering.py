@@ -10,7 +10,7 @@ from jaxtyping import Int8, Int16, Shaped
 
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import UNLABELLED, is_labelled
-from pipeline.preparation.make import Made
+from pipeline.preparation.made import Made
 from pipeline.preparation.maps import classes_in, stacked
 from pipeline.preparation.sources.label_sets import Label, LabelSet, names_in
 

@@ -7,17 +7,20 @@ more bits), which filling.py then takes for all.
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pipeline.data.decoding import DecodeError, height_and_width, highest_value, num_channels, read
+from pipeline.preparation.form import Look
 from pipeline.preparation.make import FOUND, MOST_BITS, Found, ImageForm, depth
-from pipeline.preparation.sources.base import RawImage
+from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources.base import RawImage, Source
 
 _LEAST_BITS = 8
 _MOST_SIGNS = 70  # of an example
 
 
 @dataclass
-class PixelLook:
+class PixelLook(Look):
     """The images that were looked at.
 
     Attributes:
@@ -37,7 +40,7 @@ class PixelLook:
         it.
         """
         try:
-            content = read(raw.content)
+            content = read(raw.of_image)
             channels, size, highest = num_channels(content), height_and_width(content), highest_value(content)
         except DecodeError:
             return
@@ -47,17 +50,18 @@ class PixelLook:
         if highest is not None:
             self.highest.append(highest)
 
-    def decided(self, form: ImageForm) -> ImageForm:
+    def decided(self, settings: Prepare, source: Source, raw: Path) -> ImageForm:
         """Returns the form with what it leaves open: colour if one image has it, and the fewest
         bits that hold every value.
         """
+        form = settings.form
         found: list[Found] = [name for name in FOUND if getattr(form, name) is None]
         bits = depth(max([_LEAST_BITS, *(value.bit_length() for value in self.highest)]))
         return replace(
             form,
             channels=form.channels or (3 if self.channels[3] else 1),
             bits=form.bits or bits,
-            found=frozenset(found),
+            is_found=frozenset(found),
         )
 
     def lines(self, form: ImageForm) -> list[str]:

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Int64, Integer, Shaped
 
 from pipeline.core.errors import DataError, SourceError, suggest
 from pipeline.core.threads import map_in_order
@@ -36,7 +36,9 @@ from pipeline.data.sample_ids import row_draws
 from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock, map_digest, opened
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
-from pipeline.preparation.make import Broken, Channels, ImageForm, Made, Wider
+from pipeline.preparation.form import Form
+from pipeline.preparation.made import Broken, Made, Wider
+from pipeline.preparation.make import Channels
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.order import row_order
 from pipeline.preparation.sources.base import RawImage
@@ -60,7 +62,7 @@ class Pool:
         count: The number of images that the source has; None when that is not known.
     """
 
-    def __init__(self, folder: Path, form: ImageForm, numbering: Numbering, count: int | None) -> None:
+    def __init__(self, folder: Path, form: Form, numbering: Numbering, count: int | None) -> None:
         self.folder, self.form, self.numbering, self._count = folder, form, numbering, count
         self._images, self._keys, self._maps = (Buckets(folder, name) for name in ("images", "keys", "maps"))
         self.blocks: list[PoolBlock] = []
@@ -114,9 +116,8 @@ class Pool:
             SourceError: An image has a class that the source did not announce.
             WiderImageError: An image does not fit into the form that was found.
         """
-        channels = self.form.channels
-        assert channels is not None, "images have been looked at"
-        growing = GrowingBlock(channels)
+        counted = self.form.num_counted
+        growing = GrowingBlock(counted)
         first = self._first()
         for image in map_in_order(self.form.make, images, os.cpu_count() or 1):
             if isinstance(image, Made):
@@ -127,7 +128,7 @@ class Pool:
             growing.add(image)
             if growing.is_full:
                 self._put(growing)
-                growing = GrowingBlock(channels)
+                growing = GrowingBlock(counted)
             yield 1
         if len(growing):
             self._put(growing)
@@ -176,21 +177,24 @@ class Pool:
         for key in self._keys.read(*self._places(some, self.column("key_sizes"))):
             yield from opened(key)
 
-    def contents(self, some: Int64[np.ndarray, " some"]) -> Iterator[UInt8[np.ndarray, "..."]]:
+    def contents(self, some: Int64[np.ndarray, " some"]) -> Iterator[Integer[np.ndarray, "..."]]:
         """Yields some images as they are kept, which are given in the order of rows.
 
         Raises:
             DataError: An image is not as it was kept, because the machine stopped before it had
             flushed it.
         """
-        shape = (1, *(self.image_shape or ())) if self.form.storage == "pixels" else -1
+        shape: tuple[int, ...] = (-1,)
+        dtype = np.dtype(np.uint8)
+        if self.form.storage == "pixels":
+            shape, dtype = (1, *(self.image_shape or ())), self.form.kind.dtype
         checksums = (self.column("checksums")[some] >> np.uint64(32)).tolist()
         for content, checksum in zip(
             self._images.read(*self._places(some, self.column("sizes"))), checksums, strict=True
         ):
             if zlib.crc32(content) != checksum:
                 raise DataError(self.folder, "an image is not as it was kept", fix="delete it and run this again")
-            yield np.frombuffer(content, np.uint8).reshape(shape)
+            yield np.frombuffer(content, dtype).reshape(shape)
 
     def maps(self, some: Int64[np.ndarray, " some"]) -> Iterator[Maps]:
         """Yields the maps of classes of some images, which are given in the order of rows.
@@ -243,7 +247,9 @@ class Pool:
         """
         shape = self.image_shape
         assert shape is not None, "there are images"
-        counts = np.zeros((shape[0], 256), np.int64)
+        counts = np.zeros((self.form.num_counted, 256), np.int64)
+        if not len(counts):
+            return counts
         for pixels in self._pixels(some, shape):
             counts += count_levels(pixels)
         return counts

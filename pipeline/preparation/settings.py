@@ -1,5 +1,6 @@
 """The section `prepare` of params.yaml."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,12 +10,19 @@ from pipeline.core.bounds import Pixels, Seed
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import Storage
+from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.preparation.contradictions import Contradicting
 from pipeline.preparation.make import MOST_BITS, Channels, ImageForm
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 Bits = Annotated[int, Field(ge=8, le=MOST_BITS)]
+
+
+#: The keys that are for one kind of samples alone.
+_KEYS: dict[InputKindName, tuple[str, ...]] = {
+    "image": ("image_px", "channels", "storage", "longest_px", "bits"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,16 +37,24 @@ class Prepare:
     """
 
     source: dict[str, Any]
-    image_px: tuple[Pixels, Pixels] | None
-    channels: Channels | None
-    storage: Storage
-    longest_px: Pixels | None
-    broken: Literal["refuse", "skip"]
+    image_px: tuple[Pixels, Pixels] | None = None
+    channels: Channels | None = None
+    storage: Storage = "pixels"
+    longest_px: Pixels | None = None
+    broken: Literal["refuse", "skip"] = "refuse"
     bits: Bits | None = None
     contradicting: Contradicting = "keep"
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Seed
+
+    def check_kind(self, where: str, kind: InputKindName) -> None:
+        """Raises ConfigError where a key is given that is for another kind of samples."""
+        for of, keys in _KEYS.items():
+            for field in fields(self):
+                if field.name in keys and of != kind and getattr(self, field.name) != field.default:
+                    found = f"given, and the source has {INPUT_KINDS[kind].things}"
+                    raise ConfigError(f"{where}.{field.name}", found, fix="leave it out")
 
     def check(self, where: str) -> None:
         """Raises ConfigError when keys contradict each other."""

@@ -33,8 +33,9 @@ def statistics_of(counts: Int64[np.ndarray, "channels 256"]) -> tuple[list[float
     `channel_statistics` does.
     """
     levels = np.arange(256, dtype=np.float64) / 255
-    mean, std = [], []
-    for share in counts / counts[0].sum():
+    mean: list[float] = []
+    std: list[float] = []
+    for share in counts / counts[:1].sum():
         mean.append(float(share @ levels))
         std.append(max(float(np.sqrt(share @ (levels - mean[-1]) ** 2)), 1e-3))  # images of one level divide by it
     return mean, std
@@ -46,6 +47,8 @@ def values_line(counts: Int64[np.ndarray, "channels 256"]) -> str:
     Such images are nearly black: labels of pixels in place of images, values from 0 to 1, or 12
     bits in a file of 16 of which only the upper 8 were read.
     """
+    if not len(counts):
+        return ""  # samples are no images
     used = np.flatnonzero(counts.sum(axis=0))
     lowest, highest = int(used[0]), int(used[-1])
     line = f"values: {lowest} to {highest} (black is 0, white is 255)"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.signal_kinds import SignalKind
+from pipeline.preparation.form import Form
 from pipeline.preparation.listing import Listing
 from pipeline.preparation.pixel_shares import PixelShares
 from pipeline.preparation.settings import Prepare
@@ -95,12 +96,14 @@ class Understood:
         return lines
 
 
-def understand(source: Source, class_names: Sequence[str], listing: Listing, settings: Prepare) -> Understood:
+def understand(
+    source: Source, class_names: Sequence[str], listing: Listing, settings: Prepare, form: Form
+) -> Understood:
     """Returns the facts about a source whose images were listed."""
     splits = set(listing.split_sizes)
     fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
     held_out = {split: fraction for split, fraction in fractions.items() if listing.is_whole and split not in splits}
-    pixels = listing.pixels.lines(listing.pixels.decided(settings.form))
+    pixels = listing.look.lines(form)
     return Understood(
         class_names,
         listing.counts,

@@ -1,17 +1,19 @@
 """A data set written: its splits, file by file, and its manifest."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8, UInt64
+from jaxtyping import Int64, Integer, Shaped, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sealed import write_sealed
 from pipeline.data.dataset import pieces_fingerprint
 from pipeline.data.images import create_images
+from pipeline.data.input_kinds import IMAGE, InputKind
 from pipeline.data.manifest import FORMAT, VERSION, DatasetManifest
 from pipeline.data.map_files import Maps, maps_path, write_maps
 from pipeline.data.signal_kinds import SignalKind
@@ -34,7 +36,7 @@ class SplitRows:
     hard_labels: Shaped[np.ndarray, "samples ..."]
     sample_ids: UInt64[np.ndarray, " samples"]
     sizes: Int64[np.ndarray, " samples"] | None
-    contents: Callable[[int], Iterator[UInt8[np.ndarray, "..."]]]
+    contents: Callable[[int], Iterator[Integer[np.ndarray, "..."]]]
     maps: Callable[[], Iterator[Maps]] | None = None
 
     @classmethod
@@ -61,15 +63,24 @@ class SplitRows:
 
 
 def write_dataset(
-    folder: Path, source: str, class_names: Sequence[str], splits: Mapping[str, SplitInMemory]
+    folder: Path,
+    source: str,
+    class_names: Sequence[str],
+    splits: Mapping[str, SplitInMemory],
+    facts: dict[str, Any] | None = None,
 ) -> DatasetManifest:
-    """Writes splits that are in memory, and their manifest, to `folder`."""
+    """Writes splits that are in memory, and their manifest, to `folder`.
+
+    Args:
+        facts: What is stated about samples that are no images; files beside them are the caller's.
+    """
     rows = {name: SplitRows.of(split) for name, split in splits.items()}
-    images = splits["train"].inputs
-    manifest = dataset_manifest(source, class_names, list(images.shape[1:]), channel_statistics(images), rows)
+    inputs = splits["train"].inputs
+    statistics = channel_statistics(inputs) if facts is None else ([], [])
+    manifest = dataset_manifest(source, class_names, list(inputs.shape[1:]), statistics, rows, facts=facts)
     for name, split in rows.items():
-        write_split(folder / f"{name}.zarr", split, manifest.image_shape)
-    write_sealed(folder / "manifest.json", asdict(manifest))
+        write_split(folder / f"{name}.zarr", split, manifest.image_shape, kind=manifest.kind)
+    write_sealed(folder / "manifest.json", manifest.to_dict())
     return manifest
 
 
@@ -80,6 +91,7 @@ def dataset_manifest(
     statistics: tuple[list[float], list[float]],
     splits: Mapping[str, SplitRows],
     num_skipped: int = 0,
+    facts: dict[str, Any] | None = None,
 ) -> DatasetManifest:
     """Returns the manifest of a data set of these splits."""
     train, val, test = (splits[name].sample_ids for name in ("train", "val", "test"))
@@ -99,10 +111,13 @@ def dataset_manifest(
         num_skipped=num_skipped,
         storage="pixels" if splits["train"].sizes is None else "encoded",
         signal=splits["train"].signal,
+        input=facts,
     )
 
 
-def write_split(path: Path, rows: SplitRows, image_shape: Sequence[int], record: Path | None = None) -> None:
+def write_split(
+    path: Path, rows: SplitRows, image_shape: Sequence[int], record: Path | None = None, kind: InputKind = IMAGE
+) -> None:
     """Writes a split, a file at a time.
 
     Args:
@@ -110,7 +125,7 @@ def write_split(path: Path, rows: SplitRows, image_shape: Sequence[int], record:
     """
     group = ArrayGroup.create(path, {"format": FORMAT, "version": VERSION, "split": path.stem})
     if rows.sizes is None:
-        _write_long(group, "images", (len(rows), *image_shape), rows.contents, record)
+        _write_long(group, kind.array, (len(rows), *image_shape), rows.contents, record, kind.dtype)
     else:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows.sizes)])
         _write_long(group, "encoded", (int(offsets[-1]),), lambda start: _bytes_from(rows, offsets, start), record)
@@ -133,13 +148,14 @@ def _write_long(
     shape: tuple[int, ...],
     contents: Callable[[int], Iterable[np.ndarray]],
     record: Path | None,
+    dtype: np.dtype[Any] = IMAGE.dtype,
 ) -> None:
-    """Writes an array of bytes from pieces along its first axis, with one of its files in memory at
+    """Writes an array from pieces along its first axis, with one of its files in memory at
     a time.
     """
     done = read_json(record, made_by="prepare") if record and record.exists() else 0
     if done == 0:
-        create_images(group, name, shape)
+        create_images(group, name, shape, dtype)
     for rows in _cut(contents(done), group.shard_rows(name), shape[0] - done):
         group.write(name, rows, slice(done, done + len(rows)))
         done += len(rows)

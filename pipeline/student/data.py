@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -21,6 +22,7 @@ from pipeline.student.settings import TrainStudent
 class StudentData:
     """The splits that students learn from and are judged on, and where the training split lies."""
 
+    folder: Path
     manifest: DatasetManifest
     train: Split
     val: Split
@@ -43,7 +45,7 @@ class StudentData:
         """
         train, val = open_splits(dataset, budget, sum(map(label_bytes, stores)))
         resident = train.to(device) if has_room(device, train.held_bytes) else None
-        return cls(dataset.manifest, train, val, Placement(device, budget, resident))
+        return cls(dataset.folder, dataset.manifest, train, val, Placement(device, budget, resident))
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from torch import nn
 
 from pipeline.core.seeding import derive_seed
@@ -22,17 +22,17 @@ class Projected(nn.Module):
         dimensions: The stored ones; None: the loss takes the embedding as it is.
     """
 
-    def __init__(self, student: Embedded, image_shape: list[int], dimensions: int | None, seed: int) -> None:
+    def __init__(self, student: Embedded, blank: torch.Tensor, dimensions: int | None, seed: int) -> None:
         super().__init__()
         self.student = student
         self.projection: nn.Module = nn.Identity()
         if dimensions is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive_seed(seed, "projection"))
-                self.projection = nn.Linear(student.size(image_shape), dimensions)
+                self.projection = nn.Linear(student.size(blank), dimensions)
 
     def forward(
-        self, pixels: UInt8[torch.Tensor, "batch channels height width"]
+        self, pixels: Integer[torch.Tensor, "batch ..."]
     ) -> Float[torch.Tensor, "batch classes"] | tuple[torch.Tensor, torch.Tensor]:
         if not self.training:
             logits: torch.Tensor = self.student.classifier(pixels)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer
 
 from pipeline.core.files import file_fingerprint
 from pipeline.core.progress import say
@@ -93,7 +93,7 @@ class Student:
 
     run: Trainer[LabelledBatch]
     model: Classifier
-    images: UInt8[torch.Tensor, "some ..."]
+    images: Integer[torch.Tensor, "some ..."]
     views: LabelledViews
     meta: ModelMeta
     chosen: dict[str, Any]
@@ -157,7 +157,10 @@ class Students:
         plan, team, device = self._plans[name], self._team, self._data.device
         settings, folder = plan.settings, plan.scratch.output
         # 1. The network, and what trials are to choose.
-        begin = team.ask_first(lambda: Start.of(settings, self._data.manifest, settings.recipe(), folder, plan.where))
+        data = self._data
+        begin = team.ask_first(
+            lambda: Start.of(settings, data.manifest, settings.recipe(), folder, plan.where, prepared=data.folder)
+        )
         model, images = begin.build(settings.seed), self._data.val.first(SOME)
         begin.check(model, images)
         meta = begin.meta
@@ -260,5 +263,5 @@ def _trainer(
     loss = build_feature_loss(plan.settings.feature_loss, f"{plan.where}.feature_loss")
     dimensions = plan.features.encoding.num_values(plan.features.manifest.space) if loss.projects else None
     embedded = begin.meta.embedded(model, begin.folder)
-    projected = Projected(embedded, begin.meta.image_shape, dimensions, plan.settings.seed)
+    projected = Projected(embedded, begin.meta.blank(), dimensions, plan.settings.seed)
     return Trainer(projected, task, recipe, workplace, projected.head_for(head))

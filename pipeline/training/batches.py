@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Integer, Shaped
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Batch:
     and `own_shares` (0.5 to 1) the weights of the first.
     """
 
-    inputs: UInt8[torch.Tensor, "batch ..."]
+    inputs: Integer[torch.Tensor, "batch ..."]
     hard_labels: Shaped[torch.Tensor, "batch ..."]
     partner_labels: Shaped[torch.Tensor, "batch ..."] | None = None
     own_shares: Float[torch.Tensor, " batch"] | None = None

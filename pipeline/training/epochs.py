@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64, Integer
 
 from pipeline.data.paging import Paging, window_order, window_rows
 from pipeline.data.splits import Split
@@ -39,7 +39,7 @@ class Window:
     rows: Int64[np.ndarray, " held"]
     order: Int64[torch.Tensor, " trained"]
     first: int
-    inputs: UInt8[torch.Tensor, "held ..."]
+    inputs: Integer[torch.Tensor, "held ..."]
     columns: Columns
     plan: ViewPlan
 
@@ -58,7 +58,7 @@ class Window:
             self.plan.own_shares(places),
         )
 
-    def _inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> UInt8[torch.Tensor, "some ..."]:
+    def _inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> Integer[torch.Tensor, "some ..."]:
         """Returns the inputs of rows of the split.
 
         All but a few are in the window: the partner of a repeated sample is where that sample
@@ -181,7 +181,7 @@ class Epoch:
         plan = plan_view(self.split, self.views, self.view, rows=rows, row_order=row_order)
         return Window(rows, order, first, self._inputs(columns), columns, plan)
 
-    def _inputs(self, columns: Columns) -> UInt8[torch.Tensor, "held ..."]:
+    def _inputs(self, columns: Columns) -> Integer[torch.Tensor, "held ..."]:
         inputs = (self.resident or self.split).window_inputs(columns)
         if self.split.is_streamed and has_room(self.device, inputs.nbytes):
             return inputs.to(self.device)

@@ -1,13 +1,13 @@
 """A network before its first step: its weights, its input size, the meaning of its outputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from pipeline.core.bounds import Pixels
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, ModelError, placed
 from pipeline.core.files import file_fingerprint, fingerprint
+from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import (
     Classifier,
@@ -33,6 +34,7 @@ from pipeline.models import (
     source_files,
 )
 from pipeline.models.answers import check_start
+from pipeline.models.input_side import copy_input_files
 from pipeline.models.output_kinds import OutputKind, check_meaning
 from pipeline.models.saved import ModelMeta
 from pipeline.models.weight_sets import choose_set
@@ -44,14 +46,46 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class InputSettings:
-    """The images that a network wants.
+    """The inputs that a network wants.
 
     What is not given is as its weights were made for, or as the data is.
+
+    Attributes:
+        size_px: Of images, as `mean` and `std`.
+        mels: Of sounds: the bands of its spectra; `window_ms` and `hop_ms` are its frames.
+        tokenizer: Of texts: the network's own tokenizer.json; None: that of the data.
+        max_tokens: Texts are cut to so many tokens.
     """
 
     size_px: Pixels | tuple[Pixels, Pixels] | None = None
     mean: tuple[Annotated[float, Field(ge=-1000, le=1000)], ...] | None = None
     std: tuple[Annotated[float, Field(gt=0, ge=1e-6, le=1000)], ...] | None = None
+    mels: Annotated[int, Field(ge=4, le=256)] | None = None
+    window_ms: Annotated[float, Field(ge=1, le=1000)] | None = None
+    hop_ms: Annotated[float, Field(ge=1, le=1000)] | None = None
+    tokenizer: str | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+
+    def of_kind(self, kind: InputKindName, where: str) -> dict[str, Any] | None:
+        """Returns the settings for a kind of inputs that is not images, None for images.
+
+        Raises ConfigError where some are for another kind.
+        """
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        if foreign := [key for key in given if key not in _KEYS[kind]]:
+            expected = ", ".join(_KEYS[kind]) or "null"
+            found = f"given, and the data is {INPUT_KINDS[kind].things}"
+            raise ConfigError(f"{where}.{foreign[0]}", found, expected=f"of its keys only {expected}")
+        return None if kind == "image" else {key: value for key, value in given.items() if key != "tokenizer"}
+
+
+#: The keys of `input` that mean something, by the kind of inputs.
+_KEYS: dict[InputKindName, tuple[str, ...]] = {
+    "image": ("size_px", "mean", "std"),
+    "waveform": ("mels", "window_ms", "hop_ms"),
+    "tokens": ("tokenizer", "max_tokens"),
+    "row": (),
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -105,7 +139,13 @@ def origins(settings: NetworkSettings, where: str) -> dict[str, str | None]:
     Raises ConfigError or ModelError where one is missing.
     """
     files = [file_fingerprint(path) for path in source_files(settings.model)]
-    return {"weights": _origin_of_weights(settings, where), "network_file": fingerprint(files) if files else None}
+    found = {"weights": _origin_of_weights(settings, where), "network_file": fingerprint(files) if files else None}
+    if settings.input and settings.input.tokenizer:
+        path = Path(settings.input.tokenizer)
+        if not path.is_file():
+            raise ConfigError(f"{where}.input.tokenizer", f"{path}: no such file", expected="a tokenizer.json")
+        found["tokenizer"] = file_fingerprint(path)
+    return found
 
 
 def _origin_of_weights(settings: NetworkSettings, where: str) -> str | None:
@@ -167,17 +207,24 @@ class Start(NamedTuple):
         folder: Path,
         where: str,
         classes: WeightClasses = _AS_NAMED,
+        prepared: Path | None = None,
     ) -> "Start":
         """Reads what the settings name, and puts the network's own file into `folder`.
+
+        Args:
+            prepared: The folder of the data set; networks of texts need it.
 
         Raises:
             ModelError, ConfigError: Weights, classes or inputs do not fit.
         """
         with placed(where):
             copy_network_file(settings.model, folder)
-            meta = ModelMeta.untrained(settings.model, settings.model_settings, data, recipe)
+            given = settings.input or InputSettings()
+            side = given.of_kind(data.kind.name, f"{where}.input")
+            copy_input_files(data.input, prepared, folder, Path(given.tokenizer) if given.tokenizer else None)
+            meta = replace(ModelMeta.untrained(settings.model, settings.model_settings, data, recipe), side=side)
             weights = _weights(settings, meta, network_copy(settings.model, folder))
-            meta = _with_input(meta, settings.input or InputSettings(), weights, f"{where}.input")
+            meta = _with_input(meta, given, weights, f"{where}.input") if data.input is None else meta
             meta = replace(meta, outputs=settings.outputs or (weights.outputs if weights else None))
             head = meta.head(folder) if settings.new_head else frozenset()
         if weights is not None and not settings.new_head:
@@ -198,7 +245,7 @@ class Start(NamedTuple):
                 self._fill(model, self.weights)
         return model
 
-    def check(self, model: Classifier, images: UInt8[torch.Tensor, "some ..."]) -> None:
+    def check(self, model: Classifier, images: Integer[torch.Tensor, "some ..."]) -> None:
         """Raises ModelError where the network can't be relied on, judged by a few images."""
         with placed(self.where):
             check_start(model, self.meta, self.folder, images)
@@ -242,6 +289,7 @@ def _weights(settings: NetworkSettings, meta: ModelMeta, copy: Path | None) -> W
     if not is_for_inference_alone(settings.model):
         return None
     network, channels = build_network(settings.model, settings.model_settings, 0, meta.image_shape[0], copy)
+    assert isinstance(channels, int), "images have channels"
     assert isinstance(network, OnnxNetwork), "no other comes without weights"
     size = _size(settings.input) or network.size_px
     outputs = network.count_outputs([channels, *(size or meta.image_shape[1:])])

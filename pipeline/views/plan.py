@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Float32, Int64, Integer, Shaped, UInt8, UInt64
 
 from pipeline.core.errors import StoreError
+from pipeline.data.input_kinds import InputKind
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import HardLabels, Split
 from pipeline.views.maps import are_maps, move_maps
@@ -53,11 +54,11 @@ class ViewPlan:
     partner_rows: Int64[torch.Tensor, " planned"] | None
     partner_draws: Int64[torch.Tensor, "planned columns"] | None
 
-    def render(self, places: Places) -> UInt8[torch.Tensor, "batch ..."]:
+    def render(self, places: Places) -> Integer[torch.Tensor, "batch ..."]:
         """Returns the views."""
         return self.render_inputs(places, *self.inputs(places))
 
-    def inputs(self, places: Places) -> list[UInt8[torch.Tensor, "batch ..."]]:
+    def inputs(self, places: Places) -> list[Integer[torch.Tensor, "batch ..."]]:
         """Returns the inputs of `rows` and, where views are mixed, those of `partner_rows`."""
         parts = [self.rows] if self.partner_rows is None else [self.rows, self.partner_rows]
         return [self.split.inputs_of(part[places]) for part in parts]
@@ -65,9 +66,9 @@ class ViewPlan:
     def render_inputs(
         self,
         places: Places,
-        inputs: UInt8[torch.Tensor, "batch ..."],
-        partner_inputs: UInt8[torch.Tensor, "batch ..."] | None = None,
-    ) -> UInt8[torch.Tensor, "batch ..."]:
+        inputs: Integer[torch.Tensor, "batch ..."],
+        partner_inputs: Integer[torch.Tensor, "batch ..."] | None = None,
+    ) -> Integer[torch.Tensor, "batch ..."]:
         """Returns the views of inputs that the caller has read."""
         partner_draws = None if self.partner_draws is None else _beside(inputs, self.partner_draws[places])
         return render(inputs, _beside(inputs, self.draws[places]), self.spec, partner_inputs, partner_draws)
@@ -76,14 +77,14 @@ class ViewPlan:
         """Returns small pictures of all planned views: the canaries of stores of format 1."""
         return thumbnails(self.render(slice(None)))
 
-    def points(self, count: int, view: int) -> UInt8[torch.Tensor, "planned channels points"]:
-        """Returns a few pixels of all planned views, for a store to keep as canaries.
+    def points(self, count: int, view: int) -> Integer[torch.Tensor, "planned channels points"]:
+        """Returns a few numbers of all planned views, for a store to keep as canaries.
 
         Args:
             view: The number of the view that is planned.
         """
         ids = self.split.sample_ids[self.rows.numpy()]
-        return pick_points(self.render(slice(None)), count, self.spec.seed, ids, view)
+        return self.split.content.signs(pick_points(self.render(slice(None)), count, self.spec.seed, ids, view))
 
     def labels(self, places: Places) -> HardLabels:
         """Returns the hard labels of views; maps of classes lie as the pixels of the views do."""
@@ -169,7 +170,7 @@ def _partner_rows(split: Split, spec: ViewSpec, view: int, rows: np.ndarray, ord
     partners = order.sample_ids[spec.partners(order.sample_ids, view, order.block_samples, stored[stored >= 0])]
     # 2. The split must have them, wherever they stand in it.
     found = split.index.find(partners)
-    _need_all(len(rows) - int((found >= 0).sum()), len(rows), order)
+    _need_all(len(rows) - int((found >= 0).sum()), len(rows), order, split.content.kind)
     return found
 
 
@@ -177,15 +178,15 @@ def need_partners(split: Split, spec: ViewSpec, row_order: RowOrder) -> None:
     """Raises StoreError where views are mixed and a sample of their store is not in the split."""
     if spec.mixes:
         lost = int((split.index.find(row_order.sample_ids) < 0).sum())
-        _need_all(lost, len(row_order.sample_ids), row_order)
+        _need_all(lost, len(row_order.sample_ids), row_order, split.content.kind)
 
 
-def _need_all(lost: int, count: int, order: RowOrder) -> None:
+def _need_all(lost: int, count: int, order: RowOrder, kind: InputKind) -> None:
     if lost:
         raise StoreError(
             order.location,
-            f"its views are mixed of two images, and {lost} of {count} images are not here",
-            expected="every image of the store",
+            f"its views are mixed of two {kind.things}, and {lost} of {count} {kind.things} are not here",
+            expected=f"every {kind.thing} of the store",
             fix=order.fix,
         )
 
@@ -197,7 +198,7 @@ def view_batches(
     rows: range | Int64[np.ndarray, " rows"],
     batch_size: int,
     row_order: RowOrder | None = None,
-) -> Iterator[UInt8[torch.Tensor, "batch ..."]]:
+) -> Iterator[Integer[torch.Tensor, "batch ..."]]:
     """Yields one view of some rows, in their order; `row_order` as for `plan_view`."""
     plan = plan_view(split, spec, view, rows=np.asarray(rows, dtype=np.int64), row_order=row_order)
     for start in range(0, len(rows), batch_size):

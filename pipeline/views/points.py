@@ -1,8 +1,8 @@
-"""A few pixels of views, which a store keeps as canaries."""
+"""A few numbers of views, which a store keeps as canaries: pixels of images, words of texts."""
 
 import numpy as np
 import torch
-from jaxtyping import UInt8, UInt64
+from jaxtyping import Integer, UInt64
 
 from pipeline.core.seeding import integers_below, sample_draws
 
@@ -10,16 +10,18 @@ _FIRST_SLOT = 256  # of the random words; those of operations are below 200
 
 
 def pick_points(
-    views: UInt8[torch.Tensor, "batch channels height width"],
+    views: Integer[torch.Tensor, "batch ..."],
     count: int,
     seed: int,
     sample_ids: UInt64[np.ndarray, " batch"],
     view: int,
-) -> UInt8[torch.Tensor, "batch channels points"]:
-    """Returns `count` pixels of each view, at places that its sample, view number and seed decide.
+) -> Integer[torch.Tensor, "batch channels points"]:
+    """Returns `count` numbers of each view, in each channel, at places that its sample, view number and seed decide.
 
     A shift by one pixel changes pixels by more levels than it changes means of many.
     """
+    if views.ndim == 2:  # what has no channels has one, of a single row
+        views = views[:, None, None]
     height, width = views.shape[2:]
     slots = range(_FIRST_SLOT, _FIRST_SLOT - (-count // 2))
     words = torch.stack([sample_draws(seed, sample_ids, view, slot) for slot in slots])  # [slots, 4, batch]

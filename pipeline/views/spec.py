@@ -7,16 +7,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8, UInt64
+from jaxtyping import Float32, Int64, Integer, UInt64
 from pydantic import Field, PlainValidator, field_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from pipeline.core.config import STRICT, validate
+from pipeline.core.errors import ConfigError
 from pipeline.core.files import fingerprint
 from pipeline.core.seeding import sample_draws
-from pipeline.views.operations import parse_operation
-from pipeline.views.operations.base import ImageOperation, Operation
+from pipeline.data.input_kinds import IMAGE, INPUT_KINDS, InputKind
+from pipeline.views.operations import OPERATIONS, parse_operation
+from pipeline.views.operations.base import Operation, SampleOperation
 from pipeline.views.operations.mixing import Mixing, next_in_ring
 
 _MOST_OPERATIONS = 100
@@ -58,13 +60,22 @@ class ViewSpec:
         """Whether a view may show two images; its pixels then depend on the others in its block."""
         return self.mixing is not None
 
-    def check(self, image_shape: Sequence[int], where: str) -> None:
-        """Raises ConfigError where an operation can't be applied to images of this shape.
+    def check(self, input_shape: Sequence[int], where: str, kind: InputKind = IMAGE) -> None:
+        """Raises ConfigError where an operation can't be applied to samples of this kind and shape.
 
-        A shape is channels, height, width.
+        The shape of images is channels, height, width.
         """
         for number, operation in enumerate(self.operations):
-            operation.check(image_shape, f"{where}.operations.{number}")
+            place = f"{where}.operations.{number}"
+            if operation.input_kind != kind.name:
+                things, expected = INPUT_KINDS[operation.input_kind].things, f"operations on {kind.things}"
+                fitting = [name for name, one in OPERATIONS.items() if one.input_kind == kind.name]
+                raise ConfigError(
+                    f"{place}.kind",
+                    f"{operation.kind}, which is for {things}",
+                    expected=f"{expected}: {', '.join(fitting)}",
+                )
+            operation.check(input_shape, place)
 
     def draw(self, sample_ids: UInt64[np.ndarray, " samples"], view: int) -> Int64[torch.Tensor, "samples columns"]:
         """Returns the whole numbers that decide a view of each sample, operation after operation.
@@ -130,12 +141,12 @@ class ViewSpec:
 
 
 def render(
-    images: UInt8[torch.Tensor, "batch channels height width"],
+    images: Integer[torch.Tensor, "batch ..."],
     draws: Int64[torch.Tensor, "batch columns"],
     spec: ViewSpec,
-    partner_images: UInt8[torch.Tensor, "batch channels height width"] | None = None,
+    partner_images: Integer[torch.Tensor, "batch ..."] | None = None,
     partner_draws: Int64[torch.Tensor, "batch columns"] | None = None,
-) -> UInt8[torch.Tensor, "batch channels height width"]:
+) -> Integer[torch.Tensor, "batch ..."]:
     """Returns the views of a batch, from `spec.draw(...)` of its samples.
 
     Where the spec mixes, it takes the partners and their draws, too.
@@ -151,7 +162,7 @@ def render(
 
 
 def own_shares(
-    draws: Int64[torch.Tensor, "samples columns"], image_shape: Sequence[int], spec: ViewSpec
+    draws: Int64[torch.Tensor, "samples columns"], input_shape: Sequence[int], spec: ViewSpec
 ) -> Float32[torch.Tensor, " samples"]:
     """Returns the share of each view that is of its own image, not of its partner: 0.5 to 1.
 
@@ -159,12 +170,12 @@ def own_shares(
     """
     if spec.mixing is None:
         return torch.ones(len(draws))
-    return spec.mixing.own_shares(spec.split_draws(draws)[-1], image_shape)
+    return spec.mixing.own_shares(spec.split_draws(draws)[-1], input_shape)
 
 
 def _augment(images: torch.Tensor, draws: torch.Tensor, spec: ViewSpec) -> torch.Tensor:
-    """Returns images after every operation on one image."""
+    """Returns samples after every operation on one sample."""
     for operation, own in zip(spec.operations, spec.split_draws(draws), strict=True):
-        if isinstance(operation, ImageOperation):
+        if isinstance(operation, SampleOperation):
             images = operation.apply(images, own)
     return images

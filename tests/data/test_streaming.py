@@ -438,7 +438,7 @@ def test_validation_is_read_in_pieces_that_fit(dataset: ImageDataset) -> None:
     for at_most, budget in ((500, budget_of(1)), (7, budget_of(50))):
         pieces = list(dataset.stream("val").in_order(at_most, budget=budget))
         assert torch.equal(torch.cat(pieces), VAL.inputs)
-        assert max(map(len, pieces)) * 144 <= budget.share(dataset.manifest.image_shape)
+        assert max(map(len, pieces)) * 144 <= budget.share(dataset.manifest.bytes_each)
     assert [len(piece) for piece in VAL.in_order(20)] == [20, 20, 10]
 
 

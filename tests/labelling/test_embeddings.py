@@ -17,7 +17,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.labelling.repair import broken_blocks, repair_store
 from pipeline.labelling.teacher import Teacher, embedding_size
 from pipeline.labels.reader import StoreReader
-from pipeline.models import Classifier, build_network
+from pipeline.models import Classifier, ImageClassifier, build_network
 from pipeline.models.saved import ModelMeta, model_fingerprint
 from pipeline.signals.vector import cosine_distance, relative_error
 from pipeline.views.plan import plan_view
@@ -45,7 +45,7 @@ def meta_of(name: str, settings: dict[str, Any], shape: list[int]) -> ModelMeta:
 
 def classifier_of(meta: ModelMeta) -> Classifier:
     network, channels = build_network(meta.model, meta.model_settings, 3, meta.image_shape[0])
-    return Classifier(network, meta.mean, meta.std, network_channels=channels).eval()
+    return ImageClassifier(network, meta.mean, meta.std, network_channels=channels).eval()
 
 
 @pytest.mark.parametrize(("name", "settings", "channels", "pixels", "dimensions", "linear"), KINDS)
@@ -55,7 +55,7 @@ def test_the_embedding_is_what_the_last_layer_is_given(
     meta = meta_of(name, settings, [channels, pixels, pixels])
     classifier = classifier_of(meta)
     embedded = meta.embedded(classifier)
-    assert embedded.size(meta.image_shape) == dimensions
+    assert embedded.size(meta.blank()) == dimensions
     images = torch.randint(0, 256, (2, *meta.image_shape), dtype=torch.uint8)
     with torch.no_grad():
         logits, embedding = embedded(images)

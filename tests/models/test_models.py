@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ConfigError, ModelError
-from pipeline.models import Classifier, ClassifierSpec, count_multiply_adds, count_parameters, load_weights
+from pipeline.models import (
+    Classifier,
+    ClassifierSpec,
+    ImageClassifier,
+    count_multiply_adds,
+    count_parameters,
+    load_weights,
+)
 
 SMALL = {"width": 2, "depth": 1}
 
@@ -42,20 +49,23 @@ def test_parameters_and_multiply_adds_are_as_counted_by_hand() -> None:
     convolutions, norms, linear = 9 * (1 * 2 + 2 * 4 + 4 * 8), 2 * (2 + 4 + 8), 8 * 3 + 3
     assert count_parameters(convnet) == convolutions + norms + linear
     # 8 x 8 pixels become 4 x 4, 2 x 2 and 1 x 1.
-    assert count_multiply_adds(convnet, [1, 8, 8]) == 16 * 9 * 2 + 4 * 9 * 8 + 1 * 9 * 32 + 8 * 3
+    assert (
+        count_multiply_adds(convnet, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+        == 16 * 9 * 2 + 4 * 9 * 8 + 1 * 9 * 32 + 8 * 3
+    )
 
     resnet = build("resnet_small", {"width": 1, "depth": 1}, num_classes=2)
     stem, first, second, third = 9 + 2, (9 + 9) + 4, (18 + 36 + 2) + 12, (72 + 144 + 8) + 24
     shortcut_of_first = 1 + 2
     assert count_parameters(resnet) == stem + first + shortcut_of_first + second + third + (4 * 2 + 2)
     expected = 64 * 9 + 16 * (9 + 9 + 1) + 4 * (18 + 36 + 2) + 1 * (72 + 144 + 8) + 4 * 2
-    assert count_multiply_adds(resnet, [1, 8, 8]) == expected
+    assert count_multiply_adds(resnet, torch.zeros(1, 1, 8, 8, dtype=torch.uint8)) == expected
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:
     model = build().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    count_multiply_adds(model, [1, 8, 8])
+    count_multiply_adds(model, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
     assert model.training
     assert all(module.training for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -122,7 +132,7 @@ def test_a_torchvision_network_takes_grey_and_colour_images(channels: int) -> No
 
 def test_a_classifier_normalises_its_pixels_by_channel() -> None:
     images = pixels(2, 3, 4, 5)
-    model = Classifier(nn.Flatten(), [0.1, 0.5, 0.9], [0.2, 0.3, 0.4], network_channels=3)
+    model = ImageClassifier(nn.Flatten(), [0.1, 0.5, 0.9], [0.2, 0.3, 0.4], network_channels=3)
     mean, std = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
     expected = (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
     torch.testing.assert_close(model(images), expected.flatten(1))
@@ -130,7 +140,7 @@ def test_a_classifier_normalises_its_pixels_by_channel() -> None:
 
 def test_a_grey_image_fills_every_channel_of_a_colour_network() -> None:
     images = pixels(2, 1, 4, 5)
-    model = Classifier(nn.Flatten(), [0.4], [0.25], network_channels=3)
+    model = ImageClassifier(nn.Flatten(), [0.4], [0.25], network_channels=3)
     expected = ((images.float() / 255 - 0.4) / 0.25).expand(-1, 3, -1, -1)
     torch.testing.assert_close(model(images), expected.flatten(1))
 

@@ -14,7 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.models import Classifier, count_multiply_adds, count_parameters, load_weights, published_weights
+from pipeline.models import (
+    Classifier,
+    ImageClassifier,
+    count_multiply_adds,
+    count_parameters,
+    load_weights,
+    published_weights,
+)
 from pipeline.models.answers import check_answers
 from pipeline.models.classifier import Outputs
 from pipeline.models.saved import ModelMeta, read_model, write_model
@@ -42,7 +49,7 @@ def given(outputs: Any, *, outputs_mean: Outputs | None = None) -> Classifier:
         def forward(self, images: torch.Tensor) -> Any:
             return outputs
 
-    return Classifier(Given(), [0.5], [0.5], network_channels=1, outputs=outputs_mean or Outputs(signal=GRID))
+    return ImageClassifier(Given(), [0.5], [0.5], network_channels=1, outputs=outputs_mean or Outputs(signal=GRID))
 
 
 @pytest.mark.parametrize("up", ["bilinear", "transposed"])
@@ -61,7 +68,10 @@ def test_a_unets_parameters_and_multiply_adds_are_as_counted_by_hand() -> None:
     for kind, (larger, places) in sizes.items():
         model = about(settings=UNET | {"up": kind}).build()
         assert count_parameters(model) == top + down + up + head + norms + biases + larger + 4
-        assert count_multiply_adds(model, [1, 8, 8]) == 64 * (top + up + head) + 16 * down + places * larger
+        assert (
+            count_multiply_adds(model, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+            == 64 * (top + up + head) + 16 * down + places * larger
+        )
 
 
 def test_what_a_unet_sees_far_away_it_sees_by_its_coarse_half() -> None:

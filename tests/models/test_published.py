@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.models import Classifier, ClassifierSpec, build_network, load_weights, published_weights
+from pipeline.models import ClassifierSpec, ImageClassifier, build_network, load_weights, published_weights
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_networks_with_auxiliary_heads_are_as_torchvision_has_them(
         network, _ = build_network(name, settings, 1000, 3)
     load_weights(network, weights.tensors, weights.where)
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    model = Classifier(network, weights.mean, weights.std, network_channels=3).eval()
+    model = ImageClassifier(network, weights.mean, weights.std, network_channels=3).eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     with torch.no_grad():
         expected = whole((images / 255 - mean) / std)

@@ -37,6 +37,7 @@ What they share:
     class_folders.py  the class folders below a path, and the splits that they belong to
     accents.py        paths whose accents are typed in another way than on the disk
     split_names.py    the split that the name of a folder, a file or a cell names
+    table_rows.py     the rows of a table, in whatever file
     tars.py           the members of a tar, as they are met
     arrow.py          Parquet files, read a few rows at a time
 """

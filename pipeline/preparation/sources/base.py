@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.data.input_kinds import InputKindName
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.inputs import look_at
 from pipeline.preparation.sources.label_sets import Label
@@ -29,14 +30,20 @@ class RawImage:
             unlabelled.
         key: Its place, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to
             the source's path, and the same in every run.
-        content: An encoded image file, the path of one (read by the threads that decode), or
-            pixels.
+        content: An encoded file, the path of one (read by the threads that decode), or pixels; a
+            text; the cells of a row.
     """
 
     split: str
     label: Label
     key: str
-    content: bytes | Path | UInt8[np.ndarray, "channels height width"]
+    content: bytes | Path | UInt8[np.ndarray, "channels height width"] | str | tuple[object, ...]
+
+    @property
+    def of_image(self) -> bytes | Path | UInt8[np.ndarray, "channels height width"]:
+        """The content, of an image."""
+        assert not isinstance(self.content, (str, tuple)), "it is an image"
+        return self.content
 
 
 class Source(ABC):
@@ -48,6 +55,8 @@ class Source(ABC):
     such fault: its reader reports it."""
 
     kind: ClassVar[str]
+    #: The kind of its samples.
+    input_kind: ClassVar[InputKindName] = "image"
 
     @cached_property
     def notes(self) -> Notes:

@@ -1,6 +1,5 @@
 """A table of image files: CSV, TSV or Parquet, a row per image with its path and its label."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,21 +8,19 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.core.errors import SourceError, suggest
-from pipeline.core.plain_files import text_lines
+from pipeline.core.errors import SourceError
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.base import RawImage, Source
-from pipeline.preparation.sources.inputs import need_file
 from pipeline.preparation.sources.label_columns import Columns, LabelColumns, Readers, Separator
 from pipeline.preparation.sources.labels import ClassList, files_of
 from pipeline.preparation.sources.mask import Ignore, Mask, MaskReader, Masks
 from pipeline.preparation.sources.near_misses import near_miss
 from pipeline.preparation.sources.split_names import split_named
 from pipeline.preparation.sources.survey import Survey
+from pipeline.preparation.sources.table_rows import column_names, is_parquet, need_table, table_rows
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _SPLIT_COLUMNS = frozenset(["split", "set", "subset", "partition", "part", "fold", "usage"])
 _LABEL_COLUMN = "label"
 TableRow = tuple[str, object, object, object]  # its place, then its image, label and split
@@ -111,7 +108,11 @@ class Table(Source):
     @cached_property
     def _parquet(self) -> list[ParquetTable]:
         """The table, if it is one that may name its classes."""
-        return [ParquetTable(Path(self.path))] if self._suffix == ".parquet" and self._is_there() else []
+        path = Path(self.path)
+        if not is_parquet(path):
+            return []
+        need_table(path)
+        return [ParquetTable(path)]
 
     @cached_property
     def _readers(self) -> Readers:
@@ -129,71 +130,19 @@ class Table(Source):
             survey.add(self._split(split, where), label, reader, where)
         if not survey.split_sizes:
             raise SourceError(self.path, "no rows", expected="a row for each image, below a row of column names")
-        if self.split_column is None and (named := [name for name in self._columns if name.lower() in _SPLIT_COLUMNS]):
+        if self.split_column is None and (
+            named := [name for name in column_names(Path(self.path)) if name.lower() in _SPLIT_COLUMNS]
+        ):
             remark = "images are all for training, though a column may name splits (set `split_column`)"
             self.notes.add(remark, named[0], survey.split_sizes.total())
         return survey
-
-    @property
-    def _columns(self) -> list[str]:
-        """The names of the table's columns."""
-        if self._suffix == ".parquet":
-            return ParquetTable(Path(self.path)).columns
-        lines = text_lines(Path(self.path), encoding="utf-8-sig", ends=True)
-        return next(csv.reader(lines, delimiter=_DELIMITERS[self._suffix]), [])
-
-    @property
-    def _suffix(self) -> str:
-        return Path(self.path).suffix.lower()
-
-    def _is_there(self) -> bool:
-        need_file(Path(self.path))
-        if not Path(self.path).is_file():
-            raise SourceError(self.path, "no such file", fix="correct `path` in the source's settings")
-        return True
 
     def _split(self, name: object, where: str) -> str:
         return "train" if self.split_column is None else split_named(str(name).strip(), where)
 
     def _rows(self) -> Iterator[TableRow]:
-        self._is_there()
         labels = self._labels
         columns = [self.image_column, *labels.names, *([self.split_column] if self.split_column else [])]
-        if self._suffix == ".parquet":
-            rows = _parquet_rows(Path(self.path), columns)
-        elif self._suffix in _DELIMITERS:
-            rows = _text_rows(Path(self.path), columns, _DELIMITERS[self._suffix])
-        else:
-            raise SourceError(self.path, f"ends in {self._suffix!r}", expected="a table in .csv, .tsv or .parquet")
-        for where, (image, *cells) in rows:
+        for where, (image, *cells) in table_rows(Path(self.path), columns):
             split = cells.pop() if self.split_column else None
             yield where, image, labels.label(cells), split
-
-
-def _parquet_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, tuple[object, ...]]]:
-    table = ParquetTable(path)
-    for column in columns:
-        _check_column(column, table.columns, path)
-    for number, values in enumerate(table.rows(columns)):
-        yield f"{path}:{number}", values
-
-
-def _text_rows(path: Path, columns: list[str], delimiter: str) -> Iterator[tuple[str, tuple[object, ...]]]:
-    try:
-        reader = csv.reader(text_lines(path, encoding="utf-8-sig", ends=True), delimiter=delimiter, strict=True)
-        header = next(reader, [])
-        places = [_check_column(column, header, path) for column in columns]
-        for fields in reader:
-            where = f"{path}:{reader.line_num}"
-            if len(fields) not in (0, len(header)):
-                raise SourceError(where, f"{len(fields)} fields", expected=f"{len(header)}, as in its first line")
-            if fields:
-                yield where, tuple(fields[place] for place in places)
-    except (csv.Error, ValueError) as error:
-        raise SourceError(path, f"not a table ({error})", expected="UTF-8 text") from None
-
-
-def _check_column(name: str, columns: list[str], path: Path) -> int:
-    if name not in columns:
-        raise SourceError(path, f"no column {name!r}", expected=suggest(name, columns))
-    return columns.index(name)

@@ -1,4 +1,4 @@
-"""The base of every operation: settings, random words, whole numbers, pixels."""
+"""The base of every operation: settings, random words, whole numbers, the numbers of samples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Int64, Integer, UInt8
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
+
+from pipeline.data.input_kinds import InputKindName
 
 UNIT = 1 << 16  # shares and factors are whole numbers of 1/65536
 
@@ -38,6 +40,8 @@ class Operation(ABC):
     """
 
     kind: str
+    #: The kind of samples that it is for.
+    input_kind: ClassVar[InputKindName] = "image"
     #: How many of its 8 random words it uses, from the first on.
     num_words: ClassVar[int]
 
@@ -50,14 +54,24 @@ class Operation(ABC):
     def draw(self, words: Int64[torch.Tensor, "words samples"]) -> Int64[torch.Tensor, "samples columns"]:
         """Returns whole numbers for each sample from its random words in [0, 2^32), on the CPU."""
 
-    def check(self, image_shape: Sequence[int], where: str) -> None:  # noqa: B027 (most operations fit any image)
-        """Raises ConfigError where it can't be applied to images of this shape.
+    def check(self, input_shape: Sequence[int], where: str) -> None:  # noqa: B027 (most fit any shape)
+        """Raises ConfigError where it can't be applied to samples of this shape.
 
-        A shape is channels, height, width.
+        The shape of images is channels, height, width.
         """
 
 
-class ImageOperation(Operation):
+class SampleOperation(Operation):
+    """An operation on one sample."""
+
+    @abstractmethod
+    def apply(
+        self, inputs: Integer[torch.Tensor, "batch ..."], draws: Int64[torch.Tensor, "batch columns"]
+    ) -> Integer[torch.Tensor, "batch ..."]:
+        """Returns the changed samples, of the same shape and type; `draws` are on their device."""
+
+
+class ImageOperation(SampleOperation):
     """An operation on one image, and on the map of classes of its pixels where it has one."""
 
     @abstractmethod

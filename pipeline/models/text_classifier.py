@@ -1,0 +1,95 @@
+"""A network that takes texts: their words as the tokens of its own tokenizer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64
+from tokenizers import Tokenizer
+from torch import nn
+
+from pipeline.core.errors import ModelError
+from pipeline.data.input_kinds import FIRST_WORD, MASKED, PAD
+from pipeline.models.classifier import PLAIN, Classifier, Outputs
+
+NOTHING = 0  # in place of a token: behind the end of a text. Others are their number plus 1
+
+
+class TextClassifier(Classifier):
+    """A network that takes words; each is looked up in a table of tokens.
+
+    Words are cut into tokens once, when this is made, so that a batch costs a few look-ups.
+
+    Args:
+        words: The words that numbers stand for, from 0 on.
+        most_tokens: Texts are cut to so many tokens.
+    """
+
+    starts: torch.Tensor
+    tokens: torch.Tensor
+
+    def __init__(
+        self, network: nn.Module, words: Sequence[str], tokenizer: Tokenizer, most_tokens: int, outputs: Outputs = PLAIN
+    ) -> None:
+        super().__init__(network, outputs)
+        self._most = most_tokens
+        starts, tokens = tokens_of(words, tokenizer)
+        # They follow from files that are kept with the weights.
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("tokens", tokens, persistent=False)
+
+    def to_network(self, inputs: Int32[torch.Tensor, "batch words"]) -> Int64[torch.Tensor, "batch tokens"]:
+        """Returns the tokens of each text plus 1, `NOTHING` behind its end: as many as the longest
+        text here has, at least 1.
+        """
+        words = inputs.long()
+        # 1. The tokens of each word, and where they end in their text.
+        begins = self.starts[words]
+        counts = self.starts[words + 1] - begins
+        ends = counts.cumsum(dim=1)
+        length = int(ends[:, -1].clamp(max=self._most).max()) if len(words) else 1
+        # 2. Of each place in a text the word that it lies in, and its place in the word.
+        places = torch.arange(max(1, length), device=words.device).expand(len(words), -1).contiguous()
+        word = torch.searchsorted(ends, places, right=True).clamp(max=words.shape[1] - 1)
+        offset = places - (ends - counts).gather(1, word)
+        # 3. The token there; nothing behind the last word.
+        found = self.tokens[(begins.gather(1, word) + offset).clamp(max=len(self.tokens) - 1)] + 1
+        return found.masked_fill(places >= ends[:, -1:], NOTHING)
+
+
+def tokens_of(
+    words: Sequence[str], tokenizer: Tokenizer
+) -> tuple[Int64[torch.Tensor, " borders"], Int64[torch.Tensor, " tokens"]]:
+    """Returns where the tokens of each word begin, and the tokens of all words.
+
+    Padding has none, a hidden word the tokenizer's own token for that, or the one for unknown
+    words.
+    """
+    encoded = [one.ids for one in tokenizer.encode_batch(list(words[FIRST_WORD:]), add_special_tokens=False)]
+    each = [[], [hidden_token(tokenizer)], *encoded]
+    assert (PAD, MASKED) == (0, 1), "in this order"
+    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in each])])
+    tokens = np.array([token for ids in each for token in ids], np.int64)
+    return torch.from_numpy(starts), torch.from_numpy(tokens)
+
+
+def hidden_token(tokenizer: Tokenizer) -> int:
+    """Returns the token that stands for a hidden word."""
+    for name in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
+        if (found := tokenizer.token_to_id(name)) is not None:
+            return int(found)
+    return 0
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Returns the tokenizer in a `tokenizer.json`; raises ModelError where it is none."""
+    if not path.is_file():
+        raise ModelError(path, "no such file", expected="a tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises its own base class
+        raise ModelError(path, f"not a tokenizer ({error})", expected="a tokenizer.json") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

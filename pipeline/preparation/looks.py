@@ -1,0 +1,7 @@
+"""The looks at samples, by their kind."""
+
+from pipeline.data.input_kinds import InputKindName
+from pipeline.preparation.form import Look
+from pipeline.preparation.pixels import PixelLook
+
+LOOKS: dict[InputKindName, type[Look]] = {"image": PixelLook}
