@@ -7,6 +7,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import HardLabels
 from pipeline.views.operations.base import ImageOperation, Maps
+from pipeline.views.operations.mixing import ImageMixing
 from pipeline.views.operations.mixup import Mixup
 from pipeline.views.spec import ViewSpec
 
@@ -27,6 +28,7 @@ def move_maps(
     moved = _move(maps, draws, spec)
     if spec.mixing is None:
         return moved
+    assert isinstance(spec.mixing, ImageMixing), "only images have maps"
     assert partner_maps is not None, "views are mixed of two images"
     assert partner_draws is not None, "each with its own draws"
     return spec.mixing.mix_maps(moved, _move(partner_maps, partner_draws, spec), spec.split_draws(draws)[-1])

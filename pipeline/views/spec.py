@@ -46,7 +46,7 @@ class ViewSpec:
     @classmethod
     def _mixing_is_last(cls, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         if any(isinstance(operation, Mixing) for operation in operations[:-1]):
-            raise PydanticCustomError("order", "at most one of mixup and cutmix, and nothing after it")
+            raise PydanticCustomError("order", "at most one of mixup and cutmix or their like, and nothing after it")
         return operations
 
     @property

@@ -1,14 +1,14 @@
 """The operations that views are made of: one file each, or one for a small family.
 
 An operation is a frozen dataclass of settings. It turns random words into whole numbers, and these
-into pixels: whole 8-bit numbers again. A new one is a file here and a name in the table below.
+into the numbers of samples: whole 8-bit numbers again, where samples are images. A new one is a file here and a name in the table below.
 
-    base.py          Operation and ImageOperation; blending, chances
+    base.py          Operation, SampleOperation and ImageOperation; blending, chances
     colour.py        brightness, contrast, saturation: an image blended with another one by a factor
     cutmix.py        a rectangle of the partner over the image
     erasing.py       a random rectangle is covered
     flips.py         left to right, or upside down
-    mixing.py        Mixing: what mixup and cutmix share: shares and partners
+    mixing.py        Mixing: what operations on two samples have in common: shares and partners
     mixup.py         the weighted mean of two images
     pad_crop.py      a shift by some pixels
     rectangles.py    random rectangles in whole numbers

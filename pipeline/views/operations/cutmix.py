@@ -8,12 +8,12 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.views.operations.base import UNIT
-from pipeline.views.operations.mixing import Mixing
+from pipeline.views.operations.mixing import ImageMixing
 from pipeline.views.operations.rectangles import inside, place
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CutMix(Mixing):
+class CutMix(ImageMixing):
     """A rectangle of the partner over the image, at the same place in both.
 
     It has the image's aspect, lies wholly inside, and is of whole pixels. Its area is the partner's
@@ -50,9 +50,9 @@ class CutMix(Mixing):
     def mix_maps(self, maps: torch.Tensor, partners: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return self.mix(maps[:, None], partners[:, None], draws)[:, 0]
 
-    def own_shares(self, draws: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
-        height, width = _sides(draws, (image_shape[1], image_shape[2]))
-        area = image_shape[1] * image_shape[2]
+    def own_shares(self, draws: torch.Tensor, input_shape: Sequence[int]) -> torch.Tensor:
+        height, width = _sides(draws, (input_shape[1], input_shape[2]))
+        area = input_shape[1] * input_shape[2]
         return ((area - height * width).double() / area).float()
 
 

@@ -9,11 +9,11 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.data.splits import UNLABELLED
 from pipeline.views.operations.base import UNIT, blend
-from pipeline.views.operations.mixing import Mixing
+from pipeline.views.operations.mixing import ImageMixing
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Mixup(Mixing):
+class Mixup(ImageMixing):
     """The weighted mean of two images.
 
     References:
@@ -39,5 +39,5 @@ class Mixup(Mixing):
     def mix_maps(self, maps: torch.Tensor, partners: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return maps.masked_fill((draws[:, 0] < UNIT)[:, None, None], UNLABELLED)
 
-    def own_shares(self, draws: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
+    def own_shares(self, draws: torch.Tensor, input_shape: Sequence[int]) -> torch.Tensor:
         return draws[:, 0].float() / UNIT
