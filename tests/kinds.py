@@ -120,7 +120,9 @@ def write_kind(folder: Path, kind: InputKindName, counts: Sequence[int] = (240, 
         (folder / TOKENIZER).write_text(_tokenizer())
         facts["tokenizer"] = file_fingerprint(folder / TOKENIZER)
     names = ("train", "val", "test")
-    splits = {name: make_kind_split(kind, count, seed) for seed, (name, count) in enumerate(zip(names, counts, strict=True))}
+    splits = {
+        name: make_kind_split(kind, count, seed) for seed, (name, count) in enumerate(zip(names, counts, strict=True))
+    }
     splits["train"].hard_labels[WRONG] = 1 - splits["train"].hard_labels[WRONG]
     write_dataset(folder, "made up", CLASSES, splits, facts)
     rows = [f"{at:016x}\t{name}\t\tsample {at}" for name, split in splits.items() for at in range(len(split))]
