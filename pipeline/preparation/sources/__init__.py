@@ -23,7 +23,8 @@ What they share:
     inputs.py         the files that a source reads, as one fingerprint
     walking.py        the files in and below a folder, those behind links included
     clutter.py        names that are passed over
-    image_files.py    the image files in and below a folder, by their suffix or their first bytes
+    file_kinds.py     the kinds of files that folders hold: images, texts
+    image_files.py    image files, by their suffix or their first bytes
     patterns.py       paths that may be patterns
     near_misses.py    the file that was probably meant by a path that leads nowhere
     files.py          the files of a path, and the split that a file's name names
@@ -37,6 +38,7 @@ What they share:
     class_folders.py  the class folders below a path, and the splits that they belong to
     accents.py        paths whose accents are typed in another way than on the disk
     split_names.py    the split that the name of a folder, a file or a cell names
+    labelled_table.py  sources that are tables: labels and splits in columns
     table_rows.py     the rows of a table, in whatever file
     tars.py           the members of a tar, as they are met
     arrow.py          Parquet files, read a few rows at a time

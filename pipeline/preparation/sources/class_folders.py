@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.core.errors import SourceError, listed, suggest
-from pipeline.data.formats import is_image_name
-from pipeline.preparation.sources.image_files import left_out_as
+from pipeline.preparation.sources.file_kinds import IMAGE_FILES, FileKind
 from pipeline.preparation.sources.notes import Notes
 from pipeline.preparation.sources.split_names import SPLITS, is_split_name, is_to_predict, split_named, splits_in
 from pipeline.preparation.sources.walking import listed as entries
@@ -28,7 +27,7 @@ Layout = Literal["classes", "splits"] | None
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder of images of one class, None for unlabelled ones."""
+    """A folder of samples of one class, None for unlabelled ones."""
 
     split: str
     label: str | None
@@ -42,11 +41,13 @@ class Finder:
     Attributes:
         layout: What the folders at the top are; None: found by their names.
         leave_out: Names that are passed over, or patterns of names.
+        holds: The files that folders hold.
     """
 
     layout: Layout
     leave_out: Sequence[str]
     notes: Notes
+    holds: FileKind = IMAGE_FILES
 
     def find(self, path: Path) -> list[ClassFolder]:
         """Returns the class folders, training first; raises SourceError where they are in doubt."""
@@ -75,7 +76,7 @@ class Finder:
         way = [path]
         while len(tops := self._folders(way[-1])) == 1 and not splits_in(tops[0]):
             below = way[-1] / tops[0]
-            if _holds_images(way[-1]) or _holds_images(below) or not self._folders(below):
+            if self._holds_some(way[-1]) or self._holds_some(below) or not self._folders(below):
                 break
             way.append(below)
         return way
@@ -83,10 +84,10 @@ class Finder:
     def _note_left_out(self, path: Path) -> None:
         """Notes what is left out beside the folders that are looked into."""
         for name, is_folder in entries(path, hidden=True):
-            if remark := left_out_as(path, name, self.leave_out, is_folder=is_folder):
+            if remark := self.holds.left_out_as(path, name, self.leave_out, is_folder=is_folder):
                 self.notes.add(remark, name)
             elif not is_folder:
-                self.notes.add("images outside of the splits' folders left out", name)
+                self.notes.add(f"{self.holds.things} outside of the splits' folders left out", name)
 
     def _are_splits(self, path: Path, tops: list[str]) -> bool:
         named = [top for top in tops if splits_in(top)]
@@ -95,7 +96,7 @@ class Finder:
             return bool(named)
         exact = [top for top in named if is_split_name(top)]
         splits = set().union(*map(splits_in, named))
-        if len(splits) == 1 and (not exact or all(_holds_images(path / top) for top in exact)):
+        if len(splits) == 1 and (not exact or all(self._holds_some(path / top) for top in exact)):
             self.notes.add("classes whose names are those of splits", exact[0] if exact else named[0], len(named))
             return False
         first = (exact or named)[0]
@@ -111,7 +112,8 @@ class Finder:
         parts: dict[str, str] = {}
         for top in tops:
             if is_to_predict(top) and not splits_in(top):
-                self.notes.add("folders of images to predict left out (`train/_unlabelled` would use them)", top)
+                remark = f"folders of {self.holds.things} to predict left out (`train/_unlabelled` would use them)"
+                self.notes.add(remark, top)
                 continue
             split = split_named(top, path)
             if split in parts:
@@ -124,7 +126,7 @@ class Finder:
     def _repeated(self, path: Path, split: str) -> Path:
         """Returns the folder of a split, or the one in it that repeats its name."""
         inside = self._folders(path)
-        if len(inside) == 1 and splits_in(inside[0]) == {split} and not _holds_images(path):
+        if len(inside) == 1 and splits_in(inside[0]) == {split} and not self._holds_some(path):
             self._note_left_out(path)
             return path / inside[0]
         return path
@@ -132,7 +134,7 @@ class Finder:
     def _check_distinct(self, path: Path, tops: list[str]) -> None:
         """Raises SourceError where the folders below the classes are the same in each."""
         tops = [top for top in tops if top != UNLABELLED_FOLDER]
-        if len(tops) < 2 or any(_holds_images(path / top) for top in tops):
+        if len(tops) < 2 or any(self._holds_some(path / top) for top in tops):
             return
         below = [set(self._folders(self._way(path / top)[-1])) for top in tops]
         same = sorted(set.intersection(*below))
@@ -146,29 +148,30 @@ class Finder:
 
     def _classes_of(self, path: Path, split: str) -> list[ClassFolder]:
         if loose := next(self._loose(path), None):
-            raise SourceError(path / loose, "an image outside of every class folder", fix=_fix_of_loose(path, split))
+            found = f"{self.holds.a_thing} outside of every class folder"
+            raise SourceError(path / loose, found, fix=self._fix_of_loose(path, split))
         self._note_left_out(path)
         names = self._folders(path)
         if not names:
-            expected = "path/<class>/*.jpg or path/{train,val,test}/<class>/*.jpg"
+            name = f"<class>/*{self.holds.suffixes[0]}"
+            expected = f"path/{name} or path/{{train,val,test}}/{name}"
             raise SourceError(path, "no class folders", expected=expected)
         return [ClassFolder(split, None if name == UNLABELLED_FOLDER else name, path / name) for name in names]
 
     def _loose(self, path: Path) -> Iterator[str]:
-        """Yields the images that are in no folder."""
+        """Yields the samples that are in no folder."""
         for name, is_folder in entries(path, hidden=True):
-            if not is_folder and not left_out_as(path, name, self.leave_out, is_folder=False):
+            if not is_folder and not self.holds.left_out_as(path, name, self.leave_out, is_folder=False):
                 yield name
 
+    def _fix_of_loose(self, path: Path, split: str) -> str:
+        """Returns what can be done with a sample beside class folders; only training ones may be
+        unlabelled.
+        """
+        if split == "train":
+            return f"move it into a folder of its class, or into {UNLABELLED_FOLDER}"
+        place = f"train/{UNLABELLED_FOLDER}"
+        return f"without labels nothing is measured: move {path.name!r} away, or its {self.holds.things} to {place}"
 
-def _fix_of_loose(path: Path, split: str) -> str:
-    """Returns what can be done with an image beside class folders; only training images may be
-    unlabelled.
-    """
-    if split == "train":
-        return f"move it into a folder of its class, or into {UNLABELLED_FOLDER}"
-    return f"without labels nothing is measured: move {path.name!r} away, or its images to train/{UNLABELLED_FOLDER}"
-
-
-def _holds_images(path: Path) -> bool:
-    return any(not is_folder and is_image_name(name) for name, is_folder in entries(path))
+    def _holds_some(self, path: Path) -> bool:
+        return any(not is_folder and self.holds.is_name(name) for name, is_folder in entries(path))

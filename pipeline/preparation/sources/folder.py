@@ -18,10 +18,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
-from pipeline.data.formats import IMAGE_SUFFIXES
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.class_folders import ClassFolder, Finder, Layout
-from pipeline.preparation.sources.image_files import ImageFiles, image_files
+from pipeline.preparation.sources.file_kinds import IMAGE_FILES, FileKind, Found
 from pipeline.preparation.sources.labels import Classes, ClassList, files_of, read_classes
 from pipeline.preparation.sources.survey import Survey
 from pipeline.preparation.sources.walking import left_out_by
@@ -46,6 +45,11 @@ class Folder(Source):
     leave_out: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "folder"
+
+    @property
+    def holds(self) -> FileKind:
+        """The files that are its samples."""
+        return IMAGE_FILES
 
     def class_names(self, raw: Path) -> tuple[str, ...]:
         return self._surveyed[1].class_names(self._classes.names, self.path)
@@ -79,24 +83,26 @@ class Folder(Source):
         """The class folders in their order with the number of images in each, and the labels."""
         folders, below = [], Counter[str]()
         survey = Survey(self.notes)
-        for folder in Finder(self.layout, self.leave_out, self.notes).find(Path(self.path)):
+        for folder in Finder(self.layout, self.leave_out, self.notes, self.holds).find(Path(self.path)):
             files = self._files(folder)
             self._note(folder, files, below)
             if not files.names:
-                expected = f"files that end in {' '.join(IMAGE_SUFFIXES)}"
-                fix = "put images in, or delete the folder"
+                expected = f"files that end in {' '.join(self.holds.suffixes)}"
+                fix = f"put {self.holds.things} in, or delete the folder"
                 others = "".join(f", but {remark}" for remark, _ in files.left_out[:1])
-                raise SourceError(folder.path, f"a class folder without images{others}", expected=expected, fix=fix)
+                raise SourceError(
+                    folder.path, f"a class folder without {self.holds.things}{others}", expected=expected, fix=fix
+                )
             folders.append((folder, len(files.names)))
             survey.add(folder.split, folder.label, self._classes, str(folder.path), len(files.names))
         self._note_folders(below)
         self._note_useless_patterns()
         return folders, survey
 
-    def _files(self, folder: ClassFolder) -> ImageFiles:
-        return image_files(folder.path, self.leave_out)
+    def _files(self, folder: ClassFolder) -> Found:
+        return self.holds.files(folder.path, self.leave_out)
 
-    def _note(self, folder: ClassFolder, files: ImageFiles, below: Counter[str]) -> None:
+    def _note(self, folder: ClassFolder, files: Found, below: Counter[str]) -> None:
         """Notes what is left out, and counts images by the folder below their class folder."""
         inside = folder.path.relative_to(self.path).as_posix()
         for remark, name in files.left_out:
@@ -106,12 +112,12 @@ class Folder(Source):
     def _note_folders(self, below: Counter[str]) -> None:
         """Notes the folders below class folders: masks beside images would be training images."""
         if len(below) > _MOST_FOLDERS:
-            remark = "images in folders below their class folders"
+            remark = f"{self.holds.things} in folders below their class folders"
             self.notes.add(remark, ", ".join(list(below)[:_MOST_FOLDERS]), below.total())
         else:
             for name, count in below.items():
                 leave = f"`leave_out: [{name}]` would leave them out"
-                self.notes.add(f"images in folders below their class folders ({leave})", name, count)
+                self.notes.add(f"{self.holds.things} in folders below their class folders ({leave})", name, count)
 
     def _note_useless_patterns(self) -> None:
         """Notes names in `leave_out` that nothing has: they may be misspelt."""

@@ -23,7 +23,7 @@ from pipeline.core.errors import SourceError
 from pipeline.data.formats import IMAGE_SUFFIXES
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.base import RawImage, Source
-from pipeline.preparation.sources.image_files import image_files
+from pipeline.preparation.sources.file_kinds import IMAGE_FILES
 from pipeline.preparation.sources.labels import ClassList, files_of
 from pipeline.preparation.sources.mask import Ignore, MaskReader, Masks
 from pipeline.preparation.sources.split_names import SPLITS, is_to_predict, split_named, splits_in
@@ -126,7 +126,7 @@ class MaskFolder(Source):
         """Returns the image files in a folder, and notes what is left out."""
         if not Path(folder).is_dir():
             raise SourceError(folder, "no such folder", fix=f"correct `{key}` in the source's settings")
-        files = image_files(Path(folder), self.leave_out)
+        files = IMAGE_FILES.files(Path(folder), self.leave_out)
         for remark, name in files.left_out:
             self.notes.add(remark, name)
         if not files.names:
