@@ -70,7 +70,8 @@ def main(
             return
         splits = TeacherData.open(dataset, settings, device, where)
         classes = WeightClasses(output_names, settings.class_map)
-        begin = team.ask_first(lambda: Start.of(settings, manifest, recipe, scratch.output, where, classes, data))
+        begin = team.ask_first(lambda: Start.of(settings, manifest, scratch.output, where, classes, data))
+        begin = begin.with_recipe(recipe)
         model = begin.build(settings.seed)
         begin.check(model, some := splits.val.first(SOME))
         torch.manual_seed(settings.seed + team.rank)  # for dropout and the like

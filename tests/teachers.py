@@ -68,7 +68,7 @@ def begin(folder: Path, teacher: dict[str, Any], *classes: WeightClasses) -> Sta
     count, given = {"train": 64, "val": 64, "test": 32}, {"weights": None, "new_head": False, "input": None}
     data = DatasetManifest("made up", list(CLASSES), list(SHAPE), [0.4], [0.3], count, {}, 0, 0)
     settings = validate(NetworkSettings, given | teacher, "params.yaml: train_teacher")
-    return Start.of(settings, data, {}, folder, "params.yaml: train_teacher", *classes)
+    return Start.of(settings, data, folder, "params.yaml: train_teacher", *classes)
 
 
 def edit_params(folder: Path, section: str, **changes: Any) -> None:

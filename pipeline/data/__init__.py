@@ -3,19 +3,19 @@
 A split is in memory or on disk, and its user need not know which. One on disk is read in pages and
 windows, within a memory budget.
 
-A new kind of input starts with a reader beside images.py, chosen in dataset.py and described in the
-manifest (manifest.py), used by split_on_disk.py; splits.py has inputs of 8 bits, sample_ids.py ids
-of pixels. What else knows pixels: preparation/ (sources/, make.py, statistics.py), views/
-(operations/, points.py, spec.py, thumbnails.py), models/ (classifier.py, building.py, counting.py,
-saved.py, predict.py, answers.py), labels/canaries.py, labelling/inspect_sample.py,
-training/start.py, profiling/probe.py, evaluation/ (exam.py, corruptions/), explanation/, export/,
-report/label_figures.py and doctor/.
+A sample is an array of whole numbers of some kind: an image, a text, a sound, a row of a table. A
+new kind starts in input_kinds.py. It needs a source, a look and a form in preparation/, operations
+in views/operations/, a classifier and families in models/, and a way to be shown in explanation/,
+in export/predict.py and in doctor/. Nothing between them asks what a sample is.
 
     budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
+    content.py        Content: the things that inputs stand for; sample ids
+    content_files.py  the words of texts, in files beside a data set
     dataset.py        ImageDataset: the folder data/prepare, and the fingerprints of its splits
     decoding.py       image files -> pixels and back, by PIL, as in preparation/index_images.py
     formats.py        image files by their names and first bytes, and what else a file may be
-    images.py         how images lie on disk: as pixels, or as encoded files
+    images.py         how inputs lie on disk: as numbers, or as encoded files of images
+    input_kinds.py    the kinds of inputs, in a table
     manifest.py       DatasetManifest: the facts about the data set as a whole
     map_files.py      maps of classes on disk
     opening.py        opens splits in memory or on disk, as the budget decides

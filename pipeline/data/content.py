@@ -1,4 +1,4 @@
-"""The content of inputs: what their numbers stand for, of which sample ids are made."""
+"""The content of inputs: the things that their numbers stand for, of which sample ids are made."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _FIX = repaired("prepare")
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What the inputs of a data set stand for.
+    """The things that the inputs of a data set stand for.
 
     Attributes:
         kind: Their kind.
@@ -41,7 +41,7 @@ class Content:
             key = b"tokens"
         else:
             shape = ",".join(map(str, inputs.shape[1:]))
-            key = shape.encode() if self.kind is IMAGE else f"{self.kind.name}:{self.detail}:{shape}".encode()
+            key = shape.encode() if self.kind == IMAGE else f"{self.kind.name}:{self.detail}:{shape}".encode()
             little = inputs.astype(inputs.dtype.newbyteorder("<"), copy=False)
             contents = [one.tobytes() for one in little]
         digests = b"".join(hashlib.blake2b(one, digest_size=8, key=key).digest() for one in contents)
@@ -70,7 +70,7 @@ class Content:
 
     @cached_property
     def _meanings(self) -> UInt64[np.ndarray, " words"]:
-        """64 bits for each word; words that are none (padding, a hidden word) have some, too."""
+        """Returns 64 bits for each word; padding and a hidden word have some, too."""
         digests = b"".join(hashlib.blake2b(word.encode(), digest_size=8).digest() for word in self.words)
         return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 

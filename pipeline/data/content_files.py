@@ -1,9 +1,9 @@
-"""What the inputs of a data set stand for, read from its folder.
+"""Files beside a data set of texts: the things that its inputs stand for.
 
 ```
-words.txt    of texts: the words that numbers stand for, one a line, from FIRST_WORD on, in the order
-             of their characters
-tokenizer.json    of texts: the tokenizer that networks use if they have none of their own
+words.txt         the words that numbers stand for, one a line, from FIRST_WORD on, in the order of
+                  their characters
+tokenizer.json    the tokenizer of networks that have none of their own
 ```
 """
 

@@ -55,7 +55,7 @@ class ImageDataset:
         group, manifest = self._group(name), self.manifest
         labels, ids = self._hard_labels(group, is_held=True), group.read_whole("sample_ids")
         content = self.content
-        inputs = open_images(group, manifest.storage, manifest.image_shape, len(ids), content.kind).whole()
+        inputs = open_images(group, manifest.storage, manifest.image_shape, len(ids), content).whole()
         self._check_inputs(group, inputs.dtype, inputs.shape[1:])
         split = SplitInMemory(torch.from_numpy(inputs), labels, ids, content)
         self._check(name, split)
@@ -77,7 +77,9 @@ class ImageDataset:
 
     @cached_property
     def content(self) -> Content:
-        """What the inputs stand for; raises DataError where the words of texts are lost or others."""
+        """The things that inputs stand for; raises DataError where the words of texts are lost or
+        others.
+        """
         return read_content(self.folder, self.manifest)
 
     def _check_inputs(self, group: ArrayGroup, dtype: np.dtype[Any], shape: Sequence[int]) -> None:

@@ -19,7 +19,8 @@ from jaxtyping import Int64, Integer, UInt8
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
-from pipeline.data.input_kinds import IMAGE, InputKind
+from pipeline.data.content import IMAGES, Content
+from pipeline.data.input_kinds import IMAGE
 from pipeline.data.sample_ids import FIX
 
 Storage = Literal["pixels", "encoded"]
@@ -32,7 +33,7 @@ class StoredImages(ABC):
 
     #: Of one sample: of an image channels, height, width.
     shape: tuple[int, ...]
-    dtype: np.dtype[Any] = IMAGE.dtype
+    content: Content = IMAGES
     #: Reading less than so many rows, or across their borders, may read all of them.
     chunk_rows: int
 
@@ -56,13 +57,13 @@ def _pieces(rows: range, shape: Iterable[int], chunk_rows: int = 1) -> Iterator[
 
 
 def open_images(
-    group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int, kind: InputKind = IMAGE
+    group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int, content: Content = IMAGES
 ) -> StoredImages:
     """Returns a split's inputs, without reading any; raises StoreError where a file is lost, and
     DataError where they are not of the kind's type.
     """
     if storage == "pixels":
-        return _Numbers(group, kind)
+        return _Numbers(group, content)
     return _Encoded(group, tuple(shape), num_rows)
 
 
@@ -74,9 +75,9 @@ class HeldImages(StoredImages):
     """
 
     def __init__(self, images: StoredImages, rows: range, given_up: Callable[[], bool] = lambda: False) -> None:
-        self.shape, self.chunk_rows, self.dtype = images.shape, images.chunk_rows, images.dtype
+        self.shape, self.chunk_rows, self.content = images.shape, images.chunk_rows, images.content
         self._others, self._rows = images, rows
-        self._held = np.empty((len(rows), *self.shape), dtype=self.dtype)
+        self._held = np.empty((len(rows), *self.shape), dtype=self.content.kind.dtype)
         for some in _pieces(rows, self.shape, self.chunk_rows):
             if given_up():
                 return
@@ -95,11 +96,11 @@ class HeldImages(StoredImages):
 class _Numbers(StoredImages):
     """The inputs of a split that are stored as numbers."""
 
-    def __init__(self, group: ArrayGroup, kind: InputKind) -> None:
-        group.check_files(kind.array)
-        self._group, self._name, self.dtype = group, kind.array, kind.dtype
-        self.shape = group.shape(kind.array)[1:]
-        self.chunk_rows = group.chunk_rows(kind.array)
+    def __init__(self, group: ArrayGroup, content: Content) -> None:
+        self._group, self._name, self.content = group, content.kind.array, content
+        group.check_files(self._name)
+        self.shape = group.shape(self._name)[1:]
+        self.chunk_rows = group.chunk_rows(self._name)
 
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         images = self._group.read(self._name, slice(rows.start, rows.stop))

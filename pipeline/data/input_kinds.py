@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Integer
 
 InputKindName = Literal["image", "tokens", "waveform", "row"]
 
-#: Numbers of words in a text: nothing behind its end, a word that is hidden, the first of its words.
+#: Numbers of words in a text: nothing behind its end, a word that is hidden, the first word.
 PAD, MASKED, FIRST_WORD = 0, 1, 2
 
 
@@ -38,9 +36,9 @@ class InputKind:
     usual: int = 0
     tolerance: int = 0
 
-    def blank(self, shape: Sequence[int], count: int = 1) -> Integer[torch.Tensor, "count ..."]:
-        """Returns samples that any network takes, to see what it makes of them."""
-        return torch.from_numpy(np.full((count, *shape), self.usual, self.dtype))
+    def blank(self, shape: Sequence[int], count: int = 1) -> np.ndarray:
+        """Returns samples that any network takes, [count, *shape], to see what it makes of them."""
+        return np.full((count, *shape), self.usual, self.dtype)
 
 
 #: What rounding in another library may do to pixels, and far less than a shift by one of them.

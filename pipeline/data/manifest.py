@@ -25,7 +25,8 @@ class DatasetManifest:
         image_shape: Channels, height, width of every image; the shape of a sample of another kind.
         mean: Per channel, of the training split, in units of 255 levels; `std` likewise. None for
             other kinds.
-        input: Where samples are no images: their `kind`, and what is to be known of them (docs/inputs.md).
+        input: Where samples are no images: their `kind`, and what is to be known of them
+            (docs/inputs.md).
     """
 
     source: str

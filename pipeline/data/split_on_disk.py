@@ -48,9 +48,8 @@ class SplitOnDisk(Split):
         sample_ids: UInt64[np.ndarray, " samples"],
         is_checked: Bool[np.ndarray, " samples"],
         stored_rows: Int64[np.ndarray, " samples"] | None = None,
-        content: Content = IMAGES,
     ) -> None:
-        self.content = content
+        self.content = images.content
         self._where, self._images, self._stored_rows = where, images, stored_rows
         self.hard_labels, self.sample_ids, self._is_checked = hard_labels, sample_ids, is_checked
         self._index = SampleIndex(sample_ids)  # here, so that copies of the split sort ids but once
@@ -66,9 +65,9 @@ class SplitOnDisk(Split):
     ) -> "SplitOnDisk":
         """Returns the split of a group; raises StoreError where a file of it is lost."""
         ids = group.read_whole("sample_ids")
-        images = open_images(group, storage, shape, len(ids), content.kind)
+        images = open_images(group, storage, shape, len(ids), content)
         is_checked = np.full(len(ids), storage == "encoded")
-        return cls(group.path, images, hard_labels, ids, is_checked, content=content)
+        return cls(group.path, images, hard_labels, ids, is_checked)
 
     @property
     def index(self) -> SampleIndex:
@@ -153,7 +152,7 @@ class SplitOnDisk(Split):
 
     def _only(self, rows: Int64[np.ndarray, " some"]) -> "SplitOnDisk":
         labels, ids, is_checked = self.hard_labels[rows], self.sample_ids[rows], self._is_checked[rows]
-        return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows, self.content)
+        return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows)
 
     def _pick(self, stored: Int64[np.ndarray, " some"]) -> Integer[np.ndarray, "some ..."]:
         """Returns ascending rows of what is on disk.

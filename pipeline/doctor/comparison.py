@@ -71,7 +71,7 @@ def train_on_each(
 
     Raises ConfigError or StoreError where it can't learn from a store.
     """
-    begin = Start.of(row, data.manifest, {}, folder, where, prepared=data.folder)
+    begin = Start.of(row, data.manifest, folder, where, prepared=data.folder)
     scores, headline = {}, signal_named(data.manifest.signal).headline
     for number, store in stores.items():
         own = row.with_numbers(store.manifest.temperature)

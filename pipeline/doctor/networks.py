@@ -132,7 +132,7 @@ class TeacherCheck(NetworkCheck):
         need_maps(settings.views, self.look.data.signal, f"{where}.views")
         origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
-        return Start.of(settings, self.look.data, {}, folder, where, WeightClasses(names, settings.class_map))
+        return Start.of(settings, self.look.data, folder, where, WeightClasses(names, settings.class_map))
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         settings, some = self.settings, self.look.some
@@ -157,7 +157,7 @@ class StudentCheck(NetworkCheck):
 
     def start(self, folder: Path) -> Start:
         origins(self.settings, self.where)
-        return Start.of(self.settings, self.look.data, {}, folder, self.where)
+        return Start.of(self.settings, self.look.data, folder, self.where)
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         row, store = self.settings.without_features(), self.store

@@ -146,7 +146,7 @@ class TrialPart:
             views=source.views.to_dict(),
             dataset_fingerprint="",
             teacher=None,
-            input=None if content.kind is IMAGE else {"kind": content.kind.name, "detail": content.detail},
+            input=None if content.kind == IMAGE else {"kind": content.kind.name, "detail": content.detail},
         )
         canaries = make_canaries(self.split, source.views, views, _NUM_CANARIES, self._order)
         path, records = folder / f"{pair.num_views}.zarr", folder / f"{pair.num_views}.records"

@@ -8,6 +8,7 @@ encodings/   the ways to write a label vector, one file each, and their table; n
 targets.py   soft targets that keep a few classes only
 position_targets.py  soft targets at some positions of a grid
 manifest.py  the facts that a store states about itself, and its blocks
+entries.py   the entries of a manifest, by types and bounds
 notes.py     the lines about what labels stand for, where views do not show that
 fields.py    labels as rows of fields: encoded from logits, measured, chosen from, digested
 fidelity.py  the distance of decoded labels from the teacher, in parts that merge

@@ -1,5 +1,5 @@
-"""Canaries: a few numbers of a few views (pixels of images), kept in a store, by which a reader proves that it renders
-what the teacher saw. Stores of format 1 keep thumbnails instead.
+"""Canaries: a few numbers of a few views (pixels of images), kept in a store, by which a reader
+proves that it renders what the teacher saw. Stores of format 1 keep thumbnails instead.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ class Canaries:
 def canary_layouts(
     rendered: Sequence[int], dtype: np.dtype[Any] = IMAGE.dtype
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Returns shape and type of each canary array, where what is kept of the views has a shape and a
-    type.
+    """Returns shape and type of each canary array, where what is kept of the views has a shape and
+    a type.
     """
     count, *each = rendered or (0,)
     if not (len(each) == 3 or (len(each) == 2 and 1 <= each[1] <= _MOST_POINTS)):
@@ -135,7 +135,7 @@ def _num_channels(split: Split) -> int:
 
 
 def _off(difference: int, kind: InputKind) -> str:
-    return f"{difference} of 255 levels off" if kind is IMAGE else "other numbers"
+    return f"{difference} of 255 levels off" if kind == IMAGE else "other numbers"
 
 
 def _render(

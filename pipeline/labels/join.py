@@ -12,8 +12,8 @@ from pipeline.data.budget import MemoryBudget
 from pipeline.data.paging import Paging
 from pipeline.data.splits import Split
 from pipeline.data.windows import Columns
+from pipeline.labels.entries import Samples
 from pipeline.labels.fields import Labels, SomeLabels, gather
-from pipeline.labels.manifest import Samples
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 

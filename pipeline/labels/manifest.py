@@ -7,17 +7,24 @@ follow from it.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
-from pydantic.dataclasses import dataclass as typed
 
 from pipeline.core.config import STRICT, validate
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.files import fingerprint
 from pipeline.core.remedies import Remedies
-from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.labels.encodings import LabelSpace
+from pipeline.labels.entries import (
+    Count,
+    FidelityFigures,
+    Samples,
+    Side,
+    StatedTeacher,
+    Temperature,
+    VectorFidelityFigures,
+)
 from pipeline.signals import StoredKind
 from pipeline.views.spec import ViewSpec
 
@@ -60,78 +67,6 @@ class AnchorBlock:
 Part: TypeAlias = Block | AnchorBlock
 
 
-_Temperature = Annotated[float, Field(ge=1e-9, le=1e9)]
-_Count = Annotated[int, Field(ge=1, le=1 << 40)]
-_Side = Annotated[int, Field(ge=1, le=1 << 15)]
-_Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@typed(frozen=True, config=STRICT)
-class _KlFigures:
-    """The distances of the labels from the teacher, at one temperature or of one kind."""
-
-    mean: NonNegativeFloat
-    p999: NonNegativeFloat
-    max: NonNegativeFloat
-
-
-@typed(frozen=True, config=STRICT)
-class _Fidelity:
-    """The entry `fidelity`: how close the labels were to the teacher when they were written."""
-
-    num_labels: NonNegativeInt
-    top1_agreement: _Share
-    kl_nats: dict[str, _KlFigures]
-
-
-@typed(frozen=True, config=STRICT)
-class _VectorFidelity:
-    """The entry `fidelity` of embeddings."""
-
-    num_labels: NonNegativeInt
-    same_direction: _Share
-    relative_error: _KlFigures
-    cosine_distance: _KlFigures
-
-
-@typed(frozen=True, config=STRICT | {"extra": "ignore"})
-class _Teacher:
-    """The entry `teacher`; a mean of several has `mean_of` alone."""
-
-    fingerprint: str | None = None
-    model: str | None = None
-    val_accuracy: _Share | None = None
-    val_map: _Share | None = None
-    val_miou: _Share | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    mean_of: "list[_Part] | None" = None
-    note: Annotated[str, Field(max_length=500)] | None = None
-
-
-@typed(frozen=True, config=STRICT)
-class _Part:
-    """A teacher of a mean, with its share."""
-
-    weight: _Share
-    teacher: _Teacher | None
-
-
-@typed(frozen=True, config=STRICT)
-class Samples:
-    """The entry `input`, of a store whose samples are no images.
-
-    Attributes:
-        detail: What decides what their numbers mean: the rate of sounds in Hz, the digest of the
-            columns of rows.
-    """
-
-    kind: InputKindName
-    detail: Annotated[str, Field(max_length=500)] = ""
-
-    def __str__(self) -> str:
-        return f"{INPUT_KINDS[self.kind].things}{f' ({self.detail})' if self.detail else ''}"
-
-
 @dataclass(frozen=True)
 class Manifest:
     """The facts that a store states about itself; `complete` is set last.
@@ -143,16 +78,16 @@ class Manifest:
     encoding: dict[str, Any]
     class_names: Annotated[list[str], Field(max_length=1 << 24)]
     view_numbers: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1, max_length=1 << 20)]
-    num_samples: _Count
-    block_samples: _Count
-    temperature: _Temperature
-    temperatures: Annotated[list[_Temperature], Field(min_length=1, max_length=1000)]
+    num_samples: Count
+    block_samples: Count
+    temperature: Temperature
+    temperatures: Annotated[list[Temperature], Field(min_length=1, max_length=1000)]
     views: dict[str, Any]
     dataset_fingerprint: str
     teacher: dict[str, Any] | None
     signal: StoredKind = "categorical"
     num_dimensions: Annotated[int, Field(ge=1, le=MOST_DIMENSIONS)] | None = None
-    positions: tuple[_Side, _Side] | None = None
+    positions: tuple[Side, Side] | None = None
     input: dict[str, Any] | None = None
     fidelity: dict[str, Any] | None = None
     label_bytes: NonNegativeFloat | None = None
@@ -168,7 +103,7 @@ class Manifest:
 
     @property
     def samples(self) -> Samples:
-        """What its samples are."""
+        """The kind of its samples."""
         return Samples(**(self.input or {"kind": "image"}))
 
     @property
@@ -284,9 +219,9 @@ def _typed(content: Mapping[str, Any]) -> Manifest:
     except ValueError as error:
         raise ConfigError("manifest", str(error), expected="plain JSON") from None
     manifest: Manifest = validate(Manifest, content, "manifest")
-    figures = _VectorFidelity if manifest.is_of_embeddings else _Fidelity
+    figures = VectorFidelityFigures if manifest.is_of_embeddings else FidelityFigures
     validate(figures | None, manifest.fidelity, "manifest.fidelity")
-    validate(_Teacher | None, manifest.teacher, "manifest.teacher")
+    validate(StatedTeacher | None, manifest.teacher, "manifest.teacher")
     validate(Samples | None, manifest.input, "manifest.input")
     return manifest
 

@@ -3,8 +3,8 @@
 A name leads building.py to the file of the place that the network comes from: a family of our own,
 torchvision, timm, a function in a file of the user's, or an ONNX file. A library is imported only
 where a name asks for it. A Classifier wraps the network: samples in, logits of the data's classes
-out; there is one for each kind of inputs. A new small family belongs into `FAMILIES` of families.py, a new library into a file of its
-own.
+out; there is one for each kind of inputs. A new small family belongs into `FAMILIES` of
+families.py, a new library into a file of its own.
 
 answers.py       whether a network can be relied on, before its first step and when it is written
 blocks.py        layers that families have in common

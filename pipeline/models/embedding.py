@@ -4,6 +4,7 @@ network of the user's gives under that name.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ class Columns(nn.Module):
 
 
 def _beside(classifier: Classifier, blank: torch.Tensor) -> torch.Tensor:
-    return blank.to(next(classifier.parameters()).device)
+    return blank.to(next(chain(classifier.parameters(), classifier.buffers())).device)
 
 
 def _head_layer(head: Callable[[], frozenset[str]], name: str) -> str:

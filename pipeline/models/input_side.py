@@ -1,4 +1,4 @@
-"""What stands between samples that are no images and a network: built from what a data set states
+"""The way from samples that are no images to a network: built from the facts that a data set states
 about its inputs, and from files that are kept beside the weights.
 """
 
@@ -19,7 +19,7 @@ _OWN = "network."  # the beginning of the names of files that are kept beside th
 
 
 class InputSide(ABC):
-    """What a network needs to take samples of one kind.
+    """The way from samples of one kind to a network.
 
     Attributes:
         size: What the network is told of its inputs: `InputSize` of families.py.

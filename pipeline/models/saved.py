@@ -65,15 +65,15 @@ class ModelMeta:
 
     @classmethod
     def untrained(
-        cls, model: str, model_settings: dict[str, Any], data: DatasetManifest, settings: dict[str, Any]
+        cls, model: str, model_settings: dict[str, Any], data: DatasetManifest, settings: dict[str, Any] | None = None
     ) -> "ModelMeta":
         """Returns the description of a network that is to be trained on a data set by `settings`.
 
         It has that data's normalisation.
         """
-        pixels = data.image_shape, data.mean, data.std
+        pixels, recipe = (data.image_shape, data.mean, data.std), settings or {}
         facts = data.input
-        return cls(model, model_settings, data.class_names, *pixels, settings, "", {}, signal=data.signal, input=facts)
+        return cls(model, model_settings, data.class_names, *pixels, recipe, "", {}, signal=data.signal, input=facts)
 
     @property
     def kind(self) -> InputKind:
@@ -82,7 +82,7 @@ class ModelMeta:
 
     def blank(self, count: int = 1) -> torch.Tensor:
         """Returns samples as it takes them, all the same."""
-        return self.kind.blank(self.image_shape, count)
+        return torch.from_numpy(self.kind.blank(self.image_shape, count))
 
     def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
         """Returns the description after training."""
@@ -179,7 +179,7 @@ class ModelMeta:
         except Exception as error:  # a network of a library or of a user may raise anything
             size = " x ".join(map(str, [self.image_shape[0], *(self.size_px or self.image_shape[1:])]))
             place = place_of(traceback.walk_tb(error.__traceback__), model) or f"model {self.model!r}"
-            fix = "input: {size_px: ...} resizes them" if self.kind is IMAGE else ""
+            fix = "input: {size_px: ...} resizes them" if self.kind == IMAGE else ""
             raise ModelError(place, f"can't take {self.kind.things} of {size} ({reason(error)})", fix=fix) from error
         if found[:2] != (1, len(self.class_names)):
             expected = f"{(1, len(self.class_names), *found[2:])}: one logit per class"

@@ -2,7 +2,8 @@
 
 The function is `build(num_classes, channels, **model_settings) -> nn.Module`; in place of channels
 it is given the number of tokens where inputs are texts, and the codes of each column where they are
-rows. The file stands by itself (it may import what is installed, not its neighbours), because it is kept with the weights.
+rows. The file stands by itself (it may import what is installed, not its neighbours), because it is
+kept with the weights.
 """
 
 import linecache

@@ -12,6 +12,9 @@ consecutive rows are a random sample.
     pixel_shares.py  the classes of the pixels in masks, counted
     understood.py  the lines about classes, splits and files that stage and doctor print first
     pixels.py      a look at some images: grey or colour, sizes, bits used
+    form.py        the form that samples are made into, and the look that decides it: abstract
+    looks.py       the looks, by kind of inputs
+    made.py        a sample made ready, one that is broken, one that asks for a wider form
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
     index_images.py  images whose pixels are numbers: the files of masks
     maps.py        masks as maps of classes, fitted as their images are

@@ -17,7 +17,7 @@ from pipeline.preparation.lists import write_broken, write_contradictions, write
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.statistics import statistics_of, values_line
-from pipeline.preparation.write import SplitRows, dataset_manifest, write_split
+from pipeline.preparation.write import InputFacts, SplitRows, dataset_manifest, write_split
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, record
     facts = pool.form.facts(folder, pool.contents(splits["train"]))
     # 2. The manifest, which is written last: who finds it finds all of the data set.
     num_broken = write_broken(folder / "broken.tsv", pool)
-    manifest = dataset_manifest(
-        source, pool.numbering.class_names, list(shape), statistics_of(levels), rows, num_broken, facts
-    )
+    inputs = InputFacts(list(shape), *statistics_of(levels), facts)
+    manifest = dataset_manifest(source, pool.numbering.class_names, inputs, rows, num_broken)
     # 3. Inputs, hard labels and sample ids, split by split.
     with progress("prepare, splits", sum(map(len, splits.values())), pool.form.kind.thing) as on_images:
         for name, split in rows.items():

@@ -48,8 +48,8 @@ class Form(ABC):
         return self
 
     def facts(self, folder: Path, train: Iterator[np.ndarray]) -> dict[str, Any] | None:
-        """Returns what the data set's manifest states about its inputs (`kind` first), and writes the
-        files beside it that networks need; None for images.
+        """Returns what the data set's manifest states about its inputs (`kind` first), and writes
+        the files beside it that networks need; None for images.
 
         Args:
             folder: Of the data set.
@@ -67,8 +67,8 @@ class Look(ABC):
 
     @abstractmethod
     def decided(self, settings: "Prepare", source: Source, raw: Path) -> Form:
-        """Returns the form: as it is set, and for the rest as it was found; where all samples decide
-        it, they are all read for that.
+        """Returns the form: as it is set, and for the rest as it was found; where all samples
+        decide it, they are all read for that.
         """
 
     @abstractmethod

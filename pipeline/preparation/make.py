@@ -46,7 +46,8 @@ class ImageForm(Form):
         image_px: Height and width; None when images have one size already.
         longest_px: The most that an encoded image's longer side may have.
         bits: Of files with 16 bits, the lower ones that are used.
-        is_found: The attributes that a look at images decided, so that another image may widen them.
+        is_found: The attributes that a look at images decided, so that another image may widen
+            them.
     """
 
     channels: Channels | None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, Integer, Shaped, UInt64
@@ -62,6 +62,17 @@ class SplitRows:
         return pieces_fingerprint(self.sample_ids, [self.hard_labels] if self.maps is None else self.maps())
 
 
+class InputFacts(NamedTuple):
+    """The facts that a manifest states about the inputs of a data set, as `DatasetManifest` has
+    them: the shape of a sample, means and deviations of images, and `input` of others.
+    """
+
+    shape: list[int]
+    mean: list[float]
+    std: list[float]
+    facts: dict[str, Any] | None = None
+
+
 def write_dataset(
     folder: Path,
     source: str,
@@ -76,8 +87,8 @@ def write_dataset(
     """
     rows = {name: SplitRows.of(split) for name, split in splits.items()}
     inputs = splits["train"].inputs
-    statistics = channel_statistics(inputs) if facts is None else ([], [])
-    manifest = dataset_manifest(source, class_names, list(inputs.shape[1:]), statistics, rows, facts=facts)
+    mean, std = channel_statistics(inputs) if facts is None else ([], [])
+    manifest = dataset_manifest(source, class_names, InputFacts(list(inputs.shape[1:]), mean, std, facts), rows)
     for name, split in rows.items():
         write_split(folder / f"{name}.zarr", split, manifest.image_shape, kind=manifest.kind)
     write_sealed(folder / "manifest.json", manifest.to_dict())
@@ -87,11 +98,9 @@ def write_dataset(
 def dataset_manifest(
     source: str,
     class_names: Sequence[str],
-    image_shape: list[int],
-    statistics: tuple[list[float], list[float]],
+    inputs: InputFacts,
     splits: Mapping[str, SplitRows],
     num_skipped: int = 0,
-    facts: dict[str, Any] | None = None,
 ) -> DatasetManifest:
     """Returns the manifest of a data set of these splits."""
     train, val, test = (splits[name].sample_ids for name in ("train", "val", "test"))
@@ -99,9 +108,9 @@ def dataset_manifest(
     return DatasetManifest(
         source=source,
         class_names=list(class_names),
-        image_shape=image_shape,
-        mean=statistics[0],
-        std=statistics[1],
+        image_shape=inputs.shape,
+        mean=inputs.mean,
+        std=inputs.std,
         num_samples={name: len(rows) for name, rows in splits.items()},
         fingerprints={name: rows.fingerprint for name, rows in splits.items()},
         num_repeated_in_train=len(train) + len(val) - len(seen),
@@ -111,7 +120,7 @@ def dataset_manifest(
         num_skipped=num_skipped,
         storage="pixels" if splits["train"].sizes is None else "encoded",
         signal=splits["train"].signal,
-        input=facts,
+        input=inputs.facts,
     )
 
 

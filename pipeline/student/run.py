@@ -159,8 +159,8 @@ class Students:
         # 1. The network, and what trials are to choose.
         data = self._data
         begin = team.ask_first(
-            lambda: Start.of(settings, data.manifest, settings.recipe(), folder, plan.where, prepared=data.folder)
-        )
+            lambda: Start.of(settings, data.manifest, folder, plan.where, prepared=data.folder)
+        ).with_recipe(settings.recipe())
         model, images = begin.build(settings.seed), self._data.val.first(SOME)
         begin.check(model, images)
         meta = begin.meta

@@ -11,6 +11,7 @@ epochs.py          one training epoch over one view, of data in memory or on dis
 finite.py          a watch over losses and gradients that waits for no device at each step
 fit.py             the one loop, over one run or several, and the reports of a run
 hard_labels.py     the loss against hard labels, of plain and of mixed views
+input_settings.py  the form in which a network takes its inputs
 moving_average.py  the moving average of a network's weights
 optimizers.py      torch's optimizers without torch's compiler
 recipe.py          the training recipe: schedule, optimizer, frozen layers

@@ -1,21 +1,18 @@
 """A network before its first step: its weights, its input size, the meaning of its outputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Integer
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.core.bounds import Pixels
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, ModelError, placed
 from pipeline.core.files import file_fingerprint, fingerprint
-from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.data.manifest import DatasetManifest
 from pipeline.models import (
     Classifier,
@@ -39,53 +36,10 @@ from pipeline.models.output_kinds import OutputKind, check_meaning
 from pipeline.models.saved import ModelMeta
 from pipeline.models.weight_sets import choose_set
 from pipeline.signals import signal_named
+from pipeline.training.input_settings import InputSettings
 from pipeline.training.recipe import FitSettings
 
 PUBLISHED = "published"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class InputSettings:
-    """The inputs that a network wants.
-
-    What is not given is as its weights were made for, or as the data is.
-
-    Attributes:
-        size_px: Of images, as `mean` and `std`.
-        mels: Of sounds: the bands of its spectra; `window_ms` and `hop_ms` are its frames.
-        tokenizer: Of texts: the network's own tokenizer.json; None: that of the data.
-        max_tokens: Texts are cut to so many tokens.
-    """
-
-    size_px: Pixels | tuple[Pixels, Pixels] | None = None
-    mean: tuple[Annotated[float, Field(ge=-1000, le=1000)], ...] | None = None
-    std: tuple[Annotated[float, Field(gt=0, ge=1e-6, le=1000)], ...] | None = None
-    mels: Annotated[int, Field(ge=4, le=256)] | None = None
-    window_ms: Annotated[float, Field(ge=1, le=1000)] | None = None
-    hop_ms: Annotated[float, Field(ge=1, le=1000)] | None = None
-    tokenizer: str | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
-
-    def of_kind(self, kind: InputKindName, where: str) -> dict[str, Any] | None:
-        """Returns the settings for a kind of inputs that is not images, None for images.
-
-        Raises ConfigError where some are for another kind.
-        """
-        given = {key: value for key, value in asdict(self).items() if value is not None}
-        if foreign := [key for key in given if key not in _KEYS[kind]]:
-            expected = ", ".join(_KEYS[kind]) or "null"
-            found = f"given, and the data is {INPUT_KINDS[kind].things}"
-            raise ConfigError(f"{where}.{foreign[0]}", found, expected=f"of its keys only {expected}")
-        return None if kind == "image" else {key: value for key, value in given.items() if key != "tokenizer"}
-
-
-#: The keys of `input` that mean something, by the kind of inputs.
-_KEYS: dict[InputKindName, tuple[str, ...]] = {
-    "image": ("size_px", "mean", "std"),
-    "waveform": ("mels", "window_ms", "hop_ms"),
-    "tokens": ("tokenizer", "max_tokens"),
-    "row": (),
-}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -203,7 +157,6 @@ class Start(NamedTuple):
         cls,
         settings: NetworkSettings,
         data: DatasetManifest,
-        recipe: dict[str, Any],
         folder: Path,
         where: str,
         classes: WeightClasses = _AS_NAMED,
@@ -222,7 +175,7 @@ class Start(NamedTuple):
             given = settings.input or InputSettings()
             side = given.of_kind(data.kind.name, f"{where}.input")
             copy_input_files(data.input, prepared, folder, Path(given.tokenizer) if given.tokenizer else None)
-            meta = replace(ModelMeta.untrained(settings.model, settings.model_settings, data, recipe), side=side)
+            meta = replace(ModelMeta.untrained(settings.model, settings.model_settings, data), side=side)
             weights = _weights(settings, meta, network_copy(settings.model, folder))
             meta = _with_input(meta, given, weights, f"{where}.input") if data.input is None else meta
             meta = replace(meta, outputs=settings.outputs or (weights.outputs if weights else None))
@@ -234,6 +187,10 @@ class Start(NamedTuple):
             meta = replace(meta, num_outputs=outputs, class_groups=groups)
         check_meaning(meta.outputs, meta.class_groups, signal_named(data.signal), where)
         return cls(meta, folder, weights, head, settings.weights_key, where)
+
+    def with_recipe(self, recipe: dict[str, Any]) -> "Start":
+        """Returns the start of a network whose description states these settings."""
+        return self._replace(meta=replace(self.meta, settings=recipe))
 
     def build(self, seed: int) -> Classifier:
         """Returns the network with its weights; what these do not give is initialised from

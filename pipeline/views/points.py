@@ -16,7 +16,8 @@ def pick_points(
     sample_ids: UInt64[np.ndarray, " batch"],
     view: int,
 ) -> Integer[torch.Tensor, "batch channels points"]:
-    """Returns `count` numbers of each view, in each channel, at places that its sample, view number and seed decide.
+    """Returns `count` numbers of each view, in each channel, at places that its sample, view number
+    and seed decide.
 
     A shift by one pixel changes pixels by more levels than it changes means of many.
     """

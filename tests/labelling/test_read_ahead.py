@@ -56,13 +56,13 @@ def on_disk(folder: Path, split: SplitInMemory) -> SplitOnDisk:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[range]:
     """Records the ranges that are asked of what is on disk, as they are asked."""
     asked: list[range] = []
-    read = pipeline.data.images._Pixels.read
+    read = pipeline.data.images._Numbers.read
 
     def told(self: StoredImages, rows: range, kept: Any = None) -> np.ndarray:
         asked.append(rows)
         return read(self, rows, kept)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline.data.images._Pixels, "read", told)
+    monkeypatch.setattr(pipeline.data.images._Numbers, "read", told)
     return asked
 
 

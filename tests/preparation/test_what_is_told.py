@@ -368,7 +368,7 @@ def test_images_that_the_doctor_looked_at_are_counted_once(doctor: Doctor) -> No
 def test_a_full_disk_for_temporary_files_is_named_and_the_rest_is_looked_at(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, librarys: bool
 ) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **keywords: object) -> None:
         if librarys:
             raise RuntimeError("writing failed")
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -94,8 +94,11 @@ def test_an_epoch_of_new_views_is_taken_up_in_the_middle_and_shared_by_processes
         assert len(rest) == len(whole) - start
         assert all(all(map(torch.equal, *pair)) for pair in zip(rest, whole[start:], strict=True))
     each = [[parts(batch) for batch in epoch_of(opened(store), epoch, share=Share(rank, 2))] for rank in range(2)]
-    for together, one, other in zip(whole, *each, strict=True):
-        assert all(torch.equal(torch.cat(halves), all_) for *halves, all_ in zip(one, other, together, strict=True))
+    for (*shown, targets), one, other in zip(whole, *each, strict=True):
+        (*halves, half), (*others, other_half) = one, other
+        assert all(map(torch.equal, map(torch.cat, zip(halves, others, strict=True)), shown))
+        # A processor's vector units may round the last bit otherwise in a batch of another size.
+        torch.testing.assert_close(torch.cat([half, other_half]), targets)
 
 
 @pytest.mark.parametrize("stored", [[0], [0, 1, 2], [2, 0], [5, 1, 3]])
