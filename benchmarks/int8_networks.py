@@ -114,7 +114,7 @@ def measure(name: str, settings: Export) -> Outcome:
     some = train.take(np.arange(0, len(train), 4))
     with TemporaryDirectory() as folder:
         float32, int8 = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
-        modules = write_onnx(float32, trace(model, train.inputs[:2]), {})
+        modules = write_onnx(float32, trace(model.portable(), train.inputs[:2]), {})
         exact = run_onnx(float32, test.inputs.split(_BATCH))
         outputs = _outputs(model, test.inputs)
         parity = compare(exact, outputs, test.hard_labels)

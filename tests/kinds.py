@@ -36,9 +36,21 @@ VOCABULARY = sorted(
 )
 _PITCH_HZ = (150, 400, 850)
 COLUMNS: list[dict[str, Any]] = [
-    {"name": "height", "type": "number", "num_codes": 5, "values": [1.5, 20.0, 310.0, 4000.0]},
+    {
+        "name": "height",
+        "type": "number",
+        "num_codes": 5,
+        "edges": [10.0, 100.0, 1000.0],
+        "values": [1.5, 20.0, 310.0, 4000.0],
+    },
     {"name": "<i>place</i>", "type": "category", "num_codes": 6, "names": ["bay", "glade", "ridge", "<u>tarn</u>"]},
-    {"name": "noise", "type": "number", "num_codes": 8, "values": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]},
+    {
+        "name": "noise",
+        "type": "number",
+        "num_codes": 8,
+        "edges": [0.15, 0.25, 0.35, 0.45, 0.55, 0.65],
+        "values": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+    },
 ]
 
 

@@ -1,8 +1,9 @@
 """The stage `export`: a trained student in the forms that others run.
 
 ONNX in float32 and int8, safetensors, and ExecuTorch. A file takes pixels as they are, 0 to 255 in
-uint8, returns logits, and its metadata describe its input and its classes. A new form is a file of
-its own; write.py calls it, and measure.py compares it with torch.
+uint8 (of sounds their samples, of rows their codes, of texts their tokens), returns logits, and its
+metadata describe its input and its classes. A new form is a file of its own; write.py calls it,
+and measure.py compares it with torch.
 
 settings.py         the section `export` of params.yaml
 write.py            writes every form of a student into a folder
@@ -21,5 +22,8 @@ operators.py        the operators of such a graph, with gradients
 executorch_file.py  writes and runs ExecuTorch programs; the one file that imports executorch
 about.py            the metadata in every file, and the safetensors file
 predict.py          the example script that is exported beside the files; it stands alone
+predict_row.py      the script of networks for rows
+predict_sound.py    the script of networks for sounds
+predict_text.py     the script of networks for texts
 libraries.py        are the libraries installed, and their warnings silenced
 """

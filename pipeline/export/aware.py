@@ -62,10 +62,20 @@ def recipe_for(own: FitSettings, settings: Export, steps_per_epoch: int) -> FitS
     )
 
 
-def write_aware(path: Path, source: Path, samples: Samples, settings: Export, further: Further[AnyBatch]) -> AwareInt8:
+def write_aware(
+    path: Path,
+    source: Path,
+    kept: frozenset[str],
+    samples: Samples,
+    settings: Export,
+    further: Further[AnyBatch],
+) -> AwareInt8:
     """Writes the network of an ONNX file wholly in int8, after it has learned to be so.
 
     Nothing is chosen by the validation images. A killed process goes on from its last checkpoint.
+
+    Args:
+        kept: Nodes that stay in float32.
 
     Raises:
         ExportError: An operator is not known here, or onnxruntime can't quantise the network.
@@ -74,7 +84,7 @@ def write_aware(path: Path, source: Path, samples: Samples, settings: Export, fu
     with quantiser(source, samples.calibration.inputs) as network:
         # 1. The file as static quantisation makes it, as a network.
         _check_operators(source, samples.calibration.inputs[:_NUM_COMPARED])
-        form = whole_form(Trials(network, path, source, samples), settings.reduce_range)
+        form = whole_form(Trials(network, path, source, samples), settings.reduce_range, kept)
         model = network.quantised(path, form)
         fake = FakeInt8(model, network.weights, form.bits)
         # 2. Its training.

@@ -15,7 +15,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pipeline.export.libraries import ExportError, onnx_libraries
-from pipeline.export.onnx_file import INPUT, OUTPUT
+from pipeline.export.onnx_file import OUTPUT
 from pipeline.export.operators import OPERATORS
 
 _QUANTISED = "_quantized"  # onnxruntime's names of weights in int8 end so
@@ -67,6 +67,7 @@ class FakeInt8(nn.Module):
         onnx, _ = onnx_libraries()
         if unknown := {node.op_type for node in model.graph.node} - OPERATORS.keys() - set(_NO_RUN):
             raise ExportError("aware int8", f"no gradient is known here of {', '.join(sorted(unknown))}")
+        self._input = model.graph.input[0].name
         self._stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self._exact, self._largest = exact, _LARGEST[bits]
         self.weights, self.log_scales, self._constants = nn.ParameterDict(), nn.ParameterDict(), nn.Module()
@@ -77,7 +78,7 @@ class FakeInt8(nn.Module):
             self._keep(name, self._stored[name])
 
     def forward(self, pixels: Integer[Tensor, "batch ..."]) -> Float[Tensor, "batch classes *grid"]:
-        values: dict[str, Any] = {"": None, INPUT: pixels, **self._whole_numbers}
+        values: dict[str, Any] = {"": None, self._input: pixels, **self._whole_numbers}
         values |= dict(self._constants.named_buffers()) | dict(self.weights.items())
         values |= {name: log_scale.exp() for name, log_scale in self.log_scales.items()}
         for step in self._steps:

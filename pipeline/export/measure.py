@@ -38,6 +38,7 @@ def measure_forms(
     Raises:
         ExportError: A file can't be run, or one that is not quantised differs from torch.
     """
+    taken = model.portable().taken
     runs: dict[str, Run] = {FLOAT32: partial(run_onnx, folder / FLOAT32)}
     if forms.int8:
         runs[INT8] = partial(run_onnx, folder / INT8)
@@ -53,7 +54,7 @@ def measure_forms(
     files = {}
     with progress("export: parity and cost", len(runs), "file") as on_file:
         for file, run in runs.items():
-            parity = compare(run(test.in_order(size), keep), torch_logits, labels, model.signal)
+            parity = compare(run(map(taken, test.in_order(size)), keep), torch_logits, labels, model.signal)
             if file not in (INT8, AWARE):
                 parity.require(settings.logit_tolerance, file)
             files[file] = _row(folder / file, parity, settings)

@@ -13,16 +13,18 @@ from pipeline.core.files import write_bytes
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
 
 OPSET = 18  # the first whose Resize can antialias
-INPUT, OUTPUT = "pixels", "logits"
+PIXELS, OUTPUT = "pixels", "logits"
+#: In place of a module: what stands between samples and the network.
+FRONT_END = "the front end"
 _NETWORK, _WEIGHT = "network.", ".weight"  # around a layer's name
 Keep = Callable[[torch.Tensor], torch.Tensor]
 _SCOPES = "pkg.torch.onnx.name_scopes"  # a note of the exporter: modules from the outermost on, then the operation
 
 
-def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -> list[str]:
-    """Writes the network in float32: uint8 [batch, channels, height, width] -> logits [batch,
-    classes], or [batch, classes, height, width]. Returns the name of the module that each of the
-    file's nodes comes from.
+def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str], input_name: str = PIXELS) -> list[str]:
+    """Writes the network in float32: uint8 [batch, channels, height, width], or samples of another
+    kind, -> logits [batch, classes], or [batch, classes, height, width]. Returns the name of the
+    module that each of the file's nodes comes from, `FRONT_END` before the first of the network's.
 
     Normalisation and resizing are in the graph, batch norm is folded into convolutions. The same
     weights give the same bytes on any machine and in any folder.
@@ -33,27 +35,47 @@ def write_onnx(path: Path, program: ExportedProgram, about: Mapping[str, str]) -
     with quiet("torch.onnx", "onnxscript", "onnx_ir"):
         try:
             exported = torch.onnx.export(
-                program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[input_name],
+                output_names=[OUTPUT],
+                verbose=False,
             )
         except Exception as error:  # the exporter's errors have no class in common
             raise ExportError(path, f"the network can't be written ({first_line(error)})") from error
     assert exported is not None, "it was given no path"
     model = exported.model_proto
-    modules = [_module(node) for node in model.graph.node]
+    modules = _modules(model.graph)
     save_onnx(path, model, about)
     return modules
 
 
+def _modules(graph: Any) -> list[str]:
+    """Returns the module of each node.
+
+    A node belongs to the front end where neither it nor one that it reads from is the network's.
+    """
+    in_front, modules = {graph.input[0].name}, []
+    for node in graph.node:
+        module = _module(node)
+        reads = [name for name in node.input if name in in_front]
+        if reads and module == FRONT_END:
+            in_front.update(node.output)
+        modules.append(module if reads or module != FRONT_END else str(node.op_type))
+    return modules
+
+
 def _module(node: Any) -> str:
-    """Returns the name of the module that owns a node's weight, or else the one that computes
-    it.
+    """Returns the name of the module that owns a node's weight, or else the one that computes it;
+    `FRONT_END` where none of the network's does.
     """
     weight: str = next((name for name in node.input if name.startswith(_NETWORK) and name.endswith(_WEIGHT)), "")
     if weight:
         return weight.removeprefix(_NETWORK).removesuffix(_WEIGHT)
     scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
     modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope.startswith(_NETWORK)]
-    return str(modules[-1]).removeprefix(_NETWORK) if modules else str(node.op_type)
+    return str(modules[-1]).removeprefix(_NETWORK) if modules else FRONT_END
 
 
 def save_onnx(path: Path, model: Any, about: Mapping[str, str]) -> None:
@@ -69,7 +91,11 @@ def save_onnx(path: Path, model: Any, about: Mapping[str, str]) -> None:
         part.ClearField("metadata_props")
     graph.ClearField("value_info")
     for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        sizes = value.type.tensor_type.shape.dim
+        sizes[0].dim_param = "batch"
+        for size in sizes[1:]:
+            if size.HasField("dim_param"):  # of any length, and named by the exporter's count
+                size.dim_param = value.name
     _shorten_names(graph)
     for key, value in about.items():
         model.metadata_props.add(key=key, value=value)
@@ -84,7 +110,7 @@ def _shorten_names(graph: Any) -> None:
     """
     if has_graphs_inside(graph):
         return
-    short = {name: name for name in ("", INPUT, OUTPUT)}
+    short = {name: name for name in ("", graph.input[0].name, OUTPUT)}
     for node in graph.node:
         node.ClearField("name")
         for names in (node.input, node.output):
@@ -117,8 +143,9 @@ def run_onnx(
     logits = []
     try:
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
         for images in batches:
-            logits.append(keep(torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])))
+            logits.append(keep(torch.from_numpy(session.run([OUTPUT], {name: images.numpy()})[0])))
     except Exception as error:  # onnxruntime's errors have no class in common
         raise ExportError(path, f"can't be run by onnxruntime ({first_line(error)})") from error
     return torch.cat(logits)

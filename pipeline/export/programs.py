@@ -12,20 +12,23 @@ from torch.fx.node import map_aggregate
 from pipeline.export.libraries import quiet
 from pipeline.export.untraceable import untraceable
 from pipeline.models import Classifier
+from pipeline.models.classifier import Portable
 
 
-def trace(model: Classifier, images: Integer[torch.Tensor, "batch ..."]) -> ExportedProgram:
-    """Returns the graph of a network in eval mode for images like these.
+def trace(portable: Portable, inputs: Integer[torch.Tensor, "batch ..."]) -> ExportedProgram:
+    """Returns the graph of a network in eval mode for inputs like these.
 
-    With several images, it takes batches of any size. The graph leaves out the memory order that
+    With several of them, it takes batches of any size, and inputs of any length along the axes that
+    are open. The graph leaves out the memory order that
     the network asks for (channels last): other runtimes would copy tensors back and forth for it.
 
     Raises:
         ExportError: The network does what a graph can't express.
     """
-    plain = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
-    shapes = ({0: Dim("batch")},) if len(images) > 1 else None
-    export = partial(_export, plain, images, shapes)
+    plain = copy.deepcopy(portable.network).eval().to(memory_format=torch.contiguous_format)
+    lengths = {axis: Dim(name, max=portable.most) for axis, name in portable.open_axes.items()}
+    shapes = ({0: Dim("batch"), **lengths},) if len(inputs) > 1 else None
+    export = partial(_export, plain, inputs, shapes)
     try:
         program = export()
     except Exception as error:  # a network of a library or of a user may raise anything

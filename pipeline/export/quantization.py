@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Integer
 
 from pipeline.export.libraries import ExportError, first_line, onnx_libraries, quiet
-from pipeline.export.onnx_file import INPUT, OUTPUT, has_graphs_inside, save_onnx
+from pipeline.export.onnx_file import OUTPUT, has_graphs_inside, save_onnx
 
 _BATCH = 64  # of images at a time
 _PIXELS_AT_ONCE = 1 << 22  # fewer images where they are large
@@ -97,7 +97,7 @@ class Quantiser:
                 quantize_static(
                     copy.deepcopy(self._model),  # it moves the tensors of what it is given into files
                     quantised,
-                    _Calibration(self._images),
+                    _Calibration(self._model.graph.input[0].name, self._images),
                     calibration_cache_path=self._ranges,
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
@@ -156,7 +156,7 @@ def _with_safe_names(model: Any) -> Any:
         node.name = layer_name(index)
     if has_graphs_inside(model.graph):
         return model
-    kept = ("", INPUT, OUTPUT)
+    kept = ("", model.graph.input[0].name, OUTPUT)
     for node in model.graph.node:
         for names in (node.input, node.output):
             names[:] = [name if name in kept else f"{name}_" for name in names]
@@ -169,7 +169,7 @@ def in_batches(
     images: Integer[torch.Tensor, "images ..."],
 ) -> tuple[Integer[torch.Tensor, "_ ..."], ...]:
     """Returns images in batches that onnxruntime is given at once."""
-    size = max(1, min(_BATCH, _PIXELS_AT_ONCE // math.prod(images.shape[2:])))
+    size = max(1, min(_BATCH, _PIXELS_AT_ONCE // math.prod(images.shape[2:] or images.shape[1:])))
     batches: tuple[torch.Tensor, ...] = images.split(size)
     return batches
 
@@ -177,9 +177,10 @@ def in_batches(
 class _Calibration:
     """A reader of images batch by batch, as onnxruntime asks for them."""
 
-    def __init__(self, images: Integer[torch.Tensor, "images ..."]) -> None:
+    def __init__(self, name: str, images: Integer[torch.Tensor, "images ..."]) -> None:
+        self._name = name
         self._batches = (batch.numpy() for batch in in_batches(images))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
+        return None if batch is None else {self._name: batch}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ Logits = Float[torch.Tensor, "samples classes *grid"]
 
 @dataclass(frozen=True)
 class Samples:
-    """The images that decide on an int8 file.
+    """The samples that decide on an int8 file.
 
     Attributes:
         calibration: Training images: ranges of activations are measured on these.
@@ -35,6 +35,13 @@ class Samples:
     compared: SplitInMemory
     checked: SplitInMemory
     signal: Signal = CATEGORICAL
+
+    def taken(self, taken: Callable[[torch.Tensor], torch.Tensor]) -> "Samples":
+        """Returns the same samples as an exported network takes them."""
+        calibration, compared, checked = (
+            replace(split, inputs=taken(split.inputs)) for split in (self.calibration, self.compared, self.checked)
+        )
+        return Samples(calibration, compared, checked, self.signal)
 
 
 class Trials:

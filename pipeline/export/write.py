@@ -10,11 +10,12 @@ import torch
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_bytes
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.input_kinds import IMAGE
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import SplitInMemory
 from pipeline.export.about import example_script, file_metadata, write_weights
 from pipeline.export.executorch_file import write_executorch
-from pipeline.export.int8_file import write_int8
+from pipeline.export.int8_file import front_end, write_int8
 from pipeline.export.onnx_file import write_onnx
 from pipeline.export.programs import trace
 from pipeline.export.settings import Export
@@ -61,7 +62,7 @@ def write_forms(
     meta: ModelMeta,
     samples: Samples,
     settings: Export,
-    aware: Callable[[Path, Path], AwareInt8] | None = None,
+    aware: Callable[[Path, Path, frozenset[str]], AwareInt8] | None = None,
 ) -> Forms:
     """Writes the student in every form that the settings ask for, and a script that runs it.
 
@@ -69,24 +70,32 @@ def write_forms(
     none.
 
     Args:
-        aware: Writes the file of a network that is trained for int8, from the one in float32; None:
-            there is to be none.
+        aware: Writes the file of a network that is trained for int8, from the one in float32, in
+            which some nodes stay; None: there is to be none.
 
     Raises:
         ExportError: The network has no form in ONNX.
     """
-    about, images, forms = file_metadata(meta), samples.calibration.inputs, Forms()
+    kind, portable, forms = meta.kind, model.portable(), Forms()
+    about, samples = file_metadata(meta, portable.facts), samples.taken(portable.taken)
+    inputs = samples.calibration.inputs
     write_weights(folder / WEIGHTS, model.state_dict(), about)
-    modules = write_onnx(folder / FLOAT32, trace(model, images[:2]), about)
-    int8, executorch = folder / INT8, folder / EXECUTORCH
+    modules = write_onnx(folder / FLOAT32, trace(portable, inputs[:2]), about, portable.input_name)
+    kept = frozenset() if kind is IMAGE else front_end(modules)
+    int8, executorch, trained = folder / INT8, folder / EXECUTORCH, folder / AWARE
     if settings.int8:
-        forms.int8 = forms.attempt(int8, lambda: write_int8(int8, folder / FLOAT32, samples, modules, settings))
-    if aware:
-        trained = folder / AWARE
-        forms.aware = forms.attempt(trained, lambda: aware(trained, folder / FLOAT32))
-    if settings.executorch:
-        forms.attempt(executorch, lambda: write_executorch(executorch, trace(model, images[:1]), about))
-    write_bytes(folder / EXAMPLE, example_script())
+        forms.int8 = forms.attempt(int8, lambda: write_int8(int8, folder / FLOAT32, samples, modules, settings, kept))
+    if aware and portable.open_axes:
+        forms.left_out[AWARE] = f"a network can't learn from {kind.things} to be in int8: its file takes tokens"
+    elif aware:
+        forms.aware = forms.attempt(trained, lambda: aware(trained, folder / FLOAT32, kept))
+    if settings.executorch and kind is not IMAGE:
+        forms.left_out[EXECUTORCH] = f"ExecuTorch programs are made of networks for images alone, not for {kind.things}"
+    elif settings.executorch:
+        forms.attempt(executorch, lambda: write_executorch(executorch, trace(portable, inputs[:1]), about))
+    for name, content in portable.files.items():
+        write_bytes(folder / name, content)
+    write_bytes(folder / EXAMPLE, example_script(kind.name))
     return forms
 
 

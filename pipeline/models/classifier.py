@@ -1,8 +1,9 @@
 """A network with all that stands between samples and the logits of this data's classes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, Integer
@@ -30,6 +31,31 @@ class Outputs(NamedTuple):
 
 
 PLAIN = Outputs()
+
+
+@dataclass(frozen=True)
+class Portable:
+    """A network as runtimes other than torch have it.
+
+    Attributes:
+        network: Traceable: a look-up of words is not in it.
+        input_name: The name of its one input.
+        taken: Returns what it takes for some samples.
+        open_axes: The axes of its input beside the batch that are of any length, by number.
+        most: The greatest length of these.
+        facts: What else is to be known to make its input, as plain JSON.
+        files: What is to lie beside it for that, by name.
+    """
+
+    network: "Classifier"
+    input_name: str
+    taken: Callable[[torch.Tensor], torch.Tensor]
+    open_axes: Mapping[int, str] = field(default_factory=dict)
+    most: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 #: What a network that gives several things calls them.
 LOGITS, EMBEDDING = "logits", "embedding"
 _OF_TORCHVISION = "out"  # the logits of its segmentation networks
@@ -44,15 +70,18 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         name: The network's name, for messages.
-        signal: The meaning of its logits.
+        meaning: Of its outputs; `signal` is that of its logits.
     """
 
     name = "of no name"
+    #: The name of its samples in exported files.
+    input_name: ClassVar[str]
     class_outputs: torch.Tensor
 
     def __init__(self, network: nn.Module, outputs: Outputs = PLAIN) -> None:
         super().__init__()
         self.network = network
+        self.meaning = outputs
         self._kind, self._joins, self.signal = outputs.kind, outputs.groups is not None, outputs.signal
         if outputs.groups is not None:
             self.register_buffer("class_outputs", group_table(outputs.groups))
@@ -62,6 +91,10 @@ class Classifier(nn.Module, ABC):
     @abstractmethod
     def to_network(self, inputs: Integer[torch.Tensor, "batch ..."]) -> torch.Tensor:
         """Returns what the network takes for some samples."""
+
+    def portable(self) -> Portable:
+        """Returns the network as runtimes other than torch have it."""
+        return Portable(self, self.input_name, lambda inputs: inputs)
 
     def forward(self, inputs: Integer[torch.Tensor, "batch ..."]) -> Float[torch.Tensor, "batch classes *grid"]:
         return self.to_logits(self.outputs(inputs))

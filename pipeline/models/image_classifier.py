@@ -22,6 +22,7 @@ class ImageClassifier(Classifier):
         size_px: Height and width that the network wants; None: those of the images.
     """
 
+    input_name = "pixels"
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
 

@@ -43,6 +43,7 @@ class SoundClassifier(Classifier):
     every device knows.
     """
 
+    input_name = "samples"
     waves: torch.Tensor
     bands: torch.Tensor
 

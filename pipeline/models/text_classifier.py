@@ -1,6 +1,7 @@
 """A network that takes texts: their words as the tokens of its own tokenizer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,8 +9,10 @@ from jaxtyping import Int32, Int64
 from tokenizers import Tokenizer
 from torch import nn
 
+from pipeline.core.errors import ModelError
+from pipeline.data.content_files import TOKENIZER
 from pipeline.data.input_kinds import FIRST_WORD, MASKED, PAD
-from pipeline.models.classifier import PLAIN, Classifier, Outputs
+from pipeline.models.classifier import PLAIN, Classifier, Outputs, Portable
 
 NOTHING = 0  # in place of a token: behind the end of a text. Others are their number plus 1
 
@@ -24,6 +27,7 @@ class TextClassifier(Classifier):
         most_tokens: Texts are cut to so many tokens.
     """
 
+    input_name = "tokens"
     starts: torch.Tensor
     tokens: torch.Tensor
 
@@ -32,10 +36,26 @@ class TextClassifier(Classifier):
     ) -> None:
         super().__init__(network, outputs)
         self._most = most_tokens
+        self._tokenizer_file = tokenizer.to_str().encode()  # text, because networks are copied
         starts, tokens = tokens_of(words, tokenizer)
         # They follow from files that are kept with the weights.
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("tokens", tokens, persistent=False)
+
+    def portable(self) -> Portable:
+        """Returns the network as it takes tokens; its tokenizer comes as a file."""
+        network = TokenClassifier(self.network, self.meaning)
+        network.name = self.name
+        network.load_state_dict(self.state_dict())
+        return Portable(
+            network.train(self.training),
+            self.input_name,
+            self.to_network,
+            open_axes={1: "tokens"},
+            most=self._most,
+            facts={"max_tokens": self._most},
+            files={TOKENIZER: self._tokenizer_file},
+        )
 
     def to_network(self, inputs: Int32[torch.Tensor, "batch words"]) -> Int64[torch.Tensor, "batch tokens"]:
         """Returns the tokens of each text plus 1, `NOTHING` behind its end: as many as the longest
@@ -54,6 +74,15 @@ class TextClassifier(Classifier):
         # 3. The token there; nothing behind the last word.
         found = self.tokens[(begins.gather(1, word) + offset).clamp(max=len(self.tokens) - 1)] + 1
         return found.masked_fill(places >= ends[:, -1:], NOTHING)
+
+
+class TokenClassifier(Classifier):
+    """A network of texts without the look-up of words: it takes tokens plus 1."""
+
+    input_name = TextClassifier.input_name
+
+    def to_network(self, inputs: Int64[torch.Tensor, "batch tokens"]) -> Int64[torch.Tensor, "batch tokens"]:
+        return inputs
 
 
 def tokens_of(
@@ -78,3 +107,16 @@ def hidden_token(tokenizer: Tokenizer) -> int:
         if (found := tokenizer.token_to_id(name)) is not None:
             return int(found)
     return 0
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Returns the tokenizer in a `tokenizer.json`; raises ModelError where it is none."""
+    if not path.is_file():
+        raise ModelError(path, "no such file", expected="a tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises its own base class
+        raise ModelError(path, f"not a tokenizer ({error})", expected="a tokenizer.json") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -3,6 +3,5 @@
 from pipeline.data.input_kinds import InputKindName
 from pipeline.preparation.form import Look
 from pipeline.preparation.pixels import PixelLook
-from pipeline.preparation.texts import TextLook
 
-LOOKS: dict[InputKindName, type[Look]] = {"image": PixelLook, "tokens": TextLook}
+LOOKS: dict[InputKindName, type[Look]] = {"image": PixelLook}

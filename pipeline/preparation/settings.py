@@ -1,7 +1,6 @@
 """The section `prepare` of params.yaml."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,12 +9,10 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.bounds import Pixels, Seed
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
-from pipeline.core.files import file_fingerprint
 from pipeline.data.images import Storage
 from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.preparation.contradictions import Contradicting
 from pipeline.preparation.make import MOST_BITS, Channels, ImageForm
-from pipeline.preparation.text_settings import TextSettings
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -23,9 +20,8 @@ Bits = Annotated[int, Field(ge=8, le=MOST_BITS)]
 
 
 #: The keys that are for one kind of samples alone.
-KEYS: dict[InputKindName, tuple[str, ...]] = {
+_KEYS: dict[InputKindName, tuple[str, ...]] = {
     "image": ("image_px", "channels", "storage", "longest_px", "bits"),
-    "tokens": ("text",),
 }
 
 
@@ -38,7 +34,6 @@ class Prepare:
         contradicting: What becomes of images with equal pixels in several classes.
         val_fraction: Held out of the training images when the source has no split `val`.
         test_fraction: The same of `test`.
-        text: The form of texts.
     """
 
     source: dict[str, Any]
@@ -52,11 +47,10 @@ class Prepare:
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Seed
-    text: TextSettings | None = None
 
     def check_kind(self, where: str, kind: InputKindName) -> None:
         """Raises ConfigError where a key is given that is for another kind of samples."""
-        for of, keys in KEYS.items():
+        for of, keys in _KEYS.items():
             for field in fields(self):
                 if field.name in keys and of != kind and getattr(self, field.name) != field.default:
                     found = f"given, and the source has {INPUT_KINDS[kind].things}"
@@ -67,13 +61,6 @@ class Prepare:
         if self.longest_px and self.storage == "pixels":
             found = f"{self.longest_px}, and storage: pixels"
             raise ConfigError(f"{where}.longest_px", found, expected="null, or storage: encoded")
-        if self.text is not None:
-            self.text.check(f"{where}.text")
-
-    def files(self) -> list[str]:
-        """Returns fingerprints of the files that settings name; they decide what is made."""
-        named = [] if self.text is None or self.text.is_trained else [Path(self.text.tokenizer)]
-        return [file_fingerprint(path) for path in named]
 
     @property
     def form(self) -> ImageForm:

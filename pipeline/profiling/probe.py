@@ -21,6 +21,8 @@ from pipeline.core.errors import ConfigError, ModelError, one_line_errors
 
 _STARTED = time.perf_counter()
 _PERCENTS = (50, 95)
+#: The inputs of exported networks of texts (as long as they may be), of sounds and of rows.
+_OF_OTHERS = [(f"tensor({kind})", [int]) for kind in ("int64", "int16", "int32")]
 #: What networks of a kind are built by, by the first part of their name: it counts as imported, not
 #: as the network's.
 _LIBRARIES = {"torchvision": ["torchvision"], "timm": ["timm"], "onnx": ["onnx", "onnxruntime"]}
@@ -30,7 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.profiling.probe", description="What one network costs.")
     parser.add_argument("kind", choices=["torch", "onnx"])
     parser.add_argument(
-        "path", type=Path, help="the folder of a trained network, or an ONNX file that takes uint8 images"
+        "path",
+        type=Path,
+        help="the folder of a trained network, or an ONNX file that takes uint8 images, or was exported here",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=100, help="calls that are timed, with one image each")
@@ -96,9 +100,11 @@ def _import_torch(folder: Path, threads: int) -> Callable[[], Callable[[], objec
 
     def load() -> Callable[[], object]:
         model = read_model(folder, made_by="evaluate")
-        shape = (1, *read_meta(folder, made_by="evaluate").image_shape)
-        image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        return torch.inference_mode()(lambda: model(image))
+        meta = read_meta(folder, made_by="evaluate")
+        sample = meta.blank()
+        if sample.dtype == torch.uint8:
+            sample.random_(0, 256, generator=torch.Generator().manual_seed(0))
+        return torch.inference_mode()(lambda: model(sample))
 
     return load
 
@@ -124,12 +130,17 @@ def _import_onnxruntime(path: Path, threads: int) -> Callable[[], Callable[[], o
             raise ModelError(path, f"can't be run by onnxruntime ({' '.join(str(error).split())[:200]})") from None
         inputs = session.get_inputs()
         told = ", ".join(f"{each.name} {each.type} {list(each.shape)}" for each in inputs)
-        sizes = inputs[0].shape[1:]
-        if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or [type(size) for size in sizes] != [int] * 3:
-            expected = "one of uint8, [batch, channels, height, width]"
+        about = json.loads(session.get_modelmeta().custom_metadata_map.get("input", "{}"))
+        sizes = [size if type(size) is int else about.get("max_tokens", size) for size in inputs[0].shape[1:]]
+        asked = inputs[0].type, [type(size) for size in sizes]
+        if len(inputs) != 1 or asked not in [*_OF_OTHERS, ("tensor(uint8)", [int] * 3)]:
+            expected = "one of uint8, [batch, channels, height, width], or an exported one of texts, sounds or rows"
             raise ModelError(path, f"its inputs are: {told}", expected=expected)
-        image = np.random.default_rng(0).integers(0, 256, (1, *sizes), dtype=np.uint8)
-        return lambda: session.run(None, {inputs[0].name: image})
+        if asked in _OF_OTHERS:
+            sample = np.ones((1, *sizes), inputs[0].type[len("tensor(") : -1])
+        else:
+            sample = np.random.default_rng(0).integers(0, 256, (1, *sizes), dtype=np.uint8)
+        return lambda: session.run(None, {inputs[0].name: sample})
 
     return load
 

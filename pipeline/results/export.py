@@ -70,6 +70,7 @@ class Int8Layers:
         drop_points: What the file loses on them of the figure by which networks are compared, in
             percentage points.
         whole_drop_points: What the network loses wholly in int8; None: it can't be so.
+        others: What else stays in float32, in words; None where samples are images.
     """
 
     weight_bits: int
@@ -80,6 +81,7 @@ class Int8Layers:
     num_checked: int
     drop_points: float
     whole_drop_points: float | None
+    others: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,8 @@ class ExportReport:
             yield f"{file} is left out: {reason}"
         if self.int8 and (kept := _in_float32(self.int8)):
             yield f"int8: {kept} {_why(self.int8)}"
+        if self.int8 and self.int8.others:
+            yield f"int8: {' and '.join(self.int8.others)} stay in float32"
         if self.aware and self.aware.agreement < _ALIKE:
             share, count = f"{self.aware.agreement:.2%}", f"{self.aware.num_checked:,} validation images"
             decides = "predicts the class of" if self.headline_words is None else "decides on the entries as"

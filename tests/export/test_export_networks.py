@@ -79,7 +79,7 @@ def test_a_network_of_any_origin_says_the_same_in_onnx(
     with torch.no_grad():
         expected = model(images)
     assert expected.std(dim=0).min() > 1e-3, "the images do not matter"
-    write_onnx(tmp_path / "model.onnx", trace(model, images[:2]), {})
+    write_onnx(tmp_path / "model.onnx", trace(model.portable(), images[:2]), {})
     with quantiser(tmp_path / "model.onnx", images) as network:
         network.write(tmp_path / "int8.onnx", Form(whole=True, bits=8))
     for size in (1, 7, 50):
@@ -93,7 +93,7 @@ def test_a_network_that_no_graph_can_say_is_one_clear_line(tmp_path: Path) -> No
     model = build(f"{tmp_path}/net.py:build", {"picky": True})
     told = r"^model '.*net.py:build', line 12: can't be traced by torch\.export \(.*; choose by torch.where"
     with pytest.raises(ExportError, match=told) as caught:
-        trace(model, random_images(2))
+        trace(model.portable(), random_images(2))
     assert "\n" not in str(caught.value)
 
 
@@ -104,4 +104,4 @@ def test_code_that_fixes_the_size_of_a_batch_is_named_by_its_line(tmp_path: Path
     model = build(f"{tmp_path}/net.py:build", {})
     told = r"net.py:build', line 15: can't be traced: .* one size alone; write x.shape\[0\] in place of len\(x\)"
     with pytest.raises(ExportError, match=told):
-        trace(model, random_images(2))
+        trace(model.portable(), random_images(2))

@@ -78,7 +78,7 @@ class FileKind:
 
 
 class _ImageFiles(FileKind):
-    """A kind of files that are known by their first bytes, too: images."""
+    """Image files, which are known by their first bytes, too."""
 
     def is_name(self, name: str) -> bool:
         return is_image_name(name)

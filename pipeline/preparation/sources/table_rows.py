@@ -12,20 +12,13 @@ from pipeline.preparation.sources.inputs import need_file
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _LINES = (".jsonl", ".ndjson")
-_PACKED = ".gz"
-ENDINGS = ".csv, .tsv, .jsonl (each packed as .gz, too) or .parquet"
+ENDINGS = ".csv, .tsv, .jsonl or .parquet"
 _MOST_FIELD = 1 << 24  # characters in a cell
 
 
 def is_parquet(path: Path) -> bool:
     """Returns whether a table is a Parquet file, by its name."""
     return path.suffix.lower() == ".parquet"
-
-
-def _suffix(path: Path) -> str:
-    """Returns what a table's name ends in, in small letters; of a packed one what its own does."""
-    suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix == _PACKED else suffix
 
 
 def need_table(path: Path) -> None:
@@ -39,11 +32,11 @@ def column_names(path: Path) -> list[str]:
     """Returns the names of a table's columns; of JSON lines those of the first one."""
     if is_parquet(path):
         return ParquetTable(path).columns
-    if _suffix(path) in _LINES:
+    if path.suffix.lower() in _LINES:
         _, first = next(_json_lines(path), ("", {}))
         return list(first)
     lines = text_lines(path, encoding="utf-8-sig", ends=True)
-    return next(csv.reader(lines, delimiter=_DELIMITERS[_suffix(path)]), [])
+    return next(csv.reader(lines, delimiter=_DELIMITERS[path.suffix.lower()]), [])
 
 
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -53,7 +46,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[
     Raises SourceError where the file is no such table, or lacks a column.
     """
     need_table(path)
-    suffix = _suffix(path)
+    suffix = path.suffix.lower()
     if is_parquet(path):
         yield from _parquet_rows(path, columns)
     elif suffix in _LINES:

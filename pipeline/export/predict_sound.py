@@ -1,0 +1,62 @@
+"""Predicts the class of a sound: `python predict.py sound.wav [model_int8.onnx]`."""
+
+# It needs onnxruntime, numpy and soundfile; scipy where a file has another rate than the network.
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import soundfile
+
+
+def main(sound: str, file: str = "model.onnx") -> None:
+    session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
+    about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    samples = read(sound, about["input"]["rate_hz"])
+    # As the sounds were that it learned from: their middle, or silence behind their end.
+    length = about["input_shape"][0]
+    first = max(0, len(samples) - length) // 2
+    samples = np.pad(samples, (0, max(0, length - len(samples))))[first : first + length]
+    show(about, session.run(["logits"], {"samples": samples[None]})[0][0])
+
+
+def show(about: dict[str, Any], logits: np.ndarray) -> None:
+    logits, names = logits.astype(np.float64), about["class_names"]
+    if about.get("signal") == "binary":  # independent classes: every one, and * from one half on
+        probs = 1 / (1 + np.exp(-logits))
+        for index in np.argsort(-probs, kind="stable"):
+            print(f"{probs[index]:7.2%} {'*' if probs[index] >= 0.5 else ' '} {names[index]}")
+        return
+    probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    for index in probs.argsort()[::-1][:5]:
+        print(f"{probs[index]:7.2%}  {names[index]}")
+
+
+def read(sound: str, rate_hz: int) -> np.ndarray:
+    """Returns the samples of a file: one channel of 16 bits, at a rate."""
+    try:
+        values, rate = soundfile.read(sound, dtype="float64", always_2d=True)
+    except soundfile.SoundFileError as error:
+        sys.exit(f"{sound}: can't be read ({error})")
+    if not len(values) or not np.isfinite(values).all():
+        sys.exit(f"{sound}: {'has values that are no numbers' if len(values) else 'no samples'}")
+    one = values.mean(axis=1)
+    if rate != rate_hz:
+        try:
+            from scipy.signal import resample_poly
+        except ImportError:
+            sys.exit(f"{sound}: {rate} Hz; expected {rate_hz} Hz; with scipy installed it is resampled")
+        shared = math.gcd(rate, rate_hz)
+        one = resample_poly(one, rate_hz // shared, rate // shared)
+    samples: np.ndarray = np.clip(np.rint(one * 32768), -32768, 32767).astype(np.int16)
+    return samples
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_file():
+        sys.exit(f"no sound {' '.join(sys.argv[1:2])}; {__doc__}")
+    main(*sys.argv[1:3])

@@ -1,0 +1,56 @@
+"""Predicts the class of a text: `python predict.py TEXT|FILE|- [model_int8.onnx]`."""
+
+# It needs onnxruntime, numpy and tokenizers, and nothing else.
+
+import json
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+
+def main(text: str, file: str = "model.onnx") -> None:
+    session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
+    about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    tokenizer = Tokenizer.from_file(str(Path(__file__).with_name("tokenizer.json")))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # As the texts were that it learned from: their first words, and each word is cut by itself.
+    words = unicodedata.normalize("NFC", text).split()[: about["input_shape"][0]]
+    if not words:
+        sys.exit("the text has no words")
+    cut = tokenizer.encode_batch(words, add_special_tokens=False)
+    tokens = [number + 1 for word in cut for number in word.ids][: about["input"]["max_tokens"]]  # 0 is no token
+    show(about, session.run(["logits"], {"tokens": np.array([tokens or [0]], np.int64)})[0][0])
+
+
+def show(about: dict[str, Any], logits: np.ndarray) -> None:
+    logits, names = logits.astype(np.float64), about["class_names"]
+    if about.get("signal") == "binary":  # independent classes: every one, and * from one half on
+        probs = 1 / (1 + np.exp(-logits))
+        for index in np.argsort(-probs, kind="stable"):
+            print(f"{probs[index]:7.2%} {'*' if probs[index] >= 0.5 else ' '} {names[index]}")
+        return
+    probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    for index in probs.argsort()[::-1][:5]:
+        print(f"{probs[index]:7.2%}  {names[index]}")
+
+
+def read(text: str) -> str:
+    """Returns the text of stdin, of a file, or of the argument itself."""
+    if text == "-":
+        return sys.stdin.read()
+    try:
+        return Path(text).read_text("utf-8")
+    except (OSError, ValueError):  # no file's name
+        return text
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(f"no text; {__doc__}")
+    main(read(sys.argv[1]), *sys.argv[2:3])
