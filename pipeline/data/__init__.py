@@ -20,6 +20,7 @@ in export/predict.py and in doctor/. Nothing between them asks what a sample is.
     map_files.py      maps of classes on disk
     opening.py        opens splits in memory or on disk, as the budget decides
     paging.py         the order of an epoch: pages, windows, rows within a window
+    row_columns.py    the columns of rows: the code of a cell, and what a code stands for
     sample_ids.py     sample ids, the random words of them that order rows, places in a list of them
     signal_kinds.py   the kinds of hard labels, by name
     split_on_disk.py  SplitOnDisk: inputs are read as they are asked for

@@ -15,6 +15,7 @@ consecutive rows are a random sample.
     form.py        the form that samples are made into, and the look that decides it: abstract
     looks.py       the looks, by kind of inputs
     made.py        a sample made ready, one that is broken, one that asks for a wider form
+    rows.py        rows of a table made ready: bins, names of categories, a code for each cell
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
     index_images.py  images whose pixels are numbers: the files of masks
     maps.py        masks as maps of classes, fitted as their images are

@@ -3,5 +3,6 @@
 from pipeline.data.input_kinds import InputKindName
 from pipeline.preparation.form import Look
 from pipeline.preparation.pixels import PixelLook
+from pipeline.preparation.rows import RowLook
 
-LOOKS: dict[InputKindName, type[Look]] = {"image": PixelLook}
+LOOKS: dict[InputKindName, type[Look]] = {"image": PixelLook, "row": RowLook}

@@ -13,6 +13,7 @@ from pipeline.data.images import Storage
 from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.preparation.contradictions import Contradicting
 from pipeline.preparation.make import MOST_BITS, Channels, ImageForm
+from pipeline.preparation.rows import TableSettings
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -22,6 +23,7 @@ Bits = Annotated[int, Field(ge=8, le=MOST_BITS)]
 #: The keys that are for one kind of samples alone.
 _KEYS: dict[InputKindName, tuple[str, ...]] = {
     "image": ("image_px", "channels", "storage", "longest_px", "bits"),
+    "row": ("table",),
 }
 
 
@@ -34,6 +36,7 @@ class Prepare:
         contradicting: What becomes of images with equal pixels in several classes.
         val_fraction: Held out of the training images when the source has no split `val`.
         test_fraction: The same of `test`.
+        table: Of rows: how their cells become codes; None: as usual.
     """
 
     source: dict[str, Any]
@@ -47,6 +50,7 @@ class Prepare:
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Seed
+    table: TableSettings | None = None
 
     def check_kind(self, where: str, kind: InputKindName) -> None:
         """Raises ConfigError where a key is given that is for another kind of samples."""

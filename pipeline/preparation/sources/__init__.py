@@ -9,6 +9,7 @@ a place in `SOURCES`.
     folder.py         image files in a folder for each class
     masks.py          image files in a folder, and masks of the same names in another
     table.py          image files that a table lists: CSV, TSV or Parquet
+    rows.py           the rows of a table, each of which is a sample
     webdataset.py     tar files in WebDataset's layout
     parquet.py        Parquet files with images in a column, as on Hugging Face
     cifar.py          CIFAR-10 and CIFAR-100 in their binary distribution
@@ -40,6 +41,8 @@ What they share:
     split_names.py    the split that the name of a folder, a file or a cell names
     labelled_table.py  sources that are tables: labels and splits in columns
     table_rows.py     the rows of a table, in whatever file
+    looked_up.py      rows of a second table, looked up by the value of a column
+    ordered.py        splits by the order of a column, such as time
     tars.py           the members of a tar, as they are met
     arrow.py          Parquet files, read a few rows at a time
 """
@@ -59,6 +62,7 @@ from pipeline.preparation.sources.idx import Idx
 from pipeline.preparation.sources.masks import MaskFolder
 from pipeline.preparation.sources.numpy_arrays import NumpyArrays
 from pipeline.preparation.sources.parquet import Parquet
+from pipeline.preparation.sources.rows import Rows
 from pipeline.preparation.sources.table import Table
 from pipeline.preparation.sources.webdataset import WebDataset
 
@@ -71,6 +75,7 @@ SOURCES: dict[str, type[Source]] = {
         Folder,
         MaskFolder,
         Table,
+        Rows,
         WebDataset,
         Parquet,
         Cifar,

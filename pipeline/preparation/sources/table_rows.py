@@ -10,7 +10,7 @@ from pipeline.core.plain_files import text_lines
 from pipeline.preparation.sources.arrow import ParquetTable
 from pipeline.preparation.sources.inputs import need_file
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_DELIMITERS = {".csv": ",", **dict.fromkeys((".tsv", ".tab", ".inter", ".user", ".item"), "\t")}  # RecBole's last
 _LINES = (".jsonl", ".ndjson")
 ENDINGS = ".csv, .tsv, .jsonl or .parquet"
 _MOST_FIELD = 1 << 24  # characters in a cell
@@ -29,14 +29,30 @@ def need_table(path: Path) -> None:
 
 
 def column_names(path: Path) -> list[str]:
-    """Returns the names of a table's columns; of JSON lines those of the first one."""
+    """Returns the names of a table's columns; of JSON lines those of the first one.
+
+    Raises SourceError where the file is no table.
+    """
+    need_table(path)
     if is_parquet(path):
         return ParquetTable(path).columns
     if path.suffix.lower() in _LINES:
         _, first = next(_json_lines(path), ("", {}))
         return list(first)
-    lines = text_lines(path, encoding="utf-8-sig", ends=True)
-    return next(csv.reader(lines, delimiter=_DELIMITERS[path.suffix.lower()]), [])
+    delimiter = _delimiter(path)
+    csv.field_size_limit(_MOST_FIELD)
+    try:
+        return next(csv.reader(text_lines(path, encoding="utf-8-sig", ends=True), delimiter=delimiter), [])
+    except (csv.Error, ValueError) as error:
+        raise SourceError(path, f"not a table ({error})", expected="UTF-8 text") from None
+
+
+def _delimiter(path: Path) -> str:
+    """Returns what stands between cells in a text; raises SourceError for what is no table by its name."""
+    suffix = path.suffix.lower()
+    if suffix not in _DELIMITERS:
+        raise SourceError(path, f"ends in {path.suffix!r}", expected=f"a table in {ENDINGS}")
+    return _DELIMITERS[suffix]
 
 
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -51,10 +67,8 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[
         yield from _parquet_rows(path, columns)
     elif suffix in _LINES:
         yield from _line_rows(path, columns)
-    elif suffix in _DELIMITERS:
-        yield from _text_rows(path, columns, _DELIMITERS[suffix])
     else:
-        raise SourceError(path, f"ends in {path.suffix!r}", expected=f"a table in {ENDINGS}")
+        yield from _text_rows(path, columns, _delimiter(path))
 
 
 def _line_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[object, ...]]]:
