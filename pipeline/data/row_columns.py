@@ -1,8 +1,8 @@
 """The columns of rows: the code of a cell, and what a code stands for.
 
-A code is a whole number. 0 is a cell that is missing. Of a column of numbers, 1 and on are its bins,
-from the lowest one up; of a column of categories, 1 is a name that is rare or was never seen, and 2
-and on are names.
+A code is a whole number. 0 is a cell that is missing. Of a column of numbers, 1 and on are its
+bins, from the lowest one up; of a column of categories, 1 is a name that is rare or was never seen,
+and 2 and on are names.
 """
 
 import math
@@ -163,8 +163,8 @@ def _column_of(row: dict[str, Any]) -> Column:
 
 
 def number_of(cell: object) -> float | None:
-    """Returns a cell as a number, None where it is missing; raises CellError where it is none, or is
-    infinite.
+    """Returns a cell as a number, None where it is missing; raises CellError where it is none, or
+    is infinite.
     """
     if isinstance(cell, bool):
         return float(cell)

@@ -119,7 +119,7 @@ def fitting_students(
         findings.attempt(find_features, row, params.encodings, folder, where)
         store = findings.attempt(find_store, row, stores, folder, where)
         if store:
-            findings.attempt(row.check_labels, store.encoding, store.codec, store.views.mixes, where)
+            findings.attempt(row.check_labels, store.encoding, store.codec, store.views.mixes_labels, where)
             findings.attempt(row.check_data, look.data.num_unlabelled, where)
             if row.hard_weight:
                 findings.attempt(need_maps, store.views, look.data.signal, f"{where}.hard_weight")

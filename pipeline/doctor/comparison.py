@@ -75,7 +75,7 @@ def train_on_each(
     scores, headline = {}, signal_named(data.manifest.signal).headline
     for number, store in stores.items():
         own = row.with_numbers(store.manifest.temperature)
-        own.check_labels(store.encoding, store.codec, store.views.mixes, where)
+        own.check_labels(store.encoding, store.codec, store.views.mixes_labels, where)
         task = StudentTask(own, data.labelled(store, own), data.val, data.device)
         workplace = Workplace(folder / str(number), data.device, f"student on {number} views", where=where)
         torch.manual_seed(own.seed)

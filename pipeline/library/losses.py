@@ -106,7 +106,7 @@ class SoftTargetLoss(Loss):
         store = labels.store
         self.loss.check_signal(store.manifest.signal, self.loss.kind)
         self.loss.check_labels(store.encoding.detail, f"{labels.location} ({store.encoding.kind})", self.loss.kind)
-        self.loss.check_views(store.views.mixes, self.loss.kind)
+        self.loss.check_views(store.views.mixes_labels, self.loss.kind)
         self.loss.check_classes(store.manifest.num_classes, self.loss.kind)
 
     def set_epoch(self, epoch: int) -> None:

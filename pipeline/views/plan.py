@@ -100,7 +100,7 @@ class ViewPlan:
     @property
     def _mixes_labels(self) -> bool:
         """Whether a view has the labels of two samples; a map has one class at each pixel."""
-        return self.partner_rows is not None and not are_maps(self.split.hard_labels)
+        return self.spec.mixes_labels and not are_maps(self.split.hard_labels)
 
     def own_shares(self, places: Places) -> Float32[torch.Tensor, " batch"] | None:
         """Returns the first sample's share of each view, 0.5 to 1; None where no label is mixed."""

@@ -60,6 +60,11 @@ class ViewSpec:
         """Whether a view may show two images; its pixels then depend on the others in its block."""
         return self.mixing is not None
 
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether a view may have the hard labels of two samples."""
+        return self.mixing is not None and self.mixing.mixes_labels
+
     def check(self, input_shape: Sequence[int], where: str, kind: InputKind = IMAGE) -> None:
         """Raises ConfigError where an operation can't be applied to samples of this kind and shape.
 

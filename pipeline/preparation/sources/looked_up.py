@@ -1,4 +1,4 @@
-"""Rows of a second table, looked up by the value of a column: what is known of a user or an item."""
+"""Rows of a second table, found by the value of a column: the facts about a user or an item."""
 
 from collections.abc import Collection
 from functools import cached_property
@@ -18,22 +18,22 @@ class LookedUp:
     """
 
     def __init__(self, path: Path, key: str, wanted: Collection[str] | None, leave_out: Collection[str]) -> None:
-        self._path, self._key, self._wanted, self._leave_out = path, key, wanted, leave_out
+        self.path, self._key, self._wanted, self._leave_out = path, key, wanted, leave_out
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that it adds to a row."""
-        there = (name for name in column_names(self._path) if name not in {self._key, *self._leave_out})
+        there = (name for name in column_names(self.path) if name not in {self._key, *self._leave_out})
         return tuple(name for name in there if self._wanted is None or name in self._wanted)
 
-    def cells(self, value: object, where: str) -> tuple[object, ...]:
+    def cells(self, value: object) -> tuple[object, ...]:
         """Returns the cells of a value's row; all are missing where there is none for it."""
         return self._rows.get(name_of(value), (None,) * len(self.columns))
 
     @cached_property
     def _rows(self) -> dict[str | None, tuple[object, ...]]:
         rows: dict[str | None, tuple[object, ...]] = {}
-        for where, (value, *cells) in table_rows(self._path, [self._key, *self.columns]):
+        for where, (value, *cells) in table_rows(self.path, [self._key, *self.columns]):
             name = name_of(value)
             if name is None:
                 raise SourceError(where, f"column {self._key!r} is empty", expected="a value that rows are found by")

@@ -48,7 +48,8 @@ def column_names(path: Path) -> list[str]:
 
 
 def _delimiter(path: Path) -> str:
-    """Returns what stands between cells in a text; raises SourceError for what is no table by its name."""
+    """Returns what stands between cells in a text; raises SourceError where its name is no table's.
+    """
     suffix = path.suffix.lower()
     if suffix not in _DELIMITERS:
         raise SourceError(path, f"ends in {path.suffix!r}", expected=f"a table in {ENDINGS}")

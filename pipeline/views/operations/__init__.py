@@ -5,6 +5,7 @@ into the numbers of samples: whole 8-bit numbers again, where samples are images
 
     base.py          Operation, SampleOperation and ImageOperation; blending, chances
     colour.py        brightness, contrast, saturation: an image blended with another one by a factor
+    columns.py       columns of rows: dropped, or swapped with the partner's
     cutmix.py        a rectangle of the partner over the image
     erasing.py       a random rectangle is covered
     flips.py         left to right, or upside down
@@ -26,6 +27,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pipeline.core.errors import suggest
 from pipeline.views.operations.base import Operation
 from pipeline.views.operations.colour import Brightness, Contrast, Saturation
+from pipeline.views.operations.columns import DropColumns, SwapColumns
 from pipeline.views.operations.cutmix import CutMix
 from pipeline.views.operations.erasing import Erasing
 from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
@@ -46,6 +48,8 @@ OPERATIONS: dict[str, type[Operation]] = {
         Erasing,
         Mixup,
         CutMix,
+        DropColumns,
+        SwapColumns,
     )
 }
 

@@ -7,7 +7,7 @@ partner; `ImageMixing` is for images, which may have a map of classes.
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ _TABLE_STEPS = 4096
 
 class Mixing(Operation):
     """A view that is mixed of two samples. Its settings and draws are the subclass's."""
+
+    #: Whether the partner's hard label counts, too; else all shares are 1.
+    mixes_labels: ClassVar[bool] = True
 
     @abstractmethod
     def mix(
