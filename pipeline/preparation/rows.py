@@ -140,7 +140,10 @@ class ColumnSurvey:
         self.places.setdefault(key, place)
 
     def column(self, chosen: TableSettings) -> Column:
-        """Returns the column that codes its cells; raises SourceError where the type is in doubt."""
+        """Returns the column that codes its cells.
+
+        Raises SourceError where the type is in doubt, or no cell has a value.
+        """
         return self._numbers(chosen.bins) if self.type == "number" else self._categories(chosen)
 
     @property
@@ -230,7 +233,7 @@ def bins_of(values: np.ndarray, counts: np.ndarray, most: int) -> tuple[list[flo
     """
     if len(values) <= most:
         return values.tolist(), values[1:].tolist()
-    # 1. A bin begins at the value at which so many of the rows lie below: at the quantile's own row.
+    # 1. A bin begins at the first value below which so many of the rows lie.
     before = np.cumsum(counts) - counts
     wanted = before[-1] + counts[-1]
     starts = np.unique(np.searchsorted(before, [wanted * number // most for number in range(1, most)], side="left"))

@@ -402,7 +402,7 @@ def test_a_spec_comes_back_from_its_dict_and_its_fingerprint_tells_specs_apart()
     specs.append(spec_of(*reversed(CASES["all, mixup"][:-1])))
     assert [ViewSpec.from_dict(spec.to_dict(), "store") for spec in specs] == specs
     assert len({spec.fingerprint for spec in specs}) == len(specs)
-    assert list(OPERATIONS) == list(ROWS)
+    assert [kind for kind, one in OPERATIONS.items() if one.input_kind == "image"] == list(ROWS)
     for spec in specs:
         assert [next(iter(row)) for row in spec.to_dict()["operations"]] == ["kind"] * len(spec.operations)
 

@@ -48,8 +48,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def _delimiter(path: Path) -> str:
-    """Returns what stands between cells in a text; raises SourceError where its name is no table's.
-    """
+    """Returns what stands between cells; raises SourceError for a name of another file."""
     suffix = path.suffix.lower()
     if suffix not in _DELIMITERS:
         raise SourceError(path, f"ends in {path.suffix!r}", expected=f"a table in {ENDINGS}")

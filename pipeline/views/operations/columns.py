@@ -53,7 +53,8 @@ def _check_numbers(numbers: Sequence[int] | None, input_shape: Sequence[int], wh
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DropColumns(SampleOperation):
-    """An operation by which columns lose their value: each with probability `share`, of those that `columns` names.
+    """A view in which columns lose their value: each with probability `share`, of those that
+    `columns` names.
 
     References:
         Nitish Srivastava, Geoffrey Hinton, Alex Krizhevsky, Ilya Sutskever, Ruslan Salakhutdinov,
@@ -85,8 +86,8 @@ class DropColumns(SampleOperation):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SwapColumns(Mixing):
-    """An operation by which columns take the partner's value: each with probability `share`, of those
-    that `columns` names. The hard label stays the row's own; the teacher labels the view as it is.
+    """A view in which columns take the partner's value: each with probability `share`, of those that
+    `columns` names. The hard label stays the row's own; the teacher labels the view as it is.
 
     References:
         Dara Bahri, Heinrich Jiang, Yi Tay, Donald Metzler, "SCARF: Self-Supervised Contrastive
