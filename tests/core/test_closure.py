@@ -76,6 +76,49 @@ def test_the_same_name_from_another_file_changes_the_fingerprint(tmp_path: Path)
     assert digest(after) != digest(before)
 
 
+def in_a_new_process(top: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
+    """Returns the fingerprint as a new process finds it, and how many files that one compiles."""
+    compiled: list[bytes] = []
+    for remembered in (closure._found, closure._read, closure._files_of):
+        remembered.cache_clear()
+    compile_one = closure._compiled
+    with monkeypatch.context() as patch:
+        patch.setattr(closure, "_compiled", lambda content, top: compiled.append(content) or compile_one(content, top))
+        return digest(top), len(compiled)
+
+
+def test_what_a_file_does_is_found_out_once_and_again_where_it_or_the_list_of_files_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    top = project(tmp_path)
+    first, compiled = in_a_new_process(top, monkeypatch)
+    assert compiled == 5
+    assert in_a_new_process(top, monkeypatch) == (first, 0)
+    (kept,) = (top / "pipeline/core/__pycache__").iterdir()
+    whole = kept.read_bytes()
+
+    (top / "room/late.py").write_text("VALUE = 4\n")
+    other, compiled = in_a_new_process(top, monkeypatch)
+    assert (other != first, compiled) == (True, 1)
+    (top / "room/late.py").write_text(FILES["room/late.py"])
+    assert in_a_new_process(top, monkeypatch) == (first, 1)
+
+    (top / "math.py").write_text("floor = round\n")  # `import math` in a file that stays names another file now
+    assert in_a_new_process(top, monkeypatch)[0] != first
+    (top / "math.py").unlink()
+    for damaged in (whole[:100], whole.replace(b"VALUE", b"VALUF").replace(b'"room/a.py"', b'"room/b.py"'), b"[]"):
+        kept.write_bytes(damaged)
+        assert in_a_new_process(top, monkeypatch) == (first, 5)
+
+
+def test_the_fingerprint_needs_no_place_to_keep_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = project(tmp_path)
+    (top / "pipeline").write_text("a file where a folder would be")
+    first, compiled = in_a_new_process(top, monkeypatch)
+    assert in_a_new_process(top, monkeypatch) == (first, compiled) == (first, 5)
+
+
 @pytest.mark.parametrize("name", ["prepare", "train_teacher", "dump_labels", "train_student"])
 def test_the_long_stages_have_their_code_in_the_closure(name: str) -> None:
     found = import_closure(Path(f"stages/{name}.py"))
