@@ -12,7 +12,6 @@ import json
 import os
 import runpy
 import shutil
-import signal
 import socket
 import subprocess
 import sys
