@@ -2,11 +2,13 @@
 and a packed file may claim any size.
 """
 
+import gzip
 import stat
+import zlib
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -35,14 +37,23 @@ def odd_file(path: Path, most_bytes: int | None = None) -> str | None:
 
 
 def text_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict", ends: bool = False) -> Iterator[str]:
-    """Yields the lines of a text file, with their ends as they are if `ends`, else without.
+    """Yields the lines of a text file, with their ends as they are if `ends`, else without; those
+    of a file that ends in .gz are unpacked.
 
     Raises ValueError for what is no regular file, for a line of more than MOST_SIGNS, of which no
-    more is read, and for bytes that are no text.
+    more is read, and for bytes that are no text, or not packed.
     """
     if found := odd_file(path):
         raise ValueError(found)
-    with path.open(encoding=encoding, errors=errors, newline="" if ends else None) as file:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        yield from _lines_in(opened(path, "rt", encoding=encoding, errors=errors, newline="" if ends else None), ends)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"not packed as .gz, or cut off ({error})") from None
+
+
+def _lines_in(text: IO[str], ends: bool) -> Iterator[str]:
+    with text as file:
         number = 0
         while line := file.readline(MOST_SIGNS + 1):
             number += 1

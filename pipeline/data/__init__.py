@@ -25,5 +25,6 @@ in export/predict.py and in doctor/. Nothing between them asks what a sample is.
     signal_kinds.py   the kinds of hard labels, by name
     split_on_disk.py  SplitOnDisk: inputs are read as they are asked for
     splits.py         Split, and SplitInMemory
+    tokenizer_file.py  a tokenizer in a file; the one file of this room that imports tokenizers
     windows.py        a thread that reads the next window while the current one trains
 """

@@ -73,7 +73,7 @@ class _Text(InputSide):
 
     @property
     def _tokenizer(self) -> Any:
-        from pipeline.models.text_classifier import read_tokenizer  # with tokenizers, which images do without
+        from pipeline.data.tokenizer_file import read_tokenizer  # with tokenizers, which images do without
 
         return read_tokenizer(self.folder / f"{_OWN}{TOKENIZER}")
 

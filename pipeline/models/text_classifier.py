@@ -1,7 +1,6 @@
 """A network that takes texts: their words as the tokens of its own tokenizer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -107,16 +106,3 @@ def hidden_token(tokenizer: Tokenizer) -> int:
         if (found := tokenizer.token_to_id(name)) is not None:
             return int(found)
     return 0
-
-
-def read_tokenizer(path: Path) -> Tokenizer:
-    """Returns the tokenizer in a `tokenizer.json`; raises ModelError where it is none."""
-    if not path.is_file():
-        raise ModelError(path, "no such file", expected="a tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises its own base class
-        raise ModelError(path, f"not a tokenizer ({error})", expected="a tokenizer.json") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

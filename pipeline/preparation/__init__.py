@@ -19,6 +19,10 @@ consecutive rows are a random sample.
     make.py        a raw image made ready: decoded, fitted to one size, kept as pixels or as a file
     index_images.py  images whose pixels are numbers: the files of masks
     maps.py        masks as maps of classes, fitted as their images are
+    texts.py       a look at texts, and the form that they are made into
+    text_settings.py  the settings of that form
+    words.py       a text cut into words
+    tokenizer_training.py  tokenizers trained on the training split
     filling.py     a pool filled in one form, which is widened where an image needs it
     numbering.py   labels as numbers: classes, or entries of independent classes
     pool.py        all images of a source, made ready and kept on disk

@@ -1,6 +1,7 @@
 """The section `prepare` of params.yaml."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,11 +10,13 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.bounds import Pixels, Seed
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
+from pipeline.core.files import file_fingerprint
 from pipeline.data.images import Storage
 from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.preparation.contradictions import Contradicting
 from pipeline.preparation.make import MOST_BITS, Channels, ImageForm
 from pipeline.preparation.rows import TableSettings
+from pipeline.preparation.text_settings import TextSettings
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -24,6 +27,7 @@ Bits = Annotated[int, Field(ge=8, le=MOST_BITS)]
 _KEYS: dict[InputKindName, tuple[str, ...]] = {
     "image": ("image_px", "channels", "storage", "longest_px", "bits"),
     "row": ("table",),
+    "tokens": ("text",),
 }
 
 
@@ -37,6 +41,7 @@ class Prepare:
         val_fraction: Held out of the training images when the source has no split `val`.
         test_fraction: The same of `test`.
         table: Of rows: how their cells become codes; None: as usual.
+        text: The form of texts.
     """
 
     source: dict[str, Any]
@@ -51,6 +56,7 @@ class Prepare:
     test_fraction: Fraction
     seed: Seed
     table: TableSettings | None = None
+    text: TextSettings | None = None
 
     def check_kind(self, where: str, kind: InputKindName) -> None:
         """Raises ConfigError where a key is given that is for another kind of samples."""
@@ -65,6 +71,13 @@ class Prepare:
         if self.longest_px and self.storage == "pixels":
             found = f"{self.longest_px}, and storage: pixels"
             raise ConfigError(f"{where}.longest_px", found, expected="null, or storage: encoded")
+        if self.text is not None:
+            self.text.check(f"{where}.text")
+
+    def files(self) -> list[str]:
+        """Returns fingerprints of the files that settings name; they decide what is made."""
+        named = [] if self.text is None or self.text.is_trained else [Path(self.text.tokenizer)]
+        return [file_fingerprint(path) for path in named]
 
     @property
     def form(self) -> ImageForm:

@@ -12,6 +12,8 @@ a place in `SOURCES`.
     rows.py           the rows of a table, each of which is a sample
     webdataset.py     tar files in WebDataset's layout
     parquet.py        Parquet files with images in a column, as on Hugging Face
+    text_table.py     texts in a table: CSV, TSV, JSON lines or Parquet
+    text_folder.py    text files in a folder for each class
     cifar.py          CIFAR-10 and CIFAR-100 in their binary distribution
     idx.py            pairs of IDX files, as MNIST has them
     numpy_arrays.py   NumPy arrays in .npz or .npy files
@@ -64,6 +66,8 @@ from pipeline.preparation.sources.numpy_arrays import NumpyArrays
 from pipeline.preparation.sources.parquet import Parquet
 from pipeline.preparation.sources.rows import Rows
 from pipeline.preparation.sources.table import Table
+from pipeline.preparation.sources.text_folder import TextFolder
+from pipeline.preparation.sources.text_table import TextTable
 from pipeline.preparation.sources.webdataset import WebDataset
 
 SOURCES: dict[str, type[Source]] = {
@@ -81,6 +85,8 @@ SOURCES: dict[str, type[Source]] = {
         Cifar,
         Idx,
         NumpyArrays,
+        TextTable,
+        TextFolder,
     )
 }
 _PATHS = ("path", "root", "classes", "masks")  # settings of some sources

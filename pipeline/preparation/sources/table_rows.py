@@ -12,13 +12,20 @@ from pipeline.preparation.sources.inputs import need_file
 
 _DELIMITERS = {".csv": ",", **dict.fromkeys((".tsv", ".tab", ".inter", ".user", ".item"), "\t")}  # RecBole's last
 _LINES = (".jsonl", ".ndjson")
-ENDINGS = ".csv, .tsv, .jsonl or .parquet"
+_PACKED = ".gz"
+ENDINGS = ".csv, .tsv, .jsonl (each packed as .gz, too) or .parquet"
 _MOST_FIELD = 1 << 24  # characters in a cell
 
 
 def is_parquet(path: Path) -> bool:
     """Returns whether a table is a Parquet file, by its name."""
     return path.suffix.lower() == ".parquet"
+
+
+def _suffix(path: Path) -> str:
+    """Returns what a table's name ends in, in small letters; of a packed one what its own does."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix == _PACKED else suffix
 
 
 def need_table(path: Path) -> None:
@@ -36,7 +43,7 @@ def column_names(path: Path) -> list[str]:
     need_table(path)
     if is_parquet(path):
         return ParquetTable(path).columns
-    if path.suffix.lower() in _LINES:
+    if _suffix(path) in _LINES:
         _, first = next(_json_lines(path), ("", {}))
         return list(first)
     delimiter = _delimiter(path)
@@ -49,7 +56,7 @@ def column_names(path: Path) -> list[str]:
 
 def _delimiter(path: Path) -> str:
     """Returns what stands between cells; raises SourceError for a name of another file."""
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if suffix not in _DELIMITERS:
         raise SourceError(path, f"ends in {path.suffix!r}", expected=f"a table in {ENDINGS}")
     return _DELIMITERS[suffix]
@@ -62,7 +69,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[
     Raises SourceError where the file is no such table, or lacks a column.
     """
     need_table(path)
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if is_parquet(path):
         yield from _parquet_rows(path, columns)
     elif suffix in _LINES:
