@@ -31,7 +31,12 @@ def main(
     class_names = source.class_names(raw)
     files = check_files(source, settings).fingerprint
     check_counts(source, raw, settings)
-    decides = {"settings": asdict(settings), "class_names": list(class_names), "files": files, "named": settings.files()}
+    decides = {
+        "settings": asdict(settings),
+        "class_names": list(class_names),
+        "files": files,
+        "named": settings.files(),
+    }
     with Scratch(out, decides, work, code=Path(__file__)) as scratch:
         if scratch.done:
             return

@@ -138,7 +138,9 @@ class TextLook(Look):
             spread = f"{min(self.lengths):,} to {max(self.lengths):,} words"
             found = f"{spread}, half of them at most {int(median(self.lengths)):,}"
         looked_at = f"texts: {len(self.lengths):,} were looked at: {found}"
-        cut = f"{form.num_cut:,} of all have more than {settings.max_words:,} words and are cut (prepare.text.max_words)"
+        cut = (
+            f"{form.num_cut:,} of all have more than {settings.max_words:,} words and are cut (prepare.text.max_words)"
+        )
         made = f"{settings.tokenizer}, up to {settings.num_tokens:,} tokens, trained on the training split"
         return [
             f"{looked_at}; {cut}" if form.num_cut else looked_at,

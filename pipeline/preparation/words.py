@@ -50,7 +50,7 @@ def _text(raw: RawImage) -> str:
         try:
             content = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise TextError(f"not UTF-8 text (byte {error.start:,} is {content[error.start] :#04x})") from None
+            raise TextError(f"not UTF-8 text (byte {error.start:,} is {content[error.start]:#04x})") from None
     if not isinstance(content, str):
         raise TextError("no text" if content is None else f"a {type(content).__name__}, and no text")
     if "\0" in content:

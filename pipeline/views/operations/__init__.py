@@ -14,6 +14,7 @@ into the numbers of samples: whole 8-bit numbers again, where samples are images
     pad_crop.py      a shift by some pixels
     rectangles.py    random rectangles in whole numbers
     resized_crop.py  a random rectangle, stretched to the size of the image
+    words.py         the words of a text: a window, some left out, hidden or swapped
 """
 
 import json
@@ -34,6 +35,7 @@ from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
 from pipeline.views.operations.mixup import Mixup
 from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.operations.resized_crop import ResizedCrop
+from pipeline.views.operations.words import DropWords, MaskWords, SwapWords, WindowWords
 
 OPERATIONS: dict[str, type[Operation]] = {
     cls.kind: cls
@@ -50,6 +52,10 @@ OPERATIONS: dict[str, type[Operation]] = {
         CutMix,
         DropColumns,
         SwapColumns,
+        WindowWords,
+        DropWords,
+        MaskWords,
+        SwapWords,
     )
 }
 

@@ -87,8 +87,8 @@ class ImageOperation(SampleOperation):
         """Returns the class of each pixel of the changed images, -1 where it is of no old pixel."""
 
 
-def happens(words: Int64[torch.Tensor, " samples"], probability: float) -> Bool[torch.Tensor, " samples"]:
-    """Returns True for each sample with this probability (to 2^-32)."""
+def happens(words: Int64[torch.Tensor, "*each"], probability: float) -> Bool[torch.Tensor, "*each"]:
+    """Returns True for each word with this probability (to 2^-32)."""
     return words < round(probability * 2**32)
 
 
