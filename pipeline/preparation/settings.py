@@ -24,7 +24,7 @@ Bits = Annotated[int, Field(ge=8, le=MOST_BITS)]
 
 
 #: The keys that are for one kind of samples alone.
-_KEYS: dict[InputKindName, tuple[str, ...]] = {
+KEYS: dict[InputKindName, tuple[str, ...]] = {
     "image": ("image_px", "channels", "storage", "longest_px", "bits"),
     "row": ("table",),
     "tokens": ("text",),
@@ -60,7 +60,7 @@ class Prepare:
 
     def check_kind(self, where: str, kind: InputKindName) -> None:
         """Raises ConfigError where a key is given that is for another kind of samples."""
-        for of, keys in _KEYS.items():
+        for of, keys in KEYS.items():
             for field in fields(self):
                 if field.name in keys and of != kind and getattr(self, field.name) != field.default:
                     found = f"given, and the source has {INPUT_KINDS[kind].things}"

@@ -52,7 +52,7 @@ class TextForm(Form):
 
     @cached_property
     def content(self) -> Content:
-        """What numbers stand for."""
+        """The words that numbers stand for."""
         return Content(TOKENS, words=("",) * FIRST_WORD + self.words)
 
     @cached_property

@@ -6,11 +6,12 @@ stands: networks cut words one by one.
 
 from collections.abc import Iterator
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from pipeline.preparation.text_settings import TextSettings
 
 UNKNOWN, HIDDEN = "[UNK]", "[MASK]"
+_SPECIAL: list[str | AddedToken] = [UNKNOWN, HIDDEN]
 
 
 def trained(texts: Iterator[str], settings: TextSettings) -> Tokenizer:
@@ -29,18 +30,21 @@ def trained(texts: Iterator[str], settings: TextSettings) -> Tokenizer:
     return tokenizer
 
 
-def _bytes_in_pairs(settings: TextSettings) -> tuple[Tokenizer, object]:
+def _bytes_in_pairs(settings: TextSettings) -> tuple[Tokenizer, trainers.Trainer]:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()  # so that no sign is unknown
-    shared = {"vocab_size": settings.num_tokens, "special_tokens": [UNKNOWN, HIDDEN], "show_progress": False}
-    return tokenizer, trainers.BpeTrainer(initial_alphabet=sorted(alphabet), **shared)
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.num_tokens, special_tokens=_SPECIAL, show_progress=False, initial_alphabet=sorted(alphabet)
+    )
+    return tokenizer, trainer
 
 
-def _pieces_of_words(settings: TextSettings) -> tuple[Tokenizer, object]:
+def _pieces_of_words(settings: TextSettings) -> tuple[Tokenizer, trainers.Trainer]:
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN, max_input_chars_per_word=100))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    shared = {"vocab_size": settings.num_tokens, "special_tokens": [UNKNOWN, HIDDEN], "show_progress": False}
-    return tokenizer, trainers.WordPieceTrainer(**shared)
+    return tokenizer, trainers.WordPieceTrainer(
+        vocab_size=settings.num_tokens, special_tokens=_SPECIAL, show_progress=False
+    )

@@ -78,7 +78,7 @@ class FileKind:
 
 
 class _ImageFiles(FileKind):
-    """Image files, which are known by their first bytes, too."""
+    """A kind of files that are known by their first bytes, too: images."""
 
     def is_name(self, name: str) -> bool:
         return is_image_name(name)

@@ -1,4 +1,4 @@
-"""What sources that are tables have in common: labels and splits in columns, counted in one pass."""
+"""A source that is a table: labels and splits in columns, counted in one pass."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""A folder of text files with a folder for each class; the source `folder` says how they may lie."""
+"""A folder of text files with a folder for each class, laid out as the source `folder` has them."""
 
 from typing import ClassVar
 

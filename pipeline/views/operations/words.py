@@ -62,8 +62,8 @@ class _EachWord(WordOperation):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WindowWords(WordOperation):
-    """So many words of a longer text, one after the other, from a random place on; a shorter one
-    stays whole.
+    """A window of so many words of a longer text, from a random place on; a shorter one stays
+    whole.
     """
 
     kind: Literal["window_words"] = "window_words"
