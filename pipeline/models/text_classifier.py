@@ -8,7 +8,6 @@ from jaxtyping import Int32, Int64
 from tokenizers import Tokenizer
 from torch import nn
 
-from pipeline.core.errors import ModelError
 from pipeline.data.content_files import TOKENIZER
 from pipeline.data.input_kinds import FIRST_WORD, MASKED, PAD
 from pipeline.models.classifier import PLAIN, Classifier, Outputs, Portable
