@@ -16,7 +16,7 @@ from pipeline.core.progress import say
 from pipeline.core.tensors import write_tensors
 from pipeline.data.dataset import ImageDataset
 from pipeline.evaluation.exam import Exam
-from pipeline.evaluation.marks import MARKS
+from pipeline.evaluation.marks import marks_of
 from pipeline.evaluation.networks import examine, with_costs
 from pipeline.evaluation.plots import (
     CONFUSIONS,
@@ -50,7 +50,7 @@ def main(
     if not runs_elsewhere(teacher, manifests):
         folders = {TEACHER: teacher, **folders}
     dataset = ImageDataset(data)
-    marks, class_names = MARKS[dataset.manifest.signal], dataset.manifest.class_names
+    marks, class_names = marks_of(dataset.manifest.signal, settings.headline), dataset.manifest.class_names
     test, val = dataset.stream("test"), dataset.stream("val") if marks.needs_validation else None
     exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device), marks, val, out)
     examined = examine(exam, folders, reports, dataset.manifest)
@@ -66,12 +66,13 @@ def main(
         dataset.manifest.signal,
         marks.known_counts(test.hard_labels),
         marks.position_counts(test.hard_labels, len(class_names)),
+        settings.headline if marks.headline else None,
     )
     tensors = {f"{name}.{key}": values for name, own in marked.items() for key, values in own.answers.items()}
     write_tensors(out / "predictions.safetensors", tensors)
     write_result(reports / "evaluate.json", evaluation)
     (reports / "export").mkdir(exist_ok=True)  # which `report` depends on, for DVC, even where nothing is exported
-    write_json(reports / "metrics.json", metrics(rows, marks.signal.headline))
+    write_json(reports / "metrics.json", metrics(rows, marks.headline_name))
     write_table(reports / "plots/reliability.tsv", [*reliability_lines(marked)])
     write_table(reports / "plots/accuracy_against_size.tsv", [size_line(name, row) for name, row in rows.items()])
     write_table(reports / "plots/confusion.tsv", [*confusion_lines(marked, class_names)], CONFUSIONS)

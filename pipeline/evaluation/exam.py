@@ -76,8 +76,8 @@ class Exam:
         labels, found = self.test.hard_labels[: self.num_corrupted], {}
         for kind in CORRUPTIONS:
             worse = predict_logits(model, self._corrupted_batches(kind), self.device, on_batch=on_images)
-            found[kind] = self.marks.signal.score(worse, labels)
-        clean = self.marks.signal.score(logits[: len(labels)], labels)
+            found[kind] = self.marks.score(worse, labels)
+        clean = self.marks.score(logits[: len(labels)], labels)
         return {"clean": clean, **found, "mean": sum(found.values()) / len(found)}
 
     @property

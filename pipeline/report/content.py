@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.files import read_json
 from pipeline.core.tables import read_table
-from pipeline.report.marks import MARKS, Marks
+from pipeline.report.marks import BALANCED, MARKS, Marks
 from pipeline.results.evaluation import Evaluation, NetworkRow
 from pipeline.results.explanation import Explanation
 from pipeline.results.export import ExportReport
@@ -46,7 +46,7 @@ class Content:
     @property
     def marks(self) -> Marks:
         """The way in which the figures of the data's signal are shown."""
-        return MARKS[self.evaluation.signal]
+        return BALANCED if self.evaluation.headline == "balanced" else MARKS[self.evaluation.signal]
 
     @property
     def class_names(self) -> list[str]:

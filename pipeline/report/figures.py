@@ -58,7 +58,8 @@ def charts(content: Content) -> Iterator[Chart]:
 
 
 def _training_chart(content: Content) -> Chart:
-    rows, words, curves = content.networks, content.marks.words, _headlines(content)
+    rows, marks, curves = content.networks, content.marks, _headlines(content)
+    words, axis = marks.in_training or marks.words, marks.in_training or marks.axis
     students = [name for name, row in rows.items() if row.role == "student"] or ["teacher"]
     shown = students[:MOST_NAMES]
     last = [f"{name} {curves[name][-1][1]:.1%}" for name in shown if curves[name]]
@@ -67,7 +68,7 @@ def _training_chart(content: Content) -> Chart:
         f"Validation {words} by epoch, of each student and its twin{of_many(shown, students)}; "
         "dotted: the teacher's last epoch.",
         f"Validation {words} by epoch. After the last one: {listed(last)}",
-        partial(_draw_training, curves, rows, shown, content.marks.axis),
+        partial(_draw_training, curves, rows, shown, axis),
     )
 
 

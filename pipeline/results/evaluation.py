@@ -13,6 +13,7 @@ from pipeline.results.independent_classes import IndependentScores
 
 Role = Literal["teacher", "student", "twin"]
 Verdict = Literal["yes", "no", "unclear"]
+Headline = Literal["balanced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class Scores:
         independent: The figures that only independent classes have.
         class_iou: The intersection over union of each class at positions; None for a class that is
             nowhere and was predicted nowhere.
+        macro_f1: Present where the headline is balanced accuracy.
     """
 
     accuracy: float
@@ -71,6 +73,7 @@ class Scores:
     headline: float | None = None
     independent: IndependentScores | None = None
     class_iou: list[float | None] | None = None
+    macro_f1: float | None = None
 
     @property
     def score(self) -> float:
@@ -193,6 +196,7 @@ class Evaluation:
         class_known: The test samples of which it is known whether they are of each class; absent
             where classes exclude each other.
         class_positions: The known positions of each class; absent where samples have none.
+        headline: Absent where the headline is the signal's own, as in most runs.
     """
 
     num_test: int
@@ -205,3 +209,4 @@ class Evaluation:
     signal: str = "categorical"
     class_known: list[int] | None = None
     class_positions: list[int] | None = None
+    headline: Headline | None = None

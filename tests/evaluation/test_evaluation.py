@@ -136,6 +136,15 @@ def test_students_of_imported_logits_are_evaluated_without_a_teacher(
     assert content["comparisons"][0]["student"] == "small"
     said = read_tensors(tmp_path / "data/evaluate/predictions.safetensors", made_by="")
     assert {name.partition(".")[2] for name in said} == {"predicted", "confidence", "hard_prob"}
+    assert not any("headline" in row for row in content["models"].values())
+    edit_params(tmp_path, "evaluate", headline="balanced")
+    run_evaluate(tmp_path)
+    balanced = json.loads((tmp_path / "reports/evaluate.json").read_text())
+    assert balanced["headline"] == "balanced"
+    for name, row in balanced["models"].items():
+        assert row["headline"] == pytest.approx(np.mean(row["class_accuracy"]))
+        assert row["accuracy"] == content["models"][name]["accuracy"]
+    assert "balanced_accuracy" in json.loads((tmp_path / "reports/metrics.json").read_text())
     # Students whose labels come from a network need that network here.
     shutil.rmtree(tmp_path / "data/dump_labels")
     with pytest.raises(DataError, match=r"train_teacher/meta\.json: no such file; run `dvc repro train_teacher`"):

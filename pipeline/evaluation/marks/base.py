@@ -43,6 +43,8 @@ class Marks(ABC):
     """The figures that networks of a signal have. Subclasses are one file each, without state."""
 
     signal: ClassVar[Signal]
+    #: The name of the headline, where it is not the signal's.
+    headline: ClassVar[str | None] = None
     #: Whether `mark` needs the outputs on the validation split.
     needs_validation: ClassVar[bool] = False
     #: Whether a sample has outputs at positions, which may be large.
@@ -67,6 +69,15 @@ class Marks(ABC):
     @abstractmethod
     def class_counts(self, hard_labels: HardLabels, num_classes: int) -> list[int]:
         """Returns the number of samples of each class."""
+
+    @property
+    def headline_name(self) -> str:
+        """The name of the figure by which networks are compared."""
+        return self.headline or self.signal.headline
+
+    def score(self, outputs: Outputs, hard_labels: HardLabels) -> float:
+        """Returns the headline, 0 to 1."""
+        return self.signal.score(outputs, hard_labels)
 
     def known_counts(self, hard_labels: HardLabels) -> list[int] | None:
         """Returns the number of samples of which it is known whether they are of each class; None

@@ -15,6 +15,7 @@ class Marks:
         signal: As the data's manifest names it.
         words: The headline in words; `axis` is short, and `name` opens a sentence.
         curve: The column of a network's training curve that has the headline.
+        in_training: The words for that column, where it has another figure than the headline.
         verdict: Words before the headlines in a verdict, where they need some.
         main: Columns of the figures that a terminal has room for, `quality` of all, `parity` of
             exported files, and `everything` of both on the page.
@@ -31,6 +32,7 @@ class Marks:
     axis: str
     name: str
     curve: str
+    in_training: str = ""
     verdict: str = ""
     main: Sequence[Column]
     quality: Sequence[Column]
