@@ -7,6 +7,7 @@ A new corruption is a file in corruptions/, a new signal one in marks/. A new fi
 a field of `results.evaluation.Scores`, computed in marks/ and shown by a `Column` of
 report/columns.py or report/marks/.
 
+balanced.py     figures in which every class counts the same, however few samples it has
 breakdown.py    accuracy by class, by pair, among the first few, where classes exclude each other
 collected.py    outputs at positions, in a file where they are large
 corruptions/    images made worse: noise, blur, contrast, JPEG

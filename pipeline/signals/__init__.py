@@ -8,7 +8,6 @@ positions turn with the image: views/operations/), encodings that hold it (`sign
 labels/encodings/), losses that learn from it (a file in student/losses/), its figures (a file in
 evaluation/marks/) and how the report shows them (one in report/marks/).
 
-balanced.py        figures of a softmax in which every class counts the same
 base.py            the abstract signals: all that rooms ask of one
 binary.py          independent classes: sigmoids
 binary_metrics.py  average precision, F1, calibration of independent classes

@@ -5,8 +5,8 @@ from jaxtyping import Float, Float64, Int64
 
 
 def class_weights_of(hard_labels: Int64[torch.Tensor, " samples"]) -> Float64[torch.Tensor, " samples"]:
-    """Returns a weight for each sample, 1 on average, with which every class that has samples weighs
-    the same.
+    """Returns a weight for each sample, 1 on average, with which every class that has samples
+    counts the same.
     """
     counts = hard_labels.bincount().double()
     return (len(hard_labels) / (counts > 0).sum() / counts)[hard_labels]

@@ -1,4 +1,4 @@
-"""Figures in which every class counts the same: those of scikit-learn, and their marks and report."""
+"""Figures in which every class counts the same: those of scikit-learn, their marks, their report."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pipeline.report.figures import charts
 from pipeline.report.page import render_page
 from pipeline.report.summary import terminal
 from pipeline.report.verdicts import verdicts
-from pipeline.signals.balanced import balanced_accuracy, macro_f1
+from pipeline.evaluation.balanced import balanced_accuracy, macro_f1
 from pipeline.signals.metrics import accuracy
 
 SHARES = [0.8, 0.1, 0.07, 0.03]
