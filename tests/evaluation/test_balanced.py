@@ -1,4 +1,4 @@
-"""Figures in which every class counts the same: those of scikit-learn, their marks, their report."""
+"""Figures in which every class counts the same: scikit-learn's, their marks and their report."""
 
 from pathlib import Path
 
