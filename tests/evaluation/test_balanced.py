@@ -9,6 +9,7 @@ from report_fixture import exported, write_reports
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from pipeline.core.files import read_json, write_json
+from pipeline.evaluation.balanced import balanced_accuracy, macro_f1
 from pipeline.evaluation.marks import MARKS, marks_of
 from pipeline.evaluation.twins import gain_points
 from pipeline.report.content import read_content
@@ -16,7 +17,6 @@ from pipeline.report.figures import charts
 from pipeline.report.page import render_page
 from pipeline.report.summary import terminal
 from pipeline.report.verdicts import verdicts
-from pipeline.evaluation.balanced import balanced_accuracy, macro_f1
 from pipeline.signals.metrics import accuracy
 
 SHARES = [0.8, 0.1, 0.07, 0.03]

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import final
 
+from pipeline.evaluation.balanced import balanced_accuracy, class_weights_of, macro_f1
 from pipeline.evaluation.marks.base import HeldOut, Marked, Marks
 from pipeline.evaluation.marks.categorical import CategoricalMarks
 from pipeline.signals import HardLabels, Outputs
-from pipeline.evaluation.balanced import balanced_accuracy, class_weights_of, macro_f1
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.signals.metrics import accuracy
 
