@@ -29,12 +29,13 @@ row_classifier.py  a network that takes rows of a table
 row_families.py  small families for rows
 saved.py         a trained network on disk
 sound_classifier.py  a network that takes sounds, by their log-mel spectra
-text_classifier.py  a network that takes texts; the one file that imports tokenizers
+text_classifier.py  a network that takes texts
 text_families.py  small families for texts
 timm.py          networks of timm; the one file that imports it
 torchvision.py   networks of torchvision; the one file that imports it
 unet.py          a small family that gives logits at each pixel
 user_file.py     networks that a function in a file of the user's builds
+word_tokens.py   words cut into tokens, with the library tokenizers
 weight_files.py  files of weights that were made elsewhere, read without executing anything
 weight_sets.py   the set of tensors in a file that is a network's weights
 weights.py       weights that were made elsewhere, put into a network or refused

@@ -19,7 +19,7 @@ from pipeline.core.shortage import in_gigabytes
 from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.models.blocks import conv_norm_relu
 from pipeline.models.row_families import deepfm_small, mlp_small
-from pipeline.models.text_families import bag_small
+from pipeline.models.text_families import bag_small, textconv_small, transformer_small
 from pipeline.models.unet import unet_small
 
 Stages = Annotated[
@@ -112,11 +112,19 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "unet_small": unet_small,
     "vgg_small": vgg_small,
     "bag_small": bag_small,
+    "textconv_small": textconv_small,
+    "transformer_small": transformer_small,
     "mlp_small": mlp_small,
     "deepfm_small": deepfm_small,
 }
 #: Those for inputs that are no images; sounds come to their network as images of one channel.
-_OF_OTHERS: dict[str, InputKindName] = {"bag_small": "tokens", "mlp_small": "row", "deepfm_small": "row"}
+_OF_OTHERS: dict[str, InputKindName] = {
+    "bag_small": "tokens",
+    "textconv_small": "tokens",
+    "transformer_small": "tokens",
+    "mlp_small": "row",
+    "deepfm_small": "row",
+}
 #: Those that give logits at each pixel; the others give them for an image.
 AT_PIXELS = ("unet_small",)
 

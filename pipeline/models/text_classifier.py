@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Int32, Int64
 from tokenizers import Tokenizer
 from torch import nn
 
 from pipeline.data.content_files import TOKENIZER
-from pipeline.data.input_kinds import FIRST_WORD, MASKED, PAD
 from pipeline.models.classifier import PLAIN, Classifier, Outputs, Portable
+from pipeline.models.word_tokens import tokens_of
 
 NOTHING = 0  # in place of a token: behind the end of a text. Others are their number plus 1
 
@@ -23,6 +22,9 @@ class TextClassifier(Classifier):
     Args:
         words: The words that numbers stand for, from 0 on.
         most_tokens: Texts are cut to so many tokens.
+
+    Attributes:
+        prefix: Stands before a word when it is cut into tokens: a space, or nothing.
     """
 
     input_name = "tokens"
@@ -35,7 +37,7 @@ class TextClassifier(Classifier):
         super().__init__(network, outputs)
         self._most = most_tokens
         self._tokenizer_file = tokenizer.to_str().encode()  # text, because networks are copied
-        starts, tokens = tokens_of(words, tokenizer)
+        starts, tokens, self.prefix = tokens_of(words, tokenizer)
         # They follow from files that are kept with the weights.
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("tokens", tokens, persistent=False)
@@ -81,27 +83,3 @@ class TokenClassifier(Classifier):
 
     def to_network(self, inputs: Int64[torch.Tensor, "batch tokens"]) -> Int64[torch.Tensor, "batch tokens"]:
         return inputs
-
-
-def tokens_of(
-    words: Sequence[str], tokenizer: Tokenizer
-) -> tuple[Int64[torch.Tensor, " borders"], Int64[torch.Tensor, " tokens"]]:
-    """Returns where the tokens of each word begin, and the tokens of all words.
-
-    Padding has none, a hidden word the tokenizer's own token for that, or the one for unknown
-    words.
-    """
-    encoded = [one.ids for one in tokenizer.encode_batch(list(words[FIRST_WORD:]), add_special_tokens=False)]
-    each = [[], [hidden_token(tokenizer)], *encoded]
-    assert (PAD, MASKED) == (0, 1), "in this order"
-    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in each])])
-    tokens = np.array([token for ids in each for token in ids], np.int64)
-    return torch.from_numpy(starts), torch.from_numpy(tokens)
-
-
-def hidden_token(tokenizer: Tokenizer) -> int:
-    """Returns the token that stands for a hidden word."""
-    for name in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
-        if (found := tokenizer.token_to_id(name)) is not None:
-            return int(found)
-    return 0
