@@ -8,6 +8,7 @@ from pipeline.core.closure import TOP
 from pipeline.core.config import load_params
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import read_params
+from pipeline.preparation.settings import KEYS
 from pipeline.preparation.sources import build_source
 
 FILES = sorted((TOP / "docs/params").glob("*.yaml"))
@@ -25,6 +26,9 @@ def test_a_params_file_is_one_that_the_stages_take(path: Path, capsys: pytest.Ca
 def test_a_params_file_has_the_keys_of_params_yaml(path: Path) -> None:
     own, ours = load_params(path), load_params(TOP / "params.yaml")
     assert own.keys() == ours.keys()
-    for name in ours.keys() - {*TABLES}:
+    of_source = KEYS.get(build_source(own["prepare"]["source"], str(path)).input_kind, ())
+    others = {key for keys in KEYS.values() for key in keys}.difference(of_source)
+    assert own["prepare"].keys() - {*of_source} == ours["prepare"].keys() - others - {*of_source}
+    for name in ours.keys() - {*TABLES, "prepare"}:
         assert own[name].keys() == ours[name].keys(), name
     assert {student["labels"] for student in own["students"].values()} <= own["encodings"].keys()
