@@ -232,10 +232,30 @@ def _sum_up(log_probs: torch.Tensor, space: LabelSpace, served: Sequence[float],
 def most_likely(log_probs: Float[torch.Tensor, "labels classes"], k: int) -> Int64[torch.Tensor, "labels k"]:
     """Returns the k largest classes (fewer than all), largest first, by number among equals.
 
-    torch's `topk` leaves equals in any order, and a teacher in half precision has many.
+    torch's `topk` leaves equals in any order, and a teacher in half precision has many. A GPU, which
+    would have to be waited for to find them, is given numbers of which none are equal.
     """
+    if log_probs.device.type == "cuda":
+        return unequal(log_probs).topk(k, dim=1).indices
     values, classes = log_probs.topk(k + 1, dim=1)
     tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
     if tied.any():
         classes[tied] = log_probs[tied].argsort(dim=1, descending=True, stable=True)[:, : k + 1]
     return classes[:, :k]
+
+
+def unequal(values: Float[torch.Tensor, "labels classes"]) -> Int64[torch.Tensor, "labels classes"]:
+    """Returns whole numbers in the order of finite values and, among equal values of a label, from
+    the last class to the first.
+
+    The bits of a float32, read as a whole number, are in the order of the values, except that
+    those of negative ones run backwards. Values of more bits are ranked instead.
+    """
+    count = values.shape[1]
+    if values.dtype is not torch.float32:
+        ranks = torch.empty(values.shape, dtype=torch.int64, device=values.device)
+        order = values.argsort(dim=1, descending=True, stable=True)
+        return ranks.scatter_(1, order, torch.arange(count, 0, -1, device=values.device).expand_as(order))
+    bits = (values + 0.0).view(torch.int32)  # -0 is 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | torch.arange(count - 1, -1, -1, device=values.device)
