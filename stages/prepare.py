@@ -49,7 +49,7 @@ def main(
         pool = filled_pool(scratch.folder, source, raw, class_names, form)
         # 3. The split of each image.
         check_pool(pool, settings, work)
-        splits = assign_splits(pool, settings)
+        splits = assign_splits(pool, settings, source)
         # 4. The data set, written in the order of its rows.
         check_unchanged(source, files, pool)
         prepared = write_pool(scratch.output, pool, splits, source.kind, records=scratch.folder)

@@ -28,6 +28,9 @@ consecutive rows are a random sample.
     pool.py        all images of a source, made ready and kept on disk
     blocks.py      the records of the images in a pool, a few megabytes of images at a time
     buckets.py     the files of a pool: a sort on disk in two passes
+    sound_files.py  sounds in files, as 16-bit numbers at one rate; imports soundfile
+    sounds.py      a raw sound made ready: one rate and one length; the look at some
+    groups.py      groups of samples that stay in one split
     order.py       the order of rows, and the draw of those that are held out
     hold_out_sets.py  the same draw where classes are independent
     enough.py      whether classes have enough images for the splits, before any is decoded

@@ -1,19 +1,23 @@
 """The split of every image in a pool: the source's own, or held out of the training images."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
 from pipeline.data.splits import is_labelled
 from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
+from pipeline.preparation.groups import group_names, hold_out_groups
 from pipeline.preparation.lists import write_broken, write_contradictions
 from pipeline.preparation.order import hold_out
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.split_names import SPLITS
 
 PoolSplits = Mapping[str, Int64[np.ndarray, " images"]]  # the pool's images by split, in the order of its rows
@@ -68,11 +72,12 @@ def contradictory(pool: Pool) -> Int64[np.ndarray, " images"]:
     return some
 
 
-def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
+def assign_splits(pool: Pool, settings: Prepare, source: Source) -> PoolSplits:
     """Returns the pool's images by split, in the order of their rows.
 
     Raises:
-        DataError: An image of `val` or `test` is unlabelled, or no training image is of its class.
+        DataError: An image of `val` or `test` is unlabelled, or no training image is of its class;
+            the source's own splits share a group.
     """
     given, labels, ids = (pool.column("splits"), pool.column("hard_labels"), pool.column("sample_ids"))
     # 1. The splits that the source names, each in the order of its rows, less what is dropped.
@@ -85,14 +90,52 @@ def assign_splits(pool: Pool, settings: Prepare) -> PoolSplits:
             raise DataError(key, f"unlabelled, in the split {name}", expected="a class", fix="take it to train")
     # 2. A split that the source does not have is held out of `train`: first `test`, then `val` of
     # what is left.
+    groups = _Groups.of(pool, order, settings, source)
     for name, fraction in (("test", settings.test_fraction), ("val", settings.val_fraction)):
         if len(splits[name]) == 0:
             train = splits["train"]
-            out = hold_out(name, labels[train], ids[train], fraction, settings.seed, pool.numbering.class_names)
+            if groups is None:
+                out = hold_out(name, labels[train], ids[train], fraction, settings.seed, pool.numbering.class_names)
+            else:
+                may_be = is_labelled(labels[train])
+                out = hold_out_groups(name, groups.names_of(train), ids[train], may_be, fraction, settings.seed)
             splits[name], splits["train"] = train[out], train[~out]
+    if groups is not None:
+        groups.check(splits)
     # 3. Nothing is measured on a class that no training image is of.
     _check_classes(pool, splits)
     return splits
+
+
+class _Groups(NamedTuple):
+    """The name of the group of each image, by its place in the pool."""
+
+    names: Shaped[np.ndarray, " images"]
+
+    @classmethod
+    def of(cls, pool: Pool, order: np.ndarray, settings: Prepare, source: Source) -> "_Groups | None":
+        """Returns the groups; None where each image is one of its own."""
+        if settings.group_pattern is None and source.group_of("") is None:
+            return None
+        found = group_names(pool.keys(order), settings.group_pattern, source)
+        assert found is not None, "there are some"
+        names = np.full(int(order.max(initial=-1)) + 1, "", dtype=object)
+        names[order] = found
+        return cls(names)
+
+    def names_of(self, some: Int64[np.ndarray, " some"]) -> list[str]:
+        """Returns the names of the groups of some images."""
+        return [str(name) for name in self.names[some]]
+
+    def check(self, splits: PoolSplits) -> None:
+        """Tells how many groups each split has; raises DataError where two share one."""
+        found = {name: set(self.names_of(rows)) for name, rows in splits.items()}
+        for one, other in combinations(found, 2):
+            if shared := sorted(found[one] & found[other]):
+                fix = "give the source splits of whole groups, or none"
+                raise DataError(f"group {shared[0]!r}", f"in {one} and in {other}", expected="one split", fix=fix)
+        counts = ", ".join(f"{len(names):,} {split}" for split, names in found.items())
+        say(f"prepare: groups: {counts}; no group is in two splits")
 
 
 def _check_classes(pool: Pool, splits: PoolSplits) -> None:

@@ -16,8 +16,11 @@ def check_counts(source: Source, raw: Path, settings: Prepare) -> None:
 
     All of them are named, before any image is decoded. Where counts are not known, they are found
     out later. Where an image has several classes, a rare one may be in one split alone, so only all
-    labelled images together must be enough.
+    labelled images together must be enough. Where groups are held out, they need not be of each
+    class.
     """
+    if settings.group_pattern is not None:
+        return
     counts, where = source.counts(raw) or {}, f"source {source.kind!r}"
     there = {split for split, _ in counts} | set(source.split_sizes(raw) or ())
     fractions = {"test": settings.test_fraction, "val": settings.val_fraction}

@@ -1,5 +1,6 @@
 """The section `prepare` of params.yaml."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.preparation.contradictions import Contradicting
 from pipeline.preparation.make import MOST_BITS, Channels, ImageForm
 from pipeline.preparation.rows import TableSettings
+from pipeline.preparation.sounds import SoundSettings
 from pipeline.preparation.text_settings import TextSettings
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -28,6 +30,7 @@ KEYS: dict[InputKindName, tuple[str, ...]] = {
     "image": ("image_px", "channels", "storage", "longest_px", "bits"),
     "row": ("table",),
     "tokens": ("text",),
+    "waveform": ("sound",),
 }
 
 
@@ -42,6 +45,10 @@ class Prepare:
         test_fraction: The same of `test`.
         table: Of rows: how their cells become codes; None: as usual.
         text: The form of texts.
+        group_pattern: A regular expression that finds in a sample's key the group that it belongs
+            to, such as a speaker or a patient (its first bracket, or all that it matches); samples
+            of one group stay in one split. None: each is a group of its own.
+        sound: Of sounds; None: as they were found.
     """
 
     source: dict[str, Any]
@@ -56,6 +63,8 @@ class Prepare:
     test_fraction: Fraction
     seed: Seed
     table: TableSettings | None = None
+    group_pattern: str | None = None
+    sound: SoundSettings | None = None
     text: TextSettings | None = None
 
     def check_kind(self, where: str, kind: InputKindName) -> None:
@@ -73,6 +82,11 @@ class Prepare:
             raise ConfigError(f"{where}.longest_px", found, expected="null, or storage: encoded")
         if self.text is not None:
             self.text.check(f"{where}.text")
+        try:
+            re.compile(self.group_pattern or "")
+        except re.error as error:
+            found = f"{self.group_pattern!r}: {error}"
+            raise ConfigError(f"{where}.group_pattern", found, expected="a regular expression") from None
 
     def files(self) -> list[str]:
         """Returns fingerprints of the files that settings name; they decide what is made."""

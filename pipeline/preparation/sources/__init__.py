@@ -10,6 +10,8 @@ a place in `SOURCES`.
     masks.py          image files in a folder, and masks of the same names in another
     table.py          image files that a table lists: CSV, TSV or Parquet
     rows.py           the rows of a table, each of which is a sample
+    sound_folder.py   sounds in a folder for each class
+    sound_table.py    sounds that a table lists
     webdataset.py     tar files in WebDataset's layout
     parquet.py        Parquet files with images in a column, as on Hugging Face
     text_table.py     texts in a table: CSV, TSV, JSON lines or Parquet
@@ -26,7 +28,7 @@ What they share:
     inputs.py         the files that a source reads, as one fingerprint
     walking.py        the files in and below a folder, those behind links included
     clutter.py        names that are passed over
-    file_kinds.py     the kinds of files that folders hold: images, texts
+    file_kinds.py     the kinds of files that folders hold: images, sounds, texts
     image_files.py    image files, by their suffix or their first bytes
     patterns.py       paths that may be patterns
     near_misses.py    the file that was probably meant by a path that leads nowhere
@@ -65,6 +67,8 @@ from pipeline.preparation.sources.masks import MaskFolder
 from pipeline.preparation.sources.numpy_arrays import NumpyArrays
 from pipeline.preparation.sources.parquet import Parquet
 from pipeline.preparation.sources.rows import Rows
+from pipeline.preparation.sources.sound_folder import SoundFolder
+from pipeline.preparation.sources.sound_table import SoundTable
 from pipeline.preparation.sources.table import Table
 from pipeline.preparation.sources.text_folder import TextFolder
 from pipeline.preparation.sources.text_table import TextTable
@@ -80,6 +84,8 @@ SOURCES: dict[str, type[Source]] = {
         MaskFolder,
         Table,
         Rows,
+        SoundFolder,
+        SoundTable,
         WebDataset,
         Parquet,
         Cifar,

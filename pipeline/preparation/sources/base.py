@@ -31,7 +31,7 @@ class RawImage:
         key: Its place, for messages and lists: a path, `x.tar:member`, `x.parquet:17`. Relative to
             the source's path, and the same in every run.
         content: An encoded file, the path of one (read by the threads that decode), or pixels; a
-            text; the cells of a row.
+            text; the cells of a row; a path with the window of a sound.
     """
 
     split: str
@@ -96,6 +96,12 @@ class Source(ABC):
     @abstractmethod
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         """Yields all images after the first `start`, in an order that is the same in every run."""
+
+    def group_of(self, key: str) -> str | None:
+        """Returns the group that a sample belongs to by its key: samples of one group stay in one
+        split. None: each is a group of its own.
+        """
+        return None
 
     def files(self) -> Iterator[str]:
         """Yields the paths of all files that are read, in an order that is the same in every run.

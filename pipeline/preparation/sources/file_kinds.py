@@ -10,6 +10,8 @@ from pipeline.data.formats import IMAGE_SUFFIXES, is_image_name
 from pipeline.preparation.sources.image_files import no_image
 from pipeline.preparation.sources.walking import files_below, passed_over_as
 
+_OTHER_SOUNDS = (".mp3", ".m4a", ".aac", ".wma", ".opus", ".aif", ".aiff", ".au", ".amr", ".webm", ".sph")
+
 
 class Found(NamedTuple):
     """The samples at and below a folder as sorted paths relative to it, and what is left out, each
@@ -87,4 +89,15 @@ class _ImageFiles(FileKind):
         return no_image(folder, name)
 
 
+class _SoundFiles(FileKind):
+    """The files of sounds; formats that are not read are told from what is no sound."""
+
+    def why_not(self, folder: Path, name: str) -> str | None:
+        reason, suffix = super().why_not(folder, name), Path(name).suffix.lower()
+        if reason and suffix in _OTHER_SOUNDS:
+            return f"a sound of a format that is not read; convert it to FLAC or WAV ({suffix})"
+        return reason
+
+
+SOUND_FILES: FileKind = _SoundFiles("sound", (".wav", ".flac", ".ogg"))
 IMAGE_FILES: FileKind = _ImageFiles("image", IMAGE_SUFFIXES)

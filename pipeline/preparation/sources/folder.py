@@ -54,10 +54,10 @@ class Folder(Source):
     def class_names(self, raw: Path) -> tuple[str, ...]:
         return self._surveyed[1].class_names(self._classes.names, self.path)
 
-    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int] | None:
         return self._surveyed[1].counts
 
-    def count(self, raw: Path) -> int:
+    def count(self, raw: Path) -> int | None:
         return self._surveyed[1].counts.total()
 
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:

@@ -53,13 +53,13 @@ class LabelledTable(Source):
     def class_names(self, raw: Path) -> tuple[str, ...]:
         return self._survey.class_names(self._readers.names, self.path)
 
-    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int]:
+    def counts(self, raw: Path) -> Mapping[tuple[str, str | None], int] | None:
         return self._survey.counts
 
-    def count(self, raw: Path) -> int:
+    def count(self, raw: Path) -> int | None:
         return self._survey.split_sizes.total()
 
-    def split_sizes(self, raw: Path) -> Mapping[str, int]:
+    def split_sizes(self, raw: Path) -> Mapping[str, int] | None:
         return self._survey.split_sizes
 
     def files(self) -> Iterator[str]:

@@ -10,16 +10,14 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.config import STRICT
 from pipeline.core.errors import SourceError
 from pipeline.data.signal_kinds import SignalKind
-from pipeline.preparation.sources.accents import as_on_disk
-from pipeline.preparation.sources.base import RawImage
+from pipeline.preparation.sources.file_table import FileTable
 from pipeline.preparation.sources.label_columns import LabelColumns, Readers
-from pipeline.preparation.sources.labelled_table import LABEL_COLUMN, LabelledTable
+from pipeline.preparation.sources.labelled_table import LABEL_COLUMN
 from pipeline.preparation.sources.mask import Ignore, Mask, MaskReader, Masks
-from pipeline.preparation.sources.near_misses import near_miss
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Table(LabelledTable):
+class Table(FileTable):
     """The images of a table, in its order. Without `split_column` all are for training; an empty
     label is none. With `separator`, `label_columns` or a column of lists, labels are sets. With
     `mask_column` they are the masks of that column, read as the source `masks` reads them.
@@ -30,7 +28,6 @@ class Table(LabelledTable):
     image_column: str = "path"
     mask_column: str | None = None
     ignore: Ignore = None
-    root: str | None = None
 
     kind: ClassVar[str] = "manifest"
 
@@ -42,33 +39,12 @@ class Table(LabelledTable):
     def signal(self) -> SignalKind:
         return "grid" if self.mask_column else self._labels.signal(self._parquet)
 
-    def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
-        root = self._root
-        if not root.is_dir():
-            raise SourceError(root, "no such folder", expected="the one that paths are relative to", fix="set `root`")
-        reader = self._readers.of_tables[0]
-        for number, (where, (image,), label, split) in enumerate(self._rows()):
-            if number < start:
-                continue
-            if not isinstance(image, str) or not image or "\0" in image:
-                raise SourceError(where, f"path {image!r}", expected="the path of an image file")
-            if "://" in image and not image.startswith("file:"):
-                raise SourceError(where, f"path {image!r}, a URL", expected="a file", fix="fetch the images first")
-            yield RawImage(self._split(split, where), reader.name(label, where), image, as_on_disk(root / image))
-
     def files(self) -> Iterator[str]:
         yield from super().files()
         for image in self.images(Path()):
             yield str(image.content)
             if isinstance(image.label, Mask):
                 yield str(image.label.content)
-
-    def meant(self, missing: str) -> Path | None:
-        return near_miss(self._root, missing.removeprefix(f"{self._root}/"))
-
-    @property
-    def _root(self) -> Path:
-        return Path(self.path).parent if self.root is None else Path(self.root)
 
     @property
     def _labels(self) -> LabelColumns:

@@ -1,7 +1,8 @@
 """The operations that views are made of: one file each, or one for a small family.
 
 An operation is a frozen dataclass of settings. It turns random words into whole numbers, and these
-into the numbers of samples: whole 8-bit numbers again, where samples are images. A new one is a file here and a name in the table below.
+into the numbers of samples: whole 8-bit numbers again, where samples are images. A new one is a
+file here and a name in the table below.
 
     base.py          Operation, SampleOperation and ImageOperation; blending, chances
     colour.py        brightness, contrast, saturation: an image blended with another one by a factor
@@ -15,6 +16,15 @@ into the numbers of samples: whole 8-bit numbers again, where samples are images
     rectangles.py    random rectangles in whole numbers
     resized_crop.py  a random rectangle, stretched to the size of the image
     words.py         the words of a text: a window, some left out, hidden or swapped
+
+On sounds:
+
+    frequency_mask.py  a band of frequencies is taken out
+    gain.py          louder or softer
+    noise.py         white noise at a ratio of powers
+    sound_mix.py     the weighted mean of two sounds
+    sound_shift.py   a shift in time
+    time_mask.py     a stretch is silenced
 """
 
 import json
@@ -32,9 +42,15 @@ from pipeline.views.operations.columns import DropColumns, SwapColumns
 from pipeline.views.operations.cutmix import CutMix
 from pipeline.views.operations.erasing import Erasing
 from pipeline.views.operations.flips import FlipHorizontal, FlipVertical
+from pipeline.views.operations.frequency_mask import FrequencyMask
+from pipeline.views.operations.gain import Gain
 from pipeline.views.operations.mixup import Mixup
+from pipeline.views.operations.noise import Noise
 from pipeline.views.operations.pad_crop import PadCrop
 from pipeline.views.operations.resized_crop import ResizedCrop
+from pipeline.views.operations.sound_mix import SoundMix
+from pipeline.views.operations.sound_shift import Shift
+from pipeline.views.operations.time_mask import TimeMask
 from pipeline.views.operations.words import DropWords, MaskWords, SwapWords, WindowWords
 
 OPERATIONS: dict[str, type[Operation]] = {
@@ -56,6 +72,12 @@ OPERATIONS: dict[str, type[Operation]] = {
         DropWords,
         MaskWords,
         SwapWords,
+        Shift,
+        Gain,
+        TimeMask,
+        FrequencyMask,
+        Noise,
+        SoundMix,
     )
 }
 

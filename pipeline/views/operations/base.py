@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Bool, Int64, Integer, UInt8
+from jaxtyping import Bool, Int16, Int64, Integer, UInt8
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from pipeline.core.errors import ConfigError
 from pipeline.data.input_kinds import InputKindName
 
 UNIT = 1 << 16  # shares and factors are whole numbers of 1/65536
@@ -19,7 +20,8 @@ Maps = Integer[torch.Tensor, "batch height width"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-def _ascending(span: tuple[float, float]) -> tuple[float, float]:
+def ascending(span: tuple[float, float]) -> tuple[float, float]:
+    """Returns a span; raises PydanticCustomError where it is empty."""
     if span[0] > span[1]:
         raise PydanticCustomError("descending", "[low, high]")
     return span
@@ -27,9 +29,9 @@ def _ascending(span: tuple[float, float]) -> tuple[float, float]:
 
 Positive = Annotated[float, Field(gt=0, ge=0.001, le=1000)]
 #: The least and the greatest value that is drawn.
-Span = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+Span = Annotated[tuple[Positive, Positive], AfterValidator(ascending)]
 _Share = Annotated[float, Field(gt=0, le=1)]
-ShareSpan = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
+ShareSpan = Annotated[tuple[_Share, _Share], AfterValidator(ascending)]
 
 
 class Operation(ABC):
@@ -110,3 +112,17 @@ def blend(
     levels = images.to(torch.int32).mul_(own)
     levels += others.to(torch.int32) * (UNIT - own) + UNIT // 2
     return levels.bitwise_right_shift_(16).clamp_(0, 255).to(torch.uint8)
+
+
+def to_samples(values: Int64[torch.Tensor, "batch length"]) -> Int16[torch.Tensor, "batch length"]:
+    """Returns sounds of 16 bits from values in 1/65536 of theirs, which are overwritten: rounded,
+    halves up, and cut to the range of 16 bits.
+    """
+    return values.add_(UNIT // 2).bitwise_right_shift_(16).clamp_(-(1 << 15), (1 << 15) - 1).to(torch.int16)
+
+
+def need_room(most_samples: int, input_shape: Sequence[int], where: str) -> None:
+    """Raises ConfigError where a stretch may be as long as the whole sound."""
+    if most_samples >= input_shape[0]:
+        found, expected = f"{most_samples:,}", f"less than a sound's {input_shape[0]:,} samples"
+        raise ConfigError(f"{where}.most_samples", found, expected=expected)

@@ -115,7 +115,8 @@ def next_in_ring(
     samples) count once, at their first place, so that they have one partner, and that is another
     sample.
     """
-    # 1. One place for each sample; np.unique sorts by id, so that the order of rows does not matter.
+    # 1. One place for each sample; np.unique sorts by id, so that the order of rows does not
+    # matter.
     _, first, number = np.unique(sample_ids, return_index=True, return_inverse=True)
     # 2. A ring in the order of the words: no sample is its own partner, and each is partner once.
     order = np.argsort(words[first], kind="stable")
