@@ -31,7 +31,7 @@ class BalancedMarks(Marks):
         validation: HeldOut | None,
     ) -> Marked:
         found = CategoricalMarks().mark(outputs, hard_labels, teacher_outputs, validation)
-        own = {"headline": self.score(outputs, hard_labels), "macro_f1": macro_f1(outputs, hard_labels)}
+        own: dict[str, Any] = {"headline": self.score(outputs, hard_labels), "macro_f1": macro_f1(outputs, hard_labels)}
         return replace(
             found, scores=replace(found.scores, **own), evidence=found.evidence * class_weights_of(hard_labels)
         )
