@@ -1,7 +1,7 @@
 """The marks of one class of several where every class counts the same, however rare it is."""
 
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 from pipeline.evaluation.balanced import balanced_accuracy, class_weights_of, macro_f1
 from pipeline.evaluation.marks.base import HeldOut, Marked, Marks
