@@ -1,7 +1,7 @@
 """evaluate: teacher, students and twins on the test split -> data/evaluate, reports/evaluate.json,
 metrics.json, plots.
 
-`data/evaluate/predictions.safetensors` has a network N's answer on each test image, in the split's
+`data/evaluate/predictions.safetensors` has a network N's answer on each test sample, in the split's
 order: `N.predicted` (a class), `N.confidence` and `N.hard_prob` (the probabilities of that class
 and of the hard label), and `N.kl_to_teacher` (nats). Of independent classes, `N.predicted` (1 or 0)
 and `N.log_odds` have a column for each class. Of classes at positions, `N.predicted` is a map of
@@ -15,6 +15,7 @@ from pipeline.core.files import write_json
 from pipeline.core.progress import say
 from pipeline.core.tensors import write_tensors
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.input_kinds import IMAGE
 from pipeline.evaluation.exam import Exam
 from pipeline.evaluation.marks import marks_of
 from pipeline.evaluation.networks import examine, with_costs
@@ -51,6 +52,7 @@ def main(
         folders = {TEACHER: teacher, **folders}
     dataset = ImageDataset(data)
     marks, class_names = marks_of(dataset.manifest.signal, settings.headline), dataset.manifest.class_names
+    kind = dataset.manifest.kind
     test, val = dataset.stream("test"), dataset.stream("val") if marks.needs_validation else None
     exam = Exam(test, settings.robustness, settings.batch_size, choose_device(settings.device), marks, val, out)
     examined = examine(exam, folders, reports, dataset.manifest)
@@ -61,12 +63,13 @@ def main(
         marks.class_counts(test.hard_labels, len(class_names)),
         rows,
         compare(rows, {name: own.evidence for name, own in marked.items()}),
-        CorruptedSamples(settings.robustness.severity, exam.num_corrupted),
+        CorruptedSamples(settings.robustness.severity, exam.num_corrupted) if exam.num_corrupted else None,
         {path.stem: store_row(path, manifest) for path, manifest in manifests.items()},
         dataset.manifest.signal,
         marks.known_counts(test.hard_labels),
         marks.position_counts(test.hard_labels, len(class_names)),
         settings.headline if marks.headline else None,
+        None if kind is IMAGE else kind.thing,
     )
     tensors = {f"{name}.{key}": values for name, own in marked.items() for key, values in own.answers.items()}
     write_tensors(out / "predictions.safetensors", tensors)
@@ -77,7 +80,7 @@ def main(
     write_table(reports / "plots/accuracy_against_size.tsv", [size_line(name, row) for name, row in rows.items()])
     write_table(reports / "plots/confusion.tsv", [*confusion_lines(marked, class_names)], CONFUSIONS)
     best = max(rows, key=lambda name: (rows[name].role == "student", rows[name].score))
-    say(f"evaluate: {len(rows)} networks on {len(test):,} test images, {best} {rows[best].score:.2%}")
+    say(f"evaluate: {len(rows)} networks on {len(test):,} test {kind.things}, {best} {rows[best].score:.2%}")
 
 
 if __name__ == "__main__":

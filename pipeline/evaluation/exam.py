@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import nn
 
+from pipeline.data.input_kinds import IMAGE
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.evaluation.collected import collect
 from pipeline.evaluation.corruptions import CORRUPTIONS
@@ -68,11 +69,13 @@ class Exam:
         self, model: nn.Module, logits: Float[torch.Tensor, "samples classes *grid"], on_images: Callable[[int], object]
     ) -> dict[str, float]:
         """Returns the headline on the first test images under each corruption, their `mean`, and
-        that on them as they are (`clean`).
+        that on them as they are (`clean`); nothing where samples are no images.
 
         Args:
             logits: The network's logits of the test images as they are.
         """
+        if not self.num_corrupted:
+            return {}
         labels, found = self.test.hard_labels[: self.num_corrupted], {}
         for kind in CORRUPTIONS:
             worse = predict_logits(model, self._corrupted_batches(kind), self.device, on_batch=on_images)
@@ -82,8 +85,8 @@ class Exam:
 
     @property
     def num_corrupted(self) -> int:
-        """The number of test images that are corrupted."""
-        return min(self.robustness.num_images, len(self.test))
+        """The number of test samples that are corrupted: there are corruptions of images alone."""
+        return min(self.robustness.num_images, len(self.test)) if self.test.content.kind is IMAGE else 0
 
     def num_seen(self, *, is_student: bool) -> int:
         """Returns the number of images that a network sees: a student's best weights are run as

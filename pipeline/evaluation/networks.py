@@ -45,7 +45,7 @@ def examine(exam: Exam, folders: Mapping[str, Path], reports: Path, data: Datase
     """
     found, teacher_logits = Examined(), None
     total = sum(exam.num_seen(is_student=name != TEACHER) for name in folders)
-    with progress("evaluate", total, "image") as on_images:
+    with progress("evaluate", total, data.kind.thing) as on_images:
         for name, folder in folders.items():
             meta, model = read_meta(folder, made_by=stage_of(name)), read_model(folder, made_by=stage_of(name))
             meta.check_data(data, folder, stage_of(name))
@@ -114,7 +114,7 @@ def measure_costs(folders: Mapping[str, Path], repeats: int, on_networks: Callab
     alike: dict[str, list[str]] = {}
     for name, folder in folders.items():
         meta = read_meta(folder, made_by="evaluate")
-        shape = (meta.image_shape, meta.size_px, meta.num_outputs, meta.own_files)
+        shape = (meta.image_shape, meta.size_px, meta.num_outputs, meta.own_files, meta.input, meta.side)
         alike.setdefault(json.dumps([meta.model, meta.model_settings, shape], sort_keys=True), []).append(name)
     costs = {}
     for names in alike.values():

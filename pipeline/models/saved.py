@@ -16,7 +16,7 @@ from pipeline.core.errors import ModelError, repaired
 from pipeline.core.files import file_fingerprint, fingerprint
 from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.core.tensors import read_tensors, write_tensors
-from pipeline.data.input_kinds import IMAGE, INPUT_KINDS, InputKind
+from pipeline.data.input_kinds import FIRST_WORD, IMAGE, INPUT_KINDS, InputKind
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
@@ -83,6 +83,17 @@ class ModelMeta:
     def blank(self, count: int = 1) -> torch.Tensor:
         """Returns samples as it takes them, all the same."""
         return torch.from_numpy(self.kind.blank(self.image_shape, count))
+
+    def random(self) -> torch.Tensor:
+        """Returns one sample of random numbers, as long as samples are: to time a network with."""
+        facts, kind = self.input or {}, self.kind
+        last_word = FIRST_WORD + facts.get("num_words", 1) - 1
+        ends = {"image": (0, 255), "tokens": (FIRST_WORD, last_word), "waveform": (-(1 << 15), (1 << 15) - 1)}
+        low, high = ends.get(kind.name, (0, 1 << 30))
+        draws, dtype = torch.Generator().manual_seed(0), self.blank().dtype
+        sample = torch.randint(low, high + 1, (1, *self.image_shape), dtype=dtype, generator=draws)
+        columns = [column["num_codes"] for column in facts.get("columns", [])]
+        return sample % torch.tensor(columns, dtype=dtype) if columns else sample
 
     def trained(self, precision: str, val: dict[str, Any]) -> "ModelMeta":
         """Returns the description after training."""

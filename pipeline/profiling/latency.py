@@ -1,4 +1,4 @@
-"""The cost of running a trained network: latency of one image, and memory.
+"""The cost of running a trained network: latency of one sample, and memory.
 
 Each is measured in a fresh process.
 """

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(kind: str, path: Path, threads: int, repeats: int, warmup: int) -> dict[str, Any]:
-    """Returns latency of single images in ms, memory in bytes, and the seconds of each part.
+    """Returns latency of single samples in ms, memory in bytes, and the seconds of each part.
 
     The seconds count from the start of this module.
 
@@ -100,10 +100,7 @@ def _import_torch(folder: Path, threads: int) -> Callable[[], Callable[[], objec
 
     def load() -> Callable[[], object]:
         model = read_model(folder, made_by="evaluate")
-        meta = read_meta(folder, made_by="evaluate")
-        sample = meta.blank()
-        if sample.dtype == torch.uint8:
-            sample.random_(0, 256, generator=torch.Generator().manual_seed(0))
+        sample = read_meta(folder, made_by="evaluate").random()
         return torch.inference_mode()(lambda: model(sample))
 
     return load

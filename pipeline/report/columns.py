@@ -11,7 +11,11 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the key of its values in a line, and the form that writes one; None for a word."""
+    """A column: the key of its values in a line, and the form that writes one; None for a word.
+
+    Attributes:
+        about: May have `{thing}` and `{things}` in place of the name of a sample.
+    """
 
     title: str
     key: str
@@ -91,11 +95,11 @@ NETWORK = Column("network", "name")
 ROLE = Column("role", "role")
 ECE = Column("ECE", "ece", number(".4f"), "expected calibration error: how far confidence is from accuracy")
 PARAMETERS = Column("parameters", "parameters", number(","))
-MULTIPLY_ADDS = Column("mult-adds", "multiply_adds", _millions, "multiply-adds for one image")
+MULTIPLY_ADDS = Column("mult-adds", "multiply_adds", _millions, "multiply-adds for one {thing}")
 FILE = Column("file", "file_bytes", size, "size of the file on disk")
-P50 = Column("ms", "p50", three_digits, "milliseconds for one image on one thread, median")
-P95 = Column("p95 ms", "p95", three_digits, "milliseconds for one image on one thread, 95th percentile")
-ALL_P50 = Column("ms, all threads", "all_p50", three_digits, "milliseconds for one image on all threads, median")
+P50 = Column("ms", "p50", three_digits, "milliseconds for one {thing} on one thread, median")
+P95 = Column("p95 ms", "p95", three_digits, "milliseconds for one {thing} on one thread, 95th percentile")
+ALL_P50 = Column("ms, all threads", "all_p50", three_digits, "milliseconds for one {thing} on all threads, median")
 MEMORY = Column("memory", "memory_bytes", size, "peak memory above what importing the library takes")
 SECONDS = Column("train s", "train_seconds", number(",.0f"), "seconds of training")
 NLL = Column("NLL", "nll", number(".4f"))

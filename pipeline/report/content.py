@@ -48,6 +48,10 @@ class Content:
         """The way in which the figures of the data's signal are shown."""
         return BALANCED if self.evaluation.headline == "balanced" else MARKS[self.evaluation.signal]
 
+    def worded(self, text: str) -> str:
+        """Returns a text with the name of a sample in place of `{thing}` and `{things}`."""
+        return self.evaluation.worded(text)
+
     @property
     def class_names(self) -> list[str]:
         """The names of the classes, in their order."""
@@ -69,7 +73,7 @@ def read_content(reports: Path, explained: Path, exported: Sequence[str]) -> Con
     if (explained / "samples.json").exists():
         explanation = read_result(Explanation, reports / "explain.json", made_by="explain")
         samples = read_json(explained / "samples.json", made_by="explain")
-        names = {key: samples[f"{key}_sheet"] for key in ("tiles", "maps")}
+        names = {key: samples.get(f"{key}_sheet") for key in ("tiles", "maps")}
         sheets = {key: (explained / name).read_bytes() for key, name in names.items() if name}
     return Content(
         evaluation,

@@ -38,7 +38,7 @@ _MARKERS = "os^Dv<"
 _Curve = list[tuple[float, float]]  # epochs and headlines
 _MOST_LINES = 6  # as many as there are colours
 _MOST_CLASSES = 20
-_LEAST_IN_A_BIN = 10  # images or entries; fewer say little of a network's reliability
+_LEAST_IN_A_BIN = 10  # samples or entries; fewer say little of a network's reliability
 
 
 def charts(content: Content) -> Iterator[Chart]:
@@ -47,14 +47,15 @@ def charts(content: Content) -> Iterator[Chart]:
     networks = network_lines(rows)
     files = [*networks, *export_lines(content.exports)]
     yield cost_chart("size", "file_bytes", "size of the file", size, files, content)
-    yield cost_chart("latency", "p50", "milliseconds for one image, one thread", three_digits, files, content)
+    yield cost_chart("latency", "p50", content.worded("milliseconds for one {thing}, one thread"), three_digits, files, content)
     if any(line["train_seconds"] for line in networks):  # an imported teacher alone took none
         yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, content)
     yield _training_chart(content)
     yield _reliability_chart(content)
     if content.evaluation.comparisons:
         yield _class_chart(content)
-    yield _robustness_chart(rows, content.marks)
+    if content.evaluation.robustness is not None:
+        yield _robustness_chart(content)
 
 
 def _training_chart(content: Content) -> Chart:
@@ -110,7 +111,7 @@ def _reliability_chart(content: Content) -> Chart:
     return Chart(
         "reliability",
         f"Reliability on the test split{of_many(names, rows)}: {meaning}. "
-        f"Points of fewer than {_LEAST_IN_A_BIN} {counted} are left out.",
+        f"Points of fewer than {_LEAST_IN_A_BIN} {content.worded(counted)} are left out.",
         f"{along.capitalize()} over {across}. Expected calibration error: {listed(errors)}",
         partial(_draw_reliability, content.reliability, rows, names, (across, along)),
     )
@@ -155,7 +156,7 @@ def _class_chart(content: Content) -> Chart:
 
 
 def _class_gains(marks: Marks, student: NetworkRow, twin: NetworkRow) -> np.ndarray:
-    """Returns gains by class in points; 0 for a class without test images."""
+    """Returns gains by class in points; 0 for a class without test samples."""
     pairs = zip(marks.by_class(student), marks.by_class(twin), strict=True)
     return np.array([0.0 if s is None or t is None else 100 * (s - t) for s, t in pairs])
 
@@ -175,13 +176,14 @@ def _draw_classes(gains: dict[str, np.ndarray], classes: np.ndarray, class_names
     return figure
 
 
-def _robustness_chart(rows: Networks, marks: Marks) -> Chart:
+def _robustness_chart(content: Content) -> Chart:
+    rows, marks = content.networks, content.marks
     there = [name for name, row in rows.items() if row.role == "student"]
     students = there[:_MOST_LINES]
     means = [f"{n} {row.corruptions['mean']:.1%}" for n, row in rows.items() if n == "teacher" or n in students]
     return Chart(
         "robustness",
-        f"{marks.title} on corrupted test images; hollow: the student's hard-label twin{of_many(students, there)}.",
+        f"{marks.title} on corrupted test {content.worded('{things}')}; hollow: the student's hard-label twin{of_many(students, there)}.",
         f"{marks.title} by corruption. Mean over the corruptions: {listed(means)}",
         partial(_draw_robustness, rows, students, marks.axis),
     )

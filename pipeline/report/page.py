@@ -40,6 +40,7 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["bytes"] = size
+    environment.filters["worded"] = content.worded
     return environment.get_template("page.html").render(
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
@@ -47,6 +48,8 @@ def render_page(content: Content, charts: list[Chart]) -> str:
         headline=headline(content),
         about_error=about_error(content),
         evaluation=content.evaluation,
+        thing=content.worded("{thing}"),
+        things=content.worded("{things}"),
         marks=content.marks,
         classes=content.marks.class_table(content.evaluation),
         teacher=content.networks.get("teacher"),
@@ -147,7 +150,7 @@ def _browsed(content: Content) -> dict[str, Any]:
         "class_names": content.class_names,
         "roles": {name: _ROLES[row.role] for name, row in content.networks.items()},
         "confusions": _confusions(content),
-        "confusion_words": content.marks.confusion[1:],
+        "confusion_words": [content.worded(words) for words in content.marks.confusion[1:]],
         "browser": None if map_samples(content.samples) else content.samples,
     }
 

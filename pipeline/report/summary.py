@@ -38,7 +38,7 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         Table.of(export_columns(marks), export_lines(content.exports)),
         marks.class_table(content.evaluation),
     )
-    robustness = content.evaluation.robustness
+    things = content.worded("{things}")
     images = [f"![{chart.caption}](figures/{chart.name}.png)\n\n{chart.caption}" for chart in charts]
     parts = [
         f"# {headline(content)}",
@@ -47,18 +47,16 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         "The page report.html has more: samples, confusions, settings.",
         "## Networks",
         Table.of(quality_columns(marks), lines).text("github"),
-        f'On {content.evaluation.num_test:,} test images. "{marks.name}" is of the last epoch; "best epoch" is of the epoch that '
+        f'On {content.evaluation.num_test:,} test {things}. "{marks.name}" is of the last epoch; "best epoch" is of the epoch that '
         "did best on the validation split.",
         _calibration(content),
         *(["## Classes", classes.text("github")] if classes else []),
         "## Costs",
         Table.of(COSTS, lines).text("github"),
-        "Milliseconds are of one image, on one thread where nothing else is said; memory is the peak above what importing the "
-        "library takes.",
+        f"Milliseconds are of one {content.worded('{thing}')}, on one thread where nothing else is said; memory is the peak "
+        "above what importing the library takes.",
         *(["## Exports", exports.text("github"), *export_notes(content.exports)] if exports.lines else []),
-        "## Robustness",
-        f"{marks.title} on the first {robustness.num_images:,} test images, corrupted at severity {robustness.severity} of 5.",
-        robustness_table(content.networks).text("github"),
+        *_robustness(content),
         "## Soft-label stores",
         stores_table(content.evaluation.stores, content.marks.same_answer).text("github"),
         _verification(content),
@@ -66,6 +64,19 @@ def markdown(content: Content, charts: list[Chart]) -> str:
         *images,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _robustness(content: Content) -> list[str]:
+    """Returns the section on corrupted samples, where there are any."""
+    made_worse = content.evaluation.robustness
+    if made_worse is None:
+        return []
+    return [
+        "## Robustness",
+        f"{content.marks.title} on the first {made_worse.num_images:,} test {content.worded('{things}')}, corrupted at "
+        f"severity {made_worse.severity} of 5.",
+        robustness_table(content.networks).text("github"),
+    ]
 
 
 def _calibration(content: Content) -> str:

@@ -63,7 +63,7 @@ def about_error(content: Content) -> str:
     seeds = [len(comparison.seeds) for comparison in content.evaluation.comparisons]
     if not seeds:
         return ""
-    covered = "The error is that of the choice of test images"
+    covered = content.worded("The error is that of the choice of test {things}")
     if min(seeds) > 1:
         return f"{covered}, and of the spread from seed to seed."
     return (

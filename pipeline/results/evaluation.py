@@ -88,7 +88,7 @@ class ExaminedNetwork(Scores, NetworkFacts):
 
     Attributes:
         corruptions: The headline by corruption, on the same samples as they are (`clean`), and the
-            `mean`.
+            `mean`; nothing where there are no corruptions of samples of this kind.
         val: The teacher's metrics on the validation split.
         accuracy_best: The accuracy of a student's best epoch; `accuracy` is that of its last.
         headline_best: Likewise; absent where the headline is accuracy.
@@ -197,6 +197,8 @@ class Evaluation:
             where classes exclude each other.
         class_positions: The known positions of each class; absent where samples have none.
         headline: Absent where the headline is the signal's own, as in most runs.
+        robustness: None where there are no corruptions of samples of this kind.
+        thing: The name of a sample; absent where it is an image.
     """
 
     num_test: int
@@ -204,9 +206,17 @@ class Evaluation:
     class_counts: list[int]
     models: dict[str, NetworkRow]
     comparisons: list[Comparison]
-    robustness: CorruptedSamples
+    robustness: CorruptedSamples | None
     stores: dict[str, StoreRow]
     signal: str = "categorical"
     class_known: list[int] | None = None
     class_positions: list[int] | None = None
     headline: Headline | None = None
+    thing: str | None = None
+
+    def worded(self, text: str) -> str:
+        """Returns a text with this data's words in place of `{thing}` and `{things}`: an image and
+        images, or what else samples are.
+        """
+        thing = self.thing or "image"
+        return text.replace("{thing}", thing).replace("{things}", f"{thing}s")

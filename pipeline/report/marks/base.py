@@ -11,6 +11,8 @@ from pipeline.results.evaluation import Evaluation, NetworkRow
 class Marks:
     """The way in which a signal's figures are shown.
 
+    Words may have `{thing}` and `{things}` in place of the name of a sample: `Evaluation.worded`.
+
     Attributes:
         signal: As the data's manifest names it.
         words: The headline in words; `axis` is short, and `name` opens a sentence.

@@ -20,14 +20,14 @@ THRESHOLD = Column("threshold", "threshold", number(".2f"), "the probability fro
 ENTRIES = Column("accuracy", "accuracy", share, "known entries that are on the right side of one half")
 OWN_ECE = replace(ECE, about="expected calibration error: how far the probability of a yes is from how often it is one")
 AGREEMENT = Column("agreement", "agreement", share, "entries on the side of one half where the teacher has them")
-CORRUPTED = Column("corrupted", "corrupted", share, "mean of the mAP on corrupted test images")
+CORRUPTED = Column("corrupted", "corrupted", share, "mean of the mAP on corrupted test {things}")
 SAME_ENTRIES = Column(
     "same entries", "top1_agreement", share, "entries on the side of one half where the network in torch has them"
 )
 
 
 def by_class(evaluation: Evaluation) -> Table:
-    """Returns each class's test images, the average precision of the teacher, of the best student
+    """Returns each class's test samples, the average precision of the teacher, of the best student
     and of its twin, and this student's mistakes.
     """
     rows = evaluation.models
@@ -35,11 +35,11 @@ def by_class(evaluation: Evaluation) -> Table:
     shown = [name for name in rows if name in (TEACHER, best, rows[best].twin)]
     columns = [
         Column("class", "name"),
-        Column("images", "count", number(","), "test images that are of it"),
-        Column("known", "known", number(","), "test images of which it is known whether they are"),
+        Column(evaluation.worded("{things}"), "count", number(","), "test {things} that are of it"),
+        Column("known", "known", number(","), "test {things} of which it is known whether they are"),
         *(Column(name, f"of {name}", share, "average precision") for name in shown),
-        Column(f"missed by {best}", "missed", number(","), "images of the class that are a no"),
-        Column(f"invented by {best}", "invented", number(","), "images that are not of the class and are a yes"),
+        Column(f"missed by {best}", "missed", number(","), "{things} of the class that are a no"),
+        Column(f"invented by {best}", "invented", number(","), "{things} that are not of the class and are a yes"),
     ]
     own = {name: scores for name in shown if (scores := rows[name].independent) is not None}
     return Table.of(columns, [_line(evaluation, own, best, place) for place in range(len(evaluation.class_names))])
@@ -80,8 +80,8 @@ BINARY = Marks(
         "Missed and invented",
         " missed where ",
         " was invented",
-        "A row is a class that was missed, a column one that was invented in the same image; on the diagonal stand the "
-        "images in which a class was found. Every network has its own threshold, chosen on the validation split.",
+        "A row is a class that was missed, a column one that was invented in the same {thing}; on the diagonal stand the "
+        "{things} in which a class was found. Every network has its own threshold, chosen on the validation split.",
     ),
     same_answer="same answer",
 )

@@ -10,9 +10,9 @@ GAIN = Column("gain (points)", "gain_points", number("+.2f"), "accuracy minus th
 CHANGE = Column(
     "change (points)", "change_points", number("+.2f"), "accuracy minus that of the network it was made from"
 )
-AGREEMENT = Column("agreement", "agreement", share, "test images on which it predicts what the teacher predicts")
-CORRUPTED = Column("corrupted", "corrupted", share, "mean accuracy on corrupted test images")
-SAME_TOP1 = Column("same top-1", "top1_agreement", share, "test images on which it says what the network in torch says")
+AGREEMENT = Column("agreement", "agreement", share, "test {things} on which it predicts what the teacher predicts")
+CORRUPTED = Column("corrupted", "corrupted", share, "mean accuracy on corrupted test {things}")
+SAME_TOP1 = Column("same top-1", "top1_agreement", share, "test {things} on which it says what the network in torch says")
 
 CATEGORICAL = Marks(
     signal="categorical",
@@ -30,7 +30,7 @@ CATEGORICAL = Marks(
         "confidence",
         "accuracy",
         "on the diagonal, confidence is what it claims; below it, it claims too much",
-        "images",
+        "{things}",
     ),
     confusion=("Confusions", " taken for ", "", "A row is a hard label, a column what the network predicts."),
     same_answer="same top-1",
