@@ -1,7 +1,7 @@
 """Made-up texts, sounds and rows of a table, and projects of them that the real stages make.
 
-Each kind has three classes that a small network learns in a second, and a training sample whose
-hard label is wrong.
+Each kind has three classes that a small network learns in a second, and a few training samples
+whose hard label is wrong.
 """
 
 import os
@@ -27,7 +27,7 @@ KINDS: tuple[InputKindName, ...] = ("tokens", "waveform", "row")
 CLASSES = ["<b>sea</b>", "wood", "hill"]
 MOST_WORDS = 12
 RATE_HZ, LENGTH = 2000, 1000  # half a second
-WRONG = 0  # the training sample whose hard label is wrong
+WRONG = range(8)  # the training samples whose hard label is wrong
 
 _OWN = (("boat", "fish", "wave"), ("tree", "leaf", "moss"), ("peak", "rock", "snow"))
 #: In the order of their characters, as words.txt has them.
@@ -135,7 +135,8 @@ def write_kind(folder: Path, kind: InputKindName, counts: Sequence[int] = (240, 
     splits = {
         name: make_kind_split(kind, count, seed) for seed, (name, count) in enumerate(zip(names, counts, strict=True))
     }
-    splits["train"].hard_labels[WRONG] = 1 - splits["train"].hard_labels[WRONG]
+    wrong = splits["train"].hard_labels[: len(WRONG)]
+    wrong.copy_((wrong + 1) % len(CLASSES))
     write_dataset(folder, "made up", CLASSES, splits, facts)
     rows = [f"{at:016x}\t{name}\t\tsample {at}" for name, split in splits.items() for at in range(len(split))]
     (folder / "samples.tsv").write_text("\n".join(["sample_id\tsplit\tclass\tkey", *rows]) + "\n")
@@ -158,11 +159,11 @@ def kind_params(kind: InputKindName) -> dict[str, Any]:
     params, own = small_params(), OF_KIND[kind]
     network = own.model | {"input": own.input}
     views = {"seed": 1, "plain_first": False, "operations": []}
-    fit = {"epochs": 6, "batch_size": 16, "learning_rate": 0.03, "checkpoint_seconds": 1e6}
+    fit = {"epochs": 4, "batch_size": 16, "learning_rate": 0.03, "checkpoint_seconds": 1e6}
     params["train_teacher"] |= network | {"views": views}
     params["dump_labels"] |= {"views": views, "block_samples": 64, "num_canaries": 16, "pilot_labels": 100}
     params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "none")}
-    row = student(**network)
+    row = student(**network, seed=1)
     params["students"] = {
         "small": row,
         "small_hard": row | {"labels": "none", "twin_of": "small", "hard_weight": 1.0, "soft_weight": 0.0},

@@ -76,13 +76,17 @@ def attribute(
 
 
 def map_agreement(
-    maps: Float[np.ndarray, "samples height width"], others: Float[np.ndarray, "samples height width"]
+    maps: Float[np.ndarray, "samples ..."], others: Float[np.ndarray, "samples ..."]
 ) -> Float[np.ndarray, " samples"]:
-    """Returns Spearman's rank correlation of two networks' maps, image by image, -1 to 1; 0 for an
-    even map.
+    """Returns Spearman's rank correlation of two networks' maps, sample by sample, -1 to 1; 0 for
+    an even map. Places that are NaN in either map do not count.
 
     It takes ranks because one network's log-probabilities fall by more nats than another's.
     """
+    known = np.isfinite(maps) & np.isfinite(others)
+    if not known.all():
+        each = zip(maps, others, known, strict=True)
+        return np.array([map_agreement(a[k][None], b[k][None])[0] if k.any() else 0.0 for a, b, k in each])
     ranks = [rankdata(each.reshape(len(each), math.prod(each.shape[1:])), axis=1) for each in (maps, others)]
     first, second = (each - each.mean(axis=1, keepdims=True) for each in ranks)
     norms = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from pipeline.core.files import write_bytes
 from pipeline.data.dataset import ImageDataset
 from pipeline.explanation.checked_labels import CheckedLabels, write_suspects
 from pipeline.explanation.disagreement import most_disagreed
@@ -14,7 +13,9 @@ from pipeline.explanation.predictions import Predictions
 from pipeline.explanation.rows import Findings, explanation
 from pipeline.explanation.samples import Samples, StoredViews, choose
 from pipeline.explanation.settings import Explain
-from pipeline.explanation.tiles import COLUMNS, TileSheet
+from pipeline.explanation.shown import shower_of
+from pipeline.explanation.shown.exhibit import exhibit_of
+from pipeline.explanation.tiles import COLUMNS
 from pipeline.results.explanation import ShownSamples
 from pipeline.results.files import write_result
 from pipeline.results.networks import TEACHER
@@ -45,28 +46,26 @@ def explain_classes(
     asked = {place: of_class for place, (_, of_class) in suspects.items()}
     samples = Samples.read(choose(asked, disagreed, settings.num_attributed, len(test)), train, test)
 
-    # 2. Their images and stored views, and every network's predictions and maps.
-    tiles = TileSheet(*samples.images.shape[2:])
-    images = [tiles.add(image) for image in samples.images.numpy()]
-    views = StoredViews.read(samples, tiles, train, checked.store, settings.num_views)
-    predictions = Predictions.of(folders, samples, settings, dataset.manifest.mean)
-    maps, map_numbers = predictions.draw(samples)
-    findings = Findings(samples, images, views, predictions, map_numbers, distilled)
+    # 2. They and their stored views, and every network's predictions and maps.
+    shower = shower_of(dataset)
+    exhibit = exhibit_of(shower)
+    looks = [exhibit.add(one) for one in samples.inputs]
+    views = StoredViews.read(samples, exhibit, train, checked.store, settings.num_views)
+    predictions = Predictions.of(folders, samples, settings, shower)
+    maps = predictions.draw(samples, exhibit)
+    findings = Findings(samples, looks, views, predictions, maps, distilled)
     rows = findings.rows([suspicion for suspicion, _ in suspects.values()])
 
     # 3. The files.
-    write_bytes(out / "tiles.png", tiles.png())
-    (out / "maps.png").unlink(missing_ok=True)
-    if map_numbers:
-        write_bytes(out / "maps.png", maps.png())
+    exhibit.write(out)
     shown = ShownSamples(
         class_names=dataset.manifest.class_names,
         networks=list(folders),
-        tile_px=list(tiles.tile_px),
+        tile_px=exhibit.tile_px,
         columns=COLUMNS,
-        tiles_sheet="tiles.png",
-        maps_sheet="maps.png" if map_numbers else None,
-        map_px=list(tiles.tile_px),
+        tiles_sheet=exhibit.sheets[0],
+        maps_sheet=exhibit.sheets[1],
+        map_px=exhibit.tile_px,
         store=checked.store.path.name if checked.store else None,
         samples=rows,
     )
@@ -75,4 +74,4 @@ def explain_classes(
         places.reports / "suspects.tsv", checked.suspects, train, places.data / "samples.tsv", checked.answers
     )
     write_result(places.reports / "explain.json", explanation(checked, predictions))
-    return f"{checked}; {len(rows)} samples shown, {len(map_numbers)} of them with maps"
+    return f"{checked}; {len(rows)} samples shown, {len(maps)} of them with maps"

@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Float, Int64
 
 from pipeline.core.progress import progress
-from pipeline.explanation.attribution import Patch, attribute, map_agreement
+from pipeline.explanation.attribution import map_agreement
 from pipeline.explanation.samples import Samples
 from pipeline.explanation.settings import Explain
-from pipeline.explanation.tiles import TileSheet, draw_map
+from pipeline.explanation.shown.base import Network, Shower
+from pipeline.explanation.shown.exhibit import Exhibit
 from pipeline.models import Classifier
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
+from pipeline.results.explanation import MapLook
 from pipeline.results.networks import TEACHER, stage_of
 from pipeline.signals import Signal
 from pipeline.signals.categorical import CATEGORICAL
@@ -34,38 +36,31 @@ class Predictions:
 
     logits: dict[str, Float[torch.Tensor, "chosen classes"]]
     rows: Int64[np.ndarray, " attributed"]
-    maps: dict[str, Float[np.ndarray, "attributed height width"]]
+    maps: dict[str, Float[np.ndarray, "attributed ..."]]
     method: str
     signal: Signal = CATEGORICAL
 
     @classmethod
-    def of(cls, folders: Mapping[str, Path], samples: Samples, settings: Explain, mean: list[float]) -> "Predictions":
+    def of(cls, folders: Mapping[str, Path], samples: Samples, settings: Explain, shower: Shower) -> "Predictions":
         """Runs every network on the chosen samples.
 
         The maps of all networks are for the class that the first one predicts, or that a suspect
         entry is of, so that they can be compared. The first is the teacher, where there is a
         network of it.
-
-        Args:
-            mean: The data's mean by channel, 0 to 1, which is the colour of the patch.
         """
         device, rows = choose_device(settings.device), samples.attributed
-        height, width = samples.images.shape[2:]
-        colour = (torch.tensor(mean) * 255).round().to(torch.uint8).expand(samples.images.shape[1])
-        patch = Patch(settings.window(height, width), settings.strides(height, width), colour)
         logits: dict[str, torch.Tensor] = {}
         maps, first = {}, next(iter(folders))
         with progress("explain", len(folders) * len(rows), "map") as on_maps:
             for name, folder in folders.items():
                 model = read_model(folder, made_by=stage_of(name)).to(device)
-                logits[name] = predict_logits(model, samples.images.split(settings.batch_size), device)
+                logits[name] = predict_logits(model, samples.inputs.split(settings.batch_size), device)
                 classes = samples.asked(logits[first].argmax(dim=1))[rows]
-                maps[name] = attribute(
-                    _values_of(model), samples.images[rows], classes, device, patch, settings.batch_size
-                )
+                network = Network(_values_of(model), classes, device)
+                maps[name] = shower.attribute(network, samples.inputs[rows], settings)
                 on_maps(len(rows))
                 signal = model.signal
-        return cls(logits, rows, maps, f"occlusion by a {patch}: what the class that {first} says loses", signal)
+        return cls(logits, rows, maps, f"{shower.method(settings)}: what the class that {first} says loses", signal)
 
     def agreements(self, shift: int = 0) -> dict[str, Float[np.ndarray, " attributed"]]:
         """Returns each student's agreement with the teacher's map of the sample `shift` places
@@ -82,18 +77,15 @@ class Predictions:
             return {}
         return {name: round(float(values.mean()), 4) for name, values in self.agreements(shift).items()}
 
-    def draw(self, samples: Samples) -> tuple[TileSheet, list[dict[str, int]]]:
-        """Returns a sheet of all maps, and for each attributed sample the numbers of its maps by
-        network.
-        """
-        sheet = TileSheet(*samples.images.shape[2:])
-        numbers = []
-        for number, place in enumerate(self.rows):
-            image = samples.images[place].numpy()
-            numbers.append({name: sheet.add(draw_map(image, maps[number])) for name, maps in self.maps.items()})
-        return sheet, numbers
+    def draw(self, samples: Samples, exhibit: Exhibit) -> list[dict[str, MapLook]]:
+        """Shows all maps; returns those of each attributed sample by network."""
+        inputs = [samples.inputs[place] for place in self.rows]
+        return [
+            {name: exhibit.add_map(one, maps[number]) for name, maps in self.maps.items()}
+            for number, one in enumerate(inputs)
+        ]
 
 
 def _values_of(model: Classifier) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Returns a network's values of images, in float64."""
+    """Returns a network's values of samples, in float64."""
     return lambda pixels: model.signal.values(model(pixels).double(), 1.0)

@@ -9,7 +9,7 @@ from pipeline.data.splits import known_classes, unknown_classes
 from pipeline.explanation.checked_labels import CheckedLabels
 from pipeline.explanation.predictions import Predictions
 from pipeline.explanation.samples import Samples, StoredViews, rank_classes
-from pipeline.results.explanation import Explanation, SampleRow
+from pipeline.results.explanation import Explanation, Look, MapLook, SampleRow
 from pipeline.results.networks import TEACHER
 
 
@@ -18,16 +18,16 @@ class Findings:
     """The findings about the chosen samples.
 
     Attributes:
-        images: The number of each sample's tile.
-        maps: For each attributed sample, the numbers of its maps by network.
+        looks: What each sample looks like.
+        maps: For each attributed sample, its maps by network.
         distilled: The students whose distance to the teacher is the disagreement.
     """
 
     samples: Samples
-    images: list[int]
+    looks: list[Look]
     views: StoredViews
     predictions: Predictions
-    maps: list[dict[str, int]]
+    maps: list[dict[str, MapLook]]
     distilled: list[str]
 
     def rows(self, suspicions: Sequence[float]) -> list[SampleRow]:
@@ -52,9 +52,9 @@ class Findings:
                     hard_label=known_classes(self.samples.hard_labels[number]),
                     unknown=unknown_classes(self.samples.hard_labels[number]),
                     kinds=one.kinds,
-                    image=self.images[number],
+                    image=self.looks[number],
                     suspicion=round(suspicions[number], 6) if number < len(suspicions) else None,
-                    views=self.views.tiles[number] if number < len(self.views.tiles) else None,
+                    views=self.views.looks[number] if number < len(self.views.looks) else None,
                     view_labels=self.views.labels[number] if number < len(self.views.labels) else None,
                     says={name: ranked[number] for name, ranked in says.items()},
                     disagreement=None if disagreement is None else disagreement[number],

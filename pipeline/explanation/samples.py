@@ -10,9 +10,9 @@ from jaxtyping import Float, Int64, Integer, UInt64
 
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import read_probs
-from pipeline.explanation.tiles import TileSheet
+from pipeline.explanation.shown.exhibit import Exhibit
 from pipeline.labels.reader import StoreReader
-from pipeline.results.explanation import Ranked
+from pipeline.results.explanation import Look, Ranked
 from pipeline.views.plan import plan_view
 
 TOP = 3
@@ -77,7 +77,7 @@ class Samples:
     """The chosen samples as they are in the data; those of the training split come first."""
 
     chosen: list[Chosen]
-    images: Integer[torch.Tensor, "chosen ..."]
+    inputs: Integer[torch.Tensor, "chosen ..."]
     hard_labels: Integer[torch.Tensor, "chosen ..."]
     sample_ids: UInt64[np.ndarray, " chosen"]
 
@@ -119,14 +119,14 @@ class StoredViews:
     entry per sample.
     """
 
-    tiles: list[list[int]]
+    looks: list[list[Look]]
     labels: list[list[Ranked]]
 
     @classmethod
     def read(
-        cls, samples: Samples, sheet: TileSheet, train: SplitOnDisk, store: StoreReader | None, num_views: int
+        cls, samples: Samples, exhibit: Exhibit, train: SplitOnDisk, store: StoreReader | None, num_views: int
     ) -> "StoredViews":
-        """Renders views of the training samples onto the sheet; none without a store."""
+        """Renders views of the training samples and shows them; none without a store."""
         rows = samples.training_rows
         if store is None:
             return cls([], [])
@@ -134,9 +134,9 @@ class StoredViews:
         stored = store.find(train.sample_ids[rows])
         order = store.row_order(train) if len(rows) else None
         for index, view in enumerate(store.manifest.view_numbers[:num_views] if len(rows) else []):
-            images = plan_view(train, store.views, view, rows=rows, row_order=order).render(slice(None))
+            inputs = plan_view(train, store.views, view, rows=rows, row_order=order).render(slice(None))
             labels = rank_classes(read_probs(store, stored, index))
-            for number, (image, label) in enumerate(zip(images.numpy(), labels, strict=True)):
-                found.tiles[number].append(sheet.add(image))
+            for number, (one, label) in enumerate(zip(inputs, labels, strict=True)):
+                found.looks[number].append(exhibit.add(one, samples.inputs[number]))
                 found.labels[number].append(label)
         return found

@@ -25,6 +25,9 @@ class TileSheet:
         self.tile_px = (max(1, round(height * scale)), max(1, round(width * scale)))
         self._tiles: list[UInt8[np.ndarray, "channels _ _"]] = []
 
+    def __len__(self) -> int:
+        return len(self._tiles)
+
     def add(self, image: UInt8[np.ndarray, "channels height width"]) -> int:
         """Puts an image on the sheet and returns its number."""
         self._tiles.append(fit(image, self.tile_px))

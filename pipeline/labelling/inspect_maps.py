@@ -29,7 +29,7 @@ class InspectedMaps:
             -1 where no label is.
         hard: The hard label in each view, -1 where nothing is known; None where it is not known
             here.
-        images: The views that the teacher saw; None where they are not in the data.
+        inputs: The views that the teacher saw; None where they are not in the data.
     """
 
     store: str
@@ -40,7 +40,7 @@ class InspectedMaps:
     view_numbers: list[int]
     teacher: Int64[np.ndarray, "views height width"]
     hard: Int64[np.ndarray, "views height width"] | None
-    images: torch.Tensor | None
+    inputs: torch.Tensor | None
 
     @classmethod
     def read(cls, store: StoreReader, asked: str, data: Path) -> "InspectedMaps":

@@ -1,7 +1,7 @@
 """One sample of a store: the teacher's probabilities of every view, and the views themselves."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ class InspectedSample:
             it is unlabelled or its sample is not in the data.
         unknown: The independent classes of which the hard label knows nothing; None where classes
             are not independent.
-        images: The inputs that the teacher saw, [views, channels, height, width]; None where they
-            are not in the data.
+        inputs: The views that the teacher saw, one after the other; None where they are not in the
+            data, as is `plain`, the sample as it is.
     """
 
     store: str
@@ -44,8 +44,9 @@ class InspectedSample:
     view_numbers: list[int]
     probabilities: np.ndarray
     hard_label: int | list[int] | None
-    images: torch.Tensor | None
+    inputs: torch.Tensor | None
     unknown: list[int] | None = None
+    plain: torch.Tensor | None = None
 
     @classmethod
     def read(cls, store: StoreReader, asked: str, temperature: float, data: Path) -> "InspectedSample":
@@ -64,9 +65,10 @@ class InspectedSample:
         values = torch.cat([store.decode(label, temperature) for label in labels])
         split = ImageDataset(data).stream("train")
         place = find_place(store, row, split)
-        images, sample_id = None, None if asked.startswith(_ROW) else int(asked, 16)
+        inputs, plain, sample_id = None, None, None if asked.startswith(_ROW) else int(asked, 16)
         if place >= 0:
-            sample_id, images = int(split.sample_ids[place]), rendered(store, split, place)[0]
+            sample_id, inputs = int(split.sample_ids[place]), rendered(store, split, place)[0]
+            plain = split.take(np.array([place])).inputs[0]
         return cls(
             store.location,
             sample_id,
@@ -76,18 +78,20 @@ class InspectedSample:
             manifest.view_numbers,
             manifest.space.class_signal.probs(values).numpy(),
             known_classes(split.hard_labels[place]) if place >= 0 else None,
-            images,
+            inputs,
             _unknown(split, place, manifest.signal),
+            plain,
         )
 
     def facts(self) -> dict[str, Any]:
-        """Returns the sample without its images as plain JSON."""
-        content = asdict(self) | {
+        """Returns the sample without its inputs as plain JSON."""
+        content = asdict(replace(self, inputs=None, plain=None)) | {
             "sample_id": self.name,
             "probabilities": [[float(p) for p in row] for row in self.probabilities],
             "hard_label_name": self._hard_name(),
         }
-        content.pop("images")
+        content.pop("inputs")
+        content.pop("plain")
         if self.unknown is None:
             content.pop("unknown")
         return content
@@ -100,7 +104,7 @@ class InspectedSample:
     @property
     def title(self) -> str:
         """The sample's id, row and hard label."""
-        absent = "its hard label is not known here" if self.images is None else "it is unlabelled"
+        absent = "its hard label is not known here" if self.inputs is None else "it is unlabelled"
         name = self._hard_name()
         hard = absent if name is None else name if isinstance(name, str) else ", ".join(name) or "none of the classes"
         if self.unknown and self.hard_label is not None:

@@ -47,7 +47,9 @@ def charts(content: Content) -> Iterator[Chart]:
     networks = network_lines(rows)
     files = [*networks, *export_lines(content.exports)]
     yield cost_chart("size", "file_bytes", "size of the file", size, files, content)
-    yield cost_chart("latency", "p50", content.worded("milliseconds for one {thing}, one thread"), three_digits, files, content)
+    yield cost_chart(
+        "latency", "p50", content.worded("milliseconds for one {thing}, one thread"), three_digits, files, content
+    )
     if any(line["train_seconds"] for line in networks):  # an imported teacher alone took none
         yield cost_chart("training", "train_seconds", "seconds of training", three_digits, networks, content)
     yield _training_chart(content)

@@ -122,6 +122,35 @@ function startBrowser(browser) {
     return canvas;
   }
 
+  /** A sample or a view as it looks: a tile, or its parts. */
+  function look(shown, room, label) {
+    return Array.isArray(shown) ? parts(shown, label) : tile("tiles", shown, browser.tile_px, room, label);
+  }
+
+  /** Words of a text in a row, or cells of a row of a table one below the other.
+   * Where `added` is given, each is coloured by what it adds to a class, the strongest the most. */
+  function parts(shown, label, added) {
+    const strongest = Math.max(...(added ?? []).map(Math.abs), 1e-9);
+    const each = shown.map((part, place) => {
+      const children = part.name === undefined ? [part.text] : [make("b", { textContent: part.name }), " ", part.text];
+      const element = make("span", { className: part.change ? `part ${part.change}` : "part" }, ...children);
+      if (part.change) element.title = part.change;
+      if (added) {
+        element.title = `${added[place] < 0 ? "−" : "+"}${Math.abs(added[place]).toFixed(3)} nats`;
+        element.classList.add(added[place] < 0 ? "against" : "for");
+        element.style.setProperty("--strength", `${((70 * Math.abs(added[place])) / strongest).toFixed(0)}%`);
+      }
+      return element;
+    });
+    const isRow = shown.some((part) => part.name !== undefined);
+    const element = make("div", { className: isRow ? "parts cells" : "parts" });
+    element.setAttribute("role", "group");
+    element.setAttribute("aria-label", label);
+    element.append(...each.flatMap((part) => [part, " "]));
+    if (!shown.length) element.append("(nothing)");
+    return element;
+  }
+
   /** Lines of three: who says it, and the most likely classes; a sign marks the hard label. */
   function says(who, guesses, hardLabel) {
     const line = guesses.map(([place, share]) => {
@@ -144,9 +173,11 @@ function startBrowser(browser) {
     const each = names.map((name) => {
       const agreement = sample.map_agreement?.[name];
       const caption = name + (agreement === undefined ? "" : ` ${agreement.toFixed(2)}`);
-      return make("div", {}, tile("maps", sample.maps[name], browser.map_px, 64, `where ${name} looks`), caption);
+      const [map, label] = [sample.maps[name], `where ${name} looks`];
+      const shown = Array.isArray(map) ? parts(sample.image, label, map) : tile("maps", map, browser.map_px, 64, label);
+      return make("div", {}, shown, caption);
     });
-    return make("div", { className: "maps" }, ...each);
+    return make("div", { className: Array.isArray(sample.image) ? "maps wide" : "maps" }, ...each);
   }
 
   /** What `show` makes of the first networks, and of the others where one asks for them. */
@@ -174,13 +205,14 @@ function startBrowser(browser) {
       make("p", {}, ...sample.kinds.map((kind) => make("span", { className: "kind", textContent: KINDS[kind] }))),
       make("p", {}, make("small", { textContent: measured.filter(Boolean).join(", ") })),
     );
-    const image = tile("tiles", sample.image, browser.tile_px, 112, `sample ${sample.id}`);
+    const image = look(sample.image, 112, `sample ${sample.id}`);
     const article = make("article", { className: "card sample" }, make("header", {}, image, facts));
+    if (Array.isArray(sample.image)) article.firstElementChild.classList.add("worded");
     if (sample.view_labels?.length) {
       const lines = sample.view_labels.flatMap((guesses, view) =>
-        says(tile("tiles", sample.views[view], browser.tile_px, 40, `view ${view}`), guesses, sample.hard_label),
+        says(look(sample.views[view], 40, `view ${view}`), guesses, sample.hard_label),
       );
-      article.append(make("h4", { textContent: "What the teacher said of each view (stored)" }), make("div", { className: "says" }, ...lines));
+      article.append(make("h4", { textContent: "What the teacher said of each view (stored)" }), make("div", { className: Array.isArray(sample.image) ? "says wide" : "says" }, ...lines));
     }
     const lookedAt = "Where they look, and agreement with the teacher";
     article.append(

@@ -7,6 +7,33 @@ from typing import Literal
 #: first.
 Ranked = list[list[float]]
 
+Change = Literal["added", "changed", "dropped", "hidden"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a sample that is shown in words: a word of a text, a cell of a row.
+
+    Attributes:
+        name: Of a cell's column.
+        change: What has become of it in a view; absent where nothing has.
+    """
+
+    text: str
+    name: str | None = None
+    change: Change | None = None
+
+    @property
+    def shown(self) -> str:
+        """The part as a line of text has it."""
+        return self.text if self.name is None else f"{self.name}: {self.text};"
+
+
+#: What shows a sample: the number of its tile on the sheet of tiles, or its parts.
+Look = int | list[Part]
+#: What shows the map of a sample: its number on the sheet of maps, or the nats that each part adds.
+MapLook = int | list[float]
+
 
 @dataclass(frozen=True)
 class ConfusedPair:
@@ -55,14 +82,13 @@ class SampleRow:
             the sample is unlabelled.
         unknown: The independent classes of which it is not known whether they are there.
         kinds: The reasons for which it is shown.
-        image: The number of its tile on the sheet of tiles.
+        image: What it looks like, as `views` are what its stored views look like.
         suspicion: The probability that the hard label is wrong; only of suspects.
-        views: Tiles of the stored views; only of training samples, as are `view_labels`, the
-            teacher's classes.
+        views: Only of training samples, as are `view_labels`, the teacher's classes.
         says: By network, the classes that it predicts.
         disagreement: Mean KL(teacher || student) in nats; absent where there is no network of the
             teacher.
-        maps: By network, the number of its map on the sheet of maps; only of samples with maps.
+        maps: By network, what its prediction rests on; only of samples with maps.
         map_agreement: By student, the rank correlation of its map with the teacher's.
     """
 
@@ -72,13 +98,13 @@ class SampleRow:
     hard_label: int | list[int] | None
     unknown: list[int] | None = None
     kinds: list[str]
-    image: int
+    image: Look
     suspicion: float | None = None
-    views: list[int] | None = None
+    views: list[Look] | None = None
     view_labels: list[Ranked] | None = None
     says: dict[str, Ranked]
     disagreement: float | None = None
-    maps: dict[str, int] | None = None
+    maps: dict[str, MapLook] | None = None
     map_agreement: dict[str, float] | None = None
 
 
@@ -88,16 +114,16 @@ class ShownSamples:
 
     Attributes:
         tile_px: Height and width of a tile, as are `map_px` of a map; `columns` of them make a row
-            of a sheet.
+            of a sheet. None, as are the sheets, where samples are shown in words.
     """
 
     class_names: list[str]
     networks: list[str]
-    tile_px: list[int]
+    tile_px: list[int] | None
     columns: int
-    tiles_sheet: str
+    tiles_sheet: str | None
     maps_sheet: str | None
-    map_px: list[int]
+    map_px: list[int] | None
     store: str | None
     samples: list[SampleRow]
 

@@ -12,7 +12,9 @@ CHANGE = Column(
 )
 AGREEMENT = Column("agreement", "agreement", share, "test {things} on which it predicts what the teacher predicts")
 CORRUPTED = Column("corrupted", "corrupted", share, "mean accuracy on corrupted test {things}")
-SAME_TOP1 = Column("same top-1", "top1_agreement", share, "test {things} on which it says what the network in torch says")
+SAME_TOP1 = Column(
+    "same top-1", "top1_agreement", share, "test {things} on which it says what the network in torch says"
+)
 
 CATEGORICAL = Marks(
     signal="categorical",
