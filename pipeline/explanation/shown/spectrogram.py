@@ -25,8 +25,8 @@ class Spectrogram:
     """
 
     transform: Complex128[np.ndarray, "frames bins"]
-    bin_edges: Int64[np.ndarray, " edges"]
-    frame_edges: Int64[np.ndarray, " edges"]
+    bin_edges: Int64[np.ndarray, " bands"]
+    frame_edges: Int64[np.ndarray, " stretches"]
     length: int
 
     @classmethod
