@@ -60,6 +60,7 @@ class Kind(NamedTuple):
     draw: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     model: dict[str, Any]
     input: dict[str, Any] | None
+    operations: list[dict[str, Any]]
 
 
 def _texts(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,14 +92,23 @@ def _rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rows.astype(np.int32)
 
 
+_WORD_OPERATIONS = [{"kind": "drop_words", "share": 0.1}, {"kind": "mask_words", "share": 0.1}]
 OF_KIND: dict[InputKindName, Kind] = {
-    "tokens": Kind(_texts, {"model": "bag_small", "model_settings": {"width": 8}}, {"max_tokens": 64}),
+    "tokens": Kind(
+        _texts, {"model": "bag_small", "model_settings": {"width": 8}}, {"max_tokens": 64}, _WORD_OPERATIONS
+    ),
     "waveform": Kind(
         _sounds,
         {"model": "convnet_small", "model_settings": {"width": 4, "depth": 1}},
         {"mels": 16, "window_ms": 32.0, "hop_ms": 32.0},
+        [],
     ),
-    "row": Kind(_rows, {"model": "mlp_small", "model_settings": {"width": 16, "depth": 1}}, None),
+    "row": Kind(
+        _rows,
+        {"model": "mlp_small", "model_settings": {"width": 16, "depth": 1}},
+        None,
+        [{"kind": "drop_columns", "share": 0.1}],
+    ),
 }
 
 
@@ -155,10 +165,10 @@ def _tokenizer() -> str:
 
 
 def kind_params(kind: InputKindName) -> dict[str, Any]:
-    """Returns all of params.yaml for made-up samples of a kind, small; views are plain."""
+    """Returns all of params.yaml for made-up samples of a kind, small."""
     params, own = small_params(), OF_KIND[kind]
     network = own.model | {"input": own.input}
-    views = {"seed": 1, "plain_first": False, "operations": []}
+    views = {"seed": 1, "plain_first": False, "operations": own.operations}
     fit = {"epochs": 4, "batch_size": 16, "learning_rate": 0.03, "checkpoint_seconds": 1e6}
     params["train_teacher"] |= network | {"views": views}
     params["dump_labels"] |= {"views": views, "block_samples": 64, "num_canaries": 16, "pilot_labels": 100}

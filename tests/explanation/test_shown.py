@@ -1,4 +1,4 @@
-"""The ways in which samples are shown, by kind: what covering a piece finds, and what people read."""
+"""The ways in which samples are shown, by kind: what covering a piece finds, and what is read."""
 
 from pathlib import Path
 from typing import Any

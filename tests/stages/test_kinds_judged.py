@@ -91,7 +91,7 @@ def test_samples_and_their_maps_are_shown_as_their_kind_is(judged: Judged) -> No
         elif judged.kind == "row":
             assert [part["name"] for part in row["image"]] == [column["name"] for column in COLUMNS]
         if judged.kind != "waveform" and "maps" in row:
-            assert [len(map) for map in row["maps"].values()] == [len(row["image"])] * 3
+            assert [len(nats) for nats in row["maps"].values()] == [len(row["image"])] * 3
     if judged.kind == "waveform":
         assert told["tile_px"] == told["map_px"] == [BANDS, STRETCHES]
         for sheet, channels in (("tiles", 1), ("maps", 3)):
@@ -146,7 +146,11 @@ def test_a_sample_of_a_store_is_inspected(
     else:
         lines = told.out.splitlines()
         assert [line.partition(": ")[0] for line in lines[-3:]] == ["as it is", "view 0", "view 1"]
-        assert "[" in "".join(lines[-2:]), "views differ from the sample"
+        for number in range(1, 10):
+            inspect_labels.main(str(store), f"row:{number}", None, 3, None, data)
+        others = capsys.readouterr().out
+        assert "[-" in others, "some word or cell was dropped in a view"
+        assert ("[?" in others) == (judged.kind == "tokens"), "some word was hidden"
 
 
 class _Text(HTMLParser):

@@ -16,7 +16,7 @@ _DIGITS = 5  # of what a part adds, in nats
 
 
 class Exhibit(Protocol):
-    """What is shown of some samples: each is added, and is known by what that returns."""
+    """The samples that are shown: each is added, and is known by what that returns."""
 
     def add(self, sample: Sample, plain: Sample | None = None) -> Look:
         """Shows a sample; a view where `plain` is the sample that it is of."""
@@ -37,7 +37,7 @@ class Exhibit(Protocol):
 
 
 class PictureExhibit(Exhibit):
-    """Pictures of samples on a sheet of tiles, and maps on another one."""
+    """A sheet of tiles with pictures of samples, and one with their maps."""
 
     def __init__(self, shower: PictureShower) -> None:
         self._shower = shower
@@ -65,7 +65,7 @@ class PictureExhibit(Exhibit):
 
 
 class PartExhibit(Exhibit):
-    """The parts of samples, and what each adds: all of it is in samples.json."""
+    """An exhibit of parts, and of what each adds: all of it is in samples.json."""
 
     tile_px = None
     sheets = (None, None)
