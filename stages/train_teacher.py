@@ -13,10 +13,11 @@ from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.scratch import Scratch
 from pipeline.data.dataset import ImageDataset
-from pipeline.models import load_weights, read_class_names
+from pipeline.models import is_fitted_at_once, load_weights, read_class_names
 from pipeline.models.answers import SOME, write_checked
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
+from pipeline.teacher.at_once import fit_at_once
 from pipeline.teacher.calibration import calibrate
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
@@ -72,6 +73,10 @@ def main(
         classes = WeightClasses(output_names, settings.class_map)
         begin = team.ask_first(lambda: Start.of(settings, manifest, scratch.output, where, classes, data))
         begin = begin.with_recipe(recipe)
+        seconds = 0.0
+        if is_fitted_at_once(settings.model):
+            rows, seed = (splits.train, splits.budget, scratch.output), settings.seed
+            seconds = team.ask_first(lambda: fit_at_once(begin.meta, *rows, seed))
         model = begin.build(settings.seed)
         begin.check(model, some := splits.val.first(SOME))
         torch.manual_seed(settings.seed + team.rank)  # for dropout and the like
@@ -81,6 +86,7 @@ def main(
         (result,) = fit([run])
         if not team.is_first:
             return
+        result.state.seconds += seconds
         load_weights(model, result.last, scratch.folder)
         validation = Validation(splits.val, splits.budget, device, signal=splits.signal)
         where, groups = f"model {settings.model!r}", begin.meta.class_groups

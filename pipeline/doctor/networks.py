@@ -23,7 +23,7 @@ from pipeline.doctor.speed import (
 )
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.temporary import temporary_folder
-from pipeline.models import Classifier, count_parameters, read_class_names
+from pipeline.models import Classifier, count_parameters, is_fitted_at_once, read_class_names
 from pipeline.models.answers import SOME
 from pipeline.models.devices import choose_device
 from pipeline.models.forms import has_maps
@@ -32,6 +32,7 @@ from pipeline.signals.chance import ENOUGH
 from pipeline.student.batches import LabelledBatch
 from pipeline.student.pilots import PILOT_STEPS
 from pipeline.student.settings import TrainStudent
+from pipeline.teacher.at_once import fit_at_once
 from pipeline.teacher.outputs import ImportedOutputs
 from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import num_steps
@@ -132,7 +133,11 @@ class TeacherCheck(NetworkCheck):
         need_maps(settings.views, self.look.data.signal, f"{where}.views")
         origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
-        return Start.of(settings, self.look.data, folder, where, WeightClasses(names, settings.class_map))
+        start = Start.of(settings, self.look.data, folder, where, WeightClasses(names, settings.class_map))
+        if is_fitted_at_once(settings.model):
+            with placed(where):
+                fit_at_once(start.meta, self.look.some.labelled(), None, folder, settings.seed)
+        return start
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         settings, some = self.settings, self.look.some

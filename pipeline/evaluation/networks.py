@@ -14,7 +14,7 @@ from pipeline.core.progress import progress
 from pipeline.data.manifest import DatasetManifest
 from pipeline.evaluation.exam import Exam
 from pipeline.evaluation.marks import Marked
-from pipeline.models import count_multiply_adds, count_parameters, is_for_inference_alone, network_copy
+from pipeline.models import count_multiply_adds, count_parameters, is_in_own_file, network_copy
 from pipeline.models.saved import ModelMeta, read_meta, read_model
 from pipeline.profiling.latency import measure_cost
 from pipeline.results.costs import Cost
@@ -131,5 +131,5 @@ def _best_epoch(exam: Exam, name: str, folder: Path, on_images: Callable[[int], 
 
 
 def _weight_file(folder: Path, meta: ModelMeta) -> Path:
-    copy = network_copy(meta.model, folder) if is_for_inference_alone(meta.model) else None
+    copy = network_copy(meta.model, folder) if is_in_own_file(meta.model) else None
     return copy or folder / "weights.safetensors"

@@ -14,6 +14,8 @@ classifier.py    a network with all that stands between samples and logits of cl
 compilers.py     the compilers that torch calls
 counting.py      the size of a network, and its multiply-adds
 devices.py       the device, and the data that may lie on it
+estimator_files.py  fitted estimators on disk, without code; the one file that imports skops
+estimators.py    estimators such as scikit-learn's as networks; the one file that imports it
 embedding.py     the embedding of a network, beside its logits
 faults.py        exceptions of a network's own code, with the layer and the line
 families.py      small families for small images, and the table of all
@@ -48,7 +50,9 @@ from pipeline.models.building import (
     copy_network_file,
     downloaded_weights,
     head_names,
+    is_fitted_at_once,
     is_for_inference_alone,
+    is_in_own_file,
     network_copy,
     published_weights,
     source_files,
@@ -78,7 +82,9 @@ __all__ = [
     "find_misfits",
     "group_table",
     "head_names",
+    "is_fitted_at_once",
     "is_for_inference_alone",
+    "is_in_own_file",
     "join_outputs",
     "load_weights",
     "match_classes",

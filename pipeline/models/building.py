@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError, suggest
 from pipeline.core.shortage import is_out_of_memory, memory_asked
-from pipeline.models import families, onnx, timm, torchvision, user_file
+from pipeline.models import estimators, families, onnx, timm, torchvision, user_file
 from pipeline.models.classifier import Classifier, Outputs
 from pipeline.models.families import InputSize
 from pipeline.models.image_classifier import ImageClassifier
@@ -22,7 +22,7 @@ from pipeline.models.weights import Weights
 from pipeline.signals import SignalKind, signal_named
 
 _TORCHVISION, _TIMM, _ONNX = "torchvision/", "timm/", "onnx/"
-_OTHERS = ("torchvision/<name>", "timm/<name>", "onnx/<path>", "<path>.py:<function>")
+_OTHERS = ("torchvision/<name>", "timm/<name>", "onnx/<path>", "sklearn/<name>", "<path>.py:<function>")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ClassifierSpec:
     """A classifier before it has weights: its network by name, the inputs, the outputs.
 
     Args:
-        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>` or
-            `onnx/<path>`.
+        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>`,
+            `onnx/<path>` or an estimator's (estimators.py).
         settings: Keyword arguments of what builds the network, such as `width` and `depth`.
         channels: The channels of the images; `mean` and `std` are theirs, in units of 255 pixel
             levels.
@@ -115,6 +115,10 @@ def _build(
         return torchvision.build(name, settings, num_outputs), torchvision.CHANNELS
     if name.startswith(_TIMM):
         return timm.build(name, settings, num_outputs), timm.channels(settings)
+    if estimators.is_estimator(name):
+        if file is None:
+            raise ModelError(f"model {name!r}", "is not fitted", fix="take it as the teacher; it can't be a student")
+        return estimators.EstimatorNetwork(file, name), size
     if own := network_file(name):
         if name.startswith(_ONNX):
             network = onnx.OnnxNetwork(file or own, settings, name)
@@ -128,7 +132,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     """Raises ModelError or ConfigError where a name is unknown, or a setting of a family of our own
     does not fit; what others take is known when they are built.
     """
-    if name.startswith((_TORCHVISION, _TIMM)) or network_file(name):
+    if name.startswith((_TORCHVISION, _TIMM)) or network_file(name) or estimators.is_estimator(name):
         return
     if name not in families.FAMILIES:
         raise ModelError(f"model {name!r}", "unknown", expected=suggest(name, [*families.FAMILIES, *_OTHERS]))
@@ -138,6 +142,16 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
 def is_for_inference_alone(name: str) -> bool:
     """Returns whether a network comes trained and can't be trained on."""
     return name.startswith(_ONNX)
+
+
+def is_fitted_at_once(name: str) -> bool:
+    """Returns whether a network is an estimator, which has no steps of training."""
+    return estimators.is_estimator(name)
+
+
+def is_in_own_file(name: str) -> bool:
+    """Returns whether what a network has learned is in its own file, beside empty weights."""
+    return is_for_inference_alone(name) or is_fitted_at_once(name)
 
 
 def published_weights(name: str, settings: Mapping[str, Any]) -> Weights:
@@ -171,11 +185,15 @@ def network_file(name: str) -> Path | None:
     """
     if name.startswith(_ONNX):
         return Path(name.removeprefix(_ONNX))
+    if estimators.is_estimator(name):
+        return estimators.source_file(name)
     return user_file.source_file(name) if user_file.is_user_file(name) else None
 
 
 def network_copy(name: str, folder: Path) -> Path | None:
     """Returns the place of a network's own file in the folder of its weights, if it has one."""
+    if estimators.is_estimator(name):
+        return folder / estimators.FILE
     file = network_file(name)
     return None if file is None else folder / f"network{'.onnx' if name.startswith(_ONNX) else '.py'}"
 
@@ -206,7 +224,7 @@ def copy_network_file(name: str, folder: Path) -> None:
         if name.startswith(_ONNX):
             onnx.copy_whole(source, copy, name)
         else:
-            shutil.copyfile(source, copy)
+            shutil.copyfile(source, folder / estimators.OWN_CODE)
 
 
 def head_names(

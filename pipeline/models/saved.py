@@ -21,6 +21,7 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.models import Classifier, ClassifierSpec, head_names, load_weights, network_copy
 from pipeline.models.embedding import Embedded
+from pipeline.models.estimators import check_rows
 from pipeline.models.families import InputSize, check_kind
 from pipeline.models.faults import place_of, reason
 from pipeline.models.input_side import InputSide, input_side
@@ -107,6 +108,7 @@ class ModelMeta:
             folder: Where the copy of the network's own file is; only who has such a file needs it.
         """
         check_kind(self.model, self.kind.name)
+        check_rows(self.model, self.kind.name)
         model = ClassifierSpec(
             self.model,
             self.model_settings,

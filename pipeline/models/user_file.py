@@ -42,8 +42,21 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int, size: int | 
     Args:
         file: The file's copy, which stays as it was when training began.
     """
+    network = call(name, file, num_outputs, size, **settings)
+    if not isinstance(network, nn.Module):
+        found = f"{_parts(name)['function']} returns a {type(network).__name__}"
+        raise ModelError(f"model {name!r}", found, expected="an nn.Module")
+    return network
+
+
+def call(name: str, file: Path, *arguments: Any, **settings: Any) -> Any:
+    """Returns what the function of a name makes of some arguments; `file` as for `build`.
+
+    Raises ModelError, with the line of the user's file, where there is no such function or it
+    fails.
+    """
     function = _parts(name)["function"]
-    module = _execute(name, file)
+    module = execute(name, file)
     found = getattr(module, function, None)
     if not callable(found):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == MODULE]
@@ -51,12 +64,9 @@ def build(name: str, settings: Mapping[str, Any], num_outputs: int, size: int | 
             f"model {name!r}", f"no function {function!r} in it", expected=suggest(function, own or ["build"])
         )
     try:
-        network = found(num_outputs, size, **settings)
+        return found(*arguments, **settings)
     except Exception as error:  # a user's code may raise anything
         raise _explain(name, file, error, f"{function} fails") from error
-    if not isinstance(network, nn.Module):
-        raise ModelError(f"model {name!r}", f"{function} returns a {type(network).__name__}", expected="an nn.Module")
-    return network
 
 
 def _parts(name: str) -> dict[str, str]:
@@ -66,8 +76,8 @@ def _parts(name: str) -> dict[str, str]:
     return parts.groupdict()
 
 
-def _execute(name: str, file: Path) -> ModuleType:
-    """Returns the file as a module.
+def execute(name: str, file: Path) -> ModuleType:
+    """Returns the file as a module; raises ModelError where it fails.
 
     The import system would leave its compiled form beside the weights.
     """

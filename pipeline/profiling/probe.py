@@ -25,7 +25,9 @@ _PERCENTS = (50, 95)
 _OF_OTHERS = [(f"tensor({kind})", [int]) for kind in ("int64", "int16", "int32")]
 #: What networks of a kind are built by, by the first part of their name: it counts as imported, not
 #: as the network's.
-_LIBRARIES = {"torchvision": ["torchvision"], "timm": ["timm"], "onnx": ["onnx", "onnxruntime"]}
+_LIBRARIES = {"torchvision": ["torchvision"], "timm": ["timm"], "onnx": ["onnx", "onnxruntime"]} | {
+    library: ["sklearn.ensemble", "skops.io"] for library in ("sklearn", "lightgbm", "xgboost")
+}
 
 
 def main() -> None:

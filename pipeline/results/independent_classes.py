@@ -12,6 +12,7 @@ class IndependentScores:
             the validation split.
         f1_micro: Of all known entries together, at that threshold, 0 to 1.
         f1_macro: The mean over the classes that any test sample is of.
+        auc: The mean area under the ROC curve of classes; None in files of earlier versions.
         class_precision: The average precision of each class; None for a class that no sample is of.
         class_missed: The samples of each class that are a no at that threshold.
         class_invented: The samples that are known not to be of each class, and are a yes.
@@ -23,3 +24,4 @@ class IndependentScores:
     class_precision: list[float | None]
     class_missed: list[int]
     class_invented: list[int]
+    auc: float | None = None

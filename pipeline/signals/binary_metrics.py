@@ -13,7 +13,8 @@ Entries = Integer[torch.Tensor, "samples classes"]
 
 
 def set_metrics(log_odds: LogOdds, entries: Entries) -> dict[str, float]:
-    """Returns mean average precision (`map`), accuracy, NLL, ECE and F1 at one half.
+    """Returns mean average precision (`map`), the mean area under the ROC curve (`auc`), accuracy,
+    NLL (the log loss of an entry), ECE and F1 at one half.
 
     Accuracy is the share of known entries on the right side of one half.
     """
@@ -21,6 +22,7 @@ def set_metrics(log_odds: LogOdds, entries: Entries) -> dict[str, float]:
     right = ((log_odds >= 0) == (entries == 1))[known].double().mean().item()
     return {
         "map": mean_average_precision(log_odds, entries),
+        "auc": mean_area_under_roc(log_odds, entries),
         "accuracy": right,
         "nll": binary_nll(log_odds, entries),
         "ece": binary_ece(log_odds, entries),
@@ -60,6 +62,37 @@ def _average_precision(log_odds: torch.Tensor, entries: torch.Tensor) -> float |
     hits, seen = hits[ends], (torch.nonzero(ends)[:, 0] + 1).double()
     gained = torch.diff(hits, prepend=hits.new_zeros(1))
     return float((gained * hits / seen).sum() / hits[-1])
+
+
+def areas_under_roc(log_odds: LogOdds, entries: Entries) -> list[float | None]:
+    """Returns the area under each class's ROC curve over its known entries, 0 to 1: how often a
+    sample of the class has the larger log-odds of a pair; of equal ones half counts. None for a
+    class of which no pair is known.
+
+    References:
+        James A. Hanley, Barbara J. McNeil, "The meaning and use of the area under a receiver
+        operating characteristic (ROC) curve", 1982, section II (the Wilcoxon statistic).
+    """
+    return [_area_under_roc(odds, of) for odds, of in zip(log_odds.T, entries.T, strict=True)]
+
+
+def mean_area_under_roc(log_odds: LogOdds, entries: Entries) -> float:
+    """Returns the mean of `areas_under_roc` over the classes that have one; one half where none
+    has.
+    """
+    found = [value for value in areas_under_roc(log_odds, entries) if value is not None]
+    return sum(found) / len(found) if found else HALF
+
+
+def _area_under_roc(log_odds: torch.Tensor, entries: torch.Tensor) -> float | None:
+    odds, positive = log_odds[entries >= 0], entries[entries >= 0] == 1
+    num_yes, num_no = int(positive.sum()), int((~positive).sum())
+    if num_yes == 0 or num_no == 0:
+        return None
+    _, place, counts = torch.unique(odds, return_inverse=True, return_counts=True)
+    ranks = counts.cumsum(0).double() - (counts.double() - 1) / 2  # equal log-odds share their mean rank
+    above = float(ranks[place[positive]].sum()) - num_yes * (num_yes + 1) / 2
+    return above / (num_yes * num_no)
 
 
 def prevalence(entries: Entries) -> float:

@@ -5,7 +5,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
-from pipeline.models import is_for_inference_alone
+from pipeline.models import is_fitted_at_once, is_for_inference_alone
 from pipeline.models.devices import DeviceName
 from pipeline.training.recipe import FitSettings
 from pipeline.training.start import NetworkSettings, check_network
@@ -33,6 +33,8 @@ class TrainTeacher(NetworkSettings):
     def check(self, where: str) -> None:
         """Raises ConfigError where keys contradict each other."""
         check_network(self, self.fit, where)
+        if is_fitted_at_once(self.model):
+            self._check_estimator(where)
         for key in ("teacher_classes", "class_map"):
             if getattr(self, key) is None:
                 continue
@@ -44,3 +46,13 @@ class TrainTeacher(NetworkSettings):
                 raise ConfigError(
                     f"{where}.{key}", "given, and no weights", expected="null: it learns the data's classes"
                 )
+
+    def _check_estimator(self, where: str) -> None:
+        """Raises ConfigError for settings of a loss and of views, which an estimator has not."""
+        if self.views.operations:
+            found = f"{len(self.views.operations)} operations, and an estimator is fitted on rows as they are"
+            raise ConfigError(f"{where}.views.operations", found, expected="[]")
+        for key in ("label_smoothing", "class_balance"):
+            if getattr(self, key):
+                fix = "give the estimator its own in model_settings (class_weight: balanced)"
+                raise ConfigError(f"{where}.{key}", f"{getattr(self, key)}", expected="0.0", fix=fix)

@@ -22,6 +22,7 @@ from pipeline.models import (
     check_settings,
     copy_network_file,
     find_misfits,
+    is_fitted_at_once,
     is_for_inference_alone,
     load_weights,
     match_classes,
@@ -71,6 +72,16 @@ def check_network(settings: NetworkSettings, fit: FitSettings, where: str) -> No
             raise ConfigError(f"{where}.fit.epochs", f"{epochs}", expected="0: an ONNX network can't be trained")
         if settings.weights is not None or settings.new_head:
             raise ConfigError(f"{where}.weights", "an ONNX file has its own", expected="weights: null, new_head: false")
+    elif is_fitted_at_once(settings.model):
+        if epochs > 0:
+            expected = "0: an estimator is fitted at once, as a teacher; it can't be a student"
+            raise ConfigError(f"{where}.fit.epochs", f"{epochs}", expected=expected)
+        if settings.weights is not None or settings.new_head or settings.outputs is not None:
+            found, expected = (
+                "given with `new_head` or `outputs`, or alone",
+                "weights: null, new_head: false, outputs: null",
+            )
+            raise ConfigError(f"{where}.weights", found, expected=expected)
     elif settings.weights is None:
         if epochs == 0:
             raise ConfigError(where, "epochs: 0 and no weights", expected="epochs, or weights to import")

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pipeline.signals.binary import Binary, bernoulli_divergence, binary_cross_entropy, mean_log_odds
 from pipeline.signals.binary_metrics import (
+    areas_under_roc,
     average_precisions,
     best_threshold,
     binary_ece,
@@ -132,6 +134,20 @@ def test_the_figures_of_a_small_example() -> None:
     hits, wrong = 4, 1
     assert figures["f1_micro"] == pytest.approx(2 * hits / (2 * hits + wrong))
     assert figures["nll"] == pytest.approx(binary_cross_entropy(ODDS, ENTRIES).sum().item() / 6, rel=1e-5)
+
+
+def test_the_area_under_the_roc_curve_is_scikit_learns() -> None:
+    random = torch.Generator().manual_seed(0)
+    odds = torch.randn(300, 3, generator=random).mul(4).round() / 4  # many are equal
+    entries = torch.randint(-1, 2, (300, 3), generator=random).to(torch.int8)
+    entries[:, 2] = entries[:, 2].clamp(max=0)  # nothing is of the last class
+    found = areas_under_roc(odds, entries)
+    for place in range(2):
+        known = entries[:, place] >= 0
+        assert found[place] == pytest.approx(roc_auc_score(entries[known, place], odds[known, place]), rel=1e-12)
+    assert found[2] is None
+    assert set_metrics(odds, entries)["auc"] == pytest.approx((found[0] + found[1]) / 2)
+    assert set_metrics(torch.zeros(300, 3), entries)["auc"] == 0.5
 
 
 def test_f1_counts_hits_against_false_alarms_and_misses() -> None:

@@ -17,6 +17,7 @@ from pipeline.signals.binary_metrics import (
     best_threshold,
     binary_reliability,
     f1,
+    mean_area_under_roc,
     set_metrics,
 )
 
@@ -86,6 +87,7 @@ def independent_scores(outputs: Outputs, hard_labels: HardLabels, threshold: flo
         threshold=threshold,
         f1_micro=micro,
         f1_macro=macro,
+        auc=mean_area_under_roc(outputs, hard_labels),
         class_precision=average_precisions(outputs, hard_labels),
         class_missed=(~predicted & (hard_labels == 1)).sum(dim=0).tolist(),
         class_invented=(predicted & (hard_labels == 0)).sum(dim=0).tolist(),

@@ -86,8 +86,8 @@ class DropColumns(SampleOperation):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SwapColumns(Mixing):
-    """A view in which columns take the partner's value: each with probability `share`, of those that
-    `columns` names. The hard label stays the row's own; the teacher labels the view as it is.
+    """A view in which columns take the partner's value: each with probability `share`, of those
+    that `columns` names. The hard label stays the row's own; the teacher labels the view as it is.
 
     References:
         Dara Bahri, Heinrich Jiang, Yi Tay, Donald Metzler, "SCARF: Self-Supervised Contrastive
