@@ -17,9 +17,9 @@ def main(sound: str, file: str = "model.onnx") -> None:
     session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     samples = read(sound, about["input"]["rate_hz"])
-    # As the sounds were that it learned from: their middle, or silence behind their end.
+    # As the sounds were that it learned from: their middle or their start, and silence behind it.
     length = about["input_shape"][0]
-    first = max(0, len(samples) - length) // 2
+    first = 0 if about["input"].get("crop") == "start" else max(0, len(samples) - length) // 2
     samples = np.pad(samples, (0, max(0, length - len(samples))))[first : first + length]
     show(about, session.run(["logits"], {"samples": samples[None]})[0][0])
 
@@ -52,7 +52,7 @@ def read(sound: str, rate_hz: int) -> np.ndarray:
             sys.exit(f"{sound}: {rate} Hz; expected {rate_hz} Hz; with scipy installed it is resampled")
         shared = math.gcd(rate, rate_hz)
         one = resample_poly(one, rate_hz // shared, rate // shared)
-    samples: np.ndarray = np.clip(np.rint(one * 32768), -32768, 32767).astype(np.int16)
+    samples: np.ndarray = np.clip(np.floor(one * 32768 + 0.5), -32768, 32767).astype(np.int16)
     return samples
 
 

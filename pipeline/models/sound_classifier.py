@@ -11,9 +11,11 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from pipeline.core.config import STRICT, validate
+from pipeline.core.errors import ModelError
 from pipeline.models.classifier import PLAIN, Classifier, Outputs
 
 _FLOOR = 1e-6  # below the noise of 16 bits
+_LEAST = 4  # samples in a frame
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -40,7 +42,8 @@ class SoundClassifier(Classifier):
     """A network that takes 16-bit sounds: images of one channel, [bands, frames], to its network.
 
     The spectrum is a matrix product of each frame with sines and cosines, which every exporter and
-    every device knows.
+    every device knows; for short frames a Fourier transform takes as long. It is computed in 32
+    bits whatever the network is computed in: bfloat16 has 3 digits, and power is a sum of many.
     """
 
     input_name = "samples"
@@ -51,10 +54,19 @@ class SoundClassifier(Classifier):
         super().__init__(network, outputs)
         self._size = round(rate_hz * spectra.window_ms / 1000)
         self._hop = round(rate_hz * spectra.hop_ms / 1000)
+        if self._size < _LEAST or self._hop < 1:
+            found = f"window_ms {spectra.window_ms:g} and hop_ms {spectra.hop_ms:g}, at {rate_hz} Hz"
+            raise ModelError("input", found, expected=f"a window of {_LEAST} samples and a hop of 1, at least")
         self.register_buffer("waves", _waves(self._size))
         self.register_buffer("bands", _mel_bands(spectra.mels, self._size, rate_hz))
 
     def to_network(self, inputs: Int16[torch.Tensor, "batch length"]) -> Float[torch.Tensor, "batch 1 bands frames"]:
+        if torch.is_autocast_enabled(inputs.device.type):
+            with torch.autocast(inputs.device.type, enabled=False):
+                return self._spectra(inputs)
+        return self._spectra(inputs)
+
+    def _spectra(self, inputs: Int16[torch.Tensor, "batch length"]) -> Float[torch.Tensor, "batch 1 bands frames"]:
         sounds = inputs.float() / 32768
         lacking = self._size - sounds.shape[1]
         if lacking > 0:
@@ -76,12 +88,15 @@ def _waves(size: int) -> Float[torch.Tensor, "size waves"]:
 def _mel_bands(count: int, size: int, rate_hz: int) -> Float[torch.Tensor, "frequencies bands"]:
     """Returns triangles of equal width on the mel scale, 2595 log10(1 + f / 700).
 
+    None is narrower than the step between two frequencies, so that each has one.
+
     References:
         Douglas O'Shaughnessy, "Speech Communication: Human and Machine", 1987, page 150.
     """
     top = 2595 * math.log10(1 + rate_hz / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, top, count + 2, dtype=torch.float64) / 2595) - 1)
-    frequencies = torch.arange(size // 2 + 1, dtype=torch.float64) * rate_hz / size
-    rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequencies[:, None]) / (edges[2:] - edges[1:-1])
+    step = rate_hz / size
+    distances = torch.arange(size // 2 + 1, dtype=torch.float64)[:, None] * step - edges[1:-1]
+    rising = 1 + distances / (edges[1:-1] - edges[:-2]).clamp(min=step)
+    falling = 1 - distances / (edges[2:] - edges[1:-1]).clamp(min=step)
     return torch.minimum(rising, falling).clamp(min=0).float()

@@ -37,7 +37,7 @@ class SoundSettings:
     Attributes:
         rate_hz: The rate that all sounds are resampled to; None: the commonest one found.
         seconds: The length of all sounds; None: that of the longest one.
-        crop: The part that is kept of a longer sound, and the place of a shorter one among zeros.
+        crop: The part that is kept of a longer sound; a shorter one has zeros behind its end.
     """
 
     rate_hz: Annotated[int, Field(ge=100, le=384_000)] | None = None
@@ -73,13 +73,13 @@ class SoundForm(Form):
         return Made(raw.split, raw.label, raw.key, sound.shape, sample_id, stored, crc, None)
 
     def fitted(self, sound: Int16[np.ndarray, " any"]) -> Int16[np.ndarray, " length"]:
-        """Returns a sound of the set length: a part of it, or all of it among zeros."""
+        """Returns a sound of the set length: a part of it, or all of it and zeros."""
         spare = len(sound) - self.length
-        before = abs(spare) // 2 if self.crop == "centre" else 0
-        if spare >= 0:
-            return sound[before : before + self.length]
-        padded: np.ndarray = np.pad(sound, (before, -spare - before))
-        return padded
+        if spare < 0:
+            padded: np.ndarray = np.pad(sound, (0, -spare))
+            return padded
+        first = spare // 2 if self.crop == "centre" else 0
+        return sound[first : first + self.length]
 
     def found(self) -> dict[str, Any]:
         return {"rate_hz": self.rate_hz, "length": self.length}
@@ -91,7 +91,7 @@ class SoundForm(Form):
         silent = sum(int((~sounds.any(axis=1)).sum()) for sounds in train)
         if silent:
             say(f"prepare: {silent:,} training sounds are silent (zeros alone): check them")
-        return {"kind": self.kind.name, "rate_hz": self.rate_hz}
+        return {"kind": self.kind.name, "rate_hz": self.rate_hz, "crop": self.crop}
 
     @property
     def _content(self) -> Content:
