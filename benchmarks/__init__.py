@@ -32,6 +32,7 @@ Speed and size of the pipeline:
 
 Worth of distillation:
 
+    inputs.py             texts, sounds and clicks: students, twins, what a step takes
     features.py           the teacher's embeddings: beside labels, alone, before a tenth of labels
     few_views.py          few stored views, and teachers that are not ours, by recipe
     mislabelled.py        labels flipped on purpose, and how many of them are found

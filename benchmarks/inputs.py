@@ -1,0 +1,197 @@
+"""Distillation of texts, sounds and clicks: did it pay, and what does a step from stored labels take.
+
+    python -m benchmarks.inputs                 # all three, by docs/params/{text,sound,recommendation}.yaml
+    python -m benchmarks.inputs sound --seeds 1 --epochs 1    # a rehearsal
+
+Each params file names its data in data/raw and says where to fetch them. Sounds are split by
+speaker and clicks by time, so that nothing is measured on a speaker, or a moment, that was trained
+on. Each student is trained with three seeds, and so is its hard-label twin. Then a step of each
+is timed against its twin's, and against one with the teacher in the loop. The pipeline's own stages
+run in work/inputs, so that the command can be killed and started again.
+"""
+
+import time
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from benchmarks.measure import in_turn, report
+from benchmarks.online import OnlineTask
+from pipeline.core.config import load_params, load_table
+from pipeline.core.errors import one_line_errors
+from pipeline.data.dataset import ImageDataset
+from pipeline.labels.reader import StoreReader
+from pipeline.models.devices import choose_device
+from pipeline.models.predict import predict_logits
+from pipeline.models.saved import read_model
+from pipeline.signals import signal_named
+from pipeline.student.labelled_views import LabelledViews, Placement
+from pipeline.student.settings import TrainStudent
+from pipeline.student.task import StudentTask
+from pipeline.training.run import Workplace
+from pipeline.training.start import Start
+from pipeline.training.trainer import Trainer
+from stages import dump_labels, prepare, train_student, train_teacher
+
+FOLDER, PARAMS = Path("work/inputs"), Path("docs/params")
+KINDS = ("text", "sound", "recommendation")
+ROUNDS, STEPS = 15, 10
+_AT_ONCE = 500
+
+
+def main(
+    kinds: Annotated[list[str] | None, typer.Argument(help=f"Some of {', '.join(KINDS)}.")] = None,
+    seeds: int = 3,
+    epochs: Annotated[int | None, typer.Option(help="Of teacher and students; by default those of the params.")] = None,
+    raw: Path = Path("data/raw"),
+) -> None:
+    accuracies: list[dict[str, Any]] = []
+    costs: list[dict[str, Any]] = []
+    for kind in kinds or KINDS:
+        place = Project(kind, seeds, epochs)
+        place.make(raw)
+        accuracies += place.accuracies()
+        costs += place.costs()
+    report("inputs", f"students of texts, sounds and clicks, {seeds} seeds, test splits", accuracies)
+    n = f"median of {ROUNDS} pairs of {STEPS} steps"
+    report("inputs_cost", f"a step against the twin's, and against one with the teacher in the loop, {n}", costs)
+
+
+class Project:
+    """A project of one kind of inputs: its params, its data, its networks."""
+
+    def __init__(self, kind: str, seeds: int, epochs: int | None) -> None:
+        self.kind, self.seeds, self.place = kind, seeds, FOLDER / kind
+        self.data, self.teacher = self.place / "data", self.place / "data/train_teacher"
+        self.params = self.place / "params.yaml"
+        params = load_params(PARAMS / f"{kind}.yaml")
+        self.dump_seconds = 0.0
+        if epochs is not None:
+            for fit in (params["train_teacher"]["fit"], params["students_defaults"]["fit"]):
+                fit["epochs"] = epochs
+        rows = params["students"]
+        #: The hard-label twin of each student that has one.
+        self.twins = {row["twin_of"]: name for name, row in rows.items() if row.get("twin_of")}
+        params["students"] = {
+            f"{name}_{seed}": {key: value for key, value in row.items() if key != "twin_of"} | {"seed": seed}
+            for seed in range(seeds)
+            for student, twin in self.twins.items()
+            for name, row in ((student, rows[student]), (twin, rows[twin]))
+        }
+        params["exports"] = []
+        self.params.parent.mkdir(parents=True, exist_ok=True)
+        with self.params.open("w") as file:
+            YAML(typ="safe", pure=True).dump(params, file)
+        self.names = list(params["students"])
+
+    def make(self, raw: Path) -> None:
+        """Runs the stages up to every student."""
+        prepared, work = self.data / "prepare", self.place / "work"
+        prepare.main(self.params, raw, prepared, work)
+        train_teacher.main(self.params, prepared, self.teacher, self.place / "reports", work)
+        start = time.perf_counter()
+        dump_labels.main(self.params, prepared, self.teacher, self.data / "dump_labels", work, None, None)
+        self.dump_seconds = time.perf_counter() - start
+        trained = self.data / "train_student", self.place / "reports/train_student"
+        for name in self.names:
+            train_student.main(name, self.params, prepared, str(self.data / "dump_labels"), *trained, work)
+
+    def accuracies(self) -> list[dict[str, Any]]:
+        """Returns the headline of each network on the test split, and what students gained."""
+        signal = signal_named(ImageDataset(self.data / "prepare").manifest.signal)
+        teacher = self._score(self.teacher)
+        table = [self._row("teacher", [teacher], []) | {"figure": signal.headline_words}]
+        for student, twin in self.twins.items():
+            scores, others = (
+                [self._score(self.data / f"train_student/{name}_{seed}") for seed in range(self.seeds)]
+                for name in (student, twin)
+            )
+            gains = [100 * (own - other) for own, other in zip(scores, others, strict=True)]
+            store = StoreReader(self.data / f"dump_labels/{self._rows[f'{student}_0'].labels}.zarr")
+            table.append(self._row(twin, others, []) | {"figure": signal.headline_words})
+            row = self._row(student, scores, gains) | {"figure": signal.headline_words}
+            table.append(row | {"bytes per label": store.manifest.label_bytes})
+        return table
+
+    def _row(self, network: str, scores: list[float], gains: list[float]) -> dict[str, Any]:
+        return {
+            "inputs": self.kind,
+            "network": network,
+            "%": 100 * mean(scores),
+            "its sd": 100 * stdev(scores) if len(scores) > 1 else None,
+            "gain (points)": mean(gains) if gains else None,
+            "gain's sd": stdev(gains) if len(gains) > 1 else None,
+            "bytes per label": None,
+        }
+
+    @property
+    def _rows(self) -> dict[str, TrainStudent]:
+        return load_table(TrainStudent, "students", self.params)
+
+    def _score(self, folder: Path) -> float:
+        """Returns a network's headline on the test split."""
+        dataset, device = ImageDataset(self.data / "prepare"), choose_device("auto")
+        test, model = dataset.split("test"), read_model(folder, made_by="inputs").to(device)
+        logits = predict_logits(model, test.in_order(_AT_ONCE), device)
+        return signal_named(dataset.manifest.signal).score(logits, test.hard_labels)
+
+    def costs(self) -> list[dict[str, Any]]:
+        """Returns what a step of each student takes, and what the dump took in this run."""
+        table, rows = [], self._rows
+        for student, twin in self.twins.items():
+            with TemporaryDirectory() as folder:
+                own, hard, online = (
+                    self._steps(rows[f"{name}_0"], Path(folder) / number, teacher)
+                    for number, name, teacher in (("0", student, False), ("1", twin, False), ("2", student, True))
+                )
+                stored, plain, ratio = in_turn(own, hard, ROUNDS)
+                _, looped, faster = in_turn(own, online, ROUNDS)
+            table.append(
+                {
+                    "inputs": self.kind,
+                    "student": student,
+                    "distilled ms": 1000 * stored / STEPS,
+                    "hard ms": 1000 * plain / STEPS,
+                    "ratio": ratio,
+                    "online ms": 1000 * looped / STEPS,
+                    "online / offline": 1 / faster,
+                    "dump s": self.dump_seconds,
+                }
+            )
+        return table
+
+    def _steps(self, row: TrainStudent, folder: Path, online: bool) -> Any:
+        """Returns a function that trains for some steps."""
+        dataset, device = ImageDataset(self.data / "prepare"), choose_device("auto")
+        folder.mkdir(parents=True)
+        store = StoreReader(self.data / f"dump_labels/{row.labels}.zarr")
+        train, val = dataset.split("train"), dataset.split("val")
+        temperature = None if online else row.read_temperature
+        views = LabelledViews(train, store, dataset.manifest.class_names, temperature, Placement(device))
+        task: Any = StudentTask(row, views, val, device)
+        if online:
+            teacher = read_model(self.teacher, made_by="train_teacher").to(device)
+            task = OnlineTask(row, task, teacher, device, views.signal)
+        model = Start.of(row, dataset.manifest, folder, "students", prepared=dataset.folder).build(row.seed)
+        endless = replace(row.fit, epochs=1_000_000)
+        trainer = Trainer(model, task, endless, Workplace(folder, device, "bench"))
+        trainer.begin_epoch()
+        batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
+
+        def train_some() -> None:
+            for _ in range(STEPS):
+                trainer.step(next(batches))
+                trainer.state.step %= task.steps_per_epoch
+
+        return train_some
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        typer.run(main)
