@@ -2,10 +2,10 @@
 networks look at.
 
 A store's soft labels give the suspects; `evaluate` gives the samples on which students disagree
-with the teacher. Of these and some ordinary samples, every network's predictions are shown, and maps
-of what they rest on: of images and sounds on two sheets of tiles, of texts and rows in words. A new
-sort of sample belongs into samples.py, a new figure of a sample into `results.explanation.SampleRow`
-and rows.py, a new kind of samples into shown/.
+with the teacher. Of these and some ordinary samples, every network's predictions are shown, and
+maps of what they rest on: of images and sounds on two sheets of tiles, of texts and rows in words.
+A new sort of sample belongs into samples.py, a new figure of a sample into
+`results.explanation.SampleRow` and rows.py, a new kind of samples into shown/.
 
 attribution.py     maps of images by occlusion; the one file that imports captum
 class_colours.py   the colours of classes in a map of them

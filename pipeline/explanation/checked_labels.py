@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import write_bytes
 from pipeline.core.tables import lines_of, read_lines
+from pipeline.data.input_kinds import InputKind
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.explanation.opinions import choose_store, stored_opinions
@@ -59,7 +60,7 @@ class CheckedLabels:
         check_canaries(store.canaries, train, store.views, store.location, store.row_order(train))
         judge = judge_entries if of_entries else judge_classes
         found = judge(stored_opinions(store, train), train.hard_labels.numpy(), len(class_names))
-        why_none = None if found.num_checked else _why_none(store)
+        why_none = None if found.num_checked else _why_none(store, data.kind)
         return cls(store, found.suspects, found.num_checked, why_none, answers, of_entries)
 
     def __str__(self) -> str:
@@ -87,10 +88,10 @@ class CheckedLabels:
         return [ConfusedPair(self.answers[a], self.answers[b], count) for (a, b), count in listed]
 
 
-def _why_none(store: StoreReader) -> str:
+def _why_none(store: StoreReader, kind: InputKind) -> str:
     if store.views.mixes:
-        return f"{store.location}: all its views are mixed of two images"
-    return f"{store.location}: it has no labelled image of this data"
+        return f"{store.location}: all its views are mixed of two {kind.things}"
+    return f"{store.location}: it has no labelled {kind.thing} of this data"
 
 
 def write_suspects(

@@ -28,7 +28,7 @@ def has_teacher(predictions: Mapping[str, torch.Tensor]) -> bool:
 def answers_of(
     predictions: Mapping[str, torch.Tensor], names: Sequence[str], key: str, num_test: int, where: Path
 ) -> dict[str, torch.Tensor]:
-    """Returns one of the answers of some networks on each test image.
+    """Returns one of the answers of some networks on each test sample.
 
     Args:
         predictions: The tensors that `evaluate` wrote into the folder `where`.
@@ -38,7 +38,7 @@ def answers_of(
     """
     found = {name: predictions[f"{name}.{key}"] for name in names if f"{name}.{key}" in predictions}
     if len(found) < len(names) or any(len(each) != num_test for each in found.values()):
-        expected = f"{key} of {', '.join(names)} on {num_test} test images"
+        expected = f"{key} of {', '.join(names)} on {num_test} test samples"
         raise DataError(where, "not of these students and this data", expected=expected, fix="run `dvc repro evaluate`")
     return found
 

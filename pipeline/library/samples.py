@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from pipeline.core.errors import StoreError
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.input_kinds import IMAGE, INPUT_KINDS
 from pipeline.labels.canaries import check_canaries
 from pipeline.library.labels import Labels
 from pipeline.library.own_images import MapStyle, OwnImages, need_known_classes, read_all
@@ -33,6 +34,7 @@ def join(data: str | Path | MapStyle, labels: Labels, temperature: float, budget
         ConfigError: The budget is too small.
     """
     if not isinstance(data, str | Path):
+        _need_images(labels)
         split = read_all(OwnImages(data), budget)
         need_known_classes(split.hard_labels, len(labels.class_names))
         return LabelledViews(split, labels.store, labels.class_names, temperature, Placement(budget=budget))
@@ -83,10 +85,12 @@ class OwnSamples(Samples):
     So nothing is read before the first batch; what is not in the store is found out then.
 
     Raises:
-        StoreError: Views are mixed of two images, which must be known before.
+        StoreError: Views are mixed of two images, which must be known before; or labels are not of
+            images.
     """
 
     def __init__(self, dataset: MapStyle, labels: Labels) -> None:
+        _need_images(labels)
         if labels.view_spec.mixes:
             found = "its views are mixed of two images, and a data set of your own gives one at a time"
             raise StoreError(labels.location, found, fix="use LabelledLoader, or views without mixup and cutmix")
@@ -100,3 +104,16 @@ class OwnSamples(Samples):
         need_known_classes(split.hard_labels, store.manifest.num_classes)
         check_canaries(store.canaries, split, store.views, store.location, remedies=store.remedies)
         return plan_view(split, store.views, view)
+
+
+def _need_images(labels: Labels) -> None:
+    """Raises StoreError where labels are of texts, sounds or rows: what these mean is known from a
+    prepared data set alone.
+    """
+    kind = INPUT_KINDS[labels.store.manifest.samples.kind]
+    if kind is not IMAGE:
+        found, fix = (
+            f"its labels are of {kind.things}",
+            "give the folder of the prepared data set, such as data/prepare",
+        )
+        raise StoreError(labels.location, found, expected="of images, as data sets of your own have them", fix=fix)

@@ -14,7 +14,7 @@ BALANCED_ACCURACY = Column(
 MACRO_F1 = Column("macro F1", "macro_f1", share, "mean over the classes of F1")
 BEST = Column("best epoch", "headline_best", share)
 GAIN = Column("gain (points)", "gain_points", number("+.2f"), "balanced accuracy minus that of its hard-label twin")
-CORRUPTED = Column("corrupted", "corrupted", share, "mean balanced accuracy on corrupted test images")
+CORRUPTED = Column("corrupted", "corrupted", share, "mean balanced accuracy on corrupted test {things}")
 OF_ALL = replace(ACCURACY, about="of the last epoch, on the test split: large classes weigh most")
 
 BALANCED = replace(
