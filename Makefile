@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV): about 6 GB, most of it PyTorch; 2 to 4 minutes"
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile --progress-bar off \
-	  --constraint constraints.txt --editable '.[pipeline,data,sound,teachers,tables,export,remote,dev]'
+	  --constraint constraints.txt --editable '.[pipeline,data,text,sound,teachers,tables,export,remote,dev]'
 	@touch $@
 
 repro: $(READY) ## a quick check-up, then every stage whose inputs changed; print the results

@@ -20,6 +20,7 @@ embedding.py     the embedding of a network, beside its logits
 faults.py        exceptions of a network's own code, with the layer and the line
 families.py      small families for small images, and the table of all
 forms.py         outputs for an image or at each of its pixels, brought to the image's size
+hf.py            networks in a folder of Hugging Face's; the one file that imports transformers
 image_classifier.py  a network that takes images
 input_side.py    what stands between samples that are no images and a network
 norms.py         norms that are given a single value, of which there is no variance
@@ -54,6 +55,7 @@ from pipeline.models.building import (
     is_for_inference_alone,
     is_in_own_file,
     network_copy,
+    own_tokenizer,
     published_weights,
     source_files,
 )
@@ -89,6 +91,7 @@ __all__ = [
     "load_weights",
     "match_classes",
     "network_copy",
+    "own_tokenizer",
     "published_weights",
     "read_class_names",
     "read_weights",

@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError, suggest
 from pipeline.core.shortage import is_out_of_memory, memory_asked
-from pipeline.models import estimators, families, onnx, timm, torchvision, user_file
+from pipeline.models import estimators, families, hf, onnx, timm, torchvision, user_file
 from pipeline.models.classifier import Classifier, Outputs
 from pipeline.models.families import InputSize
 from pipeline.models.image_classifier import ImageClassifier
@@ -22,7 +22,10 @@ from pipeline.models.weights import Weights
 from pipeline.signals import SignalKind, signal_named
 
 _TORCHVISION, _TIMM, _ONNX = "torchvision/", "timm/", "onnx/"
-_OTHERS = ("torchvision/<name>", "timm/<name>", "onnx/<path>", "sklearn/<name>", "<path>.py:<function>")
+_OTHERS = (
+    *("torchvision/<name>", "timm/<name>", "hf/<folder>", "onnx/<path>"),
+    *("sklearn/<name>", "<path>.py:<function>"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class ClassifierSpec:
     """A classifier before it has weights: its network by name, the inputs, the outputs.
 
     Args:
-        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `<path>.py:<function>`,
-            `onnx/<path>` or an estimator's (estimators.py).
+        name: One of `FAMILIES`, `torchvision/<name>`, `timm/<name>`, `hf/<folder>`,
+            `<path>.py:<function>`, `onnx/<path>` or an estimator's (estimators.py).
         settings: Keyword arguments of what builds the network, such as `width` and `depth`.
         channels: The channels of the images; `mean` and `std` are theirs, in units of 255 pixel
             levels.
@@ -119,6 +122,9 @@ def _build(
         if file is None:
             raise ModelError(f"model {name!r}", "is not fitted", fix="take it as the teacher; it can't be a student")
         return estimators.EstimatorNetwork(file, name), size
+    if hf.is_folder(name):
+        assert isinstance(size, int), "texts have a number of tokens"
+        return hf.build(name, settings, num_outputs, size, file), size
     if own := network_file(name):
         if name.startswith(_ONNX):
             network = onnx.OnnxNetwork(file or own, settings, name)
@@ -132,7 +138,12 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     """Raises ModelError or ConfigError where a name is unknown, or a setting of a family of our own
     does not fit; what others take is known when they are built.
     """
-    if name.startswith((_TORCHVISION, _TIMM)) or network_file(name) or estimators.is_estimator(name):
+    if (
+        name.startswith((_TORCHVISION, _TIMM))
+        or network_file(name)
+        or hf.is_folder(name)
+        or estimators.is_estimator(name)
+    ):
         return
     if name not in families.FAMILIES:
         raise ModelError(f"model {name!r}", "unknown", expected=suggest(name, [*families.FAMILIES, *_OTHERS]))
@@ -163,7 +174,9 @@ def published_weights(name: str, settings: Mapping[str, Any]) -> Weights:
         return torchvision.published(name, settings)
     if name.startswith(_TIMM):
         return timm.published(name, settings)
-    raise ModelError(f"model {name!r}", "has no published weights", expected=" or ".join(_OTHERS[:2]))
+    if hf.is_folder(name):
+        return hf.published(name, settings)
+    raise ModelError(f"model {name!r}", "has no published weights", expected=" or ".join(_OTHERS[:3]))
 
 
 def downloaded_weights() -> dict[str, int]:
@@ -194,12 +207,16 @@ def network_copy(name: str, folder: Path) -> Path | None:
     """Returns the place of a network's own file in the folder of its weights, if it has one."""
     if estimators.is_estimator(name):
         return folder / estimators.FILE
+    if hf.is_folder(name):
+        return folder / "network.json"
     file = network_file(name)
     return None if file is None else folder / f"network{'.onnx' if name.startswith(_ONNX) else '.py'}"
 
 
 def source_files(name: str) -> list[Path]:
     """Returns every file that a network comes in; raises ModelError where one is not there."""
+    if hf.is_folder(name):
+        return hf.files(name)
     source = network_file(name)
     if source is None:
         return []
@@ -221,10 +238,17 @@ def copy_network_file(name: str, folder: Path) -> None:
     copy = network_copy(name, folder)
     for source in source_files(name)[:1]:
         assert copy is not None, "who has a file has a place for it"
-        if name.startswith(_ONNX):
+        if hf.is_folder(name):
+            hf.copy(name, copy)
+        elif name.startswith(_ONNX):
             onnx.copy_whole(source, copy, name)
         else:
             shutil.copyfile(source, folder / estimators.OWN_CODE)
+
+
+def own_tokenizer(name: str) -> Path | None:
+    """Returns the tokenizer that a network comes with; None: it takes that of the data."""
+    return hf.folder_of(name) / hf.TOKENIZER if hf.is_folder(name) else None
 
 
 def head_names(

@@ -125,6 +125,8 @@ _OF_OTHERS: dict[str, InputKindName] = {
     "mlp_small": "row",
     "deepfm_small": "row",
 }
+#: What the networks of libraries take.
+_OF_LIBRARIES: dict[str, InputKindName] = {"torchvision": "image", "timm": "image", "hf": "tokens"}
 #: Those that give logits at each pixel; the others give them for an image.
 AT_PIXELS = ("unet_small",)
 
@@ -136,14 +138,22 @@ InputSize = int | Sequence[int]
 
 def families_for(kind: InputKindName) -> list[str]:
     """Returns the families that take inputs of a kind."""
-    taken = "image" if kind == "waveform" else kind
-    return [name for name in FAMILIES if _OF_OTHERS.get(name, "image") == taken]
+    return [name for name in FAMILIES if _OF_OTHERS.get(name, "image") == _taken(kind)]
+
+
+def _taken(kind: InputKindName) -> InputKindName:
+    """Returns the kind of inputs that a network sees: of sounds it sees spectra, as images."""
+    return "image" if kind == "waveform" else kind
 
 
 def check_kind(name: str, kind: InputKindName) -> None:
-    """Raises ModelError where one of `FAMILIES` is for inputs of another kind."""
-    if name in FAMILIES and name not in (fitting := families_for(kind)):
-        things = INPUT_KINDS[_OF_OTHERS.get(name, "image")].things
+    """Raises ModelError where one of `FAMILIES`, or a network of a library, is for inputs of another
+    kind.
+    """
+    library = name.partition("/")[0]
+    own = _OF_OTHERS.get(name, "image") if name in FAMILIES else _OF_LIBRARIES.get(library)
+    if own is not None and own != _taken(kind):
+        fitting, things = families_for(kind), INPUT_KINDS[own].things
         found, fix = f"is for {things}, and the data is {INPUT_KINDS[kind].things}", "or a file of your own"
         raise ModelError(f"model {name!r}", found, expected=", ".join(fitting), fix=fix)
 

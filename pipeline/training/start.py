@@ -27,6 +27,7 @@ from pipeline.models import (
     load_weights,
     match_classes,
     network_copy,
+    own_tokenizer,
     published_weights,
     read_weights,
     source_files,
@@ -185,7 +186,8 @@ class Start(NamedTuple):
             copy_network_file(settings.model, folder)
             given = settings.input or InputSettings()
             side = given.of_kind(data.kind.name, f"{where}.input")
-            copy_input_files(data.input, prepared, folder, Path(given.tokenizer) if given.tokenizer else None)
+            tokenizer = Path(given.tokenizer) if given.tokenizer else own_tokenizer(settings.model)
+            copy_input_files(data.input, prepared, folder, tokenizer)
             meta = replace(ModelMeta.untrained(settings.model, settings.model_settings, data), side=side)
             weights = _weights(settings, meta, network_copy(settings.model, folder))
             meta = _with_input(meta, given, weights, f"{where}.input") if data.input is None else meta
