@@ -415,3 +415,43 @@ def test_samples_are_shown_where_the_teacher_runs_elsewhere(opened: Opener, tmp_
     report.main(tmp_path / "params.yaml", tmp_path / "reports", tmp_path / "data/explain")
     page = opened(tmp_path / "reports/report.html")
     expect(page.locator(".sample").first).to_be_visible()
+
+
+#: Parts of a text, two of which are what a view lacks or hides, and the cells of a row.
+_TEXT = [{"text": "<img src=x onerror=alert(1)>"}, {"text": "gone", "change": "dropped"}, {"text": "tree"}]
+_ROW = [{"name": "<i>age</i>", "text": "20 to 30"}, {"name": "place", "text": "<u>bay</u>", "change": "changed"}]
+
+
+@pytest.mark.parametrize("parts", [_TEXT, _ROW], ids=["text", "row"])
+def test_parts_are_shown_as_they_are_and_coloured_by_what_they_add(
+    parts: list[dict[str, str]], opened: Opener, tmp_path: Path
+) -> None:
+    write_reports(tmp_path)
+    evaluation = read_json(tmp_path / "reports/evaluate.json", made_by="")
+    write_json(tmp_path / "reports/evaluate.json", evaluation | {"thing": "text", "robustness": None})
+    told = read_json(tmp_path / "data/explain/samples.json", made_by="")
+    nats = [0.5, -2.0, 1.0][: len(parts)]
+    for sample in told["samples"]:
+        sample["image"] = parts
+        sample |= {"views": [parts] * 4} if "views" in sample else {}
+        sample |= {"maps": dict.fromkeys(sample["maps"], nats)} if "maps" in sample else {}
+    told |= {"tile_px": None, "map_px": None, "tiles_sheet": None, "maps_sheet": None}
+    write_json(tmp_path / "data/explain/samples.json", told)
+    page = opened(rendered(tmp_path), viewport={"width": 375, "height": 800})
+    card = page.locator(".sample", has_text="abcdef0000000004")
+    expect(card).to_be_visible()
+    shown = [" ".join(filter(None, [part.get("name"), part["text"]])) for part in parts]
+    assert card.locator("> header .part").all_inner_texts() == shown
+    assert card.locator(".says .part").count() == 4 * len(parts)
+    assert page.locator("canvas").count() == 0
+    one = card.locator(".maps .parts").first.locator(".part")
+    assert one.nth(0).get_attribute("title") == "+0.500 nats"
+    assert one.nth(1).get_attribute("title") == "\N{MINUS SIGN}2.000 nats"
+    colours = [one.nth(n).evaluate("e => getComputedStyle(e).backgroundColor") for n in range(len(parts))]
+    assert len({*colours}) == len(parts)
+    assert "70%" in (one.nth(1).get_attribute("style") or "")
+    changed = next(part["change"] for part in parts if "change" in part)
+    assert card.locator(f"> header .{changed}").count() == 1
+    assert "Robustness" not in page.locator("body").inner_text()
+    assert "test texts of" in page.locator(".lead").inner_text()
+    assert fits(page)
