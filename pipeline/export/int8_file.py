@@ -149,4 +149,4 @@ def _others(path: Path, samples: Samples, front: bool) -> list[str] | None:
         if tensor.name in looked_up and tensor.data_type == onnx.TensorProto.FLOAT
     ]
     told = ["its front end"] if front and samples.calibration.content.kind is WAVEFORM else []
-    return [*told, f"{sum(tables):,} bytes of embeddings"] if tables else told
+    return [*told, f"a table of embeddings ({sum(tables):,} bytes)"] if tables else told

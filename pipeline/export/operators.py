@@ -187,6 +187,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     ),
     "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda x, *, alpha=0.01: F.leaky_relu(x, alpha),
+    "Log": torch.log,
     "MatMul": torch.matmul,
     "MaxPool": _max_pool,
     "Mul": torch.mul,

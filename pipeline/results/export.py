@@ -140,7 +140,8 @@ class ExportReport:
         if self.int8 and (kept := _in_float32(self.int8)):
             yield f"int8: {kept} {_why(self.int8)}"
         if self.int8 and self.int8.others:
-            yield f"int8: {' and '.join(self.int8.others)} stay in float32"
+            others = self.int8.others
+            yield f"int8: {' and '.join(others)} {'stay' if len(others) > 1 else 'stays'} in float32"
         if self.aware and self.aware.agreement < _ALIKE:
             share, count = f"{self.aware.agreement:.2%}", f"{self.aware.num_checked:,} validation images"
             decides = "predicts the class of" if self.headline_words is None else "decides on the entries as"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,19 @@ from kinds import CLASSES, COLUMNS, KINDS, OF_KIND, RATE_HZ, VOCABULARY, kind_pa
 from project import write_params
 from written_once import onnx_files_written_once
 
+from pipeline.core.config import load_section
 from pipeline.core.files import read_json
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.input_kinds import FIRST_WORD, InputKindName
+from pipeline.data.input_kinds import FIRST_WORD, INPUT_KINDS, InputKindName
+from pipeline.export.fake_int8 import FakeInt8
 from pipeline.export.onnx_file import run_onnx
+from pipeline.export.settings import Export
+from pipeline.export.write import samples_for, write_forms
 from pipeline.models.input_side import copy_input_files
-from pipeline.models.saved import ModelMeta, read_model, write_model
+from pipeline.models.saved import ModelMeta, read_meta, read_model, write_model
 from pipeline.profiling.latency import measure_cost
+from pipeline.results.export import AwareInt8
+from pipeline.signals.categorical import CATEGORICAL
 from stages import export as stage
 
 FORMATS = {"tokens": 7, "waveform": 5, "row": 6}  # of ONNX: int64, int16, int32
@@ -125,6 +132,38 @@ def test_the_front_end_of_sounds_stays_in_float32(exported: tuple[Path, InputKin
     assert report["int8"]["others"] == (["its front end"] if kind == "waveform" else [])
     graph = onnx.load(folder / "data/export/small/model_int8.onnx").graph
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in graph.node}
+
+
+@pytest.mark.parametrize("exported", ["waveform", "row"], indirect=True)
+def test_a_network_that_learns_to_be_in_int8_computes_what_its_file_does(exported: tuple[Path, InputKindName]) -> None:
+    folder, _ = exported
+    inputs = ImageDataset(folder / "data/prepare").split("test").inputs
+    for name in ("model.onnx", "model_int8.onnx"):
+        path = folder / "data/export/small" / name
+        fake = FakeInt8(onnx.load(path), {}, bits=7)
+        with torch.no_grad():
+            found, expected = fake(inputs), run_onnx(path, [inputs])
+        assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+        assert CATEGORICAL.agreement(found, expected) > 0.95
+    F.cross_entropy(fake(inputs), torch.zeros(60, dtype=torch.int64)).backward()
+    assert all(parameter.grad is not None for parameter in fake.parameters())
+
+
+def test_forms_that_a_kind_has_not_are_left_out_with_the_reason(exported: tuple[Path, InputKindName]) -> None:
+    folder, kind = exported
+    data = folder / "data"
+    settings = replace(load_section(Export, "export", folder / "params.yaml"), int8=False, executorch=True)
+    model, meta = (
+        read(data / "train_student/small", made_by="train_student@small") for read in (read_model, read_meta)
+    )
+    facts = AwareInt8(weight_bits=8, num_steps=1, num_checked=1, agreement=1.0)
+    samples = samples_for(ImageDataset(data / "prepare"), settings)
+    (folder / "other").mkdir()
+    forms = write_forms(folder / "other", model, meta, samples, settings, lambda *arguments: facts)
+    things = INPUT_KINDS[kind].things
+    assert forms.left_out.pop("model.pte").endswith(f"for images alone, not for {things}")
+    assert (forms.aware is None) == (kind == "tokens")
+    assert list(forms.left_out) == (["model_int8_aware.onnx"] if kind == "tokens" else [])
 
 
 def predicted(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

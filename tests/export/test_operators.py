@@ -74,6 +74,7 @@ CASES = [
     case("InstanceNormalization", PICTURES, floats(4), floats(4), epsilon=0.01),
     case("LayerNormalization", ROWS, floats(4), floats(4), epsilon=0.01),
     case("LeakyRelu", ROWS, alpha=0.2),
+    case("Log", np.abs(ROWS) + np.float32(0.1)),
     case("MatMul", floats(2, 3, 4), floats(4, 5)),
     case("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
     case("MaxPool", kernel_shape=[2, 2], ceil_mode=1, strides=[2, 2]),
