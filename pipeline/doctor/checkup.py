@@ -3,6 +3,7 @@ sound.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
@@ -30,6 +31,7 @@ from pipeline.doctor.space import measure_label_bytes, measure_space
 from pipeline.doctor.steps import check_steps
 from pipeline.doctor.times import Students, stage_seconds
 from pipeline.labelling.settings import DumpLabels
+from pipeline.labelling.temporary import temporary_folder
 from pipeline.labels.encodings import encodings_of
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.elsewhere import is_elsewhere
@@ -47,12 +49,17 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
         path: Of params.yaml.
         quick: No network is run, so that times are not estimated.
     """
+    with ExitStack() as held:
+        _check_up(path, folders, findings, held, quick=quick)
+
+
+def _check_up(path: Path, folders: Folders, findings: Findings, held: ExitStack, *, quick: bool) -> None:
     # 1. The settings. The steps below look at those that are sound.
     params = read_params(path, findings)
     if not findings.counts["error"]:
         findings.attempt(check_dag, path)
     # 2. The images, and whether they fit into memory and suffice for the schedules.
-    look = look_at_images(params, folders, findings)
+    look = look_at_images(params, folders, findings, held)
     if look is None:
         return
     report_images(look, findings)
@@ -77,8 +84,12 @@ def check_up(path: Path, folders: Folders, findings: Findings, *, quick: bool = 
     report_space(measure_space(dump, sizes, look, folders), findings)
 
 
-def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look | None:
-    """Returns a look at the prepared data, or else at the source; None if neither can be read."""
+def look_at_images(params: Params, folders: Folders, findings: Findings, held: ExitStack) -> Look | None:
+    """Returns a look at the prepared data, or else at the source; None if neither can be read.
+
+    Args:
+        held: Holds the files that stand in for those of a data set which is not prepared yet.
+    """
     prepare = params.get(Prepare)
     if prepare is None:
         return None
@@ -94,11 +105,12 @@ def look_at_images(params: Params, folders: Folders, findings: Findings) -> Look
     if params.source is None:
         return None
     if is_elsewhere(prepare.source):
-        findings.warning(f"{prepare.source['path']} is not on this machine: images, networks and disk are not checked")
+        findings.warning(f"{prepare.source['path']} is not on this machine: samples, networks and disk are not checked")
         return None
     try:
         findings.attempt(check_counts, params.source, folders.raw, prepare)
-        return SourceLook(params.source, folders.raw, prepare).look()
+        beside = None if params.source.input_kind == "image" else held.enter_context(temporary_folder())
+        return SourceLook(params.source, folders.raw, prepare).look(beside)
     except PipelineError as fault:
         findings.error(fault)
         return None

@@ -3,11 +3,14 @@ set.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.input_kinds import IMAGE, InputKind
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.disk import tree_bytes
@@ -33,6 +36,8 @@ class Look:
         firsts: The state of the first image of each split, in words, and whether it is broken.
         image_bytes: On disk, of an image in data/prepare; `pool_bytes` while it waits in the pool.
         seconds: The time that prepare will take for each image; None: the data is prepared.
+        folder: Of the data set; of one that is not prepared yet, the files that networks need of it
+            (None: images, of which they need none).
         untimed: Why the time leaves out what is written, and bytes are a guess; None: they do not.
     """
 
@@ -44,7 +49,13 @@ class Look:
     image_bytes: float
     pool_bytes: float
     seconds: float | None
+    folder: Path | None = None
     untimed: str | None = None
+
+    @property
+    def things(self) -> str:
+        """The name of several samples, for messages."""
+        return self.data.kind.things
 
     @property
     def signal(self) -> Signal:
@@ -60,8 +71,8 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
     data = dataset.manifest
     firsts: dict[str, tuple[str, bool]] = {}
     for split in SPLITS:
-        shape = " x ".join(map(str, dataset.stream(split).take(np.zeros(1, np.int64)).inputs.shape[1:]))
-        firsts[split] = (f"is whole, {shape}", False)
+        first = dataset.stream(split).take(np.zeros(1, np.int64)).inputs
+        firsts[split] = (f"is whole{shape_note(data.kind, first.shape[1:])}", False)
     counts = Counter[tuple[str, str | None]]()
     numbering = Numbering(data.class_names, data.signal)
     masks = None
@@ -74,8 +85,17 @@ def look_at_prepared(dataset: ImageDataset) -> Look:
             counts[split, label] = count
     size = tree_bytes(dataset.folder) / sum(data.num_samples.values())
     class_counts = {name: counts["train", name] for name in data.class_names}
-    understood = Understood(data.class_names, counts, signal=data.signal, split_sizes=data.num_samples, masks=masks)
-    return Look(spread(dataset, LOOKED_AT), data, class_counts, understood, firsts, size, 0.0, None)
+    understood = Understood(
+        data.class_names, counts, signal=data.signal, split_sizes=data.num_samples, masks=masks, kind=data.kind
+    )
+    return Look(spread(dataset, LOOKED_AT), data, class_counts, understood, firsts, size, 0.0, None, dataset.folder)
+
+
+def shape_note(kind: InputKind, shape: Sequence[int]) -> str:
+    """Returns the shape of an image, to be told of it; nothing of other samples, all of which have
+    one shape.
+    """
+    return f", {' x '.join(map(str, shape))}" if kind is IMAGE else ""
 
 
 def spread(dataset: ImageDataset, count: int) -> SplitInMemory:

@@ -196,13 +196,14 @@ def teacher_labels(
 
     def ask() -> SomeLabels | None:
         meta = read_meta(folders.teacher, made_by="train_teacher")
-        if (meta.class_names, meta.image_shape, meta.signal) != (
+        if (meta.class_names, meta.image_shape, meta.signal, meta.input) != (
             look.data.class_names,
             look.data.image_shape,
             look.data.signal,
+            look.data.input,
         ):
             findings.warning(
-                f"{folders.teacher}: was trained for other classes or images; `dvc repro train_teacher` makes it again"
+                f"{folders.teacher}: was trained for other classes or {look.things}; `dvc repro train_teacher` makes it again"
             )
             return None
         device = choose_device(dump.device)

@@ -35,20 +35,22 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
         rows = chunk_rows if name == "train_teacher" else block_rows
         budget = _budget(params, name, row.memory_budget_mb, row.fit.batch_size)
         if not budget.holds(data, "train", "val"):
-            _report(name, budget, findings, lambda b=budget, n=rows: b.check_window(data.bytes_each, n))  # type: ignore[misc]
+            _report(name, data, budget, findings, lambda b=budget, n=rows: b.check_window(data.bytes_each, n))  # type: ignore[misc]
     if dump:
         budget = _budget(params, "dump_labels", dump.memory_budget_mb, dump.batch_size)
         if not budget.holds(data, "train"):
-            _report("dump_labels", budget, findings, lambda: budget.check_blocks(data, dumped))
+            _report("dump_labels", data, budget, findings, lambda: budget.check_blocks(data, dumped))
 
 
 def _budget(params: Params, name: str, megabytes: int, batch_size: int) -> MemoryBudget:
     return MemoryBudget.of_megabytes(megabytes, batch_size, f"{params.path}: {name}.memory_budget_mb")
 
 
-def _report(name: str, budget: MemoryBudget, findings: Findings, check: Callable[[], None]) -> None:
+def _report(
+    name: str, data: DatasetManifest, budget: MemoryBudget, findings: Findings, check: Callable[[], None]
+) -> None:
     def report() -> None:
         check()
-        findings.ok(f"memory: {name} reads images from disk as they are needed, within {budget}")
+        findings.ok(f"memory: {name} reads {data.kind.things} from disk as they are needed, within {budget}")
 
     findings.attempt(report)

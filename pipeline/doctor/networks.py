@@ -89,7 +89,7 @@ class NetworkCheck(ABC):
             if device is None:
                 return None
             cost = self._timed(start, model, device, folder / "run")
-            findings.ok(f"{self.where}: {_describe(self.settings, start, model)}; {_rates(cost)}")
+            findings.ok(f"{self.where}: {_describe(self.settings, start, model)}; {_rates(cost, self.look.things)}")
             self._check_knowledge(start, model, findings)
             return cost
 
@@ -133,7 +133,8 @@ class TeacherCheck(NetworkCheck):
         need_maps(settings.views, self.look.data.signal, f"{where}.views")
         origins(settings, where)
         names = read_class_names(settings.teacher_classes, f"{where}.teacher_classes")
-        start = Start.of(settings, self.look.data, folder, where, WeightClasses(names, settings.class_map))
+        classes = WeightClasses(names, settings.class_map)
+        start = Start.of(settings, self.look.data, folder, where, classes, self.look.folder)
         if is_fitted_at_once(settings.model):
             with placed(where):
                 fit_at_once(start.meta, self.look.some.labelled(), None, folder, settings.seed)
@@ -162,7 +163,7 @@ class StudentCheck(NetworkCheck):
 
     def start(self, folder: Path) -> Start:
         origins(self.settings, self.where)
-        return Start.of(self.settings, self.look.data, folder, self.where)
+        return Start.of(self.settings, self.look.data, folder, self.where, prepared=self.look.folder)
 
     def measure(self, start: Start, model: Classifier, device: torch.device, folder: Path) -> ImageSeconds:
         row, store = self.settings.without_features(), self.store
@@ -199,6 +200,6 @@ def _describe(settings: NetworkSettings, start: Start, model: Classifier) -> str
     return ", ".join(parts)
 
 
-def _rates(cost: ImageSeconds) -> str:
-    trained = f"trains on about {1 / cost.training:,.0f} images a second and " if cost.training else ""
-    return f"{trained}runs on about {1 / cost.forward:,.0f}" + ("" if trained else " images a second")
+def _rates(cost: ImageSeconds, things: str) -> str:
+    trained = f"trains on about {1 / cost.training:,.0f} {things} a second and " if cost.training else ""
+    return f"{trained}runs on about {1 / cost.forward:,.0f}" + ("" if trained else f" {things} a second")

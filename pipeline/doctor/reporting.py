@@ -1,7 +1,8 @@
-"""The lines that a check-up prints about images, time and disk."""
+"""The lines that a check-up prints about samples, time and disk."""
 
 from collections.abc import Mapping
 
+from pipeline.data.input_kinds import IMAGE, ROW, WAVEFORM
 from pipeline.data.manifest import DatasetManifest
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
@@ -17,21 +18,33 @@ def report_images(look: Look, findings: Findings) -> None:
     """Reports the images, by split and class."""
     data, done = look.data, look.seconds is None
     counts = ", ".join(f"{'' if done else 'about '}{count:,} {split}" for split, count in data.num_samples.items())
-    shape = " x ".join(map(str, data.image_shape))
     state = "prepared as the settings say" if done else "not prepared yet"
     classes = f"{len(data.class_names)} {'independent ' if data.signal == 'binary' else ''}classes"
-    about = f"{classes}, {counts}, {shape} (channels x height x width)"
-    findings.ok(f"images: {data.source}, {state}: {about}, storage: {data.storage}")
+    findings.ok(f"{look.things}: {data.source}, {state}: {classes}, {counts}, {_form(data)}")
     for split, (state, is_broken) in look.firsts.items():
-        (findings.warning if is_broken else findings.ok)(f"images: {split}: its first image {state}")
+        (findings.warning if is_broken else findings.ok)(f"{look.things}: {split}: its first {data.kind.thing} {state}")
     if look.untimed:
         findings.warning(f"{look.untimed}; what needs it is left out here")
     for line in look.understood.lines():
         findings.ok(line)
-    values = values_line(count_levels(look.some.inputs.numpy()))
-    (findings.warning if "check" in values else findings.ok)(values)
+    if data.kind is IMAGE:
+        values = values_line(count_levels(look.some.inputs.numpy()))
+        (findings.warning if "check" in values else findings.ok)(values)
     _report_classes(look, findings)
     _report_oddities(data, findings)
+
+
+def _form(data: DatasetManifest) -> str:
+    """Returns the form of samples, in words."""
+    shape = " x ".join(map(str, data.image_shape))
+    if data.kind is IMAGE:
+        return f"{shape} (channels x height x width), storage: {data.storage}"
+    if data.kind is ROW:
+        return f"{shape} columns"
+    if data.kind is WAVEFORM:
+        rate = (data.input or {})["rate_hz"]
+        return f"{data.image_shape[0] / rate:.3g} s ({shape} samples at {rate:,} Hz)"
+    return f"{shape} words at most, of {(data.input or {})['num_words']:,}"
 
 
 def _report_classes(look: Look, findings: Findings) -> None:
@@ -42,27 +55,28 @@ def _report_classes(look: Look, findings: Findings) -> None:
     name = min(counts, key=lambda each: counts[each])
     few = sum(count < FEW for count in counts.values())
     if few:
-        found = f"{few} of {len(counts)} have less than {FEW} training images ({name!r}: {counts[name]})"
-        findings.warning(f"classes: {found}; add images, or expect little of them")
+        found = f"{few} of {len(counts)} have less than {FEW} training {look.things} ({name!r}: {counts[name]})"
+        findings.warning(f"classes: {found}; add {look.things}, or expect little of them")
     else:
         span = " to ".join(f"{count:,}" for count in sorted({min(counts.values()), max(counts.values())}))
-        findings.ok(f"classes: {span} training images each")
+        findings.ok(f"classes: {span} training {look.things} each")
 
 
 def _report_oddities(data: DatasetManifest, findings: Findings) -> None:
-    """Reports what prepare has counted: repeated, unlabelled and broken images."""
+    """Reports what prepare has counted: repeated, unlabelled and broken samples."""
+    things = data.kind.things
     if data.num_unlabelled:
-        findings.ok(f"images: {data.num_unlabelled:,} training images are unlabelled: they serve soft labels alone")
+        findings.ok(f"{things}: {data.num_unlabelled:,} training {things} are unlabelled: they serve soft labels alone")
     shared = {
-        "training images repeat another one": data.num_repeated_in_train,
-        "val images are in the training set, too": data.num_shared_with_val,
-        "test images are in the training set, too": data.num_shared_with_test,
+        f"training {things} repeat another one": data.num_repeated_in_train,
+        f"val {things} are in the training set, too": data.num_shared_with_val,
+        f"test {things} are in the training set, too": data.num_shared_with_test,
     }
     for line, count in shared.items():
         if count:
-            findings.warning(f"images: {count:,} {line}; duplicates.tsv lists them")
+            findings.warning(f"{things}: {count:,} {line}; duplicates.tsv lists them")
     if data.num_skipped:
-        findings.warning(f"images: {data.num_skipped:,} broken ones were skipped; broken.tsv lists them")
+        findings.warning(f"{things}: {data.num_skipped:,} broken ones were skipped; broken.tsv lists them")
 
 
 def report_times(seconds: Mapping[str, float], findings: Findings) -> None:

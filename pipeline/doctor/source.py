@@ -7,20 +7,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Integer
 
 from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
+from pipeline.data.content import IMAGES
+from pipeline.data.content_files import read_content
 from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory
-from pipeline.doctor.images import LOOKED_AT, Look, places
+from pipeline.doctor.images import LOOKED_AT, Look, places, shape_note
 from pipeline.doctor.load import idle_clock
 from pipeline.doctor.trials import try_preparing
 from pipeline.preparation.form import Form
@@ -62,10 +65,10 @@ class SourceLook:
         """The facts that a person checks at a glance."""
         return understand(self._source, self.class_names, self._listing, self._settings, self._form)
 
-    @property
+    @cached_property
     def _form(self) -> Form:
         """The form that prepare would give the samples, before it meets one that asks for a wider
-        one.
+        one. Where all samples decide it, they are read for it.
         """
         return self._listing.look.decided(self._settings, self._source, self._raw)
 
@@ -75,10 +78,16 @@ class SourceLook:
         """
         other = copy(self)
         other._settings = replace(self._settings, image_px=(short_px, short_px), broken="skip")
+        other.__dict__.pop("_form", None)
         return other
 
-    def look(self) -> Look:
-        """Returns what is known of the images, with the time that preparing them will take."""
+    def look(self, folder: Path | None = None) -> Look:
+        """Returns what is known of the samples, with the time that preparing them will take.
+
+        Args:
+            folder: For files that networks need of a data set; networks for images need none. They
+                are made of what was looked at alone.
+        """
         # 1. Make a few images ready, as prepare would, and time it.
         raws = list(self._some()) or [raw for split, raw in self._listing.firsts.items() if split == "train"]
         self._made(raws[:1])  # the first one also sets the decoder up
@@ -89,25 +98,27 @@ class SourceLook:
         whole = [one for one in made if isinstance(one, Made)]
         broken = [one for one in made if isinstance(one, Broken)]
         if broken and (self._settings.broken == "refuse" or not whole):
-            found = f"{broken[0].reason}; {len(broken)} of the {len(made)} images that were looked at are broken"
+            things = f"{len(made)} {form.kind.things}"
+            found = f"{broken[0].reason}; {len(broken)} of the {things} that were looked at are broken"
             fix = "fix or remove them, or set prepare.broken: skip in params.yaml"
             raise DataError(broken[0].key, found, fix=fix)
         _check_sizes(whole)
         # 2. Try the rest of the work: the pool, and the files of the data set.
-        some = self._split(whole, form)
+        some, data = self._prepared(whole, form, folder)
         pool = partial(Pool, form=form, numbering=self._numbering, count=self.count)
         with idle_clock(os.cpu_count()) as clock:
             trial = try_preparing(pool, raws, seconds, some, whole, clock)
         # 3. Estimate the whole data set from these.
         return Look(
             some,
-            self._data(some, form),
+            data,
             self._class_counts(),
             self.understood,
             self._firsts_seen(form),
             trial.image_bytes,
             float(np.mean([one.num_bytes for one in whole])),
             trial.seconds + self._listing_seconds / self._listing.split_sizes.total(),
+            folder,
             trial.fault,
         )
 
@@ -139,7 +150,8 @@ class SourceLook:
                 return form, [one for one in made if not isinstance(one, Wider)]
             form = wider
 
-    def _split(self, whole: list[Made], form: Form) -> SplitInMemory:
+    def _prepared(self, whole: list[Made], form: Form, folder: Path | None) -> tuple[SplitInMemory, DatasetManifest]:
+        """Returns some samples as they will be, and about the manifest that prepare will write."""
         images = []
         for one in whole:
             if form.storage == "pixels":
@@ -151,13 +163,20 @@ class SourceLook:
                 images.append(fit(pixels, form.image_px) if form.image_px else pixels)
         labels = torch.from_numpy(self._numbering.of_images(whole))
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)
-        return SplitInMemory(torch.from_numpy(np.stack(images)), labels, ids)
+        inputs = np.stack(images)
+        data, content = self._data(torch.from_numpy(inputs), form), IMAGES
+        if folder is not None:
+            data = replace(data, input=form.facts(folder, iter([inputs])))
+            content = read_content(folder, data)
+        return SplitInMemory(torch.from_numpy(inputs), labels, ids, content), data
 
-    def _data(self, some: SplitInMemory, form: Form) -> DatasetManifest:
-        """Returns about the manifest that prepare will write."""
+    def _data(self, inputs: Integer[torch.Tensor, "some ..."], form: Form) -> DatasetManifest:
+        """Returns about the manifest that prepare will write, without what it states about samples
+        that are no images.
+        """
         sizes = self._split_sizes
-        mean, std = channel_statistics(some.inputs) if form.num_counted else ([], [])
-        shape = list(some.inputs.shape[1:])
+        mean, std = channel_statistics(inputs) if form.num_counted else ([], [])
+        shape = list(inputs.shape[1:])
         data = DatasetManifest(self._source.kind, list(self.class_names), shape, mean, std, sizes, {}, 0, 0)
         num_unlabelled = self._by_split["train"][None]
         return replace(data, num_unlabelled=num_unlabelled, storage=form.storage, signal=self._source.signal)
@@ -209,7 +228,7 @@ class SourceLook:
             if isinstance(made, Broken):
                 states[split] = (f"is broken ({made.key}: {made.reason})", True)
             else:
-                states[split] = (f"is whole, {' x '.join(map(str, made.shape))} ({made.key})", False)
+                states[split] = (f"is whole{shape_note(form.kind, made.shape)} ({made.key})", False)
         return states
 
 

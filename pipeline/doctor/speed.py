@@ -77,7 +77,7 @@ def _timed(run: Run, count: int, clock: Clock) -> float:
 def enlarge(split: SplitInMemory, count: int) -> SplitInMemory:
     """Returns so many samples, the same ones again and again where there are fewer."""
     rows = np.resize(np.arange(len(split)), count)
-    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows])
+    return SplitInMemory(split.inputs[rows], split.hard_labels[rows], split.sample_ids[rows], split.content)
 
 
 def forward_seconds(model: nn.Module, batches: LabelledBatches, batch_size: int, device: torch.device) -> float:

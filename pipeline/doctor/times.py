@@ -43,7 +43,7 @@ def _prepare_seconds(look: Look) -> dict[str, float]:
     if look.seconds is None:
         return {}
     count = sum(look.data.num_samples.values())
-    return {f"prepare ({count:,} images)": look.seconds * count}
+    return {f"prepare ({count:,} {look.things})": look.seconds * count}
 
 
 def _teacher_seconds(params: Params, dump: DumpLabels, look: Look, findings: Findings) -> dict[str, float]:

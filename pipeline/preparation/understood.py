@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.data.input_kinds import IMAGE, InputKind
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.form import Form
 from pipeline.preparation.listing import Listing
@@ -32,6 +33,7 @@ class Understood:
         signal: The meaning of labels.
         split_sizes: Images by split; None: each counts for one class.
         masks: The classes of the pixels of some images or all; None where labels are no masks.
+        kind: Of the samples.
     """
 
     class_names: Sequence[str]
@@ -43,6 +45,7 @@ class Understood:
     signal: SignalKind = "categorical"
     split_sizes: Mapping[str, int] | None = None
     masks: PixelShares | None = None
+    kind: InputKind = IMAGE
 
     def lines(self, most_classes: int = _MANY) -> list[str]:
         """Returns the facts in a few lines, one screen at most; of more classes, some are shown."""
@@ -68,7 +71,7 @@ class Understood:
 
     def _of(self, label: str | None) -> str:
         counts = [f"{count:,} {split}" for split in SPLITS if (count := self.counts.get((split, label), 0))]
-        return ", ".join(counts) or "no images"
+        return ", ".join(counts) or f"no {self.kind.things}"
 
     @property
     def _num_images(self) -> int:
@@ -82,14 +85,15 @@ class Understood:
             return [self.masks.line()]
         labelled = self._num_images - sum(count for (_, name), count in self.counts.items() if name is None)
         named = sum(count for (_, name), count in self.counts.items() if name is not None)
-        mean = f"; {named / labelled:.1f} an image" if labelled else ""
-        return [f"labels: multi-label, an image is of any number of classes{mean}"]
+        article = "an" if self.kind is IMAGE else "a"
+        mean = f"; {named / labelled:.1f} {article} {self.kind.thing}" if labelled else ""
+        return [f"labels: multi-label, {article} {self.kind.thing} is of any number of classes{mean}"]
 
     def _splits(self) -> list[str]:
         lines = []
         if not self.is_whole:
             listed = self._num_images
-            lines.append(f"classes: counted in the first {listed:,} images alone, because more takes long")
+            lines.append(f"classes: counted in the first {listed:,} {self.kind.things} alone, because more takes long")
         if self.held_out:
             shares = " and ".join(f"{split} ({share:.0%})" for split, share in self.held_out.items())
             lines.append(f"splits: none called {' or '.join(self.held_out)}: held out of train: {shares}")
@@ -114,6 +118,7 @@ def understand(
         source.signal,
         listing.split_sizes,
         listing.masks,
+        form.kind,
     )
 
 

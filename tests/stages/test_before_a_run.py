@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ WRONG_NAMES = [
 def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
     """Returns a look at the images, which takes a second."""
     path = write_params(tmp_path_factory.mktemp("look"), small_params())
-    look = look_at_images(read_params(path, Findings()), Folders(*[path.parent / "none"] * 5), Findings())
+    look = look_at_images(read_params(path, Findings()), Folders(*[path.parent / "none"] * 5), Findings(), ExitStack())
     assert look is not None
     return look
 
