@@ -139,7 +139,7 @@ def write_kind(folder: Path, kind: InputKindName, counts: Sequence[int] = (240, 
     facts = _facts(kind)
     if kind == "tokens":
         facts |= {"words": write_words(folder / WORDS, VOCABULARY), "num_words": len(VOCABULARY)}
-        (folder / TOKENIZER).write_text(_tokenizer())
+        (folder / TOKENIZER).write_text(tokenizer_json())
         facts["tokenizer"] = file_fingerprint(folder / TOKENIZER)
     names = ("train", "val", "test")
     splits = {
@@ -154,7 +154,7 @@ def write_kind(folder: Path, kind: InputKindName, counts: Sequence[int] = (240, 
 
 
 @cache
-def _tokenizer() -> str:
+def tokenizer_json() -> str:
     """Returns a tokenizer.json that knows most words, and a hidden one."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 

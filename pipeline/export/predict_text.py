@@ -19,12 +19,13 @@ def main(text: str, file: str = "model.onnx") -> None:
     tokenizer = Tokenizer.from_file(str(Path(__file__).with_name("tokenizer.json")))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    # As the texts were that it learned from: their first words, and each word is cut by itself.
+    # As the texts were that it learned from: their first words, each of which is cut by itself.
     words = unicodedata.normalize("NFC", text).split()[: about["input_shape"][0]]
     if not words:
         sys.exit("the text has no words")
-    cut = tokenizer.encode_batch(words, add_special_tokens=False)
-    tokens = [number + 1 for word in cut for number in word.ids][: about["input"]["max_tokens"]]  # 0 is no token
+    words = [about["input"]["prefix"] + word for word in words]
+    cut = tokenizer.encode(words, is_pretokenized=True, add_special_tokens=False)
+    tokens = [number + 1 for number in cut.ids][: about["input"]["max_tokens"]]  # 0 is no token
     show(about, session.run(["logits"], {"tokens": np.array([tokens or [0]], np.int64)})[0][0])
 
 
@@ -45,7 +46,7 @@ def read(text: str) -> str:
     if text == "-":
         return sys.stdin.read()
     try:
-        return Path(text).read_text("utf-8")
+        return Path(text).read_text("utf-8-sig")
     except (OSError, ValueError):  # no file's name
         return text
 

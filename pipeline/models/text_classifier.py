@@ -53,7 +53,7 @@ class TextClassifier(Classifier):
             self.to_network,
             open_axes={1: "tokens"},
             most=self._most,
-            facts={"max_tokens": self._most},
+            facts={"max_tokens": self._most, "prefix": self.prefix},
             files={TOKENIZER: self._tokenizer_file},
         )
 

@@ -137,7 +137,7 @@ class _AttendedTokens(nn.Module):
         width = len(self.first)
         angles = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * self.rates
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width] * width**-0.5
-        first = self.first.expand(len(tokens), 1, width)
+        first = self.first.expand(tokens.shape[0], 1, width)  # of any number, for export
         features = torch.cat([first, self.table(tokens) + waves], dim=1)
         there = torch.cat([torch.ones_like(tokens[:, :1], dtype=torch.bool), tokens > 0], dim=1)
         for layer in self.layers:
