@@ -36,7 +36,7 @@ def code_of(column: Mapping[str, Any], cell: object) -> int:
         name = unicodedata.normalize("NFC", str(int(cell) if whole else cell)).strip()  # type: ignore[call-overload]
         return 2 + column["names"].index(name) if name in column["names"] else 1
     try:
-        number = float(str(cell)) if not isinstance(cell, bool) else float(cell)
+        number = float(str(cell).replace("_", "?")) if not isinstance(cell, bool) else float(cell)
     except ValueError:
         number = math.inf
     if not math.isfinite(number):
@@ -59,7 +59,10 @@ def show(about: dict[str, Any], logits: np.ndarray) -> None:
 def read(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Returns the row that arguments give, as JSON or as name=value, and the other arguments."""
     if arguments and arguments[0].lstrip().startswith("{"):
-        return json.loads(arguments[0]), arguments[1:]
+        try:
+            return json.loads(arguments[0]), arguments[1:]
+        except ValueError as error:
+            sys.exit(f"no JSON: {error}")
     given = [argument for argument in arguments if "=" in argument]
     return dict(argument.split("=", 1) for argument in given), [each for each in arguments if "=" not in each]
 

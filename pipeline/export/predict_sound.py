@@ -16,11 +16,7 @@ import soundfile
 def main(sound: str, file: str = "model.onnx") -> None:
     session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-    samples = read(sound, about["input"]["rate_hz"])
-    # As the sounds were that it learned from: their middle or their start, and silence behind it.
-    length = about["input_shape"][0]
-    first = 0 if about["input"].get("crop") == "start" else max(0, len(samples) - length) // 2
-    samples = np.pad(samples, (0, max(0, length - len(samples))))[first : first + length]
+    samples = fit(read(sound, about["input"]["rate_hz"]), about["input_shape"][0], about["input"].get("crop"))
     show(about, session.run(["logits"], {"samples": samples[None]})[0][0])
 
 
@@ -36,23 +32,32 @@ def show(about: dict[str, Any], logits: np.ndarray) -> None:
         print(f"{probs[index]:7.2%}  {names[index]}")
 
 
+def fit(samples: np.ndarray, length: int, crop: str | None) -> np.ndarray:
+    """Returns a sound as long as those that the network knows: a part of it, or all and zeros."""
+    spare = len(samples) - length
+    before = 0 if crop == "start" else abs(spare) // 2
+    return samples[before : before + length] if spare >= 0 else np.pad(samples, (before, -spare - before))
+
+
 def read(sound: str, rate_hz: int) -> np.ndarray:
-    """Returns the samples of a file: one channel of 16 bits, at a rate."""
+    """Returns the samples of a file: the mean of its channels in 16 bits, at a rate."""
     try:
-        values, rate = soundfile.read(sound, dtype="float64", always_2d=True)
+        with soundfile.SoundFile(sound) as file:
+            rate, whole = file.samplerate, file.subtype.startswith(("PCM", "ALAW", "ULAW"))
+            values = file.read(dtype="int32" if whole else "float64", always_2d=True)
     except soundfile.SoundFileError as error:
-        sys.exit(f"{sound}: can't be read ({error})")
+        sys.exit(f"{sound}: not a sound ({error})")
     if not len(values) or not np.isfinite(values).all():
         sys.exit(f"{sound}: {'has values that are no numbers' if len(values) else 'no samples'}")
-    one = values.mean(axis=1)
+    one = values.astype(np.int64).sum(axis=1) / (values.shape[1] << 16) if whole else values.mean(axis=1) * 32768
     if rate != rate_hz:
         try:
             from scipy.signal import resample_poly
         except ImportError:
-            sys.exit(f"{sound}: {rate} Hz; expected {rate_hz} Hz; with scipy installed it is resampled")
+            sys.exit(f"{sound}: {rate} Hz; expected {rate_hz} Hz, or scipy installed, which changes the rate")
         shared = math.gcd(rate, rate_hz)
         one = resample_poly(one, rate_hz // shared, rate // shared)
-    samples: np.ndarray = np.clip(np.floor(one * 32768 + 0.5), -32768, 32767).astype(np.int16)
+    samples: np.ndarray = np.clip(np.floor(one + 0.5), -32768, 32767).astype(np.int16)
     return samples
 
 

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import typer
-from kinds import CLASSES, kind_params
+from kinds import CLASSES, KINDS, kind_params
 from project import files_of, write_params
 
 import pipeline.core.scratch
 from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
 from pipeline.doctor import labels, load, speed, steps, trials
 from stages import doctor, prepare
-
-KINDS: list[InputKindName] = ["row"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +45,32 @@ def write_rows(folder: Path, count: int) -> dict[str, Any]:
     return {"kind": "rows", "path": str(folder / "rows.csv"), "label_column": "label"}
 
 
-RAW: dict[str, Callable[[Path, int], dict[str, Any]]] = {"row": write_rows}
+def write_texts(folder: Path, count: int) -> dict[str, Any]:
+    rng, words = np.random.default_rng(0), ["the", "a", "of", "and", "is"]
+    with (folder / "texts.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label"])
+        for number in range(count):
+            own = [["boat", "wave"], ["tree", "moss"], ["peak", "snow"]][number % 3]
+            table.writerow([" ".join([*rng.choice(words, 5), *rng.choice(own, 2), str(number)]), CLASSES[number % 3]])
+    return {"kind": "text_table", "path": str(folder / "texts.csv"), "label_column": "label"}
+
+
+def write_sounds(folder: Path, count: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        place = folder / "sounds" / ["sea", "wood", "hill"][number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        tone = 9000 * np.sin(np.arange(500) * (0.3 + 0.5 * (number % 3))) + rng.normal(0, 300, 500)
+        soundfile.write(place / f"{number}.wav", np.rint(tone).astype(np.int16), 2000, subtype="PCM_16")
+    return {"kind": "sound_folder", "path": str(folder / "sounds")}
+
+
+RAW: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "row": write_rows,
+    "tokens": write_texts,
+    "waveform": write_sounds,
+}
 
 
 class Project:

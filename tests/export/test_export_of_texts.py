@@ -1,4 +1,4 @@
-"""Families for texts, exported: a file takes texts of any length and any number, and padding changes
+"""Families for texts, exported: a file takes texts of any length and number, and padding changes
 nothing.
 """
 
