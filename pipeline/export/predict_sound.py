@@ -35,8 +35,10 @@ def show(about: dict[str, Any], logits: np.ndarray) -> None:
 def fit(samples: np.ndarray, length: int, crop: str | None) -> np.ndarray:
     """Returns a sound as long as those that the network knows: a part of it, or all and zeros."""
     spare = len(samples) - length
-    before = 0 if crop == "start" else abs(spare) // 2
-    return samples[before : before + length] if spare >= 0 else np.pad(samples, (before, -spare - before))
+    if spare < 0:
+        return np.pad(samples, (0, -spare))
+    first = 0 if crop == "start" else spare // 2
+    return samples[first : first + length]
 
 
 def read(sound: str, rate_hz: int) -> np.ndarray:
