@@ -83,7 +83,7 @@ def size(count: float) -> str:
 
 
 def _millions(count: float) -> str:
-    return f"{count / 1e6:.2f} M"
+    return f"{count / 1e6:.2f} M" if count >= 5000 else f"{count:,.0f}"
 
 
 def three_digits(value: float) -> str:

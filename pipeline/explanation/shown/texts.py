@@ -65,8 +65,7 @@ class TextShower(PartShower):
         return Part(text="...", change="hidden") if number == MASKED else Part(text=self._words[number], change=change)
 
     def method(self, settings: Explain) -> str:
-        share = settings.patch_share**2
-        return f"occlusion of {share:.0%} of a text's words at a time (at least one), which are hidden"
+        return f"occlusion of {_share(settings):.1%} of a text's words at a time (at least one), which are hidden"
 
     def attribute(
         self, network: Network, inputs: Integer[torch.Tensor, "samples ..."], settings: Explain
@@ -86,11 +85,18 @@ def _numbers(text: Sample) -> list[int]:
     return numbers
 
 
+def _share(settings: Explain) -> float:
+    """Returns the share of a text that is hidden at a time: a quarter of a patch's share of an
+    image, because a few words decide.
+    """
+    return settings.patch_share**2 / 4
+
+
 def _hidden(text: Sample, length: int, settings: Explain) -> Covered:
     """Returns a text with each run of words hidden; there are about as many as places of a patch on
-    an image, and they are of the same share of it.
+    an image.
     """
-    window = max(1, round(length * settings.patch_share**2))
+    window = max(1, round(length * _share(settings)))
     stride = min(window, max(1, length // settings.patch_steps**2))
     places = np.zeros((len(runs := spans(length, window, stride)), len(text)), dtype=bool)
     for row, run in zip(places, runs, strict=True):
