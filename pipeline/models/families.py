@@ -147,7 +147,7 @@ def _taken(kind: InputKindName) -> InputKindName:
 
 
 def check_kind(name: str, kind: InputKindName) -> None:
-    """Raises ModelError where one of `FAMILIES`, or a network of a library, is for inputs of another
+    """Raises ModelError where one of `FAMILIES`, or a library's network, is for inputs of another
     kind.
     """
     library = name.partition("/")[0]

@@ -110,8 +110,8 @@ def test_the_launcher_is_python_unless_the_user_says_otherwise() -> None:
     assert read_yaml("params.yaml")["launcher"] == dict.fromkeys(LAUNCHED, "python")
 
 
-#: The keys that need not stand in params.yaml: those of `prepare` for samples other than images, and
-#: one for classes of very different sizes.
+#: The keys that need not stand in params.yaml: those of `prepare` for samples other than images,
+#: and one for classes of very different sizes.
 LEFT_OUT = {key for kind, keys in KEYS.items() if kind != "image" for key in keys} | {"headline"}
 
 

@@ -54,7 +54,9 @@ class ParquetTable:
         """Returns whether there is such a column, and it is of lists."""
         import pyarrow.types as types
 
-        kind = self._schema.field(column).type if column in self.columns else None
+        if column not in self.columns:
+            return False
+        kind = self._schema.field(column).type
         return any(is_list(kind) for is_list in (types.is_list, types.is_large_list, types.is_fixed_size_list))
 
     def rows(self, columns: list[str], start: int = 0, at_once: int = 4096) -> Iterator[tuple[object, ...]]:
