@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.data.budget import MemoryBudget
+from pipeline.data.input_kinds import IMAGE
 from pipeline.data.paging import Paging
 from pipeline.data.splits import Split
 from pipeline.data.windows import Columns
@@ -167,7 +168,7 @@ def match_rows(split: Split, store: StoreReader) -> Int64[np.ndarray, " samples"
         if at is not None and at != here:
             found += f"; its labels are of {at[0]} x {at[1]} positions, and these images of {here[0]} x {here[1]}"
         channels, given = store.canaries.rendered.shape[1], split.input_shape[0]
-        if channels != given:
+        if split.content.kind is IMAGE and channels != given:
             found += f", whose images have {channels} channels, and these {given}"
         raise StoreError(store.location, found, fix=store.remedies.other_data)
     if missing:
