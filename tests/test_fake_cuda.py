@@ -8,34 +8,45 @@ values where there is a device.
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import make_split
 from fake_cuda import DEVICE, WaitingError, fake_cuda
+from kinds import COLUMNS, RATE_HZ, make_kind_split, tokenizer_json
 from runs import make_task, recipe
 from stores import BINARY, GRID, LABELLED, SPLIT, Row, manifest_of, outputs_of, tables_of
 from test_moved_maps import with_maps
 from test_views import ALL, spec_of
+from tokenizers import Tokenizer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
 import pipeline.student.losses.kd
 import pipeline.views.operations.colour
 from pipeline.core.errors import ConfigError
+from pipeline.data.input_kinds import InputKindName
 from pipeline.labelling.teacher import Teacher, compute_logits
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fields import encode_logits
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import SparseTargets
-from pipeline.models import ClassifierSpec
+from pipeline.models import Classifier, ClassifierSpec, convnet_small
+from pipeline.models.row_classifier import RowClassifier
+from pipeline.models.row_families import deepfm_small
+from pipeline.models.sound_classifier import SoundClassifier, Spectra
+from pipeline.models.text_classifier import TextClassifier
+from pipeline.models.text_families import textconv_small
 from pipeline.signals import signal_named
 from pipeline.student.batches import LabelledBatch, Targets
 from pipeline.student.losses import LOSSES, build_loss
 from pipeline.student.objective import Objective
 from pipeline.training.run import Workplace
 from pipeline.training.trainer import Trainer
+from pipeline.views.operations import OPERATIONS
 from pipeline.views.plan import plan_view
+from pipeline.views.spec import ViewSpec
 
 ROWS = LABELLED | BINARY | GRID
 EACH = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -203,6 +214,65 @@ def test_an_objective_neither_mixes_devices_nor_waits(loss_name: str, name: str)
 def test_every_loss_of_the_table_is_tried() -> None:
     assert {build_loss(row, "test").kind for row in LOSS_ROWS.values()} == set(LOSSES)
     assert {loss for loss, _ in fitting()} == set(LOSS_ROWS)
+
+
+# Other kinds of inputs.
+
+
+#: Rows of every operation of other kinds.
+OPERATIONS_OF: dict[InputKindName, list[Row]] = {
+    "tokens": [
+        {"kind": "window_words", "words": 6},
+        {"kind": "drop_words", "share": 0.2},
+        {"kind": "mask_words", "share": 0.2},
+        {"kind": "swap_words", "share": 0.2},
+    ],
+    "waveform": [
+        {"kind": "shift", "most_samples": 100},
+        {"kind": "gain", "decibels": [-6.0, 6.0]},
+        {"kind": "time_mask", "most_samples": 100},
+        {"kind": "frequency_mask", "most_share": 0.2},
+        {"kind": "noise", "probability": 0.5, "decibels": [5.0, 20.0]},
+        {"kind": "sound_mix", "alpha": 1.0, "probability": 0.5},
+    ],
+    "row": [{"kind": "drop_columns", "share": 0.2}, {"kind": "swap_columns", "share": 0.2}],
+}
+EACH_KIND = pytest.mark.parametrize("kind", OPERATIONS_OF)
+
+
+def test_every_operation_of_other_kinds_is_tried() -> None:
+    others = {name for name, operation in OPERATIONS.items() if operation.input_kind != "image"}
+    assert {row["kind"] for rows in OPERATIONS_OF.values() for row in rows} == others
+
+
+@pytest.mark.usefixtures("cuda")
+@EACH_KIND
+def test_views_of_every_kind_are_rendered_on_the_device(kind: InputKindName) -> None:
+    content = {"seed": 1, "plain_first": False, "operations": OPERATIONS_OF[kind]}
+    split = make_kind_split(kind, 12)
+    views = plan_view(split.to(DEVICE), ViewSpec.from_dict(content, "views"), 1).render(slice(None))
+    assert (views.device, views.dtype, views.shape) == (DEVICE, split.inputs.dtype, split.inputs.shape)
+
+
+@pytest.mark.usefixtures("cuda")
+@EACH_KIND
+def test_networks_of_every_kind_run_on_the_device(kind: InputKindName) -> None:
+    split = make_kind_split(kind, 12)
+    networks: dict[InputKindName, Classifier] = {
+        "tokens": TextClassifier(
+            textconv_small(3, 40, width=8, depth=1), split.content.words, Tokenizer.from_str(tokenizer_json()), 64
+        ),
+        "waveform": SoundClassifier(convnet_small(3, 1, width=4, depth=1), RATE_HZ, Spectra(mels=16)),
+        "row": RowClassifier(deepfm_small(3, sizes_of(COLUMNS), width=8, depth=1, embedding=4)),
+    }
+    model = networks[kind].to(DEVICE)
+    with torch.autocast("cuda", torch.bfloat16):
+        logits = model(split.inputs.to(DEVICE))
+    assert (logits.device, logits.dtype, logits.shape) == (DEVICE, torch.float32, (12, 3))
+
+
+def sizes_of(columns: list[dict[str, Any]]) -> list[int]:
+    return [column["num_codes"] for column in columns]
 
 
 # A line that waits or strays is found, wherever it stands.
