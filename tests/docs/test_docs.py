@@ -1,6 +1,7 @@
 """The examples of docs/own-data.md can be put into params.yaml as they stand."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from pipeline.student.settings import TrainStudent
 from pipeline.teacher.settings import TrainTeacher
 
 PAGE = TOP / "docs/own-data.md"
+INPUTS = TOP / "docs/inputs.md"
 WORDS = ("", "sources", "teacher", "student")
 
 
-def examples() -> list[tuple[str, Any]]:
-    """Returns the word that follows `yaml` in front of each block, and the block's content."""
-    blocks = re.findall(r"^```yaml ?(\w*)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def examples(page: Path = PAGE) -> list[tuple[str, Any]]:
+    """Returns the word that follows `yaml` in front of each block of a page, and the block's
+    content.
+    """
+    blocks = re.findall(r"^```yaml ?(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return [(word, YAML(typ="safe", pure=True).load(text)) for word, text in blocks]
 
 
@@ -42,7 +46,7 @@ def test_every_example_is_of_a_kind_that_is_tried_below() -> None:
 
 
 def test_the_sections_are_whole() -> None:
-    for content in of(""):
+    for content in [content for page in (PAGE, INPUTS) for word, content in examples(page) if not word]:
         for name, settings in content.items():
             assert name == "prepare"
             validate(Prepare, settings, name).check(name)
@@ -50,7 +54,7 @@ def test_the_sections_are_whole() -> None:
 
 
 def test_the_rows_of_sources_are_sources_and_every_kind_has_one() -> None:
-    rows = [row for rows in of("sources") for row in rows]
+    rows = [row for page in (PAGE, INPUTS) for word, rows in examples(page) if word == "sources" for row in rows]
     for row in rows:
         build_source(row, "row")
     assert {row["kind"] for row in rows} == set(SOURCES)

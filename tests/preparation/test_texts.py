@@ -1,4 +1,4 @@
-"""Texts from a source to a data set: their words, their ids, their tokenizer, and what is no text."""
+"""Texts from a source to a data set: words, ids, the tokenizer, and what is no text."""
 
 import csv
 import gzip
