@@ -1,5 +1,6 @@
 """The set-up of all tests: shapes checked at run time, one thread, no network, no flushes."""
 
+import gc
 import os
 import re
 import socket
@@ -43,7 +44,17 @@ torch.set_num_threads(1)
 zarr.core.sync.asyncio = AsyncioHere()  # type: ignore[assignment]
 
 # The longest first, so that no process is left alone with one at the end.
-_LONGEST = ["test_dag.py", "test_stages.py", "test_faults.py", "test_commands.py"]
+_LONGEST = [
+    "test_dag.py",
+    "test_distributed.py",
+    "test_recipes.py",
+    "test_faults.py",
+    "test_commands.py",
+    "test_stages.py",
+    "test_doctor.py",
+    "test_export.py",
+    "test_loops.py",
+]
 
 
 # What differs by process: the order of a set's members, an address. Workers that run one suite must
@@ -56,6 +67,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _UNSTABLE.search(item.name):
             raise pytest.UsageError(f"{item.nodeid}: a name that differs by process; expected ids of one order")
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Leaves out what is loaded by now, a million objects that stay, when garbage is looked for: in
+    this process and in those that tests fork from it, which would copy their pages.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

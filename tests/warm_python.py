@@ -8,6 +8,7 @@ alone.
 """
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -34,20 +35,42 @@ _IMPORTED = (
     "torch",
     "zarr",
     "numpy",
+    "filelock",
     "typer",
     "pydantic.dataclasses",
     "jaxtyping",
     "safetensors.torch",
     "ruamel.yaml",
-    "dvc.cli",
+    "dvc.cli.parser",
+    "dvc.compare",
+    "dvc.data_cloud",
+    "dvc.repo.artifacts",
+    "dvc.repo.commit",
+    "dvc.repo.experiments",
+    "dvc.repo.fetch",
+    "dvc.repo.graph",
+    "dvc.repo.index",
+    "dvc.repo.plots",
+    "dvc.repo.push",
     "dvc.repo.reproduce",
+    "dvc_data.hashfile.checkout",
+    "dvc_data.hashfile.db.local",
+    "configobj",
+    "networkx",
     "captum.attr",
     "jinja2",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
     "matplotlib.figure",
-    "onnxruntime",
+    "onnxruntime.quantization",
     "onnxscript",
+    "PIL.PngImagePlugin",
     "scipy.stats",
     "sklearn.datasets",
+    "tabulate",
+    "torch._functorch.aot_autograd",
+    "torch.export",
+    "torch.onnx._internal.exporter._core",
     "torch.utils.flop_counter",
     "torchvision",
 )
@@ -79,6 +102,8 @@ def serve(address: str) -> None:
     """Forks a child for each call, for ever."""
     for name in _IMPORTED:
         __import__(name)
+    gc.collect()
+    gc.freeze()  # or each child would go through a million objects, and copy their pages, to find no garbage
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
