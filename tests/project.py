@@ -206,8 +206,12 @@ def run_warm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m <arguments>`, `dvc` or a stage, by a process that has imported torch and DVC;
     so are the stages that DVC starts. Not for what is killed.
     """
-    path = {"PATH": f"{_warm_python().folder}{os.pathsep}{environment()['PATH']}"}
-    return run(folder, "python", "-m", *arguments, env=environment() | path)
+    return run(folder, "python", "-m", *arguments, env=warm_environment())
+
+
+def warm_environment() -> dict[str, str]:
+    """Returns the variables with which `python -m` and `torchrun` need not import torch."""
+    return environment() | {"PATH": f"{_warm_python().folder}{os.pathsep}{environment()['PATH']}"}
 
 
 def repro(folder: Path, *targets: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 Importing them takes seconds of each process. A server imports them once and forks itself for each
 call: the child has the arguments, the folder, the environment and the open files of its caller, and
-imports `pipeline` and `stages` from its own folder. Anything but `python -m stages.<name>` and
-`python -m dvc` runs as ever. Tests that kill a stage must not use it: they would kill the caller
+imports `pipeline` and `stages` from its own folder. Anything but `python -m stages.<name>`,
+`python -m dvc` and `torchrun` runs as ever. Tests that kill a stage must not use it: they would kill the caller
 alone.
 """
 
@@ -22,7 +22,10 @@ from pathlib import Path
 
 _CLIENT = """#!{python} -SE
 import array, json, os, socket, sys
-if sys.argv[1:2] != ["-m"] or not "".join(sys.argv[2:3]).startswith(("stages.", "pipeline.", "dvc")):
+if sys.argv[1:2] == ["-u"]:  # as torchrun starts its workers
+    del sys.argv[1]
+modules = ("stages.", "pipeline.", "dvc", "torch.distributed.run")
+if sys.argv[1:2] != ["-m"] or not "".join(sys.argv[2:3]).startswith(modules):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -69,6 +72,7 @@ _IMPORTED = (
     "sklearn.datasets",
     "tabulate",
     "torch._functorch.aot_autograd",
+    "torch.distributed.run",
     "torch.export",
     "torch.onnx._internal.exporter._core",
     "torch.utils.flop_counter",
@@ -84,7 +88,10 @@ class WarmPython:
         address = str(self.folder / "socket")
         client = self.folder / "python"
         client.write_text(_CLIENT.format(python=sys.executable, address=address))
-        client.chmod(0o755)
+        torchrun = self.folder / "torchrun"
+        torchrun.write_text(f'#!/bin/sh\nexec "{client}" -m torch.distributed.run "$@"\n')
+        for program in (client, torchrun):
+            program.chmod(0o755)
         command = [sys.executable, __file__, address]
         self._server = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE)
         assert self._server.stdout is not None
@@ -153,7 +160,7 @@ def _run(caller: socket.socket, size: int, files: list[int]) -> None:
     os.environ.update(environment)
     os.fsync = lambda handle: None  # as in the other tests
     sys.argv, sys.path[0] = arguments, folder
-    sys.executable = os.environ["PATH"].partition(os.pathsep)[0] + "/python"  # for processes that a stage starts
+    sys.executable = str(shutil.which("python"))  # for processes that a stage starts
     status = 0
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

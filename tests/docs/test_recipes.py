@@ -23,6 +23,7 @@ from project import (
     run_warm,
     small_params,
     stages_run,
+    warm_environment,
     write_params,
 )
 from ruamel.yaml import YAML
@@ -111,12 +112,16 @@ def test_pages_and_recipes_name_launchers_that_exist() -> None:
 @pytest.fixture
 def node(tmp_path: Path) -> dict[str, str]:
     """Returns the environment of a node."""
-    commands = tmp_path / "slurm"
-    commands.mkdir()
+    return with_commands(tmp_path, environment())
+
+
+def with_commands(folder: Path, around: dict[str, str]) -> dict[str, str]:
+    """Returns an environment in which SLURM's commands are found."""
+    commands = folder / "slurm"
+    commands.mkdir(exist_ok=True)
     for name, line in COMMANDS.items():
         (commands / name).write_text(f"#!/bin/bash\n{line}\n")
         (commands / name).chmod(0o755)
-    around = environment()
     return around | {"PATH": f"{commands}{os.pathsep}{around['PATH']}"}
 
 
@@ -183,7 +188,8 @@ def test_of_two_workers_one_is_killed_and_started_again_and_nothing_is_lost(
     assert files_of(project / "data/dump_labels") == files_of(labelled / "data/dump_labels")
 
 
-def test_a_training_job_goes_by_torchrun(project: Path, node: dict[str, str]) -> None:
+def test_a_training_job_goes_by_torchrun(project: Path, tmp_path: Path) -> None:
+    node = with_commands(tmp_path, warm_environment())
     job = {
         "SLURM_JOB_ID": str(free_port() - 20_000),
         "SLURM_JOB_NODELIST": "this",
