@@ -39,6 +39,7 @@ FLOOR = 1e-6  # of probabilities: a forest is sure, and a logit is finite
 _LIBRARIES = ("sklearn", "lightgbm", "xgboost")
 _PREFIXES = tuple(f"{library}/" for library in _LIBRARIES)
 _FOLDS = 5
+_SMOOTH = 20.0  # rows: so many of the mean of all are added to a category's own
 _METHODS = ("fit", "predict_proba")
 
 
@@ -115,7 +116,7 @@ class Fitting:
         if not categories or source_file(self.name) is not None:
             return None
         folds = KFold(_FOLDS, shuffle=True, random_state=self.seed % 2**32)
-        return ColumnTransformer([("means", TargetEncoder(cv=folds), categories)], remainder="passthrough")
+        return ColumnTransformer([("means", TargetEncoder(smooth=_SMOOTH, cv=folds), categories)], remainder="passthrough")
 
     def _estimator(self, folder: Path) -> Any:
         if source_file(self.name) is not None:
