@@ -30,6 +30,7 @@ from pipeline.labelling.workers import Claims, this_worker
 from pipeline.labels.encodings import encodings_of, read_encodings
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
+from pipeline.models.saved import read_meta
 
 
 def main(
@@ -53,6 +54,8 @@ def main(
     dataset = ImageDataset(data)
     manifest = dataset.manifest
     settings.views.check(manifest.image_shape, f"{params}: dump_labels.views", manifest.kind)
+    if manifest.input is not None:  # of images the shape and the classes decide, and the network checks these
+        read_meta(teacher, made_by="train_teacher").check_data(manifest, teacher, "train_teacher")
     space = settings.space_of(dataset.manifest)
     dimensions = embedding_size(teacher) if any(row.is_of_embeddings for row in encodings_of(rows).values()) else None
     if dimensions is not None and settings.compile:

@@ -116,7 +116,9 @@ class Fitting:
         if not categories or source_file(self.name) is not None:
             return None
         folds = KFold(_FOLDS, shuffle=True, random_state=self.seed % 2**32)
-        return ColumnTransformer([("means", TargetEncoder(smooth=_SMOOTH, cv=folds), categories)], remainder="passthrough")
+        return ColumnTransformer(
+            [("means", TargetEncoder(smooth=_SMOOTH, cv=folds), categories)], remainder="passthrough"
+        )
 
     def _estimator(self, folder: Path) -> Any:
         if source_file(self.name) is not None:
@@ -146,12 +148,15 @@ class EstimatorNetwork(nn.Module):
 
     def __init__(self, file: Path, name: str) -> None:
         super().__init__()
+        from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+
         self._name = name
         own = file.parent / OWN_CODE if source_file(name) is not None else None
         content = read_estimators(file, name, own)
         self._fitted, self._independent = content["fitted"], bool(content["independent"])
         self._num_classes = int(content["num_classes"])
         self.num_parameters = count_numbers(file)
+        self._threads = ThreadpoolController()
         self.register_buffer("floor", torch.tensor(FLOOR, dtype=torch.float64))
 
     def __deepcopy__(self, memo: object) -> "EstimatorNetwork":
@@ -161,7 +166,9 @@ class EstimatorNetwork(nn.Module):
     def forward(self, codes: Int64[torch.Tensor, "batch columns"]) -> Float[torch.Tensor, "batch classes"]:
         """Returns logits: logarithms of probabilities, or log-odds of independent classes."""
         rows, floor = codes.detach().cpu().numpy().astype(np.float64), float(self.floor)
-        with _explained(self._name):
+        # One thread: of a batch there is little to do, and OpenMP's wait for each other. On a busy
+        # machine 512 rows took 957 ms with two of them, and 11 ms alone.
+        with _explained(self._name), self._threads.limit(limits=1):
             each = [self._probabilities(one, rows) for one in self._fitted]
         if self._independent:
             yes = np.clip(np.stack([probs[:, 1] for probs in each], axis=1), floor, 1 - floor)

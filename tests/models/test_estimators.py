@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.core.errors import ConfigError, ModelError, PipelineError
 from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.input_kinds import InputKindName
 from pipeline.data.row_columns import ColumnType
 from pipeline.models import count_parameters
 from pipeline.models.estimator_files import read_estimators, write_estimators
@@ -140,11 +141,19 @@ def test_an_object_of_a_users_file_is_a_teacher(tmp_path: Path) -> None:
     assert (logits.argmax(dim=1) == SPLIT.hard_labels).double().mean() > 0.9
 
 
+def estimator_params(model: str, settings: dict[str, Any], kind: InputKindName = "row") -> dict[str, Any]:
+    """Returns small params whose teacher is an estimator."""
+    params = kind_params(kind)
+    teacher = params["train_teacher"]
+    teacher |= {"model": model, "model_settings": settings, "input": None}
+    teacher["fit"] |= {"epochs": 0}
+    teacher["views"] = teacher["views"] | {"operations": []}
+    return params
+
+
 def stages(folder: Path, model: str, settings: dict[str, Any]) -> Path:
     """Runs the stages that an estimator goes through, and returns the params file."""
-    params = kind_params("row")
-    params["train_teacher"] |= {"model": model, "model_settings": settings}
-    params["train_teacher"]["fit"] |= {"epochs": 0}
+    params = estimator_params(model, settings)
     path, data = write_params(folder, params), folder / "data"
     write_kind(data / "prepare", "row")
     teacher, stores, work = data / "teacher", data / "stores", folder / "work"
@@ -184,9 +193,8 @@ def test_students_learn_from_a_forest(tmp_path: Path) -> None:
     ids=["name", "method", "setting", "value", "library"],
 )
 def test_what_can_not_be_fitted_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
-    params = kind_params("row")
-    params["train_teacher"] |= {"model": FOREST, "model_settings": {}} | changes
-    params["train_teacher"]["fit"] |= {"epochs": 0}
+    params = estimator_params(FOREST, {})
+    params["train_teacher"] |= changes
     refused(tmp_path, params, line, ModelError)
 
 
@@ -202,10 +210,8 @@ def test_what_can_not_be_fitted_is_a_line(tmp_path: Path, changes: dict[str, Any
     ids=["epochs", "smoothing", "balance", "views", "head"],
 )
 def test_settings_that_an_estimator_has_not_are_refused(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
-    params = kind_params("row")
+    params = estimator_params(FOREST, {})
     teacher = params["train_teacher"]
-    teacher |= {"model": FOREST, "model_settings": {}}
-    teacher["fit"] |= {"epochs": 0}
     for key, value in changes.items():
         teacher[key] = teacher[key] | value if isinstance(value, dict) else value
     refused(tmp_path, params, line, ConfigError)
@@ -226,9 +232,7 @@ def test_an_estimator_is_no_student_and_not_for_images(tmp_path: Path) -> None:
     path = write_params(tmp_path, params)
     with pytest.raises(ConfigError, match="it can't be a student"):
         train_student.main("small", path, tmp_path / "prepare", str(tmp_path), tmp_path, tmp_path, tmp_path)
-    params = kind_params("waveform")
-    params["train_teacher"] |= {"model": FOREST, "model_settings": {}, "input": None}
-    params["train_teacher"]["fit"] |= {"epochs": 0}
+    params = estimator_params(FOREST, {}, "waveform")
     write_kind(tmp_path / "sounds", "waveform", (60, 30, 30))
     with pytest.raises(ModelError, match="is for rows, and the data is sounds"):
         train_teacher.main(write_params(tmp_path, params), tmp_path / "sounds", tmp_path / "o", tmp_path, tmp_path)
