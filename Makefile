@@ -48,18 +48,18 @@ gpu: $(READY) ## what a graphics card is asked, in 9 minutes: tests, benchmarks,
 doctor: $(READY) ## look at params.yaml, images, networks and disk before hours are spent on them
 	@$(BIN)/python -m stages.doctor
 
-SOURCE ?= folder
 MINUTES ?= 30
 # As they were typed: make would expand a `$$` in them, and a shell would end at a quote.
-unexport NAME DATA SOURCE MINUTES LATER TASK
+unexport NAME DATA SOURCE MINUTES LATER TASK INPUT
 export NEW_NAME := $(value NAME)
 export NEW_DATA := $(value DATA)
 export NEW_SOURCE := $(value SOURCE)
 export NEW_MINUTES := $(value MINUTES)
 export NEW_LATER := $(value LATER)
 export NEW_TASK := $(value TASK)
-new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [SOURCE=folder] [TASK=multilabel|segmentation|embedding] [MINUTES=30] [LATER=1]
-	@$(BIN)/python -m stages.new_project --source="$$NEW_SOURCE" --minutes="$$NEW_MINUTES" $${NEW_DATA:+--path="$$NEW_DATA"} $${NEW_TASK:+--task="$$NEW_TASK"} $${NEW_LATER:+--later} -- "$$NEW_NAME"
+export NEW_INPUT := $(value INPUT)
+new: $(READY) ## a project for your own images: make new NAME=../pets DATA=path/to/images [INPUT=text|sound|table] [SOURCE=folder] [TASK=multilabel|segmentation|embedding] [MINUTES=30] [LATER=1]
+	@$(BIN)/python -m stages.new_project --minutes="$$NEW_MINUTES" $${NEW_SOURCE:+--source="$$NEW_SOURCE"} $${NEW_INPUT:+--input="$$NEW_INPUT"} $${NEW_DATA:+--path="$$NEW_DATA"} $${NEW_TASK:+--task="$$NEW_TASK"} $${NEW_LATER:+--later} -- "$$NEW_NAME"
 
 clean: ## delete work/ (unfinished work, second names of finished results), not data, reports or .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m stages.clean; else rm -rf work; fi

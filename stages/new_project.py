@@ -15,7 +15,8 @@ from pipeline.core.command import run_stage
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import show
 from pipeline.doctor.announcement import announce
-from pipeline.doctor.new_project import create_project
+from pipeline.doctor.inputs import INPUTS
+from pipeline.doctor.new_project import Wanted, create_project
 from pipeline.doctor.tasks import TASKS
 from pipeline.preparation.sources import SOURCES
 
@@ -24,7 +25,10 @@ _USAGE = "make new NAME=../pets DATA=path/to/images"
 
 def main(
     target: Annotated[str, typer.Argument(help="The new folder.")],
-    source: Annotated[str, typer.Option(help="What kind of source the images have: " + ", ".join(SOURCES))] = "folder",
+    source: Annotated[
+        str | None,
+        typer.Option(help=f"What kind of source the samples have: {', '.join(SOURCES)}; else the usual one."),
+    ] = None,
     path: Annotated[
         str | None,
         typer.Option(help="Where they are; a path below, where nothing is, stands for a place in the new folder."),
@@ -33,13 +37,16 @@ def main(
         str, typer.Option(help="How long a whole run may take here, 1 or more: settings are fitted to it.")
     ] = "30",
     task: Annotated[str | None, typer.Option(help=f"{', '.join(TASKS)}; otherwise it follows from the labels.")] = None,
-    later: Annotated[bool, typer.Option("--later", help="The images come later, to a path elsewhere.")] = False,
+    later: Annotated[bool, typer.Option("--later", help="The samples come later, to a path elsewhere.")] = False,
+    kind: Annotated[str, typer.Option("--input", help=f"What the samples are: {', '.join(INPUTS)}.")] = "image",
 ) -> None:
     if not target:
         raise ConfigError("NAME", "not given", expected=f"the new folder: {_USAGE}")
     allowed = read_minutes(minutes)
-    show("making the project: looking at the images, and timing the networks for half a minute or so")
-    for line in announce(create_project(Path(target), source, path, allowed, later=later, task=task)):
+    if kind == "image":
+        show("making the project: looking at the images, and timing the networks for half a minute or so")
+    wanted = Wanted(path, source, later, task, kind)
+    for line in announce(create_project(Path(target), wanted, allowed)):
         show(line)
 
 

@@ -28,6 +28,7 @@ space.py        bytes that the data set and the stores will take
 reporting.py    the printed lines about images, times and disk
 steps.py        whether schedules have enough steps
 load.py         whether other processes are at work, and times as if they were not
+inputs.py       kinds of samples that a new project may have, and the settings each begins with
 new_project.py  a new project: this code in another folder
 announcement.py the lines that `make new` prints
 fitting.py      the defaults of a new project, fitted to its images and this machine

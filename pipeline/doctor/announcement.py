@@ -12,7 +12,12 @@ _MOST_CLASSES = 8  # that are shown by name, so that all lines fit one screen
 def announce(created: Created) -> Iterator[str]:
     """Yields the lines about a new project."""
     fitted, target = created.fitted, created.target
-    if isinstance(fitted, Fitted):
+    if created.begun:
+        params, found = created.begun
+        yield f"Found at {created.row['path']}:"
+        yield from (f"  {line}" for line in found)
+        yield f"Settings: those of {params}, which is an example; make doctor says how long a run takes here"
+    elif isinstance(fitted, Fitted):
         yield f"Found at {created.row.get('path', created.row['kind'])}:"
         yield from (f"  {line}" for line in fitted.found.lines(_MOST_CLASSES))
         yield "Chosen for these images (each setting stands in params.yaml with its reason):"
@@ -25,7 +30,8 @@ def announce(created: Created) -> Iterator[str]:
     else:
         yield "Settings: the defaults, which were made for Fashion-MNIST"
     yield from (f"  {choice.line}" for choice in created.task)
-    yield f"Next, in {target} (docs/own-data.md there has more):"
+    more = "docs/inputs.md" if created.begun else "docs/own-data.md"
+    yield f"Next, in {target} ({more} there has more):"
     yield "  1. make doctor   installs into .venv first (about 6 GB), then checks images, settings, networks, disk and time"
     yield "  2. params.yaml   is yours to change: the teacher (train_teacher), the students"
     yield "  3. make repro    runs everything, up to reports/report.html; stopped, it goes on by the same command"

@@ -63,10 +63,10 @@ class SourceLook:
     @property
     def understood(self) -> Understood:
         """The facts that a person checks at a glance."""
-        return understand(self._source, self.class_names, self._listing, self._settings, self._form)
+        return understand(self._source, self.class_names, self._listing, self._settings, self.form)
 
     @cached_property
-    def _form(self) -> Form:
+    def form(self) -> Form:
         """The form that prepare would give the samples, before it meets one that asks for a wider
         one. Where all samples decide it, they are read for it.
         """
@@ -78,7 +78,7 @@ class SourceLook:
         """
         other = copy(self)
         other._settings = replace(self._settings, image_px=(short_px, short_px), broken="skip")
-        other.__dict__.pop("_form", None)
+        other.__dict__.pop("form", None)
         return other
 
     def look(self, folder: Path | None = None) -> Look:
@@ -142,7 +142,7 @@ class SourceLook:
 
     def _made(self, raws: list[RawImage]) -> tuple[Form, list[Made | Broken]]:
         """Returns the images in the form that prepare would give them, and that form."""
-        form = self._form
+        form = self.form
         while True:
             made = list(map_in_order(form.make, raws, os.cpu_count() or 1))
             wider = next((one.form for one in made if isinstance(one, Wider)), None)

@@ -2,17 +2,14 @@
 after, and it says in one line where settings are for another kind.
 """
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import typer
-from kinds import CLASSES, KINDS, kind_params
+from kinds import KINDS, kind_params
 from project import files_of, write_params
+from raw_kinds import write_raw
 
 import pipeline.core.scratch
 from pipeline.data.input_kinds import INPUT_KINDS, InputKindName
@@ -34,51 +31,12 @@ def quick() -> Iterator[None]:
         yield
 
 
-def write_rows(folder: Path, count: int) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    with (folder / "rows.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["height", "place", "label"])
-        for number in range(count):
-            label = CLASSES[number % 3]
-            table.writerow([round(rng.normal(100 * (number % 3), 50), 2), ["bay", "glade", "ridge"][number % 3], label])
-    return {"kind": "rows", "path": str(folder / "rows.csv"), "label_column": "label"}
-
-
-def write_texts(folder: Path, count: int) -> dict[str, Any]:
-    rng, words = np.random.default_rng(0), ["the", "a", "of", "and", "is"]
-    with (folder / "texts.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["text", "label"])
-        for number in range(count):
-            own = [["boat", "wave"], ["tree", "moss"], ["peak", "snow"]][number % 3]
-            table.writerow([" ".join([*rng.choice(words, 5), *rng.choice(own, 2), str(number)]), CLASSES[number % 3]])
-    return {"kind": "text_table", "path": str(folder / "texts.csv"), "label_column": "label"}
-
-
-def write_sounds(folder: Path, count: int) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        place = folder / "sounds" / ["sea", "wood", "hill"][number % 3]
-        place.mkdir(parents=True, exist_ok=True)
-        tone = 9000 * np.sin(np.arange(500) * (0.3 + 0.5 * (number % 3))) + rng.normal(0, 300, 500)
-        soundfile.write(place / f"{number}.wav", np.rint(tone).astype(np.int16), 2000, subtype="PCM_16")
-    return {"kind": "sound_folder", "path": str(folder / "sounds")}
-
-
-RAW: dict[str, Callable[[Path, int], dict[str, Any]]] = {
-    "row": write_rows,
-    "tokens": write_texts,
-    "waveform": write_sounds,
-}
-
-
 class Project:
     """A project of a kind, in a folder of its own."""
 
     def __init__(self, folder: Path, kind: InputKindName) -> None:
         self.folder, self.kind, self.params = folder, kind, kind_params(kind)
-        source = RAW[kind](folder, 240)
+        source = write_raw(folder, kind)
         self.params["prepare"] |= {"source": source, "val_fraction": 0.2, "test_fraction": 0.2}
         self.write()
 

@@ -21,7 +21,7 @@ from pipeline.doctor.checkup import check_up
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.fitting import fit_project
 from pipeline.doctor.folders import Folders
-from pipeline.doctor.new_project import create_project
+from pipeline.doctor.new_project import Wanted, create_project
 from pipeline.doctor.tasks import row_for_task
 
 MIXUP = {"kind": "mixup", "alpha": 0.2, "probability": 0.5}
@@ -186,7 +186,7 @@ def test_a_new_project_whose_images_come_later_has_the_settings_of_its_task(
 ) -> None:
     target = tmp_path / "new"
     path = sources["later"]["path"]
-    created = create_project(target, "manifest", path, 30.0, later=True, task="multilabel")
+    created = create_project(target, Wanted(path, "manifest", later=True, task="multilabel"), 30.0)
     assert created.row["separator"] == "|"
     check_settings(load_params(target / "params.yaml"))
 
@@ -197,7 +197,7 @@ def test_students_of_the_task_embedding_learn_from_embeddings_beside_labels_of_a
 ) -> None:
     monkeypatch.setattr("pipeline.doctor.new_project.fit_project", lambda *_: "not measured here")
     row = sources.get(source, {"kind": source})
-    created = create_project(tmp_path / "new", row["kind"], row.get("path"), 30.0, task="embedding")
+    created = create_project(tmp_path / "new", Wanted(row.get("path"), row["kind"], task="embedding"), 30.0)
     (line,) = [line for line in announce(created) if "embedding" in line]
     assert "store embedding, the teacher's embedding, a byte for each dimension; tiny, small, medium learn" in line
     params = load_params(tmp_path / "new/params.yaml")
