@@ -132,8 +132,8 @@ def create_project(target: Path, wanted: Wanted, minutes: float) -> Created:
 
 
 def _found_lines(params: Path, row: Mapping[str, Any]) -> list[str]:
-    """Returns lines about samples that are no images, or about why they are not looked at; fits views
-    to their length.
+    """Returns lines about samples that are no images, or about why they are not looked at; fits
+    views to their length.
     """
     if reason := _not_there(row, "samples"):
         return [f"warning: {reason}"]

@@ -1,4 +1,4 @@
-"""A new project of texts, sounds or rows begins with settings that its samples and the doctor accept."""
+"""A new project of texts, sounds or rows begins with settings that the doctor accepts."""
 
 import shutil
 from pathlib import Path
