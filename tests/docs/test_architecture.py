@@ -174,6 +174,17 @@ def test_a_student_needs_neither_torchvision_nor_dvc_nor_the_teacher() -> None:
                 "pipeline/teacher/outputs.py",
             },
         ),
+        (
+            "tokenizers",
+            {
+                "pipeline/data/tokenizer_file.py",
+                "pipeline/export/predict_text.py",
+                "pipeline/models/text_classifier.py",
+                "pipeline/models/word_tokens.py",
+                "pipeline/preparation/tokenizer_training.py",
+            },
+        ),
+        ("transformers", {"pipeline/models/hf.py"}),
         ("soundfile", {"pipeline/export/predict_sound.py", "pipeline/preparation/sound_files.py"}),
         ("ruamel", {"pipeline/core/config.py"}),
         ("torchvision", {"pipeline/models/torchvision.py"}),

@@ -1,5 +1,7 @@
 """Networks of texts: the tokens of words, and families that see nothing behind a text's end."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from kinds import VOCABULARY, write_kind
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from pipeline.core.closure import TOP
 from pipeline.core.errors import ModelError, PipelineError
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.input_kinds import FIRST_WORD, MASKED, PAD
@@ -177,3 +180,16 @@ def test_networks_of_images_are_not_for_texts(data: Path, tmp_path: Path) -> Non
     for name in ("convnet_small", "torchvision/resnet18"):
         with pytest.raises(ModelError, match=r"is for images, and the data is texts.*bag_small, textconv_small"):
             ModelMeta(name, {}, ["a", "b"], [12], [], [], {}, "", {}, input={"kind": "tokens"}).build(folder=tmp_path)
+
+
+def test_images_go_without_the_libraries_of_other_kinds() -> None:
+    script = (
+        "import sys; from stages import prepare, train_teacher, dump_labels, train_student;"
+        "from pipeline.models.saved import ModelMeta;"
+        "meta = ModelMeta('convnet_small', {'width': 4, 'depth': 1}, ['a', 'b'], [1, 8, 8], [0.5], [0.5], {}, '', {});"
+        "meta.embedded(meta.build())(meta.blank(2));"
+        "foreign = {'tokenizers', 'transformers', 'soundfile', 'sklearn', 'scipy', 'skops'};"
+        "sys.exit(str(foreign & set(sys.modules)) if foreign & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
