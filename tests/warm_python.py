@@ -3,8 +3,8 @@
 Importing them takes seconds of each process. A server imports them once and forks itself for each
 call: the child has the arguments, the folder, the environment and the open files of its caller, and
 imports `pipeline` and `stages` from its own folder. Anything but `python -m stages.<name>`,
-`python -m dvc` and `torchrun` runs as ever. Tests that kill a stage must not use it: they would kill the caller
-alone.
+`python -m dvc` and `torchrun` runs as ever. Tests that kill a stage must not use it: they would
+kill the caller alone.
 """
 
 import atexit
@@ -128,7 +128,7 @@ def serve(address: str) -> None:
 
 
 def _bury() -> None:
-    """Waits for the children that have ended, so that the time they took counts as this process's."""
+    """Waits for the children that have ended, so that their time counts as this process's."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
