@@ -32,6 +32,11 @@ def test_labels_take_under_20_lines_and_a_student_under_20_more() -> None:
         assert len([line for line in block.splitlines() if line.strip()]) < 20
 
 
-def test_the_page_names_every_operation_of_views() -> None:
-    page = (TOP / "docs/library.md").read_text()
-    assert [kind for kind in OPERATIONS if f"`{kind}`" not in page] == []
+def test_the_pages_name_every_operation_of_views() -> None:
+    pages = {name: (TOP / f"docs/{name}.md").read_text() for name in ("library", "inputs")}
+    lacking = [
+        kind
+        for kind, operation in OPERATIONS.items()
+        if f"{kind}" not in pages["library" if operation.input_kind == "image" else "inputs"]
+    ]
+    assert lacking == []

@@ -64,7 +64,7 @@ def small(params: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with sounds that were prepared, a teacher, its stores, a student and its twin."""
+    """Makes a folder with prepared sounds, a teacher, its stores, a student and its twin."""
     folder = tmp_path_factory.mktemp("sound")
     write_sounds(folder / "raw")
     params = small(load_params(TOP / "docs/params/sound.yaml"), folder / "raw")
