@@ -122,6 +122,19 @@ def test_a_folder_of_text_files_gives_the_same_data_set(whole: ImageDataset, tmp
     assert data.manifest.input == whole.manifest.input
 
 
+def test_a_text_may_be_of_several_classes(tmp_path: Path) -> None:
+    rows = make_rows()
+    for number, row in enumerate(rows):
+        row["label"] = "|".join([row["label"], *(["long"] if number % 3 == 0 else [])])
+    data = prepared(tmp_path, table(write_table(tmp_path / "a.csv", rows), separator="|"))
+    assert (data.manifest.signal, data.manifest.class_names) == ("binary", ["long", "sea", "wood"])
+    split = data.split("test")
+    expected = {row["text"]: row["label"] for row in rows}
+    for text, label in zip(texts_of(data, "test"), split.hard_labels.tolist(), strict=True):
+        named = {name for name, is_of in zip(data.manifest.class_names, label, strict=True) if is_of == 1}
+        assert named == set(expected[text].split("|"))
+
+
 def test_other_words_change_no_id(whole: ImageDataset, tmp_path: Path) -> None:
     more = [*make_rows(), {"text": "aardvark zebra 1", "label": "sea", "split": "train"}]
     data = prepared(tmp_path, table(write_table(tmp_path / "a.csv", more)))
