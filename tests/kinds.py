@@ -169,7 +169,7 @@ def kind_params(kind: InputKindName) -> dict[str, Any]:
     params, own = small_params(), OF_KIND[kind]
     network = own.model | {"input": own.input}
     views = {"seed": 1, "plain_first": False, "operations": own.operations}
-    fit = {"epochs": 4, "batch_size": 16, "learning_rate": 0.03, "checkpoint_seconds": 1e6}
+    fit = {"epochs": 4, "batch_size": 16, "learning_rate": 0.1 if kind == "tokens" else 0.03, "checkpoint_seconds": 1e6}
     params["train_teacher"] |= network | {"views": views}
     params["dump_labels"] |= {"views": views, "block_samples": 64, "num_canaries": 16, "pilot_labels": 100}
     params["encodings"] = {name: params["encodings"][name] for name in ("dense8", "none")}
