@@ -64,9 +64,8 @@ def source_for(name: str, source: str | None, path: str | None) -> str:
     """
     own = input_named(name)
     if source is None:
-        if own.folder is None or (name != "image" and path is not None and Path(path).suffix):
-            return own.table
-        return own.folder
+        is_table = name != "image" and path is not None and Path(path).suffix and not Path(path).is_dir()
+        return own.table if is_table or own.folder is None else own.folder
     if source in SOURCES and SOURCES[source].input_kind != own.kind:
         fitting = [kind for kind, one in SOURCES.items() if one.input_kind == own.kind]
         found = f"{source}, whose samples are no {INPUT_KINDS[own.kind].things}"

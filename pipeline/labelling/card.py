@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.core.errors import DataError, listed
 from pipeline.core.text import escaped, shown
+from pipeline.data.input_kinds import IMAGE, INPUT_KINDS, TOKENS, InputKind
 from pipeline.data.manifest import DatasetManifest
 from pipeline.labelling.closeness import closeness_rows, closeness_title
 from pipeline.labelling.inspect import (
@@ -63,20 +64,21 @@ def store_card(store: StoreReader, words: OwnersWords, prepared: Path | None) ->
         DataError: That is other data.
     """
     facts, data = describe_store(store), None if prepared is None else _data_of(store, prepared)
-    kind = "soft labels" if facts["fields"] else "views without labels"
-    count = (
-        f"{store.manifest.num_labels:,} {kind}: {facts['num_views']} views of each of {facts['num_samples']:,} images"
-    )
+    kind = INPUT_KINDS[store.manifest.samples.kind]
+    held = "soft labels" if facts["fields"] else "views without labels"
+    each = f"{facts['num_views']} views of each of {facts['num_samples']:,} {kind.things}"
+    count = f"{store.manifest.num_labels:,} {held}: {each}"
     sections = {
         f"# {_name(store.location)}": f"{count}, {_in_what(facts)}. A Potstill label store, format "
-        f"{facts['version']}; it holds no images.",
+        f"{facts['version']}; it holds no {kind.things}.",
         "": _table({"licence": words.licence, "author": words.author}),
         "## Teacher": "\n\n".join(map(_inline, [teacher_line(facts["teacher"]), *notes_of(facts["teacher"])])),
-        "## Data": _table(_data_lines(facts, words, data)) + f"\n\nHow to get the images: {_said(words.images)}",
-        "## Views": _views_text(facts),
-        "## Labels": _table(_label_lines(store, facts)) + _fidelity_text(facts),
-        "## Which label belongs to which image": _JOINING.format(shape=_shape(data)),
-        "## Use": _USE,
+        "## Data": _table(_data_lines(facts, words, data, kind))
+        + f"\n\nHow to get the {kind.things}: {_said(words.images)}",
+        "## Views": _views_text(facts, kind),
+        "## Labels": _table(_label_lines(store, facts, kind)) + _fidelity_text(facts),
+        f"## Which label belongs to which {kind.thing}": _joining(store, data, kind),
+        "## Use": _USE.format(things=kind.things),
     }
     parts = [f"{title}\n\n{text}" if title else text for title, text in sections.items()]
     return shown("\n\n".join(parts)) + "\n"
@@ -99,11 +101,14 @@ def _data_of(store: StoreReader, prepared: Path) -> DatasetManifest:
     return data
 
 
-def _data_lines(facts: Mapping[str, Any], words: OwnersWords, data: DatasetManifest | None) -> dict[str, str | None]:
+def _data_lines(
+    facts: Mapping[str, Any], words: OwnersWords, data: DatasetManifest | None, kind: InputKind
+) -> dict[str, str | None]:
+    axes = " (channels, height, width)" if kind is IMAGE else ""
     return {
         "data set": words.data,
         "classes": listed([_inline(name) for name in facts["class_names"]], _MOST_CLASSES),
-        "images": f"{facts['num_samples']:,} of shape {_shape(data)} (channels, height, width)",
+        kind.things: f"{facts['num_samples']:,} of shape {_shape(data)}{axes}",
         "training split": f"fingerprint `{_inline(facts['dataset_fingerprint'])}`",
     }
 
@@ -112,19 +117,19 @@ def _shape(data: DatasetManifest | None) -> str:
     return UNKNOWN if data is None else ",".join(map(str, data.image_shape))
 
 
-def _views_text(facts: Mapping[str, Any]) -> str:
+def _views_text(facts: Mapping[str, Any], kind: InputKind) -> str:
     views = facts["views"]
     rows = [
         f"{number}. `{row['kind']}`" + "".join(f", {key} {value}" for key, value in row.items() if key != "kind")
         for number, row in enumerate(views["operations"], 1)
     ]
-    plain = " View 0 is the image as it is." if views["plain_first"] else ""
-    made = "in this order" if rows else "none: each view is the image as it is"
+    plain = f" View 0 is the {kind.thing} as it is." if views["plain_first"] else ""
+    made = "in this order" if rows else f"none: each view is the {kind.thing} as it is"
     head = f"Views {numbers_line(facts['view_numbers'])}, made by the seed {views['seed']}.{plain} Operations, {made}"
     return f"{head}:\n\n" + "\n".join(rows) if rows else f"{head}."
 
 
-def _label_lines(store: StoreReader, facts: Mapping[str, Any]) -> dict[str, str | None]:
+def _label_lines(store: StoreReader, facts: Mapping[str, Any], kind: InputKind) -> dict[str, str | None]:
     lines: dict[str, str | None] = {"encoding": encoding_line(facts["encoding"])}
     if facts["positions"]:
         lines["positions"] = positions_line(facts)
@@ -133,7 +138,7 @@ def _label_lines(store: StoreReader, facts: Mapping[str, Any]) -> dict[str, str 
     if facts["anchors"]:
         lines["anchors"] = anchors_line(facts)
     size = store.manifest.label_bytes
-    each = UNKNOWN if size is None else f"{size:.2f} bytes for each view of an image, with everything in it"
+    each = UNKNOWN if size is None else f"{size:.2f} bytes for each view of {_a(kind)}, with everything in it"
     return lines | {"size": each, "fingerprint": f"`{facts['fingerprint']}`"}
 
 
@@ -171,6 +176,27 @@ def _name(location: str) -> str:
     return location.rstrip("/").rpartition("/")[2].removesuffix(SUFFIX).removesuffix(".zarr")
 
 
+def _a(kind: InputKind) -> str:
+    return f"{'an' if kind is IMAGE else 'a'} {kind.thing}"
+
+
+def _joining(store: StoreReader, data: DatasetManifest | None, kind: InputKind) -> str:
+    """Returns the text that says what ids are made of."""
+    if kind is IMAGE:
+        return _JOINING.format(shape=_shape(data))
+    key, made = "tokens", "words: of the same 8 bytes of each, without a key, one behind the other"
+    if kind is not TOKENS:
+        key = f"{kind.name}:{store.manifest.samples.detail}:{_shape(data)}"
+        made = f"numbers, as little-endian {kind.dtype}"
+    return _OTHERS_JOINING.format(things=kind.things, thing=kind.thing, made=made, key=escaped(key))
+
+
+_OTHERS_JOINING = """\
+Labels are joined to {things} by content, never by position or file name. The id of a {thing} (`sample_id`) is made of its
+{made}: the first 8 bytes, little-endian, of BLAKE2b with digest size 8, keyed with `{key}`;
+an id of 0 becomes 1. The store keeps a key made of each id (`sample_key`), and a few numbers of some views, by which a reader sees
+that it makes the same views. All of it, byte for byte: docs/store-format.md of Potstill."""
+
 _JOINING = """\
 Labels are joined to images by content, never by position or file name. The id of an image (`sample_id`) is made of its prepared
 pixels, as uint8 in the order channels, height, width: the first 8 bytes, little-endian, of BLAKE2b with digest size 8, keyed with
@@ -181,6 +207,6 @@ of some views, by which a reader sees that it makes the same views. All of it, b
 _USE = """\
 ```
 potstill labels inspect FILE                       # FILE: this file or its URL
-potstill train-student --name small --labels FILE  # a student of params.yaml, on the same images
+potstill train-student --name small --labels FILE  # a student of params.yaml, on the same {things}
 potstill labels unpack FILE --out soft.zarr        # checked; a folder for any Zarr v3 library, as `unzip` makes it
 ```"""
