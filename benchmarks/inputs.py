@@ -1,6 +1,6 @@
-"""Distillation of texts, sounds and clicks: did it pay, and what does a step from stored labels take.
+"""Distillation of texts, sounds and clicks: did it pay, and what a step from stored labels takes.
 
-    python -m benchmarks.inputs                 # all three, by docs/params/{text,sound,recommendation}.yaml
+    python -m benchmarks.inputs    # all three, by docs/params/{text,sound,recommendation}.yaml
     python -m benchmarks.inputs sound --seeds 1 --epochs 1    # a rehearsal
 
 Each params file names its data in data/raw and says where to fetch them. Sounds are split by

@@ -1,8 +1,8 @@
-"""A CUDA device that is not there: torch's fake tensors have its device, its shapes and its types, and
-no values.
+"""A CUDA device that is not there: torch's fake tensors have its device, its shapes and its types,
+and no values.
 
-A product of tensors on two devices raises there as on a device, and so does whatever would wait for
-it: a number that Python asks for, a copy to the processor. What lies on the processor is real.
+A product of tensors on two devices raises there as on a device, and so does whatever would wait
+for it: a number that Python asks for, a copy to the processor. What lies on the processor is real.
 """
 
 import sys

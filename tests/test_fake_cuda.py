@@ -1,5 +1,5 @@
-"""The code that runs on a CUDA device, without one: nothing mixes devices, and nothing waits for the
-device between the batches of a dump or of an epoch.
+"""The code that runs on a CUDA device, without one: nothing mixes devices, and nothing waits for
+the device between the batches of a dump or of an epoch.
 
 Values are made up, so this shows no more than devices, types and waiting; `pytest -m gpu` compares
 values where there is a device.
@@ -64,7 +64,7 @@ def codec_of(row: Row) -> Codec:
 
 
 def encoded(row: Row, codec: Codec) -> dict[str, torch.Tensor]:
-    """Returns labels of a view and their anchors, on the device, with the teacher's outputs there."""
+    """Returns labels of a view and their anchors, on the device, as are the teacher's outputs."""
     outputs = outputs_of(manifest_of(row), SPLIT.sample_ids, 1)
     values = codec.space.signal.values(outputs, codec.space.temperature)
     anchors = codec.make_anchors(values)

@@ -1,5 +1,5 @@
-"""Clicks in small, from a table of ratings to students: a boosted teacher, views with columns dropped
-and swapped, a split by time.
+"""Clicks in small, from a table of ratings to students: a boosted teacher, views with columns
+dropped and swapped, a split by time.
 """
 
 import json

@@ -21,7 +21,7 @@ Sample = list[int]
 
 
 def philox(key: int, counter: tuple[int, int, int, int]) -> Words:
-    """Philox4x32-10."""
+    """Returns the four words of Philox4x32-10."""
     mask, (c0, c1, c2, c3) = 0xFFFFFFFF, counter
     k0, k1 = key & mask, key >> 32 & mask
     for _ in range(10):

@@ -232,8 +232,8 @@ def _sum_up(log_probs: torch.Tensor, space: LabelSpace, served: Sequence[float],
 def most_likely(log_probs: Float[torch.Tensor, "labels classes"], k: int) -> Int64[torch.Tensor, "labels k"]:
     """Returns the k largest classes (fewer than all), largest first, by number among equals.
 
-    torch's `topk` leaves equals in any order, and a teacher in half precision has many. A GPU, which
-    would have to be waited for to find them, is given numbers of which none are equal.
+    torch's `topk` leaves equals in any order, and a teacher in half precision has many. A GPU,
+    which would have to be waited for to find them, is given numbers of which none are equal.
     """
     if log_probs.device.type == "cuda":
         return unequal(log_probs).topk(k, dim=1).indices
