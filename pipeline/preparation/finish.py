@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from pipeline.core.progress import progress
 from pipeline.core.sealed import write_sealed
+from pipeline.data.input_kinds import IMAGE
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.splits import is_labelled
 from pipeline.preparation.assign import PoolSplits, contradictory
@@ -99,7 +100,8 @@ def summary(prepared: Prepared, folder: Path) -> str:
     if manifest.signal == "grid":
         classes = f"masks, {classes}"
     elif prepared.classes_an_image is not None:
-        classes = f"multi-label, {classes}, {prepared.classes_an_image:.1f} an image"
+        each = "an image" if manifest.kind is IMAGE else f"a {manifest.kind.thing}"
+        classes = f"multi-label, {classes}, {prepared.classes_an_image:.1f} {each}"
     parts = [f"{manifest.source}, {classes}, {manifest.kind.things} {shape}, {', '.join(counts.values())}"]
     if manifest.num_repeated_in_train:
         parts.append(f"{manifest.num_repeated_in_train:,} training images repeat another one")

@@ -176,7 +176,7 @@ def test_the_last_rows_by_a_column_are_for_test(tmp_path: Path) -> None:
     assert [column["name"] for column in (data.manifest.input or {})["columns"]] == ["age", "city"]
 
 
-def test_rows_are_looked_up_in_other_tables(tmp_path: Path) -> None:
+def test_rows_are_looked_up_in_other_tables(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     users = csv_of(tmp_path, [["u1", 20, "x"], ["u2", 50, "y"], ["u3", "", "y"]], ("user", "age", "job"), "users.csv")
     rows = [[f"u{1 + number % 4}", 1 + number % 5] for number in range(80)]  # nobody knows u4
     path = csv_of(tmp_path, rows, ("user", "rating"))
@@ -191,6 +191,7 @@ def test_rows_are_looked_up_in_other_tables(tmp_path: Path) -> None:
     manifest = data.manifest
     assert manifest.signal == "binary"
     assert manifest.class_names == ["click"]
+    assert "multi-label, 1 classes, 0.4 a row, rows 3," in capfd.readouterr().err
     names = [column["name"] for column in (manifest.input or {})["columns"]]
     assert names == ["user", "age", "job"]
     split = data.split("train")
