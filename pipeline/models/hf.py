@@ -130,7 +130,7 @@ class _HfNetwork(nn.Module):
         """Returns the arguments of the network."""
         tokens = tokens if self._most is None else tokens[:, : self._most]
         num_after = len(self.after)
-        before, after = self.before.expand(len(tokens), -1), self.after.expand(len(tokens), -1)
+        before, after = self.before.expand(tokens.shape[0], -1), self.after.expand(tokens.shape[0], -1)
         ids = F.pad(torch.cat([before + 1, tokens], dim=1), (0, num_after))
         ends = (ids > 0).sum(dim=1, keepdim=True)
         ids = ids.scatter(1, ends + torch.arange(num_after, device=ids.device), after + 1)

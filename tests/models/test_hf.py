@@ -102,6 +102,16 @@ def test_a_saved_network_needs_nothing_but_its_folder(data: Path, tmp_path: Path
         assert torch.equal(read_model(to, made_by="train_teacher")(inputs), model(inputs))
 
 
+def test_a_traced_network_takes_texts_of_any_number_and_length(data: Path, tmp_path: Path) -> None:
+    portable = start(write_folder(tmp_path / "hf"), data, tmp_path / "to").build(0).eval().portable()
+    axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=500)}
+    some = torch.randint(0, 20, (3, 9)).sort(dim=1, descending=True).values
+    traced = torch.export.export(portable.network, (some,), dynamic_shapes=(axes,)).module()
+    for shape in ((1, 4), (5, 30)):
+        tokens = torch.randint(0, 20, shape).sort(dim=1, descending=True).values
+        assert torch.allclose(traced(tokens), portable.network(tokens), atol=1e-5)
+
+
 def test_an_encoder_gives_the_mean_of_its_features(data: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "hf", head=False)
     begun = start(folder, data, tmp_path / "to", new_head=True)
