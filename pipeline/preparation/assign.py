@@ -30,22 +30,22 @@ def check_pool(pool: Pool, settings: Prepare, work: Path) -> None:
     Args:
         work: The folder for lists of images that are refused.
     """
-    listing = work / "prepare.broken.tsv"
+    listing, things = work / "prepare.broken.tsv", pool.form.kind.things
     broken = next(pool.broken(), None)
     if broken and settings.broken == "refuse":
         count = write_broken(listing, pool)
-        found = f"{broken.reason}; {count:,} of {pool.num_taken:,} images are broken, listed in {listing}"
+        found = f"{broken.reason}; {count:,} of {pool.num_taken:,} {things} are broken, listed in {listing}"
         pool.clear()  # or the next run would not look at the fixed ones again
         raise DataError(broken.key, found, fix="fix or remove them, or set prepare.broken: skip in params.yaml")
     where = f"source {settings.source['kind']!r}"
     if pool.image_shape is None:
-        found = f"none of its {pool.num_taken:,} images can be decoded" if broken else "no images"
-        raise DataError(where, found, expected="images", fix="look at prepare.source in params.yaml")
+        found = f"none of its {pool.num_taken:,} {things} can be decoded" if broken else f"no {things}"
+        raise DataError(where, found, expected=things, fix="look at prepare.source in params.yaml")
     if settings.contradicting == "refuse":
         _check_contradictions(pool, work / f"prepare.{CONTRADICTIONS}")
     labels = pool.column("hard_labels")
     if not is_labelled(labels).any():
-        raise DataError(where, f"all {len(labels):,} images are unlabelled", expected="a class for some of them")
+        raise DataError(where, f"all {len(labels):,} {things} are unlabelled", expected="a class for some of them")
 
 
 def _check_contradictions(pool: Pool, listing: Path) -> None:
@@ -61,7 +61,7 @@ def _check_contradictions(pool: Pool, listing: Path) -> None:
         expected = "one class for a picture"
     pool.clear()  # or the next run would not look at the corrected ones again
     fix = f"look at {listing}, or set prepare.contradicting: drop or keep"
-    raise DataError(key, f"{found}; {len(some):,} images like these", expected=expected, fix=fix)
+    raise DataError(key, f"{found}; {len(some):,} {pool.form.kind.things} like these", expected=expected, fix=fix)
 
 
 def contradictory(pool: Pool) -> Int64[np.ndarray, " images"]:
@@ -140,13 +140,14 @@ class _Groups(NamedTuple):
 
 def _check_classes(pool: Pool, splits: PoolSplits) -> None:
     labels = pool.column("hard_labels")
+    things = pool.form.kind.things
     counts = {name: pool.numbering.counts(labels[rows]) for name, rows in splits.items()}
     for name in ("val", "test"):
         if pool.numbering.signal == "categorical":
             _check_known(pool, labels, splits[name], counts["train"], name)
         else:
-            _tell_lacking(pool, counts[name], f"{name} images")
-    _tell_lacking(pool, counts["train"], "images" if pool.numbering.signal == "categorical" else "training images")
+            _tell_lacking(pool, counts[name], f"{name} {things}")
+    _tell_lacking(pool, counts["train"], things if pool.numbering.signal == "categorical" else f"training {things}")
 
 
 def _check_known(pool: Pool, labels: np.ndarray, rows: np.ndarray, known: Mapping[str | None, int], name: str) -> None:
@@ -155,7 +156,7 @@ def _check_known(pool: Pool, labels: np.ndarray, rows: np.ndarray, known: Mappin
     numbers = [number for number, each in enumerate(names) if each in known]
     foreign = rows[~np.isin(labels[rows], numbers)][:1]
     for key in pool.keys(foreign):
-        found = f"class {names[labels[foreign[0]]]!r} is in {name}, but no training image is of it"
+        found = f"class {names[labels[foreign[0]]]!r} is in {name}, but no training {pool.form.kind.thing} is of it"
         raise DataError(key, found, fix="add some to train, or take it out")
 
 

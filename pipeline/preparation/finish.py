@@ -91,7 +91,7 @@ def summary(prepared: Prepared, folder: Path) -> str:
     """Returns one line about a data set that was written to `folder`: its size, and repeated and
     broken images.
     """
-    manifest = prepared.manifest
+    manifest, things = prepared.manifest, prepared.manifest.kind.things
     shape = " x ".join(map(str, manifest.image_shape))
     counts = {name: f"{count:,} {name}" for name, count in manifest.num_samples.items()}
     if manifest.num_unlabelled:
@@ -100,16 +100,16 @@ def summary(prepared: Prepared, folder: Path) -> str:
     if manifest.signal == "grid":
         classes = f"masks, {classes}"
     elif prepared.classes_an_image is not None:
-        each = "an image" if manifest.kind is IMAGE else f"a {manifest.kind.thing}"
+        each = "an image" if manifest.kind == IMAGE else f"a {manifest.kind.thing}"
         classes = f"multi-label, {classes}, {prepared.classes_an_image:.1f} {each}"
-    parts = [f"{manifest.source}, {classes}, {manifest.kind.things} {shape}, {', '.join(counts.values())}"]
+    parts = [f"{manifest.source}, {classes}, {things} {shape}, {', '.join(counts.values())}"]
     if manifest.num_repeated_in_train:
-        parts.append(f"{manifest.num_repeated_in_train:,} training images repeat another one")
+        parts.append(f"{manifest.num_repeated_in_train:,} training {things} repeat another one")
     for name, count in (("val", manifest.num_shared_with_val), ("test", manifest.num_shared_with_test)):
         if count:
-            parts.append(f"{count:,} {name} images are in the training set too")
+            parts.append(f"{count:,} {name} {things} are in the training set too")
     if prepared.num_duplicates:
         parts.append(f"see {folder / 'duplicates.tsv'}")
     if manifest.num_skipped:
-        parts.append(f"{manifest.num_skipped:,} broken images skipped, see {folder / 'broken.tsv'}")
+        parts.append(f"{manifest.num_skipped:,} broken {things} skipped, see {folder / 'broken.tsv'}")
     return "; ".join(parts)
