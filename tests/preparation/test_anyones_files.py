@@ -515,7 +515,7 @@ def test_make_new_hands_over_any_path_as_it_was_typed(name: str, tmp_path: Path)
     (put(tmp_path / ".venv/bin/python", script.encode())).chmod(0o755)
     done = run(tmp_path, "make", "-s", "new", f"NAME=../{name}", f"DATA=images/{name}", "SOURCE=manifest")
     words = done.stdout.split("\0")[:-1]
-    assert words == ["--source=manifest", "--minutes=30", f"--path=images/{name}", "--", f"../{name}"]
+    assert words == ["--minutes=30", "--source=manifest", f"--path=images/{name}", "--", f"../{name}"]
     done = run(tmp_path, "make", "-s", "new", f"NAME=../{name}", f"DATA=images/{name}", "LATER=1")
     assert done.stdout.split("\0")[3:5] == ["--later", "--"]
 

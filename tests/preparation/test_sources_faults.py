@@ -151,7 +151,7 @@ def manifest_that_is_lost(here: Path) -> Source:
     return source("manifest", here / "lost.csv")
 
 
-@reports("HERE/t.xlsx: ends in '.xlsx'; expected a table in .csv, .tsv, .jsonl or .parquet")
+@reports("HERE/t.xlsx: ends in '.xlsx'; expected a table in .csv, .tsv, .jsonl (each packed as .gz, too) or .parquet")
 def manifest_of_another_kind(here: Path) -> Source:
     return manifest(here, "", "t.xlsx")
 
