@@ -168,7 +168,7 @@ def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, name: str) -> Non
 def test_a_bad_file_is_reported_by_its_name_or_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_folder(tmp_path / "tones")
     put(folder / "low/empty.wav", np.zeros(0, np.int16))
-    with pytest.raises(DataError, match=r"low/empty\.wav: has no samples; 1 of 41 images are broken"):
+    with pytest.raises(DataError, match=r"low/empty\.wav: has no samples; 1 of 41 sounds are broken"):
         prepared(tmp_path, {"kind": "sound_folder", "path": str(folder)})
     data = prepared(tmp_path, {"kind": "sound_folder", "path": str(folder)}, broken="skip")
     assert data.manifest.num_skipped == 1

@@ -34,7 +34,7 @@ class Positive:
     """
 
     class_name: Annotated[str, Field(min_length=1)]
-    at_least: float
+    at_least: Annotated[float, Field(ge=-1e300, le=1e300)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

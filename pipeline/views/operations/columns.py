@@ -19,7 +19,7 @@ from pipeline.views.operations.mixing import Mixing
 _KEY = 0x636F6C756D6E73  # of the words that are drawn for columns
 
 #: Numbers of columns, from 0 on, in the order of the data set; None: all of them.
-Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
+Numbers = Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 20)], ...], Field(min_length=1)] | None
 
 
 def chosen_columns(
