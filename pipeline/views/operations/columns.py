@@ -13,7 +13,7 @@ from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.core.seeding import philox
 from pipeline.data.row_columns import MISSING
-from pipeline.views.operations.base import Probability, SampleOperation
+from pipeline.views.operations.base import Operation, Probability, SampleOperation
 from pipeline.views.operations.mixing import Mixing
 
 _KEY = 0x636F6C756D6E73  # of the words that are drawn for columns
@@ -41,18 +41,31 @@ def chosen_columns(
     return chosen
 
 
-def _draws(words: torch.Tensor, share: float) -> torch.Tensor:
-    return torch.stack([torch.full_like(words[0], round(share * 2**32)), words[0], words[1]], dim=1)
+class _SomeColumns(Operation):
+    """An operation that happens to columns by chance: to `share` of those that `columns` names."""
 
+    share: float
+    columns: Numbers
 
-def _check_numbers(numbers: Sequence[int] | None, input_shape: Sequence[int], where: str) -> None:
-    if wrong := [number for number in numbers or () if number >= input_shape[0]]:
-        found = f"{wrong[0]}, and rows have {input_shape[0]} columns"
-        raise ConfigError(f"{where}.columns", found, expected=f"0 to {input_shape[0] - 1}")
+    input_kind = "row"
+    num_words = 2
+
+    @property
+    def still(self) -> tuple[int, ...]:
+        return (0, 0, 0)
+
+    def draw(self, words: torch.Tensor) -> torch.Tensor:
+        """Returns the probability in units of 2^-32, and two words for `chosen_columns`."""
+        return torch.stack([torch.full_like(words[0], round(self.share * 2**32)), words[0], words[1]], dim=1)
+
+    def check(self, input_shape: Sequence[int], where: str) -> None:
+        if wrong := [number for number in self.columns or () if number >= input_shape[0]]:
+            found = f"{wrong[0]}, and rows have {input_shape[0]} columns"
+            raise ConfigError(f"{where}.columns", found, expected=f"0 to {input_shape[0] - 1}")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropColumns(SampleOperation):
+class DropColumns(_SomeColumns, SampleOperation):
     """A view in which columns lose their value: each with probability `share`, of those that
     `columns` names.
 
@@ -66,26 +79,12 @@ class DropColumns(SampleOperation):
     share: Probability
     columns: Numbers = field(default=None)
 
-    input_kind = "row"
-    num_words = 2
-
-    @property
-    def still(self) -> tuple[int, ...]:
-        return (0, 0, 0)
-
-    def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """Returns the probability in units of 2^-32, and two words for `chosen_columns`."""
-        return _draws(words, self.share)
-
-    def check(self, input_shape: Sequence[int], where: str) -> None:
-        _check_numbers(self.columns, input_shape, where)
-
     def apply(self, inputs: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return inputs.masked_fill(chosen_columns(draws, inputs.shape[1], self.columns), MISSING)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SwapColumns(Mixing):
+class SwapColumns(_SomeColumns, Mixing):
     """A view in which columns take the partner's value: each with probability `share`, of those
     that `columns` names. The hard label stays the row's own; the teacher labels the view as it is.
 
@@ -99,20 +98,7 @@ class SwapColumns(Mixing):
     share: Annotated[float, Field(ge=0, le=0.5)]
     columns: Numbers = field(default=None)
 
-    input_kind = "row"
     mixes_labels = False
-    num_words = 2
-
-    @property
-    def still(self) -> tuple[int, ...]:
-        return (0, 0, 0)
-
-    def draw(self, words: torch.Tensor) -> torch.Tensor:
-        """Returns the probability in units of 2^-32, and two words for `chosen_columns`."""
-        return _draws(words, self.share)
-
-    def check(self, input_shape: Sequence[int], where: str) -> None:
-        _check_numbers(self.columns, input_shape, where)
 
     def mix(self, inputs: torch.Tensor, partners: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return torch.where(chosen_columns(draws, inputs.shape[1], self.columns), partners, inputs)
