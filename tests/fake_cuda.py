@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 DEVICE = torch.device("cuda", 0)
 _TOP = Path(__file__).parents[1]
+_ROOMS = tuple(_TOP / room for room in ("pipeline", "potstill", "stages"))  # a .venv lies in _TOP too
 
 #: The places that wait for the device, and why they must.
 WAITS = {
@@ -69,7 +70,7 @@ def _place() -> str:
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         is_part = frame.f_code.co_name.startswith("<")  # a comprehension: of the function around it
-        if path.is_relative_to(_TOP) and path.parent != Path(__file__).parent and not is_part:
+        if not is_part and any(path.is_relative_to(room) for room in _ROOMS):
             return f"{path.relative_to(_TOP)}: {frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return "a test"
