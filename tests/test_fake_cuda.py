@@ -7,6 +7,7 @@ values where there is a device.
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +207,11 @@ class Everywhere(nn.Module):
 @pytest.mark.parametrize(("loss_name", "name"), [*fitting()])
 def test_an_objective_neither_mixes_devices_nor_waits(loss_name: str, name: str) -> None:
     objective, model, batch = lesson(loss_name, name)
-    with torch.autocast("cuda", torch.bfloat16):
-        loss = objective(model, batch, DEVICE)
-    assert (loss.device, loss.dtype, loss.shape) == (DEVICE, torch.float32, ())
+    blend = objective.blend(batch.soft_targets, batch.hard_labels, None)  # the targets alone, where there is none
+    for targets in {id(each): each for each in (batch.soft_targets, blend)}.values():
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = objective(model, replace(batch, soft_targets=targets), DEVICE)
+        assert (loss.device, loss.dtype, loss.shape) == (DEVICE, torch.float32, ())
 
 
 def test_every_loss_of_the_table_is_tried() -> None:

@@ -8,11 +8,12 @@ from jaxtyping import Float
 
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import SparseTargets
+from pipeline.student.blends import Blend
 from pipeline.training.batches import Batch
 from pipeline.training.epochs import join_tensors
 
 Rows = Float[torch.Tensor, "_ _"] | SparseTargets
-Targets = Rows | PositionTargets | None
+Targets = Rows | PositionTargets | Blend | None
 Features = Float[torch.Tensor, "_ _"] | None
 #: What a student learns from beside hard labels.
 Lesson = tuple[Targets, Features]
@@ -26,7 +27,7 @@ class LabelledBatch(Batch):
     teacher's embeddings, where a student learns from these.
     """
 
-    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | PositionTargets | None = None
+    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | PositionTargets | Blend | None = None
     features: Float[torch.Tensor, "batch dimensions"] | None = None
     epoch: int = 0
 
@@ -38,10 +39,15 @@ class LabelledBatch(Batch):
 
 def join_targets(parts: Sequence[Targets]) -> Targets:
     """Returns the soft targets of consecutive pieces as one; None where the pieces have none."""
+    if len(parts) == 1:
+        return parts[0]
+    blends = [part for part in parts if isinstance(part, Blend)]
+    if blends:
+        return Blend.join(blends)
     at_positions = [part for part in parts if isinstance(part, PositionTargets)]
     if at_positions:
         return PositionTargets.join(at_positions, _join_rows([part.rows for part in at_positions]))
-    there = [part for part in parts if part is not None and not isinstance(part, PositionTargets)]
+    there = [part for part in parts if isinstance(part, (torch.Tensor, SparseTargets))]
     return _join_rows(there) if there else None
 
 

@@ -3,7 +3,8 @@
 The split may be in memory or streamed from disk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +18,12 @@ from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels
 from pipeline.labels.reader import StoreReader
-from pipeline.signals import Signal
+from pipeline.signals import HardLabels, Signal
 from pipeline.student.batches import LabelledBatch, Lesson, Targets, cut_lesson, join_lessons
 from pipeline.student.shown_views import shown_view
 from pipeline.training.batches import WHOLE, Batch, Share, num_steps
 from pipeline.training.epochs import Epoch, Window, join_pieces
+from pipeline.training.hard_labels import Partners, partners_of
 
 # Labels are joined and decoded for many batches at once, in pieces of about this many numbers. For
 # ten classes that takes a fifth of the time of decoding batch by batch, and it stays within a
@@ -29,6 +31,7 @@ from pipeline.training.epochs import Epoch, Window, join_pieces
 _DECODED_ENTRIES = 1 << 18
 _DECODED_BATCHES = 64
 _CPU = torch.device("cpu")
+Blending = Callable[[Targets, HardLabels, Partners | None], Targets]
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class LabelledViews:
         check_canaries(store.canaries, split, store.views, store.location, self.row_order, store.remedies)
         #: The embeddings of the same views, where a student learns from these.
         self.features: JoinedStore | None = None
+        #: Makes soft targets and hard labels one; None: batches carry them apart.
+        self.blend: Blending | None = None
 
     def learn_features(self, store: StoreReader) -> None:
         """Has batches carry the embeddings of another store of the same views.
@@ -107,6 +112,12 @@ class LabelledViews:
         choose_held([*([] if self.temperature is None else [self.joined]), self.features])
         self.is_trained = np.ones(len(self.split), dtype=bool)
         self.num_samples = len(self.split)
+
+    def blended(self, blend: Blending) -> "LabelledViews":
+        """Returns the same views, whose batches carry soft targets and hard labels blended."""
+        views = copy(self)
+        views.blend = blend
+        return views
 
     @property
     def signal(self) -> Signal:
@@ -241,9 +252,12 @@ class _SharedEpoch:
                 decoded[key] = store.codec.targets(there, temperature)
             return decoded[key]
 
-        lessons: list[Lesson] = []
+        plan, lessons = window.plan, list[Lesson]()
         for views in self._several:
             soft = None if views.temperature is None else read(views.store, views.temperature, views.device)
+            if views.blend is not None and isinstance(soft, torch.Tensor):
+                partners = partners_of(plan.partner_labels(places), plan.own_shares(places))
+                soft = views.blend(soft, plan.labels(places), partners)
             features = None if views.features is None else read(views.features.store, 1.0, views.device)
             assert features is None or isinstance(features, torch.Tensor), "embeddings are dense"
             lessons.append((soft, features))

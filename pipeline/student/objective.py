@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.data.splits import is_labelled
-from pipeline.signals import Signal
+from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL
-from pipeline.student.batches import LabelledBatch
+from pipeline.student.batches import LabelledBatch, Targets
+from pipeline.student.blends import Blend
 from pipeline.student.feature_losses import FeatureLoss
 from pipeline.student.losses import SoftLoss
-from pipeline.training.hard_labels import hard_label_loss
+from pipeline.training.hard_labels import Partners, hard_label_loss, hard_label_parts
 
 
 @dataclass(frozen=True)
@@ -55,35 +56,65 @@ class Objective:
         answers = model(batch.inputs.to(device, non_blocking=True))
         logits, embedding = answers if isinstance(answers, tuple) else (answers, None)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        # Of no class's labels: 0, with a gradient for the head, which several processes exchange.
-        loss: Tensor | float = 0.0 if self.hard_weight or self.soft_weight else 0.0 * logits.sum(dim=1)
-        # 2. The hard labels.
-        if self.hard_weight:
-            loss = self.hard_weight * self._hard(logits, batch)
-        # 3. The soft targets.
-        if self.soft_weight:
-            assert batch.soft_targets is not None, "the views were opened with a temperature"
-            hard_labels = batch.hard_labels.to(device, non_blocking=True)
-            soft = self.loss(logits, batch.soft_targets, hard_labels, temperature=self.temperature, epoch=batch.epoch)
-            loss = loss + self.soft_weight * soft
-        # 4. The features.
+        # 2. Hard labels and soft targets.
+        if isinstance(batch.soft_targets, Blend):
+            loss = batch.soft_targets.mean_loss(logits)
+        elif self.hard_weight or self.soft_weight:
+            loss = self._of_each(logits, batch).mean()
+        else:  # 0, with a gradient for the head, which several processes exchange
+            loss = 0.0 * logits.sum()
+        # 3. The features.
         if self.features is not None:
             assert embedding is not None and batch.features is not None, "student and views were opened with them"  # noqa: PT018
             loss = loss + self.features.weight * self.features.loss(embedding.float(), batch.features)
-        assert isinstance(loss, Tensor), "settings are checked: one of the weights is positive"
-        return loss.mean()
+        return loss
+
+    def blend(self, targets: Targets, hard_labels: HardLabels, partners: Partners | None) -> Targets:
+        """Returns soft targets blended with the hard labels of the same views, as `__call__` takes
+        them quickest; the targets alone where the loss is not linear in log-probabilities.
+        """
+        found = self.loss.slopes(targets, self.temperature) if self.soft_weight else None
+        if found is None:
+            return targets
+        slopes, constants = (self.soft_weight * each for each in found)
+        blended = {self.temperature: slopes}
+        if self.hard_weight:
+            parts = hard_label_parts(
+                hard_labels,
+                slopes.shape[1],
+                slopes.device,
+                partners=partners,
+                label_smoothing=self.label_smoothing,
+                weights=self.class_weights,
+            )
+            blended[1.0] = blended.get(1.0, 0.0) - self.hard_weight * parts
+        return Blend(blended, constants)
+
+    def _of_each(self, logits: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
+        """Returns the loss of each view against its hard label and its soft targets."""
+        loss: Tensor | None = None
+        if self.hard_weight:
+            loss = _times(self.hard_weight, self._hard(logits, batch))
+        if self.soft_weight:
+            targets, temperature = batch.soft_targets, self.temperature
+            assert targets is not None and not isinstance(targets, Blend), "the views were opened with a temperature"  # noqa: PT018
+            labels = batch.hard_labels.to(logits.device, non_blocking=True)
+            soft = _times(
+                self.soft_weight, self.loss(logits, targets, labels, temperature=temperature, epoch=batch.epoch)
+            )
+            loss = soft if loss is None else loss + soft
+        assert loss is not None, "one of the weights is positive"
+        return loss
 
     def _hard(self, logits: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
         """Returns the cross-entropy of each view, 0 for those without a hard label."""
         values = hard_label_loss(logits, batch, self.label_smoothing, self.class_weights, self.signal)
-        known = _is_labelled(batch)
-        return values if known.all() else values * known.to(values.device, values.dtype, non_blocking=True)
+        if batch.partner_labels is None:
+            return values
+        known = is_labelled(batch.hard_labels) & is_labelled(batch.partner_labels)
+        return values * known.to(values.device, values.dtype, non_blocking=True)
 
 
-def _is_labelled(batch: LabelledBatch) -> Bool[Tensor, " batch"]:
-    """Returns whether each view has a hard label, on the CPU.
-
-    Hard labels come from there; to ask a GPU would be to wait for it.
-    """
-    known = is_labelled(batch.hard_labels)
-    return known if batch.partner_labels is None else known & is_labelled(batch.partner_labels)
+def _times(weight: float, values: Tensor) -> Tensor:
+    """Returns their product; most weights are 1, and each operation of a small step counts."""
+    return values if weight == 1 else weight * values

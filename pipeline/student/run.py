@@ -180,7 +180,7 @@ class Students:
         torch.manual_seed(settings.seed + team.rank)
         workplace = Workplace(plan.scratch.folder, device, plan.title, team, plan.where)
         run = _trainer(plan, begin, model, task, settings.fit, workplace)
-        return Student(run, model, images, views, meta, chosen)
+        return Student(run, model, images, task.views, meta, chosen)
 
     def _choose(self, plan: Plan, begin: Start) -> tuple[TrainStudent, dict[str, Any]]:
         """Returns a row with what short trials of this very student choose, and their figures.

@@ -28,23 +28,26 @@ class StudentTask(Task[LabelledBatch]):
         device: torch.device,
         team: Team = ALONE,
     ) -> None:
-        self._settings, self._views, self._device, self._share = settings, views, device, team.share
+        self._settings, self._device, self._share = settings, device, team.share
         signal = views.signal
         if settings.hard_weight:
             need_maps(views.store.views, signal.kind, f"hard_weight {settings.hard_weight}")
         weights = class_weights(views.split.hard_labels, settings.class_balance, device, signal)
         objective = settings.objective(settings.known_temperature)
         self._objective = replace(objective, class_weights=weights, signal=signal)
+        #: The views, with labels as the loss takes them quickest.
+        self.views = views.blended(self._objective.blend)
         self._weight = team.share.weight(min(settings.fit.batch_size, views.num_samples))
         self._validation = Validation(val, views.joined.budget, device, team, signal)
         self.steps_per_epoch = views.steps_per_epoch(settings.fit.batch_size)
 
     def batches(self, epoch: int, start_step: int) -> Iterator[LabelledBatch]:
         size, seed = self._settings.fit.batch_size, self._settings.seed
-        return self._views.batches(epoch, start_step, batch_size=size, seed=seed, share=self._share)
+        return self.views.batches(epoch, start_step, batch_size=size, seed=seed, share=self._share)
 
     def loss(self, model: nn.Module, batch: LabelledBatch) -> torch.Tensor:
-        return self._weight * self._objective(model, batch, self._device)
+        loss = self._objective(model, batch, self._device)
+        return loss if self._weight == 1 else self._weight * loss
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         return self._validation.measure(model)

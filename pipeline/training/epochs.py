@@ -213,4 +213,6 @@ def _join(pieces: Sequence[Batch]) -> Batch:
 def join_tensors(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     """Returns tensors that either all are there or all are not as one; None where they are not."""
     there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
+    if len(there) <= 1:
+        return there[0] if there else None
+    return torch.cat(there)

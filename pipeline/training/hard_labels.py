@@ -5,9 +5,13 @@ of classes in it.
 import torch
 from jaxtyping import Float
 
+from pipeline.data.splits import is_labelled
 from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.training.batches import Batch
+
+#: The labels of the second samples of mixed views, and the shares of the first ones.
+Partners = tuple[HardLabels, Float[torch.Tensor, " batch"]]
 
 
 def class_weights(
@@ -49,19 +53,22 @@ def hard_label_loss(
         weights: As for `mixed_cross_entropy`.
         signal: What the hard labels say.
     """
-    partners = None
-    if batch.partner_labels is not None and batch.own_shares is not None:
-        partners = batch.partner_labels, batch.own_shares
+    partners = partners_of(batch.partner_labels, batch.own_shares)
     return mixed_cross_entropy(
         logits, batch.hard_labels, partners=partners, label_smoothing=label_smoothing, weights=weights, signal=signal
     )
+
+
+def partners_of(labels: HardLabels | None, own_shares: Float[torch.Tensor, " batch"] | None) -> Partners | None:
+    """Returns what mixed views have besides their own label; None: views are plain."""
+    return None if labels is None or own_shares is None else (labels, own_shares)
 
 
 def mixed_cross_entropy(
     logits: Float[torch.Tensor, "batch classes *grid"],
     hard_labels: HardLabels,
     *,
-    partners: tuple[HardLabels, Float[torch.Tensor, " batch"]] | None = None,
+    partners: Partners | None = None,
     label_smoothing: float = 0.0,
     weights: Float[torch.Tensor, " known_classes"] | None = None,
     signal: Signal = CATEGORICAL,
@@ -92,3 +99,31 @@ def mixed_cross_entropy(
         return own
     own_shares = partners[1].to(device, non_blocking=True)
     return own_shares * own + (1 - own_shares) * loss(partners[0])
+
+
+def hard_label_parts(
+    hard_labels: HardLabels,
+    num_classes: int,
+    device: torch.device,
+    *,
+    partners: Partners | None = None,
+    label_smoothing: float = 0.0,
+    weights: Float[torch.Tensor, " known_classes"] | None = None,
+) -> Float[torch.Tensor, "batch classes"]:
+    """Returns the part of each class in `mixed_cross_entropy` of one class of several, on a device:
+    it is minus the sum of part times log-probability. A view without a label, or mixed with one
+    that has none, has no part.
+    """
+
+    def parts(labels: HardLabels) -> Float[torch.Tensor, "batch classes"]:
+        there = labels.to(device, non_blocking=True)
+        known = (there >= 0) * (1.0 if weights is None else weights[there])
+        every = (known * (label_smoothing / num_classes))[:, None].repeat(1, num_classes)
+        return every.scatter_add_(1, there.clamp(min=0)[:, None], (known * (1 - label_smoothing))[:, None])
+
+    own = parts(hard_labels)
+    if partners is None:
+        return own
+    both = (is_labelled(hard_labels) & is_labelled(partners[0])).to(device, non_blocking=True)
+    own_shares = partners[1].to(device, non_blocking=True)
+    return (both * own_shares)[:, None] * own + (both * (1 - own_shares))[:, None] * parts(partners[0])

@@ -127,7 +127,8 @@ class Trainer(Generic[AnyBatch]):
             ):
                 with computing_in(self.state.precision, self.device):
                     loss = self.task.loss(self._replica, batch)
-                (loss / min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)).backward()
+                together = min(self.settings.accumulate_batches, self.task.steps_per_epoch - first)
+                (loss if together == 1 else loss / together).backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -16,6 +16,7 @@ from pipeline.labels.targets import Detail, SparseTargets
 from pipeline.signals import SignalKind, StoredKind
 from pipeline.student.losses.standardise import standardise
 
+Linear = tuple[Float[Tensor, "labels classes"], Float[Tensor, " labels"]]
 _FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
 _LEAST_STANDARDISED = 3
 #: How much of the teacher's distribution labels hold, and which stores hold so much.
@@ -94,6 +95,12 @@ class SoftLoss(ABC):
 
     @abstractmethod
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor: ...
+
+    def slopes(self, soft_targets: Any, temperature: float) -> Linear | None:
+        """Returns the loss of each target as slopes of the student's log-probabilities at the
+        temperature, and constants; None: it is not linear in them.
+        """
+        return None
 
     def warmed_up(self) -> "SoftLoss":
         """Returns the same loss as it is after its warm-up, if it has one: for a short trial."""
