@@ -30,12 +30,23 @@ _ROOMS = tuple(_TOP / room for room in ("pipeline", "potstill", "stages"))  # a 
 WAITS = {
     "pipeline/labels/fields.py: encode_logits": "labels leave the device to be written",
     "pipeline/models/text_classifier.py: to_network": "the longest text decides how much is computed",
+    "pipeline/training/validation.py: logits": "of maps, what is kept of each piece leaves the device",
 }
 _NUMBER = 3  # stands for one that a place may wait for
 
 
 class WaitingError(Exception):
     """An error that something waits for the device."""
+
+
+class Queue:
+    """The device's queue of work; it counts how often somebody waits for all of it."""
+
+    waits = 0
+
+    @classmethod
+    def synchronize(cls) -> None:
+        cls.waits += 1
 
 
 class _Watch(TorchDispatchMode):
@@ -51,14 +62,16 @@ class _Watch(TorchDispatchMode):
         if not is_there and (device is None or torch.device(device).type == "cpu"):
             with _disable_current_modes():
                 return func(*args, **given)
+        whole = func.name().startswith("aten::to.")  # so it comes in inference mode, not in its parts
         try:
-            found = func(*args, **given)
+            found = (func.decompose if whole else func)(*args, **given)
         except (DataDependentOutputException, DynamicOutputShapeException):
             if _place() in WAITS:
                 return _NUMBER
             raise WaitingError(f"{_place()} asks the device for a number ({func})") from None
         if any(each.device.type == "cuda" for each in tensors):
-            for each in tree_leaves(found):
+            named = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | given
+            for each in [] if named.get("non_blocking") else tree_leaves(found):
                 if isinstance(each, torch.Tensor) and each.device.type == "cpu" and _place() not in WAITS:
                     raise WaitingError(f"{_place()} copies from the device ({func})")
         return found
@@ -81,5 +94,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has tensors on `DEVICE` be fake ones, and autocast be as on a device with bfloat16."""
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr("torch.cuda.current_stream", lambda *_: Queue)
+    Queue.waits = 0
     with FakeTensorMode(allow_non_fake_inputs=True), _Watch():
         yield

@@ -6,7 +6,8 @@ values where there is a device.
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_split
-from fake_cuda import DEVICE, WaitingError, fake_cuda
+from fake_cuda import DEVICE, Queue, WaitingError, fake_cuda
 from kinds import COLUMNS, RATE_HZ, make_kind_split, tokenizer_json
 from runs import make_task, recipe
-from stores import BINARY, GRID, LABELLED, SPLIT, Row, manifest_of, outputs_of, tables_of
+from stores import BINARY, GRID, LABELLED, SPLIT, Row, begin, make, manifest_of, outputs_of, tables_of
 from test_moved_maps import with_maps
 from test_views import ALL, spec_of
 from tokenizers import Tokenizer
@@ -27,24 +28,37 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 import pipeline.student.losses.kd
 import pipeline.views.operations.colour
 from pipeline.core.errors import ConfigError
+from pipeline.data.dataset import ImageDataset
 from pipeline.data.input_kinds import InputKindName
+from pipeline.data.signal_kinds import SignalKind
+from pipeline.evaluation.corruptions import CORRUPTIONS
+from pipeline.evaluation.corruptions.base import Robustness
+from pipeline.evaluation.exam import Exam
+from pipeline.evaluation.marks import MARKS
+from pipeline.labelling.dump import dump_labels
+from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher, compute_logits
+from pipeline.labelling.write_behind import WriteBehind
 from pipeline.labels.encodings import Codec, build_encoding
 from pipeline.labels.fields import encode_logits
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import SparseTargets
 from pipeline.models import Classifier, ClassifierSpec, convnet_small
+from pipeline.models.predict import predict_logits
 from pipeline.models.row_classifier import RowClassifier
 from pipeline.models.row_families import deepfm_small
 from pipeline.models.sound_classifier import SoundClassifier, Spectra
 from pipeline.models.text_classifier import TextClassifier
 from pipeline.models.text_families import textconv_small
+from pipeline.preparation.write import write_dataset
 from pipeline.signals import signal_named
 from pipeline.student.batches import LabelledBatch, Targets
+from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.losses import LOSSES, build_loss
 from pipeline.student.objective import Objective
 from pipeline.training.run import Workplace
 from pipeline.training.trainer import Trainer
+from pipeline.training.validation import Validation
 from pipeline.views.operations import OPERATIONS
 from pipeline.views.plan import plan_view
 from pipeline.views.spec import ViewSpec
@@ -120,6 +134,91 @@ def test_labels_are_encoded_on_the_device_and_leave_it_once(row: Row) -> None:
             values.dtype,
             values.shape,
         )
+
+
+@pytest.mark.usefixtures("cuda")
+@EACH
+def test_a_dumps_loop_hands_every_block_over_without_a_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row
+) -> None:
+    monkeypatch.setattr("pipeline.labelling.dump.WriteBehind", Handed)
+    writer = begin(tmp_path / "x.zarr", row)
+    manifest, counts = writer.manifest, list[int]()
+    split = (SPLIT if manifest.positions is None else with_maps(20, (1, *manifest.positions))).to(DEVICE)
+    model = network() if manifest.positions is None else Everywhere().to(DEVICE)
+    dump_labels(Teacher(model, DEVICE, 8), split, manifest.blocks(), [Target(writer)], counts.append)
+    assert sum(counts) == manifest.num_labels
+    blocks = [write.args for write in Handed.last if len(write.args) == 3]
+    assert {block for block, _, _ in blocks} == {*manifest.blocks()}
+    for block, _, logits in blocks:
+        assert (logits.values.device, len(logits.values)) == (DEVICE, len(block.rows))
+        assert Queue.waits == 0
+
+
+class Handed(WriteBehind):
+    """A writer that keeps what it is handed: writing looks at values."""
+
+    last: list[Any]
+
+    def __init__(self, device: torch.device) -> None:
+        type(self).last = []
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add(self, write: Any, claimed: ExitStack) -> None:
+        self.last.append(write)
+        claimed.close()
+
+    def finish(self) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_prediction_waits_once_for_all_batches() -> None:
+    split = make_split(24)
+    logits = predict_logits(network(), split.in_order(8), DEVICE, precision="bfloat16")
+    assert (logits.device.type, logits.dtype, logits.shape) == ("cpu", torch.float32, (24, 6))
+    assert Queue.waits == 1
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("signal", ["categorical", "grid"])
+def test_a_validation_split_is_predicted_on_the_device(signal: SignalKind) -> None:
+    model = network() if signal == "categorical" else Everywhere().to(DEVICE)
+    logits = Validation(SPLIT, None, DEVICE, signal=signal_named(signal)).logits(model)
+    assert (logits.device.type, logits.shape[:2]) == ("cpu", (20, 6))
+
+
+def test_a_test_split_and_its_corruptions_are_predicted_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path, "test", list("abcdef"), dict.fromkeys(("train", "val", "test"), SPLIT))
+    test, shapes = ImageDataset(tmp_path).stream("test"), list[torch.Size]()
+    judged = copy(MARKS["categorical"])
+    monkeypatch.setattr(type(judged), "score", lambda _, logits, __: shapes.append(logits.shape) or 1.0)
+    exam = Exam(test, Robustness(num_images=8, severity=3, seed=1), 8, DEVICE, judged)
+    with fake_cuda(monkeypatch):
+        model = network()
+        logits = exam.logits(model, lambda count: None)
+        assert (logits.device.type, logits.shape, Queue.waits) == ("cpu", (20, 6), 1)
+        exam.corrupted(model, logits, lambda count: None)
+    assert shapes == [(8, 6)] * (len(CORRUPTIONS) + 1)
+    assert Queue.waits == 1 + len(CORRUPTIONS)
+
+
+@pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
+def test_labels_are_joined_with_views_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+    store = make(tmp_path / "x.zarr", row)
+    with fake_cuda(monkeypatch):
+        placement = Placement(DEVICE, resident=SPLIT.to(DEVICE))
+        views = LabelledViews(SPLIT, store, store.manifest.class_names, 1.0, placement)
+        batches = [*views.batches(1, 0, batch_size=8, seed=0)]
+    assert len(batches) == 2
+    for batch in batches:
+        assert batch.inputs.device == DEVICE
+        assert batch.inputs.dtype == torch.uint8
+        assert all(each.device == DEVICE for each in tensors_of(batch.soft_targets))
 
 
 def tensors_of(targets: Targets) -> list[torch.Tensor]:
