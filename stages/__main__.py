@@ -79,6 +79,9 @@ COMMANDS: dict[str, dict[str, Entry | dict[str, Entry]]] = {
         "export": Entry("export", "Write a student as ONNX (float32 and int8) and safetensors files."),
         "report": Entry("report", "Put all results on one page, reports/report.html."),
     },
+    "Machines": {
+        "ray": Entry("ray_workers", "Run a stage's workers on a Ray cluster, or by a Ray of this machine."),
+    },
 }
 
 

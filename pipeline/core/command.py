@@ -1,20 +1,26 @@
 """A stage as a command."""
 
 from collections.abc import Callable
+from inspect import signature
+from typing import Any
 
 import typer
 
 from pipeline.core.errors import one_line_errors
 
+_AS_THEY_STAND: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
 
 def stage_app(*mains: Callable[..., None]) -> typer.Typer:
     """Returns a command whose options are the parameters of `main`.
 
-    Several functions become subcommands of their names.
+    Several functions become subcommands of their names. A parameter `words` takes another program's
+    command as it stands, with its own options.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     for main in mains:
-        app.command()(one_line_errors()(main))  # inside, because typer handles Ctrl-C itself
+        settings = _AS_THEY_STAND if "words" in signature(main).parameters else None
+        app.command(context_settings=settings)(one_line_errors()(main))  # inside, because typer handles Ctrl-C itself
     return app
 
 

@@ -44,6 +44,7 @@ COMMANDS = (
     "repair",
     "doctor",
     "new_project",
+    "ray_workers",
 )  # scripts beside the DAG
 
 
