@@ -17,6 +17,7 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
 from pipeline.core.scratch import SharedScratch
+from pipeline.core.workers import Claims, this_worker
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
@@ -26,7 +27,6 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import fitting_encodings, plan_dump
 from pipeline.labelling.teacher import Teacher, check_teacher, embedding_size, teacher_precision
-from pipeline.labelling.workers import Claims, this_worker
 from pipeline.labels.encodings import encodings_of, read_encodings
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device

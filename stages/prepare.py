@@ -1,30 +1,51 @@
 """The stage `prepare`: from raw images to `data/prepare` (images, hard labels, sample ids, splits,
 lists).
+
+Any number of processes may run it at once (a SLURM array, a Kubernetes indexed job, torchrun, or by
+hand with `--worker i/n`): they share one folder and its pieces, and the first one that finds all of
+them there publishes.
 """
 
+import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
-from pipeline.core.progress import say
-from pipeline.core.scratch import WORK, Scratch
-from pipeline.preparation.assign import assign_splits, check_pool
+from pipeline.core.progress import progress, say
+from pipeline.core.scratch import WORK, SharedScratch
+from pipeline.core.workers import this_worker
+from pipeline.preparation.assign import PoolSplits, assign_splits, check_pool
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
-from pipeline.preparation.filling import filled_pool
-from pipeline.preparation.finish import summary, write_pool
+from pipeline.preparation.filling import Filling
+from pipeline.preparation.finish import files_of_splits, finish_dataset, summary
+from pipeline.preparation.helpers import Helpers
 from pipeline.preparation.listing import list_images
+from pipeline.preparation.numbering import Numbering
+from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files, check_unchanged
 from pipeline.preparation.settings import Prepare
+from pipeline.preparation.sharing import filled_pool, write_files
+from pipeline.preparation.site import Site
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.understood import understand
 
 
 def main(
-    params: Path = PARAMS, raw: Path = Path("data/raw"), out: Path = Path("data/prepare"), work: Path = WORK
+    params: Path = PARAMS,
+    raw: Path = Path("data/raw"),
+    out: Path = Path("data/prepare"),
+    work: Path = WORK,
+    worker: Annotated[str | None, typer.Option(help="i/n: this process is worker i of n that share `work`.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="The most that it uses; by itself one a core.")] = None,
 ) -> None:
     settings = load_section(Prepare, "prepare", params)
+    me = this_worker(worker, os.environ)
     source = build_source(settings.source, f"{params}: prepare.source")
     settings.check(f"{params}: prepare")
     settings.check_kind(f"{params}: prepare", source.input_kind)
@@ -37,23 +58,49 @@ def main(
         "files": files,
         "named": settings.files(),
     }
-    with Scratch(out, decides, work, code=Path(__file__)) as scratch:
-        if scratch.done:
-            return
-        # 1. Classes, splits and files as they were understood, before anything is made of them.
-        listing = list_images(source, raw)
-        form = listing.look.decided(settings, source, raw)
-        for line in understand(source, class_names, listing, settings, form).lines():
-            say(f"prepare: {line}")
-        # 2. One pass over the source: every sample made ready and kept on disk.
-        pool = filled_pool(scratch.folder, source, raw, class_names, form)
-        # 3. The split of each image.
-        check_pool(pool, settings, work)
-        splits = assign_splits(pool, settings, source)
-        # 4. The data set, written in the order of its rows.
-        check_unchanged(source, files, pool)
-        prepared = write_pool(scratch.output, pool, splits, source.kind, records=scratch.folder)
-        scratch.publish()
+    with SharedScratch(out, decides, work, code=Path(__file__)) as scratch:
+        claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
+        prepared = None
+        try:
+            if not scratch.done:
+                # 1. Classes, splits and files as they were understood, before anything is made of
+                # them.
+                listing = list_images(source, raw)
+                form = listing.look.decided(settings, source, raw)
+                for line in understand(source, class_names, listing, settings, form).lines():
+                    say(f"prepare: {line}")
+                numbering, count = Numbering(class_names, source.signal), source.count(raw)
+                site = Site(scratch.folder, claimed, me)
+                filling = Filling(site, source, raw, numbering, form)
+
+                def assign(pool: Pool) -> PoolSplits:
+                    check_pool(pool, settings, work)
+                    splits = assign_splits(pool, settings, source)
+                    check_unchanged(source, files, pool)
+                    return splits
+
+                with Helpers(filling, scratch.output, count, processes) as helpers:
+                    # 2. One pass over the source: every sample made ready and kept on disk. Then
+                    # the split of each.
+                    with progress(f"prepare{me.name}", count, form.kind.thing) as on_samples:
+                        pool, splits = filled_pool(filling, scratch.output, assign, helpers.watched(on_samples))
+                    # 3. The inputs, written in the order of their rows.
+                    written = files_of_splits(scratch.output, pool, splits)
+                    with progress(f"prepare{me.name}, splits", sum(map(len, written.values())), "file") as on_files:
+                        write_files(site, written, on_files)
+                # 4. The rest of the data set.
+                with site.claims.hold("finish"):
+                    if not scratch.done:
+                        scratch.sweep()
+                        prepared = finish_dataset(scratch.output, pool, splits, written, source.kind)
+                        scratch.publish()
+        except FileNotFoundError:
+            if not scratch.done:
+                raise
+            # Another process has published, and cleared away what this one was about to use.
+        shutil.rmtree(claimed, ignore_errors=True)
+    if prepared is None:
+        return
     for told in (prepared.values, contradictions_line(out, settings.contradicting), summary(prepared, out)):
         if told:
             say(f"prepare: {told}")

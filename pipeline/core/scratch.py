@@ -24,6 +24,7 @@ from pipeline.core.locks import Lock
 from pipeline.core.progress import say
 
 WORK = Path("work")
+DECIDES = "decides.json"  # in the folder of unfinished work, as long as that is whole
 
 
 class Scratch:
@@ -70,7 +71,7 @@ class Scratch:
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"
-        self._whole = self.folder / "decides.json"
+        self._whole = self.folder / DECIDES
         self.decides = decides
         self._reports = reports
         self._marker = _marker(out, work)

@@ -1,5 +1,6 @@
 """Work that several threads share, a little ahead of who takes it."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,3 +28,12 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], work
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Returns the cores that this process may run on: a batch system may give it some of the
+    machine's.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -31,7 +31,7 @@ from pipeline.preparation.listing import Listing, list_images
 from pipeline.preparation.made import Broken, Made, Wider
 from pipeline.preparation.make import ImageForm
 from pipeline.preparation.numbering import Numbering
-from pipeline.preparation.pool import Pool
+from pipeline.preparation.piece import Piece
 from pipeline.preparation.presence import check_files
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
@@ -105,7 +105,7 @@ class SourceLook:
         _check_sizes(whole)
         # 2. Try the rest of the work: the pool, and the files of the data set.
         some, data = self._prepared(whole, form, folder)
-        pool = partial(Pool, form=form, numbering=self._numbering, count=self.count)
+        pool = partial(Piece, form=form, numbering=self._numbering, count=self.count)
         with idle_clock(os.cpu_count()) as clock:
             trial = try_preparing(pool, raws, seconds, some, whole, clock)
         # 3. Estimate the whole data set from these.

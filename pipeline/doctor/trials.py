@@ -15,7 +15,7 @@ from pipeline.labelling.temporary import FullDiskError, temporary_folder
 from pipeline.preparation.form import Form
 from pipeline.preparation.made import Made
 from pipeline.preparation.numbering import Numbering
-from pipeline.preparation.pool import Pool
+from pipeline.preparation.piece import Piece
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.write import SplitRows, write_split
 
@@ -37,7 +37,7 @@ class Trial:
 
 
 def try_preparing(
-    pool: partial[Pool], raws: list[RawImage], decoding: float, some: SplitInMemory, whole: list[Made], clock: Clock
+    pool: partial[Piece], raws: list[RawImage], decoding: float, some: SplitInMemory, whole: list[Made], clock: Clock
 ) -> Trial:
     """Returns what an image takes; a full disk for temporary files is no obstacle.
 
@@ -54,13 +54,14 @@ def try_preparing(
     return Trial(image_bytes, seconds / len(raws) + to_write)
 
 
-def _pooling_seconds(pool: partial[Pool], raws: list[RawImage], clock: Clock) -> float:
+def _pooling_seconds(pool: partial[Piece], raws: list[RawImage], clock: Clock) -> float:
     """Returns the seconds that pooling takes: the difference of many images and few."""
     seconds = []
     for times in (1, 1, _WRITTEN_TIMES):
         start = clock.read()
         with temporary_folder() as folder:
-            deque(pool(folder / "pool").fill(iter(raws * times)), maxlen=0)
+            piece = pool(folder / "pool")
+            deque(piece.fill(map(piece.form.make, raws * times)), maxlen=0)
             seconds.append(clock.read() - start)
     return max(0.0, seconds[2] - seconds[1]) / (_WRITTEN_TIMES - 1)
 

@@ -16,8 +16,6 @@ target.py           a store that a dump writes, and what it lacks
 at_once.py          the number of samples whose outputs are in memory together
 teacher.py          the teacher at work: logits of views
 pilot.py            labels before the first block: encodings are chosen by them and learn from them
-workers.py          which worker this process is: by `--worker i/n`, or by the variables of its
-                    launcher (those of a new engine go there); claims on blocks
 read_ahead.py       inputs of the next blocks, read while the teacher is at work
 write_behind.py     blocks written while the teacher is at work
 takeover.py         labels copied from an earlier store, found by sample id and view

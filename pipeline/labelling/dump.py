@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from pipeline.core.workers import Claims
 from pipeline.data.splits import Split
 from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.groups import group_blocks
 from pipeline.labelling.read_ahead import ReadAhead
 from pipeline.labelling.target import Logits, Target
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
-from pipeline.labelling.workers import Claims
 from pipeline.labelling.write_behind import WriteBehind
 from pipeline.labels.manifest import Block
 from pipeline.views.plan import plan_view

@@ -11,6 +11,7 @@ from pipeline.core.errors import StoreError
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
+from pipeline.core.workers import Worker
 from pipeline.data.splits import Split
 from pipeline.labelling.budgets import beyond, earlier_encodings, settle
 from pipeline.labelling.closeness import closeness_line
@@ -22,7 +23,6 @@ from pipeline.labelling.stores import DumpPlan
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher
-from pipeline.labelling.workers import Worker
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import Budget

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.scratch import Scratch
-from pipeline.labelling.workers import Claims, Worker
+from pipeline.core.workers import Claims, Worker
 
 _SAME_CODE = ("code", "torch", "device")  # labels of an earlier dump are taken over only where these are the same
 

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, ModelError, StoreError
 from pipeline.core.scratch import SharedScratch
+from pipeline.core.workers import Claims, Worker
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import split_fingerprint
 from pipeline.data.manifest import DatasetManifest
@@ -19,7 +20,6 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan, StoreViews, TeacherFacts, manifests_of
 from pipeline.labelling.teacher import Teacher
-from pipeline.labelling.workers import Claims, Worker
 from pipeline.labels.encodings import EncodingRow, build_row
 from pipeline.labels.reader import StoreReader
 from pipeline.library.arguments import need_row, need_sequence, need_whole

@@ -123,7 +123,7 @@ class GrowingBlock:
             "levels": self.levels,
             "broken": np.frombuffer(texts, np.uint8),
             "splits": np.array([SPLITS.index(image.split) for image in made], dtype=np.int8),
-            "hard_labels": numbering.of_images(made) if maps is None else numbering.entries(maps),
+            "hard_labels": numbering.array([one.label for one in made]) if maps is None else numbering.entries(maps),
             "sample_ids": np.array([image.sample_id for image in made], dtype=np.uint64),
             "sizes": np.array([len(image.stored) for image in made], dtype=np.int64),
             "key_sizes": np.array([len(key) for key in self.keys], dtype=np.int64),

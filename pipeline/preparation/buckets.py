@@ -5,7 +5,7 @@ is just the bytes of one thing after the other; its owner knows which bucket a t
 where."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 BUCKET_BYTES = 32 * 1024 * 1024  # read at once
-_BUFFER_BYTES = 1 << 20
+_MOST_SPREAD = 2  # times as much is read as is wanted, to read it at once
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Buckets:
         order = np.argsort(buckets, kind="stable")
         for run in _runs(buckets[order]):
             some = order[run]
-            with self._path(int(buckets[some[0]])).open("ab") as file:
+            with self.path(int(buckets[some[0]])).open("ab") as file:
                 file.writelines(contents[place] for place in some.tolist())
 
     def cut(self, lengths: Int64[np.ndarray, " buckets"]) -> bool:
@@ -47,37 +47,54 @@ class Buckets:
             found[number] = size
         return bool((found >= lengths).all())
 
-    def read(
-        self,
-        buckets: Int64[np.ndarray, " some"],
-        begins: Int64[np.ndarray, " some"],
-        sizes: Int64[np.ndarray, " some"],
-    ) -> Iterator[bytes]:
-        """Yields things, in an order in which those of one bucket follow each other.
-
-        Holds not much more than BUCKET_BYTES: a larger bucket is read in several passes.
-        """
-        for of_bucket in _runs(buckets):
-            # A bucket is larger than planned when the source did not count its images, or they grew
-            # on the way.
-            parts = max(1, round(int(sizes[of_bucket].sum()) / BUCKET_BYTES))
-            for some in np.array_split(of_bucket, min(parts, len(of_bucket))):
-                yield from self._read(int(buckets[some[0]]), begins[some], sizes[some])
-
-    def _read(
-        self, bucket: int, begins: Int64[np.ndarray, " some"], sizes: Int64[np.ndarray, " some"]
-    ) -> Iterator[bytes]:
-        # Read from front to back, yielded in the order that was asked for.
-        found: dict[int, bytes] = {}
-        with self._path(bucket).open("rb", buffering=_BUFFER_BYTES) as file:
-            for place in np.argsort(begins).tolist():
-                file.seek(begins[place])
-                found[place] = file.read(sizes[place])
-        for place in range(len(begins)):
-            yield found.pop(place)
-
-    def _path(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
+        """Returns the file of a bucket."""
         return self.folder / f"{number:06}.{self.suffix}"
+
+
+def read_things(
+    path: Callable[[int], Path],
+    files: Int64[np.ndarray, " some"],
+    begins: Int64[np.ndarray, " some"],
+    sizes: Int64[np.ndarray, " some"],
+) -> Iterator[bytes]:
+    """Yields things from the files of buckets, in the order in which they are given.
+
+    Holds not much more than BUCKET_BYTES: so many bytes of things are read before the first of them
+    is yielded, each file from front to back. That is fast where neighbours are in the same bucket
+    of their piece.
+
+    Args:
+        path: Returns the path of a file by its number in `files`.
+    """
+    passes = (np.cumsum(sizes) - sizes) // BUCKET_BYTES
+    for some in _runs(passes):
+        yield from _read(path, files[some], begins[some], sizes[some])
+
+
+def _read(
+    path: Callable[[int], Path],
+    files: Int64[np.ndarray, " some"],
+    begins: Int64[np.ndarray, " some"],
+    sizes: Int64[np.ndarray, " some"],
+) -> Iterator[bytes]:
+    found: list[bytes] = [b""] * len(files)
+    order = np.lexsort((begins, files))
+    for run in _runs(files[order]):
+        things = order[run]
+        start, ends = int(begins[things[0]]), begins[things] + sizes[things]
+        span = int(ends.max()) - start
+        with path(int(files[things[0]])).open("rb", buffering=0) as file:
+            if span <= _MOST_SPREAD * int(sizes[things].sum()):
+                content = os.pread(file.fileno(), span, start)
+                for thing, begin, end in zip(things.tolist(), begins[things].tolist(), ends.tolist(), strict=True):
+                    found[thing] = content[begin - start : end - start]
+            else:
+                for thing in things.tolist():
+                    found[thing] = os.pread(file.fileno(), int(sizes[thing]), int(begins[thing]))
+    for place in range(len(found)):
+        yield found[place]
+        found[place] = b""
 
 
 def _runs(numbers: Int64[np.ndarray, " some"]) -> list[Int64[np.ndarray, " places"]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.core.progress import progress
 from pipeline.core.sealed import write_sealed
 from pipeline.data.input_kinds import IMAGE
 from pipeline.data.manifest import DatasetManifest
@@ -18,7 +17,7 @@ from pipeline.preparation.lists import write_broken, write_contradictions, write
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.statistics import statistics_of, values_line
-from pipeline.preparation.write import InputFacts, SplitRows, dataset_manifest, write_split
+from pipeline.preparation.write import InputFacts, SplitFiles, SplitRows, dataset_manifest
 
 
 @dataclass(frozen=True)
@@ -33,36 +32,43 @@ class Prepared:
     classes_an_image: float | None = None
 
 
-def write_pool(folder: Path, pool: Pool, splits: PoolSplits, source: str, records: Path) -> Prepared:
-    """Writes the images of a pool to `folder` as a data set.
+def files_of_splits(folder: Path, pool: Pool, splits: PoolSplits) -> dict[str, SplitFiles]:
+    """Returns the files of the splits of a pool in a data set's folder."""
+    shape = pool.image_shape
+    assert shape is not None, "there are images"
+    return {
+        name: SplitFiles(folder / f"{name}.zarr", _split_rows(pool, splits[name]), shape, pool.form.kind)
+        for name in SPLITS
+    }
+
+
+def finish_dataset(
+    folder: Path, pool: Pool, splits: PoolSplits, files: Mapping[str, SplitFiles], source: str
+) -> Prepared:
+    """Writes everything beside the inputs of splits, which are in `folder`.
 
     Args:
         source: The kind of the source, for the manifest.
-        records: A folder for the files that remember how far each split has got.
     """
-    shape = pool.image_shape
-    assert shape is not None, "there are images"
-    rows = {name: _split_rows(pool, splits[name]) for name in SPLITS}
+    rows = {name: split.rows for name, split in files.items()}
     # 1. Statistics of the training images. The pool counted levels while it was filled, so only the
     # images that were held out or dropped are read for this: they are not trained on.
     given, levels = pool.column("splits"), pool.levels()
     for some in (splits["val"], splits["test"], _dropped(pool, splits)):
         levels -= pool.count_levels(some[given[some] == SPLITS.index("train")])
     facts = pool.form.facts(folder, pool.contents(splits["train"]))
-    # 2. The manifest, which is written last: who finds it finds all of the data set.
+    # 2. Hard labels and sample ids.
+    for split in files.values():
+        split.finish()
+    # 3. The lists beside them.
     num_broken = write_broken(folder / "broken.tsv", pool)
-    inputs = InputFacts(list(shape), *statistics_of(levels), facts)
-    manifest = dataset_manifest(source, pool.numbering.class_names, inputs, rows, num_broken)
-    # 3. Inputs, hard labels and sample ids, split by split.
-    with progress("prepare, splits", sum(map(len, splits.values())), pool.form.kind.thing) as on_images:
-        for name, split in rows.items():
-            write_split(folder / f"{name}.zarr", split, shape, records / f"{name}.written.json", pool.form.kind)
-            on_images(len(split))
-    # 4. The lists beside them.
     write_samples(folder / "samples.tsv", pool, splits)
     if len(some := contradictory(pool)):
         write_contradictions(folder / CONTRADICTIONS, pool, some)
     num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
+    # 4. The manifest, which is written last: who finds it finds all of the data set.
+    inputs = InputFacts(list(pool.image_shape or ()), *statistics_of(levels), facts)
+    manifest = dataset_manifest(source, pool.numbering.class_names, inputs, rows, num_broken)
     write_sealed(folder / "manifest.json", manifest.to_dict())
     classes_an_image = _classes_an_image(rows) if manifest.signal == "binary" else None
     return Prepared(manifest, num_duplicates, values_line(levels), classes_an_image)
@@ -84,7 +90,7 @@ def _split_rows(pool: Pool, rows: Int64[np.ndarray, " images"]) -> SplitRows:
     labels, ids, sizes = (pool.column(name)[rows] for name in ("hard_labels", "sample_ids", "sizes"))
     encoded = pool.form.storage == "encoded"
     maps = (lambda: pool.maps(rows)) if pool.has_maps else None
-    return SplitRows(labels, ids, sizes if encoded else None, lambda start: pool.contents(rows[start:]), maps)
+    return SplitRows(labels, ids, sizes if encoded else None, lambda some: pool.contents(rows[some]), maps)
 
 
 def summary(prepared: Prepared, folder: Path) -> str:

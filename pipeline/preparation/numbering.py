@@ -47,7 +47,7 @@ class Numbering:
 
     def array(self, labels: Sequence[Label]) -> Shaped[np.ndarray, "samples ..."]:
         """Returns labels as hard labels."""
-        if self.signal == "binary":
+        if self.signal != "categorical":
             entries = np.full((len(labels), len(self.class_names)), UNLABELLED, np.int8)
             for row, label in zip(entries, labels, strict=True):
                 if isinstance(label, LabelSet):

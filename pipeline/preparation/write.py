@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,6 @@ import numpy as np
 from jaxtyping import Int64, Integer, Shaped, UInt64
 
 from pipeline.core.arrays import ArrayGroup
-from pipeline.core.files import read_json, write_json
 from pipeline.core.sealed import write_sealed
 from pipeline.data.dataset import pieces_fingerprint
 from pipeline.data.images import create_images
@@ -27,8 +27,8 @@ class SplitRows:
 
     Attributes:
         sizes: Bytes of each encoded image; None when pixels are stored.
-        contents: Yields the images from a row on, in pieces: pixels, or the bytes of one image
-            after the other.
+        contents: Yields the images of some consecutive rows, in pieces: pixels, or the bytes of one
+            image after the other.
         maps: Yields the maps of classes, in pieces, where hard labels are these; `hard_labels` may
             then be the classes in each.
     """
@@ -36,7 +36,7 @@ class SplitRows:
     hard_labels: Shaped[np.ndarray, "samples ..."]
     sample_ids: UInt64[np.ndarray, " samples"]
     sizes: Int64[np.ndarray, " samples"] | None
-    contents: Callable[[int], Iterator[Integer[np.ndarray, "..."]]]
+    contents: Callable[[slice], Iterator[Integer[np.ndarray, "..."]]]
     maps: Callable[[], Iterator[Maps]] | None = None
 
     @classmethod
@@ -44,7 +44,7 @@ class SplitRows:
         """Returns the rows of a split that is in memory."""
         images, labels = split.inputs.numpy(), split.hard_labels.numpy()
         maps = (lambda: iter([labels])) if labels.ndim == 3 else None
-        return cls(labels, split.sample_ids, None, lambda start: iter([images[start:]]), maps)
+        return cls(labels, split.sample_ids, None, lambda some: iter([images[some]]), maps)
 
     def __len__(self) -> int:
         return len(self.hard_labels)
@@ -124,26 +124,84 @@ def dataset_manifest(
     )
 
 
-def write_split(
-    path: Path, rows: SplitRows, image_shape: Sequence[int], record: Path | None = None, kind: InputKind = IMAGE
-) -> None:
-    """Writes a split, a file at a time.
+def write_split(path: Path, rows: SplitRows, image_shape: Sequence[int], kind: InputKind = IMAGE) -> None:
+    """Writes a split, a file at a time."""
+    files = SplitFiles(path, rows, image_shape, kind)
+    files.create()
+    for number in range(len(files)):
+        files.write(number)
+    files.finish()
 
-    Args:
-        record: The file that remembers how far this has got; a killed run goes on from there.
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of a split: those of its inputs, which several processes may write, and the rest.
+
+    Attributes:
+        path: The group of arrays.
     """
-    group = ArrayGroup.create(path, {"format": FORMAT, "version": VERSION, "split": path.stem})
-    if rows.sizes is None:
-        _write_long(group, kind.array, (len(rows), *image_shape), rows.contents, record, kind.dtype)
-    else:
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows.sizes)])
-        _write_long(group, "encoded", (int(offsets[-1]),), lambda start: _bytes_from(rows, offsets, start), record)
-        _write_whole(group, "offsets", offsets)
-    if rows.maps is None:
-        _write_whole(group, "hard_labels", rows.hard_labels)
-    else:
-        write_maps(maps_path(path), (len(rows), *image_shape[1:]), rows.maps())
-    _write_whole(group, "sample_ids", rows.sample_ids)
+
+    path: Path
+    rows: SplitRows
+    image_shape: Sequence[int]
+    kind: InputKind = IMAGE
+
+    def create(self) -> None:
+        """Declares the array of inputs."""
+        group = ArrayGroup.create(self.path, {"format": FORMAT, "version": VERSION, "split": self.path.stem})
+        if self.rows.sizes is None:
+            create_images(group, self._name, (len(self.rows), *self.image_shape), self.kind.dtype)
+        else:
+            create_images(group, self._name, (int(self._offsets[-1]),))
+
+    @property
+    def _name(self) -> str:
+        return self.kind.array if self.rows.sizes is None else "encoded"
+
+    @cached_property
+    def _group(self) -> ArrayGroup:
+        return ArrayGroup.reopen(self.path)
+
+    @cached_property
+    def _offsets(self) -> Int64[np.ndarray, " borders"]:
+        sizes = self.rows.sizes
+        assert sizes is not None, "images are encoded"
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+    def __len__(self) -> int:
+        """Returns the number of files of inputs."""
+        return -(-self._group.shape(self._name)[0] // self._group.shard_rows(self._name))
+
+    def write(self, number: int) -> None:
+        """Writes a file of inputs, which is in memory meanwhile."""
+        group, at_once = self._group, self._group.shard_rows(self._name)
+        start = number * at_once
+        count = min(at_once, group.shape(self._name)[0] - start)
+        some = slice(start, start + count)
+        contents = self.rows.contents(some) if self.rows.sizes is None else self._bytes(some)
+        group.write(self._name, _first_rows(contents, count), some)
+
+    def _bytes(self, some: slice) -> Iterator[np.ndarray]:
+        """Yields the bytes of the images that some bytes of the array are of: the first of them may
+        begin in the middle of an image.
+        """
+        first = int(np.searchsorted(self._offsets, some.start, side="right")) - 1
+        end = int(np.searchsorted(self._offsets, some.stop, side="left"))
+        skipped = some.start - int(self._offsets[first])
+        for content in self.rows.contents(slice(first, end)):
+            yield content[skipped:]
+            skipped = 0
+
+    def finish(self) -> None:
+        """Writes the hard labels and the sample ids."""
+        rows = self.rows
+        if rows.sizes is not None:
+            _write_whole(self._group, "offsets", self._offsets)
+        if rows.maps is None:
+            _write_whole(self._group, "hard_labels", rows.hard_labels)
+        else:
+            write_maps(maps_path(self.path), (len(rows), *self.image_shape[1:]), rows.maps())
+        _write_whole(self._group, "sample_ids", rows.sample_ids)
 
 
 def _write_whole(group: ArrayGroup, name: str, array: np.ndarray) -> None:
@@ -151,53 +209,16 @@ def _write_whole(group: ArrayGroup, name: str, array: np.ndarray) -> None:
     group.write(name, array)
 
 
-def _write_long(
-    group: ArrayGroup,
-    name: str,
-    shape: tuple[int, ...],
-    contents: Callable[[int], Iterable[np.ndarray]],
-    record: Path | None,
-    dtype: np.dtype[Any] = IMAGE.dtype,
-) -> None:
-    """Writes an array from pieces along its first axis, with one of its files in memory at
-    a time.
-    """
-    done = read_json(record, made_by="prepare") if record and record.exists() else 0
-    if done == 0:
-        create_images(group, name, shape, dtype)
-    for rows in _cut(contents(done), group.shard_rows(name), shape[0] - done):
-        group.write(name, rows, slice(done, done + len(rows)))
-        done += len(rows)
-        if record:
-            write_json(record, done)
-    assert done == shape[0], "every image has come"
-
-
-def _cut(pieces: Iterable[np.ndarray], at_most: int, total: int) -> Iterator[np.ndarray]:
-    """Yields the same rows in pieces of one length, the last one apart; each is good until the next
-    is asked for.
-    """
-    buffer, filled = np.empty(0), 0
+def _first_rows(pieces: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Returns the first rows of pieces, as one array."""
+    whole, filled = np.empty(0), 0
     for piece in pieces:
-        if filled == 0 and len(buffer) == 0:
-            buffer = np.empty((min(at_most, total), *piece.shape[1:]), piece.dtype)
-        while len(piece):
-            some = piece[: len(buffer) - filled]
-            buffer[filled : filled + len(some)] = some
-            filled, piece = filled + len(some), piece[len(some) :]
-            if filled == len(buffer):
-                yield buffer
-                filled = 0
-    if filled:
-        yield buffer[:filled]
-
-
-def _bytes_from(rows: SplitRows, offsets: Int64[np.ndarray, " borders"], start: int) -> Iterator[np.ndarray]:
-    """Yields the bytes of all images from a byte on: the first of them may begin in the middle of
-    an image.
-    """
-    first = int(np.searchsorted(offsets, start, side="right")) - 1
-    skipped = start - int(offsets[first])
-    for content in rows.contents(first):
-        yield content[skipped:]
-        skipped = 0
+        if filled == 0:
+            whole = np.empty((count, *piece.shape[1:]), piece.dtype)
+        some = piece[: count - filled]
+        whole[filled : filled + len(some)] = some
+        filled += len(some)
+        if filled == count:
+            break
+    assert filled == count, "every image has come"
+    return whole

@@ -18,6 +18,7 @@ from pipeline.core.closure import TOP
 from pipeline.core.config import validate_kind
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.scratch import SharedScratch
+from pipeline.core.workers import Claims, Worker
 from pipeline.labelling import ladder as rungs
 from pipeline.labelling import run
 from pipeline.labelling.budgets import settle
@@ -26,7 +27,6 @@ from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.site import DumpSite
 from pipeline.labelling.stores import DumpPlan, TeacherFacts
-from pipeline.labelling.workers import Claims, Worker
 from pipeline.labels.encodings import Budget, EncodingRow, build_encoding, build_row
 from pipeline.labels.encodings.unlabelled import Unlabelled
 from pipeline.labels.reader import StoreReader

@@ -40,6 +40,7 @@ from torch import nn
 
 import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
+from pipeline.core.workers import Claims
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.first_views import MeanPrediction, make_anchors
@@ -49,7 +50,6 @@ from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
 from pipeline.labelling.teacher import Teacher
 from pipeline.labelling.verify import recompute_fidelity
-from pipeline.labelling.workers import Claims
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.encodings import LabelSpace

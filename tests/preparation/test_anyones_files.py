@@ -36,7 +36,7 @@ from pipeline.core.errors import PipelineError, SourceError
 from pipeline.data.formats import IMAGE_SUFFIXES, is_read
 from pipeline.doctor.source import SourceLook
 from pipeline.preparation import blocks
-from pipeline.preparation.pool import Pool
+from pipeline.preparation.piece import Piece
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import Source
@@ -256,7 +256,7 @@ def test_old_and_new_pictures_are_never_mixed(
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, params_of(make(tmp_path)))
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)  # each image is kept at once
-    pictures = Pool.fill
+    pictures = Piece.fill
 
     def killed(pool: Any, images: Any) -> Any:
         for number, taken in enumerate(pictures(pool, images)):
@@ -265,10 +265,10 @@ def test_old_and_new_pictures_are_never_mixed(
                 raise KeyboardInterrupt
 
     # 1. A run that is killed, then other pictures, then a run: it begins again.
-    monkeypatch.setattr(Pool, "fill", killed)
+    monkeypatch.setattr(Piece, "fill", killed)
     with pytest.raises(KeyboardInterrupt):
         prepare.main()
-    monkeypatch.setattr(Pool, "fill", pictures)
+    monkeypatch.setattr(Piece, "fill", pictures)
     two_classes(tmp_path / "real", 100)
     prepare.main()
     assert "starting again" in capsys.readouterr().err
@@ -280,11 +280,11 @@ def test_old_and_new_pictures_are_never_mixed(
         two_classes(tmp_path / "real", 200)
 
     two_classes(tmp_path / "real", 100)
-    monkeypatch.setattr(Pool, "fill", overtaken)
+    monkeypatch.setattr(Piece, "fill", overtaken)
     with pytest.raises(SourceError, match="files have changed while they were read"):
         prepare.main()
     # 3. The first pictures again: the same data set as before.
-    monkeypatch.setattr(Pool, "fill", pictures)
+    monkeypatch.setattr(Piece, "fill", pictures)
     two_classes(tmp_path / "real", 100)
     prepare.main()
     assert Path("data/prepare/samples.tsv").read_bytes() == expected

@@ -4,7 +4,7 @@ other.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +96,12 @@ class Source(ABC):
     @abstractmethod
     def images(self, raw: Path, start: int = 0) -> Iterator[RawImage]:
         """Yields all images after the first `start`, in an order that is the same in every run."""
+
+    def borders(self, raw: Path) -> Sequence[int] | None:
+        """Returns the numbers of images before which reading begins without a pass over others: the
+        ends of files that are read from the front. None: any number.
+        """
+        return None
 
     def group_of(self, key: str) -> str | None:
         """Returns the group that a sample belongs to by its key: samples of one group stay in one

@@ -63,6 +63,10 @@ class PixelSource(Source):
                 yield RawImage(one.split, names[row], f"{one.where}:{row}", pixels)
             start = max(start - len(names), 0)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Returns the settings alone: another process loads the images again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_surveys")}
+
     def _loaded(self, raw: Path) -> tuple[Classes, list[PixelSplit]]:
         if raw not in self._kept:
             self._kept[raw] = self.load(raw)

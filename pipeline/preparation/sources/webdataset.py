@@ -7,9 +7,9 @@ References:
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -93,6 +93,9 @@ class WebDataset(Source):
                     assert content is not None, "images were asked for"
                     yield RawImage(split, self._reader.name(self._label(sample, where), where), where, content)
             start = max(start - count, 0)
+
+    def borders(self, raw: Path) -> Sequence[int]:
+        return list(accumulate(self._surveyed[1]))
 
     def files(self) -> Iterator[str]:
         yield from files_of(self.classes)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.labelling.workers import Claims, Worker, this_worker
+from pipeline.core.workers import Claims, Worker, this_worker
 
 TOP = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.labelling.workers import Claims
+from pipeline.core.workers import Claims
 
 with Claims(Path(sys.argv[1])).hold("a"):
     print("held", flush=True)

@@ -1,0 +1,94 @@
+"""The work of `prepare` as several processes share it, from the first piece to the finished splits.
+
+1. Every process fills pieces of the pool that nobody holds.
+2. One of them assigns the splits, when all pieces are there.
+3. Every process writes files of the splits that nobody holds.
+
+Then all is there but what is small: one process writes that (finish.py) and publishes.
+"""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.files import write_bytes
+from pipeline.preparation.assign import PoolSplits
+from pipeline.preparation.filling import Filling
+from pipeline.preparation.finish import files_of_splits
+from pipeline.preparation.pool import Pool
+from pipeline.preparation.site import Site
+from pipeline.preparation.sources.split_names import SPLITS
+from pipeline.preparation.write import SplitFiles
+
+_WAIT_SECONDS = 0.2
+
+
+def filled_pool(
+    filling: Filling, output: Path, assign: Callable[[Pool], PoolSplits], on_samples: Callable[[int], object]
+) -> tuple[Pool, PoolSplits]:
+    """Returns the pool with all samples, and the splits, whose files are declared in `output`.
+
+    Args:
+        assign: Returns the splits; one process calls it, the others read what it wrote.
+    """
+    site = filling.site
+    while True:
+        filling.run(on_samples)
+        with site.claims.hold("splits"):
+            if (pool := filling.pool()) is None:
+                continue  # a piece was damaged when the machine stopped
+            if (splits := read_splits(site)) is None:
+                splits = assign(pool)
+                for files in files_of_splits(output, pool, splits).values():
+                    files.create()
+                _write_splits(site, splits)
+            return pool, splits
+
+
+def write_files(site: Site, files: Mapping[str, SplitFiles], on_files: Callable[[int], object]) -> None:
+    """Writes files of the splits until every one is there, by this process or another.
+
+    Args:
+        on_files: Called with the number of files since the last call.
+    """
+    waiting = [(name, number) for name, split in files.items() for number in range(len(split))]
+    first = site.worker.first(len(waiting))
+    waiting = [*waiting[first:], *waiting[:first]]
+    while waiting:
+        held_by_others = []
+        for name, number in waiting:
+            note = site.folder / "written" / f"{name}-{number:06}"
+            with site.claims.attempt(note.name) as mine:
+                if not note.exists():
+                    if not mine:
+                        held_by_others.append((name, number))
+                        continue
+                    files[name].write(number)
+                    note.parent.mkdir(exist_ok=True)
+                    note.touch()
+            on_files(1)
+        waiting = held_by_others
+        if waiting:
+            time.sleep(_WAIT_SECONDS)
+
+
+def read_splits(site: Site) -> PoolSplits | None:
+    """Returns the splits as a process has assigned them; None where none has yet."""
+    path = _splits_file(site)
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        return {name: file[name] for name in SPLITS}
+
+
+def _write_splits(site: Site, splits: PoolSplits) -> None:
+    file = io.BytesIO()
+    np.savez(file, **dict(splits))  # type: ignore[arg-type]
+    write_bytes(_splits_file(site), file.getvalue())
+
+
+def _splits_file(site: Site) -> Path:
+    return site.folder / "splits.npz"
