@@ -16,23 +16,27 @@ _FEW, _MOST = 64, 1024  # pieces
 
 @dataclass(frozen=True)
 class Range:
-    """A range of the samples of a source, by their numbers in its order; `stop` None: all that
-    follow, however many they are.
+    """A range of the samples of a source, by their numbers in its order.
+
+    Attributes:
+        count: None for the last one, which has all that follow, however many they are.
+        expected: How many it probably has; None: not known.
     """
 
     number: int
     start: int
-    stop: int | None
-
-    @property
-    def count(self) -> int | None:
-        """The number of samples; None where it is not known."""
-        return None if self.stop is None else self.stop - self.start
+    count: int | None
+    expected: int | None
 
     @property
     def name(self) -> str:
         """The name of its folder and of its claim."""
         return f"{self.number:06}"
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it is all of the source."""
+        return self.number == 0 and self.count is None
 
 
 def ranges_of(source: Source, raw: Path) -> list[Range]:
@@ -41,18 +45,21 @@ def ranges_of(source: Source, raw: Path) -> list[Range]:
     """
     count = source.count(raw)
     if count is None:
-        return [Range(0, 0, None)]
-    cuts = [0, *_cuts(count, source.borders(raw))]
-    return [Range(number, *borders) for number, borders in enumerate(pairwise(cuts))]
+        return [Range(0, 0, None, None)]
+    starts = [0, *_cuts(count, source.borders(raw))]
+    counts = [stop - start for start, stop in pairwise([*starts, count])]
+    last = len(starts) - 1
+    return [
+        Range(number, start, None if number == last else counts[number], counts[number])
+        for number, start in enumerate(starts)
+    ]
 
 
 def _cuts(count: int, borders: Sequence[int] | None) -> Iterator[int]:
-    """Yields where pieces end: some 64 of them, more where they would be large."""
+    """Yields where pieces after the first begin: some 64 of them, more where they would be large."""
     step = min(max(_LEAST, -(-count // _FEW)), max(_USUAL, -(-count // _MOST)))
     last = 0
     for border in range(step, count, step) if borders is None else borders:
         if border - last >= step and border < count:
             last = border
             yield border
-    if count:
-        yield count

@@ -114,7 +114,7 @@ class Filling:
             for one in waiting:
                 with self.site.claims.attempt(f"{self._folder.name}-{one.name}") as mine:
                     if is_whole(self._folder / one.name):
-                        on_samples(one.count or 0)
+                        on_samples(one.expected or 0)
                     elif mine:
                         self.site.check()
                         self._fill(one, samples, on_samples)
@@ -134,7 +134,7 @@ class Filling:
             # Alone with all samples, threads share the work; else processes do, which is faster,
             # because half of what small images take holds Python's lock.
             make = self.form.make
-            made = map_in_order(make, found, usable_cores()) if rest is None else map(make, found)
+            made = map_in_order(make, found, usable_cores()) if one.is_all else map(make, found)
             looked = time.monotonic()
             for taken in piece.fill(made):
                 on_samples(taken)
@@ -155,7 +155,7 @@ class Filling:
 
     def _piece(self, one: Range) -> Piece:
         folder = self._folder
-        return Piece(folder / one.name, self.form, self.numbering, one.count, folder / "first.json")
+        return Piece(folder / one.name, self.form, self.numbering, one.expected, folder / "first.json")
 
     def _settle(self) -> None:
         """Takes the form that others have; where there are none, they get this process's."""

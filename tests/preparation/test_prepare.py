@@ -29,7 +29,7 @@ from pipeline.data.dataset import ImageDataset, rows_fingerprint
 from pipeline.data.decoding import decode, fit, to_png
 from pipeline.data.sample_ids import find_samples, sample_ids
 from pipeline.data.splits import UNLABELLED, SplitInMemory
-from pipeline.preparation import blocks, buckets, pool
+from pipeline.preparation import blocks, buckets, piece
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.write import write_dataset
@@ -127,7 +127,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def size_buckets(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
-    for module in (buckets, pool):
+    for module in (buckets, piece):
         monkeypatch.setattr(module, "BUCKET_BYTES", num_bytes)
 
 
@@ -619,7 +619,7 @@ def test_what_a_machine_had_not_yet_flushed_when_it_stopped_is_made_again(
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             project.run(source)
-    last = max(project.work.rglob(f"pool/*.{suffix}"), key=lambda path: path.stat().st_size)
+    last = max(project.work.rglob(f"pool-*/*/*.{suffix}"), key=lambda path: path.stat().st_size)
     last.write_bytes(last.read_bytes()[:-1])
     while not project.out.exists():
         with suppress(KeyboardInterrupt):
@@ -631,13 +631,13 @@ def test_what_a_machine_had_not_yet_flushed_when_it_stopped_is_made_again(
 
 def test_an_image_that_is_not_as_it_was_kept_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def damage(*_: object, **__: object) -> None:
-        file = next(project.work.rglob("pool/*.images"))
+        file = next(project.work.rglob("pool-*/*/*.images"))
         content = bytearray(file.read_bytes())
         content[100] ^= 4
         file.write_bytes(content)
 
     monkeypatch.setattr(prepare, "check_pool", damage)
-    with pytest.raises(DataError, match=r"pool: an image is not as it was kept; delete it and run this again"):
+    with pytest.raises(DataError, match=r"pool-\w+: an image is not as it was kept; delete it and run this again"):
         project.run(make_source())
 
 
