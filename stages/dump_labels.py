@@ -17,7 +17,6 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
 from pipeline.core.scratch import SharedScratch
-from pipeline.core.workers import Claims, this_worker
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
@@ -31,6 +30,8 @@ from pipeline.labels.encodings import encodings_of, read_encodings
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import read_meta
+from pipeline.sharing.claims import Claims
+from pipeline.sharing.workers import this_worker
 
 
 def main(

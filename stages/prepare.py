@@ -18,7 +18,6 @@ from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import WORK, SharedScratch
-from pipeline.core.workers import this_worker
 from pipeline.preparation.assign import PoolSplits, assign_splits, check_pool
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
@@ -30,10 +29,11 @@ from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.presence import check_files, check_unchanged
 from pipeline.preparation.settings import Prepare
-from pipeline.preparation.sharing import filled_pool, write_files
 from pipeline.preparation.site import Site
 from pipeline.preparation.sources import build_source
+from pipeline.preparation.together import filled_pool, write_files
 from pipeline.preparation.understood import understand
+from pipeline.sharing.workers import this_worker
 
 
 def main(

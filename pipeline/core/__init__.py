@@ -24,6 +24,4 @@ seeding.py   random numbers as pure functions of seed, sample and view
 stopping.py  signals that end a stage
 tensors.py   tensors on disk, as safetensors files
 threads.py   a function of many items, in their order, by several threads
-workers.py   which worker this process is: by `--worker i/n`, or by the variables of its launcher
-             (those of a new engine go there); claims on parts of the work
 """

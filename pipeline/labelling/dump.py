@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from pipeline.core.workers import Claims
 from pipeline.data.splits import Split
 from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.groups import group_blocks
@@ -20,6 +19,7 @@ from pipeline.labelling.target import Logits, Target
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
 from pipeline.labelling.write_behind import WriteBehind
 from pipeline.labels.manifest import Block
+from pipeline.sharing.claims import Claims
 from pipeline.views.plan import plan_view
 
 _WAIT_SECONDS = 0.5

@@ -11,7 +11,6 @@ from pipeline.core.errors import StoreError
 from pipeline.core.progress import progress, say
 from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
-from pipeline.core.workers import Worker
 from pipeline.data.splits import Split
 from pipeline.labelling.budgets import beyond, earlier_encodings, settle
 from pipeline.labelling.closeness import closeness_line
@@ -30,6 +29,7 @@ from pipeline.labels.manifest import Block, Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 from pipeline.models.devices import has_room
+from pipeline.sharing.workers import Worker
 from pipeline.views.plan import RowOrder
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.scratch import Scratch
-from pipeline.core.workers import Claims, Worker
+from pipeline.sharing.claims import Claims
+from pipeline.sharing.workers import Worker
 
 _SAME_CODE = ("code", "torch", "device")  # labels of an earlier dump are taken over only where these are the same
 

@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.core.config import validate
 from pipeline.core.errors import ConfigError, ModelError, StoreError
 from pipeline.core.scratch import SharedScratch
-from pipeline.core.workers import Claims, Worker
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import split_fingerprint
 from pipeline.data.manifest import DatasetManifest
@@ -27,6 +26,8 @@ from pipeline.library.labels import Labels, open_labels
 from pipeline.library.own_images import MapStyle, OwnImages, need_known_classes, read_all
 from pipeline.library.own_teacher import OwnTeacher
 from pipeline.models.precision import inference_precision
+from pipeline.sharing.claims import Claims
+from pipeline.sharing.workers import Worker
 from pipeline.views.spec import ViewSpec
 
 STORE = "soft.zarr"

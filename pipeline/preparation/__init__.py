@@ -2,7 +2,8 @@
 
 One pass over the source makes every image ready and puts it into a pool on disk. Then each image
 gets its split. The splits are written in an order that depends on the images alone, in which any
-consecutive rows are a random sample.
+consecutive rows are a random sample. Any number of processes share both passes: each takes pieces
+of the source, and then files of the splits, that nobody holds.
 
     settings.py    the section `prepare` of params.yaml
     sources/       where raw images come from; a new source is a file there and a place in its table
@@ -23,9 +24,14 @@ consecutive rows are a random sample.
     text_settings.py  the settings of that form
     words.py       a text cut into words
     tokenizer_training.py  tokenizers trained on the training split
+    site.py        the place where the workers meet
+    division.py    the pieces of a source
     filling.py     a pool filled in one form, which is widened where an image needs it
+    together.py    the work as processes share it: pieces filled, splits assigned, files written
+    helpers.py     processes that help one process on its machine
     numbering.py   labels as numbers: classes, or entries of independent classes
-    pool.py        all images of a source, made ready and kept on disk
+    piece.py       some images of a source, made ready and kept on disk
+    pool.py        all pieces of a source, read in another order
     blocks.py      the records of the images in a pool, a few megabytes of images at a time
     buckets.py     the files of a pool: a sort on disk in two passes
     sound_files.py  sounds in files, as 16-bit numbers at one rate; imports soundfile

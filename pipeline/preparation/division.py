@@ -56,7 +56,9 @@ def ranges_of(source: Source, raw: Path) -> list[Range]:
 
 
 def _cuts(count: int, borders: Sequence[int] | None) -> Iterator[int]:
-    """Yields where pieces after the first begin: some 64 of them, more where they would be large."""
+    """Yields where pieces after the first begin: some 64 of them, more where they would be
+    large.
+    """
     step = min(max(_LEAST, -(-count // _FEW)), max(_USUAL, -(-count // _MOST)))
     last = 0
     for border in range(step, count, step) if borders is None else borders:

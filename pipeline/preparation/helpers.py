@@ -20,7 +20,7 @@ from types import TracebackType
 from pipeline.core.threads import usable_cores
 from pipeline.preparation.filling import Filling
 from pipeline.preparation.finish import files_of_splits
-from pipeline.preparation.sharing import read_splits, write_files
+from pipeline.preparation.together import read_splits, write_files
 
 _LOOK_SECONDS = 1.0  # of work, before its whole length is estimated
 _LEAST_SECONDS = 15.0  # of work for one process: a helper needs 3 to begin

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.scratch import DECIDES
-from pipeline.core.workers import Claims, Worker
+from pipeline.sharing.claims import Claims
+from pipeline.sharing.workers import Worker
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from pipeline.core.closure import TOP
 from pipeline.core.config import validate_kind
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.scratch import SharedScratch
-from pipeline.core.workers import Claims, Worker
 from pipeline.labelling import ladder as rungs
 from pipeline.labelling import run
 from pipeline.labelling.budgets import settle
@@ -30,6 +29,8 @@ from pipeline.labelling.stores import DumpPlan, TeacherFacts
 from pipeline.labels.encodings import Budget, EncodingRow, build_encoding, build_row
 from pipeline.labels.encodings.unlabelled import Unlabelled
 from pipeline.labels.reader import StoreReader
+from pipeline.sharing.claims import Claims
+from pipeline.sharing.workers import Worker
 
 SPLIT, PILOT = make_split(300), 400
 FACTS = TeacherFacts("0000", "oracle", {}, 0.9, 1.0, "float32")

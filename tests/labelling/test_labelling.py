@@ -40,7 +40,6 @@ from torch import nn
 
 import pipeline.labelling.dump
 from pipeline.core.errors import ModelError, StoreError
-from pipeline.core.workers import Claims
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.first_views import MeanPrediction, make_anchors
@@ -58,6 +57,7 @@ from pipeline.labels.manifest import AnchorBlock, Block, Manifest
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.samples import StoredSamples
 from pipeline.models import ClassifierSpec
+from pipeline.sharing.claims import Claims
 from pipeline.views.operations.cutmix import CutMix
 from pipeline.views.operations.flips import FlipHorizontal
 from pipeline.views.operations.mixup import Mixup

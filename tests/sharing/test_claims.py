@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.workers import Claims, Worker, this_worker
+from pipeline.sharing.claims import Claims
+from pipeline.sharing.workers import Worker, this_worker
 
 TOP = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.core.workers import Claims
+from pipeline.sharing.claims import Claims
 
 with Claims(Path(sys.argv[1])).hold("a"):
     print("held", flush=True)

@@ -1,15 +1,10 @@
-"""Workers: processes that share a folder and nothing else, and the claims by which they divide the
-work.
-"""
+"""The one of several workers that a process is."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.locks import Lock
 
 _GOLDEN = 0.6180339887498949
 _NAMES = {
@@ -18,38 +13,6 @@ _NAMES = {
     *("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     "JOB_COMPLETION_INDEX",
 }
-
-
-class Claims:
-    """A set of names, each of which one process at a time holds. The operating system lets go of a
-    dead process's claims, so that any other process can take its work over.
-
-    Args:
-        over: Whether another process has finished all the work meanwhile.
-    """
-
-    def __init__(self, folder: Path, over: Callable[[], bool] = lambda: False) -> None:
-        self._folder = folder
-        self.over = over
-        folder.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[None]:
-        """Waits for the name and holds it."""
-        with Lock(self._folder / f"{name}.lock").hold(f"{self._folder.name}: {name}"):
-            yield
-
-    @contextmanager
-    def attempt(self, name: str) -> Iterator[bool]:
-        """Holds the name if nobody else does; yields whether it is held."""
-        lock = Lock(self._folder / f"{name}.lock")
-        if not lock.attempt():
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
 
 
 @dataclass(frozen=True)
