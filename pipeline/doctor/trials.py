@@ -81,7 +81,7 @@ def _write(
         if form.storage == "encoded":
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
             lengths = np.array([len(content) for content in contents])
-            written = replace(written, sizes=lengths, contents=partial(_from, contents))
+            written = replace(written, sizes=lengths, contents=partial(_some, contents))
         start = clock.read()
         with temporary_folder() as folder:
             write_split(folder / "train.zarr", written, some.inputs.shape[1:], kind=form.kind)
@@ -96,5 +96,5 @@ def _write(
     return sizes[1] / len(some) + float(line), max(0.0, seconds[2] - seconds[1]) / more
 
 
-def _from(contents: list[np.ndarray], first: int) -> Iterator[np.ndarray]:
-    yield from contents[first:]
+def _some(contents: list[np.ndarray], some: slice) -> Iterator[np.ndarray]:
+    yield from contents[some]
