@@ -10,10 +10,10 @@ from pipeline.data.splits import is_labelled
 from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.student.batches import LabelledBatch, Targets
-from pipeline.student.blends import Blend
+from pipeline.student.blends import Blend, HardTerms
 from pipeline.student.feature_losses import FeatureLoss
 from pipeline.student.losses import SoftLoss
-from pipeline.training.hard_labels import Partners, hard_label_loss, hard_label_parts
+from pipeline.training.hard_labels import Partners, hard_label_loss
 
 
 @dataclass(frozen=True)
@@ -71,24 +71,16 @@ class Objective:
 
     def blend(self, targets: Targets, hard_labels: HardLabels, partners: Partners | None) -> Targets:
         """Returns soft targets blended with the hard labels of the same views, as `__call__` takes
-        them quickest; the targets alone where the loss is not linear in log-probabilities.
+        them quickest; the targets alone where the loss is no sum of cross-entropies.
         """
-        found = self.loss.slopes(targets, self.temperature) if self.soft_weight else None
-        if found is None:
+        soft = self.loss.blend(targets, self.temperature) if self.soft_weight else None
+        if soft is None or not isinstance(targets, Tensor):
             return targets
-        slopes, constants = (self.soft_weight * each for each in found)
-        blended = {self.temperature: slopes}
-        if self.hard_weight:
-            parts = hard_label_parts(
-                hard_labels,
-                slopes.shape[1],
-                slopes.device,
-                partners=partners,
-                label_smoothing=self.label_smoothing,
-                weights=self.class_weights,
-            )
-            blended[1.0] = blended.get(1.0, 0.0) - self.hard_weight * parts
-        return Blend(blended, constants)
+        soft = soft.times(self.soft_weight)
+        if not self.hard_weight:
+            return soft
+        of = HardTerms(self.signal.kind, targets.shape[1], targets.device, self.label_smoothing, self.class_weights)
+        return soft.plus(1.0, of.term(hard_labels, partners).times(self.hard_weight))
 
     def _of_each(self, logits: Tensor, batch: LabelledBatch) -> Float[Tensor, " batch"]:
         """Returns the loss of each view against its hard label and its soft targets."""

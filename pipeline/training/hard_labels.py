@@ -5,7 +5,6 @@ of classes in it.
 import torch
 from jaxtyping import Float
 
-from pipeline.data.splits import is_labelled
 from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.training.batches import Batch
@@ -99,31 +98,3 @@ def mixed_cross_entropy(
         return own
     own_shares = partners[1].to(device, non_blocking=True)
     return own_shares * own + (1 - own_shares) * loss(partners[0])
-
-
-def hard_label_parts(
-    hard_labels: HardLabels,
-    num_classes: int,
-    device: torch.device,
-    *,
-    partners: Partners | None = None,
-    label_smoothing: float = 0.0,
-    weights: Float[torch.Tensor, " known_classes"] | None = None,
-) -> Float[torch.Tensor, "batch classes"]:
-    """Returns the part of each class in `mixed_cross_entropy` of one class of several, on a device:
-    it is minus the sum of part times log-probability. A view without a label, or mixed with one
-    that has none, has no part.
-    """
-
-    def parts(labels: HardLabels) -> Float[torch.Tensor, "batch classes"]:
-        there = labels.to(device, non_blocking=True)
-        known = (there >= 0) * (1.0 if weights is None else weights[there])
-        every = (known * (label_smoothing / num_classes))[:, None].repeat(1, num_classes)
-        return every.scatter_add_(1, there.clamp(min=0)[:, None], (known * (1 - label_smoothing))[:, None])
-
-    own = parts(hard_labels)
-    if partners is None:
-        return own
-    both = (is_labelled(hard_labels) & is_labelled(partners[0])).to(device, non_blocking=True)
-    own_shares = partners[1].to(device, non_blocking=True)
-    return (both * own_shares)[:, None] * own + (both * (1 - own_shares))[:, None] * parts(partners[0])

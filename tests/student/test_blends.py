@@ -11,9 +11,11 @@ from stores import SPLIT, UINT8, make
 from test_objective import CPU, DIST, KD, Fixed, batch_of, loss_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.signals import SIGNALS, SignalKind
 from pipeline.student.batches import LabelledBatch, join_targets
 from pipeline.student.blends import Blend
 from pipeline.student.labelled_views import LabelledViews
+from pipeline.student.losses import build_loss
 from pipeline.student.objective import Objective
 from pipeline.training.hard_labels import partners_of
 
@@ -28,26 +30,44 @@ def blended(objective: Objective, batch: LabelledBatch) -> LabelledBatch:
     return replace(batch, soft_targets=targets)
 
 
+ENTRIES = torch.tensor([[1, 0, -1, 1], [0, 1, 1, -1], [-1, -1, -1, -1], [0, 0, 1, 0]] * 2, dtype=torch.int8)
+ODDS_MIXED = {"partner_labels": ENTRIES.flip(0), "own_shares": torch.linspace(0.5, 1, 8)}
+
+
 @pytest.mark.parametrize("weights", [(0.0, 1.0), (0.5, 0.5), (0.3, 1.4)], ids=str)
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-@pytest.mark.parametrize("changes", [{}, {"hard_labels": UNLABELLED}, {"hard_labels": UNLABELLED, **MIXED}], ids=len)
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("categorical", {}),
+        ("categorical", {"hard_labels": UNLABELLED}),
+        ("categorical", {"hard_labels": UNLABELLED, **MIXED}),
+        ("binary", {"hard_labels": ENTRIES}),
+        ("binary", {"hard_labels": ENTRIES, **ODDS_MIXED}),
+    ],
+)
 @pytest.mark.parametrize(("smoothing", "class_weights"), [(0.0, None), (0.2, torch.tensor([0.5, 2.0, 1.0, 0.1]))])
 def test_a_blend_gives_the_loss_and_the_gradient_of_its_parts(
     weights: tuple[float, float],
     temperature: float,
+    kind: SignalKind,
     changes: dict[str, Any],
     smoothing: float,
     class_weights: torch.Tensor | None,
 ) -> None:
-    objective = Objective(*weights, temperature, smoothing, loss_of(), class_weights)
+    loss = loss_of() if kind == "categorical" else build_loss({"kind": "binary_kd"}, "loss")
+    objective = Objective(*weights, temperature, smoothing, loss, class_weights, SIGNALS[kind])
     model, batch = Fixed(8, dtype=torch.float32), batch_of(temperature=temperature, **changes)
     losses = [objective(model, batch, CPU), objective(model, blended(objective, batch), CPU)]
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*(torch.autograd.grad(loss, model.logits)[0] for loss in losses))
 
 
-def test_the_gradient_of_a_blend_is_that_of_its_values() -> None:
-    objective, batch = Objective(0.4, 0.6, 2.0, 0.1, loss_of()), batch_of(temperature=2.0)
+@pytest.mark.parametrize("kind", ["categorical", "binary"])
+def test_the_gradient_of_a_blend_is_that_of_its_values(kind: SignalKind) -> None:
+    loss = loss_of() if kind == "categorical" else build_loss({"kind": "binary_kd"}, "loss")
+    labels = {} if kind == "categorical" else {"hard_labels": ENTRIES}
+    objective, batch = Objective(0.4, 0.6, 2.0, 0.1, loss, signal=SIGNALS[kind]), batch_of(temperature=2.0, **labels)
     targets = blended(objective, batch).soft_targets
     assert isinstance(targets, Blend)
     torch.autograd.gradcheck(targets.mean_loss, Fixed(8).logits)
@@ -100,6 +120,6 @@ def test_pieces_of_a_blend_make_the_whole() -> None:
 
 
 @pytest.mark.parametrize("loss", [loss_of(DIST), loss_of(KD, standardize=True)], ids=["dist", "standardised"])
-def test_what_is_not_linear_stays_apart(loss: Any) -> None:
+def test_what_is_no_cross_entropy_stays_apart(loss: Any) -> None:
     batch = batch_of()
     assert Objective(0.5, 0.5, 1.0, 0.0, loss).blend(batch.soft_targets, batch.hard_labels, None) is batch.soft_targets

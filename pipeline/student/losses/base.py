@@ -14,9 +14,9 @@ from pipeline.core.errors import ConfigError
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import Detail, SparseTargets
 from pipeline.signals import SignalKind, StoredKind
+from pipeline.student.blends import Blend
 from pipeline.student.losses.standardise import standardise
 
-Linear = tuple[Float[Tensor, "labels classes"], Float[Tensor, " labels"]]
 _FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
 _LEAST_STANDARDISED = 3
 #: How much of the teacher's distribution labels hold, and which stores hold so much.
@@ -96,9 +96,9 @@ class SoftLoss(ABC):
     @abstractmethod
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor: ...
 
-    def slopes(self, soft_targets: Any, temperature: float) -> Linear | None:
-        """Returns the loss of each target as slopes of the student's log-probabilities at the
-        temperature, and constants; None: it is not linear in them.
+    def blend(self, soft_targets: Any, temperature: float) -> Blend | None:
+        """Returns all that the loss needs of soft targets, worked out; None: it is no sum of
+        cross-entropies with the student.
         """
         return None
 

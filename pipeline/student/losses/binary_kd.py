@@ -2,12 +2,15 @@
 
 from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.core.config import STRICT
 from pipeline.signals.binary import bernoulli_divergence
+from pipeline.student.blends import Blend, OfOdds
 from pipeline.student.losses.base import SoftLoss
 
 
@@ -58,3 +61,9 @@ class BinaryKd(SoftLoss):
 
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:
         return binary_distillation(logits, targets, temperature=temperature)
+
+    def blend(self, soft_targets: Tensor, temperature: float) -> Blend:
+        probs = torch.sigmoid(soft_targets)
+        entropies = F.binary_cross_entropy_with_logits(soft_targets, probs, reduction="none").sum(dim=1)
+        weights = torch.full_like(probs, temperature**2)
+        return Blend({temperature: OfOdds(weights, probs)}, -(temperature**2) * entropies)

@@ -10,7 +10,8 @@ from torch import Tensor
 from pipeline.core.config import STRICT
 from pipeline.labels.targets import SparseTargets
 from pipeline.signals.losses import kl_divergence_with_log_targets
-from pipeline.student.losses.base import Linear, SoftLoss
+from pipeline.student.blends import Blend, OfClasses
+from pipeline.student.losses.base import SoftLoss
 
 
 def knowledge_distillation(
@@ -91,8 +92,8 @@ class Kd(SoftLoss):
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:
         return knowledge_distillation(logits, targets, temperature=temperature)
 
-    def slopes(self, soft_targets: Any, temperature: float) -> Linear | None:
+    def blend(self, soft_targets: Any, temperature: float) -> Blend | None:
         if self.standardize or not isinstance(soft_targets, Tensor):
             return None
         weights = temperature**2 * soft_targets.exp()
-        return -weights, (weights * soft_targets).sum(dim=1)
+        return Blend({temperature: OfClasses(-weights)}, (weights * soft_targets).sum(dim=1))
