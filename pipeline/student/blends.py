@@ -41,7 +41,7 @@ class Term(ABC):
 
 @dataclass(frozen=True)
 class OfClasses(Term):
-    """Of one class of several: the sum of slope * log_softmax(outputs)."""
+    """A term of one class of several: the sum of slope * log_softmax(outputs)."""
 
     slopes: Float[Tensor, "labels classes"]
 
@@ -59,7 +59,7 @@ class OfClasses(Term):
 
 @dataclass(frozen=True)
 class OfOdds(Term):
-    """Of independent classes: the sum of weight * the cross-entropy with a probability."""
+    """A term of independent classes: the sum of weight * the cross-entropy with a probability."""
 
     weights: Float[Tensor, "labels classes"]
     probs: Float[Tensor, "labels classes"]
