@@ -1,5 +1,5 @@
-"""Hard labels and soft targets in one: a loss that is worked out before the step, but for what
-depends on the student.
+"""Hard labels and soft targets in one: a loss whose part that does not depend on the student is
+worked out before the step.
 """
 
 from abc import ABC, abstractmethod
