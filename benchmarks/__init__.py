@@ -55,6 +55,7 @@ Parts that these share:
     measure.py            things timed in turn, the machine, the result on disk
     online.py             a training step with the teacher in the loop
     peers.py              other systems' records, byte for byte
+    project.py            a project of its own that a benchmark runs, stage by stage
     photos_teacher.py     a real teacher of 1000 classes: EfficientNet-Lite0 on photographs
     scheduled.py          many small students at once on a card, each step one CUDA graph
     simulated_teacher.py  logits of a simulated teacher of 1000 classes

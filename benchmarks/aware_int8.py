@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 
 from benchmarks.cifar_teacher import archive_by_environment, need_archive
 from benchmarks.measure import report
+from benchmarks.project import Project, write_params
 from pipeline.core.config import load_params
 from pipeline.core.errors import one_line_errors
 from pipeline.results.export import ExportReport
 from pipeline.results.files import read_result
-from stages import dump_labels, export, prepare, train_student, train_teacher
+from stages import export
 
 FOLDER = Path("work/aware_int8")
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -46,18 +46,16 @@ def main(
     place = FOLDER / f"{images}"
     unpack(need_archive(archive_by_environment()), place / "images", images)
     rows = {f"{name}_{seed}": STUDENTS[name] | {"seed": seed} for seed in range(seeds) for name in students or STUDENTS}
-    params = write_params(place, epochs, {"steps": steps, "learning_rate": learning_rate}, rows)
-    data, work = place / "data", place / "work"
-    prepare.main(params, place, data / "prepare", work)
-    train_teacher.main(params, data / "prepare", data / "train_teacher", place / "reports", work)
-    dump_labels.main(params, data / "prepare", data / "train_teacher", data / "dump_labels", work, None, None)
-    trained = data / "train_student", place / "reports/train_student"
+    project = Project(place)
+    aware = {"steps": steps, "learning_rate": learning_rate}
+    params = write_params(params_of(place, epochs, aware, rows), project.params)
+    project.make_teacher(place)
+    project.make_labels()
+    exported, work = (place / "data/export", place / "reports/export"), place / "work"
     table = []
     for name in rows:
-        labels = str(data / "dump_labels")
-        train_student.main(name, params, data / "prepare", labels, *trained, work)
-        exported = data / "export", place / "reports/export"
-        export.main(name, params, data / "prepare", trained[0], *exported, work, labels)
+        project.make_student(name)
+        export.main(name, params, project.prepared, project.student(name).parent, *exported, work, str(project.stores))
         table.append(_row(read_result(ExportReport, exported[1] / f"{name}.json", made_by="export")))
         print(table[-1], flush=True)
     report("aware_int8", f"{images:,} training images, {epochs} epochs, {steps} steps for int8", table)
@@ -80,8 +78,8 @@ def unpack(archive: Path, folder: Path, images: int) -> None:
     (folder / "whole").touch()
 
 
-def write_params(place: Path, epochs: int, aware: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Path:
-    """Writes params.yaml as it is here, for these images and students."""
+def params_of(place: Path, epochs: int, aware: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns the settings as they are here, for these images and students."""
     params = load_params()
     params["prepare"]["source"] = {"kind": "folder", "path": str(place / "images")}
     params["train_teacher"] |= {"model": "convnet_small", "model_settings": {"width": 32, "depth": 1}}
@@ -91,10 +89,7 @@ def write_params(place: Path, epochs: int, aware: dict[str, Any], rows: dict[str
     params["students"] = {name: row | {"labels": "dense8", "temperature": 2.0} for name, row in rows.items()}
     params["exports"] = list(rows)
     params["export"] |= {"int8": "aware", "aware": aware, "max_int8_drop_points": 100.0}
-    path = place / "params.yaml"
-    with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(params, file)
-    return path
+    return params
 
 
 def _row(found: ExportReport) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from ruamel.yaml import YAML
 
 from benchmarks.measure import need_data, report
+from benchmarks.project import write_params
 from pipeline.core.config import load_params
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -81,8 +81,8 @@ def main(
 
 def label(params: dict[str, Any]) -> None:
     """Has the teacher write its labels and its embedding, in one pass."""
-    path = _write(params | {"encodings": ENCODINGS}, FOLDER / "labels.yaml")
-    dump_labels.main(path, PREPARED, TEACHER, LABELS, FOLDER / "work", None, None)
+    path = write_params(params | {"encodings": ENCODINGS}, FOLDER / "labels.yaml")
+    dump_labels.main(path, PREPARED, TEACHER, LABELS, FOLDER / "work")
 
 
 def label_a_tenth(params: dict[str, Any]) -> Path:
@@ -100,13 +100,13 @@ def label_a_tenth(params: dict[str, Any]) -> Path:
         np.save(arrays / f"{name}_images.npy", split.inputs.numpy())
         np.save(arrays / f"{name}_labels.npy", labels)
     source = {"kind": "arrays", "path": str(arrays), "classes": dataset.manifest.class_names, "layout": "nchw"}
-    path = _write(params | {"prepare": params["prepare"] | {"source": source}}, FOLDER / "tenth.yaml")
+    path = write_params(params | {"prepare": params["prepare"] | {"source": source}}, FOLDER / "tenth.yaml")
     prepare.main(path, FOLDER, FOLDER / "prepared", FOLDER / "work")
     return FOLDER / "prepared"
 
 
 def train(params: dict[str, Any], name: str, row: dict[str, Any], data: Path) -> None:
-    path = _write(params | {"students": {name: row | {"twin_of": None}}}, FOLDER / "rows" / f"{name}.yaml")
+    path = write_params(params | {"students": {name: row | {"twin_of": None}}}, FOLDER / "rows" / f"{name}.yaml")
     train_student.main(name, path, data, str(LABELS), FOLDER / "students", FOLDER / "reports", FOLDER / "work")
 
 
@@ -130,13 +130,6 @@ def _row(arm: str, values: list[float], others: list[float]) -> dict[str, Any]:
 
 def _file_name(arm: str, seed: int) -> str:
     return f"{arm.replace(',', '').replace(' ', '_')}_{seed}"
-
-
-def _write(params: dict[str, Any], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(params, file)
-    return path
 
 
 if __name__ == "__main__":

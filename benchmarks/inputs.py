@@ -14,15 +14,15 @@ import time
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 
 from benchmarks.measure import in_turn, report
 from benchmarks.online import OnlineTask
+from benchmarks.project import Project, gained, set_epochs, write_params
 from pipeline.core.config import load_params, load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -37,7 +37,6 @@ from pipeline.student.task import StudentTask
 from pipeline.training.run import Workplace
 from pipeline.training.start import Start
 from pipeline.training.trainer import Trainer
-from stages import dump_labels, prepare, train_student, train_teacher
 
 FOLDER, PARAMS = Path("work/inputs"), Path("docs/params")
 KINDS = ("text", "sound", "recommendation")
@@ -54,7 +53,7 @@ def main(
     accuracies: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []
     for kind in kinds or KINDS:
-        place = Project(kind, seeds, epochs)
+        place = Kind(kind, seeds, epochs)
         place.make(raw)
         accuracies += place.accuracies()
         costs += place.costs()
@@ -63,18 +62,14 @@ def main(
     report("inputs_cost", f"a step against the twin's, and against one with the teacher in the loop, {n}", costs)
 
 
-class Project:
-    """A project of one kind of inputs: its params, its data, its networks."""
+class Kind:
+    """A project of one kind of inputs, and its students' twins."""
 
     def __init__(self, kind: str, seeds: int, epochs: int | None) -> None:
-        self.kind, self.seeds, self.place = kind, seeds, FOLDER / kind
-        self.data, self.teacher = self.place / "data", self.place / "data/train_teacher"
-        self.params = self.place / "params.yaml"
+        self.kind, self.seeds, self.project = kind, seeds, Project(FOLDER / kind)
         params = load_params(PARAMS / f"{kind}.yaml")
         self.dump_seconds = 0.0
-        if epochs is not None:
-            for fit in (params["train_teacher"]["fit"], params["students_defaults"]["fit"]):
-                fit["epochs"] = epochs
+        set_epochs(params, epochs)
         rows = params["students"]
         #: The hard-label twin of each student that has one.
         self.twins = {row["twin_of"]: name for name, row in rows.items() if row.get("twin_of")}
@@ -85,58 +80,50 @@ class Project:
             for name, row in ((student, rows[student]), (twin, rows[twin]))
         }
         params["exports"] = []
-        self.params.parent.mkdir(parents=True, exist_ok=True)
-        with self.params.open("w") as file:
-            YAML(typ="safe", pure=True).dump(params, file)
+        write_params(params, self.project.params)
         self.names = list(params["students"])
 
     def make(self, raw: Path) -> None:
         """Runs the stages up to every student."""
-        prepared, work = self.data / "prepare", self.place / "work"
-        prepare.main(self.params, raw, prepared, work)
-        train_teacher.main(self.params, prepared, self.teacher, self.place / "reports", work)
+        self.project.make_teacher(raw)
         start = time.perf_counter()
-        dump_labels.main(self.params, prepared, self.teacher, self.data / "dump_labels", work, None, None)
+        self.project.make_labels()
         self.dump_seconds = time.perf_counter() - start
-        trained = self.data / "train_student", self.place / "reports/train_student"
         for name in self.names:
-            train_student.main(name, self.params, prepared, str(self.data / "dump_labels"), *trained, work)
+            self.project.make_student(name)
 
     def accuracies(self) -> list[dict[str, Any]]:
         """Returns the headline of each network on the test split, and what students gained."""
-        signal = signal_named(ImageDataset(self.data / "prepare").manifest.signal)
-        teacher = self._score(self.teacher)
-        table = [self._row("teacher", [teacher], []) | {"figure": signal.headline_words}]
+        signal = signal_named(ImageDataset(self.project.prepared).manifest.signal)
+        teacher = self._score(self.project.teacher)
+        table = [self._row("teacher", [teacher]) | {"figure": signal.headline_words}]
         for student, twin in self.twins.items():
             scores, others = (
-                [self._score(self.data / f"train_student/{name}_{seed}") for seed in range(self.seeds)]
+                [self._score(self.project.student(f"{name}_{seed}")) for seed in range(self.seeds)]
                 for name in (student, twin)
             )
-            gains = [100 * (own - other) for own, other in zip(scores, others, strict=True)]
-            store = StoreReader(self.data / f"dump_labels/{self._rows[f'{student}_0'].labels}.zarr")
-            table.append(self._row(twin, others, []) | {"figure": signal.headline_words})
-            row = self._row(student, scores, gains) | {"figure": signal.headline_words}
+            store = StoreReader(self.project.stores / f"{self._rows[f'{student}_0'].labels}.zarr")
+            table.append(self._row(twin, others) | {"figure": signal.headline_words})
+            row = self._row(student, scores, others) | {"figure": signal.headline_words}
             table.append(row | {"bytes per label": store.manifest.label_bytes})
         return table
 
-    def _row(self, network: str, scores: list[float], gains: list[float]) -> dict[str, Any]:
+    def _row(self, network: str, scores: list[float], twins: list[float] | None = None) -> dict[str, Any]:
         return {
             "inputs": self.kind,
             "network": network,
             "%": 100 * mean(scores),
-            "its sd": 100 * stdev(scores) if len(scores) > 1 else None,
-            "gain (points)": mean(gains) if gains else None,
-            "gain's sd": stdev(gains) if len(gains) > 1 else None,
+            **(dict.fromkeys(("gain (points)", "its sd")) if twins is None else gained(scores, twins)),
             "bytes per label": None,
         }
 
     @property
     def _rows(self) -> dict[str, TrainStudent]:
-        return load_table(TrainStudent, "students", self.params)
+        return load_table(TrainStudent, "students", self.project.params)
 
     def _score(self, folder: Path) -> float:
         """Returns a network's headline on the test split."""
-        dataset, device = ImageDataset(self.data / "prepare"), choose_device("auto")
+        dataset, device = ImageDataset(self.project.prepared), choose_device("auto")
         test, model = dataset.split("test"), read_model(folder, made_by="inputs").to(device)
         logits = predict_logits(model, test.in_order(_AT_ONCE), device)
         return signal_named(dataset.manifest.signal).score(logits, test.hard_labels)
@@ -168,15 +155,15 @@ class Project:
 
     def _steps(self, row: TrainStudent, folder: Path, online: bool) -> Any:
         """Returns a function that trains for some steps."""
-        dataset, device = ImageDataset(self.data / "prepare"), choose_device("auto")
+        dataset, device = ImageDataset(self.project.prepared), choose_device("auto")
         folder.mkdir(parents=True)
-        store = StoreReader(self.data / f"dump_labels/{row.labels}.zarr")
+        store = StoreReader(self.project.stores / f"{row.labels}.zarr")
         train, val = dataset.split("train"), dataset.split("val")
         temperature = None if online else row.read_temperature
         views = LabelledViews(train, store, dataset.manifest.class_names, temperature, Placement(device))
         task: Any = StudentTask(row, views, val, device)
         if online:
-            teacher = read_model(self.teacher, made_by="train_teacher").to(device)
+            teacher = read_model(self.project.teacher, made_by="train_teacher").to(device)
             task = OnlineTask(row, task, teacher, device, views.signal)
         model = Start.of(row, dataset.manifest, folder, "students", prepared=dataset.folder).build(row.seed)
         endless = replace(row.fit, epochs=1_000_000)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from ruamel.yaml import YAML
 
 from benchmarks.measure import need_data, report
+from benchmarks.project import write_params
 from pipeline.core.config import PARAMS, load_table
 from pipeline.core.errors import ConfigError, one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -70,10 +70,7 @@ def main(
 
 
 def _train(name: str, row: TrainStudent) -> Path:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    params = FOLDER / f"{name}.yaml"
-    with params.open("w") as file:
-        YAML(typ="safe", pure=True).dump({"students": {name: asdict(replace(row, twin_of=None))}}, file)
+    params = write_params({"students": {name: asdict(replace(row, twin_of=None))}}, FOLDER / f"{name}.yaml")
     train_student.main(
         name=name,
         params=params,

@@ -10,14 +10,14 @@ can be killed and started again. Figures are of the test scenes.
 """
 
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Annotated, Any
 
 import torch
 import typer
-from ruamel.yaml import YAML
 
 from benchmarks.measure import report
+from benchmarks.project import Project, gained, set_epochs, write_params
 from pipeline.core.config import load_params
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -26,7 +26,6 @@ from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_each
 from pipeline.models.saved import read_model
 from pipeline.signals.grid_metrics import confusion_of, mean_iou
-from stages import dump_labels, prepare, train_student, train_teacher
 
 FOLDER, PARAMS = Path("work/segmentation"), Path("docs/params/segmentation.yaml")
 _AT_ONCE = 64
@@ -48,23 +47,15 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_params(place: Path, seeds: int, scenes: int | None, epochs: int | None) -> tuple[Path, list[str]]:
-    """Writes the params.yaml of segmentation with these stores and students; returns their
-    names.
-    """
+def params_of(seeds: int, scenes: int | None, epochs: int | None) -> dict[str, Any]:
+    """Returns the settings of segmentation with these stores and students."""
     params = load_params(PARAMS)
     own = params["students"]["cells"]
     if scenes is not None:
         params["prepare"]["source"] |= {"train_scenes": scenes, "test_scenes": max(100, scenes // 5)}
-    for fit in (params["train_teacher"]["fit"], params["students_defaults"]["fit"]):
-        fit["epochs"] = fit["epochs"] if epochs is None else epochs
+    set_epochs(params, epochs)
     rows = {f"{arm}_{seed}": own | row | {"seed": seed} for seed in range(seeds) for arm, row in ARMS.items()}
-    params |= {"encodings": ENCODINGS, "students": rows, "exports": []}
-    path = place / "params.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(params, file)
-    return path, list(rows)
+    return params | {"encodings": ENCODINGS, "students": rows, "exports": []}
 
 
 def main(
@@ -73,31 +64,26 @@ def main(
     epochs: Annotated[int | None, typer.Option(help="Of teacher and students; by default those of the params.")] = None,
     raw: Path = Path("data/raw"),
 ) -> None:
-    place = FOLDER / str(scenes or "whole")
-    params, names = write_params(place, seeds, scenes, epochs)
-    data, work, teacher = place / "data", place / "work", place / "data/train_teacher"
-    prepare.main(params, raw, data / "prepare", work)
-    train_teacher.main(params, data / "prepare", teacher, place / "reports", work)
-    dump_labels.main(params, data / "prepare", teacher, data / "dump_labels", work, None, None)
-    trained = data / "train_student", place / "reports/train_student"
-    for name in names:
-        train_student.main(name, params, data / "prepare", str(data / "dump_labels"), *trained, work)
-    found = {name: _miou(trained[0] / name, data / "prepare") for name in names}
-    sizes = {name: StoreReader(data / f"dump_labels/{name}.zarr").manifest for name in ENCODINGS}
+    project, params = Project(FOLDER / str(scenes or "whole")), params_of(seeds, scenes, epochs)
+    write_params(params, project.params)
+    project.make_teacher(raw)
+    project.make_labels()
+    for name in params["students"]:
+        project.make_student(name)
+    found = {name: _miou(project.student(name), project.prepared) for name in params["students"]}
+    sizes = {name: StoreReader(project.stores / f"{name}.zarr").manifest for name in ENCODINGS}
     nothing = dict.fromkeys(("gain (points)", "its sd", "bytes per label"))
     table: list[dict[str, Any]] = [
-        {"network": "teacher", "mIoU": _miou(teacher, data / "prepare"), "seeds": 1, **nothing}
+        {"network": "teacher", "mIoU": _miou(project.teacher, project.prepared), "seeds": 1, **nothing}
     ]
     for arm, row in ARMS.items():
         each = [found[f"{arm}_{seed}"] for seed in range(seeds)]
-        gains = [100 * (own - found[f"twin_{seed}"]) for seed, own in enumerate(each)]
         table.append(
             {
                 "network": arm,
                 "mIoU": mean(each),
                 "seeds": seeds,
-                "gain (points)": mean(gains),
-                "its sd": stdev(gains) if seeds > 1 else None,
+                **gained(each, [found[f"twin_{seed}"] for seed in range(seeds)]),
                 "bytes per label": sizes[row["labels"]].label_bytes,
             }
         )

@@ -10,15 +10,15 @@ work/signals, so that the command can be killed and started again. Figures are o
 """
 
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Annotated, Any
 
 import typer
 from pydantic.dataclasses import dataclass
-from ruamel.yaml import YAML
 from torch import Tensor
 
 from benchmarks.measure import report
+from benchmarks.project import Project, gained, set_epochs, write_params
 from pipeline.core.config import STRICT, load_params
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -29,7 +29,6 @@ from pipeline.signals import signal_named
 from pipeline.signals.losses import kl_divergence_with_log_targets
 from pipeline.student.losses import LOSSES
 from pipeline.student.losses.base import SoftLoss
-from stages import dump_labels, prepare, train_student, train_teacher
 
 FOLDER, PARAMS = Path("work/signals"), Path("docs/params/multilabel.yaml")
 _AT_ONCE = 500
@@ -61,20 +60,14 @@ def arms(seeds: int) -> dict[str, dict[str, Any]]:
     return {f"{arm}_{seed}": {**row, "seed": seed} for seed in range(seeds) for arm, row in recipes.items()}
 
 
-def write_params(place: Path, rows: dict[str, dict[str, Any]], scenes: int | None, epochs: int | None) -> Path:
-    """Writes the multi-label params.yaml with these students."""
+def params_of(rows: dict[str, dict[str, Any]], scenes: int | None, epochs: int | None) -> dict[str, Any]:
+    """Returns the multi-label settings with these students."""
     params = load_params(PARAMS)
     own = params["students"]["tiny"]
     if scenes is not None:
         params["prepare"]["source"] |= {"train_scenes": scenes, "test_scenes": max(100, scenes // 5)}
-    for fit in (params["train_teacher"]["fit"], params["students_defaults"]["fit"]):
-        fit["epochs"] = fit["epochs"] if epochs is None else epochs
-    params["students"] = {name: own | row for name, row in rows.items()}
-    path = place / "params.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(params, file)
-    return path
+    set_epochs(params, epochs)
+    return params | {"students": {name: own | row for name, row in rows.items()}}
 
 
 def main(
@@ -84,27 +77,23 @@ def main(
     raw: Path = Path("data/raw"),
 ) -> None:
     LOSSES[SoftmaxOfIndependent.kind] = SoftmaxOfIndependent
-    place, rows = FOLDER / f"multilabel_{scenes or 'whole'}", arms(seeds)
-    params = write_params(place, rows, scenes, epochs)
-    data, work, teacher = place / "data", place / "work", place / "data/train_teacher"
-    prepare.main(params, raw, data / "prepare", work)
-    train_teacher.main(params, data / "prepare", teacher, place / "reports", work)
-    dump_labels.main(params, data / "prepare", teacher, data / "dump_labels", work, None, None)
-    trained = data / "train_student", place / "reports/train_student"
+    project, rows = Project(FOLDER / f"multilabel_{scenes or 'whole'}"), arms(seeds)
+    write_params(params_of(rows, scenes, epochs), project.params)
+    project.make_teacher(raw)
+    project.make_labels()
     for name in rows:
-        train_student.main(name, params, data / "prepare", str(data / "dump_labels"), *trained, work)
-    found = {name: _judge(trained[0] / name, data / "prepare") for name in rows}
-    table = [{"network": "teacher", **_judge(teacher, data / "prepare"), "seeds": 1}]
+        project.make_student(name)
+    found = {name: _judge(project.student(name), project.prepared) for name in rows}
+    table = [{"network": "teacher", **_judge(project.teacher, project.prepared), "seeds": 1}]
     for arm in dict.fromkeys(name.rsplit("_", 1)[0] for name in rows):
         each = [found[f"{arm}_{seed}"] for seed in range(seeds)]
-        gains = [100 * (own["map"] - found[f"twin_{seed}"]["map"]) for seed, own in enumerate(each)]
+        twins = [found[f"twin_{seed}"]["map"] for seed in range(seeds)]
         table.append(
             {
                 "network": arm,
                 **{key: mean(own[key] for own in each) for key in each[0]},
                 "seeds": seeds,
-                "gain (mAP points)": mean(gains),
-                "its sd": stdev(gains) if seeds > 1 else None,
+                **gained([own["map"] for own in each], twins),
             }
         )
     report("signals", f"independent classes, {seeds} seeds, test scenes", table)
