@@ -113,8 +113,7 @@ class Kind:
             "inputs": self.kind,
             "network": network,
             "%": 100 * mean(scores),
-            **(dict.fromkeys(("gain (points)", "its sd")) if twins is None else gained(scores, twins)),
-            "bytes per label": None,
+            **({} if twins is None else gained(scores, twins)),
         }
 
     @property

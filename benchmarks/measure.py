@@ -78,9 +78,9 @@ def report(name: str, claim: str, rows: list[dict[str, Any]], device: torch.devi
     if device is not None and device.type != "cpu":
         name, claim = f"{name}_{device.type}", f"{claim}, on {device.type}"
     print(f"\n{name}: {claim}")
-    print(
-        tabulate([[_show(v) for v in row.values()] for row in rows], list(rows[0]), disable_numparse=True), flush=True
-    )
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = [[_show(row.get(column)) for column in columns] for row in rows]
+    print(tabulate(table, columns, disable_numparse=True), flush=True)
     write_json(RESULTS / f"{name}.json", {"claim": claim, "machine": machine(), "rows": rows})
 
 
@@ -102,4 +102,6 @@ def _processor() -> str:
 
 
 def _show(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
