@@ -2,21 +2,25 @@
 
     CIFAR10_ARCHIVE=cifar10-jpeg.tar.xz python -m benchmarks.prepare_speed
 
-`prepare` (source, decoding, pool, splits) is compared with a bare loop that reads and decodes the
-same files with Pillow in one thread. Reading encoded images is compared with torchvision's
-ImageFolder, resized and cropped to the same size by as many workers of a DataLoader. The archive is
-that of `cifar_teacher`; photos are made up. Sources `cifar` and `idx` take the same path as
-`arrays`.
+`prepare` (source, decoding, pool, splits, the start of its helpers) is compared with a bare loop
+that opens, decodes and resizes the same files with Pillow, in as many processes as there are cores,
+which run already. Reading encoded images is compared with torchvision's ImageFolder, resized and
+cropped to the same size by as many workers of a DataLoader. The archive is that of `cifar_teacher`;
+photos are made up. Sources `cifar` and `idx` take the same path as `arrays`.
 """
 
 import csv
 import io
 import os
 import re
+import shutil
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +39,7 @@ from pipeline.core.config import load_section
 from pipeline.core.errors import one_line_errors
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
+from pipeline.core.threads import usable_cores
 from pipeline.data.dataset import ImageDataset
 from stages import prepare
 
@@ -70,39 +75,65 @@ class ImageFiles:
         prepare.main(place / "params.yaml", place / "raw", place / "prepare", place / "work")
         return place / "prepare"
 
-    def decode(self) -> None:
-        """Decodes every file in a bare loop."""
-        for path in self.files:
-            with Image.open(path) as image:
-                np.asarray(image.convert("RGB"))
+    def clear(self) -> None:
+        """Deletes the data sets."""
+        for place in self.folder.glob("run-*"):
+            shutil.rmtree(place)
+
+    def decode(self, processes: Executor, count: int) -> None:
+        """Decodes and resizes every file in a bare loop, shared by some processes."""
+        parts = [self.files[number::count] for number in range(count)]
+        list(processes.map(partial(_decode, image_px=self.image_px), parts))
+
+
+def _decode(files: list[Path], image_px: list[int] | None) -> None:
+    for path in files:
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
+            if image_px:
+                pixels = pixels.resize((image_px[1], image_px[0]), Image.Resampling.BILINEAR)
+            np.asarray(pixels)
 
 
 def main(
     archive: Path | None = typer.Option(None, envvar=ARCHIVE_VARIABLE),
-    images: int = 10_000,
-    num_photos: int = typer.Option(1_000, "--photos"),
+    images: int = 50_000,
+    num_photos: int = typer.Option(8_000, "--photos"),
     rounds: int = 3,
+    reading: bool = True,
+    layouts: bool = True,
 ) -> None:
     load = f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, medians of {rounds} pairs"
     with TemporaryDirectory() as folder:
         say("writing image files")
         small = _cifar(Path(folder, "cifar"), need_archive(archive), images)
         large = photos(Path(folder, "photos"), num_photos)
-        rows = [_prepared(some, row, "pixels", rounds) for some in (small, large) for row in _layouts(some)]
-        rows.append(_prepared(large, large.in_folders, "encoded", rounds))
-        report("prepare_speed", f"prepare against reading and decoding with Pillow in one thread; {load}", rows)
+        cores = usable_cores()
+        with ProcessPoolExecutor(cores, get_context("spawn")) as processes:
+            list(processes.map(_decode, [large.files[:50]] * cores, [None] * cores))  # they are there now
+            bare = partial(ImageFiles.decode, processes=processes, count=cores)
+            rows = [
+                _prepared(some, bare, row, "pixels", rounds)
+                for some in (small, large)
+                for row in (_layouts(some) if layouts else [some.in_folders])
+            ]
+            rows.append(_prepared(large, bare, large.in_folders, "encoded", rounds))
+        report("prepare_speed", f"prepare against decoding and resizing with Pillow in {cores} processes; {load}", rows)
+        if not reading:
+            return
         rows = [_read(large, size, rounds) for size in READ_PX]
         report("read_speed", f"storage: encoded against torchvision's ImageFolder in a DataLoader; {load}", rows)
 
 
-def _prepared(some: ImageFiles, source: Row, storage: str, rounds: int) -> Row:
-    ours, bare, ratio = in_turn(lambda: some.prepare(source, storage, some.image_px), some.decode, rounds)
+def _prepared(some: ImageFiles, decode: Callable[[ImageFiles], None], source: Row, storage: str, rounds: int) -> Row:
+    ours, bare, ratio = in_turn(lambda: some.prepare(source, storage, some.image_px), lambda: decode(some), rounds)
+    some.clear()
     return {
         "images": some.name,
         "source": source["kind"],
         "storage": storage,
         "images/s": len(some.files) / ours,
-        "Pillow, one thread": len(some.files) / bare,
+        "Pillow alone": len(some.files) / bare,
         "times as fast": 1 / ratio,
     }
 

@@ -23,7 +23,7 @@ from pipeline.preparation.finish import files_of_splits
 from pipeline.preparation.together import read_splits, write_files
 
 _LOOK_SECONDS = 1.0  # of work, before its whole length is estimated
-_LEAST_SECONDS = 15.0  # of work for one process: a helper needs 3 to begin
+_LEAST_SECONDS = 8.0  # of work for one process: a helper needs 3 to begin
 _WAIT_SECONDS = 0.2
 
 

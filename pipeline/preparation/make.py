@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from pipeline.data.decoding import (
     DecodeError,
     DeepPixelsError,
+    count_levels,
     decode,
     height_and_width,
     highest_value,
@@ -27,7 +28,6 @@ from pipeline.preparation.made import Broken, Made, Wider
 from pipeline.preparation.maps import make_map
 from pipeline.preparation.sources.base import RawImage
 from pipeline.preparation.sources.mask import Mask
-from pipeline.preparation.statistics import count_levels
 
 Channels = Literal[1, 3]
 Stored = bytes | UInt8[np.ndarray, "channels height width"]
@@ -94,7 +94,7 @@ class ImageForm(Form):
         if isinstance(raw.label, Mask):
             height, width = pixels.shape[1:]
             label, map_ = None, make_map(raw.label, height_and_width(content), (height, width))
-        levels = count_levels(pixels[None]) if raw.split == "train" else None
+        levels = count_levels(pixels) if raw.split == "train" else None
         sample_id = int(sample_ids(pixels[None])[0])
         stored = pixels.tobytes() if encoded is None else encoded
         return Made(raw.split, label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels, map_)
