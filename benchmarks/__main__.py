@@ -23,7 +23,7 @@ if __name__ == "__main__":
         plain_loop.main()
         teacher_step.main()
         view_speed.main()
-        farm.main()
+        farm.of_fashion_mnist()
         dump_overhead.main()
         label_read.main()
         label_size.main()

@@ -13,6 +13,7 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.writer import StoreWriter
 from pipeline.labels.canaries import make_canaries
 from pipeline.labels.manifest import Manifest
+from pipeline.views.spec import ViewSpec
 
 LEAST_MB, PLENTY_MB = 200, 4_000  # what colour images of 224 x 224 need to be streamed, and more than all of them
 _ROW = {"kind": "dense_uint8", "range_nats": 40.0, "levels": 255}
@@ -61,9 +62,12 @@ def from_files(some: ImageFiles, size_px: int, *, streamed: bool) -> Images:
     return Images(name, prepared, store, some.folder / "files", size_px, memory_mb, len(some.files))
 
 
-def random_labels(prepared: Path, folder: Path) -> Path:
-    """Returns a store of random labels for a prepared data set."""
+def random_labels(prepared: Path, folder: Path, views: ViewSpec | None = None) -> Path:
+    """Returns a store of random labels for a prepared data set; of views as in params.yaml, unless
+    others are given.
+    """
     dataset, settings = ImageDataset(prepared), load_section(DumpLabels, "dump_labels")
+    views = views or settings.views
     split, classes = dataset.stream("train"), dataset.manifest.class_names
     manifest = Manifest(
         encoding=_ROW,
@@ -73,11 +77,11 @@ def random_labels(prepared: Path, folder: Path) -> Path:
         block_samples=min(settings.block_samples, len(split)),
         temperature=settings.temperature,
         temperatures=settings.temperatures,
-        views=settings.views.to_dict(),
+        views=views.to_dict(),
         dataset_fingerprint=dataset.manifest.fingerprints["train"],
         teacher={"fingerprint": "random"},
     )
-    canaries = make_canaries(split, settings.views, manifest.view_numbers, min(128, len(split)))
+    canaries = make_canaries(split, views, manifest.view_numbers, min(128, len(split)))
     writer = StoreWriter(folder / "labels.zarr", folder / "records", manifest, split.sample_ids, canaries)
     for block in manifest.blocks():
         writer.write(block, 3 * torch.randn(len(block.rows), len(classes)))

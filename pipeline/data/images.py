@@ -11,7 +11,10 @@ encoded    encoded uint8 [bytes], one image file after the other,
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +22,16 @@ from jaxtyping import Int64, Integer, UInt8
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
+from pipeline.core.threads import map_in_order
 from pipeline.data.content import IMAGES, Content
 from pipeline.data.input_kinds import IMAGE
 from pipeline.data.sample_ids import FIX
 
 Storage = Literal["pixels", "encoded"]
+#: Consecutive rows, and the places of those among them that are wanted; None: all of them.
+Wanted = tuple[range, Int64[np.ndarray, " images"] | None]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
+_DECODED_BYTES, _MOST_FILES = 1 << 20, 32  # that a thread decodes in a row
 IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
 
 
@@ -40,6 +47,10 @@ class StoredImages(ABC):
     @abstractmethod
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         """Returns consecutive rows, or of these only the ones at the places `kept`."""
+
+    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "images ..."]]:
+        """Yields what `read` returns of each; the next ones may be under way meanwhile."""
+        return (self.read(rows, kept) for rows, kept in several)
 
     @abstractmethod
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
@@ -118,12 +129,16 @@ def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...], dtype: n
 class _Encoded(StoredImages):
     """The images of a split that are stored as files.
 
-    They are decoded by as many threads as there are processors, and fitted to one size.
+    They are decoded by as many threads as there are processors, and fitted to one size. Files are
+    small beside the chunks that they lie in, so the last chunks that were read are kept.
     """
 
     def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
         group.check_files("encoded")
         self._group, self.shape = group, shape
+        self._bytes_in_chunk = group.chunk_rows("encoded")
+        self._lock = Lock()
+        self._last: tuple[int, UInt8[np.ndarray, " bytes"]] = 0, np.empty(0, np.uint8)
         self._offsets: Int64[np.ndarray, " borders"] = group.read_whole("offsets")
         borders = [len(self._offsets) - 1, *self._offsets[[0, -1]].tolist()]
         if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
@@ -132,12 +147,29 @@ class _Encoded(StoredImages):
         self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
 
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
-        borders = self._offsets[rows.start : rows.stop + 1]
-        content = self._group.read("encoded", slice(int(borders[0]), int(borders[-1])))
-        borders = borders - borders[0]
-        places = range(len(rows)) if kept is None else kept.tolist()
-        contents = [content[borders[place] : borders[place + 1]].tobytes() for place in places]
-        return self._decode(contents, [rows[place] for place in places])
+        (images,) = self.read_each([(rows, kept)])
+        return images
+
+    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "images ..."]]:
+        at_once = max(1, min(_MOST_FILES, _DECODED_BYTES // math.prod(self.shape)))
+        begun = deque[UInt8[np.ndarray, "images channels height width"]]()
+
+        def tasks() -> Iterator[tuple[Sequence[int], UInt8[np.ndarray, "some channels height width"]]]:
+            for rows, kept in several:
+                wanted = rows if kept is None else [rows[place] for place in kept.tolist()]
+                begun.append(np.empty((len(wanted), *self.shape), dtype=np.uint8))
+                for start in range(0, len(wanted), at_once):
+                    yield wanted[start : start + at_once], begun[-1][start : start + at_once]
+
+        # One pool of threads for all: a page may have too few files to occupy every processor.
+        decoded = 0
+        with closing(map_in_order(self._decode, tasks(), os.cpu_count() or 1)) as counts:
+            for count in counts:
+                decoded += count
+                while begun and decoded >= len(begun[0]):
+                    decoded -= len(begun[0])
+                    yield begun.popleft()
+        yield from begun  # without files
 
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
         rows = range(len(self._offsets) - 1)
@@ -146,14 +178,29 @@ class _Encoded(StoredImages):
             images[some.start : some.stop] = self.read(some)
         return images
 
-    def _decode(self, contents: list[bytes], rows: Iterable[int]) -> UInt8[np.ndarray, "some channels height width"]:
-        from pipeline.data.decoding import DecodeError, decode_all  # with PIL, which pixels can do without
+    def _decode(self, task: tuple[Sequence[int], UInt8[np.ndarray, "some channels height width"]]) -> int:
+        """Reads and decodes some ascending rows to their places; returns how many."""
+        from pipeline.data.decoding import DecodeError, decode  # with PIL, which pixels can do without
 
+        rows, places = task
         channels, height, width = self.shape
-        images = np.empty((len(contents), *self.shape), dtype=np.uint8)
-        decoded = decode_all(contents, channels, os.cpu_count() or 1, (height, width))  # type: ignore[arg-type]
-        for place, (image, row) in enumerate(zip(decoded, rows, strict=True)):
-            if isinstance(image, DecodeError):
-                raise DataError(f"{self._group.path}, row {row}", str(image), fix=FIX) from None
-            images[place] = image
-        return images
+        start, stop = self._offsets[[rows[0], rows[-1] + 1]].tolist()
+        content = self._encoded(start, stop)
+        for row, place in zip(rows, places, strict=True):
+            file = content[self._offsets[row] - start : self._offsets[row + 1] - start].tobytes()
+            try:
+                place[:] = decode(file, channels, (height, width))  # type: ignore[arg-type]
+            except DecodeError as error:
+                raise DataError(f"{self._group.path}, row {row}", str(error), fix=FIX) from None
+        return len(rows)
+
+    def _encoded(self, start: int, stop: int) -> UInt8[np.ndarray, " bytes"]:
+        """Returns a range of bytes; whole chunks are read for it, and kept for the next call."""
+        with self._lock:
+            first, content = self._last
+            if not first <= start <= stop <= first + len(content):
+                first = start // self._bytes_in_chunk * self._bytes_in_chunk
+                end = min(-(-stop // self._bytes_in_chunk) * self._bytes_in_chunk, int(self._offsets[-1]))
+                content = self._group.read("encoded", slice(first, end))
+                self._last = first, content
+        return content[start - first : stop - first]

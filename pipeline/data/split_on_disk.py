@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, Integer, UInt64
 from pipeline.core.arrays import ArrayGroup
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.content import IMAGES, Content
-from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
+from pipeline.data.images import HeldImages, Storage, StoredImages, Wanted, open_images
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import HardLabels, Split, SplitInMemory
@@ -103,11 +103,8 @@ class SplitOnDisk(Split):
 
         Raises StoreError or DataError where they are damaged.
         """
-        if self._stored_rows is None:
-            inputs = self._images.read(rows)
-        else:
-            inputs = self._pick(self._stored_rows[rows.start : rows.stop])
-        return self._check(slice(rows.start, rows.stop), inputs)
+        (inputs,) = self._read_each([rows])
+        return inputs
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> SplitInMemory:
         """Returns some samples, in memory, in any order; whole chunks are read even for a few."""
@@ -115,7 +112,8 @@ class SplitOnDisk(Split):
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         stored = ascending if self._stored_rows is None else self._stored_rows[ascending]
-        inputs = self._check(ascending, self._pick(stored))
+        pieces = self._pieces(stored)
+        inputs = self._check(ascending, self._join(pieces, self._images.read_each(pieces)))
         # 2. Back in the order that was asked for; no copy where that is ascending.
         if not np.array_equal(order, np.arange(len(rows))):
             inputs = inputs[np.argsort(order)]
@@ -137,7 +135,11 @@ class SplitOnDisk(Split):
         return budget.paging(self.input_bytes, len(self), self.chunk_rows, block_rows)
 
     def windows(self, windows: Sequence[Sequence[range]], beside: Callable[[range], Columns]) -> Iterator[Columns]:
-        return read_windows(windows, lambda page: {_INPUTS: self.read(page), **beside(page)})
+        def read(pages: Sequence[range]) -> Iterator[Columns]:
+            for page, inputs in zip(pages, self._read_each(pages), strict=True):
+                yield {_INPUTS: inputs, **beside(page)}
+
+        return read_windows(windows, read)
 
     def window_inputs(self, columns: Columns) -> Integer[torch.Tensor, "held ..."]:
         return torch.from_numpy(columns[_INPUTS])
@@ -154,18 +156,33 @@ class SplitOnDisk(Split):
         labels, ids, is_checked = self.hard_labels[rows], self.sample_ids[rows], self._is_checked[rows]
         return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows)
 
-    def _pick(self, stored: Int64[np.ndarray, " some"]) -> Integer[np.ndarray, "some ..."]:
-        """Returns ascending rows of what is on disk.
+    def _read_each(self, pages: Sequence[range]) -> Iterator[Integer[np.ndarray, "rows ..."]]:
+        """Yields the inputs of each page; those of the next ones may be under way meanwhile."""
+        pieces: list[list[Wanted]] = [[(page, None)] for page in pages]
+        if (stored := self._stored_rows) is not None:
+            pieces = [self._pieces(stored[page.start : page.stop]) for page in pages]
+        found = self._images.read_each(list(chain(*pieces)))
+        for page, some in zip(pages, pieces, strict=True):
+            yield self._check(slice(page.start, page.stop), self._join(some, found))
 
-        Each chunk is read once, and no two are held at a time.
-        """
-        inputs = np.empty((len(stored), *self.input_shape), dtype=self.content.kind.dtype)
+    def _pieces(self, stored: Int64[np.ndarray, " some"]) -> list[Wanted]:
+        """Returns what is to be read for ascending rows on disk: each chunk once."""
         if len(stored) == 0:
-            return inputs
+            return []
         borders = np.flatnonzero(np.diff(stored // self.chunk_rows)) + 1
-        for low, high in pairwise([0, *borders.tolist(), len(stored)]):
-            first, last = int(stored[low]), int(stored[high - 1])
-            inputs[low:high] = self._images.read(range(first, last + 1), stored[low:high] - first)
+        parts = np.split(stored, borders)
+        return [(range(int(part[0]), int(part[-1]) + 1), part - part[0]) for part in parts]
+
+    def _join(
+        self, pieces: Sequence[Wanted], found: Iterator[Integer[np.ndarray, "some ..."]]
+    ) -> Integer[np.ndarray, "all ..."]:
+        """Returns the inputs of several pieces as one array; no two chunks are held at a time."""
+        if len(pieces) == 1:
+            return next(found)
+        ends = np.cumsum([0, *(len(rows if kept is None else kept) for rows, kept in pieces)]).tolist()
+        inputs = np.empty((ends[-1], *self.input_shape), dtype=self.content.kind.dtype)
+        for low, high in pairwise(ends):
+            inputs[low:high] = next(found)
         return inputs
 
     def _check(

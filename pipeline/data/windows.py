@@ -1,6 +1,6 @@
 """Windows on their way from the disk: a thread reads the next one while the current one trains."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -10,8 +10,10 @@ import numpy as np
 Columns = Mapping[str, np.ndarray]
 
 
-def read_windows(windows: Sequence[Sequence[range]], read: Callable[[range], Columns]) -> Iterator[Columns]:
-    """Yields the columns of each window, page after page as `read` returns them.
+def read_windows(
+    windows: Sequence[Sequence[range]], read: Callable[[Sequence[range]], Iterable[Columns]]
+) -> Iterator[Columns]:
+    """Yields the columns of each window, page after page as `read` yields them.
 
     A window is valid until the next one is asked for: then its memory is used again. No more than
     two are held. An error in the thread is raised here, when its window's turn comes. The thread
@@ -25,10 +27,10 @@ def read_windows(windows: Sequence[Sequence[range]], read: Callable[[range], Col
         # Two buffers take turns, and are allocated once: fresh ones cost page faults in each
         # window.
         buffer, place = buffers[number % 2], 0
-        for page in windows[number]:
+        for page, columns in zip(windows[number], read(windows[number]), strict=True):
             if given_up.is_set():
                 break
-            for name, values in read(page).items():
+            for name, values in columns.items():
                 if name not in buffer:
                     buffer[name] = np.empty((size, *values.shape[1:]), values.dtype)
                 buffer[name][place : place + len(page)] = values

@@ -389,11 +389,12 @@ def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
 def test_no_more_than_two_windows_are_in_memory() -> None:
     pages, live, most = [[range(n, n + 1)] for n in range(20)], {0}, 0
 
-    def read(page: range) -> dict[str, np.ndarray]:
+    def read(window: Sequence[range]) -> Iterator[dict[str, np.ndarray]]:
         nonlocal most
-        live.add(page.start)
-        most = max(most, len(live))
-        return {"x": np.array([page.start])}
+        for page in window:
+            live.add(page.start)
+            most = max(most, len(live))
+            yield {"x": np.array([page.start])}
 
     live.clear()
     for number, columns in enumerate(read_windows(pages, read)):
