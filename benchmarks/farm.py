@@ -53,7 +53,7 @@ PHOTO_STUDENTS = (("tiny", 64), ("tiny", 96), ("small", 64), ("tiny", SIDE_PX)) 
 
 @dataclass(frozen=True)
 class Data:
-    """What students are trained on: a data set, the splits of it, labels, and the memory for them."""
+    """A data set for students, two splits of it, labels, and the memory for streaming."""
 
     dataset: ImageDataset
     train: Split

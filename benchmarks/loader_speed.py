@@ -5,8 +5,9 @@
 
 `LabelledLoader` and `DistillationDataset` make views, as `dump_labels` has them in params.yaml, and
 join soft targets to them. torch's TensorDataset (decoded images in memory) and torchvision's
-ImageFolder (the same images as files) give the images as they are, with hard labels. All give
-uint8, shuffled, in batches of 128. Our data keeps the files as they are where the others read
+ImageFolder (the same images as files) give the images as they are, with hard labels;
+"ImageFolder with views" shifts and flips them by torchvision as the views do. All give uint8,
+shuffled, in batches of 128. Our data keeps the files as they are where the others read
 files: it decodes each at every reading, too. Labels are random; no teacher is needed.
 """
 
@@ -34,6 +35,7 @@ from pipeline.data.dataset import ImageDataset
 
 BATCH, SMALL_PX, FILE_PX = 128, 28, 224
 WORKERS = (0, 2)
+_WITH_VIEWS = "ImageFolder with views"
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,19 @@ def contenders(images: Images, workers: Sequence[int]) -> list[Contender]:
     split = ImageDataset(images.prepared).split("train")
     pixels = TensorDataset(split.inputs[: images.most], split.hard_labels[: images.most])
     fit = [transforms.Resize(images.size_px), transforms.CenterCrop(images.size_px), transforms.PILToTensor()]
-    files = ImageFolder(str(images.files), transforms.Compose(fit))
+    views_of = [transforms.RandomCrop(images.size_px, padding=1), transforms.RandomHorizontalFlip()]
+    others = {
+        "TensorDataset": pixels,
+        "ImageFolder": ImageFolder(str(images.files), transforms.Compose(fit)),
+        _WITH_VIEWS: ImageFolder(str(images.files), transforms.Compose([*fit[:-1], *views_of, fit[-1]])),
+    }
     found = [Contender("LabelledLoader", None, _ours(quick, quick, "inputs"))]
     for each in workers:
         own = _loader(views, images.most, each, potstill.collate)
         found.append(Contender("DistillationDataset", each, _ours(own, views, "view")))
-        for theirs in (pixels, files):
+        for name, theirs in others.items():
             loader = _loader(theirs, images.most, each)
-            found.append(Contender(type(theirs).__name__, each, partial(_sizes, loader)))
+            found.append(Contender(name, each, partial(_sizes, loader)))
     return found
 
 
@@ -99,7 +106,7 @@ def measure(images: Images, rounds: int, workers: Sequence[int] = WORKERS) -> li
     for each, own in zip(some, speeds, strict=True):
         row: dict[str, Any] = {"images": images.name, "loader": each.name, "workers": each.workers}
         row["images/s"] = statistics.median(own)
-        for other in ("TensorDataset", "ImageFolder"):
+        for other in ("TensorDataset", "ImageFolder", _WITH_VIEWS):
             rivals = [s for e, s in zip(some, speeds, strict=True) if e.name == other and _is_rival(each, e)]
             best = map(max, zip(*rivals, strict=True))
             row[f"times {other}"] = statistics.median(a / b for a, b in zip(own, best, strict=True))

@@ -2,6 +2,7 @@
 
 arrays.py    Zarr groups: declared, written block by block, read
 array_files.py  the files of an array, looked at before anything of them is unpacked or allocated
+shards.py    rows of an array, read chunk by chunk without Zarr's event loop
 zstd.py      Zarr's codec zstd, bounded; with arrays.py the only file that imports zarr
 bounds.py    numbers of params.yaml, each with both of its bounds
 memory.py    the memory that this machine has, for what would never fit

@@ -5,11 +5,13 @@ arrays are written here, and one another: what is read is never larger than that
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.plain_files import odd_file
 
 GROUP_BYTES = 64 << 20  # at most, of the description of a group: its manifest lists the classes
@@ -25,6 +27,20 @@ def need_regular(path: Path, most_bytes: int) -> None:
     """Raises ValueError where a file is there and is no regular one, or larger than it may be."""
     if found := odd_file(path, most_bytes):
         raise ValueError(f"{path.name}: {found}")
+
+
+@contextmanager
+def telling_damage(where: str, fix: str) -> Iterator[None]:
+    """Raises StoreError in place of what codecs raise for damage: ValueError, RuntimeError and
+    others.
+    """
+    try:
+        yield
+    except (PipelineError, MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        found = f"damaged: {type(error).__name__}: {error}"
+        raise StoreError(where, found, expected="content that matches its checksum", fix=fix) from error
 
 
 def need_known_layout(array: Array) -> None:

@@ -25,11 +25,13 @@ from pipeline.core.array_files import (
     most_bytes,
     need_known_layout,
     need_regular,
+    telling_damage,
 )
-from pipeline.core.errors import PipelineError, StoreError, repaired
+from pipeline.core.errors import StoreError, repaired
 from pipeline.core.files import sync_folder
 from pipeline.core.memory import need_room
 from pipeline.core.remedies import Remedies
+from pipeline.core.shards import ShardedRows
 from pipeline.core.zstd import use_bounded_zstd
 
 use_bounded_zstd()
@@ -99,6 +101,7 @@ class ArrayGroup:
         self.location = str(path)  # for messages
         self._group = group
         self._opened: dict[str, zarr.Array[Any]] = {}  # opening one takes a millisecond
+        self._sharded: dict[str, ShardedRows] = {}
 
     @classmethod
     def create(cls, path: Path, attributes: Mapping[str, Any]) -> "ArrayGroup":
@@ -225,20 +228,22 @@ class ArrayGroup:
     def read(self, name: str, *index: int | slice) -> np.ndarray:
         """Returns a range of whole rows; raises StoreError where a file is damaged."""
         array = self._array(name)
-        try:
+        with telling_damage(f"{self.location}/{name}{list(index) if index else ''}", self.fix):
             need_room(bytes_of(array, index))
             for file in files_of(self.path / name, array, index):
                 need_regular(file, most_bytes(array))
             return np.asarray(array[index or ...])
-        except (PipelineError, MemoryError, PermissionError):
-            raise
-        except Exception as error:  # codecs raise ValueError, RuntimeError and others for damage
-            raise StoreError(
-                f"{self.location}/{name}{list(index) if index else ''}",
-                f"damaged: {type(error).__name__}: {error}",
-                expected="content that matches its checksum",
-                fix=self.fix,
-            ) from error
+
+    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Returns consecutive rows of a local array that is cut along its first axis.
+
+        It reads in this thread; raises StoreError where a file is damaged.
+        """
+        array = self._array(name)
+        with telling_damage(f"{self.location}/{name}[{start}:{stop}]", self.fix):
+            if name not in self._sharded:
+                self._sharded[name] = ShardedRows(self.path / name, array)
+            return self._sharded[name].read(start, stop)
 
     def read_whole(self, name: str) -> np.ndarray:
         """Returns an array that must be there in full.

@@ -5,6 +5,8 @@ from math import prod
 
 import numpy as np
 import zarr
+from jaxtyping import UInt8
+from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
@@ -22,12 +24,19 @@ class BoundedZstd(ZstdCodec):
         return await asyncio.to_thread(self._unpack, chunk_bytes, chunk_spec)
 
     def _unpack(self, packed: Buffer, spec: ArraySpec) -> Buffer:
-        content, size = packed.as_numpy_array(), prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
-        if (stated := content_size(content[:16].tobytes())) not in (None, size):
-            raise ValueError(f"a chunk of {stated:,} bytes in place of {size:,}")
-        room = np.empty(size, np.uint8)
-        self._zstd_codec.decode(content, room)  # raises where more comes out, or less
-        return spec.prototype.buffer.from_bytes(room.data)
+        size = prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+        return spec.prototype.buffer.from_bytes(unpack(packed.as_numpy_array(), size).data)
+
+
+def unpack(content: UInt8[np.ndarray, " packed"], size: int) -> UInt8[np.ndarray, " {size}"]:
+    """Returns the `size` bytes that a zstd frame holds; raises ValueError where it holds another
+    number.
+    """
+    if (stated := content_size(content[:16].tobytes())) not in (None, size):
+        raise ValueError(f"a chunk of {stated:,} bytes in place of {size:,}")
+    room = np.empty(size, np.uint8)
+    Zstd().decode(content, room)  # raises where more comes out, or less
+    return room
 
 
 def content_size(header: bytes) -> int | None:

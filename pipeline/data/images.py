@@ -114,7 +114,7 @@ class _Numbers(StoredImages):
         self.chunk_rows = group.chunk_rows(self._name)
 
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
-        images = self._group.read(self._name, slice(rows.start, rows.stop))
+        images = self._group.read_rows(self._name, rows.start, rows.stop)
         return images if kept is None else images[kept]
 
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
@@ -201,6 +201,6 @@ class _Encoded(StoredImages):
             if not first <= start <= stop <= first + len(content):
                 first = start // self._bytes_in_chunk * self._bytes_in_chunk
                 end = min(-(-stop // self._bytes_in_chunk) * self._bytes_in_chunk, int(self._offsets[-1]))
-                content = self._group.read("encoded", slice(first, end))
+                content = self._group.read_rows("encoded", first, end)
                 self._last = first, content
         return content[start - first : stop - first]

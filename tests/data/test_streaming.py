@@ -254,8 +254,8 @@ def test_an_epoch_taken_up_late_reads_nothing_of_what_went_before(
     dataset: ImageDataset, stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = opened(dataset.stream("train"), stores["dense"])
-    real, reads = SplitOnDisk.read, []
-    monkeypatch.setattr(SplitOnDisk, "read", lambda split, rows: (reads.append(rows), real(split, rows))[1])
+    real, reads = SplitOnDisk._read_each, []
+    monkeypatch.setattr(SplitOnDisk, "_read_each", lambda split, pages: (reads.extend(pages), real(split, pages))[1])
     list(epoch_of(views, 1, 17))
     last = views.joined.paging.windows(1, 3)[-2:]
     assert {page for pages in last for page in pages} >= set(reads)
@@ -513,7 +513,7 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize(("damage", "said"), [(lose, "not those of their sample ids"), (flip, "damaged")])
+@pytest.mark.parametrize(("damage", "said"), [(lose, "its file is lost"), (flip, "damaged")])
 def test_damage_during_an_epoch_surfaces_in_the_main_thread_in_one_line(
     copied: ImageDataset, stores: dict[str, StoreReader], damage: Callable[[Path], None], said: str
 ) -> None:

@@ -1,0 +1,90 @@
+"""Rows of an array on disk, read chunk by chunk in the calling thread, without Zarr's event loop.
+
+Zarr hands a read from thread to thread six times: a chunk of a megabyte takes 1.1 ms instead of 0.6
+on an idle machine, and several where other threads decode images meanwhile, because each hand-over
+waits for a processor.
+"""
+
+import os
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from google_crc32c import value as crc32c
+from jaxtyping import Shaped, UInt8, UInt64
+
+from pipeline.core.array_files import files_of, most_bytes, need_regular
+from pipeline.core.zstd import unpack
+
+Array: TypeAlias = Any  # zarr's, which arrays.py opens
+
+_CHECKSUM_BYTES = 4
+
+
+class ShardedRows:
+    """The rows of a local array that is cut along its first axis alone, as `need_known_layout` has
+    it.
+
+    Reading raises ValueError where a file is damaged, OSError where it can't be read.
+    """
+
+    def __init__(self, folder: Path, array: Array) -> None:
+        self._folder, self._array = folder, array
+        self._chunk_shape = tuple(array.chunks)
+        self._chunk_bytes = prod(self._chunk_shape) * array.dtype.itemsize
+        self._chunks_in_shard = array.shards[0] // self._chunk_shape[0]
+        self._indices: dict[int, tuple[Path, UInt64[np.ndarray, "chunks 2"]]] = {}
+
+    def read(self, start: int, stop: int) -> Shaped[np.ndarray, "rows ..."]:
+        """Returns consecutive rows, in memory of their own or that of their one chunk."""
+        size = self._chunk_shape[0]
+        numbers = range(start // size, -(-stop // size))
+        if len(numbers) == 1:
+            return self._chunk(numbers[0])[start - numbers[0] * size : stop - numbers[0] * size]
+        rows = np.empty((max(0, stop - start), *self._chunk_shape[1:]), self._array.dtype)
+        for number in numbers:
+            low, high = max(start, number * size), min(stop, (number + 1) * size)
+            rows[low - start : high - start] = self._chunk(number)[low - number * size : high - number * size]
+        return rows
+
+    def _chunk(self, number: int) -> Shaped[np.ndarray, "rows ..."]:
+        shard, place = divmod(number, self._chunks_in_shard)
+        if shard not in self._indices:
+            rows = slice(shard * self._array.shards[0], shard * self._array.shards[0] + 1)
+            (file,) = files_of(self._folder, self._array, (rows,))
+            need_regular(file, most_bytes(self._array))
+            self._indices[shard] = file, self._index(file)
+        file, index = self._indices[shard]
+        first, count = index[place].tolist()
+        if first + count > most_bytes(self._array):  # a chunk that was never written has the largest numbers
+            raise ValueError("a chunk is lost")
+        content = unpack(_checked(_part(file, first, count)), self._chunk_bytes)
+        chunk: Shaped[np.ndarray, "rows ..."] = content.view(self._array.dtype).reshape(self._chunk_shape)
+        return chunk
+
+    def _index(self, file: Path) -> UInt64[np.ndarray, "chunks 2"]:
+        """Returns the first byte of each chunk of a file and its number of bytes."""
+        count = 16 * self._chunks_in_shard + _CHECKSUM_BYTES
+        start = (file.stat().st_size if file.exists() else 0) - count
+        return _checked(_part(file, start, count)).view("<u8").reshape(-1, 2)
+
+
+def _part(file: Path, start: int, count: int) -> bytes:
+    try:
+        with file.open("rb", buffering=0) as opened:
+            content = os.pread(opened.fileno(), count, max(0, start))
+    except FileNotFoundError:
+        raise ValueError("its file is lost") from None
+    if len(content) != count:
+        raise ValueError("a chunk ends behind the end of its file")
+    return content
+
+
+def _checked(content: bytes) -> UInt8[np.ndarray, " bytes"]:
+    """Returns what stands before a checksum; raises ValueError where it does not match."""
+    values = np.frombuffer(content, np.uint8)
+    found, stated = crc32c(values[:-_CHECKSUM_BYTES]), int.from_bytes(content[-_CHECKSUM_BYTES:], "little")
+    if len(content) < _CHECKSUM_BYTES or found != stated:
+        raise ValueError("the checksum does not match")
+    return values[:-_CHECKSUM_BYTES]

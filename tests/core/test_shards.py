@@ -1,0 +1,61 @@
+"""Rows that are read without Zarr's event loop are those that Zarr reads, and damage is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pipeline.core.arrays
+from pipeline.core.arrays import ArrayGroup, ArrayLayout
+from pipeline.core.errors import StoreError
+
+VALUES = np.random.default_rng(0).integers(0, 50, (1003, 3), dtype=np.int32)
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArrayGroup:
+    """Returns a group with an array in 8 files of 13 chunks, of which the last has fewer rows."""
+    monkeypatch.setattr(pipeline.core.arrays, "SHARD_BYTES", 1600)
+    made = ArrayGroup.create(tmp_path / "x.zarr", {})
+    made.put("x", VALUES, layout=ArrayLayout(chunk_bytes=132))
+    assert (made.chunk_rows("x"), made.shard_rows("x")) == (11, 143)
+    return ArrayGroup.open(tmp_path / "x.zarr", made_by="prepare")
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1003), (0, 11), (3, 9), (5, 12), (140, 146), (132, 143), (1001, 1003), (7, 7), (286, 700)]
+)
+def test_rows_are_those_of_the_array(group: ArrayGroup, start: int, stop: int) -> None:
+    rows = group.read_rows("x", start, stop)
+    assert rows.dtype == np.int32
+    assert np.array_equal(rows, VALUES[start:stop])
+
+
+def test_a_flipped_bit_anywhere_is_an_error_or_does_no_harm(group: ArrayGroup) -> None:
+    file = group.path / "x/c/1/0"
+    content = file.read_bytes()
+    for place in range(0, len(content), 7):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        again = ArrayGroup.open(group.path, made_by="prepare")
+        with pytest.raises(StoreError, match=r"x\.zarr/x\[143:286\]: damaged: ValueError"):
+            again.read_rows("x", 143, 286)
+
+
+@pytest.mark.parametrize("left", [0, 3, 100, -4])
+def test_a_shortened_file_is_an_error(group: ArrayGroup, left: int) -> None:
+    file = group.path / "x/c/2/0"
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(StoreError, match="damaged"):
+        group.read_rows("x", 286, 290)
+    assert np.array_equal(group.read_rows("x", 100, 200), VALUES[100:200]), "the others are sound"
+
+
+def test_a_chunk_that_was_never_written_is_an_error(tmp_path: Path) -> None:
+    group = ArrayGroup.create(tmp_path / "x.zarr", {})
+    group.create_array("x", (4000,), np.dtype(np.uint8), fill_value=0, layout=ArrayLayout(chunk_bytes=1000))
+    group._array("x")[:1000] = 1  # Zarr leaves out chunks of zeros
+    with pytest.raises(StoreError, match="a chunk is lost"):
+        group.read_rows("x", 1000, 1001)
+    (tmp_path / "x.zarr/x/c/0").unlink()
+    with pytest.raises(StoreError, match="its file is lost"):
+        ArrayGroup.open(tmp_path / "x.zarr", made_by="prepare").read_rows("x", 0, 1)
