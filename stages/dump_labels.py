@@ -3,7 +3,7 @@ teacher pass.
 
 Any number of processes may run it at once (torchrun, a SLURM array, a Kubernetes indexed job, or by
 hand with `--worker i/n`): they share one folder and its blocks, and the first one that finds all of
-them there publishes."""
+them there publishes. With `--to`, the folder is one in an object store, or one without locks."""
 
 import os
 import shutil
@@ -16,16 +16,18 @@ from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
-from pipeline.core.scratch import SharedScratch
+from pipeline.core.scratch import SharedScratch, with_code
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
 from pipeline.labelling.at_once import lowered_blocks, samples_of_block
+from pipeline.labelling.remote_site import RemoteSite
 from pipeline.labelling.run import work_on_dump
 from pipeline.labelling.settings import DumpLabels
-from pipeline.labelling.site import DumpSite
+from pipeline.labelling.site import DumpSite, Site
 from pipeline.labelling.stores import fitting_encodings, plan_dump
 from pipeline.labelling.teacher import Teacher, check_teacher, embedding_size, teacher_precision
+from pipeline.labelling.temporary import temporary_folder
 from pipeline.labels.encodings import encodings_of, read_encodings
 from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
@@ -42,8 +44,13 @@ def main(
     work: Path = Path("work"),
     worker: Annotated[str | None, typer.Option(help="i/n: this process is worker i of n that share `work`.")] = None,
     grow: Annotated[Path | None, typer.Option(help="A folder of finished stores whose labels are taken over.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Where to write instead: s3://, gs://, az:// or a folder without locks.")
+    ] = None,
 ) -> None:
     # 1. The settings, and where this process runs.
+    if to is not None and grow is not None:
+        raise ConfigError("--grow", "given beside --to", expected="one of them", fix="grow the stores on a disk")
     settings = load_section(DumpLabels, "dump_labels", params)
     settings.check(f"{params}: dump_labels")
     rows = read_encodings(params)
@@ -71,17 +78,29 @@ def main(
     budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
     # 3. The labels.
     decides = plan.decides | {"device": device.type}
+
+    def work_at(site: Site) -> None:
+        at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
+        split = open_for_blocks(dataset, budget, samples_of_block(space, settings.block_samples))
+        check_teacher(at_work, teacher, split)
+        if settings.compile:
+            at_work.model.compile()
+        work_on_dump(site, plan, split, at_work)
+
+    if to is not None:
+        with temporary_folder() as here:
+            remote = RemoteSite(to, here, with_code(decides, Path(__file__)), list(plan.manifests), me)
+            if remote.done:
+                say(f"{remote.place} has the stores already, finished and for these settings; nothing to do")
+            else:
+                work_at(remote)
+            remote.clear()
+        return
     with SharedScratch(out, decides, work, code=Path(__file__)) as scratch:
         claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
         try:
             if not scratch.done:
-                at_work = Teacher.read(teacher, device, settings.batch_size, settings.precision)
-                split = open_for_blocks(dataset, budget, samples_of_block(space, settings.block_samples))
-                check_teacher(at_work, teacher, split)
-                if settings.compile:
-                    at_work.model.compile()
-                site = DumpSite(scratch, Claims(claimed, lambda: scratch.done), me, grow)
-                work_on_dump(site, plan, split, at_work)
+                work_at(DumpSite(scratch, Claims(claimed, lambda: scratch.done), me, grow))
         except FileNotFoundError:
             if not scratch.done:
                 raise

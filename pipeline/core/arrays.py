@@ -266,8 +266,12 @@ class ArrayGroup:
     def files(self, name: str) -> list[str]:
         """Returns the files of an array, all of which are there, by their paths in the group."""
         self.check_files(name)
-        found = files_of(self.path / name, self._array(name), ())
-        return [f"{name}/{DESCRIPTION}", *(file.relative_to(self.path).as_posix() for file in found)]
+        return [f"{name}/{DESCRIPTION}", *self.part(name)]
+
+    def part(self, name: str, *index: int | slice) -> list[str]:
+        """Returns the files that a range of whole rows covers, by their paths in the group."""
+        files = files_of(self.path / name, self._array(name), index)
+        return [file.relative_to(self.path).as_posix() for file in files]
 
     def check_files(self, name: str) -> None:
         """Raises StoreError where a file of a local array is lost or empty, without reading any."""

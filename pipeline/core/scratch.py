@@ -61,11 +61,7 @@ class Scratch:
         self.out = out
         self._keeps = keep
         self.name = _name(out)
-        decides = {
-            **decides,
-            "code": code_fingerprint(code),
-            "torch": torch.__version__,
-        }
+        decides = with_code(decides, code)
         if not self._shared:  # what several processes make must not depend on how many threads each has
             decides["threads"] = torch.get_num_threads()
         self.fingerprint = fingerprint(decides)
@@ -251,6 +247,13 @@ class Scratch:
 
     def _deleted(self) -> PipelineError:
         return PipelineError(self.folder, "was deleted while this was at work in it", fix="run the same command again")
+
+
+def with_code(decides: Mapping[str, Any], code: Path) -> dict[str, Any]:
+    """Returns everything that decides a result: with the import closure of a file, and torch's
+    version.
+    """
+    return {**decides, "code": code_fingerprint(code), "torch": torch.__version__}
 
 
 def decided_by(out: Path, work: Path) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """The anchors of a store that is being written, range of rows by range of rows."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ import torch
 from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.progress import say
-from pipeline.core.sealed import read_sealed, write_sealed
+from pipeline.labelling.records import Records
 from pipeline.labels.encodings import Field
 from pipeline.labels.fields import Labels, as_slice, block_digest
 from pipeline.labels.manifest import AnchorBlock, Manifest
@@ -26,7 +25,7 @@ class AnchorWriter:
         fields: The arrays by name.
     """
 
-    def __init__(self, group: ArrayGroup, records: Path, fields: Mapping[str, Field]) -> None:
+    def __init__(self, group: ArrayGroup, records: Records, fields: Mapping[str, Field]) -> None:
         self._group, self._records, self._fields = group, records, fields
         self._known: set[range] = set()
         self._held: tuple[range, Labels] = (range(0), {})
@@ -41,6 +40,9 @@ class AnchorWriter:
     def has(self, rows: range) -> bool:
         """Returns whether the anchors of a range are on disk, whole."""
         if self._fields and rows not in self._known:
+            if not self._records.asked(self._record(rows)):
+                return False
+            self._records.fetch(self.files(rows))
             try:
                 self.read(rows)
             except PipelineError:
@@ -66,16 +68,16 @@ class AnchorWriter:
 
     def write(self, rows: range, anchors: Labels) -> None:
         """Commits the anchors of a range; its caller is the only one who may write them."""
-        record = self._record(rows)
-        if record.exists():
+        name = self._record(rows)
+        if self._records.has(name):
             say(f"{self._group.path}: block {AnchorBlock(rows).name} was lost or damaged: made again")
-            record.unlink()
+            self._records.forget(name, self.files(rows))
         self._held = (range(0), {})
         values = {name: anchors[name].cpu().numpy() for name in self._fields}
-        for name, array in values.items():
-            self._group.drop(name, as_slice(rows))
-            self._group.write(name, array, as_slice(rows))
-        write_sealed(record, {"digest": block_digest(values)}, indent=None)
+        for array, content in values.items():
+            self._group.drop(array, as_slice(rows))
+            self._group.write(array, content, as_slice(rows))
+        self._records.write(name, {"digest": block_digest(values)}, self.files(rows), keeps=True)
 
     def digest(self, rows: range) -> int | None:
         """Returns the digest of the anchors that were written for a range; None where the encoding
@@ -83,7 +85,7 @@ class AnchorWriter:
         """
         if not self._fields:
             return None
-        return int(read_sealed(self._record(rows), made_by="dump_labels")["digest"])
+        return int(self._records.read(self._record(rows))["digest"])
 
     def put_digests(self, manifest: Manifest) -> None:
         """Writes the digests of all ranges as an array, where the encoding has anchors."""
@@ -91,5 +93,13 @@ class AnchorWriter:
             digests = [self.digest(rows) for rows in manifest.ranges()]
             self._group.put("anchor_digest", np.array(digests, dtype=np.uint64))
 
-    def _record(self, rows: range) -> Path:
-        return self._records / f"anchors-{rows.start}.json"
+    def files(self, rows: range) -> list[str]:
+        """Returns the files of a range, by their paths in the store."""
+        return [file for name in self._fields for file in self._group.part(name, as_slice(rows))]
+
+    def parts(self, manifest: Manifest) -> dict[str, list[str]]:
+        """Returns the files of all ranges, by the names of their records."""
+        return {self._record(rows): self.files(rows) for rows in manifest.ranges()} if self._fields else {}
+
+    def _record(self, rows: range) -> str:
+        return f"anchors-{rows.start}"

@@ -13,7 +13,7 @@ from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.labelling.choosing import as_yaml, choose, on_so_many, size_and_kl
 from pipeline.labelling.ladder import Rung, TrialLabels
 from pipeline.labelling.pilot import Pilot
-from pipeline.labelling.site import DumpSite
+from pipeline.labelling.site import Site
 from pipeline.labelling.stores import DumpPlan, StorePlan
 from pipeline.labels.encodings import Budget, Encoding, build_encoding
 from pipeline.labels.manifest import Manifest
@@ -90,13 +90,13 @@ def beyond(budget: Budget | None, manifest: Manifest) -> str:
     return f"; {worst:.1e} nats are more than its budget, {budget}, which its pilot met: raise dump_labels.pilot_labels, or lower the budget"
 
 
-def earlier_encodings(site: DumpSite, plan: DumpPlan) -> dict[str, Encoding]:
+def earlier_encodings(site: Site, plan: DumpPlan) -> dict[str, Encoding]:
     """Returns the encodings that budgets became in earlier stores whose labels are taken over.
 
     The last dump's count where the row is the same as it was then, those of the folder that `grow`
     names in any case. Raises StoreError where one of the latter is damaged.
     """
-    folder, before = site.earlier, site.scratch.read_kept().get("decides", {}).get("encodings", {})
+    folder, before = site.earlier, site.encodings_before
     found = {}
     for name, budget in plan.budgets.items():
         path = (folder or Path()) / f"{name}.zarr"

@@ -3,6 +3,7 @@ for all of them.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +20,7 @@ from pipeline.labelling.target import Logits, Target
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
 from pipeline.labelling.write_behind import WriteBehind
 from pipeline.labels.manifest import Block
-from pipeline.sharing.claims import Claims
+from pipeline.sharing.claims import Sharing
 from pipeline.views.plan import plan_view
 
 _WAIT_SECONDS = 0.5
@@ -32,14 +33,15 @@ def dump_labels(
     blocks: Sequence[Block],
     targets: Sequence[Target],
     on_labels: Callable[[int], object],
-    claims: Claims | None = None,
+    claims: Sharing | None = None,
 ) -> None:
     """Runs the teacher once over every block that some store lacks, and writes it to every store
     that lacks it.
 
     With `claims`, any number of processes do so together: each takes blocks that nobody holds, from
-    the first of its own `blocks` on, and waits for those that others hold, in case these die. On
-    CUDA, blocks are encoded and written while the teacher labels the next ones.
+    the first of its own `blocks` on, and waits for those that others hold, in case these die. Where
+    nobody can hold any, who meets another's goes on elsewhere. On CUDA, blocks are encoded and
+    written while the teacher labels the next ones.
 
     Where a store has anchors, the first views of some rows are labelled together: their anchors are
     made and written before.
@@ -50,11 +52,16 @@ def dump_labels(
     """
     waiting = group_blocks(blocks, max((target.anchor_views for target in targets), default=0))
     ranges = [group.rows for group in waiting]
-    with ReadAhead(split, ranges) as ahead, WriteBehind(teacher.device) as behind:
+    with (
+        ReadAhead(split, ranges) as ahead,
+        WriteBehind(teacher.device, claims.blocks_behind if claims else 0) as behind,
+    ):
         labeller = _Labeller(teacher, ahead, behind, targets, on_labels)
         while waiting:
-            held_by_others = []
-            for group in waiting:
+            held_by_others, queue = [], deque(waiting)
+            while queue:
+                queue.rotate(-claims.skipped(len(queue)) if claims else 0)
+                group = queue.popleft()
                 # 1. Skip what is written already.
                 if all(target.writer.has(block) for block in group.blocks for target in targets):
                     on_labels(group.num_labels)

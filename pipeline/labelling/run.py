@@ -9,7 +9,6 @@ import torch
 
 from pipeline.core.errors import StoreError
 from pipeline.core.progress import progress, say
-from pipeline.core.scratch import Scratch
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
 from pipeline.labelling.budgets import beyond, earlier_encodings, settle
@@ -17,7 +16,7 @@ from pipeline.labelling.closeness import closeness_line
 from pipeline.labelling.dump import dump_labels
 from pipeline.labelling.ladder import PILOT_PER_CLASS
 from pipeline.labelling.pilot import Pilot, ask_pilot
-from pipeline.labelling.site import DumpSite
+from pipeline.labelling.site import Site
 from pipeline.labelling.stores import DumpPlan
 from pipeline.labelling.takeover import EarlierStore
 from pipeline.labelling.target import Target
@@ -33,11 +32,10 @@ from pipeline.sharing.workers import Worker
 from pipeline.views.plan import RowOrder
 
 
-def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
+def work_on_dump(site: Site, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
     """Runs the teacher on blocks that nobody else has, then finishes and publishes the stores
     unless another worker has.
     """
-    scratch, claims = site.scratch, site.claims
     teacher = teacher.giving(*(manifest.signal for manifest in plan.manifests.values()))
     # 1. Find labels to take over, and open the stores.
     targets = _begin(site, plan, split, teacher)
@@ -46,39 +44,47 @@ def work_on_dump(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher)
     # 2. Label every block that is lacking, from this worker's own first block on.
     shown = split.to(teacher.device) if has_room(teacher.device, split.held_bytes) else split
     turn = _turn(plan, split, site.worker)
-    with progress(f"{site.title}{site.worker.name}", len(split) * plan.settings.num_views, "label") as on_labels:
-        dump_labels(teacher, shown, turn, list(targets.values()), on_labels, claims)
-    # 3. Finish the stores. Nobody may begin with what is about to be moved away.
-    with claims.hold("finish"), claims.hold("begin"):
-        if scratch.done:
+    writers = {name: target.writer for name, target in targets.items()}
+    site.look(writers)
+    whole = False
+    while not whole:
+        with progress(f"{site.title}{site.worker.name}", len(split) * plan.settings.num_views, "label") as on_labels:
+            dump_labels(teacher, shown, turn, list(targets.values()), on_labels, site.claims)
+        if site.done:
             return
-        scratch.sweep()  # otherwise what killed workers left counts as bytes of labels
+        whole = site.look(writers)  # what has been lost meanwhile is labelled again
+    # 3. Finish the stores.
+    with site.finishing():
+        if site.done:
+            return
         for name, target in targets.items():
             say(f"{site.title}: {name}: {_about(target.finish(), target.source, plan.budgets.get(name))}")
-        scratch.publish()  # and keeps the labels: a dump of more views or samples takes them over
+        site.publish()
 
 
-def _begin(site: DumpSite, plan: DumpPlan, split: Split, teacher: Teacher) -> dict[str, Target] | None:
+def _begin(site: Site, plan: DumpPlan, split: Split, teacher: Teacher) -> dict[str, Target] | None:
     """Returns every store; None where another worker has finished them meanwhile.
 
     One worker at a time: the first chooses encodings for budgets, learns tables and begins the
     stores; the teacher labels the pilot once for all of that.
     """
-    scratch, earlier = site.scratch, earlier_encodings(site, plan)
+    earlier = earlier_encodings(site, plan)
     sources = find_sources(site, plan.settled(earlier).manifests, split)
-    with site.claims.hold("begin"):
-        if scratch.done:
+    with site.beginning():
+        if site.done:
             return None
         pilot = _pilot(plan, teacher, split)
-        plan = settle(plan, scratch.folder / "encodings.json", earlier, pilot, site.title)
+        asked = plan
+        plan = site.agreed("encodings.json", lambda file: settle(asked, file, earlier, pilot, site.title))
         if any(plan.encodings[name] != encoding for name, encoding in earlier.items()):
             sources = find_sources(site, plan.manifests, split)  # another worker has begun without that folder
-        tables = learn_tables(scratch.folder, plan, sources, pilot)
+        settled, found = plan, sources
+        tables = site.agreed("tables.safetensors", lambda file: learn_tables(file, settled, found, pilot))
         columns = {name: teacher.columns(manifest.signal) for name, manifest in plan.manifests.items()}
-        return _open_targets(scratch, plan, split, tables, sources, columns)
+        return _open_targets(site, plan, split, tables, sources, columns)
 
 
-def find_sources(site: DumpSite, manifests: Mapping[str, Manifest], split: Split) -> dict[str, EarlierStore]:
+def find_sources(site: Site, manifests: Mapping[str, Manifest], split: Split) -> dict[str, EarlierStore]:
     """Returns, by store, an earlier one that holds the very labels which it wants, where there is
     one.
 
@@ -124,7 +130,7 @@ def _pilot(plan: DumpPlan, teacher: Teacher, split: Split) -> Callable[[], Pilot
 
 
 def learn_tables(
-    folder: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], pilot: Callable[[], Pilot]
+    file: Path, plan: DumpPlan, sources: Mapping[str, EarlierStore], pilot: Callable[[], Pilot]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the tables of each store's encoding.
 
@@ -132,7 +138,6 @@ def learn_tables(
     pilot."""
     settings, encodings, manifests = plan.settings, plan.encodings, plan.manifests
     wanting = [n for n, encoding in encodings.items() if n not in sources and encoding.tables(manifests[n].space)]
-    file = folder / "tables.safetensors"
     if wanting and read_digested(file) is None:
         of_classes = [manifests[n] for n in wanting if not manifests[n].is_of_embeddings]
         num_classes = max((manifest.num_classes for manifest in of_classes), default=0)
@@ -155,7 +160,7 @@ def learn_tables(
 
 
 def _open_targets(
-    scratch: Scratch,
+    site: Site,
     plan: DumpPlan,
     split: Split,
     tables: Mapping[str, dict[str, np.ndarray]],
@@ -168,8 +173,8 @@ def _open_targets(
     canaries = make_canaries(split, settings.views, range(settings.num_views), settings.num_canaries, order)
     targets = {}
     for name, manifest in plan.manifests.items():
-        path, records = scratch.output / f"{name}.zarr", scratch.folder / "records" / name
-        writer = StoreWriter(path, records, manifest, split.sample_ids, canaries, tables.get(name))
+        path = site.output / f"{name}.zarr"
+        writer = StoreWriter(path, site.records(name), manifest, split.sample_ids, canaries, tables.get(name))
         targets[name] = Target(writer, sources.get(name), columns[name])
     return targets
 

@@ -23,10 +23,13 @@ class WriteBehind:
     Where no block may wait, each is written at once, in the thread that it comes from.
 
     What goes wrong is raised by one of the next calls, and nothing is written after it. A block's
-    claim is kept until it is written."""
+    claim is kept until it is written.
 
-    def __init__(self, device: torch.device) -> None:
-        self._most = _BLOCKS_BEHIND.get(device.type, 0)
+    Args:
+        at_least: Blocks that may wait on any device, since writing them is waiting, too."""
+
+    def __init__(self, device: torch.device, at_least: int = 0) -> None:
+        self._most = max(_BLOCKS_BEHIND.get(device.type, 0), at_least)
         self._ready = in_own_queue(device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write-behind")
         self._waiting: deque[tuple[Future[None], ExitStack]] = deque()

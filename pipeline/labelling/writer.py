@@ -11,19 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt64
 
-from pipeline.core.arrays import ArrayGroup, ArrayLayout
+from pipeline.core.arrays import DESCRIPTION, ArrayGroup, ArrayLayout
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.files import write_json
 from pipeline.core.progress import say
-from pipeline.core.sealed import read_sealed, write_sealed
 from pipeline.labelling.anchors import AnchorWriter
 from pipeline.labelling.first_views import make_anchors
+from pipeline.labelling.records import Records
 from pipeline.labels.canaries import CANARY_ARRAYS, Canaries
 from pipeline.labels.encodings import NO_ANCHORS, Codec, build_encoding
 from pipeline.labels.fidelity import Fidelity, KlTally
@@ -59,7 +58,7 @@ class StoreWriter:
     def __init__(
         self,
         path: Path,
-        records: Path,
+        records: Records | Path,
         manifest: Manifest,
         samples: StoredSamples | UInt64[np.ndarray, " samples"],
         canaries: Canaries,
@@ -68,24 +67,28 @@ class StoreWriter:
         self.path = path
         self.manifest = manifest
         self.samples = (samples if isinstance(samples, StoredSamples) else StoredSamples.of(samples)).shortest()
-        self._records = records
+        self._records = Records(records) if isinstance(records, Path) else records
         self.encoding = build_encoding(manifest.encoding, str(path))
         self.encoding.check(manifest.space, str(path))
         self._fields = self.encoding.fields(manifest.space)
         self.codec: Codec = self.encoding.codec(manifest.space, tables or {})
-        if (records / "begun.json").exists() and (path / "zarr.json").exists():
+        if self._begun.exists() and (path / DESCRIPTION).exists():
             self._group = ArrayGroup.reopen(path)
             self.anchors = self._anchor_writer()
             self._mend(canaries, tables or {})
-            self._unchecked = {record.stem for record in records.glob("[0-9]*-*.json")}
+            self._unchecked = self._records.unchecked()
         else:
             # Also where the store was moved away and its records are left: they must not speak for
             # a new one.
-            shutil.rmtree(records, ignore_errors=True)
+            shutil.rmtree(self._records.folder, ignore_errors=True)
             self._group = ArrayGroup.create(path, manifest.signed())
             self.anchors = self._anchor_writer()
             self._begin(canaries, tables or {})
             self._unchecked = set()
+
+    @property
+    def _begun(self) -> Path:
+        return self._records.folder / "begun.json"
 
     def _anchor_writer(self) -> AnchorWriter:
         return AnchorWriter(self._group, self._records, self.encoding.anchors(self.manifest.space))
@@ -105,7 +108,7 @@ class StoreWriter:
                 layout=ArrayLayout(row_axis=1, block_rows=self.manifest.block_samples, by_column=label_field.by_column),
             )
         self.anchors.begin(self.manifest)
-        write_json(self._records / "begun.json", {})
+        write_json(self._begun, {})
 
     def _beside(
         self, canaries: Canaries, tables: Mapping[str, np.ndarray]
@@ -135,9 +138,8 @@ class StoreWriter:
 
     def has(self, block: Block) -> bool:
         """Returns whether this run knows the block to be on disk, whole."""
-        record = self._record(block)
-        known = record.stem not in self._unchecked and record.exists() and self.anchors.has(block.rows)
-        return not self._fields or known
+        name = _record(block)
+        return not self._fields or (name not in self._unchecked and self._records.has(name))
 
     def settle(self, block: Block) -> bool:
         """Returns whether the block is on disk, whole; its caller is the only one who may write it.
@@ -145,23 +147,32 @@ class StoreWriter:
         One that an earlier run left is read, and forgotten where it is lost or damaged. Without its
         anchors, no block is whole.
         """
-        record = self._record(block)
+        name = _record(block)
         if not self.anchors.has(block.rows):
             return False
-        if record.stem in self._unchecked:
-            self._unchecked.discard(record.stem)
+        if name in self._unchecked:
+            self._unchecked.discard(name)
             if not self._is_whole(block):
                 say(f"{self.path}: block {block.name} was lost or damaged since it was written: made again")
-                record.unlink(missing_ok=True)
-                for name in self._fields:
-                    self._group.drop(name, block.view_index, as_slice(block.rows))
-        return self.has(block)
+                self._records.forget(name, self._files(block))
+                for field in self._fields:
+                    self._group.drop(field, block.view_index, as_slice(block.rows))
+        return not self._fields or self._records.asked(name)
+
+    def parts(self) -> dict[str, list[str]]:
+        """Returns the files of all blocks, of anchors too, by the names of their records."""
+        blocks = {_record(block): self._files(block) for block in self.manifest.blocks()} if self._fields else {}
+        return self.anchors.parts(self.manifest) | blocks
+
+    def _files(self, block: Block) -> list[str]:
+        rows = as_slice(block.rows)
+        return [file for name in self._fields for file in self._group.part(name, block.view_index, rows)]
 
     def _is_whole(self, block: Block) -> bool:
         """Returns whether a block is what its record says."""
         try:
             values = {name: self._group.read(name, block.view_index, as_slice(block.rows)) for name in self._fields}
-            record = self._read_record(block)
+            record = self._records.read(_record(block))
             stands = record.get("anchors") == self.anchors.digest(block.rows)
             return stands and bool(block_digest(values) == record["digest"])
         except PipelineError:
@@ -227,7 +238,7 @@ class StoreWriter:
         record = {"digest": block_digest(values), "fidelity": fidelity.to_dict() if fidelity else None}
         if (anchors := self.anchors.digest(block.rows)) is not None:
             record["anchors"] = anchors
-        write_sealed(self._record(block), record, indent=None)  # small, and quickly encoded
+        self._records.write(_record(block), record, self._files(block))
 
     def finish(self, inherited: Sequence[Fidelity] = ()) -> Manifest:
         """Writes digests, fidelity and the manifest with `complete`; raises StoreError while a
@@ -259,20 +270,23 @@ class StoreWriter:
 
     def _sizes(self) -> dict[str, int]:
         """Returns the bytes on disk by array, without what describes it."""
+        here = {path.relative_to(self.path): path for path in self.path.rglob("*") if path.is_file()}
+        files = {Path(name): size for name, size in self._records.sizes().items()}
+        files |= {name: path.stat().st_size for name, path in here.items()}
         sizes: dict[str, int] = {}
-        for path in self.path.rglob("*"):
-            if path.is_file() and path.name != "zarr.json":
-                name = path.relative_to(self.path).parts[0]
-                sizes[name] = sizes.get(name, 0) + path.stat().st_size
+        for name, size in files.items():
+            if name.name != DESCRIPTION:
+                sizes[name.parts[0]] = sizes.get(name.parts[0], 0) + size
         return sizes
 
     def _write_records(self, inherited: Sequence[Fidelity]) -> Fidelity | None:
         """Writes the digests and the fidelity of all blocks as arrays; returns the fidelity of them
         all together.
         """
+        self._records.read_ahead()
         records = []
         for block in self.manifest.blocks():
-            record = self._read_record(block) if self.settle(block) else {}
+            record = self._records.read(_record(block)) if self.settle(block) else {}
             # Anchors that were damaged and made again may be others: then so are the labels.
             if not record or record.get("anchors") != self.anchors.digest(block.rows):
                 raise StoreError(self.path, f"block {block.name} is missing", fix="run the dump again")
@@ -290,8 +304,6 @@ class StoreWriter:
             self._group.put(name, values)
         return Fidelity.merge(parts) if parts else None
 
-    def _read_record(self, block: Block) -> dict[str, Any]:
-        return read_sealed(self._record(block), made_by="dump_labels")
 
-    def _record(self, block: Block) -> Path:
-        return self._records / f"{block.view}-{block.rows.start}.json"
+def _record(block: Block) -> str:
+    return f"{block.view}-{block.rows.start}"

@@ -8,8 +8,8 @@ from threading import Thread
 from typing import IO
 
 from pipeline.core.progress import say
+from pipeline.labels.answers import Server, ServerError
 from pipeline.labels.mirrored import FetchError
-from pipeline.labels.servers import Server, ServerError
 
 TRIES = 4
 FIRST_WAIT_S = 0.5  # before the second try; doubled before each further one
@@ -105,8 +105,8 @@ class Download:
             raise FetchError(self._where, found, fix="put a whole store there")
 
     def _refused(self, reason: str) -> FetchError:
-        if self._server.lacks_keys:
-            fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        if keys := self._server.needed_keys:
+            fix = f"set {keys}"
             return FetchError(self._where, f"access refused ({reason}); asked without credentials", fix=fix)
         fix = "fix the credentials, or the rights on the server"
         return FetchError(self._where, f"access refused ({reason})", fix=fix)

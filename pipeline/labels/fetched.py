@@ -12,10 +12,11 @@ from tempfile import NamedTemporaryFile
 from pipeline.core.array_files import GROUP_BYTES
 from pipeline.core.errors import StoreError
 from pipeline.core.progress import progress
+from pipeline.labels.answers import Answer, Server
 from pipeline.labels.downloads import Download
 from pipeline.labels.mirrored import FetchError
 from pipeline.labels.packed import FIX, PackedFile, first_member, manifest_of, most_bytes, usual_bytes
-from pipeline.labels.servers import Answer, Server, connect, is_url, parse_url, without_password
+from pipeline.labels.servers import connect, is_url, parse_url, without_password
 
 _ABSENT = "no such file", "fix the address"
 
@@ -61,7 +62,7 @@ class _Beginning:
     """A server that sends the first member of a packed store alone."""
 
     def __init__(self, server: Server, where: str) -> None:
-        self._server, self._where, self.lacks_keys = server, where, server.lacks_keys
+        self._server, self._where, self.needed_keys = server, where, server.needed_keys
 
     def get(self, name: str) -> Answer:
         answer = self._server.get(name)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.core.array_files import ARRAY_BYTES, Array, files_of, most_bytes
+from pipeline.core.array_files import ARRAY_BYTES, Array, most_bytes
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup, Found, Index, open_for_reading
 from pipeline.core.errors import StoreError
 
@@ -55,7 +55,7 @@ class MirroredGroup(ArrayGroup):
         Raises StoreError where one is lost, or damaged at its URL, too.
         """
         array = self._array(name)
-        files = self._files(name, array, index)
+        files = self.part(name, *index)
         self._mirror.fetch(files, most_bytes(array))
         try:
             return super().read(name, *index)
@@ -88,7 +88,7 @@ class MirroredGroup(ArrayGroup):
 
     def files(self, name: str) -> list[str]:
         array = self._array(name)
-        self._mirror.fetch(self._files(name, array, ()), most_bytes(array))
+        self._mirror.fetch(self.part(name), most_bytes(array))
         return super().files(name)
 
     def checked(self, act: Callable[[], Found], files: Mapping[str, Index | None]) -> Found:
@@ -110,17 +110,14 @@ class MirroredGroup(ArrayGroup):
             self._mirror.fetch([f"{name}/{DESCRIPTION}"], ARRAY_BYTES, again=True)
             if index is not None:
                 array = self._array(name)
-                self._mirror.fetch(self._files(name, array, index), most_bytes(array), again=True)
+                self._mirror.fetch(self.part(name, *index), most_bytes(array), again=True)
 
     def _drop(self, files: Mapping[str, Index | None]) -> None:
         for name, index in files.items():
             if index is not None:
-                self._mirror.drop(self._files(name, self._array(name), index))
+                self._mirror.drop(self.part(name, *index))
             self._mirror.drop([f"{name}/{DESCRIPTION}"])
             self._opened.pop(name, None)
-
-    def _files(self, name: str, array: Array, index: Index) -> list[str]:
-        return [file.relative_to(self.path).as_posix() for file in files_of(self.path / name, array, index)]
 
     def _array(self, name: str) -> Array:
         description = f"{name}/{DESCRIPTION}"

@@ -1,10 +1,32 @@
 """Claims, by which processes that share a folder and nothing else divide their work."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.core.locks import Lock
+
+
+class Sharing(Protocol):
+    """The way in which workers divide blocks of work.
+
+    Attributes:
+        blocks_behind: The number of blocks that wait to be written while the next ones are made, at
+            least.
+        over: Whether another process has finished all the work meanwhile.
+    """
+
+    blocks_behind: int
+    over: Callable[[], bool]
+
+    def attempt(self, name: str) -> AbstractContextManager[bool]:
+        """Takes a block for as long as it is worked on; yields whether it could be had."""
+
+    def skipped(self, count: int) -> int:
+        """Returns the number of blocks to go past before the next one, of `count` that are left:
+        they come last.
+        """
 
 
 class Claims:
@@ -14,6 +36,8 @@ class Claims:
     Args:
         over: Whether another process has finished all the work meanwhile.
     """
+
+    blocks_behind = 0
 
     def __init__(self, folder: Path, over: Callable[[], bool] = lambda: False) -> None:
         self._folder = folder
@@ -37,3 +61,6 @@ class Claims:
             yield True
         finally:
             lock.release()
+
+    def skipped(self, count: int) -> int:
+        return 0  # who meets another's claim finds the next block free

@@ -39,7 +39,7 @@ def plan_of(row: Row, num_views: int) -> DumpPlan:
 def tables(folder: Path, row: Row, num_views: int, source: EarlierStore | None = None) -> dict[str, np.ndarray]:
     sources = {"x": source} if source else {}
     plan = plan_of(row, num_views)
-    return learn_tables(folder, plan, sources, _pilot(plan, oracle()[0], SPLIT)).get("x", {})
+    return learn_tables(folder / "tables.safetensors", plan, sources, _pilot(plan, oracle()[0], SPLIT)).get("x", {})
 
 
 def test_a_store_that_grows_keeps_its_tables_and_one_dumped_from_the_start_learns_others(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_local_group_needs_no_library_for_urls_and_a_url_says_how_to_get_it(
 @pytest.mark.parametrize(
     ("url", "found"),
     [
-        ("gs://bucket/x.zarr", "not an address of a store"),
+        ("ftp://host/x.zarr", "not an address of a store"),
         ("http://", "not an address of a store"),
         ("s3:///x.zarr", "not an address of a store"),
         ("http://[::1/x.zarr", "not an address"),

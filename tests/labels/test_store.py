@@ -52,6 +52,7 @@ from stores import (
     write,
 )
 
+import pipeline.labelling.records
 import pipeline.labelling.writer
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.labelling.first_views import make_anchors
@@ -277,7 +278,7 @@ def test_a_writer_killed_within_a_block_writes_it_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.labelling.writer, "write_sealed", killed)
+        patch.setattr(pipeline.labelling.records, "write_sealed", killed)
         with pytest.raises(KeyboardInterrupt):
             writer.write(BLOCKS[2], torch.zeros(4, 6))
     writer = begin(tmp_path / "x.zarr", TOPK)
