@@ -7,6 +7,7 @@ import random
 import re
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ class ObjectServer:
         refuses: An answer to give to whatever writes: a status and a code.
         is_conditional: Whether it heeds `If-None-Match`; not all servers do.
         most_listed: Keys in an answer to a list.
+        on_put: The end of a name, and what is called before such an object is put there.
         asked: Requests by method.
         failed: Requests that failed on purpose, by fault and method.
     """
@@ -40,6 +42,7 @@ class ObjectServer:
         self.fails, self._random = fails, random.Random(seed)
         self.refuses: tuple[int, str] | None = None
         self.is_conditional, self.most_listed = True, 1000
+        self.on_put: tuple[str, Callable[[str], object]] | None = None
         self.asked: Counter[str] = Counter()
         self.failed: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -57,8 +60,7 @@ class ObjectServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Listener(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property
@@ -109,6 +111,14 @@ class ObjectServer:
         self._server.server_close()
 
 
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        """Says nothing of a client that was killed."""
+
+
 class _Request:
     """A request, and the answer to it."""
 
@@ -118,6 +128,8 @@ class _Request:
         address = urlsplit(handler.path)
         self._name, self._query = unquote(address.path).strip("/"), parse_qs(address.query, keep_blank_values=True)
         self._bucket = self._name.partition("/")[0]
+        if server.on_put and self._method == "PUT" and self._name.endswith(server.on_put[0]):
+            server.on_put[1](self._name)
         self._body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         self._fault = server.fault(self._method)
 

@@ -9,6 +9,7 @@ settings.py         the sections `dump_labels` and `verify_labels` of params.yam
 stores.py           the plan of a dump: the manifests of its stores, the facts about the teacher
 budgets.py          encodings for the budgets among the rows, chosen once for all workers
 site.py             the place where a dump's workers meet, and what an earlier dump left there
+remote_site.py      the same for workers without a shared disk: a folder in an object store
 run.py              one worker's part of a dump, from the plan to the published stores
 dump.py             the walk over blocks: claim, label, encode, commit
 groups.py           blocks that one worker labels together
@@ -19,6 +20,7 @@ pilot.py            labels before the first block: encodings are chosen by them 
 read_ahead.py       inputs of the next blocks, read while the teacher is at work
 write_behind.py     blocks written while the teacher is at work
 takeover.py         labels copied from an earlier store, found by sample id and view
+records.py          the records of what is written of a store, on a disk or in an object store
 writer.py           the writer of a store: blocks, their records, the manifest at the end
 first_views.py      the mean of what the teacher predicts for first views, and anchors made of it
 anchors.py          the anchors of a store that is being written

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.core.errors import StoreError
+from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.progress import progress, say
 from pipeline.core.tensors import read_digested, write_digested
 from pipeline.data.splits import Split
@@ -57,8 +57,14 @@ def work_on_dump(site: Site, plan: DumpPlan, split: Split, teacher: Teacher) -> 
     with site.finishing():
         if site.done:
             return
-        for name, target in targets.items():
-            say(f"{site.title}: {name}: {_about(target.finish(), target.source, plan.budgets.get(name))}")
+        try:
+            finished = {name: target.finish() for name, target in targets.items()}
+        except PipelineError:
+            if site.done:
+                return  # where nobody waits: another worker was faster, and has cleared records away
+            raise
+        for name, manifest in finished.items():
+            say(f"{site.title}: {name}: {_about(manifest, targets[name].source, plan.budgets.get(name))}")
         site.publish()
 
 

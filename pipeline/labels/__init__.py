@@ -23,6 +23,10 @@ fetched.py   a packed store at a URL
 unpacked.py  a packed store, mirrored on disk as it is read
 mirrored.py  arrays that lie elsewhere, read from a folder that comes to hold their files
 downloads.py a file on its way from a server: tried again, bounded in size and time
-servers.py   web servers and S3: a new kind of address goes there (its keys: downloads.py)
+uploads.py   files on their way to a place that many write to: tried again, never over another's
+answers.py   the answers of servers, and why a file does not come
+servers.py   servers by their addresses, and web servers: a new kind of address goes there
+buckets.py   buckets of object stores (s3://, gs://, az://), read and written; their credentials
+disk_folder.py  a folder on a disk, written as a bucket is: without locks
 join.py      the rows of a store for a split, and the labels in memory at a time
 """

@@ -70,8 +70,7 @@ class DiskFolder:
         return found
 
     def delete(self, names: Sequence[str]) -> None:
-        for name in names:
-            path = self._folder / name
+        for path in (*(self._folder / name for name in names), self._aside / "nothing"):
             path.unlink(missing_ok=True)
             with suppress(OSError):  # as in a bucket, an empty folder is none
                 while (path := path.parent) != self._folder:

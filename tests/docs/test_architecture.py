@@ -159,7 +159,7 @@ def test_a_student_needs_neither_torchvision_nor_dvc_nor_the_teacher() -> None:
     ("library", "only"),
     [
         ("zarr", {"pipeline/core/arrays.py", "pipeline/core/zstd.py"}),
-        ("obstore", {"pipeline/labels/servers.py"}),
+        ("obstore", {"pipeline/labels/buckets.py"}),
         ("urllib3", {"pipeline/labels/servers.py"}),
         ("h5py", {"pipeline/labelling/foreign/hdf5.py"}),
         ("captum", {"pipeline/explanation/attribution.py"}),
