@@ -1,5 +1,5 @@
 """repair_labels: finds the broken blocks of every store, has the teacher label just these again,
-and puts them in place, in DVC's cache, too.
+and puts them in place, in DVC's cache, too. Stores may lie in a bucket.
 """
 
 from pathlib import Path
@@ -19,22 +19,24 @@ from pipeline.models.saved import model_fingerprint
 
 
 def main(
-    stores: Annotated[list[Path] | None, typer.Argument(help="Stores; by default all in data/dump_labels.")] = None,
+    stores: Annotated[
+        list[str] | None, typer.Argument(help="Stores, by path or URL; by default all in data/dump_labels.")
+    ] = None,
     data: Path = Path("data/prepare"),
     teacher: Path = Path("data/train_teacher"),
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the teacher sees at once.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    paths = stores or sorted(Path("data/dump_labels").glob("*.zarr"))
-    broken = {path: blocks for path in paths if (blocks := broken_blocks(path))}
+    places = stores or sorted(map(str, Path("data/dump_labels").glob("*.zarr")))
+    broken = {place: blocks for place in places if (blocks := broken_blocks(place))}
     if not broken:
-        say(f"repair_labels: nothing is broken in {', '.join(map(str, paths)) or 'data/dump_labels'}")
+        say(f"repair_labels: nothing is broken in {', '.join(map(str, places)) or 'data/dump_labels'}")
         return
     where = choose_device(device)
     split = ImageDataset(data).stream("train")
     at_work = Teacher.read(teacher, where, batch_size)
-    for path, blocks in broken.items():
-        store = StoreReader(path)
+    for place, blocks in broken.items():
+        store = StoreReader(place)
         for block, same in repair_store(store, blocks, at_work, split, model_fingerprint(teacher)):
             how = (
                 "bit for bit as it was"

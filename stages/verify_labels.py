@@ -27,7 +27,7 @@ def main(
     params: Path = PARAMS,
     data: Path = Path("data/prepare"),
     teacher: Path = Path("data/train_teacher"),
-    labels: Path = Path("data/dump_labels"),
+    labels: Annotated[str, typer.Option(help="The folder of the stores, by path or URL.")] = "data/dump_labels",
     report: Path = Path("reports/verify_labels.json"),
     with_teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether to ask the teacher.")] = True,
 ) -> None:
@@ -40,7 +40,8 @@ def main(
     names = [name for name in encodings if name not in unfit]
     train = dataset.stream("train")
     witness = Witness.read(teacher, dataset.stream("val"), device, settings.batch_size) if with_teacher else None
-    results = {name: verify_store(labels / f"{name}.zarr", witness, train, settings) for name in names}
+    places = {name: f"{labels}/{name}.zarr" for name in names}
+    results = {name: verify_store(place, witness, train, settings) for name, place in places.items()}
     stores = {name: result.to_dict() for name, result in results.items()}
     write_json(report, {"teacher": witness and asdict(witness.now), "stores": stores})
     for name, result in results.items():

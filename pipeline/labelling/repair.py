@@ -16,11 +16,11 @@ from pipeline.labels.reader import StoreReader
 from pipeline.views.plan import plan_view
 
 
-def broken_blocks(path: Path) -> list[Part]:
+def broken_blocks(place: Path | str) -> list[Part]:
     """Returns the blocks that can't be read, of anchors first; raises StoreError where more is
     damaged.
     """
-    store = StoreReader(path)
+    store = StoreReader(place)
     store.check_whole()
     return [block for block, fault in store.check() if fault]
 

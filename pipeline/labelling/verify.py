@@ -81,7 +81,7 @@ class CheckedStore:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def verify_store(path: Path, witness: Witness | None, train: Split, settings: VerifyLabels) -> CheckedStore:
+def verify_store(path: Path | str, witness: Witness | None, train: Split, settings: VerifyLabels) -> CheckedStore:
     """Checks one store, with the teacher or, where `witness` is None, without; returns every fault
     that it found.
     """
@@ -117,11 +117,11 @@ def _compare_teacher(store: StoreReader, now: TeacherNow, settings: VerifyLabels
     """Adds a fault where another teacher wrote the store, or its accuracy has changed since."""
     stored = store.manifest.teacher or {}
     if stored["fingerprint"] != now.fingerprint:
-        result.faults.append(f"{store.path}: written by teacher {stored['fingerprint']}, now {now.fingerprint}")
+        result.faults.append(f"{store.location}: written by teacher {stored['fingerprint']}, now {now.fingerprint}")
     drift = abs(stored.get("val_accuracy", now.val_accuracy) - now.val_accuracy)
     if drift > settings.accuracy_tolerance:
         result.faults.append(
-            f"{store.path}: teacher's validation accuracy {stored['val_accuracy']:.4f} when written, "
+            f"{store.location}: teacher's validation accuracy {stored['val_accuracy']:.4f} when written, "
             f"now {now.val_accuracy:.4f}"
         )
 
@@ -143,7 +143,7 @@ def _compare_anchors(
     if len(wrong):
         worst = int(steps.argmax())
         result.faults.append(
-            f"{store.path}: {len(wrong):,} of {len(rows):,} anchors are not the teacher's: the one in row {rows[worst]} "
+            f"{store.location}: {len(wrong):,} of {len(rows):,} anchors are not the teacher's: the one in row {rows[worst]} "
             f"is {steps[worst]:.1f} steps from the mean of its first {count} views, expected at most {_MOST_STEPS}"
         )
 
@@ -167,7 +167,7 @@ def _compare_labels(
             far = f"a label is {now['max']:.2e} nats from the teacher at temperature {name}"
             if kind != "temperature":
                 far = f"an embedding has a {name} of {now['max']:.2e} to the teacher's"
-            result.faults.append(f"{store.path}: {far}, expected at most {limit:.2e}")
+            result.faults.append(f"{store.location}: {far}, expected at most {limit:.2e}")
 
 
 def anchors_off(

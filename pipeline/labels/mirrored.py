@@ -6,13 +6,14 @@ have been so only when it was fetched, or have been damaged since.
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.core.array_files import ARRAY_BYTES, Array, most_bytes
 from pipeline.core.arrays import DESCRIPTION, ArrayGroup, Found, Index, open_for_reading
 from pipeline.core.errors import StoreError
+from pipeline.labels.uploads import ObjectFolder
 
 _FIX = "put a whole store there"
 
@@ -28,6 +29,10 @@ class Mirror(Protocol):
     folder: Path
     where_damaged: str  # of a file that came damaged twice, in words
 
+    @property
+    def objects(self) -> ObjectFolder | None:
+        """The folder in which its files can be replaced; None where they can't be."""
+
     def fetch(self, names: Iterable[str], most_bytes: int, *, again: bool = False) -> None:
         """Fetches files that the folder lacks or, with `again`, all that are named; each has at
         most so many bytes. Raises FetchError.
@@ -35,6 +40,9 @@ class Mirror(Protocol):
 
     def drop(self, names: Iterable[str]) -> None:
         """Removes files from the folder."""
+
+    def described_anew(self) -> None:
+        """Takes the description in the folder for the store's, which it has become."""
 
 
 class MirroredGroup(ArrayGroup):
@@ -91,6 +99,15 @@ class MirroredGroup(ArrayGroup):
         self._mirror.fetch(self.part(name), most_bytes(array))
         return super().files(name)
 
+    def writable(self) -> ArrayGroup:
+        """Returns the group for changes, which reach the place where its files lie; raises
+        StoreError where nothing can be changed there.
+        """
+        if self._mirror.objects is None:
+            found, fix = "is not on this machine's disk, or packed", "repair it where it lies"
+            raise StoreError(self.location, found, expected="a folder, or one at s3://, gs:// or az://", fix=fix)
+        return _UploadedGroup(self._mirror, self._mirror.objects)
+
     def checked(self, act: Callable[[], Found], files: Mapping[str, Index | None]) -> Found:
         try:
             return act()
@@ -127,3 +144,32 @@ class MirroredGroup(ArrayGroup):
         except StoreError:
             self._mirror.fetch([description], ARRAY_BYTES, again=True)
             return super()._array(name)
+
+
+class _UploadedGroup(ArrayGroup):
+    """A group whose changes are made in the folder of a mirror, and then where its files lie."""
+
+    def __init__(self, mirror: Mirror, objects: ObjectFolder) -> None:
+        super().__init__(mirror.folder, ArrayGroup.reopen(mirror.folder)._group)
+        self._mirror, self._objects = mirror, objects
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        super().set_attributes(attributes)
+        self._upload([DESCRIPTION])
+        self._mirror.described_anew()
+
+    def create_array(self, name: str, *arguments: Any, **settings: Any) -> None:
+        super().create_array(name, *arguments, **settings)
+        self._upload([f"{name}/{DESCRIPTION}"])
+
+    def write(self, name: str, data: np.ndarray, *index: int | slice) -> None:
+        super().write(name, data, *index)
+        self._upload(self.part(name, *index))
+
+    def drop(self, name: str, *index: int | slice) -> None:
+        super().drop(name, *index)
+        self._objects.delete(self.part(name, *index))
+
+    def _upload(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._objects.put(name, (self.path / name).read_bytes())

@@ -20,6 +20,7 @@ from pipeline.labels.encodings import Codec, Encoding, Field, build_encoding
 from pipeline.labels.fidelity import Fidelity
 from pipeline.labels.fields import SAMPLES_ARRAYS, Labels, arrays_digest, as_slice, beside_labels, block_digest
 from pipeline.labels.manifest import OF_STAGES, AnchorBlock, Block, Manifest, Part, parse_manifest
+from pipeline.labels.mirrored import MirroredGroup
 from pipeline.labels.remote import open_group
 from pipeline.labels.samples import StoredSamples, keys_layout
 from pipeline.views.plan import RowOrder, need_partners
@@ -191,13 +192,8 @@ class StoreReader:
         return same
 
     def _writable(self) -> ArrayGroup:
-        if self.is_mirror:
-            raise StoreError(
-                self.location,
-                "is not on this machine's disk, or packed",
-                expected="a folder",
-                fix="repair it where it lies",
-            )
+        if isinstance(self._group, MirroredGroup):
+            return self._group.writable()
         return ArrayGroup.reopen(self.path)
 
     def _rewrite(self, arrays: Mapping[str, np.ndarray], *index: int | slice) -> None:

@@ -17,12 +17,14 @@ from pipeline.core.arrays import DESCRIPTION, ArrayGroup
 from pipeline.core.files import sync_folder
 from pipeline.core.locks import Lock
 from pipeline.core.remedies import Remedies
+from pipeline.labels.buckets import SCHEMES
 from pipeline.labels.cache import begin_mirror, is_there, lock_of, sha256
 from pipeline.labels.downloads import Download
 from pipeline.labels.mirrored import FetchError, MirroredGroup
 from pipeline.labels.packed import is_packed
 from pipeline.labels.servers import connect, is_url, parse_url, without_password
 from pipeline.labels.unpacked import FetchedMirror, LocalMirror
+from pipeline.labels.uploads import ObjectFolder
 
 
 def open_group(place: Path | str, *, made_by: str | Remedies) -> ArrayGroup:
@@ -35,7 +37,7 @@ def open_group(place: Path | str, *, made_by: str | Remedies) -> ArrayGroup:
 
 
 class Mirror:
-    """The store at `url` (`http(s)://` or `s3://`), in `folder` as far as it was fetched.
+    """The store at `url`, in `folder` as far as it was fetched.
 
     Raises FetchError, in one line, for an address that is of no use and for what `Download` can't
     fetch."""
@@ -46,6 +48,7 @@ class Mirror:
         address = parse_url(url)
         self.location = without_password(address)
         self._server = connect(address, self.location)
+        self.objects = ObjectFolder.of_server(self.location, self._server) if address.scheme in SCHEMES else None
         root = self._root("no such store")
         self._digest = sha256(root)
         self.folder = begin_mirror(self.location, root)
@@ -62,6 +65,10 @@ class Mirror:
             with Lock(lock_of(self.folder)).hold(self.location):
                 if again or not is_there(file):  # another process may have fetched it meanwhile
                     self._fetch(name, file, most_bytes)
+
+    def described_anew(self) -> None:
+        """Takes the description in the folder for the store's, which it has become."""
+        self._digest = sha256((self.folder / DESCRIPTION).read_bytes())
 
     def drop(self, names: Iterable[str]) -> None:
         """Removes files from the folder."""

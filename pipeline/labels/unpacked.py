@@ -20,7 +20,7 @@ class LocalMirror:
     there is none.
     """
 
-    where_damaged = "in the packed file"
+    where_damaged, objects = "in the packed file", None
 
     def __init__(self, path: Path) -> None:
         self.location = str(path)
@@ -35,6 +35,9 @@ class LocalMirror:
             if again or not is_there(self.folder / name):
                 write_bytes(self.folder / name, self._file.read(name))
 
+    def described_anew(self) -> None:
+        """Does nothing: a packed store does not change."""
+
     def drop(self, names: Iterable[str]) -> None:
         """Removes files from the folder."""
         for name in names:
@@ -46,7 +49,7 @@ class FetchedMirror:
     for; raises StoreError where there is none.
     """
 
-    where_damaged = "in the packed file at its URL"
+    where_damaged, objects = "in the packed file at its URL", None
 
     def __init__(self, url: str) -> None:
         self._source = PackedUrl(url)
@@ -68,6 +71,9 @@ class FetchedMirror:
                     self._again = self._again or again
         if missing := self._missing(wanted):
             raise FetchError(f"{self.location}/{missing[0]}", "is missing in the packed file", fix=FIX)
+
+    def described_anew(self) -> None:
+        """Does nothing: a packed store does not change."""
 
     def drop(self, names: Iterable[str]) -> None:
         """Removes files from the folder."""

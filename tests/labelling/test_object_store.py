@@ -16,6 +16,9 @@ from faults import make_teacher
 from project import files_of
 
 from benchmarks.object_server import FAULTS, ObjectServer
+from pipeline.core.errors import VerificationError
+from pipeline.labels.reader import StoreReader
+from stages import repair_labels, verify_labels
 
 PLACE = "bucket/pets"
 TO = f"s3://{PLACE}"
@@ -208,3 +211,54 @@ def test_a_folder_without_locks_will_do(address: str, host: DumpHost, whole: dic
     assert [host.wait(worker) for worker in workers] == [0, 0], host.lines()
     assert stores(files_of(tmp_path / "disk")) == whole
     assert not list((tmp_path / "disk/.potstill").glob("*/*"))
+
+
+def test_a_store_is_verified_and_repaired_where_it_lies(
+    host: DumpHost,
+    whole: dict[str, bytes],
+    server: ObjectServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
+    server.objects.update({f"{PLACE}/{name}": content for name, content in whole.items()})
+    for name in ("anchored.zarr/anchor_gaps/c/1/0", "anchored.zarr/places/c/0/2/0", "top2.zarr/classes/c/1/3/0"):
+        damaged = bytearray(server.objects[f"{PLACE}/{name}"])
+        damaged[len(damaged) // 3] ^= 4
+        server.objects[f"{PLACE}/{name}"] = bytes(damaged)
+    server.drop([f"{PLACE}/top2.zarr/tail_steps/c/2/0/0"])
+    data = host.made / "data"
+
+    def verify() -> None:
+        verify_labels.main(
+            host.made / "params.yaml", data / "prepare", labels=TO, report=tmp_path / "report.json", with_teacher=False
+        )
+
+    with pytest.raises(VerificationError, match="4 faults"):
+        verify()
+    repair_labels.main(
+        [f"{TO}/{name}.zarr" for name in ("anchored", "top2")], data / "prepare", data / "train_teacher", 32, "cpu"
+    )
+    assert capsys.readouterr().err.count("bit for bit as it was") == 4
+    assert server.files(PLACE) == whole
+    verify()
+
+
+def test_a_repair_with_other_bytes_is_signed_where_it_lies(
+    host: DumpHost, whole: dict[str, bytes], server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
+    server.objects.update({f"{PLACE}/{name}": content for name, content in whole.items()})
+    store = StoreReader(f"{TO}/top2.zarr")
+    block, other = store.manifest.blocks()[:2]
+    parts = store.fidelity_parts
+    assert not store.replace_block(block, store.read_view(0, other.rows), parts[1])
+    again = StoreReader(f"{TO}/top2.zarr")
+    again.check_whole()
+    assert [fault for _, fault in again.check() if fault] == []
+    assert again.fidelity_parts[0] == parts[1]
