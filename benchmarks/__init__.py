@@ -20,6 +20,7 @@ Speed and size of the pipeline:
     loader_speed.py       images a second of our loaders and of those of torch and torchvision
     many_classes.py       bytes and KL of labels of 21,841 classes, by a simulated teacher
     memory.py             peak memory of a student's training, with data held and streamed
+    object_store.py       the dump to an object store against the dump to a disk
     photo_labels.py       the same on a real teacher of 1000 classes and 50 views
     plain_loop.py         a student's epoch against the shortest loop in PyTorch
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision

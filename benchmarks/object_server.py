@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,7 @@ class ObjectServer:
         fails: The share of the requests that fail, drawn by a seed.
         refuses: An answer to give to whatever writes: a status and a code.
         is_conditional: Whether it heeds `If-None-Match`; not all servers do.
+        delay_s: Seconds before each answer.
         most_listed: Keys in an answer to a list.
         on_put: The end of a name, and what is called before such an object is put there.
         asked: Requests by method.
@@ -41,7 +43,7 @@ class ObjectServer:
         self.buckets = set(buckets)
         self.fails, self._random = fails, random.Random(seed)
         self.refuses: tuple[int, str] | None = None
-        self.is_conditional, self.most_listed = True, 1000
+        self.is_conditional, self.most_listed, self.delay_s = True, 1000, 0.0
         self.on_put: tuple[str, Callable[[str], object]] | None = None
         self.asked: Counter[str] = Counter()
         self.failed: Counter[tuple[str, str]] = Counter()
@@ -134,6 +136,7 @@ class _Request:
         self._fault = server.fault(self._method)
 
     def run(self) -> None:
+        time.sleep(self._server.delay_s)
         if self._fault == "busy":
             self._say(503, b"<Error><Code>SlowDown</Code></Error>")
         elif self._fault == "dropped before":

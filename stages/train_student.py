@@ -34,7 +34,7 @@ def main(
     params: Path = PARAMS,
     data: Path = Path("data/prepare"),
     labels: str = typer.Option(
-        "data/dump_labels", help="The folder of the stores; or one packed store (.zip). A path, http(s):// or s3://."
+        "data/dump_labels", help="The folder of the stores; or one packed store (.zip). A path or URL."
     ),
     out: Path = Path("data/train_student"),
     reports: Path = Path("reports/train_student"),

@@ -40,7 +40,7 @@ class DumpHost:
         return int(self._ask("start", environment, slow_s, options))
 
     def status(self, process: int) -> int | None:
-        """Returns a worker's exit status, or minus the signal that ended it; None: it is at work."""
+        """Returns a worker's exit status, or minus the signal that ended it; None: it works."""
         answer = self._ask("status", process)
         return None if answer == "None" else int(answer)
 

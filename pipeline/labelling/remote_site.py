@@ -143,7 +143,10 @@ class RemoteSite:
         say(f"{self.title}: published in {self.place}")
 
     def clear(self) -> None:
-        """Deletes what the workers needed and nobody does now; what can't be deleted does no harm."""
+        """Deletes what the workers needed and nobody does now.
+
+        What can't be deleted does no harm.
+        """
         try:
             self._objects.delete(sorted(self._objects.sizes(self._work)))
         except StoreError as error:

@@ -76,7 +76,9 @@ SCHEMES = tuple(_KINDS)
 
 
 class Bucket:
-    """A bucket of an object store, or a folder in it; raises ValueError for an address of no use."""
+    """A bucket of an object store, or a folder in it; raises ValueError for an address of no
+    use.
+    """
 
     def __init__(self, url: str) -> None:
         from obstore import store as stores

@@ -41,7 +41,7 @@ class Mirror(Protocol):
     def drop(self, names: Iterable[str]) -> None:
         """Removes files from the folder."""
 
-    def described_anew(self) -> None:
+    def signed_again(self) -> None:
         """Takes the description in the folder for the store's, which it has become."""
 
 
@@ -156,7 +156,7 @@ class _UploadedGroup(ArrayGroup):
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         super().set_attributes(attributes)
         self._upload([DESCRIPTION])
-        self._mirror.described_anew()
+        self._mirror.signed_again()
 
     def create_array(self, name: str, *arguments: Any, **settings: Any) -> None:
         super().create_array(name, *arguments, **settings)

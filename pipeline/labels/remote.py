@@ -66,7 +66,7 @@ class Mirror:
                 if again or not is_there(file):  # another process may have fetched it meanwhile
                     self._fetch(name, file, most_bytes)
 
-    def described_anew(self) -> None:
+    def signed_again(self) -> None:
         """Takes the description in the folder for the store's, which it has become."""
         self._digest = sha256((self.folder / DESCRIPTION).read_bytes())
 

@@ -35,7 +35,7 @@ class LocalMirror:
             if again or not is_there(self.folder / name):
                 write_bytes(self.folder / name, self._file.read(name))
 
-    def described_anew(self) -> None:
+    def signed_again(self) -> None:
         """Does nothing: a packed store does not change."""
 
     def drop(self, names: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ class FetchedMirror:
         if missing := self._missing(wanted):
             raise FetchError(f"{self.location}/{missing[0]}", "is missing in the packed file", fix=FIX)
 
-    def described_anew(self) -> None:
+    def signed_again(self) -> None:
         """Does nothing: a packed store does not change."""
 
     def drop(self, names: Iterable[str]) -> None:

@@ -205,8 +205,8 @@ class Labels:
 
 
 def open_labels(place: str | Path) -> Labels:
-    """Returns the labels at a path or a URL (`https://`, `s3://`): of a folder (`.../name.zarr`),
-    or of a packed store (`.../name.zarr.zip`).
+    """Returns the labels at a path or a URL (`https://`, `s3://`, `gs://`, `az://`): of a folder
+    (`.../name.zarr`), or of a packed store (`.../name.zarr.zip`).
 
     Raises:
         StoreError: There is no store, or it is damaged.

@@ -28,7 +28,9 @@ NOBODY: dict[str, str] = {}
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DumpHost]:
-    """Starts a host of workers, with data and a teacher for a store with anchors and one without."""
+    """Starts a host of workers; it has data and a teacher, for a store with anchors and one
+    without.
+    """
     made = make_teacher(
         tmp_path_factory.mktemp("made"), ("anchored", "top2"), num_views=3, block_samples=60, batch_size=32
     )
@@ -113,6 +115,19 @@ def test_a_worker_that_comes_late_finds_nothing_to_do(
     assert host.run(server.environment, to=TO) == 0
     assert host.lines() == [f"{TO} has the stores already, finished and for these settings; nothing to do"]
     assert len(host.computed()) == before
+
+
+def test_an_interrupted_worker_goes_on(host: DumpHost, whole: dict[str, bytes], server: ObjectServer) -> None:
+    before = len(host.computed())
+    worker = host.start(server.environment, slow_s=0.1, to=TO)
+    while len(host.computed()) < before + 4:
+        time.sleep(0.01)
+    os.kill(worker, signal.SIGINT)
+    assert host.wait(worker) == 128 + signal.SIGINT
+    assert host.lines() == ["interrupted: finished work is kept, run the same command to go on"]
+    assert host.run(server.environment, to=TO) == 0, host.lines()
+    assert stores(server.files(PLACE)) == whole
+    assert len(host.computed()) - before <= NUM_BLOCKS + 3
 
 
 def test_a_block_that_was_lost_is_made_again_and_no_other(
