@@ -129,11 +129,9 @@ class UploadedRecords(Records):
         return super().read(name)
 
     def write(self, name: str, record: Mapping[str, Any], files: Sequence[str], *, keeps: bool = False) -> None:
-        for file in files:
-            content = (self._path / file).read_bytes()
-            if not self._objects.offer(f"{self._store}/{file}", content):
-                self.met = True
-            self._sizes[file] = len(content)
+        if not self._objects.offer_files(self._path, {f"{self._store}/{file}": file for file in files}):
+            self.met = True
+        self._sizes |= {file: (self._path / file).stat().st_size for file in files}
         super().write(name, record, files)
         self._objects.offer(self._object(name), self._file(name).read_bytes())
         self._known.add(name)

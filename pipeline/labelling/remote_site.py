@@ -137,9 +137,9 @@ class RemoteSite:
         """
         files = (path.relative_to(self.output).as_posix() for path in self.output.rglob("*") if path.is_file())
         roots = [self._root(store) for store in self._stores]
-        self._objects.offer_files(self.output, sorted(set(files) - set(roots)))
+        self._objects.offer_files(self.output, {file: file for file in files if file not in roots})
         for root in roots:
-            self._objects.offer_files(self.output, [root])
+            self._objects.offer_files(self.output, {root: root})
         say(f"{self.title}: published in {self.place}")
 
     def clear(self) -> None:

@@ -4,7 +4,7 @@ never over what others have put there unless that is asked for.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -89,11 +89,19 @@ class ObjectFolder:
             )
         return there is None
 
-    def offer_files(self, folder: Path, names: Iterable[str]) -> None:
-        """Offers files of a folder on this machine, beside each other."""
+    def offer_files(self, folder: Path, files: Mapping[str, str]) -> bool:
+        """Offers files of a folder on this machine, beside each other; returns whether none was
+        there.
+
+        Args:
+            files: Their paths in the folder, by the names of the objects.
+        """
+
+        def offer(name: str) -> bool:
+            return self.offer(name, (folder / files[name]).read_bytes())
+
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            for _ in threads.map(lambda name: self.offer(name, (folder / name).read_bytes()), list(names)):
-                pass
+            return all(list(threads.map(offer, files)))
 
     def put(self, name: str, content: bytes) -> None:
         """Puts an object there in place of what may be there."""
