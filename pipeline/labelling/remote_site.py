@@ -83,18 +83,17 @@ class RemoteSite:
     def _take_place(self) -> None:
         """Makes the place this dump's own, or raises StoreError where it is another's."""
         own = (json.dumps(self._decides, indent=2, sort_keys=True) + "\n").encode()
-        there = self._objects.create(_OWNER, own)
+        there = self._objects.read(_OWNER)
         if there is None:
-            self._objects.need_conditions(_OWNER, own)
             if any(self._objects.has(self._root(store)) for store in self._stores):
-                self._objects.delete([_OWNER])
                 fix = "name another folder, or delete this one's stores"
                 raise StoreError(self.place, "holds stores that were put there otherwise", fix=fix)
-        elif there != own:
-            differing = _differing(there, self._decides)
-            found = f"is the place of a dump that differs in {differing}"
+            there = self._objects.create(_OWNER, own) or own
+        if there != own:
+            found = f"is the place of a dump that differs in {_differing(there, self._decides)}"
             fix = "name another folder for --to, or delete this one"
             raise StoreError(self.place, found, expected="the same settings, code and kind of device", fix=fix)
+        self._objects.need_conditions(_OWNER, own)
 
     @property
     def done(self) -> bool:

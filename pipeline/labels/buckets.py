@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -153,8 +153,10 @@ class Bucket:
         with _as_server_errors():
             try:
                 obstore.delete(self._bucket, list(names))
-            except FileNotFoundError:
-                return  # by another process, or of another file: who asks looks again
+            except FileNotFoundError:  # as some kinds answer where a file is gone, and leave the others
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        obstore.delete(self._bucket, name)
 
 
 @contextmanager

@@ -17,7 +17,10 @@ from project import files_of
 
 from benchmarks.object_server import FAULTS, ObjectServer
 from pipeline.core.errors import VerificationError
+from pipeline.labelling.records import UploadedRecords
+from pipeline.labelling.remote_site import Meetings
 from pipeline.labels.reader import StoreReader
+from pipeline.labels.uploads import ObjectFolder
 from stages import repair_labels, verify_labels
 
 PLACE = "bucket/pets"
@@ -115,6 +118,20 @@ def test_a_worker_that_comes_late_finds_nothing_to_do(
     assert host.run(server.environment, to=TO) == 0
     assert host.lines() == [f"{TO} has the stores already, finished and for these settings; nothing to do"]
     assert len(host.computed()) == before
+
+
+def test_who_meets_another_goes_on_anywhere_and_then_in_order() -> None:
+    meetings, place = Meetings(lambda: False), ObjectFolder.at("nowhere", aside="x")
+    records = UploadedRecords(Path("here"), Path("store"), place, "x.zarr", "records")
+    meetings.records.append(records)
+    assert meetings.skipped(100) == 0
+    found = set()
+    for _ in range(20):
+        records.met = True
+        found.add(meetings.skipped(100))
+        assert meetings.skipped(100) == 0
+    assert len(found) > 5
+    assert found <= set(range(100))
 
 
 def test_an_interrupted_worker_goes_on(host: DumpHost, whole: dict[str, bytes], server: ObjectServer) -> None:
