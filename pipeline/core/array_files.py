@@ -6,10 +6,13 @@ arrays are written here, and one another: what is read is never larger than that
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from pipeline.core.errors import PipelineError, StoreError
 from pipeline.core.plain_files import odd_file
@@ -21,6 +24,29 @@ _MOST_ENTRIES = 1 << 56
 _CODECS = ["bytes", "zstd", "crc32c"]
 
 Array: TypeAlias = Any  # zarr's, which arrays.py opens
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape and type of an array on disk, and the shape of its files."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    file_shape: tuple[int, ...]
+
+    def in_files_of(self, block_rows: int | None, row_axis: int = 1) -> bool:
+        """Returns whether each file is a range of so many rows along an axis, of one entry of those
+        before it; None: whether it is one file.
+        """
+        if block_rows is None:
+            return all(has >= size for has, size in zip(self.file_shape, self.shape, strict=True))
+        lead, (rows, *rest) = self.file_shape[:row_axis], self.file_shape[row_axis:]
+        count, *others = self.shape[row_axis:]
+        fits = rows == block_rows or rows >= count <= block_rows
+        return fits and all(has == 1 for has in lead) and all(h >= size for h, size in zip(rest, others, strict=True))
+
+    def __str__(self) -> str:
+        return f"shape {self.shape} of {self.dtype} in files of {self.file_shape}"
 
 
 def need_regular(path: Path, most_bytes: int) -> None:

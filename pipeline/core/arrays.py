@@ -20,6 +20,7 @@ from zarr.errors import ZarrUserWarning
 from pipeline.core.array_files import (
     ARRAY_BYTES,
     GROUP_BYTES,
+    Layout,
     bytes_of,
     files_of,
     most_bytes,
@@ -65,29 +66,6 @@ class ArrayLayout:
 
 
 _BY_ROWS = ArrayLayout()
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The shape and type of an array on disk, and the shape of its files."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    file_shape: tuple[int, ...]
-
-    def in_files_of(self, block_rows: int | None, row_axis: int = 1) -> bool:
-        """Returns whether each file is a range of so many rows along an axis, of one entry of those
-        before it; None: whether it is one file.
-        """
-        if block_rows is None:
-            return all(has >= size for has, size in zip(self.file_shape, self.shape, strict=True))
-        lead, (rows, *rest) = self.file_shape[:row_axis], self.file_shape[row_axis:]
-        count, *others = self.shape[row_axis:]
-        fits = rows == block_rows or rows >= count <= block_rows
-        return fits and all(has == 1 for has in lead) and all(h >= size for h, size in zip(rest, others, strict=True))
-
-    def __str__(self) -> str:
-        return f"shape {self.shape} of {self.dtype} in files of {self.file_shape}"
 
 
 class ArrayGroup:
@@ -187,7 +165,7 @@ class ArrayGroup:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._array(name).shape)
 
-    def layout(self, name: str) -> "Layout":
+    def layout(self, name: str) -> Layout:
         """Returns how an array lies on disk."""
         array = self._array(name)
         return Layout(tuple(array.shape), array.dtype, array.shards or array.chunks)
