@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from made import Made
@@ -27,11 +28,14 @@ from project import (
     write_params,
 )
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from pipeline.core.closure import TOP
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.params import read_params
-from stages import list_files
+from stages import list_files, ray_workers
+from stages.__main__ import build_app
+from stages.ray_workers import Team
 
 RECIPES = TOP / "docs/recipes"
 SCRIPTS = ("dump.sbatch", "train.sbatch")
@@ -64,8 +68,8 @@ def project(labelled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(labelled, tmp_path / "project", symlinks=True))
 
 
-def read_job() -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe", pure=True).load((RECIPES / "dump-job.yaml").read_text())
+def read_recipe(name: str = "dump-job.yaml") -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load((RECIPES / name).read_text())
     return content
 
 
@@ -85,7 +89,7 @@ def test_a_script_is_one_to_bash_and_its_directives_come_before_its_commands(nam
 
 
 def test_the_job_is_an_indexed_one_of_a_stage_that_there_is() -> None:
-    job = read_job()
+    job = read_recipe()
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     assert spec["completionMode"] == "Indexed"
@@ -97,6 +101,31 @@ def test_the_job_is_an_indexed_one_of_a_stage_that_there_is() -> None:
     assert container["workingDir"] in {mount["mountPath"] for mount in container["volumeMounts"]}
     requests, limits = container["resources"]["requests"], container["resources"]["limits"]
     assert requests["memory"] == limits["memory"]
+
+
+def test_the_ray_job_starts_as_many_workers_as_its_pods_have_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = read_recipe("dump-rayjob.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    assert f'"ray=={cluster["rayVersion"]}"' in (TOP / "pyproject.toml").read_text()
+    (group,) = cluster["workerGroupSpecs"]
+    assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]
+    for pod in (cluster["headGroupSpec"]["template"]["spec"], group["template"]["spec"]):
+        (container,), (volume,) = pod["containers"], pod["volumes"]
+        assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/project"}]
+        assert container["resources"]["requests"].items() <= container["resources"]["limits"].items()
+    limits = container["resources"]["limits"]
+    place, command = job["spec"]["entrypoint"].split(" && ")
+    assert place == "cd /project"
+    program, *words = command.split()
+    seen: list[Any] = []
+    monkeypatch.setattr(ray_workers, "connect", lambda address: seen.append(address) or MagicMock())
+    monkeypatch.setattr(ray_workers, "Cluster", lambda ray, words, team: seen.append((words, team)))
+    monkeypatch.setattr(ray_workers, "follow", lambda *_: 0)
+    assert program == "potstill"
+    assert CliRunner().invoke(build_app(), words, env={"RAY_ADDRESS": "127.0.0.1:6379"}).exit_code == 0
+    team = Team(group["replicas"], limits["nvidia.com/gpu"], int(limits["cpu"]))
+    assert seen == ["127.0.0.1:6379", (["-m", "stages.dump_labels"], team)]
 
 
 def test_pages_and_recipes_name_launchers_that_exist() -> None:
@@ -149,7 +178,7 @@ def slurm_task(project: Path, node: dict[str, str], number: int) -> "subprocess.
 
 
 def pod(project: Path, node: dict[str, str], number: int) -> "subprocess.Popen[str]":
-    (container,) = read_job()["spec"]["template"]["spec"]["containers"]
+    (container,) = read_recipe()["spec"]["template"]["spec"]["containers"]
     return start(container["command"], project, node | {"JOB_COMPLETION_INDEX": str(number)})
 
 
@@ -210,6 +239,28 @@ def free_port() -> int:
             if trial.connect_ex(("127.0.0.1", port)):
                 return port
     raise AssertionError("none is free")
+
+
+def machine(project: Path, around: dict[str, str], number: int, stores: Path) -> "subprocess.Popen[str]":
+    """Starts the command of SkyPilot's task, as on one of two machines that share no disk."""
+    task = read_recipe("dump-sky.yaml")
+    assert set(task["envs"]) == {"INPUTS", "STORES"}
+    (project / ".venv/bin").mkdir(parents=True, exist_ok=True)
+    (project / ".venv/bin/activate").touch()
+    of_task = {"INPUTS": str(project / "data"), "STORES": str(stores)}
+    of_sky = {"SKYPILOT_NODE_RANK": str(number), "SKYPILOT_NUM_NODES": "2"}
+    return start(["bash", "-c", task["run"]], project, around | of_task | of_sky)
+
+
+def test_machines_of_skypilot_write_the_stores_without_a_shared_disk(
+    labelled: Path, project: Path, node: dict[str, str], tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    machines = [machine(folder, node, n, tmp_path / "stores") for n, folder in enumerate((project, other))]
+    messages = [each.communicate(timeout=300)[1] for each in machines]
+    assert [each.returncode for each in machines] == [0, 0], messages
+    for store in (labelled / "data/dump_labels").iterdir():
+        assert files_of(tmp_path / "stores" / store.name) == files_of(store)
 
 
 # Launchers within the DAG.
