@@ -24,7 +24,7 @@ from pipeline.core.command import run_stage
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import LOG_EVERY_SECONDS, say
 
-SHARED = ("dump_labels",)  # stages whose workers share the work, and whose result is the same
+SHARED = ("prepare", "dump_labels")  # stages whose workers share the work, and whose result is the same
 _TRAINED = ("train_teacher", "train_student")
 _DIED = -signal.SIGKILL
 _STOPPED = 128  # a stage that a signal has ended reports this and the signal's number
@@ -135,7 +135,9 @@ class Cluster:
     """An engine: workers as tasks of Ray."""
 
     def __init__(self, ray: Any, words: Sequence[str], team: Team) -> None:
-        self._ray, self._words, self._count = ray, words, team.workers
+        self._ray, self._words, self._count = ray, list(words), team.workers
+        if words[1] == "stages.prepare" and "--processes" not in words:  # else one a core of the whole machine
+            self._words += ["--processes", str(team.cores_each)]
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # machines need not find this file
         self._task = ray.remote(
             num_cpus=team.cores_each,  # Ray sets OMP_NUM_THREADS to it, unless it is set

@@ -66,7 +66,7 @@ def student(**changes: Any) -> dict[str, Any]:
 def small_params() -> dict[str, Any]:
     """Returns all of params.yaml, small."""
     return {
-        "launcher": dict.fromkeys(("train_teacher", "dump_labels", "train_student"), "python"),
+        "launcher": dict.fromkeys(("prepare", "train_teacher", "dump_labels", "train_student"), "python"),
         "prepare": {
             "source": {"kind": "digits"},
             "image_px": None,

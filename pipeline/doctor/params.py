@@ -55,6 +55,7 @@ class Launcher:
     They stand before `-m stages.<name>`, and only DVC reads them.
     """
 
+    prepare: str
     train_teacher: str
     dump_labels: str
     train_student: str

@@ -31,7 +31,7 @@ STAGES = (
     "export",
     "report",
 )
-LAUNCHED = ("train_teacher", "dump_labels", "train_student")  # as params.yaml says
+LAUNCHED = ("prepare", "train_teacher", "dump_labels", "train_student")  # as params.yaml says
 COMMANDS = (
     "repair_labels",
     "tune_labels",

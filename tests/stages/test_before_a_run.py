@@ -105,7 +105,7 @@ def test_what_comes_from_params_is_quoted_in_every_command() -> None:
     for name, places in quoted.items():
         for place in places:
             assert place == f"${{launcher.{name}}} " or re.fullmatch(r"'\$\{(key|item)\}'", place), (name, place)
-    assert sum(map(len, quoted.values())) == 5
+    assert sum(map(len, quoted.values())) == 6
 
 
 def labels_by_default(params: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def test_a_cluster_without_room_is_refused() -> None:
     [
         ("-m stages.evaluate", ["'-m stages.evaluate'", "gain nothing"]),
         ("-m stages.train_teacher", ["by `torchrun`"]),
-        ("stages/dump_labels.py", ["expected -m stages.dump_labels"]),
+        ("stages/dump_labels.py", ["expected -m stages.prepare or -m stages.dump_labels"]),
     ],
 )
 def test_a_stage_that_workers_cannot_share_is_refused_before_ray_is_looked_for(words: str, parts: list[str]) -> None:
@@ -182,12 +182,12 @@ def small() -> dict[str, Any]:
     return params
 
 
-def start_ray(folder: Path, *words: str) -> "subprocess.Popen[str]":
+def start_ray(folder: Path, *words: str, stage: str = "dump_labels") -> "subprocess.Popen[str]":
     spec = find_spec("ray")
     assert spec is not None
     assert spec.origin is not None
     around = environment() | {"PYTHONPATH": str(Path(spec.origin).parents[1])}
-    command = ["python", "-m", "stages", "ray", "--workers", "2", "-m", "stages.dump_labels", *words]
+    command = ["python", "-m", "stages", "ray", "--workers", "2", "-m", f"stages.{stage}", *words]
     return subprocess.Popen(command, cwd=folder, env=around, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -251,6 +251,17 @@ def test_of_two_workers_on_ray_one_is_killed_and_so_is_a_process_of_ray_and_the_
     assert driver.wait() == 0, rest
     assert sum("died and begins again" in line for line in rest) == 2, rest
     assert files_of(labelled / "data/dump_labels") == alone
+
+
+@needs_ray
+def test_two_workers_on_ray_prepare_the_same_bytes(labelled: Path) -> None:
+    alone = files_of(labelled / "data/prepare")
+    forget(labelled, "prepare")
+    driver = start_ray(labelled, stage="prepare")
+    rest = list(lines_of(driver))
+    assert driver.wait() == 0, rest
+    assert sum("process" in line for line in rest) == 2
+    assert files_of(labelled / "data/prepare") == alone
 
 
 @needs_ray
