@@ -12,7 +12,7 @@ in export/predict.py and in doctor/. Nothing between them asks what a sample is.
     content.py        Content: the things that inputs stand for; sample ids
     content_files.py  the words of texts, in files beside a data set
     dataset.py        ImageDataset: the folder data/prepare, and the fingerprints of its splits
-    decoding.py       image files -> pixels and back, by PIL, as in preparation/index_images.py
+    decoding.py       image files -> pixels and back, by PIL, as in two files of preparation
     formats.py        image files by their names and first bytes, and what else a file may be
     images.py         how inputs lie on disk: as numbers, or as encoded files of images
     input_kinds.py    the kinds of inputs, in a table

@@ -1,4 +1,4 @@
-"""Encoded images -> pixels: it and preparation/index_images.py import PIL.
+"""Encoded images -> pixels: it and preparation/{index_images,levels}.py import PIL.
 
 Pixels are one of two things, whatever a file holds: grey or RGB, 8 bits, upright. EXIF rotation is
 done, transparent pixels show white, a palette is looked up, CMYK becomes RGB. Of the 16 bits of a
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, Integer, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -31,7 +31,6 @@ Content = bytes | Path | UInt8[np.ndarray, "channels height width"]
 
 MOST_BYTES, MOST_PIXELS = 2**30, 2**26  # 8192 x 8192, 200 MB in colour; a small file can claim any size
 EXIF_ORIENTATION = 0x0112
-_MANY_PIXELS = 1 << 13
 
 # No others: some of PIL's formats start other programs (EPS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -177,17 +176,6 @@ def fit(image: UInt8[np.ndarray, "channels _ _"], size: tuple[int, int]) -> UInt
     """
     height, width = image.shape[1:]
     return image if (height, width) == size else _array(_fitted(_image(image), size, (width, height)))
-
-
-def count_levels(image: UInt8[np.ndarray, "channels height width"]) -> Int64[np.ndarray, "channels 256"]:
-    """Returns how often each pixel level is in an image, by channel.
-
-    PIL takes a third of the time that `np.bincount` does, which first makes 8 bytes of each pixel;
-    of small images it takes longer.
-    """
-    if image[0].size < _MANY_PIXELS:
-        return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in image])
-    return np.array([Image.fromarray(channel).histogram() for channel in image])
 
 
 def to_jpeg(image: UInt8[np.ndarray, "channels height width"], longest_px: int, quality: int = 95) -> bytes:

@@ -11,7 +11,6 @@ from jaxtyping import UInt8
 from pipeline.data.decoding import (
     DecodeError,
     DeepPixelsError,
-    count_levels,
     decode,
     height_and_width,
     highest_value,
@@ -24,6 +23,7 @@ from pipeline.data.images import Storage
 from pipeline.data.input_kinds import IMAGE, InputKind
 from pipeline.data.sample_ids import sample_ids
 from pipeline.preparation.form import Form
+from pipeline.preparation.levels import levels_of
 from pipeline.preparation.made import Broken, Made, Wider
 from pipeline.preparation.maps import make_map
 from pipeline.preparation.sources.base import RawImage
@@ -94,7 +94,7 @@ class ImageForm(Form):
         if isinstance(raw.label, Mask):
             height, width = pixels.shape[1:]
             label, map_ = None, make_map(raw.label, height_and_width(content), (height, width))
-        levels = count_levels(pixels) if raw.split == "train" else None
+        levels = levels_of(pixels) if raw.split == "train" else None
         sample_id = int(sample_ids(pixels[None])[0])
         stored = pixels.tobytes() if encoded is None else encoded
         return Made(raw.split, label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels, map_)
