@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from tabulate import tabulate
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.core.errors import DataError
 from pipeline.core.files import write_json
@@ -49,6 +50,22 @@ def all_in_turn(actions: Sequence[Callable[[], object]], rounds: int) -> list[li
             actions[which]()
             times[which].append(time.perf_counter() - start)
     return times
+
+
+def operations(run: Callable[[], object]) -> int:
+    """Returns the number of torch's operations in a run, backward passes included: a cost without
+    noise.
+    """
+    seen: list[object] = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    with Counting():
+        run()
+    return len(seen)
 
 
 def need_data() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import typer
 
-from benchmarks.measure import DeviceOption, in_turn, need_data, report
+from benchmarks.measure import DeviceOption, in_turn, need_data, operations, report
 from benchmarks.step_cost import ROUNDS, STEPS, Data, milliseconds, steps
 from pipeline.core.config import load_table
 from pipeline.core.errors import one_line_errors
@@ -26,10 +26,12 @@ def main(device: DeviceOption = None, rounds: int = ROUNDS) -> None:
         if row.twin_of is not None:
             continue
         hard = replace(row, labels="none", hard_weight=1.0, soft_weight=0.0, features=None)
-        own, twin, ratio = in_turn(steps(row, data), steps(hard, data), rounds)
+        distilled, plain = steps(row, data), steps(hard, data)
+        own, twin, ratio = in_turn(distilled, plain, rounds)
         learns = {"labels": row.labels, "features": row.features, "loss": row.loss["kind"]}
         took = {"distilled ms": milliseconds(own), "hard ms": milliseconds(twin), "ratio": ratio}
-        rows.append({"student": name, **learns, **took})
+        counts = {"operations": operations(distilled) / STEPS, "hard operations": operations(plain) / STEPS}
+        rows.append({"student": name, **learns, **took, **counts})
     signal = data.signal
     report(
         f"signal_steps_{signal}", f"a step against the twin's, {signal}, {rounds} pairs of {STEPS} steps", rows, where

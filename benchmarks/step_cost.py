@@ -18,7 +18,7 @@ import typer
 from ruamel.yaml import YAML
 from torch import nn
 
-from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
+from benchmarks.measure import DeviceOption, in_turn, need_data, operations, report, synchronize
 from benchmarks.online import OnlineTask
 from benchmarks.photo_labels import anchored
 from pipeline.core.config import load_params, load_table
@@ -57,7 +57,8 @@ def main(device: DeviceOption = None) -> None:
         hard = replace(row, labels="none", hard_weight=1.0, soft_weight=0.0)
         for labels in ("dense8", "dense16", "top2", "anchored"):
             soft = replace(row, labels=labels)
-            stored, plain, ratio = in_turn(steps(soft, data), steps(hard, data), ROUNDS)
+            own, twin = steps(soft, data), steps(hard, data)
+            stored, plain, ratio = in_turn(own, twin, ROUNDS)
             rows.append(
                 {
                     "student": name,
@@ -65,6 +66,8 @@ def main(device: DeviceOption = None) -> None:
                     "distilled ms": milliseconds(stored),
                     "hard ms": milliseconds(plain),
                     "ratio": ratio,
+                    "operations": operations(own) / STEPS,
+                    "hard operations": operations(twin) / STEPS,
                 }
             )
         offline, with_teacher, ratio = in_turn(steps(row, data), steps(row, data, online=True), ROUNDS)

@@ -1,6 +1,5 @@
 """Blends: hard labels and soft targets in one, the same loss as apart, in a cheaper step."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ import pytest
 import torch
 from stores import SPLIT, UINT8, make
 from test_objective import CPU, DIST, KD, Fixed, batch_of, loss_of
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.measure import operations
 from pipeline.signals import SIGNALS, SignalKind
 from pipeline.student.batches import LabelledBatch, join_targets
 from pipeline.student.blends import Blend
@@ -78,23 +77,9 @@ def test_a_blended_step_has_about_as_many_operations_as_one_of_hard_labels() -> 
     batch, model = batch_of(), Fixed(8, dtype=torch.float32)
     at_2 = replace(soft, temperature=2.0)
     cases = [(hard, batch), (soft, blended(soft, batch)), (at_2, blended(at_2, batch))]
-    of_twin, at_one, apart = (operations(objective, model, some) for objective, some in cases)
+    of_twin, at_one, apart = (operations(lambda: objective(model, some, CPU).backward()) for objective, some in cases)  # noqa: B023
     assert at_one <= of_twin + 4
     assert apart <= of_twin + 17  # another softmax
-
-
-def operations(objective: Objective, model: Fixed, batch: LabelledBatch) -> int:
-    """Returns the number of operations of a loss and its gradient."""
-    seen = Counter[str]()
-
-    class Counting(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen[str(function)] += 1
-            return function(*args, **(kwargs or {}))
-
-    with Counting():
-        objective(model, batch, CPU).backward()
-    return seen.total()
 
 
 def test_views_blend_what_they_decode(tmp_path: Path) -> None:
