@@ -21,7 +21,7 @@ from pipeline.core.scratch import WORK, SharedScratch
 from pipeline.preparation.assign import PoolSplits, assign_splits, check_pool
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
-from pipeline.preparation.filling import Filling
+from pipeline.preparation.filling import ClearedError, Filling
 from pipeline.preparation.finish import files_of_splits, finish_dataset, summary
 from pipeline.preparation.helpers import Helpers
 from pipeline.preparation.listing import list_images
@@ -94,7 +94,7 @@ def main(
                         scratch.sweep()
                         prepared = finish_dataset(scratch.output, pool, splits, written, source.kind)
                         scratch.publish()
-        except FileNotFoundError:
+        except (FileNotFoundError, ClearedError):
             if not scratch.done:
                 raise
             # Another process has published, and cleared away what this one was about to use.

@@ -160,7 +160,7 @@ class Handed(WriteBehind):
 
     last: list[Any]
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, at_least: int = 0) -> None:
         type(self).last = []
 
     def __exit__(self, *_: object) -> None:

@@ -29,7 +29,7 @@ from pipeline.data.sample_ids import FIX
 
 Storage = Literal["pixels", "encoded"]
 #: Consecutive rows, and the places of those among them that are wanted; None: all of them.
-Wanted = tuple[range, Int64[np.ndarray, " images"] | None]
+Wanted = tuple[range, Int64[np.ndarray, "_"] | None]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
 _DECODED_BYTES, _MOST_FILES = 1 << 20, 32  # that a thread decodes in a row
 IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
@@ -48,7 +48,7 @@ class StoredImages(ABC):
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         """Returns consecutive rows, or of these only the ones at the places `kept`."""
 
-    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "images ..."]]:
+    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
         """Yields what `read` returns of each; the next ones may be under way meanwhile."""
         return (self.read(rows, kept) for rows, kept in several)
 
@@ -150,7 +150,7 @@ class _Encoded(StoredImages):
         (images,) = self.read_each([(rows, kept)])
         return images
 
-    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "images ..."]]:
+    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
         at_once = max(1, min(_MOST_FILES, _DECODED_BYTES // math.prod(self.shape)))
         begun = deque[UInt8[np.ndarray, "images channels height width"]]()
 

@@ -227,8 +227,10 @@ def test_each_chunk_with_labelled_images_is_read_once_and_by_itself(
     dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = dataset.stream("train").labelled()
-    real, reads = ArrayGroup.read, []
-    monkeypatch.setattr(ArrayGroup, "read", lambda group, name, *at: (reads.append(at[0]), real(group, name, *at))[1])
+    real, reads = ArrayGroup.read_rows, list[range]()
+    monkeypatch.setattr(
+        ArrayGroup, "read_rows", lambda group, name, *at: (reads.append(range(*at)), real(group, name, *at))[1]
+    )
     split.read(range(len(split)))
     assert [rows.start // 4 for rows in reads] == [(rows.stop - 1) // 4 for rows in reads]
     assert [rows.start // 4 for rows in reads] == np.unique(np.flatnonzero(LABELS != UNLABELLED) // 4).tolist()
