@@ -6,6 +6,7 @@ in reports/bench/<name>.json. A new claim is a file here and a section in docs/b
 
 Speed and size of the pipeline:
 
+    board_steps.py        the losses of a student's first steps, on a board and here
     dump_overhead.py      the dump against the teacher's bare forward pass
     embedding_size.py     bytes and fidelity of a real teacher's embeddings, by encoding
     encoding_speed.py     what encoding and decoding a label takes, for every encoding
@@ -26,6 +27,7 @@ Speed and size of the pipeline:
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision
     profile.py            where the time of a dump and of a student's step goes
     signal_steps.py       a step against its twin's: sets, classes at positions, embeddings
+    small_memory.py       training within so many MB on one core, PyTorch counted
     step_cost.py          a distilled step against a hard-label step and against online distillation
     teacher_memory.py     peak memory of a teacher's training and of the dump
     teacher_step.py       a teacher's training against its bare passes

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from benchmarks.measure import DeviceOption, in_turn, need_data, report, synchronize
 from pipeline.core.config import load_table
 from pipeline.core.errors import one_line_errors
+from pipeline.data.auto_budget import settle
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
@@ -122,7 +123,8 @@ def main(
     dataset, rows = ImageDataset(Path("data/prepare")), list[dict[str, Any]]()
     for name, row in chosen.items():
         store = StoreReader(Path(f"data/dump_labels/{row.labels}.zarr"))
-        budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, f"students.{name}")
+        setting = f"students.{name}.memory_budget_mb"
+        budget = MemoryBudget.of_megabytes(settle(row.memory_budget_mb, setting), row.fit.batch_size, setting)
         data = StudentData.open(dataset, budget, where, [store])
         meta = ModelMeta.untrained(row.model, row.model_settings, dataset.manifest, {})
         for labels, changed in (("hard", replace(row, hard_weight=1.0, soft_weight=0.0)), (row.labels, row)):

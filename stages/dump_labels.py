@@ -17,6 +17,7 @@ from pipeline.core.config import PARAMS, load_section
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
 from pipeline.core.scratch import SharedScratch, with_code
+from pipeline.data.auto_budget import settle
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_for_blocks
@@ -75,7 +76,7 @@ def main(
         say(note)
     plan = plan_dump(settings, rows, dataset, teacher, precision, dimensions)
     where = f"{params}: dump_labels.memory_budget_mb"
-    budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.batch_size, where)
+    budget = MemoryBudget.of_megabytes(settle(settings.memory_budget_mb, where), settings.batch_size, where)
     # 3. The labels.
     decides = plan.decides | {"device": device.type}
 

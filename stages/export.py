@@ -16,6 +16,7 @@ from pipeline.core.errors import ConfigError, suggest
 from pipeline.core.files import file_fingerprint
 from pipeline.core.progress import say
 from pipeline.core.scratch import Scratch
+from pipeline.data.auto_budget import settle
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.export import measure
@@ -60,7 +61,9 @@ class Lessons:
     def further(self, dataset: ImageDataset, settings: Export, scratch: Path, title: str) -> Further[LabelledBatch]:
         """Returns the same training once more, for as many steps as the settings ask for."""
         row, device = self.row, self.device
-        budget = MemoryBudget.of_megabytes(row.memory_budget_mb, row.fit.batch_size, f"{title}: memory_budget_mb")
+        where = f"{title}: memory_budget_mb"
+        megabytes = settle(row.memory_budget_mb, where, scratch)
+        budget = MemoryBudget.of_megabytes(megabytes, row.fit.batch_size, where)
         data = StudentData.open(dataset, budget, device, [self.store] if row.soft_weight else [])
         task = StudentTask(row, data.labelled(self.store, row), data.val, device)
         short = ShortTask(task, min(task.steps_per_epoch, settings.aware.steps))

@@ -13,6 +13,7 @@ from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS
 from pipeline.core.progress import say
 from pipeline.core.scratch import Scratch
+from pipeline.data.auto_budget import settle
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.models.compilers import check_compiler
@@ -72,7 +73,9 @@ def main(
         if not unfinished:
             return
         # 4. One pass for those that have work to do.
-        budget = MemoryBudget.of_megabytes(own.memory_budget_mb, own.fit.batch_size, f"{table}.{name}.memory_budget_mb")
+        where = f"{table}.{name}.memory_budget_mb"
+        megabytes = team.ask_first(lambda: settle(own.memory_budget_mb, where, scratch.folder))
+        budget = MemoryBudget.of_megabytes(megabytes, own.fit.batch_size, where)
         soft = {row.labels: stores[each] for each, row in rows.items() if row.soft_weight}
         soft |= {store.location: store for store in features.values()}
         trained = Students(plans, StudentData.open(dataset, budget, device, soft.values()), team).train(name)

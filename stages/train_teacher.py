@@ -69,7 +69,8 @@ def main(
     with team.open(scratch) as unfinished:
         if not unfinished:
             return
-        splits = TeacherData.open(dataset, settings, device, where)
+        workplace = Workplace(scratch.folder, device, "train_teacher", team, where)
+        splits = TeacherData.open(dataset, settings, workplace)
         classes = WeightClasses(output_names, settings.class_map)
         begin = team.ask_first(lambda: Start.of(settings, manifest, scratch.output, where, classes, data))
         begin = begin.with_recipe(recipe)
@@ -81,7 +82,6 @@ def main(
         begin.check(model, some := splits.val.first(SOME))
         torch.manual_seed(settings.seed + team.rank)  # for dropout and the like
         task = TeacherTask(settings, splits, device, team)
-        workplace = Workplace(scratch.folder, device, "train_teacher", team, where)
         run = Trainer(model, task, settings.fit, workplace, begin.head_for(settings.fit))
         (result,) = fit([run])
         if not team.is_first:

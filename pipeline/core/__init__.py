@@ -5,7 +5,7 @@ array_files.py  the files of an array, looked at before anything of them is unpa
 shards.py    rows of an array, read chunk by chunk without Zarr's event loop
 zstd.py      Zarr's codec zstd, bounded; with arrays.py the only file that imports zarr
 bounds.py    numbers of params.yaml, each with both of its bounds
-memory.py    the memory that this machine has, for what would never fit
+memory.py    the memory that this machine has, and what of it is free
 closure.py   the files that a script loads, from its imports alone
 command.py   a stage as a command
 config.py    sections and rows of params.yaml, read as typed settings

@@ -6,15 +6,17 @@ here has its own bounds where it stands; no number has none.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
+from pydantic_core import PydanticCustomError
 
 from pipeline.core.errors import ConfigError
 
 _LARGEST = 2**64  # whole numbers of more than 64 bits overflow wherever they are used
 COLDEST, HOTTEST = 0.001, 1000
 HEAVIEST = 10**6
+MOST_MEGABYTES = 10**9
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=10**9)]
@@ -22,7 +24,7 @@ BatchSize = Annotated[int, Field(gt=0, le=10**6)]
 Repeats = Annotated[int, Field(gt=0, le=10**6)]
 Epochs = Annotated[int, Field(gt=0, le=10**6)]
 Views = Annotated[int, Field(gt=0, le=10**5)]
-Megabytes = Annotated[int, Field(gt=0, le=10**9)]
+Megabytes = Annotated[int, Field(gt=0, le=MOST_MEGABYTES)]
 Pixels = Annotated[int, Field(gt=0, le=65_535)]  # of a side: a JPEG has no more
 Layers = Annotated[int, Field(gt=0, le=1000)]
 Channels = Annotated[int, Field(gt=0, le=65_536)]  # of a layer
@@ -32,6 +34,15 @@ PositiveWeight = Annotated[float, Field(gt=0, le=HEAVIEST)]
 Tolerance = Annotated[float, Field(ge=0, le=10**6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _megabytes_or_auto(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_MEGABYTES):
+        return value
+    raise PydanticCustomError("megabytes", f"a whole number from 1 to {MOST_MEGABYTES:,}, or auto")
+
+
+MegabytesOrAuto = Annotated[Megabytes | Literal["auto"], PlainValidator(_megabytes_or_auto)]
 
 
 def check_numbers(node: object, where: str) -> None:

@@ -1,8 +1,8 @@
 """Rows of an array on disk, read chunk by chunk in the calling thread, without Zarr's event loop.
 
-Zarr hands a read from thread to thread six times: a chunk of a megabyte takes 1.1 ms instead of 0.6
-on an idle machine, and several where other threads decode images meanwhile, because each hand-over
-waits for a processor.
+Zarr hands a read from thread to thread six times: a chunk of a megabyte takes 1.1 ms on an idle
+machine, and several where other threads decode images meanwhile, because each hand-over waits for
+a processor.
 """
 
 import os

@@ -8,6 +8,7 @@ new kind starts in input_kinds.py. It needs a source, a look and a form in prepa
 in views/operations/, a classifier and families in models/, and a way to be shown in explanation/,
 in export/predict.py and in doctor/. Nothing between them asks what a sample is.
 
+    auto_budget.py    `memory_budget_mb: auto`: what this machine has room for
     budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
     content.py        Content: the things that inputs stand for; sample ids
     content_files.py  the words of texts, in files beside a data set

@@ -29,7 +29,7 @@ from pipeline.data.sample_ids import FIX
 
 Storage = Literal["pixels", "encoded"]
 #: Consecutive rows, and the places of those among them that are wanted; None: all of them.
-Wanted = tuple[range, Int64[np.ndarray, "_"] | None]
+Wanted = tuple[range, Int64[np.ndarray, " _"] | None]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
 _DECODED_BYTES, _MOST_FILES = 1 << 20, 32  # that a thread decodes in a row
 IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time

@@ -3,8 +3,10 @@ streaming.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from pipeline.core.arrays import rows_in_chunk
+from pipeline.data.auto_budget import megabytes_here
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.images import IMAGE_CHUNK_BYTES
 from pipeline.data.manifest import DatasetManifest
@@ -18,7 +20,7 @@ from pipeline.teacher.settings import TrainTeacher
 
 def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> None:
     """Checks `memory_budget_mb` of every stage that has one, and reports which read images from
-    disk.
+    disk. `auto` is taken as it would be chosen now.
 
     The labels that students hold beside the images are not counted.
     """
@@ -42,7 +44,8 @@ def check_memory(params: Params, data: DatasetManifest, findings: Findings) -> N
             _report("dump_labels", data, budget, findings, lambda: budget.check_blocks(data, dumped))
 
 
-def _budget(params: Params, name: str, megabytes: int, batch_size: int) -> MemoryBudget:
+def _budget(params: Params, name: str, megabytes: int | Literal["auto"], batch_size: int) -> MemoryBudget:
+    megabytes = megabytes_here() if megabytes == "auto" else megabytes
     return MemoryBudget.of_megabytes(megabytes, batch_size, f"{params.path}: {name}.memory_budget_mb")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.core.bounds import BatchSize, Megabytes, Samples, Seed, Temperature, Tolerance, Views
+from pipeline.core.bounds import BatchSize, MegabytesOrAuto, Samples, Seed, Temperature, Tolerance, Views
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.data.manifest import DatasetManifest
@@ -55,7 +55,7 @@ class DumpLabels(StoreSettings):
     device: DeviceName
     precision: Precision
     compile: bool
-    memory_budget_mb: Megabytes
+    memory_budget_mb: MegabytesOrAuto
     views: ViewSpec
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from pipeline.core import bounds
-from pipeline.core.bounds import Megabytes, PositiveWeight, Seed, Share, ShareBelow1
+from pipeline.core.bounds import MegabytesOrAuto, PositiveWeight, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError, suggest
 from pipeline.core.names import check_names
@@ -43,7 +43,7 @@ class TrainStudent(NetworkSettings):
     class_balance: Share
     seed: Seed
     device: DeviceName
-    memory_budget_mb: Megabytes
+    memory_budget_mb: MegabytesOrAuto
     group: str | None
     fit: FitSettings
     label_temperature: bounds.Temperature | None = None

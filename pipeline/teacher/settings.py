@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from pipeline.core.bounds import Megabytes, Seed, Share, ShareBelow1
+from pipeline.core.bounds import MegabytesOrAuto, Seed, Share, ShareBelow1
 from pipeline.core.config import STRICT
 from pipeline.core.errors import ConfigError
 from pipeline.models import is_fitted_at_once, is_for_inference_alone
@@ -24,7 +24,7 @@ class TrainTeacher(NetworkSettings):
     class_map: dict[str, list[int | str]] | None
     seed: Seed
     device: DeviceName
-    memory_budget_mb: Megabytes
+    memory_budget_mb: MegabytesOrAuto
     label_smoothing: ShareBelow1
     class_balance: Share
     views: ViewSpec

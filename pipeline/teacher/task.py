@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import DataError
+from pipeline.data.auto_budget import settle
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.opening import open_splits
@@ -19,6 +20,7 @@ from pipeline.teacher.settings import TrainTeacher
 from pipeline.training.batches import Batch, num_steps
 from pipeline.training.epochs import Epoch
 from pipeline.training.hard_labels import class_weights, hard_label_loss
+from pipeline.training.run import Workplace
 from pipeline.training.task import Task
 from pipeline.training.team import ALONE, Team
 from pipeline.training.validation import Validation
@@ -37,14 +39,15 @@ class TeacherData:
     signal: Signal = CATEGORICAL
 
     @classmethod
-    def open(cls, dataset: ImageDataset, settings: TrainTeacher, device: torch.device, where: str) -> "TeacherData":
+    def open(cls, dataset: ImageDataset, settings: TrainTeacher, place: Workplace) -> "TeacherData":
         """Opens both splits, and leaves out the training samples that have no hard label.
 
         Raises:
             DataError: No training sample has a hard label.
         """
-        where = f"{where}.memory_budget_mb"
-        budget = MemoryBudget.of_megabytes(settings.memory_budget_mb, settings.fit.batch_size, where)
+        where, device = f"{place.where}.memory_budget_mb", place.device
+        megabytes = place.team.ask_first(lambda: settle(settings.memory_budget_mb, where, place.scratch))
+        budget = MemoryBudget.of_megabytes(megabytes, settings.fit.batch_size, where)
         train, val = open_splits(dataset, budget, 0)
         train = train.labelled()
         if len(train) == 0:
