@@ -17,7 +17,7 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.progress import progress, say
-from pipeline.core.scratch import WORK, SharedScratch
+from pipeline.core.scratch import DECIDES, WORK, SharedScratch
 from pipeline.preparation.assign import PoolSplits, assign_splits, check_pool
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
@@ -99,6 +99,8 @@ def main(
                 raise
             # Another process has published, and cleared away what this one was about to use.
         shutil.rmtree(claimed, ignore_errors=True)
+        if scratch.done and not (scratch.folder / DECIDES).exists():
+            shutil.rmtree(scratch.folder, ignore_errors=True)  # what came after it was cleared away
     if prepared is None:
         return
     for told in (prepared.values, contradictions_line(out, settings.contradicting), summary(prepared, out)):
