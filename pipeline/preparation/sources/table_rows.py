@@ -111,8 +111,9 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tup
 
 def _text_rows(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tuple[str, tuple[object, ...]]]:
     csv.field_size_limit(_MOST_FIELD)
+    lines = text_lines(path, encoding="utf-8-sig", ends=True)
     try:
-        reader = csv.reader(text_lines(path, encoding="utf-8-sig", ends=True), delimiter=delimiter, strict=True)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header = next(reader, [])
         places = [_check_column(column, header, path) for column in columns]
         for fields in reader:
@@ -123,6 +124,8 @@ def _text_rows(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[t
                 yield where, tuple(fields[place] for place in places)
     except (csv.Error, ValueError) as error:
         raise SourceError(path, f"not a table ({error})", expected="UTF-8 text") from None
+    finally:
+        lines.close()  # with its file, whoever still holds the reader
 
 
 def _check_column(name: str, columns: list[str], path: Path) -> int:
