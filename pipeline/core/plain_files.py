@@ -5,7 +5,7 @@ and a packed file may claim any size.
 import gzip
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -36,7 +36,9 @@ def odd_file(path: Path, most_bytes: int | None = None) -> str | None:
     return None
 
 
-def text_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict", ends: bool = False) -> Iterator[str]:
+def text_lines(
+    path: Path, *, encoding: str = "utf-8", errors: str = "strict", ends: bool = False
+) -> Generator[str, None, None]:
     """Yields the lines of a text file, with their ends as they are if `ends`, else without; those
     of a file that ends in .gz are unpacked.
 
