@@ -6,7 +6,6 @@ hand with `--worker i/n`): they share one folder and its blocks, and the first o
 them there publishes. With `--to`, the folder is one in an object store, or one without locks."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +33,7 @@ from pipeline.models.compilers import check_compiler
 from pipeline.models.devices import choose_device
 from pipeline.models.saved import read_meta
 from pipeline.sharing.claims import Claims
+from pipeline.sharing.ending import claims_folder
 from pipeline.sharing.workers import this_worker
 
 
@@ -97,16 +97,9 @@ def main(
                 work_at(remote)
             remote.clear()
         return
-    with SharedScratch(out, decides, work, code=Path(__file__)) as scratch:
-        claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
-        try:
-            if not scratch.done:
-                work_at(DumpSite(scratch, Claims(claimed, lambda: scratch.done), me, grow))
-        except FileNotFoundError:
-            if not scratch.done:
-                raise
-            # Another process has published, and cleared away what this one was about to use.
-        shutil.rmtree(claimed, ignore_errors=True)
+    with SharedScratch(out, decides, work, code=Path(__file__)) as scratch, claims_folder(scratch) as claimed:
+        if not scratch.done:
+            work_at(DumpSite(scratch, Claims(claimed, lambda: scratch.done), me, grow))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ them there publishes.
 """
 
 import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,11 +16,11 @@ import typer
 from pipeline.core.command import run_stage
 from pipeline.core.config import PARAMS, load_section
 from pipeline.core.progress import progress, say
-from pipeline.core.scratch import DECIDES, WORK, SharedScratch
+from pipeline.core.scratch import WORK, SharedScratch
 from pipeline.preparation.assign import PoolSplits, assign_splits, check_pool
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
-from pipeline.preparation.filling import ClearedError, Filling
+from pipeline.preparation.filling import Filling
 from pipeline.preparation.finish import files_of_splits, finish_dataset, summary
 from pipeline.preparation.helpers import Helpers
 from pipeline.preparation.listing import list_images
@@ -33,6 +32,7 @@ from pipeline.preparation.site import Site
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.together import filled_pool, write_files
 from pipeline.preparation.understood import understand
+from pipeline.sharing.ending import claims_folder
 from pipeline.sharing.workers import this_worker
 
 
@@ -59,9 +59,8 @@ def main(
         "named": settings.files(),
     }
     with SharedScratch(out, decides, work, code=Path(__file__)) as scratch:
-        claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
         prepared = None
-        try:
+        with claims_folder(scratch) as claimed:
             if not scratch.done:
                 # 1. Classes, splits and files as they were understood, before anything is made of
                 # them.
@@ -94,13 +93,6 @@ def main(
                         scratch.sweep()
                         prepared = finish_dataset(scratch.output, pool, splits, written, source.kind)
                         scratch.publish()
-        except (FileNotFoundError, ClearedError):
-            if not scratch.done:
-                raise
-            # Another process has published, and cleared away what this one was about to use.
-        shutil.rmtree(claimed, ignore_errors=True)
-        if scratch.done and not (scratch.folder / DECIDES).exists():
-            shutil.rmtree(scratch.folder, ignore_errors=True)  # what came after it was cleared away
     if prepared is None:
         return
     for told in (prepared.values, contradictions_line(out, settings.contradicting), summary(prepared, out)):

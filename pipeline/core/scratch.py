@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 import torch
@@ -32,7 +32,7 @@ class Scratch:
 
     `folder` outlives a killed process; `output` inside it becomes `out` at `publish`. `done` says
     that `out` already holds just this result (another process finished it), so that there is
-    nothing left to do.
+    nothing left to do; `has_published`, that this one did.
 
     DVC removes a stage's output before it runs the stage again, even where nothing that decides the
     result has changed. So a published result keeps a second name for each of its files (a hard
@@ -69,6 +69,7 @@ class Scratch:
         self.output = self.folder / "output"
         self._whole = self.folder / DECIDES
         self.decides = decides
+        self.has_published = False
         self._reports = reports
         self._marker = _marker(out, work)
         self.kept = kept_output(out, work).parent
@@ -120,7 +121,7 @@ class Scratch:
         finally:
             self._lock.release()
 
-    def __enter__(self) -> "Scratch":
+    def __enter__(self) -> Self:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(self.name)
         try:
@@ -199,6 +200,7 @@ class Scratch:
         if self._keeps:
             self._keep()
         shutil.rmtree(self.folder)
+        self.has_published = True
 
     def _keep(self) -> None:
         """Gives the result's files second names; what was kept before goes. Nothing is kept without

@@ -1,7 +1,6 @@
 """Labels for a data set of the caller's own, without params.yaml and stages."""
 
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipeline.library.own_images import MapStyle, OwnImages, need_known_classes,
 from pipeline.library.own_teacher import OwnTeacher
 from pipeline.models.precision import inference_precision
 from pipeline.sharing.claims import Claims
+from pipeline.sharing.ending import claims_folder
 from pipeline.sharing.workers import Worker
 from pipeline.views.spec import ViewSpec
 
@@ -191,12 +191,11 @@ def _plan(dump: DumpLabels, row: EncodingRow, split: Split, names: Sequence[str]
 def _label(out: Path, plan: DumpPlan, split: Split, teacher: Teacher) -> None:
     """Makes and publishes the store, unless it is there already."""
     work = out.with_name(f"{out.name}.work")
-    with SharedScratch(out, plan.decides | {"device": teacher.device.type}, work, code=Path(__file__)) as scratch:
-        claimed = work / f"{scratch.name}.claims" / scratch.fingerprint[:16]
+    decides = plan.decides | {"device": teacher.device.type}
+    with SharedScratch(out, decides, work, code=Path(__file__)) as scratch, claims_folder(scratch) as claimed:
         if not scratch.done:
             site = DumpSite(scratch, Claims(claimed, lambda: scratch.done), Worker(), title=_WHERE)
             work_on_dump(site, plan, split, teacher)
-        shutil.rmtree(claimed, ignore_errors=True)
 
 
 def _spare(out: Path, facts: TeacherFacts, dump: DumpLabels, names: Sequence[str]) -> None:

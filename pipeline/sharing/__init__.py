@@ -5,6 +5,7 @@ others then find done. What a dead process held is free again, because the opera
 of its locks.
 
 claims.py   names, each of which one process at a time holds
+ending.py   the folder of claims, and what fails because another process has ended the work
 workers.py  which worker a process is: by `--worker i/n`, or by the variables of its launcher (those
             of a new engine go there)
 """

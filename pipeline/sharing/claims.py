@@ -42,7 +42,6 @@ class Claims:
     def __init__(self, folder: Path, over: Callable[[], bool] = lambda: False) -> None:
         self._folder = folder
         self.over = over
-        folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:

@@ -1,0 +1,29 @@
+"""The end of shared work: who finds all of it made publishes it, and clears away what others were
+about to use.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.scratch import DECIDES, SharedScratch
+
+
+@contextmanager
+def claims_folder(scratch: SharedScratch) -> Iterator[Path]:
+    """Yields the folder of claims on shared work, which goes when the work is done.
+
+    Whatever fails once another process has published is no error: it fails for want of what that
+    one has cleared away (a file, or a folder while it was being made), and the result is there.
+    """
+    claimed = scratch.folder.with_name(f"{scratch.name}.claims") / scratch.fingerprint[:16]
+    try:
+        yield claimed
+    except (OSError, PipelineError):
+        if scratch.has_published or not scratch.done:
+            raise
+    shutil.rmtree(claimed, ignore_errors=True)
+    if scratch.done and not (scratch.folder / DECIDES).exists():
+        shutil.rmtree(scratch.folder, ignore_errors=True)  # made again after it was cleared away
