@@ -160,10 +160,12 @@ def small_params() -> dict[str, Any]:
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> Path:
+    """Writes a params.yaml at once: workers of one project, which each write it, read it as well."""
     path = folder / "params.yaml"
-    with path.open("w") as file:
+    partial = folder / f"params.{os.getpid()}.yaml"
+    with partial.open("w") as file:
         YAML(typ="safe", pure=True).dump(params, file)
-    return path
+    return partial.replace(path)
 
 
 def make_project(folder: Path, params: dict[str, Any]) -> Path:

@@ -199,8 +199,9 @@ class Scratch:
         sync_folder(self.out.parent)
         if self._keeps:
             self._keep()
-        shutil.rmtree(self.folder)
         self.has_published = True
+        self._whole.unlink()  # first: others at work here see by it that they come late
+        shutil.rmtree(self.folder, ignore_errors=self._shared)  # to which such a one may just have added
 
     def _keep(self) -> None:
         """Gives the result's files second names; what was kept before goes. Nothing is kept without

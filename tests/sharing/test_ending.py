@@ -1,6 +1,8 @@
 """What fails because another process has ended the work is no error; everything else is."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,25 @@ def test_what_fails_for_want_of_cleared_files_is_no_error(tmp_path: Path, error:
         raise error
     assert (tmp_path / "data" / "train" / "result").read_text() == "whole"
     assert not [name for name in left(tmp_path) if name.startswith(("train-", "piece", "output"))]
+
+
+def test_who_publishes_is_not_stopped_by_one_who_still_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.rmdir
+
+    def rmdir(path: str, **settings: Any) -> None:
+        if str(path) == "pool":
+            monkeypatch.undo()
+            (late.folder / "pool" / "piece").write_text("just now")
+        real(path, **settings)
+
+    with shared(tmp_path) as late, claims_folder(late):
+        (late.folder / "pool").mkdir()
+        monkeypatch.setattr(os, "rmdir", rmdir)
+        with shared(tmp_path) as first:
+            publish(first)
+        assert (late.folder / "pool" / "piece").exists()
+    assert first.has_published
+    assert not [name for name in left(tmp_path) if name.startswith(("train-", "pool", "piece"))]
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(WHERE), PipelineError(WHERE, "is damaged"), ValueError("a bug")])
