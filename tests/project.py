@@ -160,7 +160,7 @@ def small_params() -> dict[str, Any]:
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> Path:
-    """Writes a params.yaml at once: workers of one project, which each write it, read it as well."""
+    """Writes a params.yaml at once: workers of one project each write it, and read it as well."""
     path = folder / "params.yaml"
     partial = folder / f"params.{os.getpid()}.yaml"
     with partial.open("w") as file:

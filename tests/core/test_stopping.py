@@ -28,10 +28,16 @@ LINES = {
 
 @pytest.fixture(autouse=True)
 def listening() -> Iterator[None]:
-    """Lets Ctrl-C through, which who runs tests in the background may have ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Lets signals through: a run of tests in the background or by `nohup` ignores some."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", LINES)

@@ -1,4 +1,4 @@
-"""What fails because another process has ended the work is no error; everything else is."""
+"""A failure because another process has ended the work is no error; every other one is."""
 
 import os
 from pathlib import Path
