@@ -56,7 +56,8 @@ Parts that these share:
     foreign_teachers.py   three teachers of CIFAR-10: overconfident, calibrated, large
     loader_images.py      images for loader_speed: prepared, labelled, and as files
     measure.py            things timed in turn, the machine, the result on disk
-    object_server.py      an S3 server on loopback that fails on purpose
+    object_dialects.py    what S3, Google and Azure call the same things
+    object_server.py      an object store on loopback that fails on purpose
     online.py             a training step with the teacher in the loop
     peers.py              other systems' records, byte for byte
     project.py            a project of its own that a benchmark runs, stage by stage

@@ -1,10 +1,9 @@
-"""An S3 server on loopback, in memory, that fails on purpose: the part of the interface that stores
-are written, listed and read by. It looks at no signature.
+"""An object store on loopback, in memory, that fails on purpose: the part of the interfaces of S3,
+Google and Azure that stores are written, listed and read by. Anyone may read; who writes must show
+credentials.
 """
 
-import hashlib
 import random
-import re
 import threading
 import time
 from collections import Counter
@@ -13,24 +12,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape, unescape
 
-_DATE = "Sat, 28 Nov 2026 00:00:00 GMT"
-_LISTED_DATE = "2026-11-28T00:00:00.000Z"
+from benchmarks.object_dialects import DIALECTS, Answer, Page
+
 #: The ways to fail: an answer that asks for later; no answer, before the request is done or after;
 #: half an answer.
 FAULTS = ("busy", "dropped before", "dropped after", "cut off")
 
 
 class ObjectServer:
-    """A server of buckets.
+    """A server of one bucket, `bucket`.
+
+    Args:
+        scheme: Whose dialect it understands: that of addresses that begin so.
 
     Attributes:
         objects: The content of each object, by its bucket and key.
         buckets: The buckets that there are.
         fails: The share of the requests that fail, drawn by a seed.
         refuses: An answer to give to whatever writes: a status and a code.
-        is_conditional: Whether it heeds `If-None-Match`; not all servers do.
+        is_conditional: Whether it heeds that an object must be new; not all servers do.
         delay_s: Seconds before each answer.
         most_listed: Keys in an answer to a list.
         on_put: The end of a name, and what is called before such an object is put there.
@@ -38,9 +39,10 @@ class ObjectServer:
         failed: Requests that failed on purpose, by fault and method.
     """
 
-    def __init__(self, buckets: tuple[str, ...] = ("bucket",), *, fails: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, scheme: str = "s3", *, fails: float = 0.0, seed: int = 0) -> None:
+        self.scheme, self.dialect = scheme, DIALECTS[scheme]
         self.objects: dict[str, bytes] = {}
-        self.buckets = set(buckets)
+        self.buckets = {"bucket"}
         self.fails, self._random = fails, random.Random(seed)
         self.refuses: tuple[int, str] | None = None
         self.is_conditional, self.most_listed, self.delay_s = True, 1000, 0.0
@@ -68,8 +70,12 @@ class ObjectServer:
     @property
     def environment(self) -> dict[str, str]:
         """The variables by which programs find it."""
-        url = f"http://127.0.0.1:{self._server.server_port}"
-        return {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        return self.dialect.environment(self.url)
+
+    @property
+    def url(self) -> str:
+        """Returns its address."""
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     def files(self, folder: str) -> dict[str, bytes]:
         """Returns the objects under a bucket or a folder in it, by their names there."""
@@ -95,11 +101,10 @@ class ObjectServer:
             self.objects[name] = body
             return True
 
-    def drop(self, names: list[str]) -> None:
-        """Deletes objects, also such as are not there."""
+    def drop(self, names: list[str]) -> dict[str, bool]:
+        """Deletes objects; returns whether each was there."""
         with self._lock:
-            for name in names:
-                self.objects.pop(name, None)
+            return {name: self.objects.pop(name, None) is not None for name in names}
 
     def __enter__(self) -> "ObjectServer":
         self._thread.start()
@@ -137,71 +142,58 @@ class _Request:
 
     def run(self) -> None:
         time.sleep(self._server.delay_s)
+        dialect, writes = self._server.dialect, self._method not in ("GET", "HEAD")
         if self._fault == "busy":
-            self._say(503, b"<Error><Code>SlowDown</Code></Error>")
+            self._say(dialect.refusal("busy"))
         elif self._fault == "dropped before":
             self._handler.close_connection = True
+        elif writes and not dialect.is_signed(self._handler.headers):  # type: ignore[arg-type]
+            self._say(dialect.refusal("unsigned"))
         elif self._bucket not in self._server.buckets:
-            self._say(404, b"<Error><Code>NoSuchBucket</Code></Error>")
-        elif self._server.refuses and self._method not in ("GET", "HEAD"):
-            status, code = self._server.refuses
-            self._say(status, f"<Error><Code>{code}</Code></Error>".encode())
+            self._say(dialect.refusal("no bucket"))
+        elif self._server.refuses and writes:
+            self._say(dialect.failed(*self._server.refuses))
         else:
-            self._act()
+            self._say(self._act())
 
-    def _act(self) -> None:
+    def _act(self) -> Answer:
+        server, dialect = self._server, self._server.dialect
         if self._method == "PUT":
-            new = self._handler.headers.get("If-None-Match") == "*"
-            if self._server.put(self._name, self._body, new=new):
-                self._say(200, tag=_tag(self._body))
-            else:
-                self._say(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-        elif self._method == "DELETE":
-            self._server.drop([self._name])
-            self._say(204)
-        elif self._method == "POST" and "delete" in self._query:
-            keys = [unescape(key) for key in re.findall(r"<Key>(.*?)</Key>", self._body.decode())]
-            self._server.drop([f"{self._bucket}/{key}" for key in keys])
-            gone = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
-            self._say(200, f"<DeleteResult>{gone}</DeleteResult>".encode())
-        elif self._method == "GET" and "list-type" in self._query:
-            self._list()
-        elif (body := self._server.objects.get(self._name)) is not None:
-            self._say(200, body, tag=_tag(body))
-        else:
-            self._say(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            new = dialect.must_be_new(self._handler.headers)  # type: ignore[arg-type]
+            is_put = server.put(self._name, self._body, new=new)
+            return Answer(dialect.put_status, headers={"ETag": "x"}) if is_put else dialect.refusal("not new")
+        if self._method == "DELETE":
+            return Answer(204) if server.drop([self._name])[self._name] else dialect.refusal("nothing to delete")
+        if self._method == "POST":  # many to be deleted
+            return dialect.deleted(server.drop(dialect.to_delete(self._bucket, self._body.decode())))
+        if dialect.is_list(self._query):
+            return self._list()
+        body = server.objects.get(self._name)
+        return dialect.refusal("no object") if body is None else dialect.content(body)
 
-    def _list(self) -> None:
-        """Answers with the keys under a prefix, some at a time, in their order."""
-        prefix, after = (self._query.get(name, [""])[0] for name in ("prefix", "continuation-token"))
+    def _list(self) -> Answer:
+        """Returns the objects under a prefix, some at a time, in the order of their keys."""
+        dialect, most = self._server.dialect, self._server.most_listed
+        prefix, after = (self._query.get(name, [""])[0] for name in ("prefix", dialect.marker))
         files = self._server.files(self._bucket)
         keys = sorted(key for key in files if key.startswith(prefix) and key > after)
-        some, most = keys[: self._server.most_listed], self._server.most_listed
-        listed = "".join(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>{_LISTED_DATE}</LastModified>"
-            f"<ETag>{_tag(files[key])}</ETag><Size>{len(files[key])}</Size></Contents>"
-            for key in some
-        )
-        more = f"<NextContinuationToken>{escape(some[-1])}</NextContinuationToken>" if len(keys) > most else ""
-        head = f"<Name>{self._bucket}</Name><IsTruncated>{str(len(keys) > most).lower()}</IsTruncated>"
-        self._say(200, f"<ListBucketResult>{head}{more}{listed}</ListBucketResult>".encode())
+        some = {key: files[key] for key in keys[:most]}
+        return dialect.page(self._bucket, Page(some, keys[most - 1] if len(keys) > most else ""))
 
-    def _say(self, status: int, body: bytes = b"", tag: str | None = None) -> None:
+    def _say(self, answer: Answer) -> None:
         handler: Any = self._handler
         if self._fault == "dropped after":
             handler.close_connection = True
             return
-        handler.send_response(status)
-        for name, value in {"ETag": tag, "Last-Modified": _DATE, "Content-Length": str(len(body))}.items():
-            if value is not None and (status != 204 or name != "Content-Length"):
-                handler.send_header(name, value)
+        handler.send_response(answer.status)
+        for name, value in answer.headers.items():
+            handler.send_header(name, value)
+        if answer.status != 204:
+            handler.send_header("Content-Length", str(len(answer.body)))
         handler.end_headers()
-        if self._method == "HEAD":
+        if self._method == "HEAD" or answer.status == 204:
             return
+        body = answer.body
         if self._fault == "cut off":
             body, handler.close_connection = body[: len(body) // 2], True
         handler.wfile.write(body)
-
-
-def _tag(body: bytes) -> str:
-    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any
 
 TOP = Path(__file__).parents[1]
+#: How the variables begin by which object stores are found.
+CLOUDS = ("AWS_", "GOOGLE_", "GCE_", "AZURE_", "AZURITE_", "IDENTITY_")
 
 
 class DumpHost:
@@ -25,7 +27,8 @@ class DumpHost:
     def __init__(self, made: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.made, self.said, self._computed = made, folder / "said.txt", folder / "computed.txt"
-        environment = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+        places = {"PYTHONPATH": str(TOP), "TMPDIR": str(folder), "HOME": str(folder)}
+        environment = {**os.environ, **places, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__, str(made), str(self.said), str(self._computed)]
         self._host = subprocess.Popen(
             command, cwd=TOP, env=environment, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -120,7 +123,7 @@ def _work(made: Path, said: Path, computed: Path, environment: dict[str, str], s
 
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
+        for name in [name for name in os.environ if name.startswith(CLOUDS)]:
             del os.environ[name]
         os.environ.update(environment)
         sys.stdout = sys.stderr = said.open("a", buffering=1)

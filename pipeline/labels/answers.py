@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple, Protocol
 CONNECT_S = 5.0
 SILENCE_S = 20.0  # without one byte, after which a connection counts as dropped
 PIECE_BYTES = 64 * 1024
+AT_ONCE = 16  # requests beside each other
+UNTRUSTED = "the server's certificate is not trusted"
 
 
 class ServerError(Exception):
@@ -62,6 +64,8 @@ def refusal(status: int, reason: str) -> ServerError:
         return ServerError("missing", reason)
     if status in (401, 403):
         return ServerError("refused", reason)
-    # The server understood, and will answer the same again; 408 and 429 are for later, 501 is not.
-    lasts = status == 501 or (status < 500 and status not in (408, 429))
+    # The server understood, and will answer the same again. 408 and 429 are for later (S3's 408 is
+    # a 400 of that name); 501 is not, nor is a full disk, 507.
+    later = status in (408, 429) or "RequestTimeout" in reason
+    lasts = status in (501, 507) or (status < 500 and not later)
     return ServerError("lasting" if lasts else "passing", reason)

@@ -3,12 +3,14 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from pipeline.labels.answers import CONNECT_S, PIECE_BYTES, SILENCE_S, Answer, ServerError, refusal
+from pipeline.labels.answers import AT_ONCE, CONNECT_S, PIECE_BYTES, SILENCE_S, UNTRUSTED, Answer, ServerError, refusal
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -22,12 +24,14 @@ class _Kind(NamedTuple):
             service stands for the role of a cloud machine.
         needed: The variables to set, for messages.
         endpoints: Variables that name another server than the provider's.
+        unsigned: The settings with which it asks without credentials, and looks for none.
     """
 
     store: str
     keys: Sequence[str]
     needed: str
-    endpoints: Sequence[str] = ()
+    endpoints: Sequence[str]
+    unsigned: Mapping[str, Any] = {"skip_signature": True}
 
 
 _KINDS: Mapping[str, _Kind] = {
@@ -50,21 +54,30 @@ _KINDS: Mapping[str, _Kind] = {
             "GOOGLE_SERVICE_ACCOUNT_PATH",
             "GOOGLE_SERVICE_ACCOUNT_KEY",
             "GOOGLE_APPLICATION_CREDENTIALS",
+            "GOOGLE_BEARER_TOKEN",
             "GCE_METADATA_HOST",
             "~/.config/gcloud/application_default_credentials.json",
         ),
         "GOOGLE_APPLICATION_CREDENTIALS (on a cloud machine: GCE_METADATA_HOST)",
+        ("GOOGLE_BASE_URL",),
+        # What writes is signed nevertheless, by a token that is asked for unless there is one.
+        {"skip_signature": True, "bearer_token": ""},
     ),
     "az": _Kind(
         "AzureStore",
         (
             "AZURE_STORAGE_ACCOUNT_KEY",
+            "AZURE_STORAGE_ACCESS_KEY",
+            "AZURE_STORAGE_MASTER_KEY",
             "AZURE_STORAGE_SAS_KEY",
             "AZURE_STORAGE_SAS_TOKEN",
+            "AZURE_STORAGE_TOKEN",
             "AZURE_STORAGE_CLIENT_ID",
             "AZURE_CLIENT_ID",
             "AZURE_FEDERATED_TOKEN_FILE",
+            "AZURE_USE_AZURE_CLI",
             "AZURE_MSI_ENDPOINT",
+            "AZURE_IDENTITY_ENDPOINT",
             "IDENTITY_ENDPOINT",
             "AZURE_STORAGE_USE_EMULATOR",
         ),
@@ -87,9 +100,8 @@ class Bucket:
         kind = _KINDS[url.partition(":")[0]]
         has_keys = any(os.environ.get(key) or (key[0] == "~" and Path(key).expanduser().exists()) for key in kind.keys)
         self.needed_keys = "" if has_keys else kind.needed
-        endpoint = next(filter(None, map(os.environ.get, kind.endpoints)), "")
         options: ClientConfig = {
-            "allow_http": endpoint.startswith("http://"),
+            "allow_http": _endpoint(kind.endpoints).startswith("http:"),
             "connect_timeout": timedelta(seconds=CONNECT_S),
             "read_timeout": timedelta(seconds=SILENCE_S),
             "timeout": timedelta(days=1),  # a block may come slowly
@@ -97,10 +109,10 @@ class Bucket:
         retry: RetryConfig = {"max_retries": 0}  # who asks tries again, also where a body is cut off
         # Without keys it would ask a cloud machine's metadata service, which elsewhere does not
         # answer.
-        unsigned: Any = {} if has_keys else {"skip_signature": True}
+        config = {} if has_keys else kind.unsigned
         try:
             self._bucket = getattr(stores, kind.store).from_url(
-                url, client_options=options, retry_config=retry, **unsigned
+                url, client_options=options, retry_config=retry, **config
             )
         except BaseError as error:
             raise ValueError(_reason(error)) from None
@@ -153,10 +165,35 @@ class Bucket:
         with _as_server_errors():
             try:
                 obstore.delete(self._bucket, list(names))
-            except FileNotFoundError:  # as some kinds answer where a file is gone, and leave the others
-                for name in names:
-                    with suppress(FileNotFoundError):
-                        obstore.delete(self._bucket, name)
+            except FileNotFoundError:  # as Google's and Azure's answer where one is gone, and leave others
+                with ThreadPoolExecutor(AT_ONCE) as threads:
+                    list(threads.map(self._delete_one, names))
+
+    def _delete_one(self, name: str) -> None:
+        import obstore
+
+        with suppress(FileNotFoundError):
+            obstore.delete(self._bucket, name)
+
+
+def _endpoint(variables: Sequence[str]) -> str:
+    """Returns the server that variables name; empty without."""
+    for variable in variables:
+        if endpoint := os.environ.get(variable, ""):
+            if not _is_server(endpoint):
+                raise ValueError(f"{variable} is no address of a server, as https://host")
+            return endpoint
+    return ""
+
+
+def _is_server(endpoint: str) -> bool:
+    """Returns whether obstore can ask such a server; by others its thread would come to grief."""
+    try:
+        address = urlsplit(endpoint)
+        _ = address.port
+    except ValueError:
+        return False
+    return address.scheme in ("http", "https") and bool(address.hostname) and " " not in endpoint
 
 
 @contextmanager
@@ -171,14 +208,19 @@ def _as_server_errors() -> Iterator[None]:
         raise ServerError("refused", _reason(error)) from None
     except BaseError as error:
         reason = _reason(error)
-        status = re.match(r"(\d{3}) ", reason)
-        raise refusal(int(status[1]), reason) if status else ServerError("passing", reason) from None
+        if status := re.match(r"(\d{3}) ", reason):
+            raise refusal(int(status[1]), reason) from None
+        raise ServerError("lasting" if reason in _LASTING.values() else "passing", reason) from None
 
 
-_CAUSES = {  # of a failed request, as obstore's own account of an error has them
+# Causes of a failed request, as obstore's own account of an error has them.
+_LASTING = {
+    "InvalidCertificate": UNTRUSTED,
+    "without LOCATION": "the bucket is in another region than AWS_REGION",
+}
+_PASSING = {
     "ConnectionRefused": "connection refused",
     "dns error": "no such host",
-    "InvalidCertificate": "the server's certificate is not trusted",
     "TimedOut": "no answer in time",
     "IncompleteBody": "the connection was dropped",
     "ConnectionReset": "the connection was dropped",
@@ -190,7 +232,7 @@ def _reason(error: Exception) -> str:
     """Returns what went wrong, in a few words; an answer of the server by its status."""
     text = str(error)
     if status := re.search(r"status code: (\d{3}[^:]*)", text):
-        code = re.search(r"<Code>(\w+)</Code>", text)  # of S3
+        code = re.search(r"<Code>(\w+)</Code>", text)
         return f"{status[1]}, {code[1]}" if code else status[1].strip()
-    first = text.partition("\n")[0].rpartition(" - ")[2]
-    return next((words for sign, words in _CAUSES.items() if sign in text), first)
+    first = re.sub(r"^Generic \w+ error: ", "", text.partition("\n")[0]).rpartition(" - ")[2]
+    return next((words for sign, words in (_LASTING | _PASSING).items() if sign in text), first)

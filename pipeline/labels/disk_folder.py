@@ -29,8 +29,10 @@ class DiskFolder:
     def get(self, name: str) -> Answer:
         try:
             file = (self._folder / name).open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ServerError("missing", "no such file") from None
+        except IsADirectoryError:
+            raise ServerError("lasting", "it is a folder") from None
         return Answer(os.fstat(file.fileno()).st_size, iter(lambda: file.read(PIECE_BYTES), b""), file.close)
 
     def put(self, name: str, content: bytes, *, new: bool) -> bool:
@@ -39,7 +41,7 @@ class DiskFolder:
             return False
         try:
             for folder in (path.parent, partial.parent):
-                folder.mkdir(parents=True, exist_ok=True)
+                _make(folder)
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -51,7 +53,8 @@ class DiskFolder:
         except FileNotFoundError:  # another process has cleared a folder away meanwhile
             raise ServerError("passing", "a folder is gone") from None
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
         sync_folder(path.parent)
         return True
 
@@ -75,6 +78,15 @@ class DiskFolder:
             with suppress(OSError):  # as in a bucket, an empty folder is none
                 while (path := path.parent) != self._folder:
                     path.rmdir()
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder; raises ServerError where something else is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        blocked = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        raise ServerError("lasting", f"{blocked} is no folder") from None
 
 
 def _linked(partial: Path, path: Path) -> bool:

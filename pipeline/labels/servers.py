@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pipeline.core.errors import StoreError
-from pipeline.labels.answers import CONNECT_S, PIECE_BYTES, SILENCE_S, Answer, Server, ServerError, refusal
+from pipeline.labels.answers import CONNECT_S, PIECE_BYTES, SILENCE_S, UNTRUSTED, Answer, Server, ServerError, refusal
 from pipeline.labels.buckets import SCHEMES, Bucket
 
 _MOST_REDIRECTS = 10
@@ -106,7 +106,8 @@ def _as_server_errors() -> Iterator[None]:
     except found.HTTPError as error:
         cause = getattr(error, "reason", None)
         cause = cause if isinstance(cause, Exception) else error
-        raise ServerError("passing", _words(cause)) from None
+        words = _words(cause)
+        raise ServerError("lasting" if words == UNTRUSTED else "passing", words) from None
 
 
 def _words(error: Exception) -> str:
@@ -120,7 +121,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, found.TimeoutError):
         return "no answer in time"
     if isinstance(error, found.SSLError):
-        return "the server's certificate is not trusted" if "CERTIFICATE" in str(error) else "no secure connection"
+        return UNTRUSTED if "CERTIFICATE" in str(error) else "no secure connection"
     if isinstance(error, found.DecodeError):
         return "damaged in transit"
     if isinstance(error, found.ProtocolError):

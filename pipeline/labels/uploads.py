@@ -3,16 +3,16 @@ never over what others have put there unless that is asked for.
 """
 
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core.errors import StoreError
 from pipeline.core.progress import say
-from pipeline.labels.answers import ServerError, WritableServer
+from pipeline.labels.answers import AT_ONCE, ServerError, WritableServer
 from pipeline.labels.buckets import SCHEMES
 from pipeline.labels.disk_folder import DiskFolder
 from pipeline.labels.servers import connect, is_url, parse_url
@@ -20,9 +20,9 @@ from pipeline.labels.servers import connect, is_url, parse_url
 TRIES = 9
 FIRST_WAIT_S = 0.25  # before the second try; doubled before each further one
 MOST_WAIT_S = 30.0
-AT_ONCE = 16  # requests beside each other
 _SILENT_TRIES = 3
-UNCONDITIONAL = "keeps no object from being replaced (If-None-Match)"
+UNCONDITIONAL = "keeps no object from being replaced"
+_OTHER_SERVER = "use a server that knows conditional writes, or a shared disk"
 
 Found = TypeVar("Found")
 
@@ -136,8 +136,7 @@ class ObjectFolder:
         replace; `content` is what it has.
         """
         if self.create(name, content) is None:
-            fix = "use a server that knows conditional writes, or a shared disk"
-            raise StoreError(self.place, f"its server {UNCONDITIONAL}", fix=fix)
+            raise StoreError(self.place, f"its server {UNCONDITIONAL}", fix=_OTHER_SERVER)
 
     def _get(self, name: str) -> bytes | None:
         try:
@@ -169,7 +168,7 @@ class ObjectFolder:
                 wait = min(FIRST_WAIT_S * 2 ** (tried - 1), MOST_WAIT_S) * random.uniform(0.5, 1.0)
                 if tried >= _SILENT_TRIES:  # one request of many fails now and then
                     say(f"{where}: {reason}; trying again in {wait:.2g} s ({tried + 1} of {TRIES})")
-                time.sleep(wait)
+                sleep(wait)
         fix = "look after the connection or the server, then run the same command to go on"
         raise StoreError(where, f"no success in {TRIES} tries ({reason})", fix=fix)
 
@@ -177,8 +176,10 @@ class ObjectFolder:
         if error.kind == "missing":
             return StoreError(self.place, f"no such bucket ({error.reason})", fix="make it, or fix the address")
         if error.kind == "lasting":
-            found = UNCONDITIONAL if error.reason.startswith("501") else "can't be written to"
-            return StoreError(where, f"{found} ({error.reason})", fix="use another server, or fix the address")
+            if error.reason.startswith("501"):
+                return StoreError(where, f"{UNCONDITIONAL} ({error.reason})", fix=_OTHER_SERVER)
+            fix = "correct what is there, or name another place"
+            return StoreError(where, f"can't be written to ({error.reason})", fix=fix)
         if keys := self._server.needed_keys:
             return StoreError(where, f"access refused ({error.reason}); asked without credentials", fix=f"set {keys}")
         fix = "fix the credentials, or the rights to read, write, list and delete there"

@@ -17,6 +17,7 @@ from teachers import edit_params
 from website import Website
 
 import pipeline.export.predict  # noqa: F401  # imported late by export; what is loaded is part of fingerprints
+from benchmarks.object_server import ObjectServer
 from pipeline.core.errors import ConfigError, ModelError, PipelineError, StoreError, VerificationError, one_line_errors
 from pipeline.core.tensors import read_tensors
 from pipeline.data.dataset import ImageDataset
@@ -239,6 +240,22 @@ def test_a_student_trains_from_a_url_as_from_a_folder(folder: Path, monkeypatch:
         change(folder, lambda p: p["students"]["small"].update(labels="dense9"))
         with pytest.raises(StoreError, match=r"/labels/dense9\.zarr/zarr\.json: no such store"):
             run_student(folder, labels=f"{site.url}/labels")
+    assert files_of(folder / "data/train_student/small") == local
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_student_trains_from_an_object_store_as_from_a_folder(
+    scheme: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", str(folder / "cache"))
+    local, labels = files_of(folder / "data/train_student/small"), folder / "data/dump_labels"
+    forget(folder, "train_student/small")
+    with ObjectServer(scheme) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.objects.update({f"bucket/labels/{name}": content for name, content in files_of(labels).items()})
+        shutil.rmtree(labels)
+        run_student(folder, labels=f"{scheme}://bucket/labels")
     assert files_of(folder / "data/train_student/small") == local
 
 
