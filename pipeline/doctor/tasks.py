@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.config import Setting
@@ -11,6 +12,8 @@ from pipeline.doctor.choice import Choice, value_at
 from pipeline.doctor.grid_task import fit_grid
 from pipeline.labels.encodings import ENCODINGS
 from pipeline.preparation.sources import build_source
+from pipeline.preparation.sources.table import Table
+from pipeline.preparation.sources.table_rows import column_names
 from pipeline.student.losses import LOSSES
 
 #: By name what the labels are; None: anything.
@@ -29,8 +32,10 @@ _MEANING: dict[SignalKind, str] = {
 _FIX: dict[SignalKind, str] = {
     "categorical": "leave TASK out: the task follows from the labels",
     "binary": "name a source whose labels are sets: SOURCE=manifest, parquet, arrays or webdataset (docs/own-data.md)",
-    "grid": "name a source of masks: SOURCE=masks, with DATA/images, DATA/masks and DATA/classes.txt (docs/own-data.md)",
+    "grid": "name a source of masks: SOURCE=masks, with DATA/images, DATA/masks and DATA/classes.txt, or "
+    "SOURCE=manifest, a table (docs/own-data.md)",
 }
+_MASK = "mask"
 _LOSS = {"kind": "binary_kd"}
 _EMBEDDING = {"kind": "vector_int8"}
 _ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
@@ -39,8 +44,8 @@ _ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
 def row_for_task(row: dict[str, Any], task: str | None) -> dict[str, Any]:
     """Returns `prepare.source` with the settings that a task asks for.
 
-    A table's cells then hold names with `|` between them, unless its own columns are sets; scenes
-    come with masks.
+    A table's cells then hold names with `|` between them, unless its own columns are sets, or the
+    paths of masks; scenes come with masks.
 
     Raises ConfigError where there is no such task, or the source's labels are of another one.
     """
@@ -51,12 +56,31 @@ def row_for_task(row: dict[str, Any], task: str | None) -> dict[str, Any]:
     wanted, found = TASKS[task], source_signal(row)
     if wanted is None or found in (wanted, None):
         return row
-    if asked := _ASKED.get(wanted):
+    if asked := _asked(wanted, row):
         with suppress(PipelineError):
             build_source(row | asked, "source")
             return row | asked
     labels = f"{task}, and labels of this source ({row['kind']}) are {_MEANING[found]}"
     raise ConfigError("TASK (--task)", labels, expected=f"labels that are {_MEANING[wanted]}", fix=_FIX[wanted])
+
+
+def _asked(wanted: SignalKind, row: Mapping[str, Any]) -> dict[str, str]:
+    if wanted == "grid" and row["kind"] == Table.kind:
+        table = Path(row["path"])
+        return {"mask_column": _mask_column(table), "classes": str(table.parent / "classes.txt")}
+    return _ASKED.get(wanted, {})
+
+
+def _mask_column(table: Path) -> str:
+    """Returns the column of a table that has paths of masks: `mask`, or the one with that in its
+    name; raises ConfigError where that is none, or several.
+    """
+    columns = column_names(table) if table.exists() else [_MASK]
+    found = [name for name in columns if _MASK in name.lower()]
+    if _MASK not in found and len(found) != 1:
+        expected = f"a column {_MASK}, with the path of each image's mask"
+        raise ConfigError(table, f"the columns {listed(columns)}", expected=expected, fix="name it so")
+    return _MASK if _MASK in found else found[0]
 
 
 def source_signal(row: Mapping[str, Any]) -> SignalKind | None:

@@ -23,6 +23,8 @@ from pipeline.doctor.fitting import fit_project
 from pipeline.doctor.folders import Folders
 from pipeline.doctor.new_project import Wanted, create_project
 from pipeline.doctor.tasks import row_for_task
+from pipeline.preparation.sources import build_source
+from pipeline.preparation.sources.mask import Mask
 
 MIXUP = {"kind": "mixup", "alpha": 0.2, "probability": 0.5}
 ODDS = {"kind": "log_odds_uint8", "range_nats": 16.0, "steps": 127}
@@ -51,6 +53,7 @@ def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
     (tmp_path / "list.csv").write_text("path,label\na.png,cat|dog\nb.png,cat\nc.png,dog\n")
     (tmp_path / "folder").mkdir()
     write_masks(tmp_path / "streets")
+    (tmp_path / "streets/list.csv").write_text("path,mask_file\nimages/0.png,masks/0.png\nimages/1.png,\n")
     return {
         "sets": {"kind": "arrays", "path": str(tmp_path / "sets.npz"), "classes": list(NAMES)},
         "one": {"kind": "arrays", "path": str(tmp_path / "one.npz")},
@@ -58,6 +61,7 @@ def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "folder": {"kind": "folder", "path": str(tmp_path / "folder")},
         "masks": {"kind": "masks", "path": str(tmp_path / "streets")},
         "scenes": {"kind": "fashion_scenes"},
+        "table": {"kind": "manifest", "path": str(tmp_path / "streets/list.csv")},
         "later": {"kind": "manifest", "path": str(tmp_path / "later.csv")},
     }
 
@@ -74,15 +78,37 @@ def sources(tmp_path: Path) -> dict[str, dict[str, Any]]:
         ("masks", "segmentation", {}),
         ("masks", None, {}),
         ("scenes", "segmentation", {"labels": "masks"}),
+        ("later", "segmentation", {"mask_column": "mask", "classes": "{folder}/classes.txt"}),
+        ("table", "segmentation", {"mask_column": "mask_file", "classes": "{folder}/streets/classes.txt"}),
         ("scenes", "multilabel", {}),
         ("folder", "embedding", {}),
         ("sets", "embedding", {}),
     ],
 )
 def test_a_task_that_fits_the_labels(
-    sources: dict[str, dict[str, Any]], source: str, task: str | None, more: dict[str, str]
+    sources: dict[str, dict[str, Any]], source: str, task: str | None, more: dict[str, str], tmp_path: Path
 ) -> None:
+    more = {name: value.format(folder=tmp_path) for name, value in more.items()}
     assert row_for_task(sources[source], task) == sources[source] | more
+
+
+def test_a_table_of_masks_is_read_with_the_classes_beside_it(sources: dict[str, dict[str, Any]]) -> None:
+    source = build_source(row_for_task(sources["table"], "segmentation"), "source")
+    assert source.class_names(Path()) == ("sky", "road", "car")
+    masks = [image.label for image in source.images(Path())]
+    assert all(isinstance(mask, Mask) and str(mask.content).endswith("/masks/0.png") for mask in masks[:1])
+    assert masks[1:] == [None]
+
+
+@pytest.mark.parametrize("columns", ["path,label", "path,mask_a,mask_b"])
+def test_a_table_without_one_column_of_masks_is_one_line(columns: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"{columns}\n")
+    row = {"kind": "manifest", "path": str(tmp_path / "list.csv")}
+    expected = (
+        rf"list\.csv: the columns {columns.replace(',', ', ')}; expected a column mask, with the path of each image"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        row_for_task(row, "segmentation")
 
 
 @pytest.mark.parametrize(
