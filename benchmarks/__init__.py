@@ -26,7 +26,7 @@ Speed and size of the pipeline:
     plain_loop.py         a student's epoch against the shortest loop in PyTorch
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision
     profile.py            where the time of a dump and of a student's step goes
-    signal_steps.py       a step against its twin's: sets, classes at positions, embeddings
+    signal_steps.py       a step against its twin's: sets, maps, embeddings, texts, clicks
     small_memory.py       training within so many MB on one core, PyTorch counted
     step_cost.py          a distilled step against a hard-label step and against online distillation
     teacher_memory.py     peak memory of a teacher's training and of the dump
@@ -63,5 +63,6 @@ Parts that these share:
     project.py            a project of its own that a benchmark runs, stage by stage
     photos_teacher.py     a real teacher of 1000 classes: EfficientNet-Lite0 on photographs
     scheduled.py          many small students at once on a card, each step one CUDA graph
+    student_steps.py      some training steps of a student of a project
     simulated_teacher.py  logits of a simulated teacher of 1000 classes
 """

@@ -11,8 +11,6 @@ run in work/inputs, so that the command can be killed and started again.
 """
 
 import time
-from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -21,8 +19,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.measure import in_turn, report
-from benchmarks.online import OnlineTask
 from benchmarks.project import Project, gained, set_epochs, write_params
+from benchmarks.student_steps import STEPS, steps
 from pipeline.core.config import load_params, load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -31,16 +29,11 @@ from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model
 from pipeline.signals import signal_named
-from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.settings import TrainStudent
-from pipeline.student.task import StudentTask
-from pipeline.training.run import Workplace
-from pipeline.training.start import Start
-from pipeline.training.trainer import Trainer
 
 FOLDER, PARAMS = Path("work/inputs"), Path("docs/params")
 KINDS = ("text", "sound", "recommendation")
-ROUNDS, STEPS = 15, 10
+ROUNDS = 15
 _AT_ONCE = 500
 
 
@@ -133,7 +126,7 @@ class Kind:
         for student, twin in self.twins.items():
             with TemporaryDirectory() as folder:
                 own, hard, online = (
-                    self._steps(rows[f"{name}_0"], Path(folder) / number, teacher)
+                    steps(self.project, rows[f"{name}_0"], Path(folder) / number, online=teacher)
                     for number, name, teacher in (("0", student, False), ("1", twin, False), ("2", student, True))
                 )
                 stored, plain, ratio = in_turn(own, hard, ROUNDS)
@@ -151,31 +144,6 @@ class Kind:
                 }
             )
         return table
-
-    def _steps(self, row: TrainStudent, folder: Path, online: bool) -> Any:
-        """Returns a function that trains for some steps."""
-        dataset, device = ImageDataset(self.project.prepared), choose_device("auto")
-        folder.mkdir(parents=True)
-        store = StoreReader(self.project.stores / f"{row.labels}.zarr")
-        train, val = dataset.split("train"), dataset.split("val")
-        temperature = None if online else row.read_temperature
-        views = LabelledViews(train, store, dataset.manifest.class_names, temperature, Placement(device))
-        task: Any = StudentTask(row, views, val, device)
-        if online:
-            teacher = read_model(self.project.teacher, made_by="train_teacher").to(device)
-            task = OnlineTask(row, task, teacher, device, views.signal)
-        model = Start.of(row, dataset.manifest, folder, "students", prepared=dataset.folder).build(row.seed)
-        endless = replace(row.fit, epochs=1_000_000)
-        trainer = Trainer(model, task, endless, Workplace(folder, device, "bench"))
-        trainer.begin_epoch()
-        batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
-
-        def train_some() -> None:
-            for _ in range(STEPS):
-                trainer.step(next(batches))
-                trainer.state.step %= task.steps_per_epoch
-
-        return train_some
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import typer
 from ruamel.yaml import YAML
-from torch import nn
 
 from benchmarks.measure import DeviceOption, in_turn, need_data, operations, report, synchronize
 from benchmarks.online import OnlineTask
@@ -30,9 +29,7 @@ from pipeline.models.devices import choose_device, has_room
 from pipeline.models.precision import choose_precision
 from pipeline.models.saved import read_meta, read_model
 from pipeline.student.batches import LabelledBatch
-from pipeline.student.feature_losses import build_feature_loss
 from pipeline.student.labelled_views import LabelledViews, Placement
-from pipeline.student.projected import Projected
 from pipeline.student.settings import TrainStudent
 from pipeline.student.task import StudentTask
 from pipeline.training.run import Workplace
@@ -96,14 +93,13 @@ class Data:
     val: SplitInMemory
     device: torch.device
     resident: SplitInMemory | None
-    signal: str
 
     @classmethod
     def read(cls, device: torch.device) -> "Data":
         dataset = ImageDataset(Path("data/prepare"))
         train = dataset.split("train")
         resident = train.to(device) if has_room(device, train.inputs.nbytes) else None
-        return cls(train, dataset.split("val"), device, resident, dataset.manifest.signal)
+        return cls(train, dataset.split("val"), device, resident)
 
 
 def add_anchored() -> None:
@@ -130,19 +126,12 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
     placement = Placement(device, resident=data.resident)
     views = LabelledViews(data.train, store, meta.class_names, row.read_temperature, placement, new_views=row.new_views)
     network = replace(meta, model=row.model, model_settings=row.model_settings)
-    model: nn.Module = network.build(row.seed)
-    if row.features is not None:
-        features = StoreReader(STORES / f"{row.features}.zarr")
-        views.learn_features(features)
-        projects = build_feature_loss(row.feature_loss, "features").projects
-        dimensions = features.encoding.num_values(features.manifest.space) if projects else None
-        model = Projected(network.embedded(network.build(row.seed)), network.blank(), dimensions, row.seed)
     task: Task[LabelledBatch] = StudentTask(row, views, data.val, device)
     if online:
         teacher = read_model(Path("data/train_teacher"), made_by="train_teacher").to(device)
         task = OnlineTask(row, task, teacher, device)
     with TemporaryDirectory() as scratch:
-        trainer = Trainer(model, task, row.fit, Workplace(Path(scratch), device, "bench"))
+        trainer = Trainer(network.build(row.seed), task, row.fit, Workplace(Path(scratch), device, "bench"))
     trainer.model.train()
     trainer.state.precision = choose_precision(row.fit.precision, trainer.model, device)
     batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))

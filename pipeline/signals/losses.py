@@ -36,7 +36,8 @@ def log_normalise(
     """Returns log_softmax over the classes.
 
     For few classes on a CPU it runs along the other axis in memory, several times as fast (10
-    classes, torch 2.15)."""
+    classes, torch 2.15). Scores that lie in memory class by class stay so."""
     if scores.ndim == 2 and scores.shape[1] < _FEW_CLASSES and scores.device.type == "cpu":
-        return torch.log_softmax(scores.T, dim=0).T.contiguous()
+        values = torch.log_softmax(scores.T, dim=0).T
+        return values if scores.T.is_contiguous() else values.contiguous()
     return torch.log_softmax(scores, dim=1)

@@ -12,6 +12,7 @@ shown_views.py     the view that an epoch shows, and the stored label beside it
 labelled_views.py  views with their stored labels, batch by batch, for one student or several
 batches.py         a batch with soft targets
 blends.py          hard labels and soft targets in one, worked out before the step
+position_blends.py  the same of soft targets at positions
 losses/            the losses of soft targets, one file each; a new loss goes here
 feature_losses/    the losses of stored embeddings, one file each; a new loss goes here
 features.py        the store of embeddings that a row names, and whether it fits

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.targets import SparseTargets
 from pipeline.student.blends import Blend
+from pipeline.student.position_blends import PositionBlend
 from pipeline.training.batches import Batch
 from pipeline.training.epochs import join_tensors
 
 Rows = Float[torch.Tensor, "_ _"] | SparseTargets
-Targets = Rows | PositionTargets | Blend | None
+Targets = Rows | PositionTargets | Blend | PositionBlend | None
 Features = Float[torch.Tensor, "_ _"] | None
 #: What a student learns from beside hard labels.
 Lesson = tuple[Targets, Features]
@@ -27,7 +28,9 @@ class LabelledBatch(Batch):
     teacher's embeddings, where a student learns from these.
     """
 
-    soft_targets: Float[torch.Tensor, "batch classes"] | SparseTargets | PositionTargets | Blend | None = None
+    soft_targets: (
+        Float[torch.Tensor, "batch classes"] | SparseTargets | PositionTargets | Blend | PositionBlend | None
+    ) = None
     features: Float[torch.Tensor, "batch dimensions"] | None = None
     epoch: int = 0
 
@@ -44,6 +47,9 @@ def join_targets(parts: Sequence[Targets]) -> Targets:
     blends = [part for part in parts if isinstance(part, Blend)]
     if blends:
         return Blend.join(blends)
+    of_positions = [part for part in parts if isinstance(part, PositionBlend)]
+    if of_positions:
+        return PositionBlend.join(of_positions)
     at_positions = [part for part in parts if isinstance(part, PositionTargets)]
     if at_positions:
         return PositionTargets.join(at_positions, _join_rows([part.rows for part in at_positions]))

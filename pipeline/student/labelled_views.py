@@ -17,6 +17,7 @@ from pipeline.data.splits import Split, is_labelled
 from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.labels.reader import StoreReader
 from pipeline.signals import HardLabels, Signal
 from pipeline.student.batches import LabelledBatch, Lesson, Targets, cut_lesson, join_lessons
@@ -255,7 +256,7 @@ class _SharedEpoch:
         plan, lessons = window.plan, list[Lesson]()
         for views in self._several:
             soft = None if views.temperature is None else read(views.store, views.temperature, views.device)
-            if views.blend is not None and isinstance(soft, torch.Tensor):
+            if views.blend is not None and isinstance(soft, (torch.Tensor, PositionTargets)):
                 partners = partners_of(plan.partner_labels(places), plan.own_shares(places))
                 soft = views.blend(soft, plan.labels(places), partners)
             features = None if views.features is None else read(views.features.store, 1.0, views.device)

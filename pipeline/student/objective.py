@@ -7,12 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.data.splits import is_labelled
+from pipeline.labels.position_targets import PositionTargets
 from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL
 from pipeline.student.batches import LabelledBatch, Targets
 from pipeline.student.blends import Blend, HardTerms
 from pipeline.student.feature_losses import FeatureLoss
 from pipeline.student.losses import SoftLoss
+from pipeline.student.position_blends import PositionBlend
 from pipeline.training.hard_labels import Partners, hard_label_loss
 
 
@@ -59,6 +61,11 @@ class Objective:
         # 2. Hard labels and soft targets.
         if isinstance(batch.soft_targets, Blend):
             loss = batch.soft_targets.mean_loss(logits)
+        elif isinstance(batch.soft_targets, PositionBlend):
+            strips = batch.soft_targets.strips(logits)
+            loss = batch.soft_targets.mean_loss(strips)
+            if self.hard_weight:
+                loss = loss + self.hard_weight * self._hard(strips.flatten(2, 3), batch).mean()
         elif self.hard_weight or self.soft_weight:
             loss = self._of_each(logits, batch).mean()
         else:  # 0, with a gradient for the head, which several processes exchange
@@ -71,8 +78,12 @@ class Objective:
 
     def blend(self, targets: Targets, hard_labels: HardLabels, partners: Partners | None) -> Targets:
         """Returns soft targets blended with the hard labels of the same views, as `__call__` takes
-        them quickest; the targets alone where the loss is no sum of cross-entropies.
+        them quickest; the targets alone where the loss is no sum of cross-entropies. Of positions
+        soft targets alone are worked out: hard labels are of all of them.
         """
+        if isinstance(targets, PositionTargets):
+            maps = self.loss.blend_positions(targets, self.temperature) if self.soft_weight else None
+            return targets if maps is None else maps.times(self.soft_weight)
         soft = self.loss.blend(targets, self.temperature) if self.soft_weight else None
         if soft is None or not isinstance(targets, Tensor):
             return targets
@@ -89,7 +100,7 @@ class Objective:
             loss = _times(self.hard_weight, self._hard(logits, batch))
         if self.soft_weight:
             targets, temperature = batch.soft_targets, self.temperature
-            assert targets is not None and not isinstance(targets, Blend), "the views were opened with a temperature"  # noqa: PT018
+            assert targets is not None and not isinstance(targets, (Blend, PositionBlend)), "views have a temperature"  # noqa: PT018
             labels = batch.hard_labels.to(logits.device, non_blocking=True)
             soft = _times(
                 self.soft_weight, self.loss(logits, targets, labels, temperature=temperature, epoch=batch.epoch)

@@ -113,12 +113,19 @@ class AtPositionsCodec(Codec):
         return rows.reshape(-1, self._count, self.space.num_classes).movedim(2, 1)
 
     def targets(self, fields: dict[str, torch.Tensor], temperature: float) -> PositionTargets:
-        rows = self._rows.targets(self._as_rows(fields), temperature)
+        rows = self._rows.targets({name: _as_columns(fields[name]) for name in self._names}, temperature)
         assert not isinstance(rows, PositionTargets), "a row is a label of one position"
         return self._positions.targets(rows, fields, self._sides)
 
     def _as_rows(self, fields: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: fields[name].movedim(-1, 1).flatten(0, 1) for name in self._names}
+
+
+def _as_columns(field: torch.Tensor) -> torch.Tensor:
+    """Returns a row for each position, in memory column by column as a field is: no number moves
+    alone, and a softmax over few classes is quickest so.
+    """
+    return field.movedim(0, -2).flatten(-2).movedim(-1, 0)
 
 
 def of_one(space: LabelSpace) -> LabelSpace:

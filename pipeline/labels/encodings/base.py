@@ -301,8 +301,8 @@ class LogScale:
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Returns log-probabilities in float32."""
-        share = codes.float() * (1 / (self.levels - 1))
-        return share * share * -self.range_nats
+        share = codes.float().mul_(1 / (self.levels - 1))
+        return share.square_().mul_(-self.range_nats)
 
 
 def smallest_unsigned(count: int) -> np.dtype[Any]:

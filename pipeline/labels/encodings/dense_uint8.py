@@ -61,4 +61,5 @@ class DenseUint8Codec(Codec):
 
     def decode(self, fields: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
         scores = self._scale.decode(fields["log_prob_codes"])
-        return log_normalise(scores * (self.space.temperature / temperature))
+        ratio = self.space.temperature / temperature
+        return log_normalise(scores if ratio == 1 else scores * ratio)

@@ -16,6 +16,7 @@ from pipeline.labels.targets import Detail, SparseTargets
 from pipeline.signals import SignalKind, StoredKind
 from pipeline.student.blends import Blend
 from pipeline.student.losses.standardise import standardise
+from pipeline.student.position_blends import PositionBlend
 
 _FIX = "choose another store in `labels`, or loss: {kind: kd, standardize: false}"
 _LEAST_STANDARDISED = 3
@@ -101,6 +102,11 @@ class SoftLoss(ABC):
         cross-entropies with the student.
         """
         return None
+
+    def blend_positions(self, targets: PositionTargets, temperature: float) -> PositionBlend | None:
+        """Returns the same of soft targets at positions."""
+        rows = self.blend(targets.rows, temperature)
+        return None if rows is None else PositionBlend.of(targets, rows)
 
     def warmed_up(self) -> "SoftLoss":
         """Returns the same loss as it is after its warm-up, if it has one: for a short trial."""

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic.dataclasses import dataclass
@@ -10,6 +11,7 @@ from torch import Tensor
 from pipeline.core.config import STRICT
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.student.losses.base import SoftLoss
+from pipeline.student.position_blends import PositionBlend
 
 
 def channelwise_distillation(
@@ -65,9 +67,18 @@ class Channelwise(SoftLoss):
     def _at_positions(
         self, logits: Tensor, targets: PositionTargets, maps: Tensor, temperature: float, epoch: int
     ) -> Tensor:
-        assert isinstance(targets.rows, Tensor), "labels are checked"
-        stored = targets.rows.reshape(len(logits), targets.num_positions, -1).movedim(1, 2)
-        return channelwise_distillation(targets.maps_of(logits), stored, temperature=temperature)
+        return channelwise_distillation(targets.maps_of(logits), _stored_maps(targets), temperature=temperature)
+
+    def blend_positions(self, targets: PositionTargets, temperature: float) -> PositionBlend:
+        teacher = torch.log_softmax(_stored_maps(targets), dim=2)
+        weights = temperature**2 / teacher.shape[1] * teacher.exp()
+        constants = (weights * teacher).sum(dim=(1, 2))
+        return PositionBlend(-weights, constants, temperature, targets.stride, targets.index, by_class=True)
 
     def _values(self, logits: Tensor, targets: Any, hard_labels: Tensor, temperature: float, epoch: int) -> Tensor:
         raise NotImplementedError("signals are checked: targets are at positions")
+
+
+def _stored_maps(targets: PositionTargets) -> Float[Tensor, "batch classes positions"]:
+    assert isinstance(targets.rows, Tensor), "labels are checked"
+    return targets.rows.reshape(-1, targets.num_positions, targets.rows.shape[1]).movedim(1, 2)

@@ -95,5 +95,5 @@ class Kd(SoftLoss):
     def blend(self, soft_targets: Any, temperature: float) -> Blend | None:
         if self.standardize or not isinstance(soft_targets, Tensor):
             return None
-        weights = temperature**2 * soft_targets.exp()
-        return Blend({temperature: OfClasses(-weights)}, (weights * soft_targets).sum(dim=1))
+        slopes = soft_targets.exp().mul_(-(temperature**2))
+        return Blend({temperature: OfClasses(slopes)}, -(slopes * soft_targets).sum(dim=1))
