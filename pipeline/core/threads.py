@@ -15,10 +15,14 @@ _AHEAD = 4  # items per worker that wait to be taken, or are at work
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """Yields the function of each item, in order; several threads work a little ahead.
+    """Yields the function of each item, in order; several threads work a little ahead, where there
+    is to be more than one.
 
     Threads are enough, because PIL decodes and the system reads without holding Python's lock.
     """
+    if workers == 1:
+        yield from map(function, items)
+        return
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
     try:
@@ -39,3 +43,13 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def own_cores() -> int:
+    """Returns the cores that are for this process's threads: where it is a worker of a DataLoader,
+    its share of them.
+    """
+    from torch.utils.data import get_worker_info
+
+    worker = get_worker_info()
+    return max(1, usable_cores() // (worker.num_workers if worker else 1))

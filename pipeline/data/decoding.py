@@ -12,8 +12,6 @@ made smaller, and so does the sample id: it is part of how pixels are made.
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +22,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.plain_files import odd_file
-from pipeline.core.threads import map_in_order
 from pipeline.data.formats import HEAD_BYTES, kind_named
 
 Content = bytes | Path | UInt8[np.ndarray, "channels height width"]
@@ -133,7 +130,11 @@ def height_and_width(content: Content) -> tuple[int, int]:
 
 
 def decode(
-    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None = None, bits: int = 16
+    content: Content,
+    channels: Literal[1, 3],
+    size: tuple[int, int] | None = None,
+    bits: int = 16,
+    out: UInt8[np.ndarray, "channels height width"] | None = None,
 ) -> UInt8[np.ndarray, "{channels} _ _"]:
     """Returns upright 8-bit pixels, grey or RGB, fitted to a size (height, width).
 
@@ -143,6 +144,7 @@ def decode(
 
     Args:
         bits: Of the 16 of a file that has so many: the lower ones that are read.
+        out: The place of the pixels, which has room for `size`; None: a new one.
 
     Raises:
         DecodeError: It is no image, or a damaged one; with the reason.
@@ -151,6 +153,7 @@ def decode(
     found = read(content)
     if isinstance(found, np.ndarray):
         pixels = found if len(found) == channels else _array(_plain(_image(found), channels))
+        assert out is None, "pixels have a place already"
         return fit(pixels, size) if size else pixels
     image = open_image(found)
     try:
@@ -160,7 +163,7 @@ def decode(
         plain = _plain(image, channels, bits)
         if size:
             plain = _fitted(plain, _as_stored(size, orientation), extent)
-        return _array(plain.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else plain)
+        return _array(plain.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else plain, out)
     except (DecodeError, MemoryError):
         raise
     except Exception as error:  # damaged content makes decoders raise whatever they like
@@ -191,25 +194,6 @@ def to_jpeg(image: UInt8[np.ndarray, "channels height width"], longest_px: int, 
 def to_png(image: UInt8[np.ndarray, "channels height width"]) -> bytes:
     """Returns a PNG file of exactly these pixels."""
     return _file(_image(image), "PNG")
-
-
-def decode_all(
-    contents: Iterable[Content], channels: Literal[1, 3], workers: int, size: tuple[int, int] | None = None
-) -> Iterator[UInt8[np.ndarray, "channels _ _"] | DecodeError]:
-    """Yields `decode` of every content, in order; for a broken one its DecodeError.
-
-    Several threads do the work.
-    """
-    return map_in_order(partial(_decode_or_say_why, channels=channels, size=size), contents, workers)
-
-
-def _decode_or_say_why(
-    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None
-) -> UInt8[np.ndarray, "channels _ _"] | DecodeError:
-    try:
-        return decode(content, channels, size)
-    except DecodeError as error:
-        return error
 
 
 def open_image(content: bytes) -> ImageFile.ImageFile:
@@ -303,9 +287,16 @@ def _deep_values(image: Image.Image) -> Integer[np.ndarray, "height width"]:
     return values
 
 
-def _array(image: Image.Image) -> UInt8[np.ndarray, "channels height width"]:
-    bands = b"".join(band.tobytes() for band in image.split())  # quicker than to transpose pixels
-    return np.frombuffer(bytearray(bands), np.uint8).reshape(-1, image.height, image.width)
+def _array(
+    image: Image.Image, out: UInt8[np.ndarray, "channels height width"] | None = None
+) -> UInt8[np.ndarray, "channels height width"]:
+    bands, size = image.getbands(), image.width * image.height
+    planes = np.empty((len(bands), image.height, image.width), np.uint8) if out is None else out
+    # Plane by plane, straight from PIL's pixels: 25 us for an image of 224 x 224; 45 by `split`.
+    pixels = planes.reshape(-1).data
+    for number, band in enumerate(bands):
+        pixels[number * size : (number + 1) * size] = image.tobytes("raw", band)
+    return planes
 
 
 def _image(pixels: UInt8[np.ndarray, "channels height width"]) -> Image.Image:

@@ -9,12 +9,10 @@ encoded    encoded uint8 [bytes], one image file after the other,
 """
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +20,7 @@ from jaxtyping import Int64, Integer, UInt8
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
-from pipeline.core.threads import map_in_order
+from pipeline.core.threads import map_in_order, own_cores
 from pipeline.data.content import IMAGES, Content
 from pipeline.data.input_kinds import IMAGE
 from pipeline.data.sample_ids import FIX
@@ -30,6 +28,8 @@ from pipeline.data.sample_ids import FIX
 Storage = Literal["pixels", "encoded"]
 #: Consecutive rows, and the places of those among them that are wanted; None: all of them.
 Wanted = tuple[range, Int64[np.ndarray, " _"] | None]
+#: An encoded image: its row, its bytes, and the place of its pixels.
+_File = tuple[int, bytes, UInt8[np.ndarray, "channels height width"]]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
 _DECODED_BYTES, _MOST_FILES = 1 << 20, 32  # that a thread decodes in a row
 IMAGE_CHUNK_BYTES = 1 << 20  # what streaming reads at a time
@@ -51,6 +51,14 @@ class StoredImages(ABC):
     def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
         """Yields what `read` returns of each; the next ones may be under way meanwhile."""
         return (self.read(rows, kept) for rows, kept in several)
+
+    def pieces(self, rows: Int64[np.ndarray, " some"]) -> list[Wanted]:
+        """Returns what is to be read for ascending rows: each chunk once, no two at a time."""
+        if len(rows) == 0:
+            return []
+        borders = np.flatnonzero(np.diff(rows // self.chunk_rows)) + 1
+        parts = np.split(rows, borders)
+        return [(range(int(part[0]), int(part[-1]) + 1), part - part[0]) for part in parts]
 
     @abstractmethod
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
@@ -100,6 +108,9 @@ class HeldImages(StoredImages):
         images = self._held[rows.start - self._rows.start : rows.stop - self._rows.start]
         return images if kept is None else images[kept]
 
+    def pieces(self, rows: Int64[np.ndarray, " some"]) -> list[Wanted]:
+        return self._others.pieces(rows)
+
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
         return self._others.whole()
 
@@ -129,16 +140,15 @@ def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...], dtype: n
 class _Encoded(StoredImages):
     """The images of a split that are stored as files.
 
-    They are decoded by as many threads as there are processors, and fitted to one size. Files are
-    small beside the chunks that they lie in, so the last chunks that were read are kept.
+    They are decoded by as many threads as this process has processors, and fitted to one size. Files are
+    small beside the chunks that they lie in, so the chunk that was read last is kept.
     """
 
     def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
         group.check_files("encoded")
         self._group, self.shape = group, shape
         self._bytes_in_chunk = group.chunk_rows("encoded")
-        self._lock = Lock()
-        self._last: tuple[int, UInt8[np.ndarray, " bytes"]] = 0, np.empty(0, np.uint8)
+        self._last: tuple[int, UInt8[np.ndarray, " bytes"]] = -1, np.empty(0, np.uint8)
         self._offsets: Int64[np.ndarray, " borders"] = group.read_whole("offsets")
         borders = [len(self._offsets) - 1, *self._offsets[[0, -1]].tolist()]
         if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
@@ -150,26 +160,35 @@ class _Encoded(StoredImages):
         (images,) = self.read_each([(rows, kept)])
         return images
 
+    def pieces(self, rows: Int64[np.ndarray, " some"]) -> list[Wanted]:
+        """Returns all as one piece: a file is read apart from others, and decoded to its place."""
+        return [(range(int(rows[0]), int(rows[-1]) + 1), rows - rows[0])] if len(rows) else []
+
     def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
         at_once = max(1, min(_MOST_FILES, _DECODED_BYTES // math.prod(self.shape)))
         begun = deque[UInt8[np.ndarray, "images channels height width"]]()
 
-        def tasks() -> Iterator[tuple[Sequence[int], UInt8[np.ndarray, "some channels height width"]]]:
+        def tasks() -> Iterator[list[_File]]:
+            # The thread that asks for images reads, so that threads that decode wait for no other.
+            files = list[_File]()
             for rows, kept in several:
                 wanted = rows if kept is None else [rows[place] for place in kept.tolist()]
                 begun.append(np.empty((len(wanted), *self.shape), dtype=np.uint8))
-                for start in range(0, len(wanted), at_once):
-                    yield wanted[start : start + at_once], begun[-1][start : start + at_once]
+                for row, place in zip(wanted, begun[-1], strict=True):
+                    files.append((row, self._file(row), place))
+                    if len(files) == at_once:
+                        yield files
+                        files = []
+            yield files
 
         # One pool of threads for all: a page may have too few files to occupy every processor.
         decoded = 0
-        with closing(map_in_order(self._decode, tasks(), os.cpu_count() or 1)) as counts:
+        with closing(map_in_order(self._decode, tasks(), own_cores())) as counts:
             for count in counts:
                 decoded += count
                 while begun and decoded >= len(begun[0]):
                     decoded -= len(begun[0])
                     yield begun.popleft()
-        yield from begun  # without files
 
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
         rows = range(len(self._offsets) - 1)
@@ -178,29 +197,31 @@ class _Encoded(StoredImages):
             images[some.start : some.stop] = self.read(some)
         return images
 
-    def _decode(self, task: tuple[Sequence[int], UInt8[np.ndarray, "some channels height width"]]) -> int:
-        """Reads and decodes some ascending rows to their places; returns how many."""
+    def _decode(self, files: Sequence[_File]) -> int:
+        """Decodes some files to their places; returns how many."""
         from pipeline.data.decoding import DecodeError, decode  # with PIL, which pixels can do without
 
-        rows, places = task
         channels, height, width = self.shape
-        start, stop = self._offsets[[rows[0], rows[-1] + 1]].tolist()
-        content = self._encoded(start, stop)
-        for row, place in zip(rows, places, strict=True):
-            file = content[self._offsets[row] - start : self._offsets[row + 1] - start].tobytes()
+        for row, content, place in files:
             try:
-                place[:] = decode(file, channels, (height, width))  # type: ignore[arg-type]
+                decode(content, channels, (height, width), out=place)  # type: ignore[arg-type]
             except DecodeError as error:
                 raise DataError(f"{self._group.path}, row {row}", str(error), fix=FIX) from None
-        return len(rows)
+        return len(files)
 
-    def _encoded(self, start: int, stop: int) -> UInt8[np.ndarray, " bytes"]:
-        """Returns a range of bytes; whole chunks are read for it, and kept for the next call."""
-        with self._lock:
-            first, content = self._last
-            if not first <= start <= stop <= first + len(content):
-                first = start // self._bytes_in_chunk * self._bytes_in_chunk
-                end = min(-(-stop // self._bytes_in_chunk) * self._bytes_in_chunk, int(self._offsets[-1]))
-                content = self._group.read_rows("encoded", first, end)
-                self._last = first, content
-        return content[start - first : stop - first]
+    def _file(self, row: int) -> bytes:
+        """Returns the file of a row, of one chunk or several."""
+        start, stop = self._offsets[row : row + 2].tolist()
+        size, parts = self._bytes_in_chunk, list[memoryview]()
+        for number in range(start // size, -(-stop // size)):
+            parts.append(self._chunk(number)[max(0, start - number * size) : stop - number * size].data)
+        return b"".join(parts)
+
+    def _chunk(self, number: int) -> UInt8[np.ndarray, " bytes"]:
+        """Returns a chunk of files, the one that was read last without reading it again."""
+        last, content = self._last  # of several threads that read, each takes both together
+        if number != last:
+            start = number * self._bytes_in_chunk
+            content = self._group.read_rows("encoded", start, min(start + self._bytes_in_chunk, int(self._offsets[-1])))
+            self._last = number, content
+        return content

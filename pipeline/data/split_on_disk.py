@@ -112,7 +112,7 @@ class SplitOnDisk(Split):
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         stored = ascending if self._stored_rows is None else self._stored_rows[ascending]
-        pieces = self._pieces(stored)
+        pieces = self._images.pieces(stored)
         inputs = self._check(ascending, self._join(pieces, self._images.read_each(pieces)))
         # 2. Back in the order that was asked for; no copy where that is ascending.
         if not np.array_equal(order, np.arange(len(rows))):
@@ -160,18 +160,10 @@ class SplitOnDisk(Split):
         """Yields the inputs of each page; those of the next ones may be under way meanwhile."""
         pieces: list[list[Wanted]] = [[(page, None)] for page in pages]
         if (stored := self._stored_rows) is not None:
-            pieces = [self._pieces(stored[page.start : page.stop]) for page in pages]
+            pieces = [self._images.pieces(stored[page.start : page.stop]) for page in pages]
         found = self._images.read_each(list(chain(*pieces)))
         for page, some in zip(pages, pieces, strict=True):
             yield self._check(slice(page.start, page.stop), self._join(some, found))
-
-    def _pieces(self, stored: Int64[np.ndarray, " some"]) -> list[Wanted]:
-        """Returns what is to be read for ascending rows on disk: each chunk once."""
-        if len(stored) == 0:
-            return []
-        borders = np.flatnonzero(np.diff(stored // self.chunk_rows)) + 1
-        parts = np.split(stored, borders)
-        return [(range(int(part[0]), int(part[-1]) + 1), part - part[0]) for part in parts]
 
     def _join(
         self, pieces: Sequence[Wanted], found: Iterator[Integer[np.ndarray, "some ..."]]

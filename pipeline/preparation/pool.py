@@ -8,16 +8,17 @@ back. Memory holds some 32 MB of samples, and some 100 bytes a sample.
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, Integer, Shaped
+from jaxtyping import Int64, Integer, Shaped, UInt8
 
 from pipeline.core.errors import DataError
-from pipeline.data.decoding import DecodeError, decode_all
+from pipeline.core.threads import map_in_order
+from pipeline.data.decoding import Content, DecodeError, decode
 from pipeline.data.map_files import Maps
 from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.blocks import BlockColumn, PoolBlock, map_digest, opened
@@ -204,3 +205,22 @@ class Pool:
         for image in decode_all(contents, channels, os.cpu_count() or 1, (shape[1], shape[2])):
             assert not isinstance(image, DecodeError), "it was decoded before"
             yield image[None]
+
+
+def decode_all(
+    contents: Iterable[Content], channels: Literal[1, 3], workers: int, size: tuple[int, int] | None = None
+) -> Iterator[UInt8[np.ndarray, "channels _ _"] | DecodeError]:
+    """Yields `decode` of every content, in order; for a broken one its DecodeError.
+
+    Several threads do the work.
+    """
+    return map_in_order(partial(_decode_or_say_why, channels=channels, size=size), contents, workers)
+
+
+def _decode_or_say_why(
+    content: Content, channels: Literal[1, 3], size: tuple[int, int] | None
+) -> UInt8[np.ndarray, "channels _ _"] | DecodeError:
+    try:
+        return decode(content, channels, size)
+    except DecodeError as error:
+        return error

@@ -203,11 +203,18 @@ def _join(pieces: Sequence[Batch]) -> Batch:
     if len(pieces) == 1:
         return pieces[0]
     return Batch(
-        torch.cat([piece.inputs for piece in pieces]),
+        _joined([piece.inputs for piece in pieces]),
         torch.cat([piece.hard_labels for piece in pieces]),
         join_tensors([piece.partner_labels for piece in pieces]),
         join_tensors([piece.own_shares for piece in pieces]),
     )
+
+
+def _joined(parts: Sequence[Integer[torch.Tensor, "_ ..."]]) -> Integer[torch.Tensor, "batch ..."]:
+    """Returns inputs as one tensor, on a processor by NumPy: for `take`'s reason."""
+    if parts[0].device.type == "cpu":
+        return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
+    return torch.cat(list(parts))
 
 
 def join_tensors(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

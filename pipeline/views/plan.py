@@ -125,8 +125,11 @@ def take(
 ) -> Shaped[torch.Tensor, "batch ..."]:
     """Returns some rows of a tensor, wherever it lies; no device is waited for.
 
-    `index_select` copies rows whole: 128 images of 28 x 28 take 8 us, 133 us by `values[rows]`.
+    They are copied whole: 128 images of 28 x 28 take 4 us by NumPy, 133 us by `values[rows]`. NumPy
+    leaves the other processors to threads that decode images meanwhile.
     """
+    if values.device.type == "cpu":
+        return torch.from_numpy(values.numpy().take(rows.numpy(), axis=0))
     return values.index_select(0, _beside(values, rows))
 
 

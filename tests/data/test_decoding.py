@@ -7,19 +7,20 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
-from pipeline.core.threads import map_in_order
+from pipeline.core.threads import map_in_order, own_cores
 from pipeline.data import decoding
 from pipeline.data.decoding import (
     EXIF_ORIENTATION,
     MOST_PIXELS,
     DecodeError,
     decode,
-    decode_all,
     fit,
     height_and_width,
     num_channels,
@@ -27,6 +28,7 @@ from pipeline.data.decoding import (
     to_jpeg,
     to_png,
 )
+from pipeline.preparation.pool import decode_all
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (7, 5), np.uint8)
@@ -357,6 +359,13 @@ def test_a_jpeg_is_no_longer_than_asked_and_a_shorter_image_keeps_its_size() -> 
     assert decode(to_jpeg(smooth[:1, :1], 9), 1).shape == (1, 1, 9)
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(1, "RGB"), (3, "RGB"), (1, "L"), (3, "L")])
+def test_pixels_come_to_the_place_that_is_given(channels: Literal[1, 3], mode: str) -> None:
+    content, places = MODES[mode][0], np.zeros((2, channels, 4, 6), np.uint8)
+    decode(content, channels, (4, 6), out=places[1])
+    np.testing.assert_array_equal(places, [np.zeros_like(places[0]), decode(content, channels, (4, 6))])
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_png_holds_exactly_the_pixels(channels: int) -> None:
     image = RNG.integers(0, 256, (channels, 6, 4), np.uint8)
@@ -389,3 +398,23 @@ def test_threads_work_only_a_little_ahead_and_end_with_their_taker() -> None:
 def test_a_fault_in_a_thread_reaches_the_taker() -> None:
     with pytest.raises(ZeroDivisionError):
         list(map_in_order(lambda number: 1 // number, [1, 0], workers=2))
+
+
+def test_one_worker_works_in_the_takers_own_thread() -> None:
+    threads = list(map_in_order(lambda _: threading.current_thread(), range(3), workers=1))
+    assert threads == [threading.current_thread()] * 3
+
+
+def test_workers_of_a_loader_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.core.threads.usable_cores", lambda: 5)
+    assert own_cores() == 5
+    workers: DataLoader[int] = DataLoader(_Cores(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert list(workers) == [2, 2]
+
+
+class _Cores(Dataset[int]):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int) -> int:
+        return own_cores()

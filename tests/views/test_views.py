@@ -261,6 +261,14 @@ def test_the_probability_is_how_often_it_happens(kind: str, probability: float) 
     assert abs(drawn - probability) < 4 * (probability * (1 - probability) / len(MANY)) ** 0.5 + 1e-12
 
 
+@pytest.mark.parametrize("width", [5, 6, 12, 16])
+def test_images_of_any_width_are_mirrored_pixel_by_pixel(width: int) -> None:
+    split, spec = make_split(20, shape=(3, 4, width)), spec_of(ROWS["flip_horizontal"])
+    happens = spec.draw(split.sample_ids, 3)[:, :, None, None] == 1
+    assert 0 < happens.sum() < 20
+    assert torch.equal(rendered(split, spec, 3), torch.where(happens, split.inputs.flip(3), split.inputs))
+
+
 @pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation"])
 def test_factors_are_uniform_around_1(kind: str) -> None:
     factors = spec_of({"kind": kind, "strength": 0.4}).draw(MANY, 0)[:, 0].double() / 65536

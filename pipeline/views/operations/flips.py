@@ -1,5 +1,6 @@
 """Mirrors an image, left to right or upside down."""
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -31,12 +32,15 @@ class _Flip(ImageOperation):
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         if images.device.type == "cpu":  # only those that are mirrored, by NumPy: several times as fast
             rows, views = draws[:, 0].numpy().nonzero()[0], images.numpy().copy()
-            views[rows] = np.flip(views[rows], self._axis)
+            views[rows] = self._mirrored(views[rows])
             return torch.from_numpy(views)
         return torch.where(draws.bool()[:, :, None, None], images.flip(self._axis), images)
 
     def apply_to_maps(self, maps: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return self.apply(maps[:, None], draws)[:, 0]
+
+    def _mirrored(self, images: np.ndarray) -> np.ndarray:
+        return np.flip(images, self._axis)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -46,6 +50,15 @@ class FlipHorizontal(_Flip):
     kind: Literal["flip_horizontal"] = "flip_horizontal"
 
     _axis = 3
+
+    def _mirrored(self, images: np.ndarray) -> np.ndarray:
+        """Returns images mirrored by words of 8, 4 or 2 pixels, whose bytes change places, too: that
+        is twice as fast as pixel by pixel.
+        """
+        size = math.gcd(images.shape[3], 8) if images.dtype == np.uint8 else 1
+        if size == 1:
+            return super()._mirrored(images)
+        return images.view(f"u{size}")[..., ::-1].byteswap().view(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -44,11 +44,22 @@ class PadCrop(ImageOperation):
         if self.pad_px == 0:
             return images
         height, width = images.shape[2:]
-        padded = F.pad(images, (self.pad_px,) * 4, value=outside)
         if images.device.type == "cpu":  # NumPy copies windows several times as fast
-            views = sliding_window_view(padded.numpy(), (height, width), axis=(2, 3))
+            views = sliding_window_view(self._padded(images.numpy(), outside), (height, width), axis=(2, 3))
             tops, lefts = draws.numpy().T
             return torch.from_numpy(views[np.arange(len(images)), :, tops, lefts])
+        padded = F.pad(images, (self.pad_px,) * 4, value=outside)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         rows = torch.arange(len(images), device=images.device)
         return windows[rows, :, draws[:, 0], draws[:, 1]]
+
+    def _padded(self, images: np.ndarray, outside: int) -> np.ndarray:
+        """Returns images with a margin. By NumPy, for torch's threads, which wait for more work at
+        full speed, would take the processors from threads that decode images meanwhile.
+        """
+        pad, (count, channels, height, width) = self.pad_px, images.shape
+        padded = np.empty((count, channels, height + 2 * pad, width + 2 * pad), images.dtype)
+        padded[:, :, pad:-pad, pad:-pad] = images
+        padded[:, :, :pad] = padded[:, :, -pad:] = outside
+        padded[..., :pad] = padded[..., -pad:] = outside
+        return padded
