@@ -50,38 +50,38 @@ def main(
     settings.check(f"{params}: prepare")
     settings.check_kind(f"{params}: prepare", source.input_kind)
     class_names = source.class_names(raw)
-    files = check_files(source, settings).fingerprint
+    inputs = check_files(source, settings)
     check_counts(source, raw, settings)
     decides = {
         "settings": asdict(settings),
         "class_names": list(class_names),
-        "files": files,
+        "files": inputs.fingerprint,
         "named": settings.files(),
     }
     with SharedScratch(out, decides, work, code=Path(__file__)) as scratch:
         prepared = None
         with claims_folder(scratch) as claimed:
             if not scratch.done:
-                # 1. Classes, splits and files as they were understood, before anything is made of
-                # them.
-                listing = list_images(source, raw)
-                form = listing.look.decided(settings, source, raw)
-                for line in understand(source, class_names, listing, settings, form).lines():
-                    say(f"prepare: {line}")
-                numbering, count = Numbering(class_names, source.signal), source.count(raw)
-                site = Site(scratch.folder, claimed, me)
-                filling = Filling(site, source, raw, numbering, form)
+                with Helpers(source.count(raw), inputs.num_bytes, processes) as helpers:
+                    # 1. Classes, splits and files as they were understood, before anything is made
+                    # of them.
+                    listing = list_images(source, raw)
+                    form = listing.look.decided(settings, source, raw)
+                    for line in understand(source, class_names, listing, settings, form).lines():
+                        say(f"prepare: {line}")
+                    site = Site(scratch.folder, claimed, me)
+                    filling = Filling(site, source, raw, Numbering(class_names, source.signal), form)
+                    helpers.help_with(filling, scratch.output)
 
-                def assign(pool: Pool) -> PoolSplits:
-                    check_pool(pool, settings, work)
-                    splits = assign_splits(pool, settings, source)
-                    check_unchanged(source, files, pool)
-                    return splits
+                    def assign(pool: Pool) -> PoolSplits:
+                        check_pool(pool, settings, work)
+                        splits = assign_splits(pool, settings, source)
+                        check_unchanged(source, inputs.fingerprint, pool)
+                        return splits
 
-                with Helpers(filling, scratch.output, count, processes) as helpers:
                     # 2. One pass over the source: every sample made ready and kept on disk. Then
                     # the split of each.
-                    with progress(f"prepare{me.name}", count, form.kind.thing) as on_samples:
+                    with progress(f"prepare{me.name}", source.count(raw), form.kind.thing) as on_samples:
                         pool, splits = filled_pool(filling, scratch.output, assign, helpers.watched(on_samples))
                     # 3. The inputs, written in the order of their rows.
                     written = files_of_splits(scratch.output, pool, splits)

@@ -22,6 +22,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_fingerprint, fingerprint, link_tree, sync_folder, write_bytes, write_json
 from pipeline.core.locks import Lock
 from pipeline.core.progress import say
+from pipeline.core.threads import map_in_order, usable_cores
 
 WORK = Path("work")
 DECIDES = "decides.json"  # in the folder of unfinished work, as long as that is whole
@@ -314,4 +315,5 @@ def _file_digests(tree: Path) -> dict[str, str]:
     left out.
     """
     paths = sorted(path for path in tree.rglob("*") if path.is_file() and path.name != "kept.json")
-    return {str(path.relative_to(tree)): file_fingerprint(path) for path in paths}
+    digests = map_in_order(file_fingerprint, paths, usable_cores())  # some GB may take seconds
+    return {str(path.relative_to(tree)): digest for path, digest in zip(paths, digests, strict=True)}

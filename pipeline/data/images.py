@@ -22,6 +22,7 @@ from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order, own_cores
 from pipeline.data.content import IMAGES, Content
+from pipeline.data.file_content import DecodeError
 from pipeline.data.input_kinds import IMAGE
 from pipeline.data.sample_ids import FIX
 
@@ -140,8 +141,8 @@ def create_images(group: ArrayGroup, name: str, shape: tuple[int, ...], dtype: n
 class _Encoded(StoredImages):
     """The images of a split that are stored as files.
 
-    They are decoded by as many threads as this process has processors, and fitted to one size. Files are
-    small beside the chunks that they lie in, so the chunk that was read last is kept.
+    They are decoded by as many threads as this process has processors, and fitted to one size.
+    Files are small beside the chunks that they lie in, so the chunk that was read last is kept.
     """
 
     def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
@@ -199,7 +200,7 @@ class _Encoded(StoredImages):
 
     def _decode(self, files: Sequence[_File]) -> int:
         """Decodes some files to their places; returns how many."""
-        from pipeline.data.decoding import DecodeError, decode  # with PIL, which pixels can do without
+        from pipeline.data.decoding import decode  # with PIL, which pixels can do without
 
         channels, height, width = self.shape
         for row, content, place in files:

@@ -19,7 +19,8 @@ from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
 from pipeline.data.content import IMAGES
 from pipeline.data.content_files import read_content
-from pipeline.data.decoding import DecodeError, decode, fit, height_and_width
+from pipeline.data.decoding import decode, fit, height_and_width
+from pipeline.data.file_content import DecodeError
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory
@@ -159,7 +160,7 @@ class SourceLook:
             else:
                 assert isinstance(form, ImageForm), "nothing else is stored as files"
                 assert form.channels is not None, "it was found"
-                pixels = decode(one.stored, form.channels)
+                pixels = decode(bytes(one.stored), form.channels)
                 images.append(fit(pixels, form.image_px) if form.image_px else pixels)
         labels = torch.from_numpy(self._numbering.of_images(whole))
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)

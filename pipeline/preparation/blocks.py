@@ -3,7 +3,7 @@
 import hashlib
 import io
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,7 @@ from jaxtyping import Int8, Int64, Shaped, UInt64
 
 from pipeline.core.files import write_bytes
 from pipeline.data.map_files import Maps
+from pipeline.preparation.levels import LevelCounts
 from pipeline.preparation.made import Broken, Made
 from pipeline.preparation.maps import Map
 from pipeline.preparation.numbering import Numbering
@@ -87,16 +88,17 @@ class GrowingBlock:
     num_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.levels = np.zeros((self.num_counted, 256), np.int64)
+        self._levels = LevelCounts(self.num_counted)
 
     def add(self, image: Made | Broken) -> None:
         """Takes one more image."""
         if isinstance(image, Broken):
             self.broken.append(image)
             return
-        if image.levels is not None:
-            self.levels += image.levels
-        self.made.append(replace(image, levels=None))  # 2 to 6 KB, which may be more than the image
+        if image.counted is not None:
+            self._levels.add(image.counted)
+            image.counted = None  # more than the image, where that is kept as a file
+        self.made.append(image)
         self.keys.append(closed(image.key))
         self.num_bytes += image.num_bytes
 
@@ -120,7 +122,7 @@ class GrowingBlock:
         checksums = [image.crc << 32 | zlib.crc32(key) for image, key in zip(made, self.keys, strict=True)]
         arrays: dict[str, Any] = {
             "about": np.array([len(self), bits, *shape]),
-            "levels": self.levels,
+            "levels": self._levels.total(),
             "broken": np.frombuffer(texts, np.uint8),
             "splits": np.array([SPLITS.index(image.split) for image in made], dtype=np.int8),
             "hard_labels": numbering.array([one.label for one in made]) if maps is None else numbering.entries(maps),

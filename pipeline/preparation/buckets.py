@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 BUCKET_BYTES = 32 * 1024 * 1024  # read at once
+_WRITE_BYTES = 1024 * 1024  # at once: many things are small
 _MOST_SPREAD = 2  # times as much is read as is wanted, to read it at once
 
 
@@ -26,7 +27,7 @@ class Buckets:
     folder: Path
     suffix: str
 
-    def append(self, buckets: Int64[np.ndarray, " things"], contents: Sequence[bytes]) -> None:
+    def append(self, buckets: Int64[np.ndarray, " things"], contents: Sequence[bytes | memoryview]) -> None:
         """Puts each content behind those that are in its bucket already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # Sorted by bucket, so that each file is opened once. The sort is stable: the order of
@@ -34,7 +35,7 @@ class Buckets:
         order = np.argsort(buckets, kind="stable")
         for run in _runs(buckets[order]):
             some = order[run]
-            with self.path(int(buckets[some[0]])).open("ab") as file:
+            with self.path(int(buckets[some[0]])).open("ab", _WRITE_BYTES) as file:
                 file.writelines(contents[place] for place in some.tolist())
 
     def cut(self, lengths: Int64[np.ndarray, " buckets"]) -> bool:

@@ -29,6 +29,7 @@ from pipeline.preparation.sources.base import RawImage, Source
 
 _WAIT_SECONDS = 0.2
 _LOOK_SECONDS = 1.0  # between looks at the form that others have
+_TELL_SECONDS = 0.1  # between counts of samples
 
 
 class OutdatedFormError(Exception):
@@ -139,12 +140,17 @@ class Filling:
             # because half of what small images take holds Python's lock.
             make = self.form.make
             made = map_in_order(make, found, usable_cores()) if one.is_all else map(make, found)
-            looked = time.monotonic()
+            looked = told = time.monotonic()
+            waiting = 0
             for taken in piece.fill(made):
-                on_samples(taken)
-                if time.monotonic() - looked > _LOOK_SECONDS:
+                waiting, now = waiting + taken, time.monotonic()
+                if now - told > _TELL_SECONDS:
+                    on_samples(waiting)
+                    waiting, told = 0, now
+                if now - looked > _LOOK_SECONDS:
                     self._check_form()
-                    looked = time.monotonic()
+                    looked = now
+            on_samples(waiting)
         except FileNotFoundError:
             self._check_form()  # who has begun again has cleared the pool
             raise

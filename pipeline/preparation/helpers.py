@@ -3,27 +3,34 @@
 A helper does what any other worker does: it takes pieces and files that nobody holds. It says
 nothing, and where it fails it ends: what it held is free again, and its owner, who then does that
 work itself, meets the same fault and reports it.
+
+It is a new process, because a fork of one with threads may hang, and it needs a second and more to
+begin, most of that for `import torch`. So it begins before the work does where that is clearly
+large, and gets the work through its standard input, which ends with its owner.
 """
 
-import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, suppress
+from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from pipeline.core.threads import usable_cores
 from pipeline.preparation.filling import Filling
 from pipeline.preparation.finish import files_of_splits
 from pipeline.preparation.together import read_splits, write_files
 
-_LOOK_SECONDS = 1.0  # of work, before its whole length is estimated
-_LEAST_SECONDS = 8.0  # of work for one process: a helper needs 3 to begin
+_LOOK_SECONDS = 0.5  # of work, before its whole length is estimated
+_LEAST_SECONDS = 5.0  # of work for one process, that helpers pay for
+_SAMPLE_SECONDS, _BYTE_SECONDS = 1e-4, 4e-8  # that a file takes about, as JPEG files do
 _WAIT_SECONDS = 0.2
 
 
@@ -31,22 +38,32 @@ class Helpers:
     """The helpers of a process, which end with it. They begin when it is clear that they pay.
 
     Args:
-        filling: The work.
-        output: Of the data set.
         count: The number of samples; None where that is not known, and nothing can be divided.
+        num_bytes: Of the files that hold them.
         most: The most processes; None: as many as there are cores.
     """
 
-    def __init__(self, filling: Filling, output: Path, count: int | None, most: int | None) -> None:
-        self._filling, self._output = filling, output
-        self._count = count
-        self._most = most or usable_cores()
-        self._helpers: list[BaseProcess] = []
-        self._start, self._done = time.monotonic(), 0
+    def __init__(self, count: int | None, num_bytes: int, most: int | None) -> None:
+        self._count, self._num_bytes = count, num_bytes
+        self._most = 1 if count is None else most or usable_cores()
+        self._helpers: list[subprocess.Popen[bytes]] = []
+        self._work: tuple[Filling, Path] | None = None
+        self._start, self._done = 0.0, 0
+
+    def help_with(self, filling: Filling, output: Path) -> None:
+        """Gives the work to helpers, to those who begin later, too.
+
+        Args:
+            output: Of the data set.
+        """
+        self._work = filling, output
+        self._start = time.monotonic()
+        for number, helper in enumerate(self._helpers, 1):
+            self._give(helper, number)
 
     def watched(self, on_samples: Callable[[int], object]) -> Callable[[int], object]:
         """Returns the function that counts samples, which then also looks whether helpers pay."""
-        if self._most == 1 or self._count is None:
+        if self._most == 1 or self._helpers:
             return on_samples
 
         def update(count: int) -> None:
@@ -65,18 +82,39 @@ class Helpers:
             self._begin()
 
     def _begin(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        worker = self._filling.site.worker
+        # Not by `multiprocessing`, whose processes import all that their owner's main file does.
+        found_by = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         for number in range(1, self._most):
-            own = replace(
-                worker, index=worker.index * self._most + number, count=worker.count and worker.count * self._most
+            helper = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.preparation.helpers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=found_by,
             )
-            filling = replace(self._filling, site=replace(self._filling.site, worker=own))
-            helper = context.Process(target=_help, args=(filling, self._output), daemon=True)
-            helper.start()
             self._helpers.append(helper)
+            if self._work:
+                self._give(helper, number)
+
+    def _give(self, helper: subprocess.Popen[bytes], number: int) -> None:
+        assert self._work is not None, "there is work"
+        filling, output = self._work
+        worker, most = filling.site.worker, self._most
+        own = replace(worker, index=worker.index * most + number, count=worker.count and worker.count * most)
+        work = pickle.dumps((replace(filling, site=replace(filling.site, worker=own)), output))
+
+        def send() -> None:
+            assert helper.stdin is not None, "it is a pipe"
+            with suppress(OSError):  # it has ended
+                helper.stdin.write(work)
+                helper.stdin.flush()
+
+        # Not here: it reads when it has begun, and a pipe takes 64 kB before that.
+        threading.Thread(target=send, daemon=True).start()
 
     def __enter__(self) -> "Helpers":
+        if (self._count or 0) * _SAMPLE_SECONDS + self._num_bytes * _BYTE_SECONDS > _LEAST_SECONDS:
+            self._begin()  # at once, where by the number and size of files there is clearly much to do
         return self
 
     def __exit__(
@@ -85,22 +123,34 @@ class Helpers:
         for helper in self._helpers:
             helper.kill()  # at any instant, which nothing is lost by
         for helper in self._helpers:
-            helper.join()
+            helper.wait()
+            with suppress(OSError):
+                assert helper.stdin is not None, "it is a pipe"
+                helper.stdin.close()
+
+
+def main() -> NoReturn:
+    """Helps the process that began this one, until either of them ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them, and the owner acts on it
+    with suppress(Exception):
+        filling, output = pickle.load(sys.stdin.buffer)
+        threading.Thread(target=_end_with_owner, daemon=True).start()
+        _help(filling, output)
+    os._exit(0)  # at once: what it wrote is on disk
 
 
 def _help(filling: Filling, output: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them, and the owner acts on it
-    threading.Thread(target=_end_with_owner, daemon=True).start()
-    with open(os.devnull, "w") as silent, redirect_stderr(silent), suppress(Exception):  # noqa: PTH123
-        filling.run(lambda count: None)
-        while (splits := read_splits(filling.site)) is None:
-            time.sleep(_WAIT_SECONDS)
-        if (pool := filling.pool()) is not None:
-            write_files(filling.site, files_of_splits(output, pool, splits), lambda count: None)
+    filling.run(lambda count: None)
+    while (splits := read_splits(filling.site)) is None:
+        time.sleep(_WAIT_SECONDS)
+    if (pool := filling.pool()) is not None:
+        write_files(filling.site, files_of_splits(output, pool, splits), lambda count: None)
 
 
 def _end_with_owner() -> None:
-    owner = multiprocessing.parent_process()
-    if owner is not None:
-        owner.join()
+    sys.stdin.buffer.read()
     os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

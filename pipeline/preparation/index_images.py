@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
-from pipeline.data.decoding import UPRIGHT, Content, DecodeError, open_image, orientation_of, read
+from pipeline.data.decoding import UPRIGHT, open_image, orientation_of
+from pipeline.data.file_content import Content, DecodeError, read
 
 _FORMATS = ("PNG", "BMP", "GIF", "TIFF")
 _BITS, _INTERPRETATION = 258, 262  # of a TIFF file

@@ -1,18 +1,40 @@
-"""The pixel levels of an image, counted."""
+"""The pixel levels of images, counted."""
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-_MANY_PIXELS = 1 << 13
+_COUNTED_AT_ONCE = 1 << 16  # pixels
 
 
-def levels_of(image: UInt8[np.ndarray, "channels height width"]) -> Int64[np.ndarray, "channels 256"]:
-    """Returns how often each pixel level is in an image, by channel.
+class LevelCounts:
+    """The number of times that each pixel level is in images of one size, by channel.
 
-    PIL takes a third of the time that `np.bincount` does, which first makes 8 bytes of each pixel;
-    of small images it takes longer.
+    Small images are counted several at a time: of one, the calls would take longer than the
+    counting.
     """
-    if image[0].size < _MANY_PIXELS:
-        return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in image])
-    return np.array([Image.fromarray(channel).histogram() for channel in image])
+
+    def __init__(self, num_channels: int) -> None:
+        self._counts = np.zeros((num_channels, 256), np.int64)
+        self._waiting: list[UInt8[np.ndarray, "channels height width"]] = []
+        self._num_waiting = 0
+
+    def add(self, image: UInt8[np.ndarray, "channels height width"]) -> None:
+        """Counts one more image."""
+        self._waiting.append(image)
+        self._num_waiting += image.size
+        if self._num_waiting >= _COUNTED_AT_ONCE:
+            self._count()
+
+    def total(self) -> Int64[np.ndarray, "channels 256"]:
+        """Returns the counts of all images so far."""
+        if self._waiting:
+            self._count()
+        return self._counts
+
+    def _count(self) -> None:
+        images = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
+        # PIL takes a third of the time that `np.bincount` does, which first makes 8 bytes of each
+        # pixel.
+        self._counts += np.array([Image.fromarray(channel).histogram() for channel in images])
+        self._waiting, self._num_waiting = [], 0

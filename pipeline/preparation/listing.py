@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.data.decoding import DecodeError
+from pipeline.data.file_content import DecodeError
 from pipeline.preparation.form import Look
 from pipeline.preparation.looks import LOOKS
 from pipeline.preparation.maps import read_mask

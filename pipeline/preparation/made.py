@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import UInt8
 
 from pipeline.preparation.maps import Map
 from pipeline.preparation.sources.label_sets import Label
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from pipeline.preparation.form import Form
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Made:
     """A sample as it is kept.
 
     Attributes:
         stored: Its numbers, or its encoded file.
         crc: CRC-32 of `stored`.
-        levels: How often each pixel level is in it; None unless it is an image for training.
+        counted: Its pixels, until their levels are counted; None unless it is an image for
+            training.
         map: The class of each pixel, where it came with a mask; `label` is then None.
     """
 
@@ -29,9 +30,9 @@ class Made:
     key: str
     shape: tuple[int, ...]
     sample_id: int
-    stored: bytes
+    stored: bytes | memoryview
     crc: int
-    levels: Int64[np.ndarray, "channels 256"] | None
+    counted: UInt8[np.ndarray, "channels height width"] | None
     map: Map | None = None
 
     @property

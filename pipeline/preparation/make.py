@@ -9,21 +9,19 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.data.decoding import (
-    DecodeError,
     DeepPixelsError,
     decode,
     height_and_width,
     highest_value,
     num_channels,
-    read,
     to_jpeg,
     to_png,
 )
+from pipeline.data.file_content import DecodeError, read
 from pipeline.data.images import Storage
 from pipeline.data.input_kinds import IMAGE, InputKind
-from pipeline.data.sample_ids import sample_ids
+from pipeline.data.sample_ids import sample_id
 from pipeline.preparation.form import Form
-from pipeline.preparation.levels import levels_of
 from pipeline.preparation.made import Broken, Made, Wider
 from pipeline.preparation.maps import make_map
 from pipeline.preparation.sources.base import RawImage
@@ -94,10 +92,11 @@ class ImageForm(Form):
         if isinstance(raw.label, Mask):
             height, width = pixels.shape[1:]
             label, map_ = None, make_map(raw.label, height_and_width(content), (height, width))
-        levels = levels_of(pixels) if raw.split == "train" else None
-        sample_id = int(sample_ids(pixels[None])[0])
-        stored = pixels.tobytes() if encoded is None else encoded
-        return Made(raw.split, label, raw.key, pixels.shape, sample_id, stored, zlib.crc32(stored), levels, map_)
+        counted = pixels if raw.split == "train" else None
+        stored = pixels.data.cast("B") if encoded is None else encoded
+        return Made(
+            raw.split, label, raw.key, pixels.shape, sample_id(pixels), stored, zlib.crc32(stored), counted, map_
+        )
 
     def _encoded(self, content: Stored, channels: Channels, bits: int) -> bytes:
         """Returns the file that is kept of an image: its own, unless it is too large, is not a file

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int16, Int64, UInt8
 
 from pipeline.core.errors import SourceError
-from pipeline.data.decoding import DecodeError
+from pipeline.data.file_content import DecodeError
 from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.index_images import decode_numbers
 from pipeline.preparation.sources.mask import Mask

@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.data.decoding import DecodeError, height_and_width, highest_value, num_channels, read
+from pipeline.data.decoding import height_and_width, highest_value, num_channels
+from pipeline.data.file_content import DecodeError, read
 from pipeline.preparation.form import Look
 from pipeline.preparation.make import FOUND, MOST_BITS, Found, ImageForm, depth
 from pipeline.preparation.settings import Prepare

@@ -18,7 +18,8 @@ from jaxtyping import Int64, Integer, Shaped, UInt8
 
 from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
-from pipeline.data.decoding import Content, DecodeError, decode
+from pipeline.data.decoding import decode
+from pipeline.data.file_content import Content, DecodeError
 from pipeline.data.map_files import Maps
 from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.blocks import BlockColumn, PoolBlock, map_digest, opened

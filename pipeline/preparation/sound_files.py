@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int16, Shaped
 
 from pipeline.core.errors import SourceError
 from pipeline.core.plain_files import odd_file
-from pipeline.data.decoding import DecodeError
+from pipeline.data.file_content import DecodeError
 
 _FULL = 1 << 15  # a value of 1 in units of 16 bits
 _WHOLE = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ALAW", "ULAW"}

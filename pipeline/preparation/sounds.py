@@ -16,7 +16,7 @@ from pipeline.core.config import STRICT
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
 from pipeline.data.content import Content
-from pipeline.data.decoding import DecodeError
+from pipeline.data.file_content import DecodeError
 from pipeline.data.images import Storage
 from pipeline.data.input_kinds import WAVEFORM, InputKind
 from pipeline.preparation.form import Form, Look

@@ -3,6 +3,7 @@ formula.
 """
 
 import io
+import re
 import struct
 import threading
 import zlib
@@ -19,15 +20,15 @@ from pipeline.data import decoding
 from pipeline.data.decoding import (
     EXIF_ORIENTATION,
     MOST_PIXELS,
-    DecodeError,
     decode,
     fit,
     height_and_width,
     num_channels,
-    read,
     to_jpeg,
     to_png,
 )
+from pipeline.data.file_content import DecodeError, read
+from pipeline.data.jpeg_header import plain_size
 from pipeline.preparation.pool import decode_all
 
 RNG = np.random.default_rng(0)
@@ -418,3 +419,43 @@ class _Cores(Dataset[int]):
 
     def __getitem__(self, place: int) -> int:
         return own_cores()
+
+
+SMALL = Image.fromarray(RNG.integers(0, 256, (21, 34, 3), np.uint8))
+TURNED = Image.Exif()
+TURNED[EXIF_ORIENTATION] = 6
+PLAIN = {
+    "baseline": packed(SMALL, "JPEG"),
+    "progressive": packed(SMALL, "JPEG", progressive=True),
+    "with all colours": packed(SMALL, "JPEG", subsampling=0, comment=b"a note"),
+}
+NOT_PLAIN = {
+    "turned": packed(SMALL, "JPEG", exif=TURNED),
+    "grey": packed(SMALL.convert("L"), "JPEG"),
+    "CMYK": packed(SMALL.convert("CMYK"), "JPEG"),
+    "with a profile": packed(SMALL, "JPEG", icc_profile=b"profile"),
+    "large": packed(SMALL.resize((128, 65)), "JPEG"),
+    "PNG": packed(SMALL),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", [*PLAIN, *NOT_PLAIN])
+def test_small_jpeg_files_have_the_pixels_that_pil_makes_of_any(
+    name: str, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (PLAIN | NOT_PLAIN)[name]
+    assert plain_size(content) == ((21, 34) if name in PLAIN else None)
+    found = decode(content, channels)  # type: ignore[arg-type]
+    monkeypatch.setattr(decoding, "plain_size", lambda content: None)
+    np.testing.assert_array_equal(found, decode(content, channels))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("length", [3, 19, 200, 500])
+def test_a_small_jpeg_file_that_is_cut_short_is_refused_as_any_is(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = PLAIN["baseline"][:length]
+    with pytest.raises(DecodeError) as found:
+        decode(content, 3)
+    monkeypatch.setattr(decoding, "plain_size", lambda content: None)
+    with pytest.raises(DecodeError, match=re.escape(found.value.reason)):
+        decode(content, 3)

@@ -687,7 +687,8 @@ def test_every_suffix_that_is_taken_is_one_that_decodes(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_image_is_told_by_its_kind(content: bytes, reason: str, tmp_path: Path) -> None:
-    from pipeline.data.decoding import DecodeError, decode
+    from pipeline.data.decoding import decode
+    from pipeline.data.file_content import DecodeError
 
     with pytest.raises(DecodeError, match=re.escape(reason)):
         decode(content, 3)

@@ -16,7 +16,8 @@ from project import small_params, write_params
 
 from pipeline.core.errors import DataError, PipelineError, SourceError
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.decoding import DecodeError, fit
+from pipeline.data.decoding import fit
+from pipeline.data.file_content import DecodeError
 from pipeline.doctor.images import look_at_prepared
 from pipeline.preparation import blocks
 from pipeline.preparation.index_images import decode_numbers

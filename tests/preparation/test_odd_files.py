@@ -18,7 +18,7 @@ from image_files import image_file, source, write_tar
 
 from pipeline.core import memory
 from pipeline.core.errors import DataError, ModelError, SourceError
-from pipeline.data.decoding import DecodeError, read
+from pipeline.data.file_content import DecodeError, read
 from pipeline.labelling.imported_logits import read_logits
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.inputs import look_at

@@ -175,7 +175,7 @@ def test_helpers_make_the_same_bytes(
     def begin(helped: helpers.Helpers) -> None:
         real(helped)
         begun.append(helped)
-        wait_for(lambda: all(process.is_alive() for process in helped._helpers))
+        wait_for(lambda: all(process.poll() is None for process in helped._helpers))
 
     monkeypatch.setattr(helpers.Helpers, "_begin", begin)
     monkeypatch.setattr(helpers, "_LOOK_SECONDS", 0.0)
@@ -183,7 +183,7 @@ def test_helpers_make_the_same_bytes(
     monkeypatch.setattr(helpers, "usable_cores", lambda: 2)
     project.run(source)
     assert begun
-    assert not any(process.is_alive() for process in begun[0]._helpers)
+    assert all(process.poll() is not None for process in begun[0]._helpers)
     assert files_of(project.out) == files_of(other.out)
 
 

@@ -14,7 +14,7 @@ from scipy.signal import resample_poly
 from pipeline.core.errors import ConfigError, DataError, PipelineError, SourceError
 from pipeline.data.content import Content
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.decoding import DecodeError
+from pipeline.data.file_content import DecodeError
 from pipeline.data.input_kinds import WAVEFORM
 from pipeline.preparation.sound_files import Window, read_header, read_sound
 from pipeline.preparation.sounds import SoundForm

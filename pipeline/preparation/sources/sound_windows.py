@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.data.decoding import DecodeError
+from pipeline.data.file_content import DecodeError
 from pipeline.preparation.sound_files import Window, read_header, window_of
 from pipeline.preparation.sources.base import RawImage, Source
 
