@@ -26,6 +26,7 @@ Speed and size of the pipeline:
     plain_loop.py         a student's epoch against the shortest loop in PyTorch
     prepare_speed.py      preparing and decoding images, against Pillow and torchvision
     profile.py            where the time of a dump and of a student's step goes
+    ray_start.py          workers by a local Ray against the same processes by hand
     signal_steps.py       a step against its twin's: sets, maps, embeddings, texts, clicks
     small_memory.py       training within so many MB on one core, PyTorch counted
     step_cost.py          a distilled step against a hard-label step and against online distillation

@@ -115,9 +115,8 @@ def test_the_ray_job_starts_as_many_workers_as_its_pods_have_room_for(monkeypatc
         assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/project"}]
         assert container["resources"]["requests"].items() <= container["resources"]["limits"].items()
     limits = container["resources"]["limits"]
-    place, command = job["spec"]["entrypoint"].split(" && ")
-    assert place == "cd /project"
-    program, *words = command.split()
+    *place, program, words = job["spec"]["entrypoint"].split(maxsplit=4)
+    assert place == ["env", "-C", "/project"]
     seen: list[Any] = []
     monkeypatch.setattr(ray_workers, "connect", lambda address: seen.append(address) or MagicMock())
     monkeypatch.setattr(ray_workers, "Cluster", lambda ray, words, team: seen.append((words, team)))
@@ -126,6 +125,21 @@ def test_the_ray_job_starts_as_many_workers_as_its_pods_have_room_for(monkeypatc
     assert CliRunner().invoke(build_app(), words, env={"RAY_ADDRESS": "127.0.0.1:6379"}).exit_code == 0
     team = Team(group["replicas"], limits["nvidia.com/gpu"], int(limits["cpu"]))
     assert seen == ["127.0.0.1:6379", (["-m", "stages.dump_labels"], team)]
+
+
+def test_the_ray_job_is_submitted_whole(tmp_path: Path) -> None:
+    project, commands = tmp_path / "project", tmp_path / "bin"
+    for folder in (project, commands):
+        folder.mkdir()
+    job = 'while [ "$1" != -- ]; do shift; done; shift; IN_JOB=yes sh -c "$*"'  # as `ray job submit` ends up
+    for name, line in {"ray": job, "potstill": 'echo "$IN_JOB $PWD $*"'}.items():
+        (commands / name).write_text(f"#!/bin/bash\n{line}\n")
+        (commands / name).chmod(0o755)
+    entrypoint = read_recipe("dump-rayjob.yaml")["spec"]["entrypoint"].replace("/project", str(project))
+    line = f"if true ; then ray job submit --no-wait -- {entrypoint} ; fi"  # as KubeRay writes it for bash
+    around = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+    said = subprocess.run(["bash", "-c", line], env=around, capture_output=True, text=True, check=True).stdout
+    assert said == f"yes {project} {entrypoint.partition('potstill ')[2]}\n"
 
 
 def test_pages_and_recipes_name_launchers_that_exist() -> None:
