@@ -53,6 +53,7 @@ from pipeline.models.text_families import textconv_small
 from pipeline.preparation.write import write_dataset
 from pipeline.signals import signal_named
 from pipeline.student.batches import LabelledBatch, Targets
+from pipeline.student.feature_losses import FEATURE_LOSSES, build_feature_loss
 from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.student.losses import LOSSES, build_loss
 from pipeline.student.objective import Objective
@@ -311,6 +312,14 @@ def test_an_objective_neither_mixes_devices_nor_waits(loss_name: str, name: str)
         with torch.autocast("cuda", torch.bfloat16):
             loss = objective(model, replace(batch, soft_targets=targets), DEVICE)
         assert (loss.device, loss.dtype, loss.shape) == (DEVICE, torch.float32, ())
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("kind", FEATURE_LOSSES)
+def test_a_loss_of_embeddings_neither_mixes_devices_nor_waits(kind: str) -> None:
+    features = torch.ones(12, 8, device=DEVICE, requires_grad=True)
+    loss = build_feature_loss({"kind": kind}, "test")(features, torch.ones(12, 8, device=DEVICE))
+    assert (loss.device, loss.dtype, loss.shape) == (DEVICE, torch.float32, ())
 
 
 def test_every_loss_of_the_table_is_tried() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.student.feature_losses import FEATURE_LOSSES, build_feature_loss
+from pipeline.student.feature_losses import FEATURE_LOSSES, build_feature_loss, rkd_angles
 from pipeline.student.feature_losses.cosine import cosine_loss
 from pipeline.student.feature_losses.mse import feature_mse
 from pipeline.student.feature_losses.rkd import angle_loss, distance_loss
@@ -71,6 +71,34 @@ def test_rkd_sees_neither_rotation_nor_scale_nor_place(loss) -> None:  # type: i
     rotation = torch.linalg.qr(random(STORED, STORED, 3)).Q
     assert float(loss(stored @ rotation * 7 + 2, stored)) == pytest.approx(0, abs=1e-6)
     assert float(loss(random(B, OWN, 1), stored)) > 1e-3
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])  # of the noise: 1 has differences beyond 1
+@pytest.mark.parametrize("loss", [distance_loss, angle_loss])
+def test_the_gradient_of_relations_is_that_of_their_values(loss, scale: float) -> None:  # type: ignore[no-untyped-def]
+    stored = random(B, OWN, 2).double()
+    features = (stored + scale * random(B, OWN, 1)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda vectors: loss(vectors, stored), features)
+
+
+def test_angles_are_compared_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, stored = random(B, OWN, 1).requires_grad_(), random(B, STORED, 2)
+    whole = angle_loss(features, stored)
+    monkeypatch.setattr(rkd_angles, "_AT_ONCE", 3 * B**2)
+    losses = [whole, angle_loss(features, stored)]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, features)[0] for loss in losses))
+
+
+def test_the_gradient_of_angles_passes_over_examples_that_are_the_same() -> None:
+    features, stored = random(B, OWN, 1).double(), random(B, STORED, 2).double()
+    features[3] = features[1]
+    free = torch.arange(B)[(torch.arange(B) != 1) & (torch.arange(B) != 3)]
+
+    def loss(moved: Tensor) -> Tensor:
+        return angle_loss(features.index_copy(0, free, moved), stored)
+
+    assert torch.autograd.gradcheck(loss, features[free].requires_grad_())
 
 
 @pytest.mark.parametrize("kind", FEATURE_LOSSES)

@@ -3,11 +3,12 @@
 A student's row `feature_loss:` in `params.yaml` is `{kind: rkd, <settings>}`. A new loss is a new
 file beside these, and its class is added to `FEATURE_LOSSES`.
 
-base.py    the abstract loss of features
-cosine.py  the cosine distance, through a learned projection
-mse.py     the mean squared error, through a learned projection
-rkd.py     relations: distances and angles between the examples of a batch
-sp.py      similarities between the examples of a batch
+base.py        the abstract loss of features
+cosine.py      the cosine distance, through a learned projection
+mse.py         the mean squared error, through a learned projection
+rkd.py         relations: distances and angles between the examples of a batch
+rkd_angles.py  the angles of rkd, with their gradient
+sp.py          similarities between the examples of a batch
 """
 
 from pipeline.core.config import validate_kind

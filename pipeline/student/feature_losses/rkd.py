@@ -12,8 +12,7 @@ from torch import Tensor
 from pipeline.core.bounds import Weight
 from pipeline.core.config import STRICT
 from pipeline.student.feature_losses.base import FeatureLoss
-
-_CLOSE = 1e-6  # of the mean distance: examples that are the same have no angle
+from pipeline.student.feature_losses.rkd_angles import AngleLosses, distances
 
 
 def distance_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "batch stored"]) -> Float[Tensor, ""]:
@@ -28,7 +27,7 @@ def distance_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "b
     if count < 2:
         return features.sum() * 0
     pairs = count * (count - 1)  # an example's distance to itself is 0 on both sides
-    own, wanted = (_by_mean(_distances(side), pairs) for side in (features, stored))
+    own, wanted = (_by_mean(distances(side), pairs) for side in (features, stored))
     return F.smooth_l1_loss(own, wanted, reduction="sum") / pairs
 
 
@@ -42,35 +41,12 @@ def angle_loss(features: Float[Tensor, "batch own"], stored: Float[Tensor, "batc
     count = len(features)
     if count < 3:
         return features.sum() * 0
-    # Where two of three are the same example both sides are 0. To pick out the others took ten
-    # times as long as all the rest.
-    total = F.smooth_l1_loss(_cosines(features), _cosines(stored), reduction="sum")
+    total: Tensor = AngleLosses.apply(features, stored)
     return total / (count * (count - 1) * (count - 2))
-
-
-def _distances(vectors: Tensor) -> Tensor:
-    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _by_mean(distances: Tensor, pairs: int) -> Tensor:
     return distances / (distances.sum() / pairs).clamp(min=torch.finfo(distances.dtype).tiny)
-
-
-def _cosines(vectors: Tensor) -> Float[Tensor, "batch batch batch"]:
-    """Returns the cosine at j between i and k, by j, i, k; 0 where two of them are the same.
-
-    (x_i - x_j)(x_k - x_j) comes from the products of all pairs, which takes far less memory than
-    the differences.
-    """
-    centred = vectors - vectors.mean(dim=0)
-    products, distances = centred @ centred.T, _distances(vectors)
-    apart = distances > _CLOSE * distances.mean()
-    inverse = torch.where(apart, 1 / torch.where(apart, distances, 1.0), 0.0)
-    from_own = products.diagonal()[:, None] - products
-    inner = products[None] - products[:, :, None] + from_own[:, None]
-    cosines = inner * inverse[:, :, None] * inverse[:, None]
-    cosines.diagonal(dim1=1, dim2=2).zero_()
-    return cosines
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
