@@ -52,6 +52,9 @@ class DiskFolder:
             return False
         except FileNotFoundError:  # another process has cleared a folder away meanwhile
             raise ServerError("passing", "a folder is gone") from None
+        except OSError as error:  # a full disk, of which writing does not say where it is
+            error.filename = error.filename or str(path)
+            raise
         finally:
             with suppress(OSError):
                 partial.unlink()
