@@ -31,7 +31,7 @@ from pipeline.preparation.together import read_splits, write_files
 _LOOK_SECONDS = 0.5  # of work, before its whole length is estimated
 _LEAST_SECONDS = 5.0  # of work for one process, that helpers pay for
 _SAMPLE_SECONDS, _BYTE_SECONDS = 1e-4, 4e-8  # that a file takes about, as JPEG files do
-_WAIT_SECONDS = 0.2
+_WAIT_SECONDS = 0.05
 
 
 class Helpers:
@@ -141,9 +141,10 @@ def main() -> NoReturn:
 
 def _help(filling: Filling, output: Path) -> None:
     filling.run(lambda count: None)
+    pool = filling.pool()
     while (splits := read_splits(filling.site)) is None:
         time.sleep(_WAIT_SECONDS)
-    if (pool := filling.pool()) is not None:
+    if pool is not None:
         write_files(filling.site, files_of_splits(output, pool, splits), lambda count: None)
 
 

@@ -49,7 +49,8 @@ class Listing:
             self.look.add(image)
             if isinstance(image.label, Mask):
                 self._count(image.label)
-        self.counts.update(places)
+        for place in places:  # `update` takes ten times as long to add one
+            self.counts[place] += 1
         self.split_sizes[image.split] += 1
         self.firsts.setdefault(image.split, image)
 

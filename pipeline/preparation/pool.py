@@ -161,10 +161,12 @@ class Pool:
         """Returns the file of each sample's part, the place where it begins there and its length,
         both in bytes.
         """
-        if part not in self._places_of:
-            places = [self._places_in(number, piece, part) for number, piece in enumerate(self._pieces)]
-            self._places_of = {part: tuple(map(np.concatenate, zip(*places, strict=True)))}  # one, to spare memory
-        return self._places_of[part]
+        places = self._places_of.get(part)
+        if places is None:
+            each = [self._places_in(number, piece, part) for number, piece in enumerate(self._pieces)]
+            places = tuple(map(np.concatenate, zip(*each, strict=True)))
+            self._places_of = {part: places}  # one, to spare memory
+        return places
 
     def _places_in(self, number: int, piece: Piece, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         buckets = piece.bucket_numbers()

@@ -10,11 +10,13 @@ Then all is there but what is small: one process writes that (finish.py) and pub
 import io
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.core.files import write_bytes
+from pipeline.core.threads import map_in_order
 from pipeline.preparation.assign import PoolSplits
 from pipeline.preparation.filling import Filling
 from pipeline.preparation.finish import files_of_splits
@@ -23,7 +25,8 @@ from pipeline.preparation.site import Site
 from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.write import SplitFiles
 
-_WAIT_SECONDS = 0.2
+_WAIT_SECONDS = 0.1
+_AT_ONCE = 2  # files: one waits for the disk while the next is packed
 
 
 def filled_pool(
@@ -54,22 +57,29 @@ def write_files(site: Site, files: Mapping[str, SplitFiles], on_files: Callable[
     Args:
         on_files: Called with the number of files since the last call.
     """
+
+    def is_written(one: tuple[str, int]) -> bool:
+        """Writes a file that nobody holds; returns whether it is there now."""
+        name, number = one
+        note = site.folder / "written" / f"{name}-{number:06}"
+        with site.claims.attempt(note.name) as mine:
+            if mine and not note.exists():
+                files[name].write(number)
+                note.parent.mkdir(exist_ok=True)
+                note.touch()
+            return note.exists()
+
     waiting = [(name, number) for name, split in files.items() for number in range(len(split))]
     first = site.worker.first(len(waiting))
     waiting = [*waiting[first:], *waiting[:first]]
     while waiting:
         held_by_others = []
-        for name, number in waiting:
-            note = site.folder / "written" / f"{name}-{number:06}"
-            with site.claims.attempt(note.name) as mine:
-                if not note.exists():
-                    if not mine:
-                        held_by_others.append((name, number))
-                        continue
-                    files[name].write(number)
-                    note.parent.mkdir(exist_ok=True)
-                    note.touch()
-            on_files(1)
+        with closing(map_in_order(is_written, waiting, _AT_ONCE)) as results:
+            for one, is_there in zip(waiting, results, strict=True):
+                if is_there:
+                    on_files(1)
+                else:
+                    held_by_others.append(one)
         waiting = held_by_others
         if waiting:
             time.sleep(_WAIT_SECONDS)
