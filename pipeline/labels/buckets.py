@@ -25,6 +25,7 @@ class _Kind(NamedTuple):
         needed: The variables to set, for messages.
         endpoints: Variables that name another server than the provider's.
         unsigned: The settings with which it asks without credentials, and looks for none.
+        deletes_many: Whether one request deletes several objects.
     """
 
     store: str
@@ -32,6 +33,7 @@ class _Kind(NamedTuple):
     needed: str
     endpoints: Sequence[str]
     unsigned: Mapping[str, Any] = {"skip_signature": True}
+    deletes_many: bool = True
 
 
 _KINDS: Mapping[str, _Kind] = {
@@ -62,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
         ("GOOGLE_BASE_URL",),
         # What writes is signed nevertheless, by a token that is asked for unless there is one.
         {"skip_signature": True, "bearer_token": ""},
+        deletes_many=False,
     ),
     "az": _Kind(
         "AzureStore",
@@ -99,6 +102,7 @@ class Bucket:
 
         kind = _KINDS[url.partition(":")[0]]
         has_keys = any(os.environ.get(key) or (key[0] == "~" and Path(key).expanduser().exists()) for key in kind.keys)
+        self._deletes_many = kind.deletes_many
         self.needed_keys = "" if has_keys else kind.needed
         options: ClientConfig = {
             "allow_http": _endpoint(kind.endpoints).startswith("http:"),
@@ -163,11 +167,14 @@ class Bucket:
         import obstore
 
         with _as_server_errors():
-            try:
-                obstore.delete(self._bucket, list(names))
-            except FileNotFoundError:  # as Google's and Azure's answer where one is gone, and leave others
-                with ThreadPoolExecutor(AT_ONCE) as threads:
-                    list(threads.map(self._delete_one, names))
+            if self._deletes_many:
+                with suppress(FileNotFoundError):  # as Azure's answers where one is gone, and leaves others
+                    obstore.delete(self._bucket, list(names))
+                    return
+            # Each to its end: obstore gives up all at the first that is gone, and one on its way
+            # might arrive after that object was put there again.
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                list(threads.map(self._delete_one, names))
 
     def _delete_one(self, name: str) -> None:
         import obstore

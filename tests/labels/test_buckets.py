@@ -4,6 +4,7 @@ where waiting is of no use.
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,26 @@ def test_objects_are_written_read_listed_and_deleted(server: ObjectServer) -> No
     assert bucket.sizes("many") == dict.fromkeys(names[1:], 6)
     bucket.delete(["many/9", *names[:3], "many/8", names[4]])
     assert sorted(server.files("bucket/dir")) == ["many/2", "many/4"]
+
+
+def test_nothing_is_still_being_deleted_afterwards(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, names = Bucket(f"{server.scheme}://bucket/dir"), ["gone", *"abcdefgh"]
+    for name in names[1:]:
+        bucket.put(name, b"", new=True)
+    real, begun, ended = server.drop, list[str](), list[str]()
+
+    def drop(names: list[str]) -> dict[str, bool]:
+        is_first = names[0] not in begun
+        begun.extend(names)
+        if is_first:
+            time.sleep(0.1 if names == ["bucket/dir/gone"] else 0.4)
+        ended.extend(names)
+        return real(names)
+
+    monkeypatch.setattr(server, "drop", drop)
+    bucket.delete(names)
+    assert sorted(begun) == sorted(ended)
+    assert server.files("bucket/dir") == {}
 
 
 @pytest.mark.parametrize(
