@@ -14,7 +14,7 @@ from pipeline.data.splits import is_labelled
 from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
 from pipeline.preparation.groups import group_names, hold_out_groups
 from pipeline.preparation.lists import write_broken, write_contradictions
-from pipeline.preparation.order import hold_out
+from pipeline.preparation.order import Names, hold_out
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import Source
@@ -91,11 +91,12 @@ def assign_splits(pool: Pool, settings: Prepare, source: Source) -> PoolSplits:
     # 2. A split that the source does not have is held out of `train`: first `test`, then `val` of
     # what is left.
     groups = _Groups.of(pool, order, settings, source)
+    names = Names(pool.numbering.class_names, pool.form.kind.things)
     for name, fraction in (("test", settings.test_fraction), ("val", settings.val_fraction)):
         if len(splits[name]) == 0:
             train = splits["train"]
             if groups is None:
-                out = hold_out(name, labels[train], ids[train], fraction, settings.seed, pool.numbering.class_names)
+                out = hold_out(name, labels[train], ids[train], fraction, settings.seed, names)
             else:
                 may_be = is_labelled(labels[train])
                 out = hold_out_groups(name, groups.names_of(train), ids[train], may_be, fraction, settings.seed)

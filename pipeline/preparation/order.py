@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt64
@@ -13,6 +14,13 @@ from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.hold_out_sets import held_out_of_sets
 
 _PURPOSES = {"val": "validation", "test": "test"}  # of the random numbers
+
+
+class Names(NamedTuple):
+    """The names of classes by their numbers, and that of samples, for messages."""
+
+    classes: Sequence[str]
+    things: str
 
 
 def row_order(
@@ -59,7 +67,7 @@ def hold_out(
     ids: UInt64[np.ndarray, " samples"],
     fraction: float,
     seed: int,
-    class_names: Sequence[str],
+    names: Names,
 ) -> Bool[np.ndarray, " samples"]:
     """Returns whether each sample is held out for `split`: the same fraction of every class or,
     where classes are independent, of the samples whose rarest class it is.
@@ -79,15 +87,17 @@ def hold_out(
         held_out = held_out_of_sets(hard_labels, draw, may_be, fraction)
         if not held_out.any():
             found = f"none of {len(ids):,} can be held out by prepare.{split}_fraction, {fraction}"
-            raise DataError("the training images", found, fix=f"add images, or give the source a {split} split")
+            raise DataError(
+                f"the training {names.things}", found, fix=f"add {names.things}, or give the source a {split} split"
+            )
     else:
-        held_out = _held_out_of_classes(split, hard_labels, draw, may_be, fraction, class_names)
+        held_out = _held_out_of_classes(split, hard_labels, draw, may_be, fraction, names)
     # 3. What is equal to a held-out sample goes with it, or the student would train on what it is
     # tested on.
     held_out = np.isin(ids, ids[held_out])
     for label in _lost(hard_labels, held_out).tolist():
-        found = "all its images are equal, so none is left to train on"
-        raise DataError(f"class {class_names[label]}", found, fix="add images")
+        found = f"all its {names.things} are equal, so none is left to train on"
+        raise DataError(f"class {names.classes[label]}", found, fix=f"add {names.things}")
     return held_out
 
 
@@ -97,18 +107,18 @@ def _held_out_of_classes(
     draw: Int64[np.ndarray, " samples"],
     may_be: Bool[np.ndarray, " samples"],
     fraction: float,
-    class_names: Sequence[str],
+    names: Names,
 ) -> Bool[np.ndarray, " samples"]:
     held_out = np.zeros(len(draw), dtype=bool)
     for label, count in sorted(Counter(hard_labels[hard_labels != UNLABELLED].tolist()).items()):
         rows = np.flatnonzero((hard_labels == label) & may_be)
         quota = round(fraction * count)
         if not can_hold_out(count, [fraction]) or len(rows) == 0:
-            found = f"{count} training images, of which prepare.{split}_fraction, {fraction}, takes {quota}"
+            found = f"{count} training {names.things}, of which prepare.{split}_fraction, {fraction}, takes {quota}"
             if len(rows) == 0:
-                found = "each of its images is also there unlabelled, so none can be held out"
-            fix = f"add images, change prepare.{split}_fraction in params.yaml, or give the source a {split} split"
-            raise DataError(f"class {class_names[label]}", found, expected="at least one on either side", fix=fix)
+                found = f"each of its {names.things} is also there unlabelled, so none can be held out"
+            fix = f"add {names.things}, change prepare.{split}_fraction in params.yaml, or give the source a {split} split"
+            raise DataError(f"class {names.classes[label]}", found, expected="at least one on either side", fix=fix)
         held_out[rows[np.argsort(draw[rows], kind="stable")[:quota]]] = True
     return held_out
 

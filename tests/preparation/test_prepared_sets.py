@@ -14,6 +14,7 @@ import pipeline.core.scratch
 from pipeline.core.config import load_section
 from pipeline.core.errors import DataError, SourceError
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.input_kinds import INPUT_KINDS, InputKind
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.data.splits import SplitInMemory, is_labelled
 from pipeline.doctor.checkup import Folders, check_up
@@ -21,7 +22,7 @@ from pipeline.doctor.findings import Findings
 from pipeline.preparation.contradictions import contradicting
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.hold_out_sets import rarest_classes
-from pipeline.preparation.order import hold_out, row_order
+from pipeline.preparation.order import Names, hold_out, row_order
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.sources.base import RawImage, Source
 from pipeline.preparation.sources.label_sets import LabelSet
@@ -157,7 +158,7 @@ def test_the_held_out_share_is_that_of_all_and_of_each_rarest_class(seed: int) -
     entries = (rng.random((2000, 6)) < [0.5, 0.3, 0.1, 0.02, 0.004, 0.0]).astype(np.int8)
     entries[:100] = -1
     ids = rng.permutation(2000).astype(np.uint64) + np.uint64(1)
-    out = hold_out("val", entries, ids, 0.1, seed, "abcdef")
+    out = hold_out("val", entries, ids, 0.1, seed, Names("abcdef", "images"))
     assert out.sum() == 190
     assert not out[:100].any()
     rarest = rarest_classes(entries)
@@ -165,7 +166,9 @@ def test_the_held_out_share_is_that_of_all_and_of_each_rarest_class(seed: int) -
         assert abs((out & (rarest == stratum)).sum() - count / 10) <= 1
     assert ((entries == 1)[~out].any(0) == (entries == 1).any(0)).all()
     order = rng.permutation(2000)
-    np.testing.assert_array_equal(hold_out("val", entries[order], ids[order], 0.1, seed, "abcdef"), out[order])
+    np.testing.assert_array_equal(
+        hold_out("val", entries[order], ids[order], 0.1, seed, Names("abcdef", "images")), out[order]
+    )
 
 
 def test_a_single_image_of_a_class_is_trained_on_and_equal_images_stay_together() -> None:
@@ -174,7 +177,7 @@ def test_a_single_image_of_a_class_is_trained_on_and_equal_images_stay_together(
     ids = np.arange(1, 41, dtype=np.uint64)
     ids[20:30] = 20
     for seed in range(20):
-        out = hold_out("val", entries, ids, 0.9, seed, "ab")
+        out = hold_out("val", entries, ids, 0.9, seed, Names("ab", "images"))
         assert not out[7]
         assert out[19:30].all() or not out[19:30].any()
 
@@ -182,7 +185,23 @@ def test_a_single_image_of_a_class_is_trained_on_and_equal_images_stay_together(
 def test_too_few_images_to_hold_out_are_one_line() -> None:
     entries = np.ones((3, 1), np.int8)
     with pytest.raises(DataError, match=r"none of 3 can be held out by prepare\.val_fraction, 0\.1"):
-        hold_out("val", entries, np.arange(1, 4, dtype=np.uint64), 0.1, 0, "a")
+        hold_out("val", entries, np.arange(1, 4, dtype=np.uint64), 0.1, 0, Names("a", "images"))
+
+
+@pytest.mark.parametrize("kind", INPUT_KINDS.values(), ids=INPUT_KINDS)
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.ones((3, 1), np.int8), "the training {0}: none of 3 can be held out .*add {0}"),
+        (np.zeros(3, np.int64), "class a: 3 training {0}, of which .*add {0}"),
+        (np.array([0] * 10 + [-1] * 10), "class a: each of its {0} is also there .*add {0}"),
+        (np.zeros(10, np.int64), "class a: all its {0} are equal.*add {0}"),
+    ],
+)
+def test_what_can_not_be_held_out_is_called_what_it_is(kind: InputKind, labels: np.ndarray, expected: str) -> None:
+    ids = np.ones(len(labels), np.uint64) if len(labels) > 3 else np.arange(1, 4, dtype=np.uint64)
+    with pytest.raises(DataError, match=expected.format(kind.things)):
+        hold_out("val", labels, ids, 0.1, 0, Names("a", kind.things))
 
 
 @dataclass(frozen=True)
