@@ -52,8 +52,9 @@ class FlipHorizontal(_Flip):
     _axis = 3
 
     def _mirrored(self, images: np.ndarray) -> np.ndarray:
-        """Returns images mirrored by words of 8, 4 or 2 pixels, whose bytes change places, too: that
-        is twice as fast as pixel by pixel.
+        """Returns images mirrored by words of 8, 4 or 2 pixels, whose bytes change places, too.
+
+        That is twice as fast as pixel by pixel.
         """
         size = math.gcd(images.shape[3], 8) if images.dtype == np.uint8 else 1
         if size == 1:
