@@ -95,7 +95,8 @@ def main(
                         scratch.publish()
     if prepared is None:
         return
-    for told in (prepared.values, contradictions_line(out, settings.contradicting), summary(prepared, out)):
+    contradictions = contradictions_line(out, settings.contradicting, form.kind.things)
+    for told in (prepared.values, contradictions, summary(prepared, out)):
         if told:
             say(f"prepare: {told}")
 

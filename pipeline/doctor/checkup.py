@@ -98,7 +98,7 @@ def look_at_images(params: Params, folders: Folders, findings: Findings, held: E
         if dataset is None:
             return None
         if not (wrong := change(dataset.manifest, prepare, params.source, folders)):
-            if line := contradictions_line(folders.data, prepare.contradicting):
+            if line := contradictions_line(folders.data, prepare.contradicting, dataset.manifest.kind.things):
                 findings.warning(line)
             return findings.attempt(look_at_prepared, dataset)
         findings.warning(f"{folders.data}: its {wrong}; looking at the source; `dvc repro prepare` makes it again")

@@ -41,7 +41,7 @@ of the source, and then files of the splits, that nobody holds.
     hold_out_sets.py  the same draw where classes are independent
     enough.py      whether classes have enough images for the splits, before any is decoded
     assign.py      the split of every image: the source's own, or held out
-    contradictions.py  pictures in several classes
+    contradictions.py  equal samples in several classes
     levels.py      the pixel levels of an image, counted
     statistics.py  mean and standard deviation of each channel, counted exactly
     write.py       a split written file by file, and the manifest

@@ -52,13 +52,13 @@ def _check_contradictions(pool: Pool, listing: Path) -> None:
     if not len(some := contradictory(pool)):
         return
     rows = write_contradictions(listing, pool, some)
-    picture, name, key = rows[0]
+    sample_id, name, key = rows[0]
     if pool.has_maps:
-        found, expected = f"{rows[1][2]} is the same picture with another mask", "one mask for a picture"
+        found, expected = f"{rows[1][2]} is the same image with another mask", "one mask for an image"
     else:
-        other = next(row for row in rows if row[0] == picture and row[1] != name)
-        found = f"class {name!r}, and {other[2]} is the same picture in {other[1]!r}"
-        expected = "one class for a picture"
+        other = next(row for row in rows if row[0] == sample_id and row[1] != name)
+        found = f"class {name!r}, and {other[2]} is equal to it, in {other[1]!r}"
+        expected = "one class for all that are equal"
     pool.clear()  # or the next run would not look at the corrected ones again
     fix = f"look at {listing}, or set prepare.contradicting: drop or keep"
     raise DataError(key, f"{found}; {len(some):,} {pool.form.kind.things} like these", expected=expected, fix=fix)

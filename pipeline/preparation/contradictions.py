@@ -1,4 +1,4 @@
-"""Pictures in several classes: images with equal pixels whose labels contradict each other."""
+"""Equal samples in several classes: their labels contradict each other."""
 
 from pathlib import Path
 from typing import Literal
@@ -54,13 +54,17 @@ def _in_several_sets(
     return several
 
 
-def contradictions_line(folder: Path, chosen: Contradicting) -> str | None:
-    """Returns a line about those that a prepared data set lists; None without any."""
+def contradictions_line(folder: Path, chosen: Contradicting, things: str) -> str | None:
+    """Returns a line about those that a prepared data set lists; None without any.
+
+    Args:
+        things: What samples are called.
+    """
     path = folder / CONTRADICTIONS
     if not path.exists():
         return None
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         ids = [line.split("\t", 1)[0] for line in file][1:]
     done = "left out" if chosen == "drop" else "kept"
-    found = f"{len(ids):,} images ({len(set(ids)):,} distinct pictures) have contradicting labels and were {done}"
+    found = f"{len(ids):,} {things} ({len(set(ids)):,} distinct) have contradicting labels and were {done}"
     return f"labels: {found}; see {path} (prepare.contradicting: keep, drop or refuse)"

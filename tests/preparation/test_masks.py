@@ -240,7 +240,7 @@ def test_equal_images_with_other_masks_contradict_each_other(tmp_path: Path) -> 
     saved(tmp_path / "masks/99.png", Image.open(tmp_path / "masks/01.png"))
     dataset = prepared(tmp_path, folder_row(tmp_path))
     assert "99.png" in (dataset.folder / "contradictions.tsv").read_text()
-    with pytest.raises(DataError, match=r"00\.png: 99\.png is the same picture with another mask; 2 images like these"):
+    with pytest.raises(DataError, match=r"00\.png: 99\.png is the same image with another mask; 2 images like these"):
         prepared(tmp_path, folder_row(tmp_path), contradicting="refuse")
     assert sum(prepared(tmp_path, folder_row(tmp_path), contradicting="drop").manifest.num_samples.values()) == 11
 

@@ -255,9 +255,9 @@ def test_contradicting_sets_are_listed_dropped_or_refused(project: Project, caps
     project.run(images, **settings)
     lines = (project.folder / "data/contradictions.tsv").read_text().splitlines()
     assert [line.split("\t")[1:] for line in lines] == [["class", "key"], ["a|b", "again"], ["b", "train/003"]]
-    assert "2 images (1 distinct pictures) have contradicting labels and were kept" in capsys.readouterr().err
+    assert "2 images (1 distinct) have contradicting labels and were kept" in capsys.readouterr().err
     assert sum(project.run(images, contradicting="drop", **settings).manifest.num_samples.values()) == 38
-    with pytest.raises(DataError, match=r"again: class 'a\|b', and train/003 is the same picture in 'b'"):
+    with pytest.raises(DataError, match=r"again: class 'a\|b', and train/003 is equal to it, in 'b'"):
         project.run(images, contradicting="refuse", **settings)
 
 
