@@ -18,7 +18,7 @@ from pipeline.core.errors import DataError, PipelineError, StoreError
 from pipeline.data.dataset import ImageDataset, split_fingerprint
 from pipeline.data.sample_ids import find_samples, sample_ids
 from pipeline.data.splits import UNLABELLED, SplitInMemory
-from pipeline.preparation.order import hold_out
+from pipeline.preparation.order import Names, hold_out
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.write import write_dataset
 from pipeline.views.operations.pad_crop import PadCrop
@@ -34,7 +34,7 @@ def some(split: SplitInMemory, rows: np.ndarray | list[int]) -> SplitInMemory:
 
 def held_out(labels: np.ndarray, ids: np.ndarray, fraction: float, seed: int, split: str = "val") -> np.ndarray:
     """Returns the rows that are held out."""
-    return np.flatnonzero(hold_out(split, labels, ids, fraction, seed, CLASSES))
+    return np.flatnonzero(hold_out(split, labels, ids, fraction, seed, Names(CLASSES, "images")))
 
 
 @pytest.fixture
