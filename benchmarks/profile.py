@@ -20,7 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.dump_overhead import Random, trained
 from benchmarks.measure import DeviceOption, report
-from benchmarks.step_cost import STEPS, Data, steps
+from benchmarks.step_cost import Data, steps
+from benchmarks.student_steps import STEPS
 from pipeline.core.config import load_row, load_rows, load_section
 from pipeline.core.errors import one_line_errors
 from pipeline.labelling.settings import DumpLabels

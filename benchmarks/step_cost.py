@@ -8,7 +8,6 @@ them, in work/step_cost. An online step has the teacher in the loop.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,9 +16,10 @@ import torch
 import typer
 from ruamel.yaml import YAML
 
-from benchmarks.measure import DeviceOption, in_turn, need_data, operations, report, synchronize
+from benchmarks.measure import DeviceOption, in_turn, need_data, operations, report
 from benchmarks.online import OnlineTask
 from benchmarks.photo_labels import anchored
+from benchmarks.student_steps import STEPS, endless
 from pipeline.core.config import load_params, load_table
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
@@ -38,7 +38,6 @@ from pipeline.training.trainer import Trainer
 from stages import dump_labels
 
 ROUNDS = 25
-STEPS = 10
 STORES, OWN_STORES = Path("data/dump_labels"), Path("work/step_cost")
 
 
@@ -134,15 +133,7 @@ def steps(row: TrainStudent, data: Data, online: bool = False) -> Callable[[], N
         trainer = Trainer(network.build(row.seed), task, row.fit, Workplace(Path(scratch), device, "bench"))
     trainer.model.train()
     trainer.state.precision = choose_precision(row.fit.precision, trainer.model, device)
-    batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
-
-    def train_some() -> None:
-        for _ in range(STEPS):
-            trainer.step(next(batches))
-            trainer.state.step %= task.steps_per_epoch
-        synchronize(device)
-
-    return train_some
+    return endless(trainer, task, row.fit.epochs, device)
 
 
 def milliseconds(seconds: float) -> float:

@@ -6,6 +6,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from benchmarks.measure import synchronize
@@ -60,13 +61,20 @@ def steps(
     # 3. The training, whose epochs do not end.
     trainer = Trainer(model, task, replace(row.fit, epochs=1_000_000), Workplace(folder, where, "bench"))
     trainer.begin_epoch()
-    batches = (batch for epoch in cycle(range(row.fit.epochs)) for batch in task.batches(epoch, 0))
+    return endless(trainer, task, row.fit.epochs, where)
+
+
+def endless(trainer: Trainer[Any], task: Any, epochs: int, device: torch.device) -> Callable[[], None]:
+    """Returns a function that trains for `STEPS` more steps, through the batches of some epochs
+    again and again.
+    """
+    batches = (batch for epoch in cycle(range(epochs)) for batch in task.batches(epoch, 0))
 
     def train_some() -> None:
         for _ in range(STEPS):
             trainer.step(next(batches))
             trainer.state.step %= task.steps_per_epoch
-        synchronize(where)
+        synchronize(device)
 
     return train_some
 

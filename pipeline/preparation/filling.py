@@ -36,10 +36,6 @@ class OutdatedFormError(Exception):
     """An error that another process has begun again in a wider form."""
 
 
-class ClearedError(PipelineError):
-    """An error that another process has cleared the pool: it has refused the data, or published."""
-
-
 @dataclass
 class Samples:
     """The samples of a source, read on from where the last ones ended: a source that is a table
@@ -95,11 +91,12 @@ class Filling:
     def pool(self) -> Pool | None:
         """Returns the pool; None where a piece is damaged, which is forgotten.
 
-        Nobody may be filling it. Raises ClearedError where another process has cleared it.
+        Nobody may be filling it. Raises PipelineError where another process has cleared it: it has
+        refused the data, or published.
         """
         if not self._folder.exists() and self._ranges():
             found = "another process has given up what was made ready here"
-            raise ClearedError(self._folder, found, fix="look at its message, then run the same command again")
+            raise PipelineError(self._folder, found, fix="look at its message, then run the same command again")
         pieces = [self._piece(one) for one in self._ranges()]
         if not all(piece.is_whole for piece in pieces):
             return None

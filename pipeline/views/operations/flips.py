@@ -59,7 +59,7 @@ class FlipHorizontal(_Flip):
         size = math.gcd(images.shape[3], 8) if images.dtype == np.uint8 else 1
         if size == 1:
             return super()._mirrored(images)
-        return images.view(f"u{size}")[..., ::-1].byteswap().view(np.uint8)
+        return np.ascontiguousarray(images).view(f"u{size}")[..., ::-1].byteswap().view(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
