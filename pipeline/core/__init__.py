@@ -5,6 +5,7 @@ array_files.py  the files of an array, looked at before anything of them is unpa
 shards.py    rows of an array, read chunk by chunk without Zarr's event loop
 zstd.py      Zarr's codec zstd, bounded; with arrays.py the only file that imports zarr
 bounds.py    numbers of params.yaml, each with both of its bounds
+allocation.py  what becomes of freed memory
 memory.py    the memory that this machine has, and what of it is free
 closure.py   the files that a script loads, from its imports alone
 command.py   a stage as a command

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from pipeline.core.allocation import keep_freed_memory
 from pipeline.core.errors import one_line_errors
 
 _AS_THEY_STAND: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -26,4 +27,5 @@ def stage_app(*mains: Callable[..., None]) -> typer.Typer:
 
 def run_stage(*mains: Callable[..., None]) -> None:
     """Runs a stage's `main`, or the one that the command line names, with the arguments there."""
+    keep_freed_memory()
     stage_app(*mains)()

@@ -34,19 +34,29 @@ class ShardedRows:
         self._chunk_shape = tuple(array.chunks)
         self._chunk_bytes = prod(self._chunk_shape) * array.dtype.itemsize
         self._chunks_in_shard = array.shards[0] // self._chunk_shape[0]
+        self._last: tuple[int, Shaped[np.ndarray, "rows ..."]] = -1, np.empty(0)
         self._indices: dict[int, tuple[Path, UInt64[np.ndarray, "chunks 2"]]] = {}
 
     def read(self, start: int, stop: int) -> Shaped[np.ndarray, "rows ..."]:
-        """Returns consecutive rows, in memory of their own or that of their one chunk."""
+        """Returns consecutive rows, in memory of their own."""
         size = self._chunk_shape[0]
         numbers = range(start // size, -(-stop // size))
-        if len(numbers) == 1:
-            return self._chunk(numbers[0])[start - numbers[0] * size : stop - numbers[0] * size]
+        if len(numbers) == 1 and stop - start == size:
+            return self._chunk(numbers[0])
         rows = np.empty((max(0, stop - start), *self._chunk_shape[1:]), self._array.dtype)
         for number in numbers:
             low, high = max(start, number * size), min(stop, (number + 1) * size)
-            rows[low - start : high - start] = self._chunk(number)[low - number * size : high - number * size]
+            chunk = self._chunk(number) if high - low == size else self._kept_chunk(number)
+            rows[low - start : high - start] = chunk[low - number * size : high - number * size]
         return rows
+
+    def _kept_chunk(self, number: int) -> Shaped[np.ndarray, "rows ..."]:
+        """Returns a chunk that is read in parts: the one that was read last is not read again."""
+        last, chunk = self._last  # of several threads that read, each takes both together
+        if number != last:
+            chunk = self._chunk(number)
+            self._last = number, chunk
+        return chunk
 
     def _chunk(self, number: int) -> Shaped[np.ndarray, "rows ..."]:
         shard, place = divmod(number, self._chunks_in_shard)

@@ -1,13 +1,10 @@
 """Opens splits within a memory budget: in memory where they fit, else on disk."""
 
-import ctypes
-
+from pipeline.core.allocation import share_arenas
 from pipeline.core.progress import say
 from pipeline.data.budget import MemoryBudget, in_megabytes
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.splits import Split
-
-_M_ARENA_MAX = -8  # malloc.h
 
 
 def open_splits(dataset: ImageDataset, budget: MemoryBudget, label_bytes: int) -> tuple[Split, Split]:
@@ -50,16 +47,4 @@ def open_for_blocks(dataset: ImageDataset, budget: MemoryBudget, block_rows: int
 def _begin_streaming(dataset: ImageDataset, budget: MemoryBudget, num_bytes: int) -> None:
     reason = f"more than three quarters of {budget}, so they are streamed from {dataset.folder}"
     say(f"{budget.where}: inputs take {in_megabytes(num_bytes):,.0f} MB, {reason}")
-    _share_arenas()
-
-
-def _share_arenas() -> None:
-    """Keeps glibc from holding freed memory back for each thread.
-
-    That is 80 MB of a peak of 290 otherwise: reading, decompressing and training are threads of
-    their own. Other C libraries do not do so, and have no such setting.
-    """
-    try:
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-    except (AttributeError, OSError, TypeError):
-        return
+    share_arenas()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pipeline.core.arrays
+import pipeline.core.shards
 from pipeline.core.arrays import ArrayGroup, ArrayLayout
 from pipeline.core.errors import StoreError
 
@@ -59,3 +60,13 @@ def test_a_chunk_that_was_never_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.zarr/x/c/0").unlink()
     with pytest.raises(StoreError, match="its file is lost"):
         ArrayGroup.open(tmp_path / "x.zarr", made_by="prepare").read_rows("x", 0, 1)
+
+
+def test_a_chunk_that_is_read_in_parts_is_unpacked_once(group: ArrayGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked, real = list[object](), pipeline.core.shards.unpack
+    monkeypatch.setattr(pipeline.core.shards, "unpack", lambda *of: (unpacked.append(of), real(*of))[1])
+    for start in range(0, 44, 4):
+        rows = group.read_rows("x", start, start + 4)
+        assert np.array_equal(rows, VALUES[start : start + 4])
+        rows[:] = -1  # the caller's own: the next rows of the chunk are as they were
+    assert len(unpacked) == 4
