@@ -32,6 +32,7 @@ inputs.py       kinds of samples that a new project may have, and the settings e
 new_project.py  a new project: this code in another folder
 announcement.py the lines that `make new` prints
 fitting.py      the defaults of a new project, fitted to its images and this machine
+columns.py      the columns of its table, where they have other names than the usual ones
 tasks.py        the task of a new project: the settings that fit what its labels are
 facts.py        the facts that decide what fits
 choice.py       a choice: settings, and a line about them

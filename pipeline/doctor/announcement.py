@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.doctor.fitting import Fitted
+from pipeline.doctor.inputs import INPUTS
 from pipeline.doctor.new_project import Created
 from pipeline.doctor.reporting import duration
 
@@ -24,9 +25,11 @@ def announce(created: Created) -> Iterator[str]:
         yield from (f"  {line}" for line in _times(fitted))
         yield from (f"  {choice.line}" for choice in fitted.choices)
     elif fitted:
+        others = ", ".join(f"INPUT={name}" for name in INPUTS if name != "image")
         yield f"warning: settings are not fitted: {fitted}"
         yield "  params.yaml has the defaults, made for Fashion-MNIST (54,000 training images, 28 x 28 pixels);"
-        yield f"  to have others, delete {target} and run the same command with images that can be read"
+        yield f"  to have others, delete {target} and run the command again with images that can be read"
+        yield f"  (samples of another kind: {others})"
     else:
         yield "Settings: the defaults, which were made for Fashion-MNIST"
     yield from (f"  {choice.line}" for choice in created.task)

@@ -14,6 +14,13 @@ from pipeline.preparation.sources import SOURCES
 #: Stores that hold any number of classes; others of an example may not fit other data.
 _FIT_ANY = ("dense_float16", "dense_uint8", "none")
 _WHY = "fits any number of classes"
+#: By the ending of a file's name the source of images that it is.
+_BY_ENDING = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".jsonl", ".ndjson"), "manifest"),
+    ".parquet": "parquet",
+    ".npz": "arrays",
+    ".tar": "webdataset",
+}
 #: The place of the settings of images, whose comments explain every key, in a project of others.
 EXPLAINED = "docs/params/images.yaml"
 
@@ -63,14 +70,27 @@ def source_for(name: str, source: str | None, path: str | None) -> str:
     Raises ConfigError where the source is one of other samples.
     """
     own = input_named(name)
+    if source is None and own.kind == "image":
+        return _source_of_images(path) or str(own.folder)
     if source is None:
-        is_table = name != "image" and path is not None and Path(path).suffix and not Path(path).is_dir()
+        is_table = path is not None and Path(path).suffix and not Path(path).is_dir()
         return own.table if is_table or own.folder is None else own.folder
     if source in SOURCES and SOURCES[source].input_kind != own.kind:
         fitting = [kind for kind, one in SOURCES.items() if one.input_kind == own.kind]
         found = f"{source}, whose samples are no {INPUT_KINDS[own.kind].things}"
         raise ConfigError("SOURCE (--source)", found, expected=", ".join(fitting), fix="or name another INPUT")
     return source
+
+
+def _source_of_images(path: str | None) -> str | None:
+    """Returns the source that is at a path by its name, or by its folders; None: of class
+    folders.
+    """
+    if path is None:
+        return None
+    if all((Path(path).expanduser() / name).is_dir() for name in ("images", "masks")):
+        return "masks"
+    return None if Path(path).is_dir() else _BY_ENDING.get(Path(path.lower().removesuffix(".gz")).suffix)
 
 
 def begin_with(own: Input, params: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline.core.closure import TOP
 from pipeline.core.config import edit_entry, load_params, load_section, write_settings
 from pipeline.core.errors import ConfigError, PipelineError, suggest
 from pipeline.doctor.choice import Choice, settings_of
+from pipeline.doctor.columns import columns_line, with_columns
 from pipeline.doctor.fitting import Fitted, fit_project
 from pipeline.doctor.inputs import begin_with, fit_shifts, general, input_named, source_for
 from pipeline.doctor.source import SourceLook
@@ -104,7 +105,9 @@ def create_project(target: Path, wanted: Wanted, minutes: float) -> Created:
         raise ConfigError(target, "is there already, and is not empty", expected="a new folder")
     own, task = input_named(wanted.input), wanted.task
     source = source_for(wanted.input, wanted.source, wanted.path)
-    row = row_for_task(_source_row(source, wanted.path, wanted.later), task)
+    given = _source_row(source, wanted.path, wanted.later)
+    named = with_columns(given, task)
+    row = row_for_task(named, task)
     # 1. Copy the code into a folder beside the target, so that a killed copy is not taken for a
     # project.
     partial = target.with_name(f"{target.name}.partial")
@@ -118,7 +121,7 @@ def create_project(target: Path, wanted: Wanted, minutes: float) -> Created:
     begin_with(own, params)
     edit_entry(params, "prepare.source", lambda _: row)
     write_settings(params, general(own, load_params(params)))
-    chosen = [*fit_task(task, load_params(params))]
+    chosen = [*(Choice(line, []) for line in columns_line(named, given)), *fit_task(task, load_params(params))]
     write_settings(params, settings_of(chosen))
     begun = None if own.kind == "image" else (own.params, _found_lines(params, row))
     fitted = _fit(params, row, minutes) if begun is None else None

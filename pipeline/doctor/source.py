@@ -219,8 +219,12 @@ class SourceLook:
         return counts
 
     def _class_counts(self) -> dict[str, int] | None:
-        """Returns the training images by class, without those that will be held out."""
-        return {name: self._by_split["train"][name] for name in self.class_names} if self._listing.is_whole else None
+        """Returns the training images by class, without those that will be held out; None where
+        that takes long: of masks all would be read.
+        """
+        if self.signal == "grid" or not self._listing.is_whole:
+            return None
+        return {name: self._by_split["train"][name] for name in self.class_names}
 
     def _firsts_seen(self, form: Form) -> dict[str, tuple[str, bool]]:
         states = {}

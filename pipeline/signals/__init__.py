@@ -43,8 +43,14 @@ __all__ = [
     "SignalKind",
     "StoredKind",
     "StoredSignal",
+    "figure_words",
     "signal_named",
 ]
+
+
+def figure_words(headline: str) -> str:
+    """Returns the name of a headline figure as messages have it; of another figure its own."""
+    return next((each.headline_words for each in SIGNALS.values() if each.headline == headline), headline)
 
 
 def signal_named(kind: SignalKind) -> Signal:

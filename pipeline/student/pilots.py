@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.core.files import read_json, write_json
 from pipeline.core.progress import say
+from pipeline.signals import figure_words
 from pipeline.training.recipe import FitSettings
 from pipeline.training.run import FitResult
 from pipeline.training.task import AnyBatch, Task, WrappedTask
@@ -59,7 +60,7 @@ class Pilot:
     @property
     def words(self) -> str:
         """The name of the figure by which pilots are compared."""
-        return self.figure or "accuracy"
+        return figure_words(self.figure or "accuracy")
 
 
 def pilot(place: Path, title: str, train: Callable[[Path], FitResult]) -> Pilot:

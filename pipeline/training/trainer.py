@@ -27,7 +27,7 @@ from pipeline.core.shortage import is_out_of_memory, memory_asked
 from pipeline.core.stopping import is_asked_to_stop
 from pipeline.models.faults import naming_faults
 from pipeline.models.precision import choose_precision, computing_in
-from pipeline.signals import SIGNALS
+from pipeline.signals import figure_words
 from pipeline.training.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.moving_average import MovingAverage
@@ -36,7 +36,6 @@ from pipeline.training.run import FitResult, RunState, Workplace
 from pipeline.training.task import AnyBatch, Task
 
 _DIVERGED = "lower its learning_rate in params.yaml"
-_WORDS = {signal.headline: signal.headline_words for signal in SIGNALS.values()}
 
 
 class Trainer(Generic[AnyBatch]):
@@ -206,7 +205,7 @@ class Trainer(Generic[AnyBatch]):
         self._save()
         say(
             f"{self.name}: epoch {state.epoch}/{self.settings.epochs}, train loss {train_loss:.4f}, "
-            f"val {_WORDS.get(figure, figure)} {value:.2%}, {state.seconds:.0f} s"
+            f"val {figure_words(figure)} {value:.2%}, {state.seconds:.0f} s"
         )
         if self._out_of_patience and state.epoch < self.settings.epochs:
             best = f"{state.best_value:.2%} of epoch {state.best_epoch + 1}"

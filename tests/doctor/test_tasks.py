@@ -197,6 +197,7 @@ def test_a_new_project_is_fitted_to_masks_and_passes_its_check_up(
     assert findings.counts["error"] == 0, out
     assert "labels: masks, a class for each pixel; of 60 images with a mask, every pixel is known" in out
     assert "disk: store cells" in out
+    assert "have less than" not in out  # classes are of pixels: no images were counted
     # Blended views have no map, which is found before anything is trained.
     for section in ("train_teacher", "dump_labels"):
         edit_entry(path, f"{section}.views.operations", lambda rows: [*rows, MIXUP])

@@ -156,12 +156,12 @@ def manifest_of_another_kind(here: Path) -> Source:
     return manifest(here, "", "t.xlsx")
 
 
-@reports("HERE/t.csv: no column 'label'; expected one of: path, labels (did you mean 'labels'?)")
+@reports("HERE/t.csv: no column 'label'; expected one of: path, labels (did you mean 'labels'?); set `label_column`")
 def manifest_without_its_column(here: Path) -> Source:
     return manifest(here, "path,labels\na.png,1\n")
 
 
-@reports("HERE/t.parquet: no column 'path'; expected one of: file, label")
+@reports("HERE/t.parquet: no column 'path'; expected one of: file, label; set `image_column`")
 def manifest_in_parquet_without_its_column(here: Path) -> Source:
     pq.write_table(pa.table({"file": ["a"], "label": ["b"]}), here / "t.parquet")
     return source("manifest", here / "t.parquet")

@@ -306,7 +306,7 @@ BAD_BYTES = {
     ),
     "not packed": ("a.csv.gz", b"text,label,split\na,sea,train\n", r"not a table \(not packed as \.gz, or cut off"),
     "no rows": ("a.csv", b"text,label,split\n", "no rows; expected a row for each text"),
-    "nothing": ("a.csv", b"", "no column 'text'"),
+    "nothing": ("a.csv", b"", "empty; expected a row of column names"),
     "a cell too many": ("a.csv", b"text,label,split\na,b,sea,train\n", "4 fields; expected 3"),
     "not JSON": ("a.jsonl", b"text\n", "not JSON"),
     "another file": ("a.xlsx", b"PK", r"ends in '\.xlsx'; expected a table in \.csv"),

@@ -83,6 +83,18 @@ def test_a_store_of_one_temperature_needs_no_trial(tmp_path: Path, capsys: pytes
     assert "temperature 3, the only one that its store serves" in capsys.readouterr().err
 
 
+def test_trials_of_another_signal_name_its_figure_as_a_training_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tried(temperature: float, folder: Path) -> FitResult:
+        return FitResult({}, {}, RunState(history=[{"val_miou": 0.5, "val_accuracy": 0.9, "val_nll": 1.0}]))
+
+    choose_temperature([1.0, 2.0], tried, num_samples=100, folder=tmp_path, name="x")
+    said = capsys.readouterr().err
+    assert "x: pilot at temperature 1: val mean IoU 50.00%, NLL 1.0000" in said
+    assert "of the best mean IoU, 50.00%" in said
+
+
 def test_each_trial_and_the_choice_are_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     choose(tmp_path, {1.0: 0.7, 2.0: 0.8})
     lines = capsys.readouterr().err.splitlines()

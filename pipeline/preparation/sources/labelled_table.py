@@ -1,7 +1,8 @@
 """A source that is a table: labels and splits in columns, counted in one pass."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +10,7 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.core.errors import SourceError
+from pipeline.core.errors import SourceError, suggest
 from pipeline.data.input_kinds import INPUT_KINDS
 from pipeline.data.signal_kinds import SignalKind
 from pipeline.preparation.sources.arrow import ParquetTable
@@ -104,12 +105,28 @@ class LabelledTable(Source):
             self.notes.add(remark, named[0], survey.split_sizes.total())
         return survey
 
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        """Raises SourceError, with the setting to correct, where the table lacks a column."""
+        there = column_names(Path(self.path))
+        if not there:
+            raise SourceError(self.path, "empty", expected="a row of column names, and one for each sample")
+        if lacking := [column for column in columns if column not in there]:
+            settings = {each.name: getattr(self, each.name) for each in fields(self) if "_column" in each.name}
+            named = [
+                name
+                for name, value in settings.items()
+                if lacking[0] in ([value] if isinstance(value, str) else value or ())
+            ]
+            fix = f"set `{named[0]}`" if named else ""
+            raise SourceError(self.path, f"no column {lacking[0]!r}", expected=suggest(lacking[0], there), fix=fix)
+
     def _split(self, name: object, where: str) -> str:
         return "train" if self.split_column is None else split_named(str(name).strip(), where)
 
     def _rows(self) -> Iterator[TableRow]:
         labels, own = self._labels, self.content_columns
         columns = [*own, *labels.names, *([self.split_column] if self.split_column else [])]
+        self._check_columns(columns)
         for where, cells in table_rows(Path(self.path), columns):
             content, rest = cells[: len(own)], list(cells[len(own) :])
             split = rest.pop() if self.split_column else None

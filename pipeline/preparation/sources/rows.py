@@ -153,6 +153,7 @@ class Rows(LabelledTable):
         if self.split_by and self.split_column:
             raise SourceError("split_by", "given beside `split_column`", expected="one of the two")
         labels, own = self._labels.names, self.content_columns
+        self._check_columns([*own, *self._used])
         for where, cells in table_rows(Path(self.path), [*own, *self._used]):
             label = self._labels.label(cells[len(own) : len(own) + len(labels)])
             if self.positive:
