@@ -12,10 +12,14 @@ from PIL import Image, ImageOps
 
 
 def main(image: str, file: str = "model.onnx") -> None:
-    session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
+    session = network(file)
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     channels, height, width = about["image_shape"]
-    picture = ImageOps.exif_transpose(Image.open(image))  # from here as the images were that it learned from
+    try:
+        with Image.open(image) as opened:
+            picture = ImageOps.exif_transpose(opened)  # from here as the images were that it learned from
+    except (OSError, ValueError, SyntaxError) as error:
+        sys.exit(f"{image}: not an image, or a damaged one ({error})")
     if picture.mode.startswith("I"):  # 16 bits
         picture = Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif picture.has_transparency_data:
@@ -36,12 +40,21 @@ def main(image: str, file: str = "model.onnx") -> None:
         drawn = Image.fromarray(classes.astype(np.uint8 if len(logits) <= 256 else np.uint16))
         if len(logits) <= 256:
             drawn.putpalette((np.arange(256)[:, None] * (83, 149, 211) % 256).astype(np.uint8).tobytes())
-        drawn.save(target := Path(image).with_name(f"{Path(image).stem}_classes.png"))
+        drawn.save(target := Path(f"{Path(image).stem}_classes.png"))  # here: beside the image it would be another one
         print(f"{target}: the number of the class at each pixel, {width} x {height}")
         return
     probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     for index in probs.argsort()[::-1][:5]:
         print(f"{probs[index]:7.2%}  {about['class_names'][index]}")
+
+
+def network(file: str) -> onnxruntime.InferenceSession:
+    """Returns the network in a file beside this script, or at a path."""
+    found = [path for path in (Path(__file__).parent / file, Path(file)) if path.is_file()]
+    if not found:
+        beside = ", ".join(sorted(path.name for path in Path(__file__).parent.glob("*.onnx")))
+        sys.exit(f"no file {file}; expected one of those beside this script: {beside}")
+    return onnxruntime.InferenceSession(found[0])
 
 
 if __name__ == "__main__":

@@ -18,13 +18,22 @@ _NO_VALUE = ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "none
 
 
 def main(row: Mapping[str, Any], file: str = "model.onnx") -> None:
-    session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
+    session = network(file)
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     columns = about["input"]["columns"]
     if unknown := [name for name in row if name not in [column["name"] for column in columns]]:
         sys.exit(f"no column {unknown[0]!r}; expected {', '.join(column['name'] for column in columns)}")
     codes = [code_of(column, row.get(column["name"])) for column in columns]  # one that is not given is missing
     show(about, session.run(["logits"], {"codes": np.array([codes], np.int32)})[0][0])
+
+
+def network(file: str) -> onnxruntime.InferenceSession:
+    """Returns the network in a file beside this script, or at a path."""
+    found = [path for path in (Path(__file__).parent / file, Path(file)) if path.is_file()]
+    if not found:
+        beside = ", ".join(sorted(path.name for path in Path(__file__).parent.glob("*.onnx")))
+        sys.exit(f"no file {file}; expected one of those beside this script: {beside}")
+    return onnxruntime.InferenceSession(found[0])
 
 
 def code_of(column: Mapping[str, Any], cell: object) -> int:

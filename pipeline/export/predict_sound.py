@@ -14,10 +14,19 @@ import soundfile
 
 
 def main(sound: str, file: str = "model.onnx") -> None:
-    session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
+    session = network(file)
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     samples = fit(read(sound, about["input"]["rate_hz"]), about["input_shape"][0], about["input"].get("crop"))
     show(about, session.run(["logits"], {"samples": samples[None]})[0][0])
+
+
+def network(file: str) -> onnxruntime.InferenceSession:
+    """Returns the network in a file beside this script, or at a path."""
+    found = [path for path in (Path(__file__).parent / file, Path(file)) if path.is_file()]
+    if not found:
+        beside = ", ".join(sorted(path.name for path in Path(__file__).parent.glob("*.onnx")))
+        sys.exit(f"no file {file}; expected one of those beside this script: {beside}")
+    return onnxruntime.InferenceSession(found[0])
 
 
 def show(about: dict[str, Any], logits: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 
 def main(text: str, file: str = "model.onnx") -> None:
-    session = onnxruntime.InferenceSession(Path(__file__).with_name(file))
+    session = network(file)
     about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     tokenizer = Tokenizer.from_file(str(Path(__file__).with_name("tokenizer.json")))
     tokenizer.no_padding()
@@ -27,6 +27,15 @@ def main(text: str, file: str = "model.onnx") -> None:
     cut = tokenizer.encode(words, is_pretokenized=True, add_special_tokens=False)
     tokens = [number + 1 for number in cut.ids][: about["input"]["max_tokens"]]  # 0 is no token
     show(about, session.run(["logits"], {"tokens": np.array([tokens or [0]], np.int64)})[0][0])
+
+
+def network(file: str) -> onnxruntime.InferenceSession:
+    """Returns the network in a file beside this script, or at a path."""
+    found = [path for path in (Path(__file__).parent / file, Path(file)) if path.is_file()]
+    if not found:
+        beside = ", ".join(sorted(path.name for path in Path(__file__).parent.glob("*.onnx")))
+        sys.exit(f"no file {file}; expected one of those beside this script: {beside}")
+    return onnxruntime.InferenceSession(found[0])
 
 
 def show(about: dict[str, Any], logits: np.ndarray) -> None:
@@ -47,7 +56,11 @@ def read(text: str) -> str:
         return sys.stdin.read()
     try:
         return Path(text).read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        sys.exit(f"{text}: not UTF-8")
     except (OSError, ValueError):  # no file's name
+        if text.endswith(".txt") and len(text.split()) == 1:
+            sys.exit(f"no file {text}")
         return text
 
 

@@ -236,6 +236,21 @@ def test_the_example_says_how_to_use_it(exported: Path, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_the_example_takes_a_network_by_its_path_and_refuses_what_is_no_image(
+    exported: Path, test_split: SplitInMemory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = exported / "data/export/small"
+    main = runpy.run_path(str(folder / "predict.py"))["main"]
+    Image.fromarray(test_split.inputs[0, 0].numpy()).save(tmp_path / "digit.png")
+    main(str(tmp_path / "digit.png"), str(folder / "model_int8.onnx"))
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    whole = (tmp_path / "digit.png").read_bytes()
+    for name, content in (("list.png", b"path,label"), ("cut.png", whole[: len(whole) // 2])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SystemExit, match=rf"{name}: not an image, or a damaged one \("):
+            main(str(tmp_path / name))
+
+
 def shift(monkeypatch: pytest.MonkeyPatch, file: str, by: float) -> None:
     """Shifts the logits of one file."""
     real = measure.run_onnx

@@ -127,17 +127,20 @@ def test_what_is_trained_in_int8_is_what_the_file_computes(exported: Exported, t
 
 
 def test_the_example_prints_the_share_of_each_class_and_draws_them(
-    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Image.fromarray(TEST.inputs[3, 0].numpy()).save(tmp_path / "scene.png")
-    runpy.run_path(str(exported.folder / "predict.py"))["main"](str(tmp_path / "scene.png"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(TEST.inputs[3, 0].numpy()).save(tmp_path / "images/scene.png")
+    runpy.run_path(str(exported.folder / "predict.py"))["main"]("images/scene.png")
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["scene.png"]  # else prepare finds another image
     with torch.no_grad():
         classes = exported.model(TEST.inputs[3:4]).argmax(dim=1)[0].numpy()
     *shares, last = capsys.readouterr().out.splitlines()
     count = {name: int((classes == number).sum()) for number, name in enumerate(NAMES)}
     ranked = sorted((name for name in NAMES if count[name]), key=lambda name: -count[name])
     assert shares == [f"{count[name] / 64:7.2%}  {name}" for name in ranked]
-    assert last == f"{tmp_path}/scene_classes.png: the number of the class at each pixel, 8 x 8"
+    assert last == "scene_classes.png: the number of the class at each pixel, 8 x 8"
     with Image.open(tmp_path / "scene_classes.png") as drawn:
         assert drawn.mode == "P"
         assert np.array_equal(np.asarray(drawn), classes)

@@ -1,6 +1,9 @@
 """Exported scripts make of a sample what preparing makes of it, and print answers alike."""
 
 import inspect
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import soundfile
 
 from pipeline.data.row_columns import Columns
-from pipeline.export import predict_row, predict_sound, predict_text
+from pipeline.export import predict, predict_row, predict_sound, predict_text
 from pipeline.preparation.sound_files import read_sound
 from pipeline.preparation.sounds import SoundForm
 
@@ -17,6 +20,26 @@ from pipeline.preparation.sounds import SoundForm
 def test_scripts_that_stand_alone_print_answers_by_the_same_lines() -> None:
     sources = [inspect.getsource(script.show) for script in (predict_row, predict_sound, predict_text)]
     assert sources[1:] == sources[:-1]
+    sources = [inspect.getsource(script.network) for script in (predict, predict_row, predict_sound, predict_text)]
+    assert sources[1:] == sources[:-1]
+
+
+def test_a_network_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    shutil.copy(predict_row.__file__, tmp_path / "predict.py")
+    (tmp_path / "model.onnx").touch()
+    done = subprocess.run(
+        [sys.executable, "predict.py", "age=3", "model8.onnx"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "no file model8.onnx; expected one of those beside this script: model.onnx\n"
+
+
+def test_a_text_file_that_can_not_be_read_is_not_taken_for_the_text(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
+    for name, reason in (("latin.txt", "not UTF-8"), ("lettr.txt", "no file")):
+        with pytest.raises(SystemExit, match=reason):
+            predict_text.read(str(tmp_path / name))
+    assert predict_text.read("see letter.txt") == "see letter.txt"
 
 
 @pytest.mark.parametrize(
