@@ -1,6 +1,7 @@
 """A stage as a command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -21,11 +22,18 @@ def stage_app(*mains: Callable[..., None]) -> typer.Typer:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     for main in mains:
         settings = _AS_THEY_STAND if "words" in signature(main).parameters else None
-        app.command(context_settings=settings)(one_line_errors()(main))  # inside, because typer handles Ctrl-C itself
+        app.command(context_settings=settings)(_as_stage()(main))  # inside, because typer handles Ctrl-C itself
     return app
 
 
 def run_stage(*mains: Callable[..., None]) -> None:
     """Runs a stage's `main`, or the one that the command line names, with the arguments there."""
-    keep_freed_memory()
     stage_app(*mains)()
+
+
+@contextmanager
+def _as_stage() -> Iterator[None]:
+    """Runs what is the work of a process: its memory is its own, and its faults end it."""
+    keep_freed_memory()
+    with one_line_errors():
+        yield
