@@ -18,7 +18,7 @@ in export/predict.py and in doctor/. Nothing between them asks what a sample is.
     formats.py        image files by their names and first bytes, and what else a file may be
     images.py         how inputs lie on disk: as numbers, or as encoded files of images
     input_kinds.py    the kinds of inputs, in a table
-    jpeg_header.py    the size of a small JPEG file, by its header
+    jpeg_header.py    the size of a plain JPEG file, by its header
     manifest.py       DatasetManifest: the facts about the data set as a whole
     map_files.py      maps of classes on disk
     opening.py        opens splits in memory or on disk, as the budget decides

@@ -41,6 +41,7 @@ UPRIGHT = {  # how an image is turned, by its EXIF orientation
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _MANY_PIXELS = 1 << 13
+_SCALES = (1, 2, 4, 8)
 
 # PIL warns of damaged EXIF, which does no harm, and only warns of images somewhat too large. The
 # filters are for all threads, because a thread can't have its own.
@@ -122,9 +123,11 @@ def decode(
         pixels = found if len(found) == channels else _array(_plain(_image(found), channels))
         assert out is None, "pixels have a place already"
         return fit(pixels, size) if size else pixels
-    if (plain := plain_size(found)) and size in (None, plain):
+    if whole := plain_size(found):
         with suppress(ValueError):  # damaged: below it is said how
-            return _array(_plain(Image.frombytes("RGB", plain[::-1], found, "jpeg", "RGB", ""), channels), out)
+            picture, extent = _at_once(found, whole, size or whole)
+            picture = _plain(picture, channels)
+            return _array(_fitted(picture, size, extent) if size else picture, out)
     image = open_image(found)
     try:
         extent = _draft(image, size) if size and isinstance(image, JpegImageFile) else image.size
@@ -187,6 +190,15 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
 
 def _is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES or image.mode.startswith("I;16")
+
+
+def _at_once(content: bytes, whole: tuple[int, int], size: tuple[int, int]) -> tuple[Image.Image, tuple[float, float]]:
+    """Returns what PIL's decoder makes of a JPEG file whose header is known, as `_draft` has it."""
+    fits = min(whole[0] // size[0], whole[1] // size[1])
+    scale = max(each for each in _SCALES if each <= max(1, fits))
+    drafted = (-(-whole[1] // scale), -(-whole[0] // scale))
+    image = Image.frombytes("RGB", drafted, content, "jpeg", "RGB", "", scale, 0)
+    return image, (whole[1] / scale, whole[0] / scale)
 
 
 def _draft(image: JpegImageFile, size: tuple[int, int]) -> tuple[float, float]:

@@ -434,14 +434,13 @@ NOT_PLAIN = {
     "grey": packed(SMALL.convert("L"), "JPEG"),
     "CMYK": packed(SMALL.convert("CMYK"), "JPEG"),
     "with a profile": packed(SMALL, "JPEG", icc_profile=b"profile"),
-    "large": packed(SMALL.resize((128, 65)), "JPEG"),
     "PNG": packed(SMALL),
 }
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [*PLAIN, *NOT_PLAIN])
-def test_small_jpeg_files_have_the_pixels_that_pil_makes_of_any(
+def test_plain_jpeg_files_have_the_pixels_that_pil_makes_of_any(
     name: str, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (PLAIN | NOT_PLAIN)[name]
@@ -451,9 +450,27 @@ def test_small_jpeg_files_have_the_pixels_that_pil_makes_of_any(
     np.testing.assert_array_equal(found, decode(content, channels))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("length", [3, 19, 200, 500])
-def test_a_small_jpeg_file_that_is_cut_short_is_refused_as_any_is(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = PLAIN["baseline"][:length]
+@pytest.mark.parametrize("size", [None, (375, 501), (300, 500), (187, 224), (47, 48), (32, 500), (600, 600)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_plain_jpeg_has_the_pixels_that_pil_makes_of_any_at_every_scale(
+    size: tuple[int, int] | None, progressive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = Image.fromarray(RNG.integers(0, 256, (375, 501, 3), np.uint8))
+    content = packed(noise, "JPEG", progressive=progressive)
+    assert plain_size(content) == (375, 501)
+    assert len(content) > 1 << 16  # PIL gives it to its decoder in pieces
+    found = decode(content, 3, size)
+    monkeypatch.setattr(decoding, "plain_size", lambda content: None)
+    np.testing.assert_array_equal(found, decode(content, 3, size))
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize("share", [0.005, 0.03, 0.3, 0.8, 0.98])
+def test_a_plain_jpeg_file_that_is_cut_short_is_refused_as_any_is(
+    name: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = PLAIN["baseline"] if name == "small" else packed(SMALL.resize((500, 375)), "JPEG", quality=98)
+    content = whole[: int(len(whole) * share)]
     with pytest.raises(DecodeError) as found:
         decode(content, 3)
     monkeypatch.setattr(decoding, "plain_size", lambda content: None)
