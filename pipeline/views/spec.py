@@ -23,6 +23,7 @@ from pipeline.views.operations.mixing import Mixing, next_in_ring
 
 _MOST_OPERATIONS = 100
 _SLOTS = 2  # of four random words, for each operation
+_CACHED_BYTES = 1 << 19  # of samples that a thread renders together
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -157,12 +158,43 @@ def render(
     Where the spec mixes, it takes the partners and their draws, too.
     """
     draws = draws.to(images.device)
+    if partner_draws is not None:
+        partner_draws = partner_draws.to(images.device)
+    if (count := _together(images)) >= len(images):
+        return _render(images, draws, spec, partner_images, partner_draws)
+    views = torch.empty_like(images)
+    for start in range(0, len(images), count):
+        some = slice(start, start + count)
+        partners = (None if each is None else each[some] for each in (partner_images, partner_draws))
+        views.numpy()[some] = _render(images[some], draws[some], spec, *partners).numpy()
+    return views
+
+
+def _together(images: torch.Tensor) -> int:
+    """Returns how many samples are rendered together: on a processor as many as its caches hold.
+
+    Of 128 images of 224 x 224 one takes 0.04 ms by 6 and 0.09 all at once where they are shifted
+    and mirrored, 0.8 and 2.3 ms where they are cropped and resized, 0.2 and 1.3 ms where they are
+    mixed.
+    """
+    if images.device.type != "cpu":
+        return len(images)
+    return max(1, _CACHED_BYTES * max(2, torch.get_num_threads()) // (images[:1].nbytes or 1))
+
+
+def _render(
+    images: torch.Tensor,
+    draws: torch.Tensor,
+    spec: ViewSpec,
+    partner_images: torch.Tensor | None,
+    partner_draws: torch.Tensor | None,
+) -> torch.Tensor:
     view = _augment(images, draws, spec)
     if spec.mixing is None:
         return view
     assert partner_images is not None, "views are mixed of two images"
     assert partner_draws is not None, "each with its own draws"
-    partners = _augment(partner_images, partner_draws.to(images.device), spec)
+    partners = _augment(partner_images, partner_draws, spec)
     return spec.mixing.mix(view, partners, spec.split_draws(draws)[-1])
 
 

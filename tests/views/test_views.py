@@ -14,6 +14,7 @@ from scipy.special import betaincinv
 from pipeline.core.errors import ConfigError
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.splits import SplitInMemory
+from pipeline.views import spec as views_spec
 from pipeline.views.operations import OPERATIONS
 from pipeline.views.operations.mixing import partner_shares
 from pipeline.views.spec import ViewSpec, own_shares, render
@@ -177,6 +178,18 @@ def test_random_words_become_the_same_numbers_in_every_version() -> None:
 def test_the_view_of_a_sample_does_not_depend_on_the_batch_around_it(last: str, rows: list[int]) -> None:
     split, spec = make_split(16, shape=(3, 13, 10)), spec_of(*ALL[last])
     assert torch.equal(rendered(split, spec, 4, rows), rendered(split, spec, 4)[rows])
+
+
+@pytest.mark.parametrize("last", MIXING)
+def test_large_images_are_rendered_a_few_at_a_time_to_the_same_views(
+    last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, spec = make_split(11, shape=(3, 40, 32)), spec_of(*ALL[last])
+    together, seen, real = rendered(split, spec, 1), list[int](), views_spec._render
+    monkeypatch.setattr(views_spec, "_CACHED_BYTES", 2 * 3 * 40 * 32)
+    monkeypatch.setattr(views_spec, "_render", lambda images, *args: seen.append(len(images)) or real(images, *args))
+    assert torch.equal(rendered(split, spec, 1), together)
+    assert seen == [4, 4, 3]
 
 
 def test_the_number_of_threads_does_not_count() -> None:
