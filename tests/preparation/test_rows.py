@@ -284,6 +284,16 @@ def test_bad_tables_are_a_line(name: str, tmp_path: Path) -> None:
     assert len(str(caught.value)) <= 500
 
 
+def test_columns_that_can_not_be_told_apart_or_have_no_name_are_a_line(tmp_path: Path) -> None:
+    twice = csv_of(tmp_path, plain_rows(), ("age", "age", "label"))
+    with pytest.raises(SourceError, match="two columns 'age'; expected different names"):
+        prepared(tmp_path, twice)
+    numbered = csv_of(tmp_path, [[number, *row] for number, row in enumerate(plain_rows())], ("", *HEADER))
+    with pytest.raises(SourceError, match=r'a column without a name.*`leave_out: \[""\]`'):
+        prepared(tmp_path, numbered)
+    assert prepared(tmp_path, numbered, leave_out=[""]).manifest.image_shape == [2]
+
+
 def test_a_class_in_test_alone_is_refused(tmp_path: Path) -> None:
     rows = [[*row, "train"] for row in plain_rows()] + [[1, "A", "perhaps", "test"]]
     with pytest.raises(SourceError, match="'perhaps' is in 'test' but not in 'train'"):

@@ -76,12 +76,12 @@ def folder_with_an_empty_class_in_a_split(here: Path) -> Source:
     return folder(here, "train/a/1.png", "train/b/1.png", empty="train/c")
 
 
-@reports("HERE: only one class, 'a'; expected images of at least two classes")
+@reports("HERE: only one class, 'a'; expected at least two classes")
 def folder_with_one_class(here: Path) -> Source:
     return folder(here, "a/1.png", "a/2.png")
 
 
-@reports("HERE: no labelled training image; expected images of at least two classes")
+@reports("HERE: no labelled training image; expected at least two classes")
 def folder_of_unlabelled_images(here: Path) -> Source:
     return folder(here, "_unlabelled/1.png")
 
@@ -167,7 +167,7 @@ def manifest_in_parquet_without_its_column(here: Path) -> Source:
     return source("manifest", here / "t.parquet")
 
 
-@reports("HERE/t.csv: no rows; expected a row for each image, below a row of column names")
+@reports("HERE/t.csv: no rows; expected images, one a line, below a line of column names")
 def manifest_without_rows(here: Path) -> Source:
     return manifest(here, "path,label\n")
 
@@ -418,9 +418,7 @@ def parquet_with_fractions_for_labels(here: Path) -> Source:
     return parquet(here, {"image": [b"1"], "label": [0.5]})
 
 
-@reports(
-    "HERE: only one class, '0'; expected images of at least two classes; labels such as -1, nan and None stand for none: *"
-)
+@reports("HERE: only one class, '0'; expected at least two classes; labels such as -1, nan and None stand for none: *")
 def parquet_with_minus_one_and_no_names(here: Path) -> Source:
     return parquet(here, {"image": [b"1", b"2"], "label": [0, -1]})
 

@@ -305,11 +305,22 @@ BAD_BYTES = {
         r"not a table \(not packed as \.gz, or cut off",
     ),
     "not packed": ("a.csv.gz", b"text,label,split\na,sea,train\n", r"not a table \(not packed as \.gz, or cut off"),
-    "no rows": ("a.csv", b"text,label,split\n", "no rows; expected a row for each text"),
-    "nothing": ("a.csv", b"", "empty; expected a row of column names"),
+    "no rows": ("a.csv", b"text,label,split\n", "no rows; expected texts, one a line"),
+    "nothing": ("a.csv", b"", "empty; expected a line of column names"),
     "a cell too many": ("a.csv", b"text,label,split\na,b,sea,train\n", "4 fields; expected 3"),
     "not JSON": ("a.jsonl", b"text\n", "not JSON"),
     "another file": ("a.xlsx", b"PK", r"ends in '\.xlsx'; expected a table in \.csv"),
+    "other signs between cells": (
+        "a.csv",
+        b"text;label\na;sea\n",
+        "one column, 'text;label'; expected cells between commas",
+    ),
+    "two columns of one name": ("a.csv", b"text,label,split,label\na,sea,train,b\n", "two columns 'label'"),
+    "half of a sign in a class": (
+        "a.jsonl",
+        b'{"text": "a", "label": "sea", "split": "train"}\n{"text": "a", "label": "\\ud800", "split": "train"}\n',
+        "a name that is not UTF-8",
+    ),
     "no quote at the end": ("a.csv", b'text,label,split\n"a,sea,train\n', "not a table"),
 }
 

@@ -68,7 +68,11 @@ def check_name(name: str, where: object = "") -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        try:
+            found = name.encode("utf-8", "surrogateescape")  # the bytes of a file's name
+        except UnicodeEncodeError:
+            found = name.encode("utf-8", "surrogatepass")  # half of a sign, as JSON can write it
+        shown = found.decode("utf-8", "backslashreplace")
         place = f"{where}: {shown}" if where else shown
         raise SourceError(place, "a name that is not UTF-8", fix="rename it (`convmv` renames many)") from None
 

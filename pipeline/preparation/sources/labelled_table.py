@@ -23,6 +23,7 @@ from pipeline.preparation.sources.table_rows import column_names, is_parquet, ne
 
 SPLIT_COLUMNS = frozenset(["split", "set", "subset", "partition", "part", "fold", "usage"])
 LABEL_COLUMN = "label"
+_OTHER_SIGNS = ";,|\t"  # that may stand between cells instead
 TableRow = tuple[str, tuple[object, ...], object, object]  # its place, then its content, label and split
 
 
@@ -96,7 +97,7 @@ class LabelledTable(Source):
             survey.add(self._split(split, where), label, reader, where)
         if not survey.split_sizes:
             raise SourceError(
-                self.path, "no rows", expected=f"a row for each {thing.thing}, below a row of column names"
+                self.path, "no rows", expected=f"{thing.things}, one a line, below a line of column names"
             )
         if self.split_column is None and (
             named := [name for name in column_names(Path(self.path)) if name.lower() in SPLIT_COLUMNS]
@@ -109,7 +110,7 @@ class LabelledTable(Source):
         """Raises SourceError, with the setting to correct, where the table lacks a column."""
         there = column_names(Path(self.path))
         if not there:
-            raise SourceError(self.path, "empty", expected="a row of column names, and one for each sample")
+            raise SourceError(self.path, "empty", expected="a line of column names, and one for each sample")
         if lacking := [column for column in columns if column not in there]:
             settings = {each.name: getattr(self, each.name) for each in fields(self) if "_column" in each.name}
             named = [
@@ -117,8 +118,14 @@ class LabelledTable(Source):
                 for name, value in settings.items()
                 if lacking[0] in ([value] if isinstance(value, str) else value or ())
             ]
+            if len(there) == 1 and any(sign in there[0] for sign in _OTHER_SIGNS):
+                raise SourceError(
+                    self.path, f"one column, {there[0]!r}", expected="cells between commas (.csv) or tabs (.tsv)"
+                )
             fix = f"set `{named[0]}`" if named else ""
             raise SourceError(self.path, f"no column {lacking[0]!r}", expected=suggest(lacking[0], there), fix=fix)
+        if twice := [column for column in columns if there.count(column) > 1]:
+            raise SourceError(self.path, f"two columns {twice[0]!r}", expected="different names", fix="rename one")
 
     def _split(self, name: object, where: str) -> str:
         return "train" if self.split_column is None else split_named(str(name).strip(), where)

@@ -97,12 +97,16 @@ class Rows(LabelledTable):
         if unknown := [name for name in (*self.leave_out, *given) if name not in there]:
             raise SourceError(self.path, f"no column {unknown[0]!r}", expected=suggest(unknown[0], there))
         names = [*self._own_columns, *(name for table in tables for name in table.columns)]
+        self._check_columns(self._own_columns)
         if twice := [name for name in names if names.count(name) > 1]:
             found = f"column {twice[0]!r} is in two tables"
             raise SourceError(self.path, found, expected="different names", fix="put it into `leave_out`")
         if barred := [name for name in given if name not in names]:
             found = f"{barred[0]!r} is among `columns`, and has labels or splits, or is left out"
             raise SourceError(self.path, found, expected="one of the two")
+        if "" in names and "" not in given:
+            found = "a column without a name: perhaps numbers of rows, which would be learned from"
+            raise SourceError(self.path, found, fix='name it, or set `leave_out: [""]`')
         if not names:
             raise SourceError(self.path, f"no columns but {listed(self._used)}", expected="some to make rows of")
         return {name: given.get(name) for name in names}

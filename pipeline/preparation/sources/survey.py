@@ -78,7 +78,7 @@ class Survey:
             only = f"only one class, {next(iter(trained))!r}" if trained else "no labelled training image"
             fix = "labels such as -1, nan and None stand for none: if one is a class, name all in `classes`"
             fix = fix if self.no_labels else ""
-            raise SourceError(where, only, expected="images of at least two classes", fix=fix)
+            raise SourceError(where, only, expected="at least two classes", fix=fix)
 
     def _check_trained_several(self, where: object) -> None:
         if self.counts["train", None] == self.split_sizes["train"]:
