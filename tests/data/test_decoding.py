@@ -464,6 +464,15 @@ def test_a_large_plain_jpeg_has_the_pixels_that_pil_makes_of_any_at_every_scale(
     np.testing.assert_array_equal(found, decode(content, 3, size))
 
 
+def test_files_that_are_decoded_in_turn_have_their_own_pixels() -> None:
+    sizes = [(30, 20), (30, 20), (1200, 1000), (30, 20), (64, 64)]
+    images = [Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+    files = [packed(image, "JPEG") for image in images]
+    alone = [np.asarray(Image.open(io.BytesIO(file))).transpose(2, 0, 1) for file in files]
+    for found, expected in zip([decode(file, 3) for file in files], alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("name", ["small", "large"])
 @pytest.mark.parametrize("share", [0.005, 0.03, 0.3, 0.8, 0.98])
 def test_a_plain_jpeg_file_that_is_cut_short_is_refused_as_any_is(
