@@ -10,6 +10,7 @@ embeddings.py   rows of embeddings: bytes, and students that learn from them
 findings.py     prints findings line by line, and counts them
 folders.py      the folders that are looked into
 params.py       params.yaml as a whole: every section and row, and every fault in them
+devices.py      whether this machine has the devices that stages compute with
 dag.py          dvc.yaml and params.yaml, as DVC reads them
 grid_task.py    the settings of a new project whose pixels have classes
 images.py       a look at the prepared images, and what a look holds

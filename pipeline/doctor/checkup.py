@@ -10,6 +10,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.data.dataset import ImageDataset
 from pipeline.doctor.changes import change
 from pipeline.doctor.dag import check_dag
+from pipeline.doctor.devices import check_devices
 from pipeline.doctor.embeddings import embedding_bytes, find_features
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.folders import Folders
@@ -58,6 +59,7 @@ def _check_up(path: Path, folders: Folders, findings: Findings, held: ExitStack,
     params = read_params(path, findings)
     if not findings.counts["error"]:
         findings.attempt(check_dag, path)
+    lacking = check_devices(params, findings)
     # 2. The images, and whether they fit into memory and suffice for the schedules.
     look = look_at_images(params, folders, findings, held)
     if look is None:
@@ -69,7 +71,7 @@ def _check_up(path: Path, folders: Folders, findings: Findings, held: ExitStack,
     dump = params.get(DumpLabels)
     if dump is None:
         return
-    asks_teacher = look.seconds is None and not quick
+    asks_teacher = look.seconds is None and not quick and "dump_labels" not in lacking
     anchor_views = wanted_first_views(params.encodings, dump.num_views)
     known = teacher_labels(dump, look, folders, findings, anchor_views) if asks_teacher else None
     stores = plan_stores(params, dump, look, findings, known)

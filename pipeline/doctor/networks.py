@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError, placed
+from pipeline.doctor.devices import find_device
 from pipeline.doctor.findings import Findings
 from pipeline.doctor.images import Look
 from pipeline.doctor.labels import LabelStore
@@ -25,7 +26,6 @@ from pipeline.labelling.settings import DumpLabels
 from pipeline.labelling.temporary import temporary_folder
 from pipeline.models import Classifier, count_parameters, is_fitted_at_once, read_class_names
 from pipeline.models.answers import SOME
-from pipeline.models.devices import choose_device
 from pipeline.models.forms import has_maps
 from pipeline.models.predict import predict_logits
 from pipeline.signals.chance import ENOUGH
@@ -79,7 +79,7 @@ class NetworkCheck(ABC):
 
     def run(self, findings: Findings) -> ImageSeconds | None:
         """Reports what the network is and its speed; returns None where it can't be used."""
-        device = findings.attempt(choose_device, self.settings.device)
+        device = findings.attempt(find_device, self.settings.device, self.where)
         return findings.attempt(self._try, device, findings)
 
     def _try(self, device: torch.device | None, findings: Findings) -> ImageSeconds | None:

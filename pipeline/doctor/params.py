@@ -60,6 +60,10 @@ class Launcher:
     dump_labels: str
     train_student: str
 
+    def elsewhere(self) -> set[str]:
+        """Returns the stages that may run on another machine."""
+        return {stage for stage, command in asdict(self).items() if command.split()[:1] != ["python"]}
+
     def check(self, where: str) -> None:
         """Raises ConfigError where the first word is no program, neither on PATH nor beside this
         Python.

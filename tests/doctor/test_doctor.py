@@ -462,6 +462,37 @@ def test_unlabelled_images_are_counted_and_refuse_losses_that_need_a_class(
     ask(folder, nkd).only_error("students.small.loss", "30 training samples are unlabelled")
 
 
+def test_a_source_below_home_is_to_be_written_out(
+    folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    source = {"kind": "folder", "path": "~/pets"}
+    report = ask(folder, lambda params: params["prepare"].update(source=source))
+    report.only_error("prepare.source.path: '~/pets'", "write /home/anna/pets")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_device_that_is_not_here_is_an_error_before_any_stage_runs(
+    folder: Path, ask: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    def change(params: dict[str, Any]) -> None:
+        for section in (params["evaluate"], params["train_teacher"], params["students"]["small"]):
+            section["device"] = "cuda"
+
+    def with_launcher(params: dict[str, Any]) -> None:
+        change(params)
+        params["launcher"]["train_teacher"] = "nice -n 10 python"  # or srun, which finds it elsewhere
+
+    places = ["evaluate", "students.small", "train_teacher"]
+    found = ask(folder, change, quick=quick).lines["error"]
+    told = sorted(line.partition(": device 'cuda': not on this machine")[0] for line in found)
+    assert [line.partition("params.yaml: ")[2] for line in told] == places
+    if quick:
+        assert len(ask(folder, with_launcher).lines["error"]) == 2
+
+
 def test_a_source_that_is_not_there_is_an_error_with_its_own_path(folder: Path, ask: Callable[..., Report]) -> None:
     ask(folder, images_in(folder)).only_error(f"{folder}/images", "no such folder")
 

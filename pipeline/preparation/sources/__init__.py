@@ -55,6 +55,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.core.config import validate_kind
+from pipeline.core.errors import ConfigError
 from pipeline.preparation.sources.accents import as_on_disk
 from pipeline.preparation.sources.base import Source
 from pipeline.preparation.sources.cifar import Cifar
@@ -106,5 +107,9 @@ def build_source(row: object, where: str) -> Source:
     """
     source: Source = validate_kind(SOURCES, row, where)
     paths = {key: value for key in _PATHS if isinstance(value := getattr(source, key, None), str)}
+    for key, path in paths.items():
+        if path.startswith("~/") and not Path(path).exists():
+            literal = f"{path!r}, and `~` stands for no folder in settings"
+            raise ConfigError(f"{where}.{key}", literal, fix=f"write {Path(path).expanduser()}")
     found = {key: str(as_on_disk(Path(path))) for key, path in paths.items() if not path.isascii()}
     return replace(source, **found) if found else source  # type: ignore[type-var]
