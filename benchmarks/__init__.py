@@ -67,3 +67,7 @@ Parts that these share:
     student_steps.py      some training steps of a student of a project
     simulated_teacher.py  logits of a simulated teacher of 1000 classes
 """
+
+from pipeline.core.allocation import keep_freed_memory
+
+keep_freed_memory()  # as every stage does
