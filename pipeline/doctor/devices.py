@@ -30,6 +30,8 @@ def check_devices(params: Params, findings: Findings) -> set[str]:
 
 
 def find_device(name: str, where: str) -> torch.device:
-    """Returns the device; raises ConfigError, with its place in params.yaml, where it is not here."""
+    """Returns the device; raises ConfigError, with its place in params.yaml, where it is not
+    here.
+    """
     with placed(where):
         return choose_device(name)
