@@ -19,7 +19,7 @@ plain_files.py  files from anywhere, looked at before they are opened
 progress.py  lines and bars of progress on standard error
 sealed.py    JSON files that carry a fingerprint of themselves
 scratch.py   folders in which a stage works, resumes and publishes its result
-shortage.py  memory that is not there: how much was asked for, and by whom
+shortage.py  memory and room on a disk that are not there: what was asked for, by whom, where
 tables.py    tables as tab-separated files
 text.py      names in one form, and names made fit to be shown
 seeding.py   random numbers as pure functions of seed, sample and view

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-from pipeline.core.shortage import is_out_of_memory, memory_line
+from pipeline.core.shortage import fullest_folder, is_out_of_memory, memory_line
 from pipeline.core.stopping import Stopped, interrupts
 from pipeline.core.text import shown
 
@@ -155,7 +155,10 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FIXS:
             raise
-        _stop(f"error: {error.filename or 'disk'}: {error.strerror}; {_FIXS[error.errno]}", 1)
+        found = error.strerror
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            found = f"{found} ({fullest_folder()})"
+        _stop(f"error: {error.filename or 'disk'}: {found}; {_FIXS[error.errno]}", 1)
     except RuntimeError as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             _stop(f"error: torch.compile: {str(error).splitlines()[0]}; set compile: false in params.yaml", 1)

@@ -1,6 +1,9 @@
-"""Memory that is not there: how libraries report it, how much was asked for, and by whom."""
+"""Memory and room on a disk that are not there: what was asked for, by whom, and where."""
 
 import re
+import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _TOP = Path(__file__).parents[2]
@@ -43,6 +46,21 @@ def memory_line(error: BaseException) -> str:
         trace = trace.tb_next
     fix = "lower the size, count or batch_size in params.yaml that it follows from, or free some"
     return f"memory: none left: {place} asked for {memory_asked(error)}; {fix}"
+
+
+def fullest_folder() -> str:
+    """Returns the folder that stages write to with the least room, and how much that is: an error
+    of a full disk seldom has a name.
+    """
+    places = ["work", "data", "reports", "."]
+    with suppress(OSError):  # no place for temporary files has room
+        places.append(tempfile.gettempdir())
+    rooms = []
+    for place in places:
+        with suppress(OSError):
+            rooms.append((shutil.disk_usage(place).free, str(Path(place).absolute())))
+    free, folder = min(rooms, default=(0, "no folder"))
+    return f"{folder} has {free / 1e6:,.1f} MB left"
 
 
 def in_gigabytes(num_bytes: float) -> str:

@@ -1,6 +1,8 @@
 """A file or network that asks for memory that is not there is named, with how much it asks for."""
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from pipeline.core.errors import ModelError, one_line_errors
 from pipeline.core.memory import machine_bytes
-from pipeline.core.shortage import is_out_of_memory, memory_asked
+from pipeline.core.shortage import fullest_folder, is_out_of_memory, memory_asked
 from pipeline.doctor.findings import Findings
 from pipeline.models import ClassifierSpec
 from pipeline.signals.pieces import by_pieces
@@ -64,3 +66,22 @@ def test_a_network_that_no_memory_holds_is_refused_before_it_is_built() -> None:
     )
     with pytest.raises(ModelError, match=r"model 'resnet_small': its weights take 18,125 GB of memory.*width, depth"):
         spec.build()
+
+
+def test_the_folder_with_the_least_room_is_named_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    rooms = {"data": 12_000, ".": 10**9, "/small": 2 * 10**6}
+
+    def usage(place: str) -> SimpleNamespace:
+        if place not in rooms:
+            raise FileNotFoundError(place)
+        return SimpleNamespace(free=rooms[place])
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/small")
+    assert fullest_folder() == f"{tmp_path}/data has 0.0 MB left"
+    rooms["data"] = 10**9
+    assert fullest_folder() == "/small has 2.0 MB left"
