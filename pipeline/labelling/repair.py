@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from pipeline.core.errors import StoreError
+from pipeline.core.remedies import Remedies
 from pipeline.data.splits import Split
 from pipeline.labelling.first_views import MeanPrediction, make_anchors
 from pipeline.labelling.teacher import Teacher, check_finite, compute_logits
@@ -18,9 +19,9 @@ from pipeline.views.plan import plan_view
 
 def broken_blocks(place: Path | str) -> list[Part]:
     """Returns the blocks that can't be read, of anchors first; raises StoreError where more is
-    damaged.
+    damaged: what lies beside labels no teacher can make again.
     """
-    store = StoreReader(place)
+    store = StoreReader(place, Remedies.of_stage("dump_labels"))
     store.check_whole()
     return [block for block, fault in store.check() if fault]
 

@@ -490,3 +490,9 @@ def test_another_teacher_may_not_repair(site: Site, stores: list[Path], tmp_path
     assert "\n" not in str(caught.value)
     assert files_of(stores[0]) == before
     assert site.computed() == []
+
+
+def test_damage_beside_labels_is_not_answered_by_the_repair_that_found_it(site: Site, stores: list[Path]) -> None:
+    (stores[0] / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"run `potstill repair`, then `dvc repro dump_labels`$"):
+        repair(site, stores)
