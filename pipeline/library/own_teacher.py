@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.files import fingerprint
+from pipeline.models.output_kinds import are_distributions
 
 _TRIED_VALUES = 16  # of a trial's logits, by which a teacher is known again
 _STEPS = 64  # up to the largest: far coarser than what another number of threads changes
@@ -45,7 +46,9 @@ class OwnTeacher(nn.Module):
 
     @torch.no_grad()
     def tried(self, images: UInt8[torch.Tensor, "batch channels height width"]) -> Float[torch.Tensor, "batch classes"]:
-        """Returns the logits of a few images; raises ModelError where it can't take them."""
+        """Returns the logits of a few images; raises ModelError where it can't take them, or they
+        are none.
+        """
         was_training = self.training
         self.eval()
         try:
@@ -59,6 +62,10 @@ class OwnTeacher(nn.Module):
             self.train(was_training)
         if not torch.isfinite(logits).all():
             raise ModelError(self.name, "its outputs are NaN or infinite", expected="finite logits")
+        if are_distributions(logits):
+            found = "its outputs look like probabilities: each row sums up to 1"
+            fix = "have it return what comes before the softmax, or the logarithm of its outputs"
+            raise ModelError(self.name, found, expected="logits", fix=fix)
         return logits
 
     def _normalised(self, images: torch.Tensor) -> str:

@@ -165,6 +165,9 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
         r"returned \[2\]; expected logits \[2, classes\]": lambda: label(new, lambda views: views.flatten(1)[:, 0]),
         "returned str": lambda: label(new, lambda views: "no"),
         "NaN or infinite": lambda: label(new, lambda views: views.flatten(1) / 0),
+        "look like probabilities: each row sums up to 1": lambda: label(
+            new, lambda views: views.float().flatten(1)[:, :4].softmax(dim=1)
+        ),
         "gives 4 logits, and there are 2 class names; .*; give 4 class_names, or leave them out": lambda: label(
             new, Teacher(), class_names=["a", "b"]
         ),
