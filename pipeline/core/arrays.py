@@ -7,7 +7,7 @@ and read in whole row ranges along one axis, because random rows cost hundreds o
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -32,8 +32,8 @@ from pipeline.core.errors import StoreError, repaired
 from pipeline.core.files import sync_folder
 from pipeline.core.memory import need_room
 from pipeline.core.remedies import Remedies
-from pipeline.core.shards import ShardedRows
-from pipeline.core.zstd import use_bounded_zstd
+from pipeline.core.shards import ShardedRows, write_shard
+from pipeline.core.zstd import LEVEL, use_bounded_zstd
 
 use_bounded_zstd()
 
@@ -146,7 +146,7 @@ class ArrayGroup:
                 dtype=dtype,
                 chunks=(*lead, chunk, *((1, *tail[1:]) if by_column else tail)),
                 shards=(*lead, shard, *tail),
-                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                compressors=[ZstdCodec(level=LEVEL), Crc32cCodec()],
                 fill_value=fill_value,
                 config={"write_empty_chunks": True},
                 overwrite=True,
@@ -195,6 +195,14 @@ class ArrayGroup:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
             sync_folder(file.parent)
+
+    def write_file(self, name: str, number: int, pieces: Iterable[np.ndarray]) -> None:
+        """Writes a file of an array that is cut along its first axis, given its rows in pieces, as
+        `write` would.
+
+        It writes in this thread, and holds one inner chunk of the file.
+        """
+        write_shard(self.path / name, self._array(name), number, pieces)
 
     def drop(self, name: str, *index: int | slice) -> None:
         """Removes files that may be damaged, before they are written again: Zarr reads what is

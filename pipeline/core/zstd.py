@@ -1,17 +1,20 @@
-"""Zarr's codec zstd, which unpacks a chunk to the size that its array gives it, and no further."""
+"""The compression of chunks: zstd, and Zarr's codec of it, which unpacks a chunk to the size that its
+array gives it, and no further.
+"""
 
 import asyncio
 from math import prod
 
 import numpy as np
 import zarr
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
 from zarr.registry import register_codec
 
+LEVEL = 3
 _SIZE_BYTES = (0, 2, 4, 8)  # of the content's size in a frame's header, by its two highest bits
 
 
@@ -26,6 +29,12 @@ class BoundedZstd(ZstdCodec):
     def _unpack(self, packed: Buffer, spec: ArraySpec) -> Buffer:
         size = prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
         return spec.prototype.buffer.from_bytes(unpack(packed.as_numpy_array(), size).data)
+
+
+def pack(content: Shaped[np.ndarray, "..."]) -> bytes:
+    """Returns the zstd frame that Zarr makes of a chunk."""
+    packed: bytes = Zstd(LEVEL).encode(content)
+    return packed
 
 
 def unpack(content: UInt8[np.ndarray, " packed"], size: int) -> UInt8[np.ndarray, " {size}"]:

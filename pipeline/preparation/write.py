@@ -1,6 +1,6 @@
 """A data set written: its splits, file by file, and its manifest."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -173,13 +173,12 @@ class SplitFiles:
         return -(-self._group.shape(self._name)[0] // self._group.shard_rows(self._name))
 
     def write(self, number: int) -> None:
-        """Writes a file of inputs, which is in memory meanwhile."""
+        """Writes a file of inputs."""
         group, at_once = self._group, self._group.shard_rows(self._name)
         start = number * at_once
-        count = min(at_once, group.shape(self._name)[0] - start)
-        some = slice(start, start + count)
+        some = slice(start, min(start + at_once, group.shape(self._name)[0]))
         contents = self.rows.contents(some) if self.rows.sizes is None else self._bytes(some)
-        group.write(self._name, _first_rows(contents, count), some)
+        group.write_file(self._name, number, contents)
 
     def _bytes(self, some: slice) -> Iterator[np.ndarray]:
         """Yields the bytes of the images that some bytes of the array are of: the first of them may
@@ -207,18 +206,3 @@ class SplitFiles:
 def _write_whole(group: ArrayGroup, name: str, array: np.ndarray) -> None:
     group.create_array(name, array.shape, array.dtype, fill_value=0)
     group.write(name, array)
-
-
-def _first_rows(pieces: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """Returns the first rows of pieces, as one array."""
-    whole, filled = np.empty(0), 0
-    for piece in pieces:
-        if filled == 0:
-            whole = np.empty((count, *piece.shape[1:]), piece.dtype)
-        some = piece[: count - filled]
-        whole[filled : filled + len(some)] = some
-        filled += len(some)
-        if filled == count:
-            break
-    assert filled == count, "every image has come"
-    return whole

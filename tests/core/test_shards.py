@@ -1,5 +1,8 @@
-"""Rows that are read without Zarr's event loop are those that Zarr reads, and damage is told."""
+"""Rows that are read and files that are written without Zarr's event loop are those of Zarr, and
+damage is told.
+"""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +73,37 @@ def test_a_chunk_that_is_read_in_parts_is_unpacked_once(group: ArrayGroup, monke
         assert np.array_equal(rows, VALUES[start : start + 4])
         rows[:] = -1  # the caller's own: the next rows of the chunk are as they were
     assert len(unpacked) == 4
+
+
+@pytest.mark.parametrize("shape", [(1003, 3), (143, 3), (5, 3), (286, 1, 3), (1600,), (4001,)])
+@pytest.mark.parametrize("piece", [1, 10, 11, 400])
+def test_a_file_has_the_bytes_that_zarr_writes(
+    shape: tuple[int, ...], piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.core.arrays, "SHARD_BYTES", 1600)
+    values = np.resize(VALUES, shape).astype(np.uint8 if len(shape) == 1 else np.int32)
+    values[-shape[0] // 3 :] = 7  # chunks of the fill value are written, too
+    group = ArrayGroup.create(tmp_path / "x.zarr", {})
+    for name in ("zarr", "own"):
+        group.create_array(name, shape, values.dtype, fill_value=7, layout=ArrayLayout(chunk_bytes=132))
+    group.write("zarr", values)
+    rows = group.shard_rows("own")
+    for number in range(-(-shape[0] // rows)):
+        some = values[number * rows :]  # with rows behind the last one of the file
+        group.write_file("own", number, (some[start : start + piece] for start in range(0, len(some), piece)))
+    files = [sorted((tmp_path / "x.zarr" / name / "c").rglob("*")) for name in ("zarr", "own")]
+    assert [file.name for file in files[0]] == [file.name for file in files[1]]
+    for theirs, own in zip(*files, strict=True):
+        assert own.is_dir() or own.read_bytes() == theirs.read_bytes()
+
+
+def test_a_file_whose_rows_fail_is_not_there(group: ArrayGroup) -> None:
+    def rows() -> Iterator[np.ndarray]:
+        yield VALUES[:20]
+        raise ValueError("no more")
+
+    content = (group.path / "x/c/0/0").read_bytes()
+    with pytest.raises(ValueError, match="no more"):
+        group.write_file("x", 0, rows())
+    assert (group.path / "x/c/0/0").read_bytes() == content
+    assert not list(group.path.rglob("*.partial"))
