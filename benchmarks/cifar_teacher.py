@@ -212,7 +212,7 @@ def trained_teacher(archive: Path, recipe: Recipe = SMALL, device: torch.device 
 
 
 def _untrained(recipe: Recipe, train: SplitInMemory, class_names: list[str]) -> Classifier:
-    mean, std = channel_statistics(train.inputs)
+    mean, std = channel_statistics(train.inputs.numpy())
     settings = recipe.model_settings
     return ClassifierSpec(recipe.model, settings, num_classes=len(class_names), channels=3, mean=mean, std=std).build(
         SEED

@@ -22,7 +22,7 @@ from benchmarks.project import write_params
 from pipeline.core.config import load_params
 from pipeline.core.errors import one_line_errors
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits
 from pipeline.models.saved import read_model

@@ -76,7 +76,7 @@ class Data:
     @cached_property
     def statistics(self) -> tuple[list[float], list[float]]:
         """Returns mean and standard deviation of the channels."""
-        return channel_statistics(self.train.inputs.cpu())
+        return channel_statistics(self.train.inputs.cpu().numpy())
 
     def network(self, model: str, settings: dict[str, Any], seed: int) -> Classifier:
         """Returns a student's network before its first step."""

@@ -220,7 +220,7 @@ def _trained(setting: Setting, arm: str, num_views: int | None, seed: int) -> di
 
 
 def _student(setting: Setting, row: TrainStudent) -> Classifier:
-    mean, std = channel_statistics(setting.train.inputs)
+    mean, std = channel_statistics(setting.train.inputs.numpy())
     return ClassifierSpec(
         row.model,
         row.model_settings,

@@ -21,7 +21,8 @@ from pipeline.core.config import load_row
 from pipeline.core.errors import one_line_errors
 from pipeline.core.progress import say
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.hard_labels import UNLABELLED
+from pipeline.data.splits import SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.models.devices import choose_device
 from pipeline.models.predict import predict_logits

@@ -18,8 +18,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.progress import say
 from pipeline.core.scratch import WORK, Scratch
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.hard_labels import is_labelled
 from pipeline.data.split_on_disk import SplitOnDisk
-from pipeline.data.splits import is_labelled
 from pipeline.labelling.imported_order import tell_neighbours
 from pipeline.labelling.imported_sources import LogitFiles
 from pipeline.labelling.imported_stores import Imports, spare_other_stores, write_stores

@@ -21,7 +21,7 @@ from pipeline.preparation.assign import PoolSplits, assign_splits, check_pool
 from pipeline.preparation.contradictions import contradictions_line
 from pipeline.preparation.enough import check_counts
 from pipeline.preparation.filling import Filling
-from pipeline.preparation.finish import files_of_splits, finish_dataset, summary
+from pipeline.preparation.finish import finish_dataset, summary
 from pipeline.preparation.helpers import Helpers
 from pipeline.preparation.listing import list_images
 from pipeline.preparation.numbering import Numbering
@@ -30,6 +30,7 @@ from pipeline.preparation.presence import check_files, check_unchanged
 from pipeline.preparation.settings import Prepare
 from pipeline.preparation.site import Site
 from pipeline.preparation.sources import build_source
+from pipeline.preparation.split_files import files_of_splits
 from pipeline.preparation.together import filled_pool, write_files
 from pipeline.preparation.understood import understand
 from pipeline.sharing.ending import claims_folder

@@ -12,8 +12,8 @@ from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.progress import progress, say
 from pipeline.core.seeding import permutation
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.hard_labels import is_labelled
 from pipeline.data.split_on_disk import SplitOnDisk
-from pipeline.data.splits import is_labelled
 from pipeline.evaluation.probes import probe
 from pipeline.models.devices import choose_device
 from pipeline.models.embedding import Columns

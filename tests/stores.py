@@ -17,7 +17,7 @@ import torch
 from conftest import make_split
 
 from pipeline.core import arrays
-from pipeline.core.seeding import sample_draws
+from pipeline.core.sample_draws import sample_draws
 from pipeline.data.splits import SplitInMemory
 from pipeline.labelling.first_views import MeanPrediction
 from pipeline.labelling.writer import StoreWriter

@@ -22,7 +22,8 @@ scratch.py   folders in which a stage works, resumes and publishes its result
 shortage.py  memory and room on a disk that are not there: what was asked for, by whom, where
 tables.py    tables as tab-separated files
 text.py      names in one form, and names made fit to be shown
-seeding.py   random numbers as pure functions of seed, sample and view
+seeding.py   random numbers as pure functions of seed and counter
+sample_draws.py  the same for each sample and view, as tensors
 stopping.py  signals that end a stage
 tensors.py   tensors on disk, as safetensors files
 threads.py   a function of many items, in their order, by several threads

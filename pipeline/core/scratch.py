@@ -15,8 +15,6 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
-import torch
-
 from pipeline.core.closure import code_fingerprint
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_fingerprint, fingerprint, link_tree, sync_folder, write_bytes, write_json
@@ -64,7 +62,9 @@ class Scratch:
         self.name = _name(out)
         decides = with_code(decides, code)
         if not self._shared:  # what several processes make must not depend on how many threads each has
-            decides["threads"] = torch.get_num_threads()
+            from torch import get_num_threads
+
+            decides["threads"] = get_num_threads()
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"
@@ -257,6 +257,8 @@ def with_code(decides: Mapping[str, Any], code: Path) -> dict[str, Any]:
     """Returns everything that decides a result: with the import closure of a file, and torch's
     version.
     """
+    import torch  # a helper of `prepare`, which uses other parts of this file, begins without it
+
     return {**decides, "code": code_fingerprint(code), "torch": torch.__version__}
 
 

@@ -10,13 +10,15 @@ References:
     1, 2, 3", 2011, doi:10.1145/2063384.2063405, sections 3.3 (Philox) and 4.
 """
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int64
 
-Words = TypeVar("Words", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+Words = TypeVar("Words", np.ndarray, "torch.Tensor")  # a helper of `prepare` begins without torch
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -45,18 +47,6 @@ def philox(seed: int, counter: tuple[Words, Words, Words, Words]) -> tuple[Words
         )
         key0, key1 = (key0 + _WEYL[0]) & _MASK, (key1 + _WEYL[1]) & _MASK
     return c0, c1, c2, c3
-
-
-def sample_draws(
-    seed: int, sample_ids: UInt64[np.ndarray, " samples"], view: int, slot: int
-) -> Int64[torch.Tensor, "4 samples"]:
-    """Returns four random words in [0, 2^32) per sample for one view.
-
-    `slot` numbers the independent uses within it.
-    """
-    ids = torch.from_numpy(sample_ids.view(np.int64))
-    counter = (ids, ids >> 32, torch.full_like(ids, view), torch.full_like(ids, slot))
-    return torch.stack(philox(seed, counter))
 
 
 def integers_below(words: Words, bound: int) -> Words:

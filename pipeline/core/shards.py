@@ -133,7 +133,8 @@ def _chunks(
 
 def _closed(content: bytes) -> bytes:
     """Returns bytes with their checksum behind them."""
-    return content + crc32c(content).to_bytes(_CHECKSUM_BYTES, "little")
+    checksum: int = crc32c(content)
+    return content + checksum.to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _part(file: Path, start: int, count: int) -> bytes:

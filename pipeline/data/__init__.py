@@ -12,10 +12,11 @@ in export/predict.py and in doctor/. Nothing between them asks what a sample is.
     budget.py         MemoryBudget: how many bytes of inputs and labels are held at a time
     content.py        Content: the things that inputs stand for; sample ids
     content_files.py  the words of texts, in files beside a data set
-    dataset.py        ImageDataset: the folder data/prepare, and the fingerprints of its splits
+    dataset.py        ImageDataset: the folder data/prepare
     decoding.py       image files -> pixels and back, by PIL, as in two files of preparation
     file_content.py   the bytes of a sample's file, and the error that they are no sample
     formats.py        image files by their names and first bytes, and what else a file may be
+    hard_labels.py    hard labels as numbers, and the fingerprint of samples with theirs
     images.py         how inputs lie on disk: as numbers, or as encoded files of images
     input_kinds.py    the kinds of inputs, in a table
     jpeg_header.py    the size of a plain JPEG file, by its header

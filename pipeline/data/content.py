@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Int32, Integer, UInt8, UInt64
 
 from pipeline.core.errors import DataError, repaired
@@ -64,16 +63,6 @@ class Content:
         if not np.array_equal(self.ids(inputs), ids):
             raise DataError(where, f"some {self.kind.things} are not those of their sample ids", fix=_FIX)
 
-    def signs(self, numbers: Integer[torch.Tensor, "..."]) -> Integer[torch.Tensor, "..."]:
-        """Returns numbers of inputs as they can be compared with those of another data set.
-
-        The number of a word depends on the other words of its data set; 32 bits of its digest do
-        not.
-        """
-        if not self.words:
-            return numbers
-        return torch.from_numpy(self._signs)[numbers.long()]
-
     @cached_property
     def _meanings(self) -> UInt64[np.ndarray, " words"]:
         """Returns 64 bits for each word; padding and a hidden word have some, too."""
@@ -81,7 +70,15 @@ class Content:
         return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
     @cached_property
-    def _signs(self) -> Int32[np.ndarray, " words"]:
+    def signs(self) -> Int32[np.ndarray, " words"] | None:
+        """The sign of each number, by which it can be compared with those of another data set; None
+        where numbers can be.
+
+        The number of a word depends on the other words of its data set; 32 bits of its digest do
+        not.
+        """
+        if not self.words:
+            return None
         signs: np.ndarray = (self._meanings >> np.uint64(32)).astype(np.uint32).view(np.int32)
         return signs
 

@@ -17,20 +17,19 @@ data/prepare/
 ```
 """
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Shaped, UInt64
 
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError
 from pipeline.data.content import Content
 from pipeline.data.content_files import read_content
+from pipeline.data.hard_labels import rows_fingerprint
 from pipeline.data.images import open_images
 from pipeline.data.manifest import DatasetManifest
 from pipeline.data.map_files import maps_path, read_maps
@@ -133,18 +132,3 @@ def _described(kind: torch.dtype, shape: Sequence[int]) -> str:
 def split_fingerprint(split: Split) -> str:
     """Returns 32 hex digits of the samples and their hard labels, in their order."""
     return rows_fingerprint(split.sample_ids, split.hard_labels.numpy())
-
-
-def rows_fingerprint(ids: UInt64[np.ndarray, " samples"], hard_labels: Shaped[np.ndarray, "samples ..."]) -> str:
-    """Returns the fingerprint of a split that is yet to be written."""
-    return pieces_fingerprint(ids, [hard_labels])
-
-
-def pieces_fingerprint(
-    ids: UInt64[np.ndarray, " samples"], hard_labels: Iterable[Shaped[np.ndarray, "some ..."]]
-) -> str:
-    """Returns the same, given hard labels that come in pieces."""
-    digest = hashlib.sha256(ids.astype("<u8", copy=False).data)
-    for some in hard_labels:
-        digest.update(np.ascontiguousarray(some.astype(some.dtype.newbyteorder("<"), copy=False)).data)
-    return digest.hexdigest()[:32]

@@ -1,12 +1,6 @@
 """One split of a data set, in memory or on disk: inputs, hard labels and sample ids.
 
 A sample id is derived from a sample's input alone, so labels follow their sample wherever it goes.
-
-A hard label is the number of a class, or -1 where the sample is unlabelled (int64 [samples]). Where
-classes are independent it has an entry for each class: 1 for yes, 0 for no, -1 for unknown (int8
-[samples, classes]). Where each position of an image has a class, it is a map of them (int16
-[samples, height, width], -1 for unknown). A sample without a known entry is unlabelled. Only the
-training split has unlabelled samples.
 """
 
 import math
@@ -14,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,26 +15,12 @@ from jaxtyping import Int64, Integer, Shaped, UInt64
 
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.content import IMAGES, Content
+from pipeline.data.hard_labels import UNLABELLED, is_labelled
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.windows import Columns
 
-UNLABELLED = -1  # in place of a hard label, or of one of its entries
-
-_AT_ONCE = 1024  # maps
-
 HardLabels = Shaped[torch.Tensor, "samples ..."]
-_Values = TypeVar("_Values", np.ndarray, torch.Tensor)
-
-
-def is_labelled(hard_labels: _Values) -> _Values:
-    """Returns for each sample whether it has a class or, of independent classes, a known entry."""
-    if hard_labels.ndim == 3:  # of maps, which may be on disk, some at a time
-        pieces = [hard_labels[start : start + _AT_ONCE] for start in range(0, max(1, len(hard_labels)), _AT_ONCE)]
-        labelled = [(piece != UNLABELLED).any(2).any(1) for piece in pieces]
-        return np.concatenate(labelled) if isinstance(hard_labels, np.ndarray) else torch.cat(labelled)
-    known: _Values = hard_labels != UNLABELLED
-    return known if known.ndim == 1 else known.any(1)  # type: ignore[return-value]
 
 
 def known_classes(hard_label: Shaped[torch.Tensor, "..."]) -> int | list[int] | None:

@@ -165,13 +165,13 @@ class SourceLook:
         labels = torch.from_numpy(self._numbering.of_images(whole))
         ids = np.array([one.sample_id for one in whole], dtype=np.uint64)
         inputs = np.stack(images)
-        data, content = self._data(torch.from_numpy(inputs), form), IMAGES
+        data, content = self._data(inputs, form), IMAGES
         if folder is not None:
             data = replace(data, input=form.facts(folder, iter([inputs])))
             content = read_content(folder, data)
         return SplitInMemory(torch.from_numpy(inputs), labels, ids, content), data
 
-    def _data(self, inputs: Integer[torch.Tensor, "some ..."], form: Form) -> DatasetManifest:
+    def _data(self, inputs: Integer[np.ndarray, "some ..."], form: Form) -> DatasetManifest:
         """Returns about the manifest that prepare will write, without what it states about samples
         that are no images.
         """

@@ -17,7 +17,7 @@ from pipeline.preparation.made import Made
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.piece import Piece
 from pipeline.preparation.sources.base import RawImage
-from pipeline.preparation.write import SplitRows, write_split
+from pipeline.preparation.write import rows_of, write_split
 
 _WRITTEN_TIMES = 5
 _SLOW_SECONDS = 1.0  # in a longer time decoding is nearly all of the work
@@ -77,7 +77,7 @@ def _write(
     for times in (1, 1, _WRITTEN_TIMES):  # the first one warms up
         rows = np.tile(np.arange(len(some)), times)
         split = SplitInMemory(some.inputs[rows], some.hard_labels[rows], some.sample_ids[rows], some.content)
-        written = SplitRows.of(split)
+        written = rows_of(split)
         if form.storage == "encoded":
             contents = [np.frombuffer(whole[row].stored, np.uint8) for row in rows]
             lengths = np.array([len(content) for content in contents])

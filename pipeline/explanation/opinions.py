@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from pipeline.data.splits import Split, is_labelled
+from pipeline.data.hard_labels import is_labelled
+from pipeline.data.splits import Split
 from pipeline.labels.reader import StoreReader
 from pipeline.signals import StoredKind
 from pipeline.views.spec import own_shares

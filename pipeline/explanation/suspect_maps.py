@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import nn
 
+from pipeline.data.hard_labels import is_labelled
 from pipeline.data.split_on_disk import SplitOnDisk
-from pipeline.data.splits import HardLabels, is_labelled
+from pipeline.data.splits import HardLabels
 from pipeline.models.predict import predict_each
 from pipeline.signals import Outputs
 

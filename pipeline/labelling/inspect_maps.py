@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 
 from pipeline.data.dataset import ImageDataset
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.labelling.inspect import held_positions, table
 from pipeline.labelling.inspect_sample import find_place, find_row, need_labels, rendered
 from pipeline.labels.position_targets import PositionTargets

@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError, DataError
-from pipeline.data.splits import UNLABELLED, is_labelled
+from pipeline.data.hard_labels import UNLABELLED, is_labelled
 from pipeline.labels.targets import SparseTargets
 from pipeline.library.arguments import need_number, need_whole
 from pipeline.library.labels import Labels, as_labels

@@ -13,10 +13,11 @@ from jaxtyping import Int64, UInt8
 from pipeline.core.errors import DataError
 from pipeline.core.progress import progress
 from pipeline.data.budget import MemoryBudget
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.data.images import StoredImages
 from pipeline.data.sample_ids import sample_ids
 from pipeline.data.split_on_disk import SplitOnDisk
-from pipeline.data.splits import UNLABELLED, Split, SplitInMemory
+from pipeline.data.splits import Split, SplitInMemory
 from pipeline.library.pixels import as_pixels
 
 _IMAGES, _LABELS = ("image", "img"), ("label", "labels")  # the names of them in an item that is a map

@@ -44,7 +44,8 @@ of the source, and then files of the splits, that nobody holds.
     contradictions.py  equal samples in several classes
     levels.py      the pixel levels of an image, counted
     statistics.py  mean and standard deviation of each channel, counted exactly
-    write.py       a split written file by file, and the manifest
+    split_files.py  a split written file by file
+    write.py       a data set written from splits in memory, and the manifest
     lists.py       lists beside the data set: samples, duplicates, broken images
     finish.py      a pool written as a data set
 """

@@ -10,7 +10,7 @@ from jaxtyping import Int64, Shaped
 
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
-from pipeline.data.splits import is_labelled
+from pipeline.data.hard_labels import is_labelled
 from pipeline.preparation.contradictions import CONTRADICTIONS, contradicting
 from pipeline.preparation.groups import group_names, hold_out_groups
 from pipeline.preparation.lists import write_broken, write_contradictions

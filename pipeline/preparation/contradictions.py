@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int8, Int64, Shaped, UInt64
 
-from pipeline.data.splits import is_labelled
+from pipeline.data.hard_labels import is_labelled
 
 Contradicting = Literal["keep", "drop", "refuse"]
 CONTRADICTIONS = "contradictions.tsv"

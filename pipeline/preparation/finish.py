@@ -8,16 +8,17 @@ import numpy as np
 from jaxtyping import Int64
 
 from pipeline.core.sealed import write_sealed
+from pipeline.data.hard_labels import is_labelled
 from pipeline.data.input_kinds import IMAGE
 from pipeline.data.manifest import DatasetManifest
-from pipeline.data.splits import is_labelled
 from pipeline.preparation.assign import PoolSplits, contradictory
 from pipeline.preparation.contradictions import CONTRADICTIONS
 from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates, write_samples
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.sources.split_names import SPLITS
+from pipeline.preparation.split_files import SplitFiles, SplitRows
 from pipeline.preparation.statistics import statistics_of, values_line
-from pipeline.preparation.write import InputFacts, SplitFiles, SplitRows, dataset_manifest
+from pipeline.preparation.write import InputFacts, dataset_manifest
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,6 @@ class Prepared:
     num_duplicates: int
     values: str
     classes_an_image: float | None = None
-
-
-def files_of_splits(folder: Path, pool: Pool, splits: PoolSplits) -> dict[str, SplitFiles]:
-    """Returns the files of the splits of a pool in a data set's folder."""
-    shape = pool.image_shape
-    assert shape is not None, "there are images"
-    return {
-        name: SplitFiles(folder / f"{name}.zarr", _split_rows(pool, splits[name]), shape, pool.form.kind)
-        for name in SPLITS
-    }
 
 
 def finish_dataset(
@@ -84,13 +75,6 @@ def _dropped(pool: Pool, splits: PoolSplits) -> Int64[np.ndarray, " dropped"]:
     kept = np.concatenate(list(splits.values()))
     order = pool.order() if len(kept) < len(pool.column("sizes")) else np.empty(0, np.int64)  # a sort of all
     return order[~np.isin(order, kept)]
-
-
-def _split_rows(pool: Pool, rows: Int64[np.ndarray, " images"]) -> SplitRows:
-    labels, ids, sizes = (pool.column(name)[rows] for name in ("hard_labels", "sample_ids", "sizes"))
-    encoded = pool.form.storage == "encoded"
-    maps = (lambda: pool.maps(rows)) if pool.has_maps else None
-    return SplitRows(labels, ids, sizes if encoded else None, lambda some: pool.contents(rows[some]), maps)
 
 
 def summary(prepared: Prepared, folder: Path) -> str:

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from pipeline.core.threads import usable_cores
 from pipeline.preparation.filling import Filling
-from pipeline.preparation.finish import files_of_splits
+from pipeline.preparation.split_files import files_of_splits
 from pipeline.preparation.together import read_splits, write_files
 
 _LOOK_SECONDS = 0.5  # of work, before its whole length is estimated

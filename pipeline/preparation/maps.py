@@ -7,7 +7,7 @@ from jaxtyping import Int16, Int64, UInt8
 
 from pipeline.core.errors import SourceError
 from pipeline.data.file_content import DecodeError
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.preparation.index_images import decode_numbers
 from pipeline.preparation.sources.mask import Mask
 

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int8, Int16, Shaped
 
+from pipeline.data.hard_labels import UNLABELLED, is_labelled
 from pipeline.data.signal_kinds import SignalKind
-from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.made import Made
 from pipeline.preparation.maps import classes_in, stacked
 from pipeline.preparation.sources.label_sets import Label, LabelSet, names_in

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Int64, Shaped, UInt64
 
 from pipeline.core.errors import DataError
 from pipeline.core.seeding import derive_seed
+from pipeline.data.hard_labels import UNLABELLED, is_labelled
 from pipeline.data.sample_ids import id_draws, row_draws
-from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.hold_out_sets import held_out_of_sets
 
 _PURPOSES = {"val": "validation", "test": "test"}  # of the random numbers

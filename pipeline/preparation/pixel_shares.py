@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int16, Int64
 
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.hard_labels import UNLABELLED
 
 _AT_ONCE = 256  # maps
 

@@ -20,8 +20,8 @@ from pipeline.core.errors import DataError
 from pipeline.core.threads import map_in_order
 from pipeline.data.decoding import decode
 from pipeline.data.file_content import Content, DecodeError
+from pipeline.data.hard_labels import UNLABELLED, is_labelled
 from pipeline.data.map_files import Maps
-from pipeline.data.splits import UNLABELLED, is_labelled
 from pipeline.preparation.blocks import BlockColumn, PoolBlock, map_digest, opened
 from pipeline.preparation.buckets import Buckets, read_things
 from pipeline.preparation.form import Form

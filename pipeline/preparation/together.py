@@ -19,11 +19,10 @@ from pipeline.core.files import write_bytes
 from pipeline.core.threads import map_in_order
 from pipeline.preparation.assign import PoolSplits
 from pipeline.preparation.filling import Filling
-from pipeline.preparation.finish import files_of_splits
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.site import Site
 from pipeline.preparation.sources.split_names import SPLITS
-from pipeline.preparation.write import SplitFiles
+from pipeline.preparation.split_files import SplitFiles, files_of_splits
 
 _WAIT_SECONDS = 0.1
 _AT_ONCE = 2  # files: one waits for the disk while the next is packed

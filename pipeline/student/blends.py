@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.data.splits import is_labelled
+from pipeline.data.hard_labels import is_labelled
 from pipeline.signals import HardLabels, SignalKind
 from pipeline.training.hard_labels import Partners
 

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Int64
 
 from pipeline.core.errors import StoreError
 from pipeline.data.budget import MemoryBudget
-from pipeline.data.splits import Split, is_labelled
+from pipeline.data.hard_labels import is_labelled
+from pipeline.data.splits import Split
 from pipeline.data.windows import Columns
 from pipeline.labels.canaries import check_canaries
 from pipeline.labels.join import JoinedStore, choose_held, read_labels

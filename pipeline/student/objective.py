@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.data.splits import is_labelled
+from pipeline.data.hard_labels import is_labelled
 from pipeline.labels.position_targets import PositionTargets
 from pipeline.signals import HardLabels, Signal
 from pipeline.signals.categorical import CATEGORICAL

@@ -84,7 +84,11 @@ class ViewPlan:
             view: The number of the view that is planned.
         """
         ids = self.split.sample_ids[self.rows.numpy()]
-        return self.split.content.signs(pick_points(self.render(slice(None)), count, self.spec.seed, ids, view))
+        points, signs = (
+            pick_points(self.render(slice(None)), count, self.spec.seed, ids, view),
+            self.split.content.signs,
+        )
+        return points if signs is None else torch.from_numpy(signs)[points.long()]
 
     def labels(self, places: Places) -> HardLabels:
         """Returns the hard labels of views; maps of classes lie as the pixels of the views do."""

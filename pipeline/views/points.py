@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from jaxtyping import Integer, UInt64
 
-from pipeline.core.seeding import integers_below, sample_draws
+from pipeline.core.sample_draws import sample_draws
+from pipeline.core.seeding import integers_below
 
 _FIRST_SLOT = 256  # of the random words; those of operations are below 200
 

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.core.config import STRICT, validate
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import fingerprint
-from pipeline.core.seeding import sample_draws
+from pipeline.core.sample_draws import sample_draws
 from pipeline.data.input_kinds import IMAGE, INPUT_KINDS, InputKind
 from pipeline.views.operations import OPERATIONS, parse_operation
 from pipeline.views.operations.base import Operation, SampleOperation

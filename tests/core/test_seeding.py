@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.seeding import derive_seed, integers_below, permutation, philox, sample_draws
+from pipeline.core.sample_draws import sample_draws
+from pipeline.core.seeding import derive_seed, integers_below, permutation, philox
 
 SEEDS = st.integers(0, 2**64 - 1)
 IDS = st.lists(st.integers(1, 2**64 - 1), min_size=1, max_size=20, unique=True)

@@ -16,8 +16,9 @@ from project import edit_sealed
 
 from pipeline.core.errors import DataError, PipelineError, StoreError
 from pipeline.data.dataset import ImageDataset, split_fingerprint
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.data.sample_ids import find_samples, sample_ids
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.splits import SplitInMemory
 from pipeline.preparation.order import Names, hold_out
 from pipeline.preparation.statistics import channel_statistics
 from pipeline.preparation.write import write_dataset
@@ -165,14 +166,14 @@ def test_the_held_out_images_are_not_those_of_certain_views_though_seeds_are_equ
 
 def test_mean_and_deviation_are_those_of_numpy_in_float64() -> None:
     images = make_split(30, shape=(3, 7, 5), seed=3).inputs
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics(images.numpy())
     exact = images.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, exact.std(axis=(0, 2, 3)), rtol=1e-12)
 
 
 def test_images_of_one_grey_do_not_make_the_network_divide_by_zero() -> None:
-    mean, std = channel_statistics(torch.full((4, 1, 3, 3), 51, dtype=torch.uint8))
+    mean, std = channel_statistics(np.full((4, 1, 3, 3), 51, dtype=np.uint8))
     assert mean == pytest.approx([0.2])
     assert std[0] > 0
 
@@ -198,7 +199,7 @@ def test_a_written_data_set_is_read_back_as_it_was(written: tuple[ImageDataset, 
     assert dataset.manifest.class_names == list(CLASSES)
     assert dataset.manifest.image_shape == [1, 12, 12]
     assert dataset.manifest.num_samples == {"train": 24, "val": 8, "test": 8}
-    assert (dataset.manifest.mean, dataset.manifest.std) == channel_statistics(splits["train"].inputs)
+    assert (dataset.manifest.mean, dataset.manifest.std) == channel_statistics(splits["train"].inputs.numpy())
 
 
 def test_images_that_repeat_are_counted(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from conftest import make_split, make_tagged_split
 from project import edit_sealed
 
 from pipeline.core.errors import DataError
-from pipeline.data.dataset import ImageDataset, rows_fingerprint, split_fingerprint
-from pipeline.data.splits import Split, SplitInMemory, is_labelled
+from pipeline.data.dataset import ImageDataset, split_fingerprint
+from pipeline.data.hard_labels import is_labelled, rows_fingerprint
+from pipeline.data.splits import Split, SplitInMemory
 from pipeline.preparation.write import write_dataset
 from pipeline.training.epochs import Epoch
 from pipeline.views.operations.flips import FlipHorizontal

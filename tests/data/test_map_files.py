@@ -14,8 +14,9 @@ from pipeline.core.errors import DataError, StoreError
 from pipeline.data import dataset as opened
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset, split_fingerprint
+from pipeline.data.hard_labels import is_labelled
 from pipeline.data.map_files import read_maps
-from pipeline.data.splits import Split, SplitInMemory, is_labelled
+from pipeline.data.splits import Split, SplitInMemory
 from pipeline.preparation.write import write_dataset
 from pipeline.training.epochs import Epoch
 from pipeline.views.operations.flips import FlipHorizontal

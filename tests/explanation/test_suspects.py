@@ -12,7 +12,8 @@ import torch
 from conftest import make_split
 from stores import FLOAT16, LABELLED, NONE, TOPK, Row, begin, logits_of, make, take
 
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.hard_labels import UNLABELLED
+from pipeline.data.splits import SplitInMemory
 from pipeline.explanation.opinions import Opinion, choose_store, read_probs, stored_opinions
 from pipeline.explanation.suspects import Suspicions, judge
 from pipeline.labels.reader import StoreReader

@@ -26,10 +26,11 @@ from pipeline.core import arrays, scratch
 from pipeline.core.arrays import ArrayGroup
 from pipeline.core.errors import DataError, PipelineError, SourceError, StoreError, one_line_errors
 from pipeline.core.seeding import derive_seed, philox
-from pipeline.data.dataset import ImageDataset, rows_fingerprint
+from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode, fit, to_png
+from pipeline.data.hard_labels import UNLABELLED, rows_fingerprint
 from pipeline.data.sample_ids import find_samples, sample_ids
-from pipeline.data.splits import UNLABELLED, SplitInMemory
+from pipeline.data.splits import SplitInMemory
 from pipeline.preparation import blocks, buckets, piece
 from pipeline.preparation.sources import build_source
 from pipeline.preparation.sources.base import RawImage, Source

@@ -14,9 +14,10 @@ import pipeline.core.scratch
 from pipeline.core.config import load_section
 from pipeline.core.errors import DataError, SourceError
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.hard_labels import is_labelled
 from pipeline.data.input_kinds import INPUT_KINDS, InputKind
 from pipeline.data.signal_kinds import SignalKind
-from pipeline.data.splits import SplitInMemory, is_labelled
+from pipeline.data.splits import SplitInMemory
 from pipeline.doctor.checkup import Folders, check_up
 from pipeline.doctor.findings import Findings
 from pipeline.preparation.contradictions import contradicting

@@ -19,7 +19,8 @@ from pipeline.core.errors import ConfigError, DataError
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import to_png
-from pipeline.data.splits import UNLABELLED, Split, SplitInMemory
+from pipeline.data.hard_labels import UNLABELLED
+from pipeline.data.splits import Split, SplitInMemory
 from pipeline.labels.reader import StoreReader
 from pipeline.preparation.write import write_dataset
 from pipeline.student.batches import LabelledBatch

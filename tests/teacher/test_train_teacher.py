@@ -22,8 +22,8 @@ import pipeline.data.images
 from pipeline.core.config import load_section
 from pipeline.core.errors import ConfigError, one_line_errors
 from pipeline.data.budget import MemoryBudget
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.data.paging import Paging, window_order
-from pipeline.data.splits import UNLABELLED
 from pipeline.preparation.write import write_dataset
 from pipeline.teacher.task import TeacherData, TeacherTask
 from pipeline.training.epochs import Epoch

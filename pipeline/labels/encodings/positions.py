@@ -15,7 +15,8 @@ from pydantic.dataclasses import dataclass
 from pipeline.core.bounds import Seed
 from pipeline.core.config import STRICT, validate
 from pipeline.core.errors import ConfigError
-from pipeline.core.seeding import derive_seed, philox, sample_draws
+from pipeline.core.sample_draws import sample_draws
+from pipeline.core.seeding import derive_seed, philox
 from pipeline.labels.encodings.base import Field
 from pipeline.labels.position_targets import Index, PositionTargets, at_index, in_cells
 from pipeline.labels.targets import SparseTargets

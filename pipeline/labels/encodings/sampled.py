@@ -9,7 +9,8 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.core.seeding import derive_seed, sample_draws
+from pipeline.core.sample_draws import sample_draws
+from pipeline.core.seeding import derive_seed
 from pipeline.labels.encodings.base import NO_ANCHORS, Codec, Encoding, Field, LabelSpace, smallest_unsigned
 from pipeline.labels.targets import Detail, SparseTargets
 

@@ -7,7 +7,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.views.operations.base import UNIT, blend
 from pipeline.views.operations.mixing import ImageMixing
 

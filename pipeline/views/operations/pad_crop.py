@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.core.config import STRICT
 from pipeline.core.seeding import integers_below
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.hard_labels import UNLABELLED
 from pipeline.views.operations.base import ImageOperation
 
 
