@@ -17,7 +17,15 @@ from uuid import uuid4
 
 from pipeline.core.closure import code_fingerprint
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_fingerprint, fingerprint, link_tree, sync_folder, write_bytes, write_json
+from pipeline.core.files import (
+    file_fingerprint,
+    fingerprint,
+    link_tree,
+    remove_tree,
+    sync_folder,
+    write_bytes,
+    write_json,
+)
 from pipeline.core.locks import Lock
 from pipeline.core.progress import say
 from pipeline.core.threads import map_in_order, usable_cores
@@ -202,7 +210,10 @@ class Scratch:
             self._keep()
         self.has_published = True
         self._whole.unlink()  # first: others at work here see by it that they come late
-        shutil.rmtree(self.folder, ignore_errors=self._shared)  # to which such a one may just have added
+        if self._shared:
+            remove_tree(self.folder)  # to which such a one may just have added
+        else:
+            shutil.rmtree(self.folder)
 
     def _keep(self) -> None:
         """Gives the result's files second names; what was kept before goes. Nothing is kept without

@@ -47,5 +47,6 @@ of the source, and then files of the splits, that nobody holds.
     split_files.py  a split written file by file
     write.py       a data set written from splits in memory, and the manifest
     lists.py       lists beside the data set: samples, duplicates, broken images
+    parts.py       the parts of a data set that processes share
     finish.py      a pool written as a data set
 """

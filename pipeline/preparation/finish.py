@@ -13,12 +13,13 @@ from pipeline.data.input_kinds import IMAGE
 from pipeline.data.manifest import DatasetManifest
 from pipeline.preparation.assign import PoolSplits, contradictory
 from pipeline.preparation.contradictions import CONTRADICTIONS
-from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates, write_samples
+from pipeline.preparation.lists import write_broken, write_contradictions, write_duplicates
 from pipeline.preparation.pool import Pool
-from pipeline.preparation.sources.split_names import SPLITS
 from pipeline.preparation.split_files import SplitFiles, SplitRows
 from pipeline.preparation.statistics import statistics_of, values_line
 from pipeline.preparation.write import InputFacts, dataset_manifest
+
+Levels = Int64[np.ndarray, "channels 256"]
 
 
 @dataclass(frozen=True)
@@ -34,30 +35,22 @@ class Prepared:
 
 
 def finish_dataset(
-    folder: Path, pool: Pool, splits: PoolSplits, files: Mapping[str, SplitFiles], source: str
+    folder: Path, pool: Pool, splits: PoolSplits, files: Mapping[str, SplitFiles], levels: Levels, source: str
 ) -> Prepared:
-    """Writes everything beside the inputs of splits, which are in `folder`.
+    """Writes everything beside the parts that processes share, which are in `folder`.
 
     Args:
+        levels: The number of times that each pixel level is in the training images.
         source: The kind of the source, for the manifest.
     """
     rows = {name: split.rows for name, split in files.items()}
-    # 1. Statistics of the training images. The pool counted levels while it was filled, so only the
-    # images that were held out or dropped are read for this: they are not trained on.
-    given, levels = pool.column("splits"), pool.levels()
-    for some in (splits["val"], splits["test"], _dropped(pool, splits)):
-        levels -= pool.count_levels(some[given[some] == SPLITS.index("train")])
-    facts = pool.form.facts(folder, pool.contents(splits["train"]))
-    # 2. Hard labels and sample ids.
-    for split in files.values():
-        split.finish()
-    # 3. The lists beside them.
+    # 1. The lists that are usually short.
     num_broken = write_broken(folder / "broken.tsv", pool)
-    write_samples(folder / "samples.tsv", pool, splits)
     if len(some := contradictory(pool)):
         write_contradictions(folder / CONTRADICTIONS, pool, some)
     num_duplicates = write_duplicates(folder / "duplicates.tsv", pool, splits)
-    # 4. The manifest, which is written last: who finds it finds all of the data set.
+    # 2. The manifest, which is written last: who finds it finds all of the data set.
+    facts = pool.form.facts(folder, pool.contents(splits["train"]))
     inputs = InputFacts(list(pool.image_shape or ()), *statistics_of(levels), facts)
     manifest = dataset_manifest(source, pool.numbering.class_names, inputs, rows, num_broken)
     write_sealed(folder / "manifest.json", manifest.to_dict())
@@ -68,13 +61,6 @@ def finish_dataset(
 def _classes_an_image(splits: Mapping[str, SplitRows]) -> float:
     labels = [rows.hard_labels[is_labelled(rows.hard_labels)] for rows in splits.values()]
     return sum(np.count_nonzero(each == 1) for each in labels) / sum(map(len, labels))
-
-
-def _dropped(pool: Pool, splits: PoolSplits) -> Int64[np.ndarray, " dropped"]:
-    """Returns the images that are in no split, in the order of rows."""
-    kept = np.concatenate(list(splits.values()))
-    order = pool.order() if len(kept) < len(pool.column("sizes")) else np.empty(0, np.int64)  # a sort of all
-    return order[~np.isin(order, kept)]
 
 
 def summary(prepared: Prepared, folder: Path) -> str:

@@ -1,12 +1,12 @@
 """Processes that help one process on its machine, as many as there are cores.
 
-A helper does what any other worker does: it takes pieces and files that nobody holds. It says
+A helper does what any other worker does: it takes pieces and parts that nobody holds. It says
 nothing, and where it fails it ends: what it held is free again, and its owner, who then does that
 work itself, meets the same fault and reports it.
 
-It is a new process, because a fork of one with threads may hang, and it needs a second and more to
-begin, most of that for `import torch`. So it begins before the work does where that is clearly
-large, and gets the work through its standard input, which ends with its owner.
+It is a new process, because a fork of one with threads may hang, and it needs half a second to
+begin: without torch, which would take another second. So it begins before the work does where that
+is clearly large, and gets the work through its standard input, which ends with its owner.
 """
 
 import os
@@ -25,11 +25,12 @@ from typing import NoReturn
 
 from pipeline.core.threads import usable_cores
 from pipeline.preparation.filling import Filling
+from pipeline.preparation.parts import parts_of
 from pipeline.preparation.split_files import files_of_splits
-from pipeline.preparation.together import read_splits, write_files
+from pipeline.preparation.together import read_splits, write_parts
 
 _LOOK_SECONDS = 0.5  # of work, before its whole length is estimated
-_LEAST_SECONDS = 5.0  # of work for one process, that helpers pay for
+_LEAST_SECONDS = 2.0  # of work for one process, that helpers pay for
 _SAMPLE_SECONDS, _BYTE_SECONDS = 1e-4, 4e-8  # that a file takes about, as JPEG files do
 _WAIT_SECONDS = 0.05
 
@@ -39,16 +40,23 @@ class Helpers:
 
     Args:
         count: The number of samples; None where that is not known, and nothing can be divided.
-        num_bytes: Of the files that hold them.
         most: The most processes; None: as many as there are cores.
     """
 
-    def __init__(self, count: int | None, num_bytes: int, most: int | None) -> None:
-        self._count, self._num_bytes = count, num_bytes
+    def __init__(self, count: int | None, most: int | None) -> None:
+        self._count = count
         self._most = 1 if count is None else most or usable_cores()
         self._helpers: list[subprocess.Popen[bytes]] = []
         self._work: tuple[Filling, Path] | None = None
         self._start, self._done = 0.0, 0
+
+    def expect(self, num_bytes: int) -> None:
+        """Begins where by the number of samples, and of bytes in their files, there is clearly much
+        to do.
+        """
+        seconds = (self._count or 0) * _SAMPLE_SECONDS + num_bytes * _BYTE_SECONDS
+        if not self._helpers and seconds > _LEAST_SECONDS:
+            self._begin()
 
     def help_with(self, filling: Filling, output: Path) -> None:
         """Gives the work to helpers, to those who begin later, too.
@@ -113,13 +121,16 @@ class Helpers:
         threading.Thread(target=send, daemon=True).start()
 
     def __enter__(self) -> "Helpers":
-        if (self._count or 0) * _SAMPLE_SECONDS + self._num_bytes * _BYTE_SECONDS > _LEAST_SECONDS:
-            self._begin()  # at once, where by the number and size of files there is clearly much to do
+        self.expect(0)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends all helpers."""
         for helper in self._helpers:
             helper.kill()  # at any instant, which nothing is lost by
         for helper in self._helpers:
@@ -127,6 +138,7 @@ class Helpers:
             with suppress(OSError):
                 assert helper.stdin is not None, "it is a pipe"
                 helper.stdin.close()
+        self._helpers = []
 
 
 def main() -> NoReturn:
@@ -145,7 +157,8 @@ def _help(filling: Filling, output: Path) -> None:
     while (splits := read_splits(filling.site)) is None:
         time.sleep(_WAIT_SECONDS)
     if pool is not None:
-        write_files(filling.site, files_of_splits(output, pool, splits), lambda count: None)
+        files = files_of_splits(output, pool, splits)
+        write_parts(filling.site, parts_of(filling.site, output, pool, splits, files), lambda count: None)
 
 
 def _end_with_owner() -> None:

@@ -25,12 +25,12 @@ from pipeline.data.map_files import Maps
 from pipeline.preparation.blocks import BlockColumn, PoolBlock, map_digest, opened
 from pipeline.preparation.buckets import Buckets, read_things
 from pipeline.preparation.form import Form
+from pipeline.preparation.levels import LevelCounts
 from pipeline.preparation.made import Broken
 from pipeline.preparation.make import Channels
 from pipeline.preparation.numbering import Numbering
 from pipeline.preparation.order import row_order
 from pipeline.preparation.piece import Piece, unequal
-from pipeline.preparation.statistics import count_levels
 
 Part = Literal["images", "keys", "maps"]
 
@@ -192,12 +192,10 @@ class Pool:
         """
         shape = self.image_shape
         assert shape is not None, "there are images"
-        counts = np.zeros((self.form.num_counted, 256), np.int64)
-        if not len(counts):
-            return counts
-        for pixels in self._pixels(some, shape):
-            counts += count_levels(pixels)
-        return counts
+        counts = LevelCounts(self.form.num_counted)
+        for pixels in self._pixels(some, shape) if self.form.num_counted else ():
+            counts.add(pixels[0])
+        return counts.total()
 
     def _pixels(self, some: Int64[np.ndarray, " some"], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         if self.form.storage == "pixels":

@@ -2,7 +2,7 @@
 
 1. Every process fills pieces of the pool that nobody holds.
 2. One of them assigns the splits, when all pieces are there.
-3. Every process writes files of the splits that nobody holds.
+3. Every process writes parts of the data set that nobody holds (parts.py).
 
 Then all is there but what is small: one process writes that (finish.py) and publishes.
 """
@@ -19,13 +19,14 @@ from pipeline.core.files import write_bytes
 from pipeline.core.threads import map_in_order
 from pipeline.preparation.assign import PoolSplits
 from pipeline.preparation.filling import Filling
+from pipeline.preparation.parts import Part
 from pipeline.preparation.pool import Pool
 from pipeline.preparation.site import Site
 from pipeline.preparation.sources.split_names import SPLITS
-from pipeline.preparation.split_files import SplitFiles, files_of_splits
+from pipeline.preparation.split_files import files_of_splits
 
 _WAIT_SECONDS = 0.1
-_AT_ONCE = 2  # files: one waits for the disk while the next is packed
+_AT_ONCE = 2  # parts: one waits for the disk while the next is packed
 
 
 def filled_pool(
@@ -50,25 +51,24 @@ def filled_pool(
             return pool, splits
 
 
-def write_files(site: Site, files: Mapping[str, SplitFiles], on_files: Callable[[int], object]) -> None:
-    """Writes files of the splits until every one is there, by this process or another.
+def write_parts(site: Site, parts: Mapping[str, Part], on_parts: Callable[[int], object]) -> None:
+    """Writes parts of the data set until every one is there, by this process or another.
 
     Args:
-        on_files: Called with the number of files since the last call.
+        on_parts: Called with the number of parts since the last call.
     """
 
-    def is_written(one: tuple[str, int]) -> bool:
-        """Writes a file that nobody holds; returns whether it is there now."""
-        name, number = one
-        note = site.folder / "written" / f"{name}-{number:06}"
-        with site.claims.attempt(note.name) as mine:
+    def is_written(name: str) -> bool:
+        """Writes a part that nobody holds; returns whether it is there now."""
+        note = site.folder / "written" / name
+        with site.claims.attempt(name) as mine:
             if mine and not note.exists():
-                files[name].write(number)
+                parts[name]()
                 note.parent.mkdir(exist_ok=True)
                 note.touch()
             return note.exists()
 
-    waiting = [(name, number) for name, split in files.items() for number in range(len(split))]
+    waiting = list(parts)
     first = site.worker.first(len(waiting))
     waiting = [*waiting[first:], *waiting[:first]]
     while waiting:
@@ -76,7 +76,7 @@ def write_files(site: Site, files: Mapping[str, SplitFiles], on_files: Callable[
         with closing(map_in_order(is_written, waiting, _AT_ONCE)) as results:
             for one, is_there in zip(waiting, results, strict=True):
                 if is_there:
-                    on_files(1)
+                    on_parts(1)
                 else:
                     held_by_others.append(one)
         waiting = held_by_others

@@ -2,12 +2,12 @@
 about to use.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import remove_tree
 from pipeline.core.scratch import DECIDES, SharedScratch
 
 
@@ -24,6 +24,6 @@ def claims_folder(scratch: SharedScratch) -> Iterator[Path]:
     except (OSError, PipelineError):
         if scratch.has_published or not scratch.done:
             raise
-    shutil.rmtree(claimed, ignore_errors=True)
+    remove_tree(claimed)
     if scratch.done and not (scratch.folder / DECIDES).exists():
-        shutil.rmtree(scratch.folder, ignore_errors=True)  # made again after it was cleared away
+        remove_tree(scratch.folder)  # made again after it was cleared away

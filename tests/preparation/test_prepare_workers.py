@@ -4,6 +4,8 @@ helps.
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -203,3 +205,8 @@ def test_the_division_depends_on_the_source_alone() -> None:
     assert starts(Bordered(given)) == [0, 6, 40, 60]
     assert [one.is_all for one in ranges_of(Given(given, counted=False), Path())] == [True]
     assert Worker(1, 2).first(16) == 8
+
+
+def test_a_helper_begins_without_torch() -> None:
+    code = "import sys, pipeline.preparation.helpers; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
