@@ -45,8 +45,9 @@ class Lock:
             expected = "a file system with POSIX locks: a local disk, NFS 4, Lustre with flock"
             raise PipelineError(self.path, found, expected=expected, fix="put this folder on one") from error
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        with suppress(OSError):  # a note for others, no more
-            self.path.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {now}")
+        with suppress(OSError), self.path.open("r+") as file:  # a note for others, no more
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {now}")
+            file.truncate()  # at last: ext4 flushes a file that was emptied first, which takes 3 ms
         return True
 
     def acquire(self, task: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8, UInt64
@@ -39,8 +39,8 @@ class Content:
             contents = [self._meanings[row[:length]].tobytes() for row, length in zip(inputs, lengths, strict=True)]
             key = b"tokens"
         else:
-            shape = ",".join(map(str, inputs.shape[1:]))
-            key = shape.encode() if self.kind == IMAGE else f"{self.kind.name}:{self.detail}:{shape}".encode()
+            shape = _key_of(inputs.shape[1:])
+            key = shape if self.kind == IMAGE else f"{self.kind.name}:{self.detail}:".encode() + shape
             little = inputs.astype(inputs.dtype.newbyteorder("<"), copy=False)
             contents = [one.tobytes() for one in little]
         digests = b"".join(hashlib.blake2b(one, digest_size=8, key=key).digest() for one in contents)
@@ -49,8 +49,7 @@ class Content:
 
     def id_of_image(self, image: UInt8[np.ndarray, "channels height width"]) -> int:
         """Returns what `ids` does of one image, without a copy of it."""
-        key = ",".join(map(str, image.shape)).encode()
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8, key=key).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8, key=_key_of(image.shape)).digest()
         return int.from_bytes(digest, "little") or 1
 
     def check(
@@ -81,6 +80,11 @@ class Content:
             return None
         signs: np.ndarray = (self._meanings >> np.uint64(32)).astype(np.uint32).view(np.int32)
         return signs
+
+
+@lru_cache
+def _key_of(shape: tuple[int, ...]) -> bytes:
+    return ",".join(map(str, shape)).encode()
 
 
 IMAGES = Content()

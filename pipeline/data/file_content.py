@@ -1,5 +1,6 @@
 """The content of a sample's file, read with an eye on what it is."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,16 @@ def read(content: Content) -> bytes | UInt8[np.ndarray, "channels height width"]
 
 
 def _bytes_in(path: Path) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (half the time of path.open)
-        return file.readall()
+    file = os.open(path, os.O_RDONLY)  # for a small file half the time of `open` and `read`
+    try:
+        found, size = b"", os.fstat(file).st_size
+        while some := os.read(file, size - len(found) + 1):
+            found = found + some if found else some
+            if len(found) == size:
+                break
+        return found
+    finally:
+        os.close(file)
 
 
 def _absent(content: Content) -> str:

@@ -114,10 +114,12 @@ class Filling:
         while waiting:
             held_by_others = []
             for one in waiting:
+                if self._is_whole(one, on_samples):
+                    continue
                 with self.site.claims.attempt(f"{self._folder.name}-{one.name}") as mine:
-                    if is_whole(self._folder / one.name):
-                        on_samples(one.expected or 0)
-                    elif mine:
+                    if self._is_whole(one, on_samples):
+                        continue
+                    if mine:
                         self.site.check()
                         self._fill(one, samples, on_samples)
                     else:
@@ -126,6 +128,13 @@ class Filling:
             if waiting:
                 time.sleep(_WAIT_SECONDS)
                 self._check_form()
+
+    def _is_whole(self, one: Range, on_samples: Callable[[int], object]) -> bool:
+        """Returns whether a piece is whole, and counts its samples then."""
+        if not is_whole(self._folder / one.name):
+            return False
+        on_samples(one.expected or 0)
+        return True
 
     def _fill(self, one: Range, samples: Samples, on_samples: Callable[[int], object]) -> None:
         try:

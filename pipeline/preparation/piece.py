@@ -6,7 +6,7 @@
    the rows, so that those which become neighbours lie together.
 
 ```
-000000.npz       the record of the first block; a block counts when its record is there
+000000.record    the record of the first block; a block counts when its record is there
 000000.images    the first bucket: pixels [images, channels, height, width], or encoded files
 000000.keys      the keys of its images, each closed by a 0
 000000.maps      the maps of classes of its images, int16, where hard labels are these
@@ -68,7 +68,7 @@ class Piece:
 
     @property
     def _next_path(self) -> Path:
-        return self.folder / f"{len(self.blocks):06}.npz"
+        return self.folder / f"{len(self.blocks):06}.record"
 
     @property
     def is_whole(self) -> bool:

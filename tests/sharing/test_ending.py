@@ -41,8 +41,8 @@ def test_what_fails_for_want_of_cleared_files_is_no_error(tmp_path: Path, error:
 def test_who_publishes_is_not_stopped_by_one_who_still_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.rmdir
 
-    def rmdir(path: str, **settings: Any) -> None:
-        if str(path) == "pool":
+    def rmdir(path: Path, **settings: Any) -> None:
+        if path.name == "pool":
             monkeypatch.undo()
             (late.folder / "pool" / "piece").write_text("just now")
         real(path, **settings)

@@ -72,7 +72,8 @@ class Folder(Source):
     def files(self) -> Iterator[str]:
         yield from files_of(self.classes)
         for folder, _ in self._surveyed[0]:
-            yield from (f"{folder.path}/{name}" for name in self._files(folder).names)
+            above = f"{folder.path}/"
+            yield from (above + name for name in self._files(folder).names)
 
     @cached_property
     def _classes(self) -> Classes:

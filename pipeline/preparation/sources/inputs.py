@@ -41,11 +41,14 @@ def look_at(files: Iterable[str]) -> Inputs:
     found, digest = Inputs(), hashlib.sha256()
     folder, leads_to = None, ""
     for path in files:
-        check_name(path)
         if (above := path.rpartition("/")[0]) != folder:
             folder, leads_to = above, _leads_to(above)
         size, time, target = _facts(path)
-        digest.update(f"{path}\0{leads_to}\0{target}\0{size}\0{time}\0".encode())
+        try:
+            digest.update(f"{path}\0{leads_to}\0{target}\0{size}\0{time}\0".encode())
+        except UnicodeEncodeError:
+            check_name(path)
+            raise
         found.num_files += 1
         found.num_bytes += size
         if time is None:

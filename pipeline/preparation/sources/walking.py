@@ -58,7 +58,10 @@ def passed_over_as(name: str, leave_out: Sequence[str], *, is_folder: bool) -> s
     what = "folders" if is_folder else "files"
     if name.startswith("."):
         return f"{what} left out: hidden"
-    return next((f"{what} left out: {left_out_by(one)}" for one in leave_out if fnmatchcase(name, one)), None)
+    for one in leave_out:
+        if fnmatchcase(name, one):
+            return f"{what} left out: {left_out_by(one)}"
+    return None
 
 
 def left_out_by(pattern: str) -> str:
