@@ -8,6 +8,7 @@ The form that a look at some images found is taken first. Where an image asks fo
 images, and a second pass is paid only where the look did not see it.
 """
 
+import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -77,6 +78,7 @@ class Filling:
             on_samples: Called with the number of samples since the last call, those of others
                 included.
         """
+        gc.freeze()  # what is loaded stays; Python would look through it again and again, 60 ms each time
         while True:
             self._settle()
             try:

@@ -61,8 +61,10 @@ def write_broken(path: Path, pool: Pool) -> int:
 def _samples(pool: Pool, splits: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
     ids, labels = pool.column("sample_ids"), pool.column("hard_labels")
     for split in SPLITS:
-        for row, key in zip(splits[split].tolist(), pool.keys(splits[split]), strict=True):
-            yield f"{ids[row]:016x}", split, pool.numbering.text(labels[row]), key
+        rows = splits[split]
+        lines = zip(ids[rows].tolist(), pool.numbering.texts(labels[rows]), pool.keys(rows), strict=True)
+        for sample_id, text, key in lines:
+            yield f"{sample_id:016x}", split, text, key
 
 
 def _write(path: Path, names: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:

@@ -1,7 +1,7 @@
 """Labels as numbers, as a data set has them: that of the class, or an entry for each class."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,6 +70,13 @@ class Numbering:
         if (hard_label == UNLABELLED).all():
             return UNLABELLED_SET
         return BETWEEN.join(self.class_names[number] for number in np.flatnonzero(hard_label == 1).tolist())
+
+    def texts(self, hard_labels: Shaped[np.ndarray, "samples ..."]) -> Iterable[str]:
+        """Returns what `text` does of each."""
+        if hard_labels.ndim > 1:
+            return map(self.text, hard_labels)
+        names = [*self.class_names, ""]  # the last one is that of UNLABELLED, which is -1
+        return map(names.__getitem__, hard_labels.tolist())
 
     def counts(self, hard_labels: Shaped[np.ndarray, "samples ..."]) -> Counter[str | None]:
         """Returns the images of each class; the class None stands for unlabelled ones.
