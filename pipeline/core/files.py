@@ -15,29 +15,31 @@ from pipeline.core.errors import DataError, repaired
 _REMOVERS = 4
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` whole or not at all, even if the machine stops."""
-    with writing(path) as file:
+def write_bytes(path: Path, content: bytes, *, flushed: bool = True) -> None:
+    """Puts `content` at `path` whole or not at all, even if the machine stops and it was flushed."""
+    with writing(path, flushed=flushed) as file:
         file.write(content)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
     """Gives a file to write to, which is then at `path` whole or not at all, even if the machine
-    stops.
+    stops and it was flushed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if flushed:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if flushed:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

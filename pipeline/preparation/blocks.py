@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Int8, Int64, Shaped, UInt64
 
+from pipeline.core.errors import DataError
 from pipeline.core.files import write_bytes
 from pipeline.data.map_files import Maps
 from pipeline.preparation.levels import LevelCounts
@@ -20,6 +21,7 @@ from pipeline.preparation.sources.split_names import SPLITS
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _BLOCK_IMAGES = 65_536
+_CHECKSUM_BYTES = 4
 BlockColumn = Literal["splits", "hard_labels", "sample_ids", "sizes", "key_sizes", "checksums", "map_digests"]
 
 
@@ -53,9 +55,14 @@ class PoolBlock:
     map_digests: UInt64[np.ndarray, " maps"]
 
     @classmethod
-    def load(cls, path: Path) -> "PoolBlock":
-        """Reads a record; its levels and broken images stay on disk until they are asked for."""
-        about, _, _, *columns = _arrays(path)
+    def load(cls, path: Path) -> "PoolBlock | None":
+        """Reads a record; its levels and broken images stay on disk until they are asked for.
+
+        Returns None where there is none, or where the machine stopped before it had flushed it.
+        """
+        if (arrays := _arrays(path)) is None:
+            return None
+        about, _, _, *columns = arrays
         num_taken, bits, *shape = about.tolist()
         return cls(path, num_taken, bits, tuple(shape) or None, *columns)
 
@@ -64,14 +71,20 @@ class PoolBlock:
 
     def levels(self) -> Int64[np.ndarray, "channels 256"]:
         """Returns how often each pixel level is in its training images."""
-        return _arrays(self.path)[1]
+        return self._stored()[1]
 
     def broken(self) -> list[Broken]:
         """Returns the images that could not be decoded."""
         if self.num_taken == len(self):
             return []
-        texts = opened(_arrays(self.path)[2].tobytes())
+        texts = opened(self._stored()[2].tobytes())
         return [Broken(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+
+    def _stored(self) -> list[np.ndarray]:
+        arrays = _arrays(self.path)
+        if arrays is None:
+            raise DataError(self.path, "not as it was written", fix="delete its folder and run this again")
+        return arrays
 
 
 @dataclass
@@ -130,17 +143,27 @@ class GrowingBlock:
         file = io.BytesIO()
         for array in (about, self._levels.total(), broken, *(columns[name] for name in get_args(BlockColumn))):
             np.save(file, array)
-        write_bytes(path, file.getvalue())
-        return PoolBlock.load(path)
+        # Not flushed, nor are the images: that would be a wait for every block. Its checksum tells
+        # whether it is whole.
+        content = file.getvalue()
+        write_bytes(path, content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little"), flushed=False)
+        block = PoolBlock.load(path)
+        assert block is not None, "it was written"
+        return block
 
 
-def _arrays(path: Path) -> list[np.ndarray]:
+def _arrays(path: Path) -> list[np.ndarray] | None:
     """Returns what a record holds: facts about the block, its levels, what is broken, and columns.
+    None where it is not there as it was written.
 
     The arrays of NumPy lie one after the other: an .npz file takes ten times as long.
     """
-    with path.open("rb") as file:
-        return [np.load(file) for _ in range(3 + len(get_args(BlockColumn)))]
+    content = path.read_bytes() if path.exists() else b""
+    arrays, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+    if not arrays or zlib.crc32(arrays) != int.from_bytes(checksum, "little"):
+        return None
+    file = io.BytesIO(arrays)
+    return [np.load(file) for _ in range(3 + len(get_args(BlockColumn)))]
 
 
 def map_digest(one: Map) -> int:

@@ -10,8 +10,11 @@
 000000.images    the first bucket: pixels [images, channels, height, width], or encoded files
 000000.keys      the keys of its images, each closed by a 0
 000000.maps      the maps of classes of its images, int16, where hard labels are these
-whole            that every sample of the piece is here
+whole            the number of its blocks, when every sample of the piece is here
 ```
+
+Nothing of it is flushed. Where the machine stops, what was not yet on disk shows: a record by its
+checksum, a bucket by its length, a missing record by the number of blocks. It is made again.
 """
 
 import math
@@ -23,7 +26,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pipeline.core.errors import DataError, SourceError, suggest
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import read_json, write_bytes, write_json
 from pipeline.data.sample_ids import row_draws
 from pipeline.preparation.blocks import BlockColumn, GrowingBlock, PoolBlock
 from pipeline.preparation.buckets import BUCKET_BYTES, Buckets
@@ -58,13 +61,14 @@ class Piece:
         self.images, self.keys, self.maps = (Buckets(folder, name) for name in ("images", "keys", "maps"))
         self._first_file = first
         self.blocks: list[PoolBlock] = []
-        while (path := self._next_path).exists():
-            self.blocks.append(PoolBlock.load(path))
+        while (block := PoolBlock.load(self._next_path)) is not None:
+            self.blocks.append(block)
         while self.blocks and not self._holds_blocks():
-            (folder / "whole").unlink(missing_ok=True)
             self.blocks.pop().path.unlink()
-        if not self.blocks and not self.is_whole:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not self.is_whole:
+            (folder / "whole").unlink(missing_ok=True)
+            if not self.blocks:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def _next_path(self) -> Path:
@@ -73,7 +77,7 @@ class Piece:
     @property
     def is_whole(self) -> bool:
         """Whether all of its samples are here."""
-        return is_whole(self.folder)
+        return is_whole(self.folder) and (self.folder / "whole").read_text() == str(len(self.blocks))
 
     def _holds_blocks(self) -> bool:
         """Cuts buckets to what the blocks record, and returns whether they hold all of it."""
@@ -137,8 +141,7 @@ class Piece:
             yield 1
         if len(growing):
             self._put(growing)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "whole").touch()
+        write_bytes(self.folder / "whole", str(len(self.blocks)).encode(), flushed=False)
 
     def _first(self, image: Made) -> tuple[str, tuple[int, ...]]:
         """Returns key and shape of the first sample, to which others are compared."""

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from pipeline.core import files as module
 from pipeline.core.errors import DataError
-from pipeline.core.files import file_fingerprint, fingerprint, link_tree, read_json, write_bytes, write_json
+from pipeline.core.files import (
+    file_fingerprint,
+    fingerprint,
+    link_tree,
+    read_json,
+    remove_tree,
+    write_bytes,
+    write_json,
+)
 from pipeline.core.tensors import read_tensors, write_tensors
 
 TOP = Path(__file__).parents[2]
@@ -168,3 +176,15 @@ def test_where_the_file_system_has_no_links_nothing_half_made_is_left(
     assert files(tmp_path) == (["one", "other"] if (tmp_path / "other").exists() else ["one"])
     assert not (tmp_path / "other").exists() or listing(tmp_path / "other") == {"old": "old"}
     assert listing(one) == {"a": "new", "b": "new"}
+
+
+def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_behind_links(tmp_path: Path) -> None:
+    for path in ("outside/x", "tree/a", "tree/b/c/d", "tree/b/e"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "tree/b/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "tree/nowhere").symlink_to(tmp_path / "none")
+    remove_tree(tmp_path / "tree")
+    remove_tree(tmp_path / "none")
+    assert files(tmp_path) == ["outside"]
+    assert files(tmp_path / "outside") == ["x"]

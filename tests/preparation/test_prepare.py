@@ -615,7 +615,7 @@ def test_a_stopped_run_goes_on_behind_its_last_whole_block(project: Project, oth
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("suffix", ["images", "keys"])
+@pytest.mark.parametrize("suffix", ["images", "keys", "record"])
 def test_what_a_machine_had_not_yet_flushed_when_it_stopped_is_made_again(
     project: Project, other: Project, suffix: str
 ) -> None:
@@ -631,6 +631,22 @@ def test_what_a_machine_had_not_yet_flushed_when_it_stopped_is_made_again(
             project.run(source)
     assert source.asked[:2] == [0, 20]
     assert source.asked[2] < 40
+    assert files_of(project.out) == files_of(other.out)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_piece_of_which_a_record_was_lost_is_not_whole(
+    project: Project, other: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source()
+    other.run(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "check_pool", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            project.run(source)
+    (piece,) = {path.parent for path in project.work.rglob("pool-*/*/whole")}
+    max(piece.glob("*.record")).unlink()
+    project.run(source)
     assert files_of(project.out) == files_of(other.out)
 
 
