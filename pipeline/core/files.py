@@ -16,15 +16,15 @@ _REMOVERS = 4
 
 
 def write_bytes(path: Path, content: bytes, *, flushed: bool = True) -> None:
-    """Puts `content` at `path` whole or not at all, even if the machine stops and it was flushed."""
+    """Puts `content` at `path` whole or not at all; flushed, even if the machine stops."""
     with writing(path, flushed=flushed) as file:
         file.write(content)
 
 
 @contextmanager
 def writing(path: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
-    """Gives a file to write to, which is then at `path` whole or not at all, even if the machine
-    stops and it was flushed.
+    """Gives a file to write to, which is then at `path` whole or not at all; flushed, even if the
+    machine stops.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -84,7 +84,7 @@ def file_fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def remove_tree(folder: Path) -> None:
+def drop_tree(folder: Path) -> None:
     """Removes a folder with all that is in it, as far as that can be done now.
 
     Several threads do so: on ext4 one by itself waits 2 ms for each file, two 0.05 ms.

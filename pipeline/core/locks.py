@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import say
 
+DECIDES = "decides.json"  # in a folder of unfinished work, as long as that is whole
 _PATIENCE_SECONDS = 1.0  # of silent waiting
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EIO}
 

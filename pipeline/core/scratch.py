@@ -15,23 +15,24 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
+import torch
+
 from pipeline.core.closure import code_fingerprint
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import (
+    drop_tree,
     file_fingerprint,
     fingerprint,
     link_tree,
-    remove_tree,
     sync_folder,
     write_bytes,
     write_json,
 )
-from pipeline.core.locks import Lock
+from pipeline.core.locks import DECIDES, Lock
 from pipeline.core.progress import say
 from pipeline.core.threads import map_in_order, usable_cores
 
 WORK = Path("work")
-DECIDES = "decides.json"  # in the folder of unfinished work, as long as that is whole
 
 
 class Scratch:
@@ -70,9 +71,7 @@ class Scratch:
         self.name = _name(out)
         decides = with_code(decides, code)
         if not self._shared:  # what several processes make must not depend on how many threads each has
-            from torch import get_num_threads
-
-            decides["threads"] = get_num_threads()
+            decides["threads"] = torch.get_num_threads()
         self.fingerprint = fingerprint(decides)
         self.folder = work / f"{self.name}-{self.fingerprint[:16]}"
         self.output = self.folder / "output"
@@ -210,10 +209,7 @@ class Scratch:
             self._keep()
         self.has_published = True
         self._whole.unlink()  # first: others at work here see by it that they come late
-        if self._shared:
-            remove_tree(self.folder)  # to which such a one may just have added
-        else:
-            shutil.rmtree(self.folder)
+        drop_tree(self.folder)  # to which such a one may just have added
 
     def _keep(self) -> None:
         """Gives the result's files second names; what was kept before goes. Nothing is kept without
@@ -268,8 +264,6 @@ def with_code(decides: Mapping[str, Any], code: Path) -> dict[str, Any]:
     """Returns everything that decides a result: with the import closure of a file, and torch's
     version.
     """
-    import torch  # a helper of `prepare`, which uses other parts of this file, begins without it
-
     return {**decides, "code": code_fingerprint(code), "torch": torch.__version__}
 
 

@@ -1,5 +1,5 @@
-"""The compression of chunks: zstd, and Zarr's codec of it, which unpacks a chunk to the size that its
-array gives it, and no further.
+"""The compression of chunks: zstd, and Zarr's codec of it, which unpacks a chunk to the size that
+its array gives it, and no further.
 """
 
 import asyncio

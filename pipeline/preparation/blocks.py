@@ -143,8 +143,8 @@ class GrowingBlock:
         file = io.BytesIO()
         for array in (about, self._levels.total(), broken, *(columns[name] for name in get_args(BlockColumn))):
             np.save(file, array)
-        # Not flushed, nor are the images: that would be a wait for every block. Its checksum tells
-        # whether it is whole.
+        # Not flushed, nor are the images: that would be a wait for every block. Its checksum
+        # shows whether it is whole.
         content = file.getvalue()
         write_bytes(path, content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little"), flushed=False)
         block = PoolBlock.load(path)

@@ -5,7 +5,7 @@ claims on parts of it.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.scratch import DECIDES
+from pipeline.core.locks import DECIDES
 from pipeline.sharing.claims import Claims
 from pipeline.sharing.workers import Worker
 

@@ -1,4 +1,4 @@
-"""A split written file by file: its inputs, which several processes may write, and the rest of it."""
+"""A split written file by file: its inputs, which several processes may write, and the rest."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import remove_tree
-from pipeline.core.scratch import DECIDES, SharedScratch
+from pipeline.core.files import drop_tree
+from pipeline.core.locks import DECIDES
+from pipeline.core.scratch import SharedScratch
 
 
 @contextmanager
@@ -24,6 +25,6 @@ def claims_folder(scratch: SharedScratch) -> Iterator[Path]:
     except (OSError, PipelineError):
         if scratch.has_published or not scratch.done:
             raise
-    remove_tree(claimed)
+    drop_tree(claimed)
     if scratch.done and not (scratch.folder / DECIDES).exists():
-        remove_tree(scratch.folder)  # made again after it was cleared away
+        drop_tree(scratch.folder)  # made again after it was cleared away

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pipeline.core import files as module
 from pipeline.core.errors import DataError
 from pipeline.core.files import (
+    drop_tree,
     file_fingerprint,
     fingerprint,
     link_tree,
     read_json,
-    remove_tree,
     write_bytes,
     write_json,
 )
@@ -184,7 +184,7 @@ def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_behind_links(tmp
         (tmp_path / path).touch()
     (tmp_path / "tree/b/link").symlink_to(tmp_path / "outside")
     (tmp_path / "tree/nowhere").symlink_to(tmp_path / "none")
-    remove_tree(tmp_path / "tree")
-    remove_tree(tmp_path / "none")
+    drop_tree(tmp_path / "tree")
+    drop_tree(tmp_path / "none")
     assert files(tmp_path) == ["outside"]
     assert files(tmp_path / "outside") == ["x"]
