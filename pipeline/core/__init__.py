@@ -26,5 +26,6 @@ seeding.py   random numbers as pure functions of seed and counter
 sample_draws.py  the same for each sample and view, as tensors
 stopping.py  signals that end a stage
 tensors.py   tensors on disk, as safetensors files
+trees.py     folders with all that is in them, linked and removed
 threads.py   a function of many items, in their order, by several threads
 """

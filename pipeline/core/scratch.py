@@ -19,18 +19,11 @@ import torch
 
 from pipeline.core.closure import code_fingerprint
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import (
-    drop_tree,
-    file_fingerprint,
-    fingerprint,
-    link_tree,
-    sync_folder,
-    write_bytes,
-    write_json,
-)
+from pipeline.core.files import file_fingerprint, fingerprint, sync_folder, write_bytes, write_json
 from pipeline.core.locks import DECIDES, Lock
 from pipeline.core.progress import say
 from pipeline.core.threads import map_in_order, usable_cores
+from pipeline.core.trees import drop_tree, link_tree
 
 WORK = Path("work")
 

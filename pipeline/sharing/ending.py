@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import drop_tree
 from pipeline.core.locks import DECIDES
 from pipeline.core.scratch import SharedScratch
+from pipeline.core.trees import drop_tree
 
 
 @contextmanager

@@ -4,6 +4,7 @@ it.
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import files as module
 from pipeline.core.errors import DataError
-from pipeline.core.files import (
-    drop_tree,
-    file_fingerprint,
-    fingerprint,
-    link_tree,
-    read_json,
-    write_bytes,
-    write_json,
-)
+from pipeline.core.files import file_fingerprint, fingerprint, read_json, write_bytes, write_json
 from pipeline.core.tensors import read_tensors, write_tensors
+from pipeline.core.trees import drop_tree, link_tree
 
 TOP = Path(__file__).parents[2]
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2, 3])}
@@ -138,7 +131,7 @@ def test_a_linked_tree_holds_the_same_files_and_no_second_copy(tmp_path: Path) -
     assert link_tree(one, tmp_path / "other")
     assert listing(tmp_path / "other") == listing(one) == {"a": "x", "b/c": "x", "b/d/e": "x"}
     assert all((tmp_path / "other" / name).samefile(one / name) for name in listing(one))
-    module.shutil.rmtree(one)
+    shutil.rmtree(one)
     assert listing(tmp_path / "other") == {"a": "x", "b/c": "x", "b/d/e": "x"}
 
 
