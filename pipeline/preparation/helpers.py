@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from pipeline.core.allocation import keep_freed_memory
 from pipeline.core.threads import usable_cores
 from pipeline.preparation.filling import Filling
 from pipeline.preparation.parts import parts_of
@@ -143,6 +144,7 @@ class Helpers:
 
 def main() -> NoReturn:
     """Helps the process that began this one, until either of them ends."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them, and the owner acts on it
     with suppress(Exception):
         filling, output = pickle.load(sys.stdin.buffer)
