@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 BUCKET_BYTES = 32 * 1024 * 1024  # read at once
 _WRITE_BYTES = 1024 * 1024  # at once: many things are small
@@ -71,6 +71,31 @@ def read_things(
     passes = (np.cumsum(sizes) - sizes) // BUCKET_BYTES
     for some in _runs(passes):
         yield from _read(path, files[some], begins[some], sizes[some])
+
+
+def read_rows(
+    path: Callable[[int], Path],
+    files: Int64[np.ndarray, " some"],
+    begins: Int64[np.ndarray, " some"],
+    size: int,
+) -> Iterator[UInt8[np.ndarray, "_ {size}"]]:
+    """Yields things of one size as `read_things` does, some at a time, each read to its place: of
+    small things that takes a third of the time.
+
+    The bytes behind the end of a file are whatever they are.
+    """
+    at_once = max(1, BUCKET_BYTES // size)
+    for start in range(0, len(files), at_once):
+        some, places = files[start : start + at_once], begins[start : start + at_once]
+        rows = np.empty((len(some), size), np.uint8)
+        order = np.lexsort((places, some))
+        for run in _runs(some[order]):
+            things = order[run]
+            with path(int(some[things[0]])).open("rb", buffering=0) as file:
+                handle = file.fileno()
+                for thing, place in zip(things.tolist(), places[things].tolist(), strict=True):
+                    os.preadv(handle, [rows[thing]], place)
+        yield rows
 
 
 def _read(

@@ -1,9 +1,9 @@
 """The parts of a data set beside the small ones: each is written by one process, and none needs
 another.
 
-1. The files of each split's inputs.
-2. The rest of each split: hard labels and sample ids.
-3. The list of samples.
+1. The list of samples.
+2. The files of each split's inputs.
+3. The rest of each split: hard labels and sample ids.
 4. The levels of the pixels that were held out or dropped, for the statistics of the others.
 """
 
@@ -38,12 +38,11 @@ def parts_of(
     Args:
         output: The folder of the data set.
     """
-    parts = dict[str, Part]()
+    parts: dict[str, Part] = {"samples": partial(write_samples, output / "samples.tsv", pool, splits)}
     for name, split in files.items():
         for number in range(len(split)):
             parts[f"{name}-{number:06}"] = partial(split.write, number)
         parts[f"{name}-rest"] = split.finish
-    parts["samples"] = partial(write_samples, output / "samples.tsv", pool, splits)
     for name in _NOT_TRAINED_ON:
         parts[f"{name}-levels"] = partial(_write_levels, _levels_file(site, name), pool, splits, name)
     return parts

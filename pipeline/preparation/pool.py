@@ -5,13 +5,14 @@ Splits are written in the order of rows, which goes through the buckets of all p
 back. Memory holds some 32 MB of samples, and some 100 bytes a sample.
 """
 
+import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64, Integer, Shaped, UInt8
@@ -23,7 +24,7 @@ from pipeline.data.file_content import Content, DecodeError
 from pipeline.data.hard_labels import UNLABELLED, is_labelled
 from pipeline.data.map_files import Maps
 from pipeline.preparation.blocks import BlockColumn, PoolBlock, map_digest, opened
-from pipeline.preparation.buckets import Buckets, read_things
+from pipeline.preparation.buckets import Buckets, read_rows, read_things
 from pipeline.preparation.form import Form
 from pipeline.preparation.levels import LevelCounts
 from pipeline.preparation.made import Broken
@@ -114,15 +115,22 @@ class Pool:
             DataError: An image is not as it was kept, because the machine stopped before it had
             flushed it.
         """
-        shape: tuple[int, ...] = (-1,)
-        dtype = np.dtype(np.uint8)
-        if self.form.storage == "pixels":
-            shape, dtype = (1, *(self.image_shape or ())), self.form.kind.dtype
-        checksums = (self.column("checksums")[some] >> np.uint64(32)).tolist()
-        for content, checksum in zip(self._read("images", some), checksums, strict=True):
+        checksums = iter((self.column("checksums")[some] >> np.uint64(32)).tolist())
+        if self.form.storage == "encoded":
+            for content in self._read("images", some):
+                self._check([content], checksums)
+                yield np.frombuffer(content, np.uint8)
+            return
+        shape, dtype = self.image_shape or (), self.form.kind.dtype
+        path, (files, begins, _) = self._path("images"), self._places("images")
+        for rows in read_rows(path, files[some], begins[some], math.prod(shape) * dtype.itemsize):
+            self._check(rows, checksums)
+            yield rows.view(dtype).reshape(-1, *shape)
+
+    def _check(self, contents: Iterable[Any], checksums: Iterator[int]) -> None:
+        for content, checksum in zip(contents, checksums, strict=False):
             if zlib.crc32(content) != checksum:
                 raise DataError(self.folder, "an image is not as it was kept", fix="delete it and run this again")
-            yield np.frombuffer(content, dtype).reshape(shape)
 
     def maps(self, some: Int64[np.ndarray, " some"]) -> Iterator[Maps]:
         """Yields the maps of classes of some images, which are given in the order of rows.
@@ -148,14 +156,18 @@ class Pool:
 
     def _read(self, part: Part, some: Int64[np.ndarray, " some"]) -> Iterator[bytes]:
         """Yields a part of some samples, which are given in the order of rows."""
-        buckets: list[Buckets] = [getattr(piece, part) for piece in self._pieces]
         files, begins, sizes = (column[some] for column in self._places(part))
+        return read_things(self._path(part), files, begins, sizes)
+
+    def _path(self, part: Part) -> Callable[[int], Path]:
+        """Returns the function that returns the path of a file of some part by its number."""
+        buckets: list[Buckets] = [getattr(piece, part) for piece in self._pieces]
 
         def path(number: int) -> Path:
             piece, bucket = divmod(number, _FILES)
             return buckets[piece].path(bucket)
 
-        return read_things(path, files, begins, sizes)
+        return path
 
     def _places(self, part: Part) -> tuple[Int64[np.ndarray, " samples"], ...]:
         """Returns the file of each sample's part, the place where it begins there and its length,
@@ -194,7 +206,8 @@ class Pool:
         assert shape is not None, "there are images"
         counts = LevelCounts(self.form.num_counted)
         for pixels in self._pixels(some, shape) if self.form.num_counted else ():
-            counts.add(pixels[0])
+            for image in pixels:
+                counts.add(image)
         return counts.total()
 
     def _pixels(self, some: Int64[np.ndarray, " some"], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
