@@ -7,6 +7,7 @@ from pipeline.data.manifest import DatasetManifest
 from pipeline.data.paging import Paging
 
 PAGE_BYTES = 1 << 20
+PAGE_ROWS = 64
 _PAGES = 16  # at least in a window, where inner chunks on disk are small enough: they are what is shuffled
 _BATCHES = 5  # of inputs: gathered, padded, rendered, and those of the step before
 _BESIDE_BYTES = 256  # for each row of a window: its place in the order and what is drawn for its view
@@ -85,9 +86,10 @@ class MemoryBudget:
         rows = min(block_rows or chunk_rows, num_rows)
         self.check_window(input_bytes, rows)
         # 2. Small chunks are put together to pages of about 1 MB, which a disk reads at full speed,
-        #    as long as a window holds 16 of them: with fewer, an epoch would be shuffled badly.
+        #    and of 64 rows, because chunks of encoded files and of labels hold more rows than those
+        #    of pixels. A window holds 16 pages: with fewer, an epoch would be shuffled badly.
         if block_rows is None:
-            rows *= max(1, min(PAGE_BYTES, share // _PAGES) // (rows * row_bytes))
+            rows *= max(1, min(max(PAGE_BYTES, PAGE_ROWS * row_bytes), share // _PAGES) // (rows * row_bytes))
         # 3. A window takes as many pages as its quarter holds.
         return Paging(num_rows, rows, share // (rows * row_bytes))
 

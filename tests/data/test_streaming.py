@@ -24,9 +24,11 @@ from teachers import edit_params
 import pipeline.core.arrays
 import pipeline.data.images
 import pipeline.student.labelled_views
+from pipeline.core.arrays import rows_in_chunk
 from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
+from pipeline.data.images import IMAGE_CHUNK_BYTES
 from pipeline.data.opening import open_splits
 from pipeline.data.paging import Paging, window_order
 from pipeline.data.sample_ids import SampleIndex
@@ -403,6 +405,25 @@ def test_no_more_than_two_windows_are_in_memory() -> None:
         assert live <= {number, number + 1}
         live.discard(number)
     assert most == 2
+
+
+@pytest.mark.parametrize(
+    ("input_bytes", "megabytes", "page_rows", "least_pages"),
+    [
+        (784, 20, 1337, 3),  # a chunk, whatever a window holds
+        (12_288, 2048, 85, 400),  # a megabyte
+        (150_528, 2048, 60, 50),  # in six of their rows lie few of a chunk's files and labels
+        (150_528, 200, 6, 16),  # no more where windows are small
+    ],
+)
+def test_pages_are_a_megabyte_and_64_rows_where_a_window_holds_enough_of_them(
+    input_bytes: int, megabytes: int, page_rows: int, least_pages: int
+) -> None:
+    budget = MemoryBudget.of_megabytes(megabytes, 128, "params.yaml: students.small.memory_budget_mb")
+    paging = budget.paging(input_bytes, 1_000_000, rows_in_chunk(1_000_000, input_bytes, IMAGE_CHUNK_BYTES), None)
+    assert paging.page_rows == page_rows
+    assert paging.window_pages >= least_pages
+    assert paging.window_rows * input_bytes <= megabytes * 1_000_000 / 4
 
 
 def test_a_budget_that_is_too_small_is_told_the_least_that_works(tmp_path: Path) -> None:
