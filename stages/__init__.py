@@ -4,7 +4,9 @@ commands of like form.
 
 import sys
 
+from pipeline.core.extras import tell_missing_libraries
 from pipeline.core.stopping import leave_at_once
 
 if sys.argv[0] == "-m":  # `python -m stages.<name>`: its libraries take seconds to load
     leave_at_once()
+    tell_missing_libraries()

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.core.command import stage_app
+from pipeline.core.errors import one_line_errors
 from pipeline.core.stopping import leave_at_once
 
 
@@ -25,7 +26,8 @@ class Entry:
 
     def load(self) -> Any:
         """Returns the command with its options, imported from its module."""
-        module = import_module(f"stages.{self.module}")
+        with one_line_errors():
+            module = import_module(f"stages.{self.module}")
         command = typer.main.get_command(stage_app(*(getattr(module, name) for name in self.functions)))
         command.help = self.line
         return command

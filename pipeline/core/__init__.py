@@ -12,6 +12,7 @@ command.py   a stage as a command
 config.py    sections and rows of params.yaml, read as typed settings
 remedies.py  the ways out of a store that is of no use as it is
 errors.py    errors for users: where, what was found, what was expected, what to do
+extras.py    libraries that are not installed, and what brings them
 files.py     files that are there whole or not at all, and fingerprints of content
 locks.py     locks of files, who holds one, and a folder deleted where none is held
 names.py     names of students and encodings

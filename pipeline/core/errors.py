@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from pipeline.core.extras import missing_line
 from pipeline.core.shortage import fullest_folder, is_out_of_memory, memory_line
 from pipeline.core.stopping import Stopped, interrupts
 from pipeline.core.text import shown
@@ -165,6 +166,10 @@ def one_line_errors() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         _stop(f"error: {memory_line(error)}", 1)
+    except ModuleNotFoundError as error:
+        if (line := missing_line(error)) is None:
+            raise
+        _stop(f"error: {line}", 1)
     except MemoryError as error:
         _stop(f"error: {memory_line(error)}", 1)
 

@@ -15,7 +15,7 @@ MAX_README_LINES = 150
 PAGES = [
     README,
     *sorted(page for page in TOP.glob("docs/*.md") if page.name != "log.md"),
-    *sorted(TOP.glob("docs/recipes/*")),
+    *sorted(path for path in TOP.glob("docs/recipes/*") if path.is_file()),
 ]
 ROOMS = {path.parent.name for path in (TOP / "pipeline").glob("*/__init__.py")}
 # networks/ and data/ are left out: pages name files there that users bring.

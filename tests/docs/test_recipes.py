@@ -145,7 +145,7 @@ def test_the_ray_job_is_submitted_whole(tmp_path: Path) -> None:
 def test_pages_and_recipes_name_launchers_that_exist() -> None:
     launched = YAML(typ="safe", pure=True).load((TOP / "params.yaml").read_text())["launcher"]
     assert set(launched) <= {path.stem for path in (TOP / "stages").glob("[!_]*.py")}
-    for page in (*PAGES, *RECIPES.iterdir()):
+    for page in (*PAGES, *filter(Path.is_file, RECIPES.iterdir())):
         assert set(re.findall(r"launcher\.(\w+)", page.read_text())) <= set(launched), page
 
 
