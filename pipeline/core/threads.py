@@ -49,7 +49,14 @@ def own_cores() -> int:
     """Returns the cores that are for this process's threads: where it is a worker of a DataLoader,
     its share of them.
     """
+    return max(1, usable_cores() // loader_workers())
+
+
+def loader_workers() -> int:
+    """Returns how many workers share what this process may take: those of its DataLoader, or it is
+    none of any.
+    """
     from torch.utils.data import get_worker_info
 
     worker = get_worker_info()
-    return max(1, usable_cores() // (worker.num_workers if worker else 1))
+    return worker.num_workers if worker else 1

@@ -62,15 +62,16 @@ class ImageDataset:
             content.check(inputs, ids, group.path)
         return split
 
-    def stream(self, name: str) -> SplitOnDisk:
-        """Returns a split that stays on disk.
+    def stream(self, name: str, kept_bytes: int = 0) -> SplitOnDisk:
+        """Returns a split that stays on disk, but for files of encoded images in `kept_bytes`.
 
         Raises StoreError where a file of it is lost or a checksum does not match, and DataError
         where the split is not the one of the manifest.
         """
         group = self._group(name)
         labels = self._hard_labels(group, is_held=False)
-        split = SplitOnDisk.open(group, labels, self.manifest.storage, self.manifest.image_shape, self.content)
+        shape, storage = self.manifest.image_shape, self.manifest.storage
+        split = SplitOnDisk.open(group, labels, storage, shape, self.content, kept_bytes)
         self._check(name, split)
         return split
 

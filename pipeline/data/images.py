@@ -11,7 +11,7 @@ encoded    encoded uint8 [bytes], one image file after the other,
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from jaxtyping import Int64, Integer, UInt8
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
-from pipeline.core.threads import map_in_order, own_cores
+from pipeline.core.threads import loader_workers, map_in_order, own_cores
 from pipeline.data.content import IMAGES, Content
 from pipeline.data.file_content import DecodeError
 from pipeline.data.input_kinds import IMAGE
@@ -29,6 +29,8 @@ from pipeline.data.sample_ids import FIX
 Storage = Literal["pixels", "encoded"]
 #: Consecutive rows, and the places of those among them that are wanted; None: all of them.
 Wanted = tuple[range, Int64[np.ndarray, " _"] | None]
+#: The row of an image, and the place of its pixels.
+_Place = tuple[int, UInt8[np.ndarray, "channels height width"]]
 #: An encoded image: its row, its bytes, and the place of its pixels.
 _File = tuple[int, bytes, UInt8[np.ndarray, "channels height width"]]
 _READ_BYTES = 32 * 1024 * 1024  # of decoded images, of which the encoded ones are held beside them
@@ -49,9 +51,35 @@ class StoredImages(ABC):
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         """Returns consecutive rows, or of these only the ones at the places `kept`."""
 
-    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
-        """Yields what `read` returns of each; the next ones may be under way meanwhile."""
-        return (self.read(rows, kept) for rows, kept in several)
+    def read_each(
+        self, several: Sequence[Wanted], place: Integer[np.ndarray, "all ..."] | None = None
+    ) -> Iterator[Integer[np.ndarray, "_ ..."]]:
+        """Yields what `read` returns of each; the next ones may be under way meanwhile.
+
+        Args:
+            place: Memory for all of them, one after the other; None: they have their own.
+        """
+        start = 0
+        for rows, kept in several:
+            images = self.read(rows, kept)
+            if place is not None:
+                place[start : start + len(images)] = images
+                images = place[start : start + len(images)]
+                start += len(images)
+            yield images
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> Integer[np.ndarray, "some ..."]:
+        """Returns some rows, in any order; whole chunks are read even for a few."""
+        # 1. Ascending, so that each chunk is read once.
+        order = np.argsort(rows, kind="stable")
+        pieces = self.pieces(rows[order])
+        if len(pieces) == 1:
+            images = self.read(*pieces[0])
+        else:
+            images = np.empty((len(rows), *self.shape), self.content.kind.dtype)
+            deque(self.read_each(pieces, images), maxlen=0)
+        # 2. Back in the order that was asked for; no copy where that is ascending.
+        return images if np.array_equal(order, np.arange(len(rows))) else images[np.argsort(order)]
 
     def pieces(self, rows: Int64[np.ndarray, " some"]) -> list[Wanted]:
         """Returns what is to be read for ascending rows: each chunk once, no two at a time."""
@@ -77,14 +105,22 @@ def _pieces(rows: range, shape: Iterable[int], chunk_rows: int = 1) -> Iterator[
 
 
 def open_images(
-    group: ArrayGroup, storage: Storage, shape: Iterable[int], num_rows: int, content: Content = IMAGES
+    group: ArrayGroup,
+    storage: Storage,
+    shape: Iterable[int],
+    num_rows: int,
+    content: Content = IMAGES,
+    kept_bytes: int = 0,
 ) -> StoredImages:
     """Returns a split's inputs, without reading any; raises StoreError where a file is lost, and
     DataError where they are not of the kind's type.
+
+    Args:
+        kept_bytes: The memory for files of encoded images that are read once and kept.
     """
     if storage == "pixels":
         return _Numbers(group, content)
-    return _Encoded(group, tuple(shape), num_rows)
+    return _Encoded(group, tuple(shape), num_rows, kept_bytes)
 
 
 class HeldImages(StoredImages):
@@ -142,20 +178,26 @@ class _Encoded(StoredImages):
     """The images of a split that are stored as files.
 
     They are decoded by as many threads as this process has processors, and fitted to one size.
-    Files are small beside the chunks that they lie in, so the chunk that was read last is kept.
+    Files are small beside the chunks that they lie in, so the chunk that was read last is kept, and
+    the first ones in `kept_bytes`: in a random order a chunk is read for a few files, or for one.
     """
 
-    def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int) -> None:
+    def __init__(self, group: ArrayGroup, shape: tuple[int, ...], num_rows: int, kept_bytes: int) -> None:
         group.check_files("encoded")
         self._group, self.shape = group, shape
         self._bytes_in_chunk = group.chunk_rows("encoded")
         self._last: tuple[int, UInt8[np.ndarray, " bytes"]] = -1, np.empty(0, np.uint8)
+        self._kept, self._kept_bytes = dict[int, UInt8[np.ndarray, " bytes"]](), kept_bytes
         self._offsets: Int64[np.ndarray, " borders"] = group.read_whole("offsets")
         borders = [len(self._offsets) - 1, *self._offsets[[0, -1]].tolist()]
         if borders != [num_rows, 0, *group.shape("encoded")] or (np.diff(self._offsets) < 0).any():
             raise DataError(group.path, "its offsets do not fit its encoded images", fix=FIX)
         # As if these were pixels, so that an epoch goes through them in the very same order.
         self.chunk_rows = rows_in_chunk(num_rows, math.prod(shape), IMAGE_CHUNK_BYTES)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what another process gets: it reads for itself."""
+        return vars(self) | {"_kept": {}}
 
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         (images,) = self.read_each([(rows, kept)])
@@ -165,31 +207,50 @@ class _Encoded(StoredImages):
         """Returns all as one piece: a file is read apart from others, and decoded to its place."""
         return [(range(int(rows[0]), int(rows[-1]) + 1), rows - rows[0])] if len(rows) else []
 
-    def read_each(self, several: Sequence[Wanted]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
-        at_once = max(1, min(_MOST_FILES, _DECODED_BYTES // math.prod(self.shape)))
+    def read_each(
+        self, several: Sequence[Wanted], place: Integer[np.ndarray, "all ..."] | None = None
+    ) -> Iterator[Integer[np.ndarray, "_ ..."]]:
         begun = deque[UInt8[np.ndarray, "images channels height width"]]()
 
-        def tasks() -> Iterator[list[_File]]:
-            # The thread that asks for images reads, so that threads that decode wait for no other.
-            files = list[_File]()
+        def places() -> Iterator[_Place]:
+            start = 0
             for rows, kept in several:
-                wanted = rows if kept is None else [rows[place] for place in kept.tolist()]
-                begun.append(np.empty((len(wanted), *self.shape), dtype=np.uint8))
-                for row, place in zip(wanted, begun[-1], strict=True):
-                    files.append((row, self._file(row), place))
-                    if len(files) == at_once:
-                        yield files
-                        files = []
-            yield files
+                wanted = rows if kept is None else [rows[number] for number in kept.tolist()]
+                stop = start + len(wanted)
+                begun.append(np.empty((len(wanted), *self.shape), np.uint8) if place is None else place[start:stop])
+                yield from zip(wanted, begun[-1], strict=True)
+                start = stop
 
-        # One pool of threads for all: a page may have too few files to occupy every processor.
         decoded = 0
-        with closing(map_in_order(self._decode, tasks(), own_cores())) as counts:
+        with closing(self._decoded(places())) as counts:
             for count in counts:
                 decoded += count
                 while begun and decoded >= len(begun[0]):
                     decoded -= len(begun[0])
                     yield begun.popleft()
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> UInt8[np.ndarray, "some channels height width"]:
+        images = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        ascending = np.argsort(rows, kind="stable").tolist()  # so each chunk is read once
+        deque(self._decoded((int(rows[number]), images[number]) for number in ascending), maxlen=0)
+        return images
+
+    def _decoded(self, places: Iterable[_Place]) -> Generator[int, None, None]:
+        """Yields how many images have come to their places, some at a time, in their order."""
+        at_once = max(1, min(_MOST_FILES, _DECODED_BYTES // math.prod(self.shape)))
+
+        def tasks() -> Iterator[list[_File]]:
+            # The thread that asks for images reads, so that threads that decode wait for no other.
+            files = list[_File]()
+            for row, place in places:
+                files.append((row, self._file(row), place))
+                if len(files) == at_once:
+                    yield files
+                    files = []
+            yield files
+
+        # One pool of threads for all: a page may have too few files to occupy every processor.
+        return map_in_order(self._decode, tasks(), own_cores())
 
     def whole(self) -> Integer[np.ndarray, "samples ..."]:
         rows = range(len(self._offsets) - 1)
@@ -219,10 +280,14 @@ class _Encoded(StoredImages):
         return b"".join(parts)
 
     def _chunk(self, number: int) -> UInt8[np.ndarray, " bytes"]:
-        """Returns a chunk of files, the one that was read last without reading it again."""
+        """Returns a chunk of files, one that is kept without reading it again."""
+        if (kept := self._kept.get(number)) is not None:
+            return kept
         last, content = self._last  # of several threads that read, each takes both together
         if number != last:
             start = number * self._bytes_in_chunk
             content = self._group.read_rows("encoded", start, min(start + self._bytes_in_chunk, int(self._offsets[-1])))
             self._last = number, content
+            if (len(self._kept) + 1) * self._bytes_in_chunk <= self._kept_bytes // loader_workers():
+                self._kept[number] = content
         return content

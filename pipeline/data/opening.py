@@ -22,7 +22,8 @@ def open_splits(dataset: ImageDataset, budget: MemoryBudget, label_bytes: int) -
     """
     if not budget.holds(dataset.manifest, "train", "val"):
         _begin_streaming(dataset, budget, dataset.manifest.input_bytes("train", "val"))
-        return dataset.stream("train"), dataset.stream("val")
+        kept_bytes = budget.share(dataset.manifest.bytes_each)
+        return dataset.stream("train", kept_bytes), dataset.stream("val")
     budget.check_whole(dataset.manifest.input_bytes("train", "val"), label_bytes)
     return dataset.split("train"), dataset.split("val")
 

@@ -1,9 +1,11 @@
 """A split on disk: its inputs are read row by row, chunk by chunk, or window by window."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from itertools import chain, pairwise
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +14,11 @@ from jaxtyping import Bool, Int64, Integer, UInt64
 from pipeline.core.arrays import ArrayGroup
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.content import IMAGES, Content
-from pipeline.data.images import HeldImages, Storage, StoredImages, Wanted, open_images
+from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import HardLabels, Split, SplitInMemory
-from pipeline.data.windows import Columns, read_windows
+from pipeline.data.windows import Buffer, Columns, read_windows
 
 _INPUTS = "inputs"  # the name of their column in a window
 
@@ -62,10 +64,11 @@ class SplitOnDisk(Split):
         storage: Storage,
         shape: Sequence[int],
         content: Content = IMAGES,
+        kept_bytes: int = 0,
     ) -> "SplitOnDisk":
         """Returns the split of a group; raises StoreError where a file of it is lost."""
         ids = group.read_whole("sample_ids")
-        images = open_images(group, storage, shape, len(ids), content)
+        images = open_images(group, storage, shape, len(ids), content, kept_bytes)
         is_checked = np.full(len(ids), storage == "encoded")
         return cls(group.path, images, hard_labels, ids, is_checked)
 
@@ -103,20 +106,15 @@ class SplitOnDisk(Split):
 
         Raises StoreError or DataError where they are damaged.
         """
-        (inputs,) = self._read_each([rows])
+        # Of rows that lie apart no two chunks are held at a time.
+        place = None if self._stored_rows is None else np.empty((len(rows), *self.input_shape), self._dtype)
+        (inputs,) = self._read_each([rows], place)
         return inputs
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> SplitInMemory:
         """Returns some samples, in memory, in any order; whole chunks are read even for a few."""
-        # 1. Ascending, so that each chunk is read once.
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        stored = ascending if self._stored_rows is None else self._stored_rows[ascending]
-        pieces = self._images.pieces(stored)
-        inputs = self._check(ascending, self._join(pieces, self._images.read_each(pieces)))
-        # 2. Back in the order that was asked for; no copy where that is ascending.
-        if not np.array_equal(order, np.arange(len(rows))):
-            inputs = inputs[np.argsort(order)]
+        stored = rows if self._stored_rows is None else self._stored_rows[rows]
+        inputs = self._check(rows, self._images.take(stored))
         return SplitInMemory(torch.from_numpy(inputs), self.hard_labels[rows], self.sample_ids[rows], self.content)
 
     def inputs_of(self, rows: Int64[torch.Tensor, " some"]) -> Integer[torch.Tensor, "some ..."]:
@@ -135,9 +133,10 @@ class SplitOnDisk(Split):
         return budget.paging(self.input_bytes, len(self), self.chunk_rows, block_rows)
 
     def windows(self, windows: Sequence[Sequence[range]], beside: Callable[[range], Columns]) -> Iterator[Columns]:
-        def read(pages: Sequence[range]) -> Iterator[Columns]:
-            for page, inputs in zip(pages, self._read_each(pages), strict=True):
-                yield {_INPUTS: inputs, **beside(page)}
+        def read(pages: Sequence[range], buffer: Buffer) -> Iterator[Columns]:
+            inputs = buffer.column(_INPUTS, self.input_shape, self._dtype)
+            for page, _ in zip(pages, self._read_each(pages, inputs), strict=True):
+                yield beside(page)
 
         return read_windows(windows, read)
 
@@ -156,26 +155,31 @@ class SplitOnDisk(Split):
         labels, ids, is_checked = self.hard_labels[rows], self.sample_ids[rows], self._is_checked[rows]
         return SplitOnDisk(self._where, self._images, labels, ids, is_checked, rows)
 
-    def _read_each(self, pages: Sequence[range]) -> Iterator[Integer[np.ndarray, "rows ..."]]:
-        """Yields the inputs of each page; those of the next ones may be under way meanwhile."""
-        pieces: list[list[Wanted]] = [[(page, None)] for page in pages]
-        if (stored := self._stored_rows) is not None:
-            pieces = [self._images.pieces(stored[page.start : page.stop]) for page in pages]
-        found = self._images.read_each(list(chain(*pieces)))
-        for page, some in zip(pages, pieces, strict=True):
-            yield self._check(slice(page.start, page.stop), self._join(some, found))
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return self.content.kind.dtype
 
-    def _join(
-        self, pieces: Sequence[Wanted], found: Iterator[Integer[np.ndarray, "some ..."]]
-    ) -> Integer[np.ndarray, "all ..."]:
-        """Returns the inputs of several pieces as one array; no two chunks are held at a time."""
-        if len(pieces) == 1:
-            return next(found)
-        ends = np.cumsum([0, *(len(rows if kept is None else kept) for rows, kept in pieces)]).tolist()
-        inputs = np.empty((ends[-1], *self.input_shape), dtype=self.content.kind.dtype)
-        for low, high in pairwise(ends):
-            inputs[low:high] = next(found)
-        return inputs
+    def _read_each(
+        self, pages: Sequence[range], place: Integer[np.ndarray, "all ..."] | None
+    ) -> Iterator[Integer[np.ndarray, "rows ..."]]:
+        """Yields the inputs of each page; those of the next ones may be under way meanwhile.
+
+        Args:
+            place: Memory for all of them, one after the other; None: they have their own.
+        """
+        if (stored := self._stored_rows) is None:
+            found = self._images.read_each([(page, None) for page in pages], place)
+            for page, inputs in zip(pages, found, strict=True):
+                yield self._check(slice(page.start, page.stop), inputs)
+            return
+        assert place is not None, "a page is of several pieces"
+        pieces = [self._images.pieces(stored[page.start : page.stop]) for page in pages]
+        found = self._images.read_each(list(chain(*pieces)), place)
+        start = 0
+        for page, some in zip(pages, pieces, strict=True):
+            deque(islice(found, len(some)), maxlen=0)
+            yield self._check(slice(page.start, page.stop), place[start : start + len(page)])
+            start += len(page)
 
     def _check(
         self, rows: slice | Int64[np.ndarray, " some"], inputs: Integer[np.ndarray, "some ..."]

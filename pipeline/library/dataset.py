@@ -18,7 +18,7 @@ from pipeline.library.samples import OwnSamples, PreparedSamples, Samples, join
 from pipeline.views.plan import ViewPlan
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
-_BATCH = 256  # a guess, for the share of memory that batches take
+_BATCH = 128  # a guess, for the share of memory that batches take
 
 
 class DistillationDataset(Dataset[Item | MixedItem]):

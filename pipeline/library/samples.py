@@ -40,7 +40,8 @@ def join(data: str | Path | MapStyle, labels: Labels, temperature: float, budget
         return LabelledViews(split, labels.store, labels.class_names, temperature, Placement(budget=budget))
     dataset = ImageDataset(Path(data))
     in_memory = budget.holds(dataset.manifest, "train")
-    prepared = dataset.split("train") if in_memory else dataset.stream("train")
+    kept_bytes = budget.share(dataset.manifest.bytes_each)
+    prepared = dataset.split("train") if in_memory else dataset.stream("train", kept_bytes)
     return LabelledViews(prepared, labels.store, dataset.manifest.class_names, temperature, Placement(budget=budget))
 
 

@@ -34,7 +34,7 @@ from pipeline.data.paging import Paging, window_order
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split, SplitInMemory
-from pipeline.data.windows import read_windows
+from pipeline.data.windows import Buffer, read_windows
 from pipeline.labels.join import ViewLabels, label_bytes
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
@@ -257,7 +257,7 @@ def test_an_epoch_taken_up_late_reads_nothing_of_what_went_before(
 ) -> None:
     views = opened(dataset.stream("train"), stores["dense"])
     real, reads = SplitOnDisk._read_each, []
-    monkeypatch.setattr(SplitOnDisk, "_read_each", lambda split, pages: (reads.extend(pages), real(split, pages))[1])
+    monkeypatch.setattr(SplitOnDisk, "_read_each", lambda *of: (reads.extend(of[1]), real(*of))[1])
     list(epoch_of(views, 1, 17))
     last = views.joined.paging.windows(1, 3)[-2:]
     assert {page for pages in last for page in pages} >= set(reads)
@@ -391,7 +391,7 @@ def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
 def test_no_more_than_two_windows_are_in_memory() -> None:
     pages, live, most = [[range(n, n + 1)] for n in range(20)], {0}, 0
 
-    def read(window: Sequence[range]) -> Iterator[dict[str, np.ndarray]]:
+    def read(window: Sequence[range], buffer: Buffer) -> Iterator[dict[str, np.ndarray]]:
         nonlocal most
         for page in window:
             live.add(page.start)
