@@ -19,10 +19,9 @@ class MemoryBudget:
     """A number of bytes for inputs and stored labels, and the setting that it comes from.
 
     A few batches of inputs are set aside first. Of the rest, a quarter each goes to the window that
-    trains, the window that is being read, stored labels, and what is on its way from the disk or
-    kept as it is there, still encoded. A
-    dump, which has blocks instead of windows, holds the inputs of two blocks. Ids, hard labels and
-    logits come on top: some 40 bytes a sample.
+    trains, the window that is being read, stored labels, and pages on their way from the disk with
+    encoded files that are kept. A dump, which has blocks instead of windows, holds the inputs of
+    two blocks. Ids, hard labels and logits come on top: some 40 bytes a sample.
 
     Args:
         where: The setting, for messages.

@@ -1,8 +1,9 @@
 """Windows on their way from the disk: a thread reads the next one while the current one trains."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,10 @@ def read_windows(
     """
     size = max(sum(map(len, pages)) for pages in windows)
     buffers = Buffer(size), Buffer(size)  # they take turns
-    given_up = Event()
+    free, given_up = Semaphore(len(buffers)), Event()
 
     def load(number: int) -> Columns:
+        free.acquire()
         buffer, place = buffers[number % 2], 0
         for page, columns in zip(windows[number], read(windows[number], buffer), strict=True):
             if given_up.is_set():
@@ -55,15 +57,14 @@ def read_windows(
         return buffer.first(place)
 
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        # The thread goes on to the next window by itself, as soon as there is a buffer for it: to
+        # be woken up for each one takes it milliseconds, while others hold Python's lock.
+        coming = deque(thread.submit(load, number) for number in range(len(windows)))
         try:
-            # 1. The first window is waited for.
-            coming = thread.submit(load, 0)
-            for number in range(len(windows)):
-                window = coming.result()
-                # 2. The next one is read into the other buffer, whose window nobody uses any more.
-                if number + 1 < len(windows):
-                    coming = thread.submit(load, number + 1)
-                # 3. The caller trains on this one meanwhile.
-                yield window
+            while coming:
+                yield coming.popleft().result()
+                free.release()  # nobody uses this window any more
         finally:
             given_up.set()  # or leaving would wait for a whole window
+            free.release()
+            thread.shutdown(wait=False, cancel_futures=True)

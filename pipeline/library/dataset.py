@@ -64,7 +64,7 @@ class DistillationDataset(Dataset[Item | MixedItem]):
         self._samples: Samples
         if isinstance(data, str | Path):
             budget = MemoryBudget.of_megabytes(memory_mb, _BATCH, "memory_mb")
-            self._samples = PreparedSamples(join(data, labels, self.temperature, budget))
+            self._samples = PreparedSamples(join(data, labels, self.temperature, budget, in_windows=False))
         else:
             self._samples = OwnSamples(data, labels)
         # In memory that processes share: workers that are at work already see a new epoch.

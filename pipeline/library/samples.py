@@ -18,7 +18,9 @@ from pipeline.student.labelled_views import LabelledViews, Placement
 from pipeline.views.plan import ViewPlan, plan_view
 
 
-def join(data: str | Path | MapStyle, labels: Labels, temperature: float, budget: MemoryBudget) -> LabelledViews:
+def join(
+    data: str | Path | MapStyle, labels: Labels, temperature: float, budget: MemoryBudget, *, in_windows: bool = True
+) -> LabelledViews:
     """Returns the images, checked against the labels: the classes, the samples, and that views are
     those that the teacher saw.
 
@@ -26,6 +28,8 @@ def join(data: str | Path | MapStyle, labels: Labels, temperature: float, budget
 
     Args:
         data: The folder of a prepared data set, or a data set of the caller's own.
+        in_windows: False: what is on disk is read row by row, so that the share of windows is for
+            encoded files.
 
     Raises:
         DataError: There is no such data set, or it is damaged.
@@ -40,7 +44,7 @@ def join(data: str | Path | MapStyle, labels: Labels, temperature: float, budget
         return LabelledViews(split, labels.store, labels.class_names, temperature, Placement(budget=budget))
     dataset = ImageDataset(Path(data))
     in_memory = budget.holds(dataset.manifest, "train")
-    kept_bytes = budget.share(dataset.manifest.bytes_each)
+    kept_bytes = budget.share(dataset.manifest.bytes_each) * (1 if in_windows else 3)
     prepared = dataset.split("train") if in_memory else dataset.stream("train", kept_bytes)
     return LabelledViews(prepared, labels.store, dataset.manifest.class_names, temperature, Placement(budget=budget))
 

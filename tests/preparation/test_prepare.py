@@ -4,6 +4,7 @@ are one line.
 
 import errno
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -30,6 +31,7 @@ from pipeline.data.dataset import ImageDataset
 from pipeline.data.decoding import decode, fit, to_png
 from pipeline.data.hard_labels import UNLABELLED, rows_fingerprint
 from pipeline.data.sample_ids import find_samples, sample_ids
+from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import SplitInMemory
 from pipeline.preparation import blocks, buckets, piece
 from pipeline.preparation.sources import build_source
@@ -741,6 +743,33 @@ def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def encoded(undamaged: Path, tmp_path: Path) -> ImageDataset:
     return ImageDataset(shutil.copytree(undamaged, tmp_path / "prepare"))
+
+
+def test_encoded_files_are_kept_within_their_share_of_memory_and_read_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.images.IMAGE_CHUNK_BYTES", chunk := 4096)
+    dataset = project.run(make_source(encoded=True), storage="encoded")
+    pixels, rows = dataset.split("train").inputs, np.random.default_rng(0).permutation(36)
+    real, reads = ArrayGroup.read_rows, list[int]()
+
+    def read_rows(group: ArrayGroup, name: str, start: int, stop: int) -> np.ndarray:
+        reads.append(start)
+        return real(group, name, start, stop)
+
+    monkeypatch.setattr(ArrayGroup, "read_rows", read_rows)
+
+    def chunks_read(split: SplitOnDisk) -> int:
+        reads.clear()
+        assert torch.equal(split.take(rows).inputs, pixels[rows])
+        return len(reads)
+
+    count = chunks_read(dataset.stream("train"))
+    assert count > 3
+    for kept in (0, 2, count):
+        split = dataset.stream("train", kept * chunk)
+        assert [chunks_read(split) for _ in range(3)] == [count, count - kept, count - kept]
+        assert chunks_read(pickle.loads(pickle.dumps(split))) == count  # a worker reads for itself
 
 
 @pytest.mark.parametrize("field", ["encoded", "offsets"])
