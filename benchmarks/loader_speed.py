@@ -132,7 +132,7 @@ def main(
     rounds: int = 5,
     small: Annotated[bool, typer.Option(help="A rehearsal on few drawn images.")] = False,
 ) -> None:
-    # Of 2,370 files 1,920 are the training split: whole batches, for `LabelledLoader` has no others.
+    # Of 2,370 files 1,920 are the training split: whole batches, as `LabelledLoader` has them.
     most, num_files, rounds = (200, 160, 1) if small else (10_000, 2_370, rounds)
     rows = list[dict[str, Any]]()
     with TemporaryDirectory() as folder:

@@ -65,11 +65,11 @@ class ImageDataset:
     def stream(self, name: str, kept_bytes: int = 0) -> SplitOnDisk:
         """Returns a split that stays on disk.
 
-        Args:
-            kept_bytes: The memory for files of encoded images that are read once and kept.
-
         Raises StoreError where a file of it is lost or a checksum does not match, and DataError
         where the split is not the one of the manifest.
+
+        Args:
+            kept_bytes: The memory for files of encoded images that are read once and kept.
         """
         group = self._group(name)
         labels = self._hard_labels(group, is_held=False)
