@@ -12,8 +12,12 @@ Result = TypeVar("Result")
 _AHEAD = 4  # items per worker that wait to be taken, or are at work
 
 
+class Pause:
+    """A mark between items: the next one comes once all results before it were taken."""
+
+
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+    function: Callable[[Item], Result], items: Iterable[Item | Pause], workers: int
 ) -> Generator[Result, None, None]:
     """Yields the function of each item, in order; several threads work a little ahead, where there
     is to be more than one.
@@ -21,14 +25,20 @@ def map_in_order(
     Threads are enough, because PIL decodes and the system reads without holding Python's lock.
     """
     if workers == 1:
-        yield from map(function, items)
+        for item in items:
+            if not isinstance(item, Pause):
+                yield function(item)
         return
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= workers * _AHEAD:
+            if isinstance(item, Pause):
+                most = 0
+            else:
+                waiting.append(pool.submit(function, item))
+                most = workers * _AHEAD - 1
+            while len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -20,7 +20,7 @@ from jaxtyping import Int64, Integer, UInt8
 
 from pipeline.core.arrays import ArrayGroup, ArrayLayout, rows_in_chunk
 from pipeline.core.errors import DataError
-from pipeline.core.threads import loader_workers, map_in_order, own_cores
+from pipeline.core.threads import Pause, loader_workers, map_in_order, own_cores
 from pipeline.data.content import IMAGES, Content
 from pipeline.data.file_content import DecodeError
 from pipeline.data.input_kinds import IMAGE
@@ -29,6 +29,8 @@ from pipeline.data.sample_ids import FIX
 Storage = Literal["pixels", "encoded"]
 #: Consecutive rows, and the places of those among them that are wanted; None: all of them.
 Wanted = tuple[range, Int64[np.ndarray, " _"] | None]
+#: The same with memory for it; None: it has its own.
+Placed = tuple[range, Int64[np.ndarray, " _"] | None, Integer[np.ndarray, "_ ..."] | None]
 #: The row of an image, and the place of its pixels.
 _Place = tuple[int, UInt8[np.ndarray, "channels height width"]]
 #: An encoded image: its row, its bytes, and the place of its pixels.
@@ -51,22 +53,18 @@ class StoredImages(ABC):
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
         """Returns consecutive rows, or of these only the ones at the places `kept`."""
 
-    def read_each(
-        self, several: Sequence[Wanted], place: Integer[np.ndarray, "all ..."] | None = None
-    ) -> Iterator[Integer[np.ndarray, "_ ..."]]:
-        """Yields what `read` returns of each; the next ones may be under way meanwhile.
-
-        Args:
-            place: Memory for all of them, one after the other; None: they have their own.
+    def read_each(self, several: Iterable[Placed | Pause]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
+        """Yields what `read` returns of each, at its place; the next ones, up to a pause, may be
+        under way meanwhile.
         """
-        start = 0
-        for rows, kept in several:
+        for each in several:
+            if isinstance(each, Pause):
+                continue
+            rows, kept, place = each
             images = self.read(rows, kept)
             if place is not None:
-                place[start : start + len(images)] = images
-                images = place[start : start + len(images)]
-                start += len(images)
-            yield images
+                place[:] = images
+            yield images if place is None else place
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> Integer[np.ndarray, "some ..."]:
         """Returns some rows, in any order; whole chunks are read even for a few."""
@@ -77,7 +75,7 @@ class StoredImages(ABC):
             images = self.read(*pieces[0])
         else:
             images = np.empty((len(rows), *self.shape), self.content.kind.dtype)
-            deque(self.read_each(pieces, images), maxlen=0)
+            deque(self.read_each(placed(pieces, images)), maxlen=0)
         # 2. Back in the order that was asked for; no copy where that is ascending.
         return images if np.array_equal(order, np.arange(len(rows))) else images[np.argsort(order)]
 
@@ -121,6 +119,15 @@ def open_images(
     if storage == "pixels":
         return _Numbers(group, content)
     return _Encoded(group, tuple(shape), num_rows, kept_bytes)
+
+
+def placed(pieces: Iterable[Wanted], place: Integer[np.ndarray, "all ..."]) -> Iterator[Placed]:
+    """Yields pieces with memory for each, one after the other."""
+    start = 0
+    for rows, kept in pieces:
+        stop = start + len(rows if kept is None else kept)
+        yield rows, kept, place[start:stop]
+        start = stop
 
 
 class HeldImages(StoredImages):
@@ -200,26 +207,25 @@ class _Encoded(StoredImages):
         return vars(self) | {"_kept": {}}
 
     def read(self, rows: range, kept: Int64[np.ndarray, " images"] | None = None) -> Integer[np.ndarray, "images ..."]:
-        (images,) = self.read_each([(rows, kept)])
+        (images,) = self.read_each([(rows, kept, None)])
         return images
 
     def pieces(self, rows: Int64[np.ndarray, " some"]) -> list[Wanted]:
         """Returns all as one piece: a file is read apart from others, and decoded to its place."""
         return [(range(int(rows[0]), int(rows[-1]) + 1), rows - rows[0])] if len(rows) else []
 
-    def read_each(
-        self, several: Sequence[Wanted], place: Integer[np.ndarray, "all ..."] | None = None
-    ) -> Iterator[Integer[np.ndarray, "_ ..."]]:
+    def read_each(self, several: Iterable[Placed | Pause]) -> Iterator[Integer[np.ndarray, "_ ..."]]:
         begun = deque[UInt8[np.ndarray, "images channels height width"]]()
 
-        def places() -> Iterator[_Place]:
-            start = 0
-            for rows, kept in several:
+        def places() -> Iterator[_Place | Pause]:
+            for each in several:
+                if isinstance(each, Pause):
+                    yield each
+                    continue
+                rows, kept, place = each
                 wanted = rows if kept is None else [rows[number] for number in kept.tolist()]
-                stop = start + len(wanted)
-                begun.append(np.empty((len(wanted), *self.shape), np.uint8) if place is None else place[start:stop])
+                begun.append(np.empty((len(wanted), *self.shape), np.uint8) if place is None else place)
                 yield from zip(wanted, begun[-1], strict=True)
-                start = stop
 
         decoded = 0
         with closing(self._decoded(places())) as counts:
@@ -235,18 +241,22 @@ class _Encoded(StoredImages):
         deque(self._decoded((int(rows[number]), images[number]) for number in ascending), maxlen=0)
         return images
 
-    def _decoded(self, places: Iterable[_Place]) -> Generator[int, None, None]:
+    def _decoded(self, places: Iterable[_Place | Pause]) -> Generator[int, None, None]:
         """Yields how many images have come to their places, some at a time, in their order."""
         at_once = max(1, min(_MOST_FILES, _DECODED_BYTES // math.prod(self.shape)))
 
-        def tasks() -> Iterator[list[_File]]:
+        def tasks() -> Iterator[list[_File] | Pause]:
             # The thread that asks for images reads, so that threads that decode wait for no other.
             files = list[_File]()
-            for row, place in places:
-                files.append((row, self._file(row), place))
-                if len(files) == at_once:
+            for each in places:
+                if not isinstance(each, Pause):
+                    row, place = each
+                    files.append((row, self._file(row), place))
+                if isinstance(each, Pause) or len(files) == at_once:
                     yield files
                     files = []
+                if isinstance(each, Pause):
+                    yield each
             yield files
 
         # One pool of threads for all: a page may have too few files to occupy every processor.

@@ -1,9 +1,9 @@
 """A split on disk: its inputs are read row by row, chunk by chunk, or window by window."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from copy import copy
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Bool, Int64, Integer, UInt64
 
 from pipeline.core.arrays import ArrayGroup
+from pipeline.core.threads import Pause
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.content import IMAGES, Content
-from pipeline.data.images import HeldImages, Storage, StoredImages, open_images
+from pipeline.data.images import HeldImages, Placed, Storage, StoredImages, Wanted, open_images, placed
 from pipeline.data.paging import Paging
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.splits import HardLabels, Split, SplitInMemory
-from pipeline.data.windows import Buffer, Columns, read_windows
+from pipeline.data.windows import Columns, Page, read_windows
 
 _INPUTS = "inputs"  # the name of their column in a window
 
@@ -108,7 +109,7 @@ class SplitOnDisk(Split):
         """
         # Of rows that lie apart no two chunks are held at a time.
         place = None if self._stored_rows is None else np.empty((len(rows), *self.input_shape), self._dtype)
-        (inputs,) = self._read_each([rows], place)
+        (inputs,) = self._read_each([(rows, place)])
         return inputs
 
     def take(self, rows: Int64[np.ndarray, " some"]) -> SplitInMemory:
@@ -133,10 +134,19 @@ class SplitOnDisk(Split):
         return budget.paging(self.input_bytes, len(self), self.chunk_rows, block_rows)
 
     def windows(self, windows: Sequence[Sequence[range]], beside: Callable[[range], Columns]) -> Iterator[Columns]:
-        def read(pages: Sequence[range], buffer: Buffer) -> Iterator[Columns]:
-            inputs = buffer.column(_INPUTS, self.input_shape, self._dtype)
-            for page, _ in zip(pages, self._read_each(pages, inputs), strict=True):
-                yield beside(page)
+        def read(pages: Iterator[Page | Pause]) -> Generator[Columns, None, None]:
+            begun = deque[range]()
+
+            def places() -> Iterator[tuple[range, Integer[np.ndarray, "rows ..."]] | Pause]:
+                for page in pages:
+                    if isinstance(page, Pause):
+                        yield page
+                        continue
+                    begun.append(page.rows)
+                    yield page.rows, page.buffer.column(_INPUTS, self.input_shape, self._dtype)[page.place]
+
+            for _ in self._read_each(places()):
+                yield beside(begun.popleft())
 
         return read_windows(windows, read)
 
@@ -160,26 +170,32 @@ class SplitOnDisk(Split):
         return self.content.kind.dtype
 
     def _read_each(
-        self, pages: Sequence[range], place: Integer[np.ndarray, "all ..."] | None
+        self, pages: Iterable[tuple[range, Integer[np.ndarray, "rows ..."] | None] | Pause]
     ) -> Iterator[Integer[np.ndarray, "rows ..."]]:
-        """Yields the inputs of each page; those of the next ones may be under way meanwhile.
+        """Yields the inputs of each page, at the place that comes with it; those of the next ones,
+        up to a pause, may be under way meanwhile.
 
-        Args:
-            place: Memory for all of them, one after the other; None: they have their own.
+        Only pages of rows that are one piece on disk do without a place.
         """
-        if (stored := self._stored_rows) is None:
-            found = self._images.read_each([(page, None) for page in pages], place)
-            for page, inputs in zip(pages, found, strict=True):
-                yield self._check(slice(page.start, page.stop), inputs)
-            return
-        assert place is not None, "a page is of several pieces"
-        pieces = [self._images.pieces(stored[page.start : page.stop]) for page in pages]
-        found = self._images.read_each(list(chain(*pieces)), place)
-        start = 0
-        for page, some in zip(pages, pieces, strict=True):
-            deque(islice(found, len(some)), maxlen=0)
-            yield self._check(slice(page.start, page.stop), place[start : start + len(page)])
-            start += len(page)
+        begun = deque[tuple[range, int, Integer[np.ndarray, "rows ..."] | None]]()
+
+        def pieces() -> Iterator[Placed | Pause]:
+            for each in pages:
+                if isinstance(each, Pause):
+                    yield each
+                    continue
+                page, place = each
+                some: list[Wanted] = [(page, None)]
+                if self._stored_rows is not None:
+                    some = self._images.pieces(self._stored_rows[page.start : page.stop])
+                begun.append((page, len(some), place))
+                yield from [(page, None, None)] if place is None else placed(some, place)
+
+        found = self._images.read_each(pieces())
+        for inputs in found:  # the first piece of a page
+            page, count, place = begun.popleft()
+            deque(islice(found, count - 1), maxlen=0)
+            yield self._check(slice(page.start, page.stop), inputs if place is None else place)
 
     def _check(
         self, rows: slice | Int64[np.ndarray, " some"], inputs: Integer[np.ndarray, "some ..."]

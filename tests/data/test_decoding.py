@@ -7,6 +7,7 @@ import re
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.core.threads import map_in_order, own_cores
+from pipeline.core.threads import Pause, map_in_order, own_cores
 from pipeline.data import decoding
 from pipeline.data.decoding import (
     EXIF_ORIENTATION,
@@ -399,6 +400,21 @@ def test_threads_work_only_a_little_ahead_and_end_with_their_taker() -> None:
 def test_a_fault_in_a_thread_reaches_the_taker() -> None:
     with pytest.raises(ZeroDivisionError):
         list(map_in_order(lambda number: 1 // number, [1, 0], workers=2))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_comes_after_a_pause_waits_until_all_before_it_is_taken(workers: int) -> None:
+    taken = list[int]()
+
+    def items() -> Iterator[int | Pause]:
+        yield from range(5)
+        yield Pause()
+        assert taken == [0, 1, 4, 9, 16]
+        yield 5
+
+    for square in map_in_order(lambda number: number * number, items(), workers):
+        taken.append(square)
+    assert taken[-1] == 25
 
 
 def test_one_worker_works_in_the_takers_own_thread() -> None:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pipeline.data.images
 import pipeline.student.labelled_views
 from pipeline.core.arrays import rows_in_chunk
 from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreError, one_line_errors
+from pipeline.core.threads import Pause
 from pipeline.data.budget import MemoryBudget
 from pipeline.data.dataset import ImageDataset
 from pipeline.data.images import IMAGE_CHUNK_BYTES
@@ -34,7 +35,7 @@ from pipeline.data.paging import Paging, window_order
 from pipeline.data.sample_ids import SampleIndex
 from pipeline.data.split_on_disk import SplitOnDisk
 from pipeline.data.splits import Split, SplitInMemory
-from pipeline.data.windows import Buffer, read_windows
+from pipeline.data.windows import Page, read_windows
 from pipeline.labels.join import ViewLabels, label_bytes
 from pipeline.labels.reader import StoreReader
 from pipeline.labels.targets import SparseTargets
@@ -256,8 +257,9 @@ def test_an_epoch_taken_up_late_reads_nothing_of_what_went_before(
     dataset: ImageDataset, stores: dict[str, StoreReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = opened(dataset.stream("train"), stores["dense"])
-    real, reads = SplitOnDisk._read_each, []
-    monkeypatch.setattr(SplitOnDisk, "_read_each", lambda *of: (reads.extend(of[1]), real(*of))[1])
+    numbers = pipeline.data.images._Numbers
+    real, reads = numbers.read, list[range]()
+    monkeypatch.setattr(numbers, "read", lambda *of: (reads.append(of[1]), real(*of))[1])
     list(epoch_of(views, 1, 17))
     last = views.joined.paging.windows(1, 3)[-2:]
     assert {page for pages in last for page in pages} >= set(reads)
@@ -391,12 +393,13 @@ def test_no_more_is_held_than_the_budget_says(tmp_path: Path) -> None:
 def test_no_more_than_two_windows_are_in_memory() -> None:
     pages, live, most = [[range(n, n + 1)] for n in range(20)], {0}, 0
 
-    def read(window: Sequence[range], buffer: Buffer) -> Iterator[dict[str, np.ndarray]]:
+    def read(asked: Iterator[Page | Pause]) -> Generator[dict[str, np.ndarray], None, None]:
         nonlocal most
-        for page in window:
-            live.add(page.start)
-            most = max(most, len(live))
-            yield {"x": np.array([page.start])}
+        for page in asked:
+            if isinstance(page, Page):
+                live.add(page.rows.start)
+                most = max(most, len(live))
+                yield {"x": np.array([page.rows.start])}
 
     live.clear()
     for number, columns in enumerate(read_windows(pages, read)):

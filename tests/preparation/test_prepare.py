@@ -8,6 +8,7 @@ import pickle
 import re
 import shutil
 import signal
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -743,6 +744,25 @@ def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def encoded(undamaged: Path, tmp_path: Path) -> ImageDataset:
     return ImageDataset(shutil.copytree(undamaged, tmp_path / "prepare"))
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_windows_of_encoded_images_are_those_of_pixels_however_small(
+    encoded: ImageDataset, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.images.own_cores", lambda: cores)
+    split, pixels = encoded.stream("train"), encoded.split("train").inputs
+    windows = [[range(30, 33), range(3, 4)], [range(33, 36)], [range(1)], [range(4, 20), range(20, 22)], [range(1, 3)]]
+    for some in (windows, windows[:2], windows[:1]):
+        found = split.windows(some, lambda page: {"rows": np.arange(page.start, page.stop)})
+        for window, columns in zip(some, found, strict=True):
+            rows = np.concatenate([np.arange(page.start, page.stop) for page in window])
+            assert torch.equal(split.window_inputs(columns), pixels[rows])
+            assert np.array_equal(columns["rows"], rows)
+    left = split.windows(windows, lambda page: {})
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
 
 
 def test_encoded_files_are_kept_within_their_share_of_memory_and_read_once(
