@@ -88,6 +88,7 @@ class ImageForm(Form):
         # is read later.
         encoded = self._encoded(content, self.channels, self.bits) if self.storage == "encoded" else None
         pixels = decode(content if encoded is None else encoded, self.channels, self.image_px, self.bits)
+        pixels = np.ascontiguousarray(pixels)  # an array of images with their channels last is a view
         label, map_ = raw.label, None
         if isinstance(raw.label, Mask):
             height, width = pixels.shape[1:]

@@ -826,3 +826,14 @@ def test_an_image_that_another_decoder_refuses_is_told_by_its_row(encoded: Image
     for read in (lambda: encoded.split("train"), lambda: encoded.stream("train").take(np.array([2, 5]))):
         with pytest.raises(DataError, match=r"train\.zarr, row 5: .*not an image.*dvc repro prepare"):
             read()
+
+
+def test_arrays_with_their_channels_last_are_prepared_as_they_are(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 5, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=np.arange(60) % 2)
+    params = small_params()
+    params["prepare"] |= {"source": {"kind": "arrays", "path": str(tmp_path / "a.npz")}, "val_fraction": 0.2}
+    prepare.main(write_params(tmp_path, params), tmp_path / "raw", tmp_path / "data", tmp_path / "work")
+    data = ImageDataset(tmp_path / "data")
+    found = [image.tobytes() for split in ("train", "val", "test") for image in data.split(split).inputs.numpy()]
+    assert sorted(found) == sorted(image.transpose(2, 0, 1).tobytes() for image in images)
