@@ -12,6 +12,7 @@ import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,18 @@ _TELL_SECONDS = 0.1  # between counts of samples
 
 class OutdatedFormError(Exception):
     """An error that another process has begun again in a wider form."""
+
+
+@contextmanager
+def _loaded_apart() -> Iterator[None]:
+    """Keeps what is loaded by now from being looked through for garbage: torch's takes 60 ms each
+    time.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass
@@ -78,11 +91,11 @@ class Filling:
             on_samples: Called with the number of samples since the last call, those of others
                 included.
         """
-        gc.freeze()  # what is loaded stays; Python would look through it again and again, 60 ms each time
         while True:
             self._settle()
             try:
-                self._fill_all(on_samples)
+                with _loaded_apart():
+                    self._fill_all(on_samples)
             except WiderImageError as found:
                 self._widen(found)
             except OutdatedFormError:
