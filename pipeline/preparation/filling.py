@@ -8,11 +8,9 @@ The form that a look at some images found is taken first. Where an image asks fo
 images, and a second pass is paid only where the look did not see it.
 """
 
-import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,18 +34,6 @@ _TELL_SECONDS = 0.1  # between counts of samples
 
 class OutdatedFormError(Exception):
     """An error that another process has begun again in a wider form."""
-
-
-@contextmanager
-def _loaded_apart() -> Iterator[None]:
-    """Keeps what is loaded by now from being looked through for garbage: torch's takes 60 ms each
-    time.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @dataclass
@@ -94,8 +80,7 @@ class Filling:
         while True:
             self._settle()
             try:
-                with _loaded_apart():
-                    self._fill_all(on_samples)
+                self._fill_all(on_samples)
             except WiderImageError as found:
                 self._widen(found)
             except OutdatedFormError:
