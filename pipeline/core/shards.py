@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from google_crc32c import value as crc32c
@@ -99,11 +99,10 @@ def write_shard(folder: Path, array: Array, number: int, pieces: Iterable[Shaped
     with writing(path) as file:
         first = 0
         for place, chunk in enumerate(_chunks(pieces, count, np.full(array.chunks, array.fill_value, array.dtype))):
-            content = _closed(pack(chunk))
-            file.write(content)
-            index[place] = first, len(content)
-            first += len(content)
-        file.write(_closed(index.tobytes()))
+            num_bytes = _write_checked(file, pack(chunk))
+            index[place] = first, num_bytes
+            first += num_bytes
+        _write_checked(file, index.tobytes())
 
 
 def _chunks(
@@ -131,10 +130,10 @@ def _chunks(
         yield chunk
 
 
-def _closed(content: bytes) -> bytes:
-    """Returns bytes with their checksum behind them."""
+def _write_checked(file: BinaryIO, content: bytes) -> int:
+    """Writes bytes with their checksum behind them; returns how many that are."""
     checksum: int = crc32c(content)
-    return content + checksum.to_bytes(_CHECKSUM_BYTES, "little")
+    return file.write(content) + file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
 
 
 def _part(file: Path, start: int, count: int) -> bytes:
