@@ -11,6 +11,7 @@ images, and a second pass is paid only where the look did not see it.
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -145,17 +146,17 @@ class Filling:
             # Alone with all samples, threads share the work; else processes do, which is faster,
             # because half of what small images take holds Python's lock.
             make = self.form.make
-            made = map_in_order(make, found, usable_cores()) if one.is_all else map(make, found)
             looked = told = time.monotonic()
             waiting = 0
-            for taken in piece.fill(made):
-                waiting, now = waiting + taken, time.monotonic()
-                if now - told > _TELL_SECONDS:
-                    on_samples(waiting)
-                    waiting, told = 0, now
-                if now - looked > _LOOK_SECONDS:
-                    self._check_form()
-                    looked = now
+            with closing(map_in_order(make, found, usable_cores() if one.is_all else 1)) as made:
+                for taken in piece.fill(made):
+                    waiting, now = waiting + taken, time.monotonic()
+                    if now - told > _TELL_SECONDS:
+                        on_samples(waiting)
+                        waiting, told = 0, now
+                    if now - looked > _LOOK_SECONDS:
+                        self._check_form()
+                        looked = now
             on_samples(waiting)
         except FileNotFoundError:
             self._check_form()  # who has begun again has cleared the pool
