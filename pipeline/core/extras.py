@@ -39,7 +39,9 @@ def tell_missing_libraries() -> None:
 
     def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, ImportError) and (line := missing_line(error)):
-            print(f"error: {line}", file=sys.stderr, flush=True)
+            from pipeline.core.progress import say  # with tqdm, which those without a fault need later
+
+            say(f"error: {line}")
         else:
             usual(kind, error, trace)
 

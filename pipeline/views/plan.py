@@ -84,10 +84,8 @@ class ViewPlan:
             view: The number of the view that is planned.
         """
         ids = self.split.sample_ids[self.rows.numpy()]
-        points, signs = (
-            pick_points(self.render(slice(None)), count, self.spec.seed, ids, view),
-            self.split.content.signs,
-        )
+        points = pick_points(self.render(slice(None)), count, self.spec.seed, ids, view)
+        signs = self.split.content.signs
         return points if signs is None else torch.from_numpy(signs)[points.long()]
 
     def labels(self, places: Places) -> HardLabels:

@@ -664,7 +664,7 @@ def test_a_student_killed_at_random_goes_on_to_the_same_bytes(project: Path, tmp
         if any((victim / "data").rglob("weights.safetensors")):
             break  # it was done before it was killed: the machine was slower when it trained undisturbed
     assert ended(start(project, victim)) == 0
-    assert said_to_go_on(victim) >= 2
+    assert said_to_go_on(victim) >= min(2, kills)
     assert files_of(victim / "data") == files_of(tmp_path / "whole/data")
 
 
