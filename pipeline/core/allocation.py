@@ -2,20 +2,25 @@
 
 import ctypes
 
+from pipeline.core.memory import free_bytes
+
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MOST_FROM_HEAP = 32 << 20  # the largest that glibc takes
+_PARTS = 64  # of the free memory: a training within 240 MB has none to spare
 
 
 def keep_freed_memory() -> None:
-    """Has blocks of up to 32 MB come from memory that was freed before, of which 64 MB are kept.
+    """Has blocks of up to 32 MB come from memory that was freed before, of which 64 MB are kept;
+    where little is free, less.
 
     glibc comes to the same by itself once a block of 32 MB was freed, as it is where a whole data
     set is read. Until then each step's larger tensors are mapped and unmapped again, page by page:
     a tenth of the time of a step of 3 ms.
     """
-    _set(_M_MMAP_THRESHOLD, _MOST_FROM_HEAP)
-    _set(_M_TRIM_THRESHOLD, 2 * _MOST_FROM_HEAP)
+    most = min(_MOST_FROM_HEAP, free_bytes() // _PARTS)
+    _set(_M_MMAP_THRESHOLD, most)
+    _set(_M_TRIM_THRESHOLD, 2 * most)
 
 
 def share_arenas() -> None:
