@@ -58,7 +58,8 @@ class DiskFolder:
         finally:
             with suppress(OSError):
                 partial.unlink()
-        sync_folder(path.parent)
+        with suppress(FileNotFoundError):  # cleared away at once
+            sync_folder(path.parent)
         return True
 
     def size(self, name: str) -> int | None:
@@ -69,9 +70,9 @@ class DiskFolder:
 
     def sizes(self, folder: str) -> dict[str, int]:
         found = {}
-        for path in (self._folder / folder).rglob("*"):
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                if path.is_file():
+        for place, _, files in os.walk(self._folder / folder):  # passes over a folder that is gone meanwhile
+            for path in (Path(place, name) for name in files):
+                with suppress(FileNotFoundError):
                     found[path.relative_to(self._folder).as_posix()] = path.stat().st_size
         return found
 
@@ -84,11 +85,15 @@ class DiskFolder:
 
 
 def _make(folder: Path) -> None:
-    """Makes a folder; raises ServerError where something else is in its place."""
+    """Makes a folder; raises ServerError where something else is in its place, or another process
+    clears it away meanwhile.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         blocked = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if blocked.is_dir():
+            raise ServerError("passing", "a folder is gone") from None
         raise ServerError("lasting", f"{blocked} is no folder") from None
 
 
