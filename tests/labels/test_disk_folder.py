@@ -15,6 +15,7 @@ NAMES = [f"work/{folder}/{number}" for folder in "abc" for number in range(3)]
 @pytest.mark.parametrize("act", ["sizes", "put"])
 def test_who_comes_while_a_folder_is_cleared_away_meets_no_error_but_a_passing_one(act: str, tmp_path: Path) -> None:
     folder, over = DiskFolder(tmp_path, aside="work/partial"), Event()
+    kinds = set[str]()
 
     def make_and_clear() -> None:
         while not over.is_set():
@@ -35,8 +36,9 @@ def test_who_comes_while_a_folder_is_cleared_away_meets_no_error_but_a_passing_o
             try:
                 folder.put(f"work/b/{number}", b"y", new=True)
             except ServerError as error:
-                assert error.kind == "passing", error.reason
+                kinds.add(error.kind)
             folder.delete([f"work/b/{number}"])
     finally:
         over.set()
         thread.join()
+    assert kinds <= {"passing"}
