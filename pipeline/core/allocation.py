@@ -6,7 +6,7 @@ from pipeline.core.memory import free_bytes
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_MOST_FROM_HEAP = 32 << 20  # the largest that glibc takes
+_LEAST_FROM_HEAP, _MOST_FROM_HEAP = 128 << 10, 32 << 20  # where glibc begins, and the largest that it takes
 _PARTS = 64  # of the free memory: a training within 240 MB has none to spare
 
 
@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
     set is read. Until then each step's larger tensors are mapped and unmapped again, page by page:
     a tenth of the time of a step of 3 ms.
     """
-    most = min(_MOST_FROM_HEAP, free_bytes() // _PARTS)
+    most = max(_LEAST_FROM_HEAP, min(_MOST_FROM_HEAP, free_bytes() // _PARTS))
     _set(_M_MMAP_THRESHOLD, most)
     _set(_M_TRIM_THRESHOLD, 2 * most)
 

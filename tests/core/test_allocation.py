@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from pipeline.core import allocation
+
 _FAULTS = """
 import resource, sys
 import numpy as np
@@ -32,3 +34,14 @@ def test_tensors_of_a_step_take_memory_that_was_freed() -> None:
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert faults("kept") < 200 < min(faults("given back"), faults("little"))
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, 128 << 10), (64 << 20, 1 << 20), (20 << 30, 32 << 20)])
+def test_what_is_kept_lies_between_what_glibc_begins_with_and_what_it_takes(
+    free: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+    monkeypatch.setattr(allocation, "free_bytes", lambda: free)
+    monkeypatch.setattr(allocation, "_set", lambda option, value: asked.append(value))
+    allocation.keep_freed_memory()
+    assert asked == [expected, 2 * expected]
